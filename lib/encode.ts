@@ -7,7 +7,7 @@ export interface ServerSentEvent {
   readonly event?: string | undefined;
   /** Its text, in as many lines as it has. Objects are the caller's to serialise. */
   readonly data?: string | undefined;
-  /** The last event ID a reader keeps: printable ASCII, ≤ 128 characters. `''` makes the reader forget. */
+  /** The last event ID a reader keeps: ≤ 128 printable ASCII characters. `''` makes the reader forget. */
   readonly id?: string | undefined;
   /** Milliseconds that a reader waits before it reconnects: a whole number, 0 to 2³¹ − 1. */
   readonly retry?: number | undefined;
@@ -15,7 +15,6 @@ export interface ServerSentEvent {
   readonly comment?: string | undefined;
 }
 
-const MAX_ID_LENGTH = 128;
 const MAX_RETRY = 2 ** 31 - 1;
 
 /**
@@ -27,8 +26,9 @@ const MAX_RETRY = 2 ** 31 - 1;
  *
  * A reader drops an event that has no `data`, though it keeps its `id` and `retry`. `data: ''` arrives.
  *
- * @throws {TypeError} naming the field and its value: a line break in `event` or `id`; a NUL, a control
- *   or non-ASCII character in `id`, or more than 128; `retry` not a whole number in range; a non-string.
+ * @throws {TypeError} naming the field and its value: a non-string; half a surrogate pair; a line break
+ *   in `event` or `id`; an `id` that is not printable ASCII, is longer than 128 characters, or begins or
+ *   ends with a space; a `retry` that is not a whole number in range.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 export function encode(event: ServerSentEvent): string {
@@ -52,25 +52,26 @@ function prefixLines(prefix: string, text: string): string {
   return lines;
 }
 
-function checkText(field: 'data' | 'comment', text: string): string {
+function checkText(field: 'event' | 'data' | 'comment', text: string): string {
   if (typeof text !== 'string') throw refused(field, 'must be a string', text);
+  // Half a surrogate pair has no UTF-8 form: it would arrive as U+FFFD.
+  if (!text.isWellFormed()) throw refused(field, 'must not hold half a surrogate pair', text);
   return text;
 }
 
 function checkType(type: string): string {
-  if (typeof type !== 'string') throw refused('event', 'must be a string', type);
-  if (type.indexOf('\n') !== -1 || type.indexOf('\r') !== -1) throw refused('event', 'must be one line', type);
+  checkText('event', type);
+  if (LINE_BREAK.test(type)) throw refused('event', 'must be one line', type);
   return type;
 }
 
-// A non-ASCII id is garbled on its way back in the Last-Event-ID header, and a reader ignores one with NUL.
-const PRINTABLE_ASCII = /^[\x20-\x7e]*$/;
+// Anything else is lost or garbled on its way back in the Last-Event-ID header, for good.
+const SAFE_ID = /^(?! )[\x20-\x7e]{0,128}(?<! )$/;
 
 function checkId(id: string): string {
   if (typeof id !== 'string') throw refused('id', 'must be a string', id);
-  if (id.length > MAX_ID_LENGTH) throw refused('id', `must be at most ${MAX_ID_LENGTH} characters`, id);
-  if (!PRINTABLE_ASCII.test(id)) throw refused('id', 'must be printable ASCII on one line', id);
-  return id;
+  if (SAFE_ID.test(id)) return id;
+  throw refused('id', 'must be at most 128 printable ASCII characters without a space at either end', id);
 }
 
 function checkRetry(retry: number): number {
