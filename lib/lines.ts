@@ -12,8 +12,8 @@ export interface LineSplitter {
    * used again once the lines have been read to the last (they are cut as they are asked for).
    */
   push(bytes: Uint8Array): Iterable<string>;
-  /** The line that still lacks its line feed, if there is one, and a fresh start. */
-  flush(): string | undefined;
+  /** The line that still lacks its line feed, or nothing, and a fresh start. */
+  flush(): readonly string[];
 }
 
 /**
@@ -70,7 +70,7 @@ export function createLineSplitter({ maxLineBytes = 2 ** 20 }: LineOptions = {})
       }
       hold(bytes.subarray(start));
     },
-    flush: () => (length === 0 ? undefined : take()),
+    flush: () => (length === 0 ? [] : [take()]),
   };
 }
 
@@ -101,14 +101,11 @@ export function lines(
   const { maxLineBytes, signal } = options;
   const splitter = createLineSplitter({ maxLineBytes });
   let stopped = false;
-  const stop = (): void => {
-    stopped = true;
-    source.destroy?.();
-  };
+  const leave = (): void => void generator.return().catch(() => {});
 
   async function* read(): AsyncGenerator<string, void, undefined> {
     if (signal?.aborted) return stop();
-    signal?.addEventListener('abort', stop);
+    signal?.addEventListener('abort', leave);
     try {
       for await (const chunk of source) {
         for (const line of splitter.push(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)) {
@@ -116,16 +113,21 @@ export function lines(
           yield line;
         }
       }
-      const rest = splitter.flush();
-      if (rest !== undefined && !stopped) yield rest;
+      if (!stopped) yield* splitter.flush();
     } catch (error) {
       if (!stopped) throw error; // A destroyed Readable says so as an error.
     } finally {
-      signal?.removeEventListener('abort', stop);
+      signal?.removeEventListener('abort', leave);
     }
   }
 
-  return stoppable(read(), stop);
+  function stop(): void {
+    stopped = true;
+    source.destroy?.();
+  }
+
+  const generator = stoppable(read(), stop);
+  return generator;
 }
 
 // A generator that is waiting hears of `return()` only when its wait is over: so end the wait first.
