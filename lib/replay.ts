@@ -44,13 +44,14 @@ export class ReplayBuffer<T extends Remembered> {
   #dropped: number;
   #last: number;
 
-  /** @throws {RangeError} naming the option that is not a number ≥ 1 (`dropped`: ≥ 0). */
+  /** @throws {RangeError} naming the option that is not a number ≥ 1 (`capacity`: whole; `dropped`: whole, ≥ 0). */
   constructor(options: ReplayOptions = {}) {
     const { capacity = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
-    this.#capacity = atLeast(1, 'capacity', capacity);
+    // Half an entry more would never be reached, and so never be a limit.
+    this.#capacity = capacity === Infinity ? capacity : whole(1, 'capacity', capacity);
     this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
-    this.#dropped = atLeast(0, 'dropped', dropped);
+    this.#dropped = whole(0, 'dropped', dropped);
     this.#last = dropped;
   }
 
@@ -76,7 +77,8 @@ export class ReplayBuffer<T extends Remembered> {
 
   /**
    * Adds the newest entry; the oldest ones make room for it.
-   * @throws {RangeError} when its seq is not above `last`, or when it alone weighs more than `maxBytes`.
+   * @throws {RangeError} when its seq is not above `last`, or when it alone weighs more than `maxBytes`, or less
+   *   than nothing.
    */
   push(entry: T): void {
     this.check(entry);
@@ -95,8 +97,9 @@ export class ReplayBuffer<T extends Remembered> {
     if (!(entry.seq > this.#last)) {
       throw new RangeError(`\`seq\` must be above ${this.#last}, got ${entry.seq}`);
     }
-    if (entry.bytes > this.#maxBytes) {
-      throw new RangeError(`an entry of ${entry.bytes} bytes is above \`maxBytes\` ${this.#maxBytes}`);
+    // Said so that NaN fails too: a sum would never recover from it.
+    if (!(entry.bytes >= 0 && entry.bytes <= this.#maxBytes)) {
+      throw new RangeError(`\`bytes\` must be from 0 to \`maxBytes\` ${this.#maxBytes}, got ${entry.bytes}`);
     }
   }
 
@@ -166,4 +169,9 @@ export class ReplayBuffer<T extends Remembered> {
 function atLeast(least: number, name: string, value: number): number {
   if (typeof value === 'number' && value >= least) return value;
   throw new RangeError(`\`${name}\` must be a number ≥ ${least}, got ${value}`);
+}
+
+function whole(least: number, name: string, value: number): number {
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new RangeError(`\`${name}\` must be a whole number ≥ ${least}, got ${value}`);
 }
