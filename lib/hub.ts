@@ -93,8 +93,8 @@ export interface Log {
 }
 
 export interface SubscribeOptions {
-  /** The id of the last event that the client has processed; absent or empty: from now on. */
-  lastEventId?: string | undefined;
+  /** The id of the last event that the client has processed, as its header has it; absent or empty: from now on. */
+  lastEventId?: string | readonly string[] | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
@@ -284,10 +284,12 @@ export class Hub {
     if (this.#cursors.has(sink))
       throw new TypeError('the sink is subscribed already: name all topics in one');
     for (const name of names) this.#freshen(name);
-    const start = this.#locate(options.lastEventId);
+    const { lastEventId, conflate = false, announce } = options;
+    // A header that came more than once is malformed, whatever its values.
+    const start = this.#locate(typeof lastEventId === 'object' ? lastEventId.join(', ') : lastEventId);
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
-    const cursor = new Cursor(this.#group(names, options.conflate === true), sink, start.seq);
-    cursor.preamble = this.#preamble(cursor, start, options.announce);
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq);
+    cursor.preamble = this.#preamble(cursor, start, announce);
     this.#enter(cursor);
     return cursor;
   }

@@ -102,7 +102,7 @@ export function createSseServer(options: SseServerOptions = {}): SseServer {
     if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
     const stream = openStream(req, res, options.stream);
     if (stream.closed) return;
-    const lastEventId = headerOf(req, 'last-event-id') ?? query.get('lastEventId') ?? undefined;
+    const lastEventId = req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined;
     const conflate = ['1', 'true'].includes(query.get('conflate') ?? '');
     if (hub.subscribe(topics, stream, { lastEventId, conflate }) === null) return stream.refuse(204);
     streams.add(stream);
@@ -214,12 +214,6 @@ function acceptsEvents(req: IncomingMessage): boolean {
 
 function isNdjson(req: IncomingMessage): boolean {
   return /^application\/x-ndjson\b/i.test(req.headers['content-type'] ?? '');
-}
-
-function headerOf(req: IncomingMessage, name: string): string | undefined {
-  const value = req.headers[name];
-  // Node joins a header that came twice with a comma, which is then malformed, as it should be.
-  return Array.isArray(value) ? value.join(', ') : value;
 }
 
 // ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
