@@ -20,8 +20,8 @@ export interface StreamSocket {
   setNoDelay?(noDelay: boolean): unknown;
   setTimeout?(timeout: number): unknown;
   destroy(): unknown;
-  on(event: string, listener: (...args: never[]) => void): unknown;
-  off(event: string, listener: (...args: never[]) => void): unknown;
+  on(event: string, listener: () => void): unknown;
+  off(event: string, listener: () => void): unknown;
 }
 
 /** The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have them. */
