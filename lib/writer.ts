@@ -172,7 +172,8 @@ export class Writer extends EventEmitter {
     this.#bytesWritten += chunk.length;
     if (chunk[0] !== COLON) this.#deadlines.active = true;
     if (this.#target.write(chunk)) return true;
-    if (!this.writableNeedDrain) this.#awaitDrain();
+    // It may have closed inside of that write: then nobody would take this wait away again.
+    if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
     return false;
   }
 
