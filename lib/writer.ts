@@ -95,6 +95,8 @@ export class Writer extends EventEmitter {
   /** @throws {RangeError} naming the option that is out of its range. */
   constructor(target: WriterTarget, options: WriterOptions = {}) {
     super();
+    // As many as like may wait in `ready`.
+    this.setMaxListeners(0);
     this.#target = target;
     this.#maxBufferedBytes = inRange(
       'maxBufferedBytes',
