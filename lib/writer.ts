@@ -282,6 +282,8 @@ class Deadlines {
   readonly stallTimeout: number;
   readonly #idleTimeout: number;
   readonly #endsAt: number;
+  /** Milliseconds between two sweeps that are of use to it; many writers share one timer. */
+  readonly resolution: number;
   /** Set by each write that counts, cleared by each sweep. */
   active = false;
   #idleSince = clock();
@@ -293,18 +295,14 @@ class Deadlines {
     this.stallTimeout = duration('stallTimeout', stallTimeout);
     this.#idleTimeout = duration('idleTimeout', idleTimeout);
     const spread = inRange('maxAgeJitter', maxAgeJitter, 0, 1) * (2 * Math.random() - 1);
-    this.#endsAt = clock() + duration('maxAge', maxAge) * (1 + spread);
+    const age = duration('maxAge', maxAge) * (1 + spread);
+    this.#endsAt = clock() + age;
+    this.resolution = Math.min(1000, Math.max(10, Math.min(this.stallTimeout, this.#idleTimeout, age) / 8));
   }
 
   /** Whether there is something to look for even while the client takes all that it is given. */
   get fromTheStart(): boolean {
     return this.#idleTimeout !== Infinity || this.#endsAt !== Infinity;
-  }
-
-  /** The time at which the next sweep is of use; many writers share one timer, so this is its resolution. */
-  get resolution(): number {
-    const shortest = Math.min(this.stallTimeout, this.#idleTimeout, this.#endsAt - clock());
-    return Math.min(1000, Math.max(10, shortest / 8));
   }
 
   drained(): void {
