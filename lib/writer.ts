@@ -92,7 +92,10 @@ export class Writer extends EventEmitter {
   #controller: AbortController | undefined;
   #done: { promise: Promise<CloseReason>; resolve(reason: CloseReason): void } | undefined;
 
-  /** @throws {RangeError} naming the option that is out of its range. */
+  /**
+   * @throws {RangeError} naming the option that is out of its range.
+   * @throws {TypeError} when `signal` is none.
+   */
   constructor(target: WriterTarget, options: WriterOptions = {}) {
     super();
     // As many as like may wait in `ready`.
@@ -105,7 +108,7 @@ export class Writer extends EventEmitter {
       Infinity,
     );
     this.#deadlines = new Deadlines(options);
-    this.#signal = options.signal;
+    this.#signal = checkSignal(options.signal);
     target.on('error', ignore);
     target.on('close', this.#gone);
     if (target.closed || target.destroyed) this.#settle('client-gone');
@@ -420,4 +423,9 @@ function duration(name: string, value: number): number {
 function inRange(name: string, value: number, least: number, most: number): number {
   if (typeof value === 'number' && value >= least && value <= most) return value;
   throw new RangeError(`\`${name}\` must be a number from ${least} to ${most}, got ${value}`);
+}
+
+function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
+  if (signal === undefined || typeof signal?.aborted === 'boolean') return signal;
+  throw new TypeError(`\`signal\` must be an AbortSignal, got ${typeof signal}`);
 }
