@@ -92,9 +92,14 @@ export class Writer extends EventEmitter {
   #controller: AbortController | undefined;
   #done: { promise: Promise<CloseReason>; resolve(reason: CloseReason): void } | undefined;
 
-  /** @throws {RangeError} naming the option that is out of its range. */
+  /**
+   * @throws {RangeError} naming the option that is out of its range.
+   * @throws {TypeError} when `signal` is none.
+   */
   constructor(target: WriterTarget, options: WriterOptions = {}) {
     super();
+    // As many as like may wait in `ready`.
+    this.setMaxListeners(0);
     this.#target = target;
     this.#maxBufferedBytes = inRange(
       'maxBufferedBytes',
@@ -103,7 +108,7 @@ export class Writer extends EventEmitter {
       Infinity,
     );
     this.#deadlines = new Deadlines(options);
-    this.#signal = options.signal;
+    this.#signal = checkSignal(options.signal);
     target.on('error', ignore);
     target.on('close', this.#gone);
     if (target.closed || target.destroyed) this.#settle('client-gone');
@@ -172,7 +177,8 @@ export class Writer extends EventEmitter {
     this.#bytesWritten += chunk.length;
     if (chunk[0] !== COLON) this.#deadlines.active = true;
     if (this.#target.write(chunk)) return true;
-    if (!this.writableNeedDrain) this.#awaitDrain();
+    // It may have closed inside of that write: then nobody would take this wait away again.
+    if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
     return false;
   }
 
@@ -279,6 +285,8 @@ class Deadlines {
   readonly stallTimeout: number;
   readonly #idleTimeout: number;
   readonly #endsAt: number;
+  /** Milliseconds between two sweeps that are of use to it; many writers share one timer. */
+  readonly resolution: number;
   /** Set by each write that counts, cleared by each sweep. */
   active = false;
   #idleSince = clock();
@@ -290,18 +298,14 @@ class Deadlines {
     this.stallTimeout = duration('stallTimeout', stallTimeout);
     this.#idleTimeout = duration('idleTimeout', idleTimeout);
     const spread = inRange('maxAgeJitter', maxAgeJitter, 0, 1) * (2 * Math.random() - 1);
-    this.#endsAt = clock() + duration('maxAge', maxAge) * (1 + spread);
+    const age = duration('maxAge', maxAge) * (1 + spread);
+    this.#endsAt = clock() + age;
+    this.resolution = Math.min(1000, Math.max(10, Math.min(this.stallTimeout, this.#idleTimeout, age) / 8));
   }
 
   /** Whether there is something to look for even while the client takes all that it is given. */
   get fromTheStart(): boolean {
     return this.#idleTimeout !== Infinity || this.#endsAt !== Infinity;
-  }
-
-  /** The time at which the next sweep is of use; many writers share one timer, so this is its resolution. */
-  get resolution(): number {
-    const shortest = Math.min(this.stallTimeout, this.#idleTimeout, this.#endsAt - clock());
-    return Math.min(1000, Math.max(10, shortest / 8));
   }
 
   drained(): void {
@@ -419,4 +423,9 @@ function duration(name: string, value: number): number {
 function inRange(name: string, value: number, least: number, most: number): number {
   if (typeof value === 'number' && value >= least && value <= most) return value;
   throw new RangeError(`\`${name}\` must be a number from ${least} to ${most}, got ${value}`);
+}
+
+function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
+  if (signal === undefined || typeof signal?.aborted === 'boolean') return signal;
+  throw new TypeError(`\`signal\` must be an AbortSignal, got ${typeof signal}`);
 }
