@@ -1,5 +1,5 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `encode.ts`, `hub.ts`, `page.ts`, `replay.ts`, `router.ts`, `stream.ts` and `writer.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `encode.ts`, `hub.ts`, `page.ts`, `replay.ts`, `router.ts`, `shutdown.ts`, `stream.ts` and `writer.ts` beside it.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,6 +10,7 @@ import { compose, type Middleware } from './compose.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
+import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
 
 export interface SseServerOptions {
@@ -43,7 +44,18 @@ export interface SseServer {
    * @throws what the system says: `EADDRINUSE`, `EACCES`, …
    */
   listen(port?: number, host?: string): Promise<string>;
+  /**
+   * Stops gracefully: `/readyz` answers 503, no connection is accepted, every stream is told when to come back and
+   * ends, and what is left at the deadline is cut. Resolves with what happened; called again, with the same.
+   */
+  close(options?: CloseOptions): Promise<ShutdownOutcome>;
 }
+
+/** See `shutdown` for what each does; its defaults hold. */
+export type CloseOptions = Pick<
+  ShutdownOptions,
+  'mode' | 'window' | 'retry' | 'retrySpread' | 'deadline' | 'signal'
+>;
 
 /**
  * Makes the server; `listen` starts it.
@@ -54,7 +66,7 @@ export function createSseServer(options: SseServerOptions = {}): SseServer {
   const { publishTokens = [], maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, log = () => {} } = options;
   const hub = options.hub instanceof Hub ? options.hub : new Hub(options.hub);
   const streams = new Set<EventStream>();
-  const isDraining = false;
+  let isDraining = false;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
 
@@ -129,6 +141,7 @@ export function createSseServer(options: SseServerOptions = {}): SseServer {
   });
   // 64 KiB on every Node: 20 has 16 KiB by default, and would report a slow reader four times as often.
   const server = createServer({ highWaterMark: 64 * 1024 }, handler);
+  trackConnections(server);
 
   function listen(port = 8080, host = '127.0.0.1'): Promise<string> {
     return new Promise((resolve, reject) => {
@@ -140,7 +153,14 @@ export function createSseServer(options: SseServerOptions = {}): SseServer {
     });
   }
 
-  return { hub, server, streams, listen };
+  function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
+    const onDraining = () => {
+      isDraining = true;
+    };
+    return shutdown<EventStream>(server, { ...how, onDraining, streams, end: sendAway });
+  }
+
+  return { hub, server, streams, listen, close };
 }
 
 // ── requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,6 +200,11 @@ function missed(status: 400 | 404 | 405, allow: readonly string[]): Refusal {
     return refusal(405, 'method_not_allowed', `allowed: ${allow.join(', ')}`, { Allow: allow.join(', ') });
   if (status === 404) return refusal(404, 'not_found', 'there is nothing at this path');
   return refusal(400, 'malformed_path', 'the path cannot be read');
+}
+
+function sendAway(stream: EventStream, { retry }: { retry: number }): void {
+  stream.send({ retry });
+  stream.end('shutdown');
 }
 
 function followed(params: Params, query: URLSearchParams, most: number): string[] {
