@@ -181,6 +181,7 @@ export class Hub {
   #historyBytes = 0;
   #round: Iterator<Topic> = this.#topics.values();
   #scheduled = false;
+  #turns = 0;
   /** Topics with news since the last turn. */
   #news: Topic[] = [];
   /** Cursors behind the head whose sinks accept more, first come first served. */
@@ -512,13 +513,15 @@ export class Hub {
 
   readonly #turn = (): void => {
     this.#scheduled = false;
-    let waiting = this.#due.size;
-    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
+    this.#turns++;
+    const { head } = this.#order;
     const groups = this.#groupsWithNews();
     for (const { ready } of groups) for (const cursor of ready) this.#advance(cursor);
+    this.#order.settled = head;
+    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.
-      if (waiting-- === 0 || this.stats.deliveredBytes > until) break;
+      if (cursor.turn === this.#turns || this.stats.deliveredBytes > until) break;
       this.#due.delete(cursor);
       groups.add(cursor.group);
       this.#advance(cursor);
@@ -548,10 +551,12 @@ export class Hub {
   /** One step of one cursor, or the rest of one for which a page had to be read. */
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
-    const outcome = isClosed(cursor.sink) ? 'over' : read ? this.#take(cursor, read) : this.#step(cursor);
+    if (isClosed(cursor.sink)) return this.#leave(cursor);
+    cursor.turn = this.#turns;
+    const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
+    if (cursor.closed) return; // by this step, or by what the sink did in it
     cursor.isBlocked = outcome === 'blocked';
-    if (outcome === 'over') this.#leave(cursor);
-    else if (outcome === 'behind') this.#makeDue(cursor);
+    if (outcome === 'behind') this.#makeDue(cursor);
     else if (outcome === 'head') cursor.group.ready.add(cursor);
     else cursor.group.ready.delete(cursor); // 'blocked' or 'reading': a drain or a page makes it due
   }
@@ -566,8 +571,9 @@ export class Hub {
     if (lost !== undefined)
       return this.#log === undefined ? this.#tellLost(cursor, lost) : this.#read(cursor, this.#log);
     const page = group.page(cursor.seq, this.#pageBytes);
-    if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
-    return this.#deliver(cursor, page);
+    if (page !== undefined) return this.#deliver(cursor, page);
+    cursor.moveTo(this.#order.head);
+    return group.hasEnded ? this.#finish(cursor) : 'head';
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
@@ -598,14 +604,14 @@ export class Hub {
 
   #end(cursor: Cursor): Outcome {
     this.#leave(cursor);
-    cursor.sink.end();
+    ignoreErrors(() => cursor.sink.end());
     return 'over';
   }
 
   #cut(cursor: Cursor, reason: 'slow-consumer' | 'error'): Outcome {
+    const { sink } = cursor;
     this.#leave(cursor);
-    if (cursor.sink.abort !== undefined) cursor.sink.abort(reason);
-    else cursor.sink.destroy?.();
+    ignoreErrors(() => (sink.abort === undefined ? sink.destroy?.() : sink.abort(reason)));
     return 'over';
   }
 
@@ -698,10 +704,12 @@ interface Page {
 class Order {
   readonly epoch: number;
   head: number;
+  /** Up to here, whoever is not behind has everything: the head of the last turn, without what came since. */
+  settled: number;
 
   constructor(epoch: number, head: number) {
     this.epoch = atLeast(1, 'epoch', wholeNumber('epoch', epoch));
-    this.head = wholeNumber('head', head);
+    this.head = this.settled = wholeNumber('head', head);
   }
 
   id(seq: number): string {
@@ -882,6 +890,8 @@ class Cursor implements Subscription {
   preamble: string | undefined;
   closed = false;
   isBlocked = false;
+  /** The last turn in which it was written to: there is one write in each. */
+  turn = 0;
   /** Something was delivered on this connection. */
   isLive = false;
   onDrain!: () => void;
@@ -904,7 +914,8 @@ class Cursor implements Subscription {
   }
 
   get lag(): number {
-    return this.group.ready.has(this) ? 0 : this.group.order.head - this.seq;
+    const { ready, order } = this.group;
+    return order.head - (ready.has(this) ? Math.max(order.settled, this.seq) : this.seq);
   }
 
   close(): void {
@@ -929,6 +940,13 @@ class Cursor implements Subscription {
     this.#told = told;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, told.get(topic) ?? 0))));
   }
+}
+
+/** For what a sink throws: it is the end of that sink, and of nothing else. */
+function ignoreErrors(act: () => unknown): void {
+  try {
+    act();
+  } catch {}
 }
 
 function isClosed(sink: Sink): boolean {
