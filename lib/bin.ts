@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // The executable: hands the process to `cli.ts`, and stops it once when asked, at once when asked again.
-// Needs `cli.ts` beside it, and what that needs.
+// Needs `cli.ts` beside it.
 
 import { readFileSync } from 'node:fs';
 import { main } from './cli.ts';

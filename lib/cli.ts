@@ -1,5 +1,5 @@
 // The `sluice` command: finds the subcommand, and turns whatever it throws into one line and an exit code.
-// Needs `options.ts` and `serve.ts` beside it, and what that needs.
+// Needs `options.ts` and `serve.ts` beside it.
 
 import type { UsageError } from './options.ts';
 import { type ServeIo, serve } from './serve.ts';

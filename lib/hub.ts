@@ -17,14 +17,17 @@ export interface Sink {
   destroy?(): unknown;
   /** Preferred over `destroy` where it is there, for it takes the reason. */
   abort?(reason: 'slow-consumer' | 'error'): unknown;
-  on(event: 'drain' | 'close', listener: () => void): unknown;
-  off(event: 'drain' | 'close', listener: () => void): unknown;
+  on(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+  off(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
 }
 
 /** An event to publish. Its id is the hub's to give; names that begin with `sluice:` are the hub's own. */
 export interface HubEvent extends Omit<ServerSentEvent, 'id'> {
   readonly data: string;
-  /** What the event is the newest value of. A conflating subscriber that lags gets only the newest of each key. */
+  /**
+   * What the event is the newest value of, in at most 1,000 characters. A conflating subscriber that lags gets
+   * only the newest of each key.
+   */
   readonly key?: string | undefined;
 }
 
@@ -94,7 +97,7 @@ export interface Log {
 
 export interface SubscribeOptions {
   /** The id of the last event that the client has processed, as its header has it; absent or empty: from now on. */
-  lastEventId?: string | readonly string[] | undefined;
+  lastEventId?: string | readonly string[] | null | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
@@ -142,6 +145,9 @@ export function isTopic(name: string): boolean {
   return TOPIC.test(name);
 }
 
+/** Characters: a key is remembered with its event, and counted nowhere. */
+const MAX_KEY = 1000;
+
 const TOPIC = /^[A-Za-z0-9._~:-]{1,200}$/;
 
 /**
@@ -181,6 +187,7 @@ export class Hub {
   #historyBytes = 0;
   #round: Iterator<Topic> = this.#topics.values();
   #scheduled = false;
+  #turns = 0;
   /** Topics with news since the last turn. */
   #news: Topic[] = [];
   /** Cursors behind the head whose sinks accept more, first come first served. */
@@ -203,10 +210,11 @@ export class Hub {
       throw new TypeError(`\`overtaken\` must be "gap" or "close", got ${overtaken}`);
     }
     this.#history = typeof history === 'function' ? history : () => history;
+    if (typeof history !== 'function') openHistory(history); // limits out of range are found now, not at the first event
     this.#maxHistoryBytes = atLeast(1, 'maxHistoryBytes', options.maxHistoryBytes ?? 256 * 1024 * 1024);
     this.#maxTopics = atLeast(1, 'maxTopics', options.maxTopics ?? 10_000);
     this.#pageBytes = atLeast(1, 'pageBytes', options.pageBytes ?? 64 * 1024);
-    this.#retry = atLeast(0, 'retry', options.retry ?? 2000);
+    this.#retry = duration('retry', options.retry ?? 2000);
     this.#closeOvertaken = overtaken === 'close';
     this.#log = log;
     this.#now = now;
@@ -214,7 +222,6 @@ export class Hub {
     this.#schedule = options.schedule ?? setImmediate;
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#beyond = this.#order.head;
-    openHistory(this.#history('')); // so that limits out of range are found now, not at the first event
   }
 
   /** The id of the newest event: put it into a snapshot, and whoever loads that can go on from there. */
@@ -242,11 +249,7 @@ export class Hub {
    * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_TOO_MANY_TOPICS` when all are in use.
    */
   publish(topic: string, event: HubEvent): string {
-    if (event.event?.startsWith('sluice:')) {
-      throw new TypeError(`\`event\` must not begin with "sluice:", got ${JSON.stringify(event.event)}`);
-    }
-    if (typeof event.data !== 'string')
-      throw new TypeError(`\`data\` must be a string, got ${typeof event.data}`);
+    checkEvent(event);
     const seq = this.#order.head + 1;
     const id = this.#order.id(seq);
     const frame = encode({
@@ -286,10 +289,12 @@ export class Hub {
     for (const name of names) this.#freshen(name);
     const { lastEventId, conflate = false, announce } = options;
     // A header that came more than once is malformed, whatever its values.
-    const start = this.#locate(typeof lastEventId === 'object' ? lastEventId.join(', ') : lastEventId);
+    const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
-    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq);
-    cursor.preamble = this.#preamble(cursor, start, announce);
+    const preamble = this.#preamble(names, start, announce); // before the group: it may throw
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble);
+    this.stats[start.from === undefined ? 'started' : 'resumed']++;
+    if (start.gap !== undefined) this.stats.gaps[start.gap]++;
     this.#enter(cursor);
     return cursor;
   }
@@ -341,7 +346,7 @@ export class Hub {
     topic.ring.push(entry);
     this.#order.head = entry.seq;
     this.#historyBytes += topic.ring.bytes - before;
-    if (this.#historyBytes > this.#maxHistoryBytes) this.#shedHistory();
+    if (this.#historyBytes > this.#maxHistoryBytes) this.#shedHistory(entry);
     this.#announce(topic);
   }
 
@@ -365,12 +370,14 @@ export class Hub {
     this.#historyBytes += topic.ring.bytes - before;
   }
 
-  /** Empties the topics that were silent for longest, down to nine tenths, so that this is rarely needed. */
-  #shedHistory(): void {
-    const enough = this.#maxHistoryBytes * 0.9;
-    for (const topic of this.#bySilence(() => true)) {
-      this.#historyBytes -= topic.ring.bytes;
-      topic.ring.clear();
+  /** The topics that were silent for longest lose theirs, down to nine tenths, so that this is rarely needed. */
+  #shedHistory(newest: LogEntry): void {
+    // The newest event stays, whatever its size: its subscribers have yet to get it.
+    const enough = Math.max(this.#maxHistoryBytes * 0.9, newest.bytes);
+    for (const { ring } of this.#bySilence(() => true)) {
+      const before = ring.bytes;
+      ring.shrink(before - (this.#historyBytes - enough));
+      this.#historyBytes -= before - ring.bytes;
       if (this.#historyBytes <= enough) return;
     }
   }
@@ -404,9 +411,9 @@ export class Hub {
   // ── subscribing ───────────────────────────────────────────────────────────────────────────────────────
 
   /** Where delivery to a client begins, and which gap that leaves. An id is looked up by arithmetic alone. */
-  #locate(lastEventId: string | undefined): Start {
+  #locate(lastEventId = ''): Start {
     const { epoch, head } = this.#order;
-    if (lastEventId === undefined || lastEventId === '') return { seq: head, ready: this.position };
+    if (lastEventId === '') return { seq: head, ready: this.position };
     const id = parseId(lastEventId);
     // The client keeps its own id until the gap has arrived: were it told the new position before, a
     // connection cut in between would hide the gap for good. An unreadable id becomes one that nobody has.
@@ -435,8 +442,10 @@ export class Hub {
     if (known !== undefined) return known;
     const group = new Group(key, names, conflate, this.#order, this.#leave);
     this.#groups.set(key, group);
+    // To make one an idle one may be forgotten: let that not be one of these.
+    const knownFirst = names.toSorted((a, b) => Number(this.#topics.has(b)) - Number(this.#topics.has(a)));
     try {
-      for (const name of names) group.add(this.#topics.get(name) ?? this.#createTopic(name));
+      for (const name of knownFirst) group.add(this.#topics.get(name) ?? this.#createTopic(name));
     } catch (error) {
       this.#disband(group);
       throw error;
@@ -444,12 +453,7 @@ export class Hub {
     return group;
   }
 
-  #preamble(
-    { group: { names } }: Cursor,
-    start: Start,
-    announce?: Readonly<Record<string, unknown>>,
-  ): string {
-    this.stats[start.from === undefined ? 'started' : 'resumed']++;
+  #preamble(names: readonly string[], start: Start, announce?: Readonly<Record<string, unknown>>): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
     const data = JSON.stringify({ ...announce, topics: names });
     const opening = encode({ retry }) + encode({ id: start.ready, event: 'sluice:ready', data });
@@ -464,7 +468,6 @@ export class Hub {
     goesOnAt: number,
     topics: readonly string[],
   ): string {
-    this.stats.gaps[reason]++;
     const data = JSON.stringify({ reason, from, to: this.#order.id(to), topics });
     return encode({ id: this.#order.id(goesOnAt), event: 'sluice:gap', data });
   }
@@ -479,6 +482,7 @@ export class Hub {
     cursor.onClose = () => this.#leave(cursor);
     sink.on('drain', cursor.onDrain);
     sink.on('close', cursor.onClose);
+    sink.on('error', ignore); // its 'close' follows; without a listener it would be an uncaught exception
     if (isClosed(sink)) this.#leave(cursor);
     else this.#makeDue(cursor);
   }
@@ -514,13 +518,15 @@ export class Hub {
 
   readonly #turn = (): void => {
     this.#scheduled = false;
-    let waiting = this.#due.size;
-    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
+    this.#turns++;
+    const { head } = this.#order;
     const groups = this.#groupsWithNews();
     for (const { ready } of groups) for (const cursor of ready) this.#advance(cursor);
+    this.#order.settled = head;
+    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.
-      if (waiting-- === 0 || this.stats.deliveredBytes > until) break;
+      if (cursor.turn === this.#turns || this.stats.deliveredBytes > until) break;
       this.#due.delete(cursor);
       groups.add(cursor.group);
       this.#advance(cursor);
@@ -550,10 +556,12 @@ export class Hub {
   /** One step of one cursor, or the rest of one for which a page had to be read. */
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
-    const outcome = isClosed(cursor.sink) ? 'over' : read ? this.#take(cursor, read) : this.#step(cursor);
+    if (isClosed(cursor.sink)) return this.#leave(cursor);
+    cursor.turn = this.#turns;
+    const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
+    if (cursor.closed) return; // by this step, or by what the sink did in it
     cursor.isBlocked = outcome === 'blocked';
-    if (outcome === 'over') this.#leave(cursor);
-    else if (outcome === 'behind') this.#makeDue(cursor);
+    if (outcome === 'behind') this.#makeDue(cursor);
     else if (outcome === 'head') cursor.group.ready.add(cursor);
     else cursor.group.ready.delete(cursor); // 'blocked' or 'reading': a drain or a page makes it due
   }
@@ -568,8 +576,9 @@ export class Hub {
     if (lost !== undefined)
       return this.#log === undefined ? this.#tellLost(cursor, lost) : this.#read(cursor, this.#log);
     const page = group.page(cursor.seq, this.#pageBytes);
-    if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
-    return this.#deliver(cursor, page);
+    if (page !== undefined) return this.#deliver(cursor, page);
+    cursor.moveTo(this.#order.head);
+    return group.hasEnded ? this.#finish(cursor) : 'head';
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
@@ -600,14 +609,14 @@ export class Hub {
 
   #end(cursor: Cursor): Outcome {
     this.#leave(cursor);
-    cursor.sink.end();
+    ignoreErrors(() => cursor.sink.end());
     return 'over';
   }
 
   #cut(cursor: Cursor, reason: 'slow-consumer' | 'error'): Outcome {
+    const { sink } = cursor;
     this.#leave(cursor);
-    if (cursor.sink.abort !== undefined) cursor.sink.abort(reason);
-    else cursor.sink.destroy?.();
+    ignoreErrors(() => (sink.abort === undefined ? sink.destroy?.() : sink.abort(reason)));
     return 'over';
   }
 
@@ -622,6 +631,7 @@ export class Hub {
     const from = this.#order.id(cursor.seq);
     const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.tell(lost);
+    this.stats.gaps[reason]++;
     const topics = lost.map(({ topic }) => topic.name);
     return this.#write(cursor, Buffer.from(this.#gap(reason, from, to, cursor.seq, topics)));
   }
@@ -629,11 +639,8 @@ export class Hub {
   #read(cursor: Cursor, log: Log): Outcome {
     try {
       const answer = log.read(cursor.group.names, cursor.seq, this.#pageBytes);
-      if (!(answer instanceof Promise)) return this.#take(cursor, answer);
-      answer.then(
-        (page) => this.#advance(cursor, page),
-        () => this.#endUnread(cursor),
-      );
+      if (!('then' in answer)) return this.#take(cursor, answer);
+      answer.then((page) => this.#advance(cursor, page)).then(undefined, () => this.#endUnread(cursor));
       return 'reading';
     } catch {
       return this.#end(cursor);
@@ -700,10 +707,12 @@ interface Page {
 class Order {
   readonly epoch: number;
   head: number;
+  /** Up to here, whoever is not behind has everything: the head of the last turn, without what came since. */
+  settled: number;
 
   constructor(epoch: number, head: number) {
     this.epoch = atLeast(1, 'epoch', wholeNumber('epoch', epoch));
-    this.head = wholeNumber('head', head);
+    this.head = this.settled = wholeNumber('head', head);
   }
 
   id(seq: number): string {
@@ -771,7 +780,8 @@ class Group {
   lost(cursor: Cursor, dropped?: LogPage['dropped']): Lost[] | undefined {
     let lost: Lost[] | undefined;
     for (const topic of this.topics) {
-      const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
+      const { dropped: forgotten } = topic.ring;
+      const seq = dropped === undefined ? forgotten : Math.min(forgotten, droppedOf(topic, dropped));
       if (seq <= cursor.seq || seq <= cursor.told(topic)) continue;
       lost ??= [];
       lost.push({ topic, seq });
@@ -884,6 +894,8 @@ class Cursor implements Subscription {
   preamble: string | undefined;
   closed = false;
   isBlocked = false;
+  /** The last turn in which it was written to: there is one write in each. */
+  turn = 0;
   /** Something was delivered on this connection. */
   isLive = false;
   onDrain!: () => void;
@@ -891,10 +903,11 @@ class Cursor implements Subscription {
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number) {
+  constructor(group: Group, sink: Sink, seq: number, preamble: string) {
     this.group = group;
     this.sink = sink;
     this.seq = seq;
+    this.preamble = preamble;
   }
 
   get topics(): readonly string[] {
@@ -906,10 +919,13 @@ class Cursor implements Subscription {
   }
 
   get lag(): number {
-    return this.group.ready.has(this) ? 0 : this.group.order.head - this.seq;
+    const { ready, order } = this.group;
+    return order.head - (ready.has(this) ? Math.max(order.settled, this.seq) : this.seq);
   }
 
   close(): void {
+    // A sink that is over keeps it: its error may be yet to come.
+    if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
     this.group.leave(this);
   }
 
@@ -931,6 +947,15 @@ class Cursor implements Subscription {
     this.#told = told;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, told.get(topic) ?? 0))));
   }
+}
+
+function ignore(): void {}
+
+/** For what a sink throws: it is the end of that sink, and of nothing else. */
+function ignoreErrors(act: () => unknown): void {
+  try {
+    act();
+  } catch {}
 }
 
 function isClosed(sink: Sink): boolean {
@@ -957,9 +982,20 @@ function checkTopic(name: string): string {
   );
 }
 
+/** What `encode` does not know of. */
+function checkEvent({ event, data, key }: HubEvent): void {
+  if (typeof event === 'string' && event.startsWith('sluice:'))
+    throw new TypeError(`\`event\` must not begin with "sluice:", got ${JSON.stringify(event).slice(0, 80)}`);
+  if (typeof data !== 'string') throw new TypeError(`\`data\` must be a string, got ${typeof data}`);
+  if (key !== undefined && !(typeof key === 'string' && key.length <= MAX_KEY))
+    throw new TypeError(
+      `\`key\` must be a string of at most ${MAX_KEY} characters, got ${JSON.stringify(key)?.slice(0, 80)}`,
+    );
+}
+
 function openHistory(limits: HistoryLimits, dropped = 0): ReplayBuffer<LogEntry> {
   const { maxEvents = 10_000, maxBytes = 4 * 1024 * 1024, maxAge = Infinity } = limits;
-  atLeast(1, 'maxEvents', maxEvents);
+  if (maxEvents !== Infinity) wholeNumber('maxEvents', atLeast(1, 'maxEvents', maxEvents));
   return new ReplayBuffer({ capacity: maxEvents, maxBytes, maxAge, dropped });
 }
 
@@ -970,6 +1006,12 @@ function failure(code: string, message: string): Error {
 function wholeNumber(name: string, value: number): number {
   if (Number.isSafeInteger(value)) return value;
   throw new RangeError(`\`${name}\` must be a whole number, got ${value}`);
+}
+
+/** A quarter more is still what a client can be told. */
+function duration(name: string, value: number): number {
+  if (atLeast(0, name, value) * 1.25 < 2 ** 31) return value;
+  throw new RangeError(`\`${name}\` must be at most ${Math.floor((2 ** 31 - 1) / 1.25)}, got ${value}`);
 }
 
 function atLeast(least: number, name: string, value: number): number {

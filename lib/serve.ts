@@ -1,5 +1,5 @@
 // `sluice serve`: the reference server as a command, fed from files, from standard input and from this host.
-// Needs `follow.ts`, `lines.ts`, `options.ts`, `server.ts` and `system.ts` beside it, and what those need.
+// Needs `follow.ts`, `hub.ts`, `lines.ts`, `options.ts`, `server.ts` and `system.ts` beside it.
 
 import { once } from 'node:events';
 import { access, constants, stat } from 'node:fs/promises';

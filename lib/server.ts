@@ -1,5 +1,5 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `encode.ts`, `hub.ts`, `page.ts`, `replay.ts`, `router.ts`, `shutdown.ts`, `stream.ts` and `writer.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `hub.ts`, `page.ts`, `router.ts`, `shutdown.ts` and `stream.ts` beside it.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
