@@ -1,4 +1,4 @@
-// `sluice serve`: the reference server as a command, fed from files, from standard input and from this host.
+// Runs the reference server as a command (`sluice serve`), fed from files, from standard input and from this host.
 // Needs `follow.ts`, `hub.ts`, `lines.ts`, `options.ts`, `server.ts` and `system.ts` beside it.
 
 import { once } from 'node:events';
