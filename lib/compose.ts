@@ -92,7 +92,8 @@ class Downstream implements Promise<void> {
 
   /** What the chain waits for: nothing, once the middleware itself waits. */
   async unlessAwaited(): Promise<void> {
-    // An `await` in the middleware reaches `then` one microtask later.
+    // An `await` in the middleware reaches `then` one microtask later, and its microtask may be behind this one.
+    await undefined;
     await undefined;
     if (!this.#awaited) await this.#promise;
   }
