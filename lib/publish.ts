@@ -32,8 +32,8 @@ request where there are many; no further line is read while a request is under w
   -h, --help
 
 No answer, 408, 429, 502, 503 and 504 are tried again, after what Retry-After says or a growing, random wait.
-Each request carries an Idempotency-Key, the same one each time it is tried. A server that does not heed it
-may publish a batch twice when its answer was lost on the way.
+Each request carries an Idempotency-Key, the same one each time it is tried, so that what was published before
+its answer got lost is not published twice, unless the server was restarted in between.
 
 Exit codes:
   0  every line was published
@@ -230,7 +230,7 @@ async function post(batch: readonly string[], plan: Plan, io: PublishIo): Promis
   const body = `${batch.join('\n')}\n`;
   const headers = {
     ...plan.headers,
-    'content-type': 'application/x-ndjson',
+    'content-type': 'application/vnd.sluice+ndjson',
     'content-length': String(Buffer.byteLength(body)),
     'idempotency-key': randomUUID(),
   };

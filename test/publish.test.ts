@@ -63,7 +63,7 @@ describe('sluice publish', () => {
     );
     assert.equal(taken.length, 2);
     assert.equal(taken[0]!.path, '/topics/news');
-    assert.equal(taken[0]!.headers['content-type'], 'application/x-ndjson');
+    assert.equal(taken[0]!.headers['content-type'], 'application/vnd.sluice+ndjson');
   });
 
   it('publishes nothing for nothing', async (t) => {
