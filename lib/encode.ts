@@ -80,6 +80,12 @@ function checkRetry(retry: number): number {
 }
 
 function refused(field: string, rule: string, value: unknown): TypeError {
-  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  const shown =
+    typeof value === 'string' ? JSON.stringify(value) : isObject(value) ? typeof value : String(value);
   return new TypeError(`\`${field}\` ${rule}, got ${shown.length > 80 ? `${shown.slice(0, 80)}…` : shown}`);
+}
+
+// An object may have no text, or code of its own in the place of one.
+function isObject(value: unknown): boolean {
+  return Object(value) === value;
 }

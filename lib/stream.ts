@@ -1,0 +1,264 @@
+// Opens a Server-Sent Events response on a Node request, and knows when and why it is over.
+// Needs `encode.ts` and `writer.ts` beside it.
+
+import { encode, type ServerSentEvent } from './encode.ts';
+import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
+
+/** The members of a request that are used: Node's `IncomingMessage` and HTTP/2's compatible request have them. */
+export interface StreamRequest {
+  readonly method?: string | undefined;
+  readonly httpVersionMajor?: number | undefined;
+  readonly complete?: boolean | undefined;
+  readonly readableFlowing?: boolean | null | undefined;
+  readonly socket?: StreamSocket | null | undefined;
+  resume?(): unknown;
+}
+
+export interface StreamSocket {
+  readonly destroyed?: boolean | undefined;
+  setKeepAlive?(enable: boolean, initialDelay: number): unknown;
+  setNoDelay?(noDelay: boolean): unknown;
+  setTimeout?(timeout: number): unknown;
+  destroy(): unknown;
+  on(event: string, listener: () => void): unknown;
+  off(event: string, listener: () => void): unknown;
+}
+
+/** The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have them. */
+export interface StreamResponse extends WriterTarget {
+  readonly headersSent: boolean;
+  statusCode: number;
+  hasHeader(name: string): boolean;
+  getHeader(name: string): unknown;
+  setHeader(name: string, value: string): unknown;
+  removeHeader(name: string): unknown;
+  flushHeaders?(): unknown;
+}
+
+export interface StreamOptions extends WriterOptions {
+  /** More response headers. They win over those that are set on the response already. */
+  headers?: Readonly<Record<string, string>> | undefined;
+  /** Milliseconds before the kernel probes a silent connection; default 10,000. Keep it below the heartbeat. */
+  keepAliveDelay?: number | undefined;
+}
+
+export interface PipeOptions {
+  /**
+   * The last event after the source's end; default `sluice:end` with data `{}`. Without one a reader cannot
+   * tell a finished stream from a broken one. `null`: none, for a source that brings its own.
+   */
+  end?: ServerSentEvent | null | undefined;
+  /** The last event when the source fails; by default `sluice:error`, whose data does not tell why. */
+  error?: ((error: unknown) => ServerSentEvent | null) | undefined;
+}
+
+/**
+ * Answers a request with an event stream. Nothing is sent before the first write or `open()`: until then
+ * a refusal can still be an ordinary response.
+ *
+ * Everything that frameworks set on the response is kept. `HEAD` gets the headers and an end; a client that
+ * is gone already gets a stream that was over from the start. One HTTP/1 connection carries one stream: a
+ * second request for one, pipelined behind the first, destroys the connection.
+ *
+ * In a framework `await stream.done`, so that it takes the request for unfinished until it is.
+ *
+ * @throws {Error} code `ERR_SSE_HEAD_SENT` when the response has begun already.
+ * @throws {RangeError} naming the option that is out of its range.
+ */
+export function openStream(
+  req: StreamRequest,
+  res: StreamResponse,
+  options: StreamOptions = {},
+): EventStream {
+  if (res.headersSent) throw headSent();
+  const stream = new EventStream(req, res, options);
+  if (req.method === 'HEAD') stream.end();
+  return stream;
+}
+
+// The sockets that carry a stream now.
+const streaming = new WeakSet<StreamSocket>();
+
+/** Whether a connection carries a stream: then nothing else that is asked on it can be answered. */
+export function isStreaming(socket: StreamSocket): boolean {
+  return streaming.has(socket);
+}
+
+/** One client's stream of events. Made by `openStream`. */
+export class EventStream extends Writer {
+  readonly #req: StreamRequest;
+  readonly #res: StreamResponse;
+  readonly #socket: StreamSocket | undefined;
+  readonly #options: StreamOptions;
+  #opened = false;
+
+  constructor(req: StreamRequest, res: StreamResponse, options: StreamOptions) {
+    super(res, options);
+    this.#req = req;
+    this.#res = res;
+    this.#options = options;
+    // From the start: `res.socket` becomes null. HTTP/2 shares its socket, and tells through the response alone.
+    this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
+    if (this.#socket !== undefined) this.#claim(this.#socket);
+  }
+
+  /** Sends the head now; otherwise the first write does. Does nothing the second time. */
+  open(): void {
+    if (this.closed || this.#opened) return;
+    this.#prepare();
+    this.#res.flushHeaders?.();
+  }
+
+  /**
+   * Answers with a bare status in the stream's place, while nothing was sent: 204 tells a browser's EventSource
+   * to stay away.
+   * @throws {Error} code `ERR_SSE_HEAD_SENT` when the stream has begun.
+   */
+  refuse(status: number): void {
+    if (this.closed) return;
+    if (this.#opened) throw headSent();
+    this.#opened = true;
+    this.#res.statusCode = status;
+    super.end();
+  }
+
+  override write(chunk: Uint8Array): boolean {
+    if (!this.#opened && !this.closed) this.#prepare();
+    return super.write(chunk);
+  }
+
+  override end(reason?: CloseReason, cause?: unknown): void {
+    if (!this.#opened && !this.closed) this.#prepare();
+    super.end(reason, cause);
+  }
+
+  /**
+   * Sends one event to this client alone. Answers as `write` does.
+   * @throws {TypeError} naming the field that cannot be sent; nothing is sent then.
+   */
+  send(event: ServerSentEvent): boolean {
+    return this.write(Buffer.from(encode(event)));
+  }
+
+  /**
+   * Sends what a source yields, no faster than the client takes it, then one last event, then ends.
+   * A string is an event's data.
+   *
+   * When the client goes, the source is told: through `iterator.return()`, and, for a source that waits and
+   * hears nothing else, through `stream.signal`, which it should be listening to. Should the source fail,
+   * the one last event says so and the reason is `error` with the failure as `stream.cause`.
+   *
+   * Never rejects; resolves with the reason.
+   */
+  async pipe(
+    source: AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>,
+    options: PipeOptions = {},
+  ): Promise<CloseReason> {
+    const { end = FINISHED, error: describe = () => FAILED } = options;
+    try {
+      if (await this.#pump(source)) this.#conclude(end, 'ended');
+    } catch (error) {
+      this.#conclude(describe(error), 'error', error);
+    }
+    return this.done;
+  }
+
+  /** Whether the source came to its end before the client did. */
+  async #pump(
+    source: AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>,
+  ): Promise<boolean> {
+    const iterator =
+      Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+    const next = this.#untilGone(() => iterator.next());
+    let sourceIsOver = false;
+    try {
+      while (await this.ready()) {
+        sourceIsOver = true;
+        const result = await next();
+        sourceIsOver = result?.done === true;
+        if (result === undefined) return false;
+        if (sourceIsOver) return true;
+        this.send(typeof result.value === 'string' ? { data: result.value } : result.value);
+      }
+      return false;
+    } finally {
+      // Not awaited: a generator that is blocked in an `await` answers `return()` only after that.
+      if (!sourceIsOver) Promise.resolve(iterator.return?.()).catch(() => {});
+    }
+  }
+
+  /** Makes a wait end with `undefined` when the client goes. One listener for all: a race each would pile up. */
+  #untilGone<T>(start: () => T | PromiseLike<T>): () => Promise<T | undefined> {
+    let leave = () => {};
+    this.once('close', () => leave());
+    return () =>
+      new Promise((resolve, reject) => {
+        if (this.closed) return resolve(undefined);
+        leave = () => resolve(undefined);
+        Promise.resolve(start()).then(resolve, reject);
+      });
+  }
+
+  #conclude(event: ServerSentEvent | null, reason: CloseReason, cause?: unknown): void {
+    if (event !== null) this.send(event);
+    this.end(reason, cause);
+  }
+
+  #claim(socket: StreamSocket): void {
+    if (this.closed) return;
+    if (socket.destroyed) return this.abort('client-gone');
+    if (streaming.has(socket)) {
+      socket.destroy();
+      return this.abort('client-gone');
+    }
+    streaming.add(socket);
+    const gone = () => this.abort('client-gone');
+    // A reader that half-closes and does not read never causes a 'close': its 'end' is a good-bye as well.
+    socket.on('end', gone);
+    socket.on('close', gone);
+    this.once('close', () => {
+      streaming.delete(socket);
+      socket.off('end', gone);
+      socket.off('close', gone);
+    });
+  }
+
+  #prepare(): void {
+    this.#opened = true;
+    const { headers, keepAliveDelay = 10_000 } = this.#options;
+    const res = this.#res;
+    // nginx buffers a whole response otherwise.
+    if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
+    res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
+    for (const name in headers) res.setHeader(name, headers[name]!);
+    res.setHeader('Content-Type', 'text/event-stream');
+    res.removeHeader('Content-Length');
+    // An unread body would run into the server's requestTimeout, which kills the connection.
+    if (this.#req.complete === false && this.#req.readableFlowing === null) this.#req.resume?.();
+    this.#socket?.setTimeout?.(0);
+    this.#socket?.setNoDelay?.(true);
+    this.#socket?.setKeepAlive?.(true, keepAliveDelay);
+  }
+}
+
+const FINISHED: ServerSentEvent = { event: 'sluice:end', data: '{}' };
+const FAILED: ServerSentEvent = {
+  event: 'sluice:error',
+  data: '{"message":"the source of this stream failed"}',
+};
+
+/**
+ * `no-store` keeps caches from giving one client's stream to another, `no-transform` keeps compressors from
+ * holding it back. What the application or its framework set besides is kept.
+ */
+function uncached(given: unknown): string {
+  const directives = given === undefined ? [] : String(given).split(/\s*,\s*/);
+  for (const needed of ['no-store', 'no-transform'])
+    if (!directives.includes(needed)) directives.push(needed);
+  return directives.join(', ');
+}
+
+function headSent(): Error {
+  const message = 'the response has begun already: open the stream before anything is sent';
+  return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' });
+}

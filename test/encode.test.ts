@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { encode, type ServerSentEvent } from '../lib/encode.ts';
+import { type Frame, parse } from './helpers/frames.ts';
+
+const FIELDS = ['event', 'data', 'id', 'comment'] as const;
+
+describe('encode', () => {
+  it('writes one line per field and a blank line at the end', () => {
+    const text = encode({ comment: 'c', retry: 5, id: '7', event: 'e', data: 'd' });
+    assert.equal(text, ': c\nretry: 5\nid: 7\nevent: e\ndata: d\n\n');
+  });
+
+  it('writes nothing at all for an event without fields', () => {
+    assert.equal(encode({}), '');
+    assert.equal(encode({ event: undefined, data: undefined, id: undefined }), '');
+  });
+
+  it('prefixes every line of data, wherever it breaks', () => {
+    assert.equal(encode({ data: 'a\nb\rc\r\nd' }), 'data: a\ndata: b\ndata: c\ndata: d\n\n');
+    assert.equal(encode({ data: '\n\r' }), 'data: \ndata: \ndata: \n\n');
+    assert.equal(encode({ comment: 'a\r\rb' }), ': a\n: \n: b\n\n');
+  });
+
+  it('keeps the space at the beginning of a value', () => {
+    assert.deepEqual(parse(encode({ event: ' e', data: '  d' })).frames, [
+      { id: undefined, event: ' e', data: '  d' },
+    ]);
+  });
+
+  it('delivers empty data, which is not the same as no data', () => {
+    assert.deepEqual(parse(encode({ data: '' })).frames, [{ id: undefined, event: undefined, data: '' }]);
+    assert.deepEqual(parse(encode({ event: 'e' })).frames, []);
+  });
+
+  it("keeps the ids '' and '0'", () => {
+    for (const id of ['', '0']) assert.deepEqual(parse(encode({ id, data: 'd' })).frames[0]?.id, id);
+  });
+
+  it('takes every retry from 0 to the longest timeout there is', () => {
+    for (const retry of [0, 1, 2 ** 31 - 1]) assert.deepEqual(parse(encode({ retry })).retries, [retry]);
+    assert.equal(encode({ retry: -0 }), 'retry: 0\n\n');
+  });
+
+  it('refuses a retry that is not a whole number of milliseconds in range', () => {
+    const refused = [
+      -1,
+      1.5,
+      NaN,
+      Infinity,
+      -Infinity,
+      2 ** 31,
+      1e21,
+      '5',
+      '5\ndata: x',
+      null,
+      true,
+      5n,
+      [5],
+    ];
+    for (const retry of refused) refuses('retry', retry);
+  });
+
+  it('refuses a line break in an event type or an id, a bare CR too', () => {
+    for (const hostile of ['a\nb', 'a\rb', 'a\r\nb', '\n', '\r', 'a\n', 'a\r']) {
+      refuses('event', hostile);
+      refuses('id', hostile);
+    }
+  });
+
+  it('refuses an id that would not come back in a header as it went', () => {
+    for (const id of ['a\0b', '\0', 'é', '😀', '\u2028', ' a', 'a ', ' ', 'a\tb', '\x7f']) refuses('id', id);
+  });
+
+  it('takes an id of 128 characters and no longer one', () => {
+    assert.equal(encode({ id: 'x'.repeat(128) }), `id: ${'x'.repeat(128)}\n\n`);
+    refuses('id', 'x'.repeat(129));
+  });
+
+  it('refuses half a surrogate pair, which UTF-8 cannot carry', () => {
+    for (const hostile of ['\ud800', 'a\udc00b', '\udc00\ud800']) {
+      for (const field of FIELDS) refuses(field, hostile);
+    }
+  });
+
+  it('refuses whatever is not a string, even what cannot be shown as one', () => {
+    const unshowable = Object.create(null);
+    const throwing = { toString: () => assert.fail('must not be asked') };
+    for (const value of [null, 1, NaN, true, 5n, {}, ['a'], Symbol('s'), () => 'f', unshowable, throwing]) {
+      for (const field of FIELDS) refuses(field, value);
+    }
+  });
+
+  it('does not repeat a long value in full where it refuses it', () => {
+    assert.throws(
+      () => encode({ event: `\n${'x'.repeat(100_000)}` }),
+      ({ message }: TypeError) => message.includes('`event`') && message.length < 200,
+    );
+  });
+
+  it('reads each field once, so that what was checked is what is written', () => {
+    let reads = 0;
+    const event = {
+      get event(): string {
+        return reads++ === 0 ? 'safe' : 'un\nsafe';
+      },
+    };
+    assert.equal(encode(event), 'event: safe\n\n');
+    assert.equal(reads, 1);
+  });
+});
+
+// What breaks formats: separators, half characters, other fields' names, and the characters next to them.
+const hostilePiece = fc.oneof(
+  fc.constantFrom('\n', '\r', '\r\n', '\n\n', '\0', ':', ' ', '\t', '\ufeff', '\u2028', '\u0085', '\v', '\f'),
+  fc.constantFrom('data: x', 'data', 'id: 1', 'event: x', 'retry: 1', ': c', '\ud800', '\udfff', '😀', 'é'),
+  fc.string({ unit: 'binary', maxLength: 3 }),
+  fc.string({ maxLength: 3 }),
+);
+const hostileText = fc.array(hostilePiece, { maxLength: 8 }).map((pieces) => pieces.join(''));
+const hostileNumber = fc.oneof(
+  fc.nat(),
+  fc.double(),
+  fc.integer(),
+  fc.constantFrom(-0, 2 ** 31 - 1, 2 ** 31),
+);
+const hostileEvent = fc.record(
+  { event: hostileText, data: hostileText, id: hostileText, comment: hostileText, retry: hostileNumber },
+  { requiredKeys: [] },
+);
+
+describe('trap 18: whatever is in its fields', () => {
+  it('is one event, exactly that one, between its neighbours, or a TypeError that names the field', () => {
+    fc.assert(
+      fc.property(hostileEvent, fc.integer({ min: 1, max: 7 }), (event, pieceLength) => {
+        const wrong = unsendable(event);
+        if (wrong.length > 0) return assert.throws(() => encode(event), namesOneOf(wrong));
+        const wire = Buffer.from(`data: before\n\n${encode(event)}data: after\n\n`).toString();
+        for (const parsed of [parse(wire), parse(wire, pieceLength)]) {
+          assert.deepEqual(parsed.frames, [frame('before'), ...arriving(event), frame('after')]);
+          assert.deepEqual(parsed.comments, event.comment === undefined ? [] : linesOf(event.comment));
+          assert.deepEqual(parsed.retries, event.retry === undefined ? [] : [event.retry + 0]);
+          assert.deepEqual(parsed.errors, []);
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+function refuses(field: string, value: unknown): void {
+  assert.throws(() => encode({ data: 'd', [field]: value } as ServerSentEvent), namesOneOf([field]));
+}
+
+function namesOneOf(fields: readonly string[]): (error: unknown) => boolean {
+  return (error) =>
+    error instanceof TypeError && fields.some((field) => error.message.startsWith(`\`${field}\``));
+}
+
+/** The fields that cannot be sent, said in other words than in the code under test. */
+function unsendable({ event, data, id, comment, retry }: ServerSentEvent): string[] {
+  const wrong = [];
+  const broken = (text: string) => Buffer.from(text).toString() !== text;
+  if (event !== undefined && (broken(event) || linesOf(event).length > 1)) wrong.push('event');
+  if (data !== undefined && broken(data)) wrong.push('data');
+  if (comment !== undefined && broken(comment)) wrong.push('comment');
+  if (id !== undefined && !survivesHeader(id)) wrong.push('id');
+  if (retry !== undefined && !(retry % 1 === 0 && retry >= 0 && retry < 2 ** 31)) wrong.push('retry');
+  return wrong;
+}
+
+function survivesHeader(id: string): boolean {
+  const printable = [...id].every((character) => character >= ' ' && character <= '~');
+  return printable && id.trim() === id && id.length <= 128;
+}
+
+function arriving({ event, data, id }: ServerSentEvent): Frame[] {
+  // The specification: an event without data is not dispatched, and an empty type is none.
+  return data === undefined ? [] : [{ id, event: event || undefined, data: linesOf(data).join('\n') }];
+}
+
+function frame(data: string): Frame {
+  return { id: undefined, event: undefined, data };
+}
+
+function linesOf(text: string): string[] {
+  return text.replaceAll('\r\n', '\n').replaceAll('\r', '\n').split('\n');
+}

@@ -1,0 +1,343 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { type Remembered, ReplayBuffer, type ReplayOptions } from '../lib/replay.ts';
+import { collectGarbage } from './helpers/garbage.ts';
+
+const entry = (seq: number, bytes = 1, at = 0): Remembered => ({ seq, bytes, at });
+
+function filled(options: ReplayOptions, ...seqs: number[]): ReplayBuffer<Remembered> {
+  const buffer = new ReplayBuffer(options);
+  for (const seq of seqs) buffer.push(entry(seq));
+  return buffer;
+}
+
+const seqsAfter = (buffer: ReplayBuffer<Remembered>, seq: number) => buffer.after(seq)?.map((one) => one.seq);
+
+describe('ReplayBuffer', () => {
+  it('answers what came after a seq, oldest first', () => {
+    const buffer = filled({}, 1, 2, 3);
+    assert.deepEqual(seqsAfter(buffer, 0), [1, 2, 3]);
+    assert.deepEqual(seqsAfter(buffer, 2), [3]);
+  });
+
+  it('tells "nothing newer" from "no longer known" and from "never reached"', () => {
+    const buffer = filled({ capacity: 2 }, 1, 2, 3);
+    assert.deepEqual(buffer.after(3), []);
+    assert.equal(buffer.after(0), undefined);
+    assert.equal(buffer.after(4), undefined);
+    assert.deepEqual(new ReplayBuffer().after(0), []);
+    assert.equal(new ReplayBuffer().after(1), undefined);
+  });
+
+  it('answers a seq that is no number as one that was never reached', () => {
+    assert.equal(filled({}, 1).after(NaN), undefined);
+  });
+
+  it('still answers the newest seq that it dropped: whoever has that one has missed nothing', () => {
+    const buffer = filled({ capacity: 2 }, 1, 2, 3, 4);
+    assert.equal(buffer.dropped, 2);
+    assert.deepEqual(seqsAfter(buffer, 2), [3, 4]);
+    assert.equal(buffer.after(1), undefined);
+  });
+
+  it('hands back the very entries that it was given', () => {
+    const buffer = new ReplayBuffer<Remembered & { text: string }>();
+    const one = { ...entry(1), text: 'one' };
+    buffer.push(one);
+    assert.equal(buffer.after(0)?.[0], one);
+    assert.equal(buffer.at(0), one);
+  });
+
+  it('takes a seq in a hole for the place that it is', () => {
+    const buffer = filled({ capacity: 3 }, 2, 5, 9, 14);
+    assert.deepEqual(seqsAfter(buffer, 3), [5, 9, 14]);
+    assert.deepEqual(seqsAfter(buffer, 7), [9, 14]);
+    assert.deepEqual(seqsAfter(buffer, 13), [14]);
+    assert.equal(buffer.after(1), undefined);
+  });
+
+  it('keeps its order when the ring has gone round many times', () => {
+    const buffer = new ReplayBuffer({ capacity: 5 });
+    for (let seq = 1; seq <= 1003; seq++) buffer.push(entry(seq));
+    assert.deepEqual(seqsAfter(buffer, 998), [999, 1000, 1001, 1002, 1003]);
+    assert.equal(buffer.size, 5);
+  });
+
+  it('keeps its order when it grows while it is wrapped', () => {
+    const buffer = new ReplayBuffer({ maxBytes: 100 });
+    // Seven heavy ones go round the first eight slots; then light ones crowd in behind them.
+    for (let seq = 1; seq <= 20; seq++) buffer.push(entry(seq, 14));
+    for (let seq = 21; seq <= 90; seq++) buffer.push(entry(seq, 1));
+    assert.deepEqual(
+      seqsAfter(buffer, buffer.dropped),
+      Array.from({ length: buffer.size }, (_, i) => buffer.dropped + 1 + i),
+    );
+    assert.equal(buffer.bytes, 98);
+  });
+
+  it('keeps at most its capacity', () => {
+    assert.deepEqual(seqsAfter(filled({ capacity: 1 }, 1, 2, 3), 2), [3]);
+    assert.equal(filled({}, ...Array.from({ length: 1500 }, (_, i) => i + 1)).size, 1000);
+  });
+
+  it('has no limit of number where that is Infinity', () => {
+    assert.equal(filled({ capacity: Infinity }, ...Array.from({ length: 5000 }, (_, i) => i + 1)).size, 5000);
+  });
+
+  it('drops as many old entries as a heavy new one needs, and no more', () => {
+    const buffer = new ReplayBuffer({ maxBytes: 10 });
+    for (let seq = 1; seq <= 5; seq++) buffer.push(entry(seq, 2));
+    assert.equal(buffer.bytes, 10);
+    buffer.push(entry(6, 3));
+    assert.deepEqual(seqsAfter(buffer, 2), [3, 4, 5, 6]);
+    assert.equal(buffer.bytes, 9);
+    buffer.push(entry(7, 10));
+    assert.deepEqual(seqsAfter(buffer, 6), [7]);
+  });
+
+  it('refuses an entry heavier than all that it may keep, and forgets nothing over it', () => {
+    const buffer = new ReplayBuffer({ maxBytes: 10 });
+    buffer.push(entry(1, 10));
+    const refusal = { name: 'RangeError', message: /`maxBytes` 10, got 11/ };
+    assert.throws(() => buffer.check(entry(2, 11)), refusal);
+    assert.throws(() => buffer.push(entry(2, 11)), refusal);
+    assert.deepEqual([buffer.last, buffer.size, buffer.bytes], [1, 1, 10]);
+  });
+
+  it('refuses a weight that is no number, which no sum would recover from', () => {
+    const buffer = new ReplayBuffer({ maxBytes: 10 });
+    assert.throws(() => buffer.push(entry(1, NaN)), RangeError);
+    assert.throws(() => buffer.push(entry(1, -1)), RangeError);
+    assert.equal(buffer.bytes, 0);
+  });
+
+  it('refuses a seq that is not above the last one', () => {
+    const buffer = filled({}, 1, 7);
+    for (const seq of [7, 6, 0, -1, NaN]) {
+      assert.throws(() => buffer.push(entry(seq)), {
+        name: 'RangeError',
+        message: /`seq` must be above 7, got/,
+      });
+    }
+    assert.deepEqual(seqsAfter(buffer, 0), [1, 7]);
+  });
+
+  it('drops what is older than maxAge when something new arrives', () => {
+    const buffer = new ReplayBuffer({ maxAge: 100 });
+    for (const at of [0, 50, 100, 101]) buffer.push(entry(buffer.last + 1, 1, at));
+    assert.deepEqual(seqsAfter(buffer, 1), [2, 3, 4]);
+  });
+
+  it('drops what is older than maxAge when it is asked to, even the newest', () => {
+    const buffer = new ReplayBuffer({ maxAge: 100 });
+    for (const at of [0, 50]) buffer.push(entry(buffer.last + 1, 1, at));
+    buffer.expire(100);
+    assert.deepEqual(seqsAfter(buffer, 0), [1, 2]);
+    buffer.expire(101);
+    assert.deepEqual(seqsAfter(buffer, 1), [2]);
+    assert.equal(buffer.after(0), undefined);
+    buffer.expire(1000);
+    assert.deepEqual([buffer.size, buffer.bytes, buffer.dropped, buffer.last], [0, 0, 2, 2]);
+    assert.deepEqual(buffer.after(2), []);
+  });
+
+  it('expires nothing without a maxAge', () => {
+    const buffer = filled({}, 1);
+    buffer.expire(Number.MAX_SAFE_INTEGER);
+    assert.equal(buffer.size, 1);
+  });
+
+  it('claims to remember nothing after clear, and goes on in order', () => {
+    const buffer = filled({}, 1, 2, 3);
+    buffer.clear();
+    assert.deepEqual([buffer.size, buffer.bytes, buffer.dropped, buffer.last], [0, 0, 3, 3]);
+    assert.deepEqual(buffer.after(3), []);
+    assert.equal(buffer.after(2), undefined);
+    assert.equal(buffer.at(0), undefined);
+    assert.throws(() => buffer.push(entry(3)), RangeError);
+    buffer.push(entry(4));
+    assert.deepEqual(seqsAfter(buffer, 3), [4]);
+  });
+
+  it('may begin in mid-order', () => {
+    const buffer = new ReplayBuffer({ dropped: 41 });
+    assert.equal(buffer.after(40), undefined);
+    assert.deepEqual(buffer.after(41), []);
+    assert.throws(() => buffer.push(entry(41)), RangeError);
+    buffer.push(entry(42));
+    assert.deepEqual(seqsAfter(buffer, 41), [42]);
+  });
+
+  it('answers nothing at an index outside of what it remembers', () => {
+    const buffer = filled({ capacity: 2 }, 1, 2, 3);
+    assert.deepEqual(
+      [-1, 0, 1, 2].map((index) => buffer.at(index)?.seq),
+      [undefined, 2, 3, undefined],
+    );
+  });
+
+  it('refuses options out of range, by name and value', () => {
+    const options: [keyof ReplayOptions, unknown[]][] = [
+      ['capacity', [0, -1, NaN, 1.5, '5', null]],
+      ['maxBytes', [0, -1, NaN, '5', null]],
+      ['maxAge', [0, -1, NaN, '5', null]],
+      ['dropped', [-1, NaN, 0.5, '5', null]],
+    ];
+    for (const [name, values] of options) {
+      for (const value of values) {
+        assert.throws(() => new ReplayBuffer({ [name]: value }), {
+          name: 'RangeError',
+          message: new RegExp(`^\`${name}\` must be .* got ${value}$`),
+        });
+      }
+    }
+  });
+
+  it('holds on to nothing that it dropped', () => {
+    const { registered, collected } = watchGarbage();
+    const buffer = new ReplayBuffer({ capacity: 4 });
+    for (let seq = 1; seq <= 100; seq++) buffer.push(registered(entry(seq)));
+    return collected(96);
+  });
+});
+
+/** Fulfils once as many registered objects were collected; without that the test ends in its time-out. */
+function watchGarbage() {
+  let seen = 0;
+  let wake = () => {};
+  const registry = new FinalizationRegistry<undefined>(() => {
+    seen++;
+    wake();
+  });
+  const registered = <T extends object>(object: T): T => {
+    registry.register(object, undefined);
+    return object;
+  };
+  const collected = async (count: number) => {
+    while (seen < count) {
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      collectGarbage();
+      await woken;
+    }
+  };
+  return { registered, collected };
+}
+
+/** The same promises, kept by an array that is searched from end to end. */
+class Model {
+  entries: Remembered[] = [];
+  dropped = 0;
+  last = 0;
+  readonly options: { capacity: number; maxBytes: number; maxAge: number };
+
+  constructor(options: { capacity: number; maxBytes: number; maxAge: number }) {
+    this.options = options;
+  }
+
+  get bytes(): number {
+    return this.entries.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  push(added: Remembered): boolean {
+    const { capacity, maxBytes } = this.options;
+    if (added.seq <= this.last || added.bytes > maxBytes) return false;
+    while (this.entries.length >= capacity || this.bytes + added.bytes > maxBytes) this.drop(1);
+    this.expire(added.at);
+    this.entries.push(added);
+    this.last = added.seq;
+    return true;
+  }
+
+  expire(now: number): void {
+    const young = this.entries.findIndex(({ at }) => at >= now - this.options.maxAge);
+    this.drop(young === -1 ? this.entries.length : young);
+  }
+
+  drop(count: number): void {
+    for (const { seq } of this.entries.splice(0, count)) this.dropped = seq;
+  }
+
+  clear(): void {
+    this.entries = [];
+    this.dropped = this.last;
+  }
+
+  after(seq: number): Remembered[] | undefined {
+    if (seq < this.dropped || seq > this.last) return undefined;
+    return this.entries.filter((one) => one.seq > seq);
+  }
+}
+
+const limits = fc.record({
+  capacity: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.constant(Infinity)),
+  maxBytes: fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constant(Infinity)),
+  maxAge: fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constant(Infinity)),
+});
+
+const pushes = fc.record({
+  do: fc.constant('push' as const),
+  // 0 is a repeated seq, above 1 a hole; the clock may step back.
+  hole: fc.integer({ min: 0, max: 4 }),
+  bytes: fc.integer({ min: 0, max: 70 }),
+  passed: fc.integer({ min: -5, max: 20 }),
+});
+const operation = fc.oneof(
+  { weight: 20, arbitrary: pushes },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('expire' as const), passed: fc.nat(70) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('clear' as const) }) },
+);
+
+describe('ReplayBuffer, against an array that is searched', () => {
+  it('answers alike, whatever was pushed, expired and cleared', () => {
+    fc.assert(
+      fc.property(limits, fc.array(operation, { maxLength: 120 }), (options, operations) => {
+        const model = new Model(options);
+        const buffer = new ReplayBuffer(options);
+        let now = 0;
+        for (const step of operations) {
+          if (step.do === 'clear') {
+            model.clear();
+            buffer.clear();
+          } else if (step.do === 'expire') {
+            now += step.passed;
+            model.expire(now);
+            buffer.expire(now);
+          } else {
+            now += step.passed;
+            const added = entry(model.last + step.hole, step.bytes, now);
+            assert.equal(accepted(buffer, added), model.push(added));
+          }
+          agree(buffer, model);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+function accepted(buffer: ReplayBuffer<Remembered>, added: Remembered): boolean {
+  try {
+    buffer.push(added);
+    return true;
+  } catch (error) {
+    assert.ok(error instanceof RangeError);
+    return false;
+  }
+}
+
+function agree(buffer: ReplayBuffer<Remembered>, model: Model): void {
+  assert.deepEqual(
+    { size: buffer.size, bytes: buffer.bytes, dropped: buffer.dropped, last: buffer.last },
+    { size: model.entries.length, bytes: model.bytes, dropped: model.dropped, last: model.last },
+  );
+  for (let seq = -1; seq <= model.last + 1; seq++) {
+    const expected = model.after(seq);
+    assert.deepEqual(buffer.after(seq), expected);
+    const index = buffer.indexAfter(seq);
+    if (expected === undefined) assert.equal(index, seq > model.last ? buffer.size : -1);
+    else assert.deepEqual([buffer.at(index), buffer.size - index], [expected[0], expected.length]);
+  }
+}
