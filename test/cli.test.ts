@@ -167,6 +167,60 @@ describe('sluice serve', () => {
   });
 });
 
+describe('sluice publish and sluice tail', () => {
+  it('carry lines from one end to the other', async () => {
+    const { url } = await serve([]);
+    const publisher = sluice(['publish', url, 'news', '--event', 'line', '--ids']);
+    const reader = sluice(['tail', `${url}/events?topic=news`, '--max', '3', '--json']);
+    const followed = async () => {
+      const { topics } = (await (await fetch(`${url}/topics`)).json()) as {
+        topics: { subscribers: number }[];
+      };
+      return topics.some(({ subscribers }) => subscribers === 1);
+    };
+    while (!(await followed())) await new Promise((resolve) => setTimeout(resolve, 20));
+    publisher.child.stdin.end('one\ntwo\nthree\n');
+    assert.deepEqual([await publisher.code, await reader.code], [0, 0]);
+    const printed = reader
+      .stdout()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      printed.map(({ event, data }) => [event, data]),
+      [
+        ['line', 'one'],
+        ['line', 'two'],
+        ['line', 'three'],
+      ],
+    );
+    assert.deepEqual(
+      publisher.stdout().trim().split('\n'),
+      printed.map(({ id }) => id),
+    );
+  });
+
+  it('let a reader that was killed go on where it was', async () => {
+    const { url } = await serve([]);
+    const state = join(folder, 'place');
+    const read = () => sluice(['tail', `${url}/events?topic=kept`, '--state', state, '--max', '1']);
+    const first = read();
+    while (!first.stdout().includes('\n')) {
+      await fetch(`${url}/topics/kept`, { method: 'POST', body: 'seen' });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assert.equal(await first.code, 0);
+    await fetch(`${url}/topics/kept?event=marker`, { method: 'POST', body: 'missed' });
+    let printed = '';
+    for (let runs = 0; runs < 100 && !printed.includes('missed'); runs++) {
+      const next = read();
+      assert.equal(await next.code, 0);
+      printed += next.stdout();
+    }
+    assert.match(printed, /^(seen\n)*missed\n$/);
+  });
+});
+
 describe('a command that cannot be run', () => {
   const misuse: [string[], RegExp][] = [
     [['serve', '--prot', '80'], /^sluice serve: unknown option "--prot"; see sluice serve --help\n$/],
@@ -177,6 +231,9 @@ describe('a command that cannot be run', () => {
     [['serve', '--stdin', 'a b'], /^sluice serve: --stdin: .* got "a b"; /],
     [['serve', '--tail', '/dev/null:a b'], /^sluice serve: --tail \/dev\/null:a b: .* got "a b"; /],
     [['serve', 'now'], /^sluice serve: unexpected "now"; /],
+    [['tail'], /^sluice tail: .*\n$/],
+    [['tail', '--foo', 'http://localhost'], /^sluice tail: .*--foo.*\n$/],
+    [['publish', 'http://localhost'], /^sluice publish: .*\n$/],
     [['sevre'], /^sluice: unknown command "sevre"; see sluice --help\n$/],
     [['toString'], /^sluice: unknown command "toString"; /],
   ];
