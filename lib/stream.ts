@@ -27,6 +27,8 @@ export interface StreamSocket {
 /** The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have them. */
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
+  /** HTTP/2's, which alone tells that it is gone. */
+  readonly stream?: { readonly destroyed?: boolean | undefined } | undefined;
   statusCode: number;
   hasHeader(name: string): boolean;
   getHeader(name: string): unknown;
@@ -99,7 +101,8 @@ export class EventStream extends Writer {
     this.#options = options;
     // From the start: `res.socket` becomes null. HTTP/2 shares its socket, and tells through the response alone.
     this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
-    if (this.#socket !== undefined) this.#claim(this.#socket);
+    if (res.stream?.destroyed) this.abort('client-gone');
+    else if (this.#socket !== undefined) this.#claim(this.#socket);
   }
 
   /** Sends the head now; otherwise the first write does. Does nothing the second time. */
@@ -227,6 +230,10 @@ export class EventStream extends Writer {
     this.#opened = true;
     const { headers, keepAliveDelay = 10_000 } = this.#options;
     const res = this.#res;
+    // Somebody answered in the stream's place, and must not be failed by a deadline that finds it open.
+    if (res.headersSent) return;
+    // Koa, for one, has 404 there from the start, and EventSource gives up for good on anything but 200.
+    res.statusCode = 200;
     // nginx buffers a whole response otherwise.
     if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
     res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
