@@ -161,7 +161,7 @@ export class EventStream extends Writer {
     try {
       if (await this.#pump(source)) this.#conclude(end, 'ended');
     } catch (error) {
-      this.#conclude(describe(error), 'error', error);
+      this.#fail(error, describe);
     }
     return this.done;
   }
@@ -200,6 +200,15 @@ export class EventStream extends Writer {
         leave = () => resolve(undefined);
         Promise.resolve(start()).then(resolve, reject);
       });
+  }
+
+  #fail(error: unknown, describe: (error: unknown) => ServerSentEvent | null): void {
+    try {
+      this.#conclude(describe(error), 'error', error);
+    } catch {
+      // It threw, or told what cannot be sent.
+      this.#conclude(FAILED, 'error', error);
+    }
   }
 
   #conclude(event: ServerSentEvent | null, reason: CloseReason, cause?: unknown): void {
