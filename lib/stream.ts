@@ -44,6 +44,9 @@ export interface StreamOptions extends WriterOptions {
   keepAliveDelay?: number | undefined;
 }
 
+/** What `pipe` takes: generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. */
+export type PipeSource = AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>;
+
 export interface PipeOptions {
   /**
    * The last event after the source's end; default `sluice:end` with data `{}`. Without one a reader cannot
@@ -147,16 +150,14 @@ export class EventStream extends Writer {
    * Sends what a source yields, no faster than the client takes it, then one last event, then ends.
    * A string is an event's data.
    *
-   * When the client goes, the source is told: through `iterator.return()`, and, for a source that waits and
-   * hears nothing else, through `stream.signal`, which it should be listening to. Should the source fail,
+   * When the client goes, the source is told: through `iterator.return()`, a `Readable` through `destroy()`, a
+   * `ReadableStream` through `cancel()`. A generator that waits hears nothing of these, so it should be
+   * listening to `stream.signal`. Should the source fail,
    * the one last event says so and the reason is `error` with the failure as `stream.cause`.
    *
    * Never rejects; resolves with the reason.
    */
-  async pipe(
-    source: AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>,
-    options: PipeOptions = {},
-  ): Promise<CloseReason> {
+  async pipe(source: PipeSource, options: PipeOptions = {}): Promise<CloseReason> {
     const { end = FINISHED, error: describe = () => FAILED } = options;
     try {
       if (await this.#pump(source)) this.#conclude(end, 'ended');
@@ -167,11 +168,8 @@ export class EventStream extends Writer {
   }
 
   /** Whether the source came to its end before the client did. */
-  async #pump(
-    source: AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>,
-  ): Promise<boolean> {
-    const iterator =
-      Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+  async #pump(source: PipeSource): Promise<boolean> {
+    const iterator = iteratorOf(source);
     const next = this.#untilGone(() => iterator.next());
     let sourceIsOver = false;
     try {
@@ -181,12 +179,11 @@ export class EventStream extends Writer {
         sourceIsOver = result?.done === true;
         if (result === undefined) return false;
         if (sourceIsOver) return true;
-        this.send(typeof result.value === 'string' ? { data: result.value } : result.value);
+        this.send(eventOf(result.value));
       }
       return false;
     } finally {
-      // Not awaited: a generator that is blocked in an `await` answers `return()` only after that.
-      if (!sourceIsOver) Promise.resolve(iterator.return?.()).catch(() => {});
+      if (!sourceIsOver) abandon(source, iterator);
     }
   }
 
@@ -262,6 +259,32 @@ const FAILED: ServerSentEvent = {
   event: 'sluice:error',
   data: '{"message":"the source of this stream failed"}',
 };
+
+type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
+
+function iteratorOf(source: PipeSource): PipeIterator {
+  if ('getReader' in source && typeof source.getReader === 'function') {
+    // Its own iterator cannot be stopped while it waits for the next chunk.
+    const reader = source.getReader();
+    return { next: () => reader.read(), return: () => reader.cancel() };
+  }
+  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+}
+
+/** Tells a source that nobody wants the rest. */
+function abandon(source: PipeSource, iterator: PipeIterator): void {
+  // Not awaited: a generator that is blocked in an `await` answers `return()` only after that.
+  Promise.resolve(iterator.return?.()).catch(() => {});
+  // A Readable's iterator is such a generator, and one that never ran leaves the Readable open.
+  if ('destroy' in source && typeof source.destroy === 'function') source.destroy();
+}
+
+function eventOf(value: ServerSentEvent | string): ServerSentEvent {
+  if (typeof value === 'string') return { data: value };
+  // They have none of an event's fields, and would vanish.
+  if (value instanceof Uint8Array) throw new TypeError('a source must give events or strings, got bytes');
+  return value;
+}
 
 /**
  * `no-store` keeps caches from giving one client's stream to another, `no-transform` keeps compressors from
