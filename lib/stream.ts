@@ -1,6 +1,7 @@
 // Opens a Server-Sent Events response on a Node request, and knows when and why it is over.
 // Needs `encode.ts` and `writer.ts` beside it.
 
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
 
@@ -40,7 +41,10 @@ export interface StreamResponse extends WriterTarget {
 export interface StreamOptions extends WriterOptions {
   /** More response headers. They win over those that are set on the response already. */
   headers?: Readonly<Record<string, string>> | undefined;
-  /** Milliseconds before the kernel probes a silent connection; default 10,000. Keep it below the heartbeat. */
+  /**
+   * Milliseconds before the kernel probes a silent connection, at least 1,000; default 10,000. Keep it below the
+   * heartbeat.
+   */
   keepAliveDelay?: number | undefined;
 }
 
@@ -69,6 +73,7 @@ export interface PipeOptions {
  *
  * @throws {Error} code `ERR_SSE_HEAD_SENT` when the response has begun already.
  * @throws {RangeError} naming the option that is out of its range.
+ * @throws {TypeError} naming the header that cannot be sent.
  */
 export function openStream(
   req: StreamRequest,
@@ -76,9 +81,24 @@ export function openStream(
   options: StreamOptions = {},
 ): EventStream {
   if (res.headersSent) throw headSent();
+  check(options);
   const stream = new EventStream(req, res, options);
   if (req.method === 'HEAD') stream.end();
   return stream;
+}
+
+const MAX_DELAY = 2 ** 31 - 1;
+
+// At once, and not in the middle of a deadline that ends a stream and so sends its head.
+function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
+  for (const name in headers) {
+    validateHeaderName(name);
+    validateHeaderValue(name, headers[name]!);
+  }
+  if (typeof keepAliveDelay === 'number' && keepAliveDelay >= 1000 && keepAliveDelay <= MAX_DELAY) return;
+  throw new RangeError(
+    `\`keepAliveDelay\` must be a number from 1000 to ${MAX_DELAY}, got ${keepAliveDelay}`,
+  );
 }
 
 // The sockets that carry a stream now.
@@ -119,9 +139,13 @@ export class EventStream extends Writer {
    * Answers with a bare status in the stream's place, while nothing was sent: 204 tells a browser's EventSource
    * to stay away.
    * @throws {Error} code `ERR_SSE_HEAD_SENT` when the stream has begun.
+   * @throws {RangeError} when `status` is none.
    */
   refuse(status: number): void {
     if (this.closed) return;
+    if (!(Number.isInteger(status) && status >= 200 && status <= 599)) {
+      throw new RangeError(`\`status\` must be a whole number from 200 to 599, got ${status}`);
+    }
     if (this.#opened) throw headSent();
     this.#opened = true;
     this.#res.statusCode = status;
