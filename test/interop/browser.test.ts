@@ -165,7 +165,10 @@ describe('our EventSource and the browser’s', () => {
       ],
       ['upper case', (res) => res.writeHead(200, { 'content-type': 'TEXT/EVENT-STREAM' }).end('data: a\n\n')],
       ['end', (res) => res.writeHead(200, eventStream).end('data: a\n\n')],
-      ['cut', (res) => res.writeHead(200, eventStream).write('data: a\n\n', () => res.socket!.destroy())],
+      [
+        'cut', // No event: fetch may drop what had arrived when its connection breaks; resuming brings that again.
+        (res) => res.writeHead(200, eventStream).write(': hello\n\n', () => res.socket!.destroy()),
+      ],
       ['no answer', (res) => res.socket!.destroy()],
       ...[301, 302, 303, 307, 308].map((status): [string, (res: ServerResponse) => void] => [
         `redirect ${status}`,
