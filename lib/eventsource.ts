@@ -81,7 +81,8 @@ export class EventSource<Events extends EventMap = EventMap> extends EventTarget
     this.#parse = parse;
     this.#connection = connect(resolved, {
       ...options,
-      transport: options.transport ?? defaultTransport({ withCredentials }),
+      transport:
+        options.transport ?? defaultTransport({ withCredentials, followRedirects: !options.headers }),
       controlEvents: true,
       shouldRetry: (failure, attempt) => options.shouldRetry?.(failure, attempt) ?? isPassing(failure),
       onState: (change) => this.#follow(change),
