@@ -49,7 +49,7 @@ async function connect(port: number, path: string, lastEventId?: string): Promis
 }
 
 it('readers that never read cost the ring, one page each and a little, and are closed as stalled', async (t) => {
-  const { port, ask } = await startServer({ stallTimeout: isFull ? 60_000 : 1000 });
+  const { port, ask } = await startServer({ stallTimeout: isFull ? 60_000 : 4000 });
   // What a process needs that publishes as much to one who reads is not theirs.
   const healthy = await connect(port, '/healthy');
   healthy.resume();
