@@ -1,4 +1,4 @@
-// `sluice publish URL TOPIC`: publishes lines from stdin, in batches, each retried until it is taken.
+// Publishes lines from stdin (`sluice publish URL TOPIC`), in batches, each retried until it is taken.
 // Needs `transport.ts` beside it.
 
 import { randomUUID } from 'node:crypto';

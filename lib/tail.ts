@@ -1,4 +1,4 @@
-// `sluice tail URL`: prints the events of a stream, reconnects, keeps its place.
+// Prints the events of a stream (`sluice tail URL`): reconnects, and keeps its place.
 // Needs `client.ts`, `decode.ts` and `transport.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
