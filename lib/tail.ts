@@ -1,5 +1,5 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects, and keeps its place.
-// Needs `client.ts`, `decode.ts` and `transport.ts` beside it.
+// Needs `client.ts` and `decode.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
