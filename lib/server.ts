@@ -1,17 +1,18 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `once.ts`, `page.ts`,
-// `router.ts`, `shutdown.ts` and `stream.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`,
+// `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and `stream.ts` beside it.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Access, type Action, Tickets, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
-import { compose, type Middleware } from './compose.ts';
+import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
 import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { type LimitOptions, limitConnections } from './limiter.ts';
 import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
@@ -37,6 +38,8 @@ export interface SseServerOptions<Principal = unknown> {
   subscribeTokens?: readonly string[] | undefined;
   /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
   access?: Access<Principal, IncomingMessage> | undefined;
+  /** How many streams there may be, in all and of one client, and how fast they may be opened; see `limitConnections`. */
+  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
   /** Most bytes of a published body; default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
@@ -91,6 +94,14 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const published = new Once<{ id: string } | { ids: string[] }>();
   const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
   const streams = new Set<EventStream>();
+  const asked = requestValue<readonly string[]>();
+  const refused = ({ reason, status }: { reason: string; status: number }) =>
+    log({ level: 'warn', event: 'refused', reason, status });
+  const limit = limitConnections<IncomingMessage>({
+    ...options.limits,
+    topics: (req) => asked.get(req) ?? [],
+    onRefuse: refused,
+  });
   let isDraining = false;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
@@ -135,6 +146,15 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
     const principal = await admit(req, 'subscribe', topics, query.get('ticket'));
     if (isPipelined(req)) return void req.socket.destroy();
+    asked.set(req, topics);
+    await limit(req, res, () => follow({ req, res, params, query }, topics, principal));
+  }
+
+  async function follow(
+    { req, res, query }: Omit<Call, 'topic'>,
+    topics: readonly string[],
+    principal: unknown,
+  ): Promise<void> {
     const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
     if (stream.closed) return;
     const subscription = hub.subscribe(topics, stream, {
@@ -193,12 +213,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
 
   const door: Step[] = [
     onePerConnection,
-    guard({
-      hosts: options.hosts,
-      origins,
-      navigation: true,
-      onRefuse: ({ reason, status }) => log({ level: 'warn', event: 'refused', reason, status }),
-    }),
+    guard({ hosts: options.hosts, origins, navigation: true, onRefuse: refused }),
   ];
   if (origins.length > 0)
     door.push(
