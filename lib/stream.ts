@@ -28,8 +28,6 @@ export interface StreamSocket {
 /** The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have them. */
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
-  /** HTTP/2's, which alone tells that it is gone. */
-  readonly stream?: { readonly destroyed?: boolean | undefined } | undefined;
   statusCode: number;
   hasHeader(name: string): boolean;
   getHeader(name: string): unknown;
@@ -124,8 +122,7 @@ export class EventStream extends Writer {
     this.#options = options;
     // From the start: `res.socket` becomes null. HTTP/2 shares its socket, and tells through the response alone.
     this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
-    if (res.stream?.destroyed) this.abort('client-gone');
-    else if (this.#socket !== undefined) this.#claim(this.#socket);
+    if (this.#socket !== undefined) this.#claim(this.#socket);
   }
 
   /** Sends the head now; otherwise the first write does. Does nothing the second time. */
@@ -315,7 +312,12 @@ function eventOf(value: ServerSentEvent | string): ServerSentEvent {
  * holding it back. What the application or its framework set besides is kept.
  */
 function uncached(given: unknown): string {
-  const directives = given === undefined ? [] : String(given).split(/\s*,\s*/);
+  const directives =
+    given === undefined
+      ? []
+      : String(given)
+          .split(/\s*,\s*/)
+          .filter(Boolean);
   for (const needed of ['no-store', 'no-transform'])
     if (!directives.includes(needed)) directives.push(needed);
   return directives.join(', ');
