@@ -193,8 +193,14 @@ export class EventStream extends Writer {
     const iterator = iteratorOf(source);
     const next = this.#untilGone(() => iterator.next());
     let sourceIsOver = false;
+    let turnEnds = TURN_BYTES;
     try {
       while (await this.ready()) {
+        if (this.bytesWritten >= turnEnds) {
+          turnEnds = this.bytesWritten + TURN_BYTES;
+          await endOfTurn();
+          continue;
+        }
         sourceIsOver = true;
         const result = await next();
         sourceIsOver = result?.done === true;
@@ -281,6 +287,11 @@ const FAILED: ServerSentEvent = {
   data: '{"message":"the source of this stream failed"}',
 };
 
+// A source that never waits, piped to a client that takes all, would leave nobody else a turn of the event loop.
+const TURN_BYTES = 64 * 1024;
+
+const endOfTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
 
 function iteratorOf(source: PipeSource): PipeIterator {
@@ -302,9 +313,11 @@ function abandon(source: PipeSource, iterator: PipeIterator): void {
 
 function eventOf(value: ServerSentEvent | string): ServerSentEvent {
   if (typeof value === 'string') return { data: value };
-  // They have none of an event's fields, and would vanish.
-  if (value instanceof Uint8Array) throw new TypeError('a source must give events or strings, got bytes');
-  return value;
+  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
+  // It has none of an event's fields, and would vanish.
+  throw new TypeError(
+    `a source must give events or strings, got ${value instanceof Uint8Array ? 'bytes' : value}`,
+  );
 }
 
 /**
