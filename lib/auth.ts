@@ -1,7 +1,57 @@
-// Bearer tokens compared in constant time, and single-use tickets for clients that cannot send a header.
+// Decides who may read and write: bearer tokens, and single-use tickets for clients that cannot send a header.
 // Stands alone: copy this file by itself.
 
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+
+export type Action = 'subscribe' | 'publish';
+
+/** Who is asking, and what they may do. A principal is whatever `authorize` makes of a request. */
+export interface Access<Principal, Req = AuthRequest> {
+  /** Who this is, or `undefined` for credentials that are missing and needed, or wrong. */
+  authorize(req: Req): Principal | undefined | Promise<Principal | undefined>;
+  /** Asked before a stream opens, and again before each page that it is sent, old events or new. */
+  may(principal: Principal, action: Action, topic: string): boolean;
+}
+
+/** The member of a request that is used. */
+export interface AuthRequest {
+  readonly headers: { readonly authorization?: string | undefined };
+}
+
+export interface TokenAccessOptions {
+  /** Whoever publishes or ends topics must show one of these; without any, `publishIsOpen` decides. */
+  publishTokens?: readonly string[] | undefined;
+  /** Whoever subscribes must show one of these, or one of those; without any, everybody may. */
+  subscribeTokens?: readonly string[] | undefined;
+  /** Whether anybody may publish where there are no tokens for it; default no. */
+  publishIsOpen?: (() => boolean) | undefined;
+}
+
+/** What the bearer of a token may do; on every topic. */
+export type TokenPrincipal = Readonly<Record<Action, boolean>>;
+
+/**
+ * Access by a few tokens that are good for all topics.
+ * @throws {TypeError} for a token that could not be sent: empty, or not printable ASCII without spaces.
+ */
+export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrincipal> {
+  const { publishTokens = [], subscribeTokens = [], publishIsOpen = () => false } = options;
+  for (const token of [...publishTokens, ...subscribeTokens]) checkToken(token);
+  return {
+    authorize({ headers: { authorization } }) {
+      const publisher = hasBearer(authorization, publishTokens);
+      const subscriber = hasBearer(authorization, subscribeTokens);
+      // A wrong token is told so, even where none was needed: its bearer believes to be somebody.
+      const isWrong = !publisher && !subscriber && /^Bearer /i.test(authorization ?? '');
+      if (isWrong && publishTokens.length + subscribeTokens.length > 0) return undefined;
+      return {
+        publish: publisher || (publishTokens.length === 0 && publishIsOpen()),
+        subscribe: publisher || subscriber || subscribeTokens.length === 0,
+      };
+    },
+    may: (principal, action) => principal[action],
+  };
+}
 
 export interface TicketsOptions {
   /** Milliseconds for which a ticket is good; default and most 30,000. */
@@ -76,6 +126,11 @@ export class Tickets<T> {
 }
 
 const MAX_AGE = 30_000;
+
+function checkToken(token: string): void {
+  // The value is a secret: it is not in the message.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('a token must be printable ASCII without spaces');
+}
 
 function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();

@@ -1,4 +1,4 @@
-// `sluice serve`: the reference server as a command, fed from files, from standard input and from this host.
+// Runs the reference server as a command (`sluice serve`), fed from files, from standard input and from this host.
 // Needs `follow.ts`, `hub.ts`, `lines.ts`, `options.ts`, `server.ts` and `system.ts` beside it.
 
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { follow } from './follow.ts';
 import { isTopic } from './hub.ts';
 import { lines } from './lines.ts';
 import { type OptionValues, readOptions, usageError } from './options.ts';
-import { createSseServer, type LogLine, type SseServer } from './server.ts';
+import { type CloseOptions, createSseServer, type LogLine, type SseServer } from './server.ts';
 import { SystemSampler } from './system.ts';
 
 /** Where a command reads and writes, and how it is told to stop. `process` with its standard streams fits. */
@@ -32,6 +32,9 @@ SIGTERM or SIGINT stops it: streams are told to come back, and it exits with 0.
 Where it listens
   --host HOST             address to bind; default 127.0.0.1
   --port PORT             default 8080; 0 takes a free one
+  --allow-host HOST       a name this server answers to, on any port or, as HOST:PORT, on one; may be repeated.
+                          Needed behind a proxy on the same machine: without any, what comes in over loopback
+                          must be for localhost, and what comes in otherwise may be for any name
 
 What it publishes
   --tail FILE[:TOPIC]     every line appended to FILE, through truncation and rotation; may be repeated;
@@ -51,7 +54,9 @@ How much it keeps and for how long
   --retry TIME            what clients are told to wait before they reconnect; default 2s, each ± a quarter
   --stall-timeout TIME    closes a stream whose client takes nothing for so long; default 60s
   --max-age TIME          ends a stream after so long, ± a tenth, so that it is opened afresh; default off
-  --deadline TIME         most time to stop in; default 10s
+  --heartbeat TIME        the longest silence of a stream before it is sent a comment; default 15s
+  --window TIME           when stopping, sends the streams away evenly over so long; default all at once
+  --deadline TIME         most time to stop in; default 10s, and the window on top
 
 TIME is 500ms, 10s, 5m, 1h, or off.
 `;
@@ -60,6 +65,7 @@ const OPTIONS = {
   help: { kind: 'flag', short: 'h' },
   host: { kind: 'text' },
   port: { kind: 'count' },
+  'allow-host': { kind: 'text', many: true },
   tail: { kind: 'text', many: true },
   stdin: { kind: 'text' },
   system: { kind: 'flag' },
@@ -71,6 +77,8 @@ const OPTIONS = {
   retry: { kind: 'duration' },
   'stall-timeout': { kind: 'duration' },
   'max-age': { kind: 'duration' },
+  heartbeat: { kind: 'duration' },
+  window: { kind: 'duration' },
   deadline: { kind: 'duration' },
 } as const;
 
@@ -92,6 +100,7 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   checkPort(values.port);
   if (values.stdin !== undefined) checkTopic('--stdin', values.stdin);
   await Promise.all(tails.map(checkFile));
+  const stopping = readStopping(values);
   const log = (line: LogLine) => {
     io.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`);
   };
@@ -102,7 +111,7 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   io.stdout.write(`listening on ${url}\n`);
   if (!io.signal.aborted) await once(io.signal, 'abort');
   inputs.abort();
-  const outcome = await sse.close({ deadline: values.deadline });
+  const outcome = await sse.close(stopping);
   log({ level: 'info', event: 'stopped', ...outcome });
   return 0;
 }
@@ -130,6 +139,17 @@ function checkPort(port: number | undefined): void {
   }
 }
 
+/** Checked at the start: at the end there would be nobody to read the complaint. */
+function readStopping({ window = 0, deadline = 10_000 + window }: Values): CloseOptions {
+  if (window > MAX_TIMEOUT) throw usageError('--window must be a limit, not off');
+  if (deadline < window) throw usageError(`--deadline must not be below --window, got ${deadline}ms`);
+  if (deadline > MAX_TIMEOUT && deadline !== Infinity)
+    throw usageError(`--deadline must be at most ${MAX_TIMEOUT}ms or off, got ${deadline}ms`);
+  return { window, deadline };
+}
+
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
 /** Now, while there is someone to tell: what goes wrong with a file later is only logged. */
 async function checkFile({ file }: Tail): Promise<void> {
   await access(file, constants.R_OK);
@@ -150,11 +170,14 @@ function createServer(values: Values, env: ServeIo['env'], log: (line: LogLine) 
     'max-topics': maxTopics,
   } = values;
   const { retry, 'stall-timeout': stallTimeout, 'max-age': streamAge, 'publish-token': tokens } = values;
+  const { heartbeat, 'allow-host': hosts } = values;
   const fromEnv = env.SLUICE_PUBLISH_TOKEN;
   try {
     return createSseServer({
       hub: { history: { maxEvents, maxBytes, maxAge }, maxTopics, retry },
       stream: { stallTimeout, maxAge: streamAge },
+      heartbeat: heartbeat === Infinity ? false : { interval: heartbeat },
+      hosts: hosts.length > 0 ? hosts : undefined,
       publishTokens: fromEnv ? [...tokens, fromEnv] : tokens,
       log,
     });

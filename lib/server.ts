@@ -1,30 +1,47 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `hub.ts`, `page.ts`, `router.ts`, `shutdown.ts` and `stream.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `once.ts`, `page.ts`,
+// `router.ts`, `shutdown.ts` and `stream.ts` beside it.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { hasBearer } from './auth.ts';
+import { type Access, type Action, Tickets, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
 import { compose, type Middleware } from './compose.ts';
+import { cors } from './cors.ts';
+import { guard } from './guard.ts';
+import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
 
-export interface SseServerOptions {
+export interface SseServerOptions<Principal = unknown> {
   /** A hub of one's own, or how to make one. */
   hub?: Hub | HubOptions | undefined;
   /** For every stream: deadlines and bounds; see `openStream`. */
   stream?: StreamOptions | undefined;
-  /** Whoever publishes or ends topics must show one of these. Without any, only a server bound to loopback lets them. */
+  /** When quiet streams are sent a comment; see `Heartbeat`. `false`: never. Told to clients in `sluice:ready`. */
+  heartbeat?: (HeartbeatOptions<EventStream> & { missed?: number | undefined }) | false | undefined;
+  /** The names this server answers to; default: those of loopback for connections over it, else any. See `guard`. */
+  hosts?: readonly string[] | undefined;
+  /** The origins of other sites whose pages may read and publish; default none. See `cors`. */
+  origins?: readonly string[] | undefined;
+  /** Whether those pages may send cookies; default no. */
+  credentials?: boolean | undefined;
+  /** Who may publish and end topics: the bearers of these; without any, everybody while bound to loopback, else nobody. */
   publishTokens?: readonly string[] | undefined;
+  /** Who may subscribe: the bearers of these, or of those; without any, everybody. */
+  subscribeTokens?: readonly string[] | undefined;
+  /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
+  access?: Access<Principal, IncomingMessage> | undefined;
   /** Most bytes of a published body; default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
   maxTopicsPerStream?: number | undefined;
-  /** Gets what happens, as objects ready for JSON; by default nothing is logged. */
+  /** Gets what happens, as objects ready for JSON, without secrets; by default nothing is logged. */
   log?: ((line: LogLine) => void) | undefined;
 }
 
@@ -62,65 +79,102 @@ export type CloseOptions = Pick<
  *
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  */
-export function createSseServer(options: SseServerOptions = {}): SseServer {
-  const { publishTokens = [], maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, log = () => {} } = options;
+export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
+  const { maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, origins = [], log = () => {} } = options;
+  const { publishTokens, subscribeTokens } = options;
   const hub = options.hub instanceof Hub ? options.hub : new Hub(options.hub);
+  const publishIsOpen = () => isLoopback(server);
+  const access: Access<unknown, IncomingMessage> =
+    (options.access as Access<unknown, IncomingMessage>) ??
+    tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
+  const tickets = new Tickets<unknown>();
+  const published = new Once<{ id: string } | { ids: string[] }>();
+  const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
   const streams = new Set<EventStream>();
   let isDraining = false;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
 
   async function publish({ req, res, topic, query }: Call): Promise<void> {
-    mayPublish(req);
     const name = topic();
+    const principal = await admit(req, 'publish', [name]);
     const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
-    const text = await readText(req, maxBodyBytes);
-    if (!isNdjson(req)) return answer(res, 200, { id: publishTo(hub, name, { ...fields, data: text }) });
-    const ids: string[] = [];
-    for (const data of text.split(/\r?\n/)) {
-      if (data !== '') ids.push(publishTo(hub, name, { ...fields, data }));
-      // A long batch reaches its readers while it is published, and lets others have their turns.
-      if (ids.length % 500 === 0) await nextTurn();
-    }
-    answer(res, 200, { ids });
+    const batch = eventsOf(req.headers['content-type'], await readText(req, maxBodyBytes), fields);
+    // The same key of somebody else, or for another topic, is another key.
+    const retryKey = req.headers['idempotency-key'];
+    const key = retryKey === undefined ? undefined : JSON.stringify([retryKey, name, principal]);
+    const send = () => publishAll(name, batch);
+    answer(res, 200, await (key === undefined ? send() : published.run(key, send)));
   }
 
-  function end({ req, res, topic }: Call): void {
-    mayPublish(req);
+  async function publishAll(
+    topic: string,
+    batch: HubEvent | readonly HubEvent[],
+  ): Promise<{ id: string } | { ids: string[] }> {
+    if (!isList(batch)) return { id: publishTo(hub, topic, batch) };
+    const ids: string[] = [];
+    for (const event of batch) {
+      ids.push(publishTo(hub, topic, event));
+      // A long batch reaches its readers while it is published, and lets others have their turns.
+      if (ids.length % 1000 === 0) await nextTurn();
+    }
+    return { ids };
+  }
+
+  async function end({ req, res, topic }: Call): Promise<void> {
     const name = topic();
+    await admit(req, 'publish', [name]);
     if (!hub.end(name)) throw refusal(404, 'no_such_topic', `there is no topic "${name}" that could end`);
     res.writeHead(204).end();
   }
 
-  function mayPublish(req: IncomingMessage): void {
-    if (publishTokens.length === 0) {
-      if (isLoopback(server)) return;
-      throw refusal(
-        403,
-        'publishing_is_off',
-        'publishing needs a token unless the server is bound to loopback',
-      );
-    }
-    if (hasBearer(req.headers.authorization, publishTokens)) return;
-    throw refusal(401, 'token_needed', 'publishing needs `Authorization: Bearer <token>`', {
-      'WWW-Authenticate': 'Bearer',
-    });
-  }
-
-  // ── the journey of a request: topics → stream → cursor ────────────────────────────────────────────────
+  // ── the journey of a request: topics → principal → stream → cursor ────────────────────────────────────
 
   async function events({ req, res, params, query }: Call): Promise<void> {
     const topics = followed(params, query, maxTopicsPerStream);
     if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
-    const stream = openStream(req, res, options.stream);
+    const principal = await admit(req, 'subscribe', topics, query.get('ticket'));
+    if (isPipelined(req)) return void req.socket.destroy();
+    const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
     if (stream.closed) return;
-    const lastEventId = req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined;
-    const conflate = ['1', 'true'].includes(query.get('conflate') ?? '');
-    if (hub.subscribe(topics, stream, { lastEventId, conflate }) === null) return stream.refuse(204);
+    const subscription = hub.subscribe(topics, stream, {
+      lastEventId: req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
+      conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
+      announce: { heartbeat: announced(heartbeat, options.heartbeat) },
+    });
+    if (subscription === null) return stream.refuse(204);
     streams.add(stream);
+    heartbeat?.add(stream);
     const reason = await stream.done;
+    heartbeat?.delete(stream);
     streams.delete(stream);
     log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
+  }
+
+  /** Who asks, if they may. A ticket stands for whoever fetched it. */
+  async function admit(
+    req: IncomingMessage,
+    action: Action,
+    topics: readonly string[],
+    ticket: string | null = null,
+  ): Promise<unknown> {
+    const principal = ticket === null ? await access.authorize(req) : tickets.redeem(ticket);
+    const mayAll = principal !== undefined && topics.every((topic) => access.may(principal, action, topic));
+    if (mayAll) return principal;
+    const isKnown = principal !== undefined && req.headers.authorization !== undefined;
+    if (isKnown || (action === 'publish' && !publishTokens?.length && !options.access)) {
+      throw refusal(403, 'forbidden', `you may not ${action} here`);
+    }
+    throw refusal(401, 'unauthorized', `to ${action} here, send \`Authorization: Bearer <token>\``, {
+      'WWW-Authenticate': 'Bearer',
+    });
+  }
+
+  async function issueTicket({ req, res }: Call): Promise<void> {
+    const principal = await access.authorize(req);
+    if (principal === undefined)
+      throw refusal(401, 'unauthorized', 'a ticket is given for a token', { 'WWW-Authenticate': 'Bearer' });
+    answer(res, 200, tickets.issue(principal));
   }
 
   const router = new Router<Handler>()
@@ -128,6 +182,7 @@ export function createSseServer(options: SseServerOptions = {}): SseServer {
     .add('GET', '/events/:topic', events)
     .add('POST', '/topics/:topic', publish)
     .add('DELETE', '/topics/:topic', end)
+    .add('POST', '/tickets', issueTicket)
     .add('GET', '/topics', ({ res }) => answer(res, 200, { topics: hub.topics(), position: hub.position }))
     .add('GET', '/position', ({ res }) => answer(res, 200, { position: hub.position }))
     .add('GET', '/healthz', ({ res }) => answer(res, 200, { status: 'ok' }))
@@ -136,7 +191,20 @@ export function createSseServer(options: SseServerOptions = {}): SseServer {
     )
     .add('GET', '/', ({ res }) => answerPage(res));
 
-  const handler = compose<IncomingMessage, ServerResponse>([onePerConnection, dispatch(router)], {
+  const door: Step[] = [
+    onePerConnection,
+    guard({
+      hosts: options.hosts,
+      origins,
+      navigation: true,
+      onRefuse: ({ reason, status }) => log({ level: 'warn', event: 'refused', reason, status }),
+    }),
+  ];
+  if (origins.length > 0)
+    door.push(
+      cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
+    );
+  const handler = compose<IncomingMessage, ServerResponse>([...door, dispatch(router)], {
     onError: (error, _req, res) => fail(error, res, log),
   });
   // 64 KiB on every Node: 20 has 16 KiB by default, and would report a slow reader four times as often.
@@ -178,11 +246,22 @@ type Handler = (call: Call) => unknown;
 
 type Step = Middleware<IncomingMessage, ServerResponse>;
 
-/** What comes on a connection behind a stream can never be answered. */
-const onePerConnection: Step = (req, _res, next) => {
-  if (isStreaming(req.socket)) return req.socket.destroy();
+// Requests on each connection that are not answered yet: more than one where a client pipelines.
+const unanswered = new WeakMap<Socket, number>();
+
+/** What comes on a connection behind a stream can never be answered, so there the connection ends. */
+const onePerConnection: Step = (req, res, next) => {
+  const { socket } = req;
+  if (isStreaming(socket)) return socket.destroy();
+  unanswered.set(socket, (unanswered.get(socket) ?? 0) + 1);
+  res.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1));
   return next();
 };
+
+/** The same for what came while it was still being decided whether there is to be a stream. */
+function isPipelined({ socket }: IncomingMessage): boolean {
+  return (unanswered.get(socket) ?? 0) > 1;
+}
 
 function dispatch(router: Router<Handler>): Step {
   return (req, res) => {
@@ -190,7 +269,7 @@ function dispatch(router: Router<Handler>): Step {
     const found = router.find(req.method ?? '', target);
     if (found.status !== 200) throw missed(found.status, found.allow);
     const { value: handler, params } = found;
-    const query = new URLSearchParams(target.split('?', 2)[1]);
+    const query = new URLSearchParams(target.replace(/^[^?]*/, ''));
     return handler({ req, res, params, query, topic: () => checkTopic(params.topic ?? '') });
   };
 }
@@ -200,6 +279,25 @@ function missed(status: 400 | 404 | 405, allow: readonly string[]): Refusal {
     return refusal(405, 'method_not_allowed', `allowed: ${allow.join(', ')}`, { Allow: allow.join(', ') });
   if (status === 404) return refusal(404, 'not_found', 'there is nothing at this path');
   return refusal(400, 'malformed_path', 'the path cannot be read');
+}
+
+/** What a client's watchdog needs to know: how often something comes, and how often it may fail to. */
+function announced(
+  heartbeat: Heartbeat<EventStream> | undefined,
+  options: SseServerOptions['heartbeat'],
+): object | null {
+  if (heartbeat === undefined || options === false) return null;
+  return { interval: heartbeat.interval, missed: options?.missed ?? 2 };
+}
+
+/** A permission that ends takes its stream with it, if nothing does before. */
+function untilExpiry(
+  principal: unknown,
+  { maxAge = Infinity }: StreamOptions = {},
+): StreamOptions | undefined {
+  const { expiresAt = Infinity } = (principal ?? {}) as { expiresAt?: number };
+  const left = Math.max(0, expiresAt - Date.now());
+  return left < maxAge ? { maxAge: left, maxAgeJitter: 0 } : undefined;
 }
 
 function sendAway(stream: EventStream, { retry }: { retry: number }): void {
@@ -237,8 +335,50 @@ function acceptsEvents(req: IncomingMessage): boolean {
   return accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept);
 }
 
-function isNdjson(req: IncomingMessage): boolean {
-  return /^application\/x-ndjson\b/i.test(req.headers['content-type'] ?? '');
+/** A body is one event; or one per line, as it is; or one per line, with a name and a key of its own. */
+function eventsOf(type = '', text: string, fields: Omit<HubEvent, 'data'>): HubEvent | readonly HubEvent[] {
+  const [mediaType = ''] = type.toLowerCase().split(/[;\s]/);
+  if (mediaType === 'application/x-ndjson') return linesOf(text).map((data) => ({ ...fields, data }));
+  if (mediaType === 'application/vnd.sluice+ndjson')
+    return linesOf(text).map((line) => ({ ...fields, ...readEvent(line) }));
+  return { ...fields, data: text };
+}
+
+function linesOf(text: string): string[] {
+  return text.split(/\r?\n/).filter((line) => line !== '');
+}
+
+function readEvent(line: string): HubEvent {
+  const value = parseJson(line);
+  if (typeof value === 'string') return { data: value };
+  const { data, event, key } = Object(value) as Record<string, unknown>;
+  if (data === undefined)
+    throw refusal(
+      400,
+      'bad_event',
+      `a line must be a JSON string or an object with data, got ${line.slice(0, 80)}`,
+    );
+  for (const [name, field] of Object.entries({ event, key })) {
+    if (field !== undefined && typeof field !== 'string')
+      throw refusal(400, 'bad_event', `\`${name}\` must be a string in ${line.slice(0, 80)}`);
+  }
+  const named = {
+    ...(event !== undefined && { event: event as string }),
+    ...(key !== undefined && { key: key as string }),
+  };
+  return { ...named, data: typeof data === 'string' ? data : JSON.stringify(data) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
 }
 
 // ── answers ─────────────────────────────────────────────────────────────────────────────────────────────

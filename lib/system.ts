@@ -2,7 +2,7 @@
 // Stands alone: copy this file by itself.
 
 import { cpus, freemem, loadavg, totalmem, uptime } from 'node:os';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 
 /** Plain and ready for JSON; the unit is in the name. What cannot be known is `null`. */
 export interface SystemSample {
@@ -48,13 +48,18 @@ export interface SystemSample {
  *     setInterval(() => hub.publish('system', { data: JSON.stringify(sampler.sample()) }), 1000);
  */
 export class SystemSampler {
-  readonly #delay: ReturnType<typeof monitorEventLoopDelay> = monitorEventLoopDelay({
-    resolution: RESOLUTION,
-  });
+  readonly #delays: RecordableHistogram = createHistogram();
+  readonly #timer: NodeJS.Timeout;
   #then: Counters = readCounters();
 
   constructor() {
-    this.#delay.enable();
+    // Not `monitorEventLoopDelay`: after each `reset` it lets the first tick pass, and with it a delay of any length.
+    let due = performance.now() + TICK_INTERVAL;
+    this.#timer = setInterval(() => {
+      const now = performance.now();
+      this.#delays.record(Math.max(1, Math.round((now - due) * 1e6)));
+      due = now + TICK_INTERVAL;
+    }, TICK_INTERVAL).unref();
   }
 
   sample(): SystemSample {
@@ -69,28 +74,26 @@ export class SystemSampler {
     };
   }
 
-  /** Stops the timer. A later sample has no more figures for the event loop. */
+  /** Stops the timer. Later samples have no figures for the event loop. */
   close(): void {
-    this.#delay.disable();
-    this.#delay.reset();
+    clearInterval(this.#timer);
+    this.#delays.reset();
   }
 
   #takeDelays(): SystemSample['eventLoop'] {
-    const delay = this.#delay;
-    // The histogram holds the times between two ticks: a tick in time counts as the whole resolution.
-    const late = (ns: number): number | null =>
-      delay.count === 0 ? null : rounded(Math.max(0, ns / 1e6 - RESOLUTION), 1000);
+    const delays = this.#delays;
+    const ms = (ns: number): number | null => (delays.count === 0 ? null : rounded(ns / 1e6, 1000));
     const sample = {
-      p50Ms: late(delay.percentile(50)),
-      p99Ms: late(delay.percentile(99)),
-      maxMs: late(delay.max),
+      p50Ms: ms(delays.percentile(50)),
+      p99Ms: ms(delays.percentile(99)),
+      maxMs: ms(delays.max),
     };
-    delay.reset();
+    delays.reset();
     return sample;
   }
 }
 
-const RESOLUTION = 10;
+const TICK_INTERVAL = 10;
 
 interface Counters {
   readonly atMs: number;

@@ -365,7 +365,13 @@ function stopTimer(): void {
 
 function sweepAll(): void {
   const now = clock();
-  for (const writer of watched) sweep(writer, now);
+  let finest = Infinity;
+  for (const writer of watched) {
+    sweep(writer, now);
+    finest = Math.min(finest, resolutionOf(writer));
+  }
+  // The one with the shortest deadline may have gone: the rest need not be looked at so often.
+  if (watched.size > 0 && finest > interval) startTimer(finest);
 }
 
 // One listener per signal, however many writers it ends.
