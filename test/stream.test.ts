@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { EventEmitter, getEventListeners, once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import {
@@ -17,9 +18,11 @@ import {
   type Http2ServerResponse,
   type IncomingHttpHeaders,
 } from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import {
   type EventStream,
@@ -888,6 +891,47 @@ describe('trap 25: failures after the head', () => {
     assert.equal(stream.cause, undefined);
   });
 });
+
+const certificate = selfSigned();
+
+describe('over TLS', {
+  skip: certificate === undefined && 'there is no openssl to make a certificate with',
+}, () => {
+  it('streams, and hears of a client that leaves or half-closes', async (t) => {
+    const streams = new EventEmitter();
+    const server = createHttpsServer({ ...certificate }, (req, res) => {
+      const stream = openStream(req, res);
+      stream.send({ data: 'x' });
+      streams.emit('open', stream);
+    });
+    const port = await listen(t, server);
+    const leavings = [(client: Socket) => client.destroy(), (client: Socket) => client.end()];
+    for (const leave of leavings) {
+      const client = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
+      t.after(() => client.destroy());
+      client.on('error', () => {});
+      const opened = once(streams, 'open') as Promise<[EventStream]>;
+      await ask(client, 'GET / HTTP/1.1').until('data: x');
+      const [stream] = await opened;
+      fill(stream);
+      leave(client);
+      assert.equal(await stream.done, 'client-gone');
+    }
+  });
+});
+
+/** A key and a certificate for nobody in particular. */
+function selfSigned(): { key: string; cert: string } | undefined {
+  const args =
+    'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout - -subj /CN=x'.split(' ');
+  const { status, stdout } = spawnSync('openssl', args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const [key] = stdout?.match(/-+BEGIN PRIVATE[\s\S]+?END PRIVATE KEY-+/) ?? [];
+  const [cert] = stdout?.match(/-+BEGIN CERT[\s\S]+?END CERTIFICATE-+/) ?? [];
+  return status === 0 && key && cert ? { key, cert } : undefined;
+}
 
 describe('stream.send', () => {
   it('sends nothing of an event that cannot be sent', async (t) => {
