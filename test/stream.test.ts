@@ -39,19 +39,16 @@ import { listen } from './helpers/serve.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
 import { fakeTime } from './helpers/time.ts';
 
-// More than the kernel keeps for a reader on the loopback that does not read: 64 of these, or a few more.
-const BULK = Buffer.alloc(256 * 1024, '.');
-const MANY = 64;
+// More than the kernel ever keeps for a reader on the loopback that does not read.
+const BULK = Buffer.alloc(16 * 1024 * 1024, '.');
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const serving = (t: TestContext, handler: RequestListener): Promise<number> =>
   listen(t, createServer(handler));
 
-/** Writes until the client takes no more. */
-const fill = (stream: EventStream): void => {
-  for (let takes = true; takes; ) takes = stream.write(BULK);
-};
+/** Writes so much that nothing drains until the client reads. */
+const fill = (stream: EventStream): void => assert.equal(stream.write(BULK), false);
 
 const FINISHED = { id: undefined, event: 'sluice:end', data: '{}' };
 
@@ -255,7 +252,6 @@ describe('trap 1: a client is gone when its response or its socket is, and then 
   it('is when an HTTP/2 stream is cancelled before it took what was written before the end', async (t) => {
     const { stream, client } = await streamingHttp2(t);
     stream.events.write(BULK);
-    stream.events.write(BULK);
     stream.events.end();
     await once(client, 'response');
     client.close(constants.NGHTTP2_CANCEL);
@@ -386,20 +382,26 @@ describe('trap 5: no drain follows a close', () => {
     fill(stream);
     const ready = stream.ready();
     client.resetAndDestroy();
-    assert.equal(await ready, false);
+    // Either way: Node 26 may take what the reset discarded for written, and say drain before it says close.
+    await ready;
+    assert.equal(await stream.done, 'client-gone');
+    assert.equal(await stream.ready(), false);
     assert.deepEqual(stream.eventNames(), []);
   });
 });
 
 describe('trap 6: what waits is counted in bytes, and shared', () => {
   it('bounds what waits by its bytes, whatever the text', async (t) => {
-    const { stream } = await streaming(t, { maxBufferedBytes: 1024 * 1024 });
+    const maxBufferedBytes = BULK.length + 1024 * 1024;
+    const { stream } = await streaming(t, { maxBufferedBytes });
     fill(stream);
     const data = '€'.repeat(1000);
-    const before = stream.bytesWritten + 1024 * 1024 - stream.writableLength;
+    const most = stream.bytesWritten + maxBufferedBytes - stream.writableLength;
     while (!stream.closed) stream.send({ data });
     assert.equal(await stream.done, 'slow-consumer');
-    assert.ok(stream.bytesWritten <= before, `${stream.bytesWritten - before} bytes too many`);
+    assert.ok(stream.bytesWritten <= most, `${stream.bytesWritten - most} bytes too many`);
+    // What chunked coding adds to each event waits as well.
+    assert.ok(stream.bytesWritten > most - 16 * 1024, `${most - stream.bytesWritten} bytes too few`);
   });
 
   it('holds a Buffer once, however many stalled clients wait for it', async (t) => {
@@ -408,12 +410,11 @@ describe('trap 6: what waits is counted in bytes, and shared', () => {
     const clients = await Promise.all(Array.from({ length: 20 }, () => dial(t, port)));
     for (const client of clients) client.write(request());
     while (streams.length < clients.length) await turn();
-    const chunk = Buffer.alloc(16 * 1024 * 1024, '.');
     const before = process.memoryUsage().arrayBuffers;
-    for (const stream of streams) assert.equal(stream.write(chunk), false);
+    for (const stream of streams) assert.equal(stream.write(BULK), false);
     for (const stream of streams) assert.ok(stream.writableLength > 0, 'it waits');
     const grown = process.memoryUsage().arrayBuffers - before;
-    assert.ok(grown < chunk.length, `${grown} bytes for what is there already`);
+    assert.ok(grown < BULK.length, `${grown} bytes for what is there already`);
   });
 });
 
@@ -624,7 +625,7 @@ describe('stream.pipe', () => {
     const { stream, client } = await streaming(t);
     let yielded = 0;
     async function* source() {
-      for (; yielded < MANY * 4; yielded++) yield '.'.repeat(BULK.length);
+      for (; yielded < 4; yielded++) yield '.'.repeat(BULK.length);
     }
     const piping = stream.pipe(source());
     while (!stream.writableNeedDrain) await turn();
@@ -634,7 +635,7 @@ describe('stream.pipe', () => {
     assert.ok(stream.writableLength < 2 * BULK.length, `${stream.writableLength} bytes wait`);
     client.resume();
     assert.equal(await piping, 'ended');
-    assert.equal(yielded, MANY * 4);
+    assert.equal(yielded, 4);
   });
 
   it('gives others a turn while it sends what never waits', async (t) => {
