@@ -1,7 +1,6 @@
 // Names the numbers of a server for Prometheus: streams, refusals, events, gaps, lag, memory.
 // Needs `metrics.ts` beside it.
 
-import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Registry, Sample } from './metrics.ts';
 
 /** What is read, each when somebody asks for the metrics; nothing is counted here. */
@@ -85,44 +84,8 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
         by('outcome', { sent: heartbeat.sent, skipped: heartbeat.skipped }),
       );
   }
-  return instrumentProcess(registry);
+  return registry;
 }
-
-/** Of the process. The event loop is watched from the first reading on: it costs a timer. */
-function instrumentProcess(registry: Registry): Registry {
-  let delay: ReturnType<typeof monitorEventLoopDelay> | undefined;
-  const delays = (): Sample[] => {
-    const histogram = delay;
-    delay ??= monitorEventLoopDelay({ resolution: RESOLUTION });
-    delay.enable();
-    if (histogram === undefined || histogram.count === 0) return [];
-    const seconds = (nanoseconds: number) => Math.max(0, nanoseconds / 1e9 - RESOLUTION / 1000);
-    const samples: Sample[] = QUANTILES.map((quantile) => [
-      { quantile },
-      seconds(histogram.percentile(quantile * 100)),
-    ]);
-    histogram.reset();
-    return samples;
-  };
-  return registry
-    .gauge('sluice_event_loop_delay_seconds', 'How late the event loop was since the last reading.', delays)
-    .gauge(
-      'sluice_event_loop_utilization',
-      'The part of its time in which the event loop was busy, since the start.',
-      () => performance.eventLoopUtilization().utilization,
-    )
-    .gauge('process_resident_memory_bytes', 'Resident memory of the process.', () =>
-      process.memoryUsage.rss(),
-    )
-    .gauge(
-      'process_start_time_seconds',
-      'When the process started, since 1970.',
-      () => performance.timeOrigin / 1000,
-    );
-}
-
-const RESOLUTION = 20;
-const QUANTILES = [0.5, 0.99, 1];
 
 function by(label: string, counts: Readonly<Record<string, number>>): Sample[] {
   return Object.entries(counts).map(([value, number]) => [{ [label]: value }, number]);

@@ -16,7 +16,7 @@ import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
 import { instrument } from './instruments.ts';
 import { type LimitOptions, limitConnections } from './limiter.ts';
-import { Registry } from './metrics.ts';
+import { metricsContentType, Registry, registerProcess } from './metrics.ts';
 import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
@@ -115,6 +115,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const closed: Record<string, number> = {};
   let opened = 0;
   let isDraining = false;
+  let stopMeasuring: (() => void) | undefined;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
 
@@ -214,8 +215,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     const isOpen = metricsTokens.length === 0 && isLoopback(server);
     if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
       throw unauthorized('read the metrics');
+    // Measuring the event loop's delay takes a timer: only where somebody looks.
+    stopMeasuring ??= registerProcess(registry);
     res
-      .writeHead(200, { 'Content-Type': registry.contentType, 'Cache-Control': 'no-store' })
+      .writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' })
       .end(registry.render());
   }
 
@@ -240,16 +243,22 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     navigation: true,
     onRefuse: refused,
   });
-  const registry = instrument(new Registry(), {
-    hub,
-    streams,
-    opened: () => opened,
-    closed,
-    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
-    limit,
-    heartbeat,
-    isDraining: () => isDraining,
-  });
+  const registry = instrument(
+    new Registry({
+      onError: (error, family) =>
+        log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
+    }),
+    {
+      hub,
+      streams,
+      opened: () => opened,
+      closed,
+      refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+      limit,
+      heartbeat,
+      isDraining: () => isDraining,
+    },
+  );
   const door: Step[] = [onePerConnection, guarded];
   if (origins.length > 0)
     door.push(
@@ -275,6 +284,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
     const onDraining = () => {
       isDraining = true;
+      stopMeasuring?.();
     };
     return shutdown<EventStream>(server, { ...how, onDraining, streams, end: sendAway });
   }
