@@ -1,18 +1,24 @@
 // The `sluice` command: finds the subcommand, and turns whatever it throws into one line and an exit code.
-// Needs `options.ts` and `serve.ts` beside it.
+// Needs `options.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
 import type { UsageError } from './options.ts';
+import { publish } from './publish.ts';
 import { type ServeIo, serve } from './serve.ts';
+import { tail } from './tail.ts';
 
 const HELP = `Usage: sluice <command> [options]
 
   serve     serve topics of events over HTTP, fed by POST, files, standard input or this host
+  tail      print the events of a stream, reconnecting and resuming
+  publish   publish the lines of standard input to a topic
 
 "sluice <command> --help" tells what it takes. Exit codes: 0 done, 1 failed, 2 misused.
 `;
 
 const COMMANDS: Readonly<Record<string, (argv: readonly string[], io: ServeIo) => Promise<number>>> = {
   serve,
+  tail,
+  publish,
 };
 
 /** Runs a command line, without the program's own name. Resolves with the exit code; never rejects. */

@@ -3,7 +3,7 @@
 
 /**
  * Goes on with the next middleware and settles when everything behind it has. `next(error)` fails the chain,
- * as in Connect.
+ * as in Connect, and `next(null)` does not.
  */
 export type Next = (error?: unknown) => Promise<void>;
 
@@ -50,7 +50,7 @@ export function compose<Req, Res>(
       let behind: Downstream | undefined;
       const next: Next = (error) => {
         if (behind !== undefined) error = new Error('next() was called twice');
-        behind = new Downstream(error === undefined ? run(index + 1) : Promise.reject(error));
+        behind = new Downstream(error == null ? run(index + 1) : Promise.reject(error));
         if (returned) behind.unlessAwaited().catch(fail);
         return behind;
       };
@@ -107,7 +107,8 @@ class Downstream implements Promise<void> {
 
   /** What the chain waits for: nothing, once the middleware itself waits. */
   async unlessAwaited(): Promise<void> {
-    // An `await` in the middleware reaches `then` one microtask later.
+    // An `await` in the middleware reaches `then` one microtask later, and its microtask may be behind this one.
+    await undefined;
     await undefined;
     if (!this.#awaited) await this.#promise;
   }

@@ -36,13 +36,15 @@ export class Router<T> {
   readonly #root: Node<T> = createNode();
 
   /**
-   * @throws {TypeError} for a pattern that does not begin with `/`, an unnamed or renamed parameter, or a
-   *   method and pattern that are stored already.
+   * @throws {TypeError} for a pattern that does not begin with `/`, an unnamed, renamed or repeated parameter, or
+   *   a method and pattern that are stored already.
    */
   add(method: string, pattern: string, value: T): this {
     if (!pattern.startsWith('/')) throw new TypeError(`\`pattern\` must begin with "/", got "${pattern}"`);
+    const segments = pattern.slice(1).split('/');
+    checkRepeated(segments, pattern);
     let node = this.#root;
-    for (const segment of pattern.slice(1).split('/')) node = descend(node, segment, pattern);
+    for (const segment of segments) node = descend(node, segment, pattern);
     if (node.methods.has(method)) throw new TypeError(`${method} ${pattern} is stored already`);
     node.methods.set(method, { value, pattern });
     return this;
@@ -65,6 +67,13 @@ export class Router<T> {
 
 function createNode<T>(): Node<T> {
   return { literal: new Map(), parameter: undefined, methods: new Map() };
+}
+
+function checkRepeated(segments: readonly string[], pattern: string): void {
+  for (const [index, segment] of segments.entries()) {
+    if (!segment.startsWith(':') || segments.indexOf(segment) === index) continue;
+    throw new TypeError(`"${segment}" is twice in "${pattern}"`);
+  }
 }
 
 function descend<T>(node: Node<T>, segment: string, pattern: string): Node<T> {

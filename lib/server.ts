@@ -1,17 +1,19 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `page.ts`, `router.ts`,
-// `shutdown.ts` and `stream.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`,
+// `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and `stream.ts` beside it.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Access, type Action, Tickets, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
-import { compose, type Middleware } from './compose.ts';
+import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
 import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { type LimitOptions, limitConnections } from './limiter.ts';
+import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
@@ -36,6 +38,8 @@ export interface SseServerOptions<Principal = unknown> {
   subscribeTokens?: readonly string[] | undefined;
   /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
   access?: Access<Principal, IncomingMessage> | undefined;
+  /** How many streams there may be, in all and of one client, and how fast they may be opened; see `limitConnections`. */
+  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
   /** Most bytes of a published body; default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
@@ -87,25 +91,45 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     (options.access as Access<unknown, IncomingMessage>) ??
     tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const tickets = new Tickets<unknown>();
+  const published = new Once<{ id: string } | { ids: string[] }>();
   const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
   const streams = new Set<EventStream>();
+  const asked = requestValue<readonly string[]>();
+  const refused = ({ reason, status }: { reason: string; status: number }) =>
+    log({ level: 'warn', event: 'refused', reason, status });
+  const limit = limitConnections<IncomingMessage>({
+    ...options.limits,
+    topics: (req) => asked.get(req) ?? [],
+    onRefuse: refused,
+  });
   let isDraining = false;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
 
   async function publish({ req, res, topic, query }: Call): Promise<void> {
     const name = topic();
-    await admit(req, 'publish', [name]);
+    const principal = await admit(req, 'publish', [name]);
     const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
-    const text = await readText(req, maxBodyBytes);
-    if (!isNdjson(req)) return answer(res, 200, { id: publishTo(hub, name, { ...fields, data: text }) });
+    const batch = eventsOf(req.headers['content-type'], await readText(req, maxBodyBytes), fields);
+    // The same key of somebody else, or for another topic, is another key.
+    const retryKey = req.headers['idempotency-key'];
+    const key = retryKey === undefined ? undefined : JSON.stringify([retryKey, name, principal]);
+    const send = () => publishAll(name, batch);
+    answer(res, 200, await (key === undefined ? send() : published.run(key, send)));
+  }
+
+  async function publishAll(
+    topic: string,
+    batch: HubEvent | readonly HubEvent[],
+  ): Promise<{ id: string } | { ids: string[] }> {
+    if (!isList(batch)) return { id: publishTo(hub, topic, batch) };
     const ids: string[] = [];
-    for (const [index, data] of text.split(/\r?\n/).entries()) {
-      if (data !== '') ids.push(publishTo(hub, name, { ...fields, data }));
+    for (const event of batch) {
+      ids.push(publishTo(hub, topic, event));
       // A long batch reaches its readers while it is published, and lets others have their turns.
-      if (index % 1000 === 999) await nextTurn();
+      if (ids.length % 1000 === 0) await nextTurn();
     }
-    answer(res, 200, { ids });
+    return { ids };
   }
 
   async function end({ req, res, topic }: Call): Promise<void> {
@@ -122,6 +146,15 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
     const principal = await admit(req, 'subscribe', topics, query.get('ticket'));
     if (isPipelined(req)) return void req.socket.destroy();
+    asked.set(req, topics);
+    await limit(req, res, () => follow({ req, res, params, query }, topics, principal));
+  }
+
+  async function follow(
+    { req, res, query }: Omit<Call, 'topic'>,
+    topics: readonly string[],
+    principal: unknown,
+  ): Promise<void> {
     const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
     if (stream.closed) return;
     const subscription = hub.subscribe(topics, stream, {
@@ -180,12 +213,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
 
   const door: Step[] = [
     onePerConnection,
-    guard({
-      hosts: options.hosts,
-      origins,
-      navigation: true,
-      onRefuse: ({ reason, status }) => log({ level: 'warn', event: 'refused', reason, status }),
-    }),
+    guard({ hosts: options.hosts, origins, navigation: true, onRefuse: refused }),
   ];
   if (origins.length > 0)
     door.push(
@@ -322,8 +350,50 @@ function acceptsEvents(req: IncomingMessage): boolean {
   return accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept);
 }
 
-function isNdjson(req: IncomingMessage): boolean {
-  return /^application\/x-ndjson\b/i.test(req.headers['content-type'] ?? '');
+/** A body is one event; or one per line, as it is; or one per line, with a name and a key of its own. */
+function eventsOf(type = '', text: string, fields: Omit<HubEvent, 'data'>): HubEvent | readonly HubEvent[] {
+  const [mediaType = ''] = type.toLowerCase().split(/[;\s]/);
+  if (mediaType === 'application/x-ndjson') return linesOf(text).map((data) => ({ ...fields, data }));
+  if (mediaType === 'application/vnd.sluice+ndjson')
+    return linesOf(text).map((line) => ({ ...fields, ...readEvent(line) }));
+  return { ...fields, data: text };
+}
+
+function linesOf(text: string): string[] {
+  return text.split(/\r?\n/).filter((line) => line !== '');
+}
+
+function readEvent(line: string): HubEvent {
+  const value = parseJson(line);
+  if (typeof value === 'string') return { data: value };
+  const { data, event, key } = Object(value) as Record<string, unknown>;
+  if (data === undefined)
+    throw refusal(
+      400,
+      'bad_event',
+      `a line must be a JSON string or an object with data, got ${line.slice(0, 80)}`,
+    );
+  for (const [name, field] of Object.entries({ event, key })) {
+    if (field !== undefined && typeof field !== 'string')
+      throw refusal(400, 'bad_event', `\`${name}\` must be a string in ${line.slice(0, 80)}`);
+  }
+  const named = {
+    ...(event !== undefined && { event: event as string }),
+    ...(key !== undefined && { key: key as string }),
+  };
+  return { ...named, data: typeof data === 'string' ? data : JSON.stringify(data) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
 }
 
 // ── answers ─────────────────────────────────────────────────────────────────────────────────────────────

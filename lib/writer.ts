@@ -37,6 +37,8 @@ export interface ClosedError extends Error {
 export interface WriterTarget {
   readonly closed?: boolean | undefined;
   readonly destroyed?: boolean | undefined;
+  /** An HTTP/2 response has it, and tells only through it that it is destroyed, or was cancelled. */
+  readonly stream?: { readonly destroyed: boolean; readonly rstCode?: number | undefined } | undefined;
   readonly writableLength: number;
   write(chunk: Uint8Array): boolean;
   end(): unknown;
@@ -111,7 +113,7 @@ export class Writer extends EventEmitter {
     this.#signal = checkSignal(options.signal);
     target.on('error', ignore);
     target.on('close', this.#gone);
-    if (target.closed || target.destroyed) this.#settle('client-gone');
+    if (target.closed || target.destroyed || target.stream?.destroyed) this.#settle('client-gone');
     else if (this.#deadlines.fromTheStart) watch(this);
     if (this.#signal !== undefined && !this.closed) follow(this.#signal, this);
   }
@@ -238,7 +240,11 @@ export class Writer extends EventEmitter {
 
   readonly #gone = (): void => this.#settle('client-gone');
 
-  readonly #finished = (): void => this.#settle(this.#ending ?? 'ended');
+  readonly #finished = (): void => {
+    // A cancelled HTTP/2 stream says that it has finished, too.
+    const cancelled = Boolean(this.#target.stream?.rstCode);
+    this.#settle(cancelled ? 'client-gone' : (this.#ending ?? 'ended'));
+  };
 
   #awaitDrain(): void {
     this.#drained = () => {
@@ -365,7 +371,13 @@ function stopTimer(): void {
 
 function sweepAll(): void {
   const now = clock();
-  for (const writer of watched) sweep(writer, now);
+  let finest = Infinity;
+  for (const writer of watched) {
+    sweep(writer, now);
+    finest = Math.min(finest, resolutionOf(writer));
+  }
+  // The one with the shortest deadline may have gone: the rest need not be looked at so often.
+  if (watched.size > 0 && finest > interval) startTimer(finest);
 }
 
 // One listener per signal, however many writers it ends.

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -104,6 +105,43 @@ describe('sluice serve', () => {
     silent.destroy();
   });
 
+  it('answers to the names it is given and to no other', async () => {
+    const { url } = await serve(['--allow-host', 'events.example', '--allow-host', 'other.example:81']);
+    const statusFor = async (host: string) => {
+      const request = get(`${url}/position`, { agent: false, headers: { host } });
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    assert.equal(await statusFor('events.example'), 200);
+    assert.equal(await statusFor('events.example:8081'), 200);
+    assert.equal(await statusFor('other.example:81'), 200);
+    assert.equal(await statusFor('other.example'), 421);
+    assert.equal(await statusFor('localhost'), 421);
+  });
+
+  it('sends a comment within the heartbeat, announces it, and can do without', async () => {
+    const beating = await follow((await serve(['--heartbeat', '50ms'])).url, 'a');
+    assert.equal(JSON.parse(beating.frame('sluice:ready').data).heartbeat.interval, 50);
+    await beating.until(({ text }) => text.includes('\n:\n'));
+    const silent = await follow((await serve(['--heartbeat', 'off'])).url, 'a');
+    assert.equal(JSON.parse(silent.frame('sluice:ready').data).heartbeat, null);
+    beating.close();
+    silent.close();
+  });
+
+  it('sends its streams away one after another over the window', async () => {
+    const { url, child, code, stderr } = await serve(['--window', '1s']);
+    const readers = await Promise.all(Array.from({ length: 20 }, () => follow(url, 'a')));
+    child.kill('SIGTERM');
+    // Some are sent away while others are still being served.
+    await Promise.race(readers.map((reader) => reader.untilEnded()));
+    assert.ok(readers.some(({ ended }) => !ended));
+    await Promise.all(readers.map((reader) => reader.untilEnded()));
+    assert.equal(await code, 0);
+    assert.match(stderr(), /"event":"stopped","ended":20,/);
+  });
+
   it('publishes what is appended to a file, through truncation and rotation', async () => {
     const file = join(folder, 'app.log');
     writeFileSync(file, 'old\n');
@@ -167,6 +205,60 @@ describe('sluice serve', () => {
   });
 });
 
+describe('sluice publish and sluice tail', () => {
+  it('carry lines from one end to the other', async () => {
+    const { url } = await serve([]);
+    const publisher = sluice(['publish', url, 'news', '--event', 'line', '--ids']);
+    const reader = sluice(['tail', `${url}/events?topic=news`, '--max', '3', '--json']);
+    const followed = async () => {
+      const { topics } = (await (await fetch(`${url}/topics`)).json()) as {
+        topics: { subscribers: number }[];
+      };
+      return topics.some(({ subscribers }) => subscribers === 1);
+    };
+    while (!(await followed())) await new Promise((resolve) => setTimeout(resolve, 20));
+    publisher.child.stdin.end('one\ntwo\nthree\n');
+    assert.deepEqual([await publisher.code, await reader.code], [0, 0]);
+    const printed = reader
+      .stdout()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      printed.map(({ event, data }) => [event, data]),
+      [
+        ['line', 'one'],
+        ['line', 'two'],
+        ['line', 'three'],
+      ],
+    );
+    assert.deepEqual(
+      publisher.stdout().trim().split('\n'),
+      printed.map(({ id }) => id),
+    );
+  });
+
+  it('let a reader that was killed go on where it was', async () => {
+    const { url } = await serve([]);
+    const state = join(folder, 'place');
+    const read = () => sluice(['tail', `${url}/events?topic=kept`, '--state', state, '--max', '1']);
+    const first = read();
+    while (!first.stdout().includes('\n')) {
+      await fetch(`${url}/topics/kept`, { method: 'POST', body: 'seen' });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assert.equal(await first.code, 0);
+    await fetch(`${url}/topics/kept?event=marker`, { method: 'POST', body: 'missed' });
+    let printed = '';
+    for (let runs = 0; runs < 100 && !printed.includes('missed'); runs++) {
+      const next = read();
+      assert.equal(await next.code, 0);
+      printed += next.stdout();
+    }
+    assert.match(printed, /^(seen\n)*missed\n$/);
+  });
+});
+
 describe('a command that cannot be run', () => {
   const misuse: [string[], RegExp][] = [
     [['serve', '--prot', '80'], /^sluice serve: unknown option "--prot"; see sluice serve --help\n$/],
@@ -176,7 +268,17 @@ describe('a command that cannot be run', () => {
     [['serve', '--history', '0'], /^sluice serve: `maxEvents` must be a number ≥ 1, got 0; /],
     [['serve', '--stdin', 'a b'], /^sluice serve: --stdin: .* got "a b"; /],
     [['serve', '--tail', '/dev/null:a b'], /^sluice serve: --tail \/dev\/null:a b: .* got "a b"; /],
+    [['serve', '--heartbeat', '0'], /^sluice serve: `interval` must be from 1 to .* got 0; /],
+    [['serve', '--allow-host', 'http://a'], /^sluice serve: `hosts` must hold names .* got "http:\/\/a"; /],
+    [['serve', '--window', 'off'], /^sluice serve: --window must be a limit, not off; /],
+    [
+      ['serve', '--window', '5s', '--deadline', '4s'],
+      /^sluice serve: --deadline must not be below --window, got 4000ms; /,
+    ],
     [['serve', 'now'], /^sluice serve: unexpected "now"; /],
+    [['tail'], /^sluice tail: .*\n$/],
+    [['tail', '--foo', 'http://localhost'], /^sluice tail: .*--foo.*\n$/],
+    [['publish', 'http://localhost'], /^sluice publish: .*\n$/],
     [['sevre'], /^sluice: unknown command "sevre"; see sluice --help\n$/],
     [['toString'], /^sluice: unknown command "toString"; /],
   ];

@@ -214,6 +214,43 @@ describe('POST /topics/{topic}', () => {
     reader.close();
   });
 
+  it('publishes lines that are events themselves, with a name and a key of their own', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=typed`);
+    await reader.until(({ frames }) => frames.length === 1);
+    const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
+    const body = '"text"\n{"data":"a\\nb","event":"tick"}\n{"data":{"n":1}}\n';
+    assert.equal((await post(`${served.url}/topics/typed?event=other`, body, type)).status, 200);
+    await reader.until(({ events }) => events.length === 3);
+    assert.deepEqual(
+      reader.events.map(({ event, data }) => [event, data]),
+      [
+        ['other', 'text'],
+        ['tick', 'a\nb'],
+        ['other', '{"n":1}'],
+      ],
+    );
+    reader.close();
+  });
+
+  it('publishes nothing of a batch in which a line is no event', async () => {
+    const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
+    for (const line of ['{', '{}', '1', 'null', '[]', '{"data":"x","event":1}', '{"data":"x","key":null}']) {
+      const answer = await post(`${served.url}/topics/none`, `"fine"\n${line}\n`, type);
+      assert.deepEqual([answer.status, answer.json.error], [400, 'bad_event'], line);
+    }
+    assert.equal(
+      served.sse.hub.topics().some(({ topic }) => topic === 'none'),
+      false,
+    );
+  });
+
+  it('publishes once what is sent again under the same key, and again for another topic', async () => {
+    const key = { 'Idempotency-Key': 'attempt-1' };
+    const first = await post(`${served.url}/topics/retried`, 'x', key);
+    assert.deepEqual((await post(`${served.url}/topics/retried`, 'x', key)).json, first.json);
+    assert.notDeepEqual((await post(`${served.url}/topics/retried2`, 'x', key)).json, first.json);
+  });
+
   it('takes what curl calls a form, and an empty body', async () => {
     const form = { 'Content-Type': 'application/x-www-form-urlencoded' };
     assert.equal((await post(`${served.url}/topics/form`, 'a=b', form)).status, 200);

@@ -87,6 +87,8 @@ describe('Writer, writing', () => {
     writer.on('drain', () => drains++);
     for (let i = 0; i < 5; i++) writer.write(bytes('a'));
     writer.end();
+    // A Writable keeps it to itself by then; not every target is one.
+    client.emit('drain');
     client.resume();
     await writer.done;
     assert.equal(drains, 0);
@@ -194,6 +196,16 @@ describe('Writer, waiting', () => {
     assert.equal(await writer.ready(), false);
   });
 
+  it('is not ready after the end, though the client has not taken the rest', async () => {
+    const writer = writerOn(slowClient());
+    writer.write(bytes('a'));
+    const waiting = writer.ready();
+    writer.end();
+    assert.equal(await writer.ready(), false);
+    writer.abort();
+    assert.equal(await waiting, false);
+  });
+
   it("rejects with the signal's own reason", async () => {
     const writer = writerOn(slowClient());
     writer.write(bytes('a'));
@@ -294,9 +306,12 @@ describe('Writer, ending', () => {
   });
 
   it('is over from the start when the client is gone already', async () => {
-    const client = new PassThrough();
+    const client = new Writable({ destroy: (_error, done) => setImmediate(done) });
     client.destroy();
-    for (const writer of [writerOn(client), await closedLater(client)]) {
+    const leaving = writerOn(client);
+    assert.deepEqual([leaving.closed, leaving.reason], [true, 'client-gone']);
+    await once(client, 'close');
+    for (const writer of [leaving, writerOn(client)]) {
       assert.deepEqual([writer.closed, writer.reason], [true, 'client-gone']);
       assert.equal(writer.write(bytes('a')), false);
       assert.equal(await writer.ready(), false);
@@ -430,12 +445,34 @@ describe('Writer, keeping deadlines', () => {
     const writer = writerOn(client, { stallTimeout: 8000 });
     for (let i = 0; i < 10; i++) writer.write(bytes('a'));
     writer.end();
+    client.emit('drain');
     time.advance(7000);
     assert.equal(writer.reason, undefined);
     time.advance(1000 + sweeps(8000));
     assert.equal(writer.reason, 'stalled');
     assert.equal(client.destroyed, true);
     assert.deepEqual(time.intervals, []);
+  });
+
+  it('cuts off a client that took everything but the end', (t) => {
+    const time = fakeTime(t);
+    const client = new Writable({ final: () => {} });
+    const writer = writerOn(client, { stallTimeout: 8000 });
+    writer.end();
+    time.advance(8000 + sweeps(8000));
+    assert.equal(writer.reason, 'stalled');
+    assert.equal(client.destroyed, true);
+  });
+
+  it('looks at those who wait however many come after them', (t) => {
+    const time = fakeTime(t);
+    const writer = writerOn(slowClient(), { stallTimeout: 8000 });
+    writer.write(bytes('a'));
+    for (let passed = 0; passed < 8000 + sweeps(8000); passed += 500) {
+      writerOn(slowClient(), { stallTimeout: 8000 }).write(bytes('a'));
+      time.advance(500);
+    }
+    assert.equal(writer.reason, 'stalled');
   });
 
   it('waits for ever where stallTimeout is Infinity', (t) => {
@@ -522,6 +559,17 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals.length, 1);
     for (const writer of writers) writer.abort();
     assert.deepEqual(time.intervals, []);
+  });
+
+  it('looks less often again when the one with the shortest deadline has gone', async (t) => {
+    const time = fakeTime(t);
+    writerOn(new PassThrough(), { maxAge: 60_000 });
+    const brief = writerOn(new PassThrough(), { maxAge: 80, maxAgeJitter: 0 });
+    assert.deepEqual(time.intervals, [10]);
+    time.advance(200);
+    assert.equal(await brief.done, 'lifetime');
+    time.advance(10);
+    assert.deepEqual(time.intervals, [1000]);
   });
 
   it('needs no timer without deadlines', (t) => {
@@ -736,11 +784,6 @@ describe('Writer, over a bare ServerResponse', () => {
     assert.equal(await writer.done, 'ended');
   });
 });
-
-async function closedLater(client: PassThrough): Promise<Writer> {
-  if (!client.closed) await once(client, 'close');
-  return writerOn(client);
-}
 
 async function pair(t: TestContext): Promise<{ socket: Socket; client: Socket }> {
   const server = createTcpServer();
