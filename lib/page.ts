@@ -406,7 +406,11 @@ const SCRIPT = String.raw`
 
   function enqueue(entry) {
     queue.push(entry);
-    if (queue.length > MAX_ROWS) { queue.shift(); skipped += 1; }
+    if (queue.length >= MAX_ROWS) {
+      // Never a gap or an end: those are what a reader must not miss.
+      queue.splice(Math.max(0, queue.findIndex(function (old) { return !old.isNote && !KINDS.has(old.type); })), 1);
+      skipped += 1;
+    }
     if (isPaused) showPause();
     else if (drawTimer === 0) drawTimer = setTimeout(draw, 40);
   }
