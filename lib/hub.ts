@@ -1,6 +1,7 @@
 // Publishes events to topics, remembers them, and gives each subscriber whatever comes after its cursor.
 // Needs `encode.ts` and `replay.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type Remembered, ReplayBuffer } from './replay.ts';
 
@@ -100,6 +101,8 @@ export interface SubscribeOptions {
   lastEventId?: string | readonly string[] | null | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
+  /** Asked for each topic before anything is written to the sink, old events or new; once it denies, that ends. */
+  may?: ((topic: string) => boolean) | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -287,14 +290,14 @@ export class Hub {
     if (this.#cursors.has(sink))
       throw new TypeError('the sink is subscribed already: name all topics in one');
     for (const name of names) this.#freshen(name);
-    const { lastEventId, conflate = false, announce } = options;
+    const { lastEventId, conflate = false, announce, may } = options;
     // A header that came more than once is malformed, whatever its values.
     const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
     const preamble = this.#preamble(names, start, announce); // before the group: it may throw
-    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble);
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, may);
     this.stats[start.from === undefined ? 'started' : 'resumed']++;
-    if (start.gap !== undefined) this.stats.gaps[start.gap]++;
+    if (start.gap !== undefined) this.#count(start.gap, names);
     this.#enter(cursor);
     return cursor;
   }
@@ -311,6 +314,21 @@ export class Hub {
     found.ended = true;
     this.#announce(found);
     return true;
+  }
+
+  /** Every subscription, of which each `lag` tells how far it is behind. */
+  subscriptions(): Iterable<Subscription> {
+    return this.#cursors.values();
+  }
+
+  /**
+   * Ends the subscriptions, and the responses, that a permission no longer covers, or any others.
+   * @returns how many.
+   */
+  kick(predicate: (sink: Sink, subscription: Subscription) => boolean): number {
+    const kicked = [...this.#cursors].filter(([sink, cursor]) => predicate(sink, cursor));
+    for (const [, cursor] of kicked) this.#end(cursor);
+    return kicked.length;
   }
 
   /** Every topic that is remembered or followed. */
@@ -557,6 +575,7 @@ export class Hub {
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
     if (isClosed(cursor.sink)) return this.#leave(cursor);
+    if (!cursor.isAllowed) return void this.#end(cursor);
     cursor.turn = this.#turns;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by what the sink did in it
@@ -631,9 +650,14 @@ export class Hub {
     const from = this.#order.id(cursor.seq);
     const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.tell(lost);
-    this.stats.gaps[reason]++;
     const topics = lost.map(({ topic }) => topic.name);
+    this.#count(reason, topics);
     return this.#write(cursor, Buffer.from(this.#gap(reason, from, to, cursor.seq, topics)));
+  }
+
+  #count(reason: GapReason, topics: readonly string[]): void {
+    this.stats.gaps[reason]++;
+    if (gapChannel.hasSubscribers) gapChannel.publish({ hub: this, reason, topics });
   }
 
   #read(cursor: Cursor, log: Log): Outcome {
@@ -666,6 +690,9 @@ export class Hub {
     if (!cursor.closed) this.#end(cursor);
   }
 }
+
+/** On `node:diagnostics_channel`: `{ hub, reason, topics }` for every gap that is told. */
+const gapChannel = channel('sluice:gap');
 
 /** Bytes a turn for those behind the head, so that a storm of returning clients does not hold up the rest. */
 const CATCH_UP_BYTES = 1024 * 1024;
@@ -903,11 +930,30 @@ class Cursor implements Subscription {
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number, preamble: string) {
+  readonly #may: ((topic: string) => boolean) | undefined;
+
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: string,
+    may: ((topic: string) => boolean) | undefined,
+  ) {
     this.group = group;
     this.sink = sink;
     this.seq = seq;
     this.preamble = preamble;
+    this.#may = may;
+  }
+
+  /** What cannot be decided is denied. */
+  get isAllowed(): boolean {
+    if (this.#may === undefined) return true;
+    try {
+      return this.group.names.every((name) => this.#may?.(name));
+    } catch {
+      return false;
+    }
   }
 
   get topics(): readonly string[] {

@@ -1,18 +1,22 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`,
-// `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and `stream.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
+// `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and
+// `stream.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Access, type Action, Tickets, tokenAccess } from './auth.ts';
+import { type Access, type Action, hasBearer, Tickets, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
 import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { instrument } from './instruments.ts';
 import { type LimitOptions, limitConnections } from './limiter.ts';
+import { Registry } from './metrics.ts';
 import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
@@ -36,6 +40,8 @@ export interface SseServerOptions<Principal = unknown> {
   publishTokens?: readonly string[] | undefined;
   /** Who may subscribe: the bearers of these, or of those; without any, everybody. */
   subscribeTokens?: readonly string[] | undefined;
+  /** Who may read `/metrics`: the bearers of these; without any, everybody while bound to loopback, else nobody. */
+  metricsTokens?: readonly string[] | undefined;
   /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
   access?: Access<Principal, IncomingMessage> | undefined;
   /** How many streams there may be, in all and of one client, and how fast they may be opened; see `limitConnections`. */
@@ -59,6 +65,8 @@ export interface SseServer {
   readonly server: Server;
   /** The streams that are open. */
   readonly streams: ReadonlySet<EventStream>;
+  /** What `/metrics` shows; add families of your own. */
+  readonly registry: Registry;
   /**
    * Starts to accept connections, by default on port 8080 of 127.0.0.1; resolves with the URL once it does.
    * @throws what the system says: `EADDRINUSE`, `EACCES`, …
@@ -95,13 +103,17 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
   const streams = new Set<EventStream>();
   const asked = requestValue<readonly string[]>();
-  const refused = ({ reason, status }: { reason: string; status: number }) =>
+  const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
+    if (refuseChannel.hasSubscribers) refuseChannel.publish({ reason, status, req });
     log({ level: 'warn', event: 'refused', reason, status });
+  };
   const limit = limitConnections<IncomingMessage>({
     ...options.limits,
     topics: (req) => asked.get(req) ?? [],
     onRefuse: refused,
   });
+  const closed: Record<string, number> = {};
+  let opened = 0;
   let isDraining = false;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
@@ -161,11 +173,14 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       lastEventId: req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
       conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
       announce: { heartbeat: announced(heartbeat, options.heartbeat) },
+      may: options.access && ((topic) => access.may(principal, 'subscribe', topic)),
     });
     if (subscription === null) return stream.refuse(204);
     streams.add(stream);
+    opened++;
     heartbeat?.add(stream);
     const reason = await stream.done;
+    closed[reason] = (closed[reason] ?? 0) + 1;
     heartbeat?.delete(stream);
     streams.delete(stream);
     log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
@@ -185,16 +200,23 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (isKnown || (action === 'publish' && !publishTokens?.length && !options.access)) {
       throw refusal(403, 'forbidden', `you may not ${action} here`);
     }
-    throw refusal(401, 'unauthorized', `to ${action} here, send \`Authorization: Bearer <token>\``, {
-      'WWW-Authenticate': 'Bearer',
-    });
+    throw unauthorized(action);
   }
 
   async function issueTicket({ req, res }: Call): Promise<void> {
     const principal = await access.authorize(req);
-    if (principal === undefined)
-      throw refusal(401, 'unauthorized', 'a ticket is given for a token', { 'WWW-Authenticate': 'Bearer' });
+    if (principal === undefined) throw unauthorized('get a ticket');
     answer(res, 200, tickets.issue(principal));
+  }
+
+  function metrics({ req, res }: Call): void {
+    const { metricsTokens = [] } = options;
+    const isOpen = metricsTokens.length === 0 && isLoopback(server);
+    if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
+      throw unauthorized('read the metrics');
+    res
+      .writeHead(200, { 'Content-Type': registry.contentType, 'Cache-Control': 'no-store' })
+      .end(registry.render());
   }
 
   const router = new Router<Handler>()
@@ -209,12 +231,26 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('GET', '/readyz', ({ res }) =>
       isDraining ? answer(res, 503, { status: 'draining' }) : answer(res, 200, { status: 'ready' }),
     )
+    .add('GET', '/metrics', metrics)
     .add('GET', '/', ({ res }) => answerPage(res));
 
-  const door: Step[] = [
-    onePerConnection,
-    guard({ hosts: options.hosts, origins, navigation: true, onRefuse: refused }),
-  ];
+  const guarded = guard<IncomingMessage>({
+    hosts: options.hosts,
+    origins,
+    navigation: true,
+    onRefuse: refused,
+  });
+  const registry = instrument(new Registry(), {
+    hub,
+    streams,
+    opened: () => opened,
+    closed,
+    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+    limit,
+    heartbeat,
+    isDraining: () => isDraining,
+  });
+  const door: Step[] = [onePerConnection, guarded];
   if (origins.length > 0)
     door.push(
       cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
@@ -243,7 +279,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     return shutdown<EventStream>(server, { ...how, onDraining, streams, end: sendAway });
   }
 
-  return { hub, server, streams, listen, close };
+  return { hub, server, streams, registry, listen, close };
 }
 
 // ── requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,6 +292,9 @@ interface Call {
   /** The topic in the path. @throws a refusal when it cannot be one. */
   topic(): string;
 }
+
+/** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is turned away at the door. */
+const refuseChannel = channel('sluice:refuse');
 
 type Handler = (call: Call) => unknown;
 
@@ -411,6 +450,11 @@ function refusal(
   headers: Readonly<Record<string, string>> = {},
 ): Refusal {
   return Object.assign(new Error(message), { status, error, headers });
+}
+
+function unauthorized(wish: string): Refusal {
+  const message = `to ${wish} here, send \`Authorization: Bearer <token>\``;
+  return refusal(401, 'unauthorized', message, { 'WWW-Authenticate': 'Bearer' });
 }
 
 function answer(

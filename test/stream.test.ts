@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { EventEmitter, getEventListeners, once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import {
@@ -17,9 +18,11 @@ import {
   type Http2ServerResponse,
   type IncomingHttpHeaders,
 } from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import {
   type EventStream,
@@ -36,19 +39,16 @@ import { listen } from './helpers/serve.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
 import { fakeTime } from './helpers/time.ts';
 
-// More than the kernel keeps for a reader on the loopback that does not read: 64 of these, or a few more.
-const BULK = Buffer.alloc(256 * 1024, '.');
-const MANY = 64;
+// More than the kernel ever keeps for a reader on the loopback that does not read.
+const BULK = Buffer.alloc(16 * 1024 * 1024, '.');
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const serving = (t: TestContext, handler: RequestListener): Promise<number> =>
   listen(t, createServer(handler));
 
-/** Writes until the client takes no more. */
-const fill = (stream: EventStream): void => {
-  for (let takes = true; takes; ) takes = stream.write(BULK);
-};
+/** Writes so much that nothing drains until the client reads. */
+const fill = (stream: EventStream): void => assert.equal(stream.write(BULK), false);
 
 const FINISHED = { id: undefined, event: 'sluice:end', data: '{}' };
 
@@ -252,7 +252,6 @@ describe('trap 1: a client is gone when its response or its socket is, and then 
   it('is when an HTTP/2 stream is cancelled before it took what was written before the end', async (t) => {
     const { stream, client } = await streamingHttp2(t);
     stream.events.write(BULK);
-    stream.events.write(BULK);
     stream.events.end();
     await once(client, 'response');
     client.close(constants.NGHTTP2_CANCEL);
@@ -383,20 +382,26 @@ describe('trap 5: no drain follows a close', () => {
     fill(stream);
     const ready = stream.ready();
     client.resetAndDestroy();
-    assert.equal(await ready, false);
+    // Either way: Node 26 may take what the reset discarded for written, and say drain before it says close.
+    await ready;
+    assert.equal(await stream.done, 'client-gone');
+    assert.equal(await stream.ready(), false);
     assert.deepEqual(stream.eventNames(), []);
   });
 });
 
 describe('trap 6: what waits is counted in bytes, and shared', () => {
   it('bounds what waits by its bytes, whatever the text', async (t) => {
-    const { stream } = await streaming(t, { maxBufferedBytes: 1024 * 1024 });
+    const maxBufferedBytes = BULK.length + 1024 * 1024;
+    const { stream } = await streaming(t, { maxBufferedBytes });
     fill(stream);
     const data = '€'.repeat(1000);
-    const before = stream.bytesWritten + 1024 * 1024 - stream.writableLength;
+    const most = stream.bytesWritten + maxBufferedBytes - stream.writableLength;
     while (!stream.closed) stream.send({ data });
     assert.equal(await stream.done, 'slow-consumer');
-    assert.ok(stream.bytesWritten <= before, `${stream.bytesWritten - before} bytes too many`);
+    assert.ok(stream.bytesWritten <= most, `${stream.bytesWritten - most} bytes too many`);
+    // What chunked coding adds to each event waits as well.
+    assert.ok(stream.bytesWritten > most - 16 * 1024, `${most - stream.bytesWritten} bytes too few`);
   });
 
   it('holds a Buffer once, however many stalled clients wait for it', async (t) => {
@@ -405,12 +410,11 @@ describe('trap 6: what waits is counted in bytes, and shared', () => {
     const clients = await Promise.all(Array.from({ length: 20 }, () => dial(t, port)));
     for (const client of clients) client.write(request());
     while (streams.length < clients.length) await turn();
-    const chunk = Buffer.alloc(16 * 1024 * 1024, '.');
     const before = process.memoryUsage().arrayBuffers;
-    for (const stream of streams) assert.equal(stream.write(chunk), false);
+    for (const stream of streams) assert.equal(stream.write(BULK), false);
     for (const stream of streams) assert.ok(stream.writableLength > 0, 'it waits');
     const grown = process.memoryUsage().arrayBuffers - before;
-    assert.ok(grown < chunk.length, `${grown} bytes for what is there already`);
+    assert.ok(grown < BULK.length, `${grown} bytes for what is there already`);
   });
 });
 
@@ -621,7 +625,7 @@ describe('stream.pipe', () => {
     const { stream, client } = await streaming(t);
     let yielded = 0;
     async function* source() {
-      for (; yielded < MANY * 4; yielded++) yield '.'.repeat(BULK.length);
+      for (; yielded < 4; yielded++) yield '.'.repeat(BULK.length);
     }
     const piping = stream.pipe(source());
     while (!stream.writableNeedDrain) await turn();
@@ -631,7 +635,7 @@ describe('stream.pipe', () => {
     assert.ok(stream.writableLength < 2 * BULK.length, `${stream.writableLength} bytes wait`);
     client.resume();
     assert.equal(await piping, 'ended');
-    assert.equal(yielded, MANY * 4);
+    assert.equal(yielded, 4);
   });
 
   it('gives others a turn while it sends what never waits', async (t) => {
@@ -888,6 +892,47 @@ describe('trap 25: failures after the head', () => {
     assert.equal(stream.cause, undefined);
   });
 });
+
+const certificate = selfSigned();
+
+describe('over TLS', {
+  skip: certificate === undefined && 'there is no openssl to make a certificate with',
+}, () => {
+  it('streams, and hears of a client that leaves or half-closes', async (t) => {
+    const streams = new EventEmitter();
+    const server = createHttpsServer({ ...certificate }, (req, res) => {
+      const stream = openStream(req, res);
+      stream.send({ data: 'x' });
+      streams.emit('open', stream);
+    });
+    const port = await listen(t, server);
+    const leavings = [(client: Socket) => client.destroy(), (client: Socket) => client.end()];
+    for (const leave of leavings) {
+      const client = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
+      t.after(() => client.destroy());
+      client.on('error', () => {});
+      const opened = once(streams, 'open') as Promise<[EventStream]>;
+      await ask(client, 'GET / HTTP/1.1').until('data: x');
+      const [stream] = await opened;
+      fill(stream);
+      leave(client);
+      assert.equal(await stream.done, 'client-gone');
+    }
+  });
+});
+
+/** A key and a certificate for nobody in particular. */
+function selfSigned(): { key: string; cert: string } | undefined {
+  const args =
+    'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout - -subj /CN=x'.split(' ');
+  const { status, stdout } = spawnSync('openssl', args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const [key] = stdout?.match(/-+BEGIN PRIVATE[\s\S]+?END PRIVATE KEY-+/) ?? [];
+  const [cert] = stdout?.match(/-+BEGIN CERT[\s\S]+?END CERTIFICATE-+/) ?? [];
+  return status === 0 && key && cert ? { key, cert } : undefined;
+}
 
 describe('stream.send', () => {
   it('sends nothing of an event that cannot be sent', async (t) => {
