@@ -539,7 +539,12 @@ export class Hub {
     this.#turns++;
     const { head } = this.#order;
     const groups = this.#groupsWithNews();
-    for (const { ready } of groups) for (const cursor of ready) this.#advance(cursor);
+    for (const { ready } of groups) {
+      for (const cursor of ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+    }
     this.#order.settled = head;
     const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
     for (const cursor of this.#due) {
@@ -595,9 +600,8 @@ export class Hub {
     if (lost !== undefined)
       return this.#log === undefined ? this.#tellLost(cursor, lost) : this.#read(cursor, this.#log);
     const page = group.page(cursor.seq, this.#pageBytes);
-    if (page !== undefined) return this.#deliver(cursor, page);
-    cursor.moveTo(this.#order.head);
-    return group.hasEnded ? this.#finish(cursor) : 'head';
+    if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
+    return this.#deliver(cursor, page);
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
@@ -681,7 +685,7 @@ export class Hub {
     if (gone !== undefined) return this.#tellLost(cursor, gone, 'truncated');
     return this.#deliver(
       cursor,
-      pageOf(group.select(page.entries), { after, first: after, until: page.until, head: after }),
+      pageOf(group.select(page.entries), { after, first: after, until: page.until }),
     );
   }
 
@@ -724,8 +728,6 @@ interface Page {
   readonly first: number;
   /** Where the cursor is afterwards. */
   readonly until: number;
-  /** Where the head was when the page was made: with a new head there may be more to put in. */
-  readonly head: number;
   readonly count: number;
   readonly bytes: Buffer;
 }
@@ -807,8 +809,7 @@ class Group {
   lost(cursor: Cursor, dropped?: LogPage['dropped']): Lost[] | undefined {
     let lost: Lost[] | undefined;
     for (const topic of this.topics) {
-      const { dropped: forgotten } = topic.ring;
-      const seq = dropped === undefined ? forgotten : Math.min(forgotten, droppedOf(topic, dropped));
+      const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
       if (seq <= cursor.seq || seq <= cursor.told(topic)) continue;
       lost ??= [];
       lost.push({ topic, seq });
@@ -819,14 +820,13 @@ class Group {
   /** What comes next for a cursor; `undefined` when it has everything. Made once for all at the same place. */
   page(after: number, pageBytes: number): Page | undefined {
     const made = this.#page;
-    const { head } = this.order;
-    if (made?.head === head && made.after <= after && after < made.first) return made;
+    if (made !== undefined && made.after <= after && after < made.first) return made;
     const missed = this.#missed(after, this.#conflate ? Infinity : pageBytes);
     const chosen = withinBytes(this.select(missed), pageBytes);
     const last = chosen.at(-1)?.seq;
     if (last === undefined) return undefined;
     const isWhole = this.topics.every(({ ring }) => ring.last <= last);
-    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? head : last, head });
+    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? this.order.head : last });
     return this.#page;
   }
 
@@ -901,7 +901,7 @@ function droppedOf(topic: Topic, dropped: LogPage['dropped']): number {
   return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
-function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until' | 'head'>): Page {
+function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until'>): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
   return { ...span, count: entries.length, bytes: Buffer.from(text) };
@@ -961,12 +961,17 @@ class Cursor implements Subscription {
   }
 
   get position(): string {
-    return this.group.order.id(this.group.order.head - this.lag);
+    return this.group.order.id(this.reached);
   }
 
   get lag(): number {
+    return this.group.order.head - this.reached;
+  }
+
+  /** One that waits at the head is moved along by what is not for it, without being touched. */
+  get reached(): number {
     const { ready, order } = this.group;
-    return order.head - (ready.has(this) ? Math.max(order.settled, this.seq) : this.seq);
+    return ready.has(this) ? Math.max(order.settled, this.seq) : this.seq;
   }
 
   close(): void {
