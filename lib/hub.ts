@@ -63,6 +63,8 @@ export interface HubOptions {
   now?: (() => number) | undefined;
   /** From 0 up to 1; default `Math.random`. */
   random?: (() => number) | undefined;
+  /** Told of each turn the milliseconds from its first event's publishing until all who were at the head had it. */
+  onDelivered?: ((latency: number) => void) | undefined;
   /** Runs a function at the end of this turn; default `setImmediate`. */
   schedule?: ((turn: () => void) => void) | undefined;
 }
@@ -182,6 +184,7 @@ export class Hub {
   readonly #log: Log | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
+  readonly #onDelivered: ((latency: number) => void) | undefined;
   readonly #schedule: (turn: () => void) => void;
   readonly #order: Order;
 
@@ -193,6 +196,7 @@ export class Hub {
   #turns = 0;
   /** Topics with news since the last turn. */
   #news: Topic[] = [];
+  #newsSince = 0;
   /** Cursors behind the head whose sinks accept more, first come first served. */
   readonly #due = new Set<Cursor>();
 
@@ -222,6 +226,7 @@ export class Hub {
     this.#log = log;
     this.#now = now;
     this.#random = random;
+    this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#beyond = this.#order.head;
@@ -371,6 +376,7 @@ export class Hub {
   #announce(topic: Topic): void {
     if (topic.hasNews) return;
     topic.hasNews = true;
+    if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = this.#now();
     this.#news.push(topic);
     this.#plan();
   }
@@ -546,6 +552,7 @@ export class Hub {
       }
     }
     this.#order.settled = head;
+    if (groups.size > 0) this.#onDelivered?.(this.#now() - this.#newsSince);
     const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.

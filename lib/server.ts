@@ -93,7 +93,17 @@ export type CloseOptions = Pick<
 export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
   const { maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, origins = [], log = () => {} } = options;
   const { publishTokens, subscribeTokens } = options;
-  const hub = options.hub instanceof Hub ? options.hub : new Hub(options.hub);
+  const registry = new Registry({
+    onError: (error, family) =>
+      log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
+  });
+  const latency = registry.histogram(
+    'sluice_publish_latency_seconds',
+    'From publishing to the sockets.',
+    LATENCIES,
+  );
+  const onDelivered = (milliseconds: number) => latency.observe(milliseconds / 1000);
+  const hub = options.hub instanceof Hub ? options.hub : new Hub({ onDelivered, ...options.hub });
   const publishIsOpen = () => isLoopback(server);
   const access: Access<unknown, IncomingMessage> =
     (options.access as Access<unknown, IncomingMessage>) ??
@@ -243,22 +253,16 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     navigation: true,
     onRefuse: refused,
   });
-  const registry = instrument(
-    new Registry({
-      onError: (error, family) =>
-        log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
-    }),
-    {
-      hub,
-      streams,
-      opened: () => opened,
-      closed,
-      refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
-      limit,
-      heartbeat,
-      isDraining: () => isDraining,
-    },
-  );
+  instrument(registry, {
+    hub,
+    streams,
+    opened: () => opened,
+    closed,
+    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+    limit,
+    heartbeat,
+    isDraining: () => isDraining,
+  });
   const door: Step[] = [onePerConnection, guarded];
   if (origins.length > 0)
     door.push(
@@ -305,6 +309,9 @@ interface Call {
 
 /** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is turned away at the door. */
 const refuseChannel = channel('sluice:refuse');
+
+/** Seconds. The clock counts whole milliseconds. */
+const LATENCIES = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
 type Handler = (call: Call) => unknown;
 

@@ -231,6 +231,7 @@ describe('GET /metrics', () => {
       sluice_delivered_events_total: 1,
       'sluice_subscriptions_total{outcome="resumed"}': 1,
       'sluice_gaps_total{reason="malformed"}': 1,
+      sluice_publish_latency_seconds_count: 1,
       sluice_topics: 1,
       sluice_lag_max_events: 0,
       sluice_draining: 0,
