@@ -1,6 +1,7 @@
 // Publishes events to topics, remembers them, and gives each subscriber whatever comes after its cursor.
 // Needs `encode.ts` and `replay.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type Remembered, ReplayBuffer } from './replay.ts';
 
@@ -100,6 +101,8 @@ export interface SubscribeOptions {
   lastEventId?: string | readonly string[] | null | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
+  /** Asked for each topic before anything is written to the sink, old events or new; once it denies, that ends. */
+  may?: ((topic: string) => boolean) | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -287,14 +290,14 @@ export class Hub {
     if (this.#cursors.has(sink))
       throw new TypeError('the sink is subscribed already: name all topics in one');
     for (const name of names) this.#freshen(name);
-    const { lastEventId, conflate = false, announce } = options;
+    const { lastEventId, conflate = false, announce, may } = options;
     // A header that came more than once is malformed, whatever its values.
     const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
     const preamble = this.#preamble(names, start, announce); // before the group: it may throw
-    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble);
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, may);
     this.stats[start.from === undefined ? 'started' : 'resumed']++;
-    if (start.gap !== undefined) this.stats.gaps[start.gap]++;
+    if (start.gap !== undefined) this.#count(start.gap, names);
     this.#enter(cursor);
     return cursor;
   }
@@ -311,6 +314,21 @@ export class Hub {
     found.ended = true;
     this.#announce(found);
     return true;
+  }
+
+  /** Every subscription, of which each `lag` tells how far it is behind. */
+  subscriptions(): Iterable<Subscription> {
+    return this.#cursors.values();
+  }
+
+  /**
+   * Ends the subscriptions, and the responses, that a permission no longer covers, or any others.
+   * @returns how many.
+   */
+  kick(predicate: (sink: Sink, subscription: Subscription) => boolean): number {
+    const kicked = [...this.#cursors].filter(([sink, cursor]) => predicate(sink, cursor));
+    for (const [, cursor] of kicked) this.#end(cursor);
+    return kicked.length;
   }
 
   /** Every topic that is remembered or followed. */
@@ -521,7 +539,12 @@ export class Hub {
     this.#turns++;
     const { head } = this.#order;
     const groups = this.#groupsWithNews();
-    for (const { ready } of groups) for (const cursor of ready) this.#advance(cursor);
+    for (const { ready } of groups) {
+      for (const cursor of ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+    }
     this.#order.settled = head;
     const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
     for (const cursor of this.#due) {
@@ -557,6 +580,7 @@ export class Hub {
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
     if (isClosed(cursor.sink)) return this.#leave(cursor);
+    if (!cursor.isAllowed) return void this.#end(cursor);
     cursor.turn = this.#turns;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by what the sink did in it
@@ -576,9 +600,8 @@ export class Hub {
     if (lost !== undefined)
       return this.#log === undefined ? this.#tellLost(cursor, lost) : this.#read(cursor, this.#log);
     const page = group.page(cursor.seq, this.#pageBytes);
-    if (page !== undefined) return this.#deliver(cursor, page);
-    cursor.moveTo(this.#order.head);
-    return group.hasEnded ? this.#finish(cursor) : 'head';
+    if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
+    return this.#deliver(cursor, page);
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
@@ -631,9 +654,14 @@ export class Hub {
     const from = this.#order.id(cursor.seq);
     const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.tell(lost);
-    this.stats.gaps[reason]++;
     const topics = lost.map(({ topic }) => topic.name);
+    this.#count(reason, topics);
     return this.#write(cursor, Buffer.from(this.#gap(reason, from, to, cursor.seq, topics)));
+  }
+
+  #count(reason: GapReason, topics: readonly string[]): void {
+    this.stats.gaps[reason]++;
+    if (gapChannel.hasSubscribers) gapChannel.publish({ hub: this, reason, topics });
   }
 
   #read(cursor: Cursor, log: Log): Outcome {
@@ -657,7 +685,7 @@ export class Hub {
     if (gone !== undefined) return this.#tellLost(cursor, gone, 'truncated');
     return this.#deliver(
       cursor,
-      pageOf(group.select(page.entries), { after, first: after, until: page.until, head: after }),
+      pageOf(group.select(page.entries), { after, first: after, until: page.until }),
     );
   }
 
@@ -666,6 +694,9 @@ export class Hub {
     if (!cursor.closed) this.#end(cursor);
   }
 }
+
+/** On `node:diagnostics_channel`: `{ hub, reason, topics }` for every gap that is told. */
+const gapChannel = channel('sluice:gap');
 
 /** Bytes a turn for those behind the head, so that a storm of returning clients does not hold up the rest. */
 const CATCH_UP_BYTES = 1024 * 1024;
@@ -697,8 +728,6 @@ interface Page {
   readonly first: number;
   /** Where the cursor is afterwards. */
   readonly until: number;
-  /** Where the head was when the page was made: with a new head there may be more to put in. */
-  readonly head: number;
   readonly count: number;
   readonly bytes: Buffer;
 }
@@ -780,8 +809,7 @@ class Group {
   lost(cursor: Cursor, dropped?: LogPage['dropped']): Lost[] | undefined {
     let lost: Lost[] | undefined;
     for (const topic of this.topics) {
-      const { dropped: forgotten } = topic.ring;
-      const seq = dropped === undefined ? forgotten : Math.min(forgotten, droppedOf(topic, dropped));
+      const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
       if (seq <= cursor.seq || seq <= cursor.told(topic)) continue;
       lost ??= [];
       lost.push({ topic, seq });
@@ -792,14 +820,13 @@ class Group {
   /** What comes next for a cursor; `undefined` when it has everything. Made once for all at the same place. */
   page(after: number, pageBytes: number): Page | undefined {
     const made = this.#page;
-    const { head } = this.order;
-    if (made?.head === head && made.after <= after && after < made.first) return made;
+    if (made !== undefined && made.after <= after && after < made.first) return made;
     const missed = this.#missed(after, this.#conflate ? Infinity : pageBytes);
     const chosen = withinBytes(this.select(missed), pageBytes);
     const last = chosen.at(-1)?.seq;
     if (last === undefined) return undefined;
     const isWhole = this.topics.every(({ ring }) => ring.last <= last);
-    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? head : last, head });
+    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? this.order.head : last });
     return this.#page;
   }
 
@@ -874,7 +901,7 @@ function droppedOf(topic: Topic, dropped: LogPage['dropped']): number {
   return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
-function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until' | 'head'>): Page {
+function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until'>): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
   return { ...span, count: entries.length, bytes: Buffer.from(text) };
@@ -903,11 +930,30 @@ class Cursor implements Subscription {
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number, preamble: string) {
+  readonly #may: ((topic: string) => boolean) | undefined;
+
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: string,
+    may: ((topic: string) => boolean) | undefined,
+  ) {
     this.group = group;
     this.sink = sink;
     this.seq = seq;
     this.preamble = preamble;
+    this.#may = may;
+  }
+
+  /** What cannot be decided is denied. */
+  get isAllowed(): boolean {
+    if (this.#may === undefined) return true;
+    try {
+      return this.group.names.every((name) => this.#may?.(name));
+    } catch {
+      return false;
+    }
   }
 
   get topics(): readonly string[] {
@@ -915,12 +961,17 @@ class Cursor implements Subscription {
   }
 
   get position(): string {
-    return this.group.order.id(this.group.order.head - this.lag);
+    return this.group.order.id(this.reached);
   }
 
   get lag(): number {
+    return this.group.order.head - this.reached;
+  }
+
+  /** One that waits at the head is moved along by what is not for it, without being touched. */
+  get reached(): number {
     const { ready, order } = this.group;
-    return order.head - (ready.has(this) ? Math.max(order.settled, this.seq) : this.seq);
+    return ready.has(this) ? Math.max(order.settled, this.seq) : this.seq;
   }
 
   close(): void {

@@ -2,7 +2,7 @@
 // Stands alone: copy this file by itself.
 
 /** What the page must be served as. */
-export const contentType = 'text/plain; version=0.0.4; charset=utf-8';
+export const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 
 /** Never of what a client sent: every new value is a series that Prometheus keeps for weeks. */
 export type Labels = Readonly<Record<string, string | number>>;
@@ -75,7 +75,7 @@ export class Registry {
     return histogram;
   }
 
-  /** The page. Serve it as `contentType`. */
+  /** The page. Serve it as `metricsContentType`. */
   render(): string {
     return this.#families.map((family) => this.#section(family)).join('');
   }

@@ -1,17 +1,22 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `once.ts`, `page.ts`,
-// `router.ts`, `shutdown.ts` and `stream.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
+// `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and
+// `stream.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Access, type Action, Tickets, tokenAccess } from './auth.ts';
+import { type Access, type Action, hasBearer, Tickets, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
-import { compose, type Middleware } from './compose.ts';
+import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
 import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { instrument } from './instruments.ts';
+import { type LimitOptions, limitConnections } from './limiter.ts';
+import { metricsContentType, Registry, registerProcess } from './metrics.ts';
 import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
@@ -35,8 +40,12 @@ export interface SseServerOptions<Principal = unknown> {
   publishTokens?: readonly string[] | undefined;
   /** Who may subscribe: the bearers of these, or of those; without any, everybody. */
   subscribeTokens?: readonly string[] | undefined;
+  /** Who may read `/metrics`: the bearers of these; without any, everybody while bound to loopback, else nobody. */
+  metricsTokens?: readonly string[] | undefined;
   /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
   access?: Access<Principal, IncomingMessage> | undefined;
+  /** How many streams there may be, in all and of one client, and how fast they may be opened; see `limitConnections`. */
+  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
   /** Most bytes of a published body; default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
@@ -56,6 +65,8 @@ export interface SseServer {
   readonly server: Server;
   /** The streams that are open. */
   readonly streams: ReadonlySet<EventStream>;
+  /** What `/metrics` shows; add families of your own. */
+  readonly registry: Registry;
   /**
    * Starts to accept connections, by default on port 8080 of 127.0.0.1; resolves with the URL once it does.
    * @throws what the system says: `EADDRINUSE`, `EACCES`, …
@@ -91,7 +102,20 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const published = new Once<{ id: string } | { ids: string[] }>();
   const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
   const streams = new Set<EventStream>();
+  const asked = requestValue<readonly string[]>();
+  const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
+    if (refuseChannel.hasSubscribers) refuseChannel.publish({ reason, status, req });
+    log({ level: 'warn', event: 'refused', reason, status });
+  };
+  const limit = limitConnections<IncomingMessage>({
+    ...options.limits,
+    topics: (req) => asked.get(req) ?? [],
+    onRefuse: refused,
+  });
+  const closed: Record<string, number> = {};
+  let opened = 0;
   let isDraining = false;
+  let stopMeasuring: (() => void) | undefined;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
 
@@ -135,17 +159,29 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
     const principal = await admit(req, 'subscribe', topics, query.get('ticket'));
     if (isPipelined(req)) return void req.socket.destroy();
+    asked.set(req, topics);
+    await limit(req, res, () => follow({ req, res, params, query }, topics, principal));
+  }
+
+  async function follow(
+    { req, res, query }: Omit<Call, 'topic'>,
+    topics: readonly string[],
+    principal: unknown,
+  ): Promise<void> {
     const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
     if (stream.closed) return;
     const subscription = hub.subscribe(topics, stream, {
       lastEventId: req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
       conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
       announce: { heartbeat: announced(heartbeat, options.heartbeat) },
+      may: options.access && ((topic) => access.may(principal, 'subscribe', topic)),
     });
     if (subscription === null) return stream.refuse(204);
     streams.add(stream);
+    opened++;
     heartbeat?.add(stream);
     const reason = await stream.done;
+    closed[reason] = (closed[reason] ?? 0) + 1;
     heartbeat?.delete(stream);
     streams.delete(stream);
     log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
@@ -165,16 +201,25 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (isKnown || (action === 'publish' && !publishTokens?.length && !options.access)) {
       throw refusal(403, 'forbidden', `you may not ${action} here`);
     }
-    throw refusal(401, 'unauthorized', `to ${action} here, send \`Authorization: Bearer <token>\``, {
-      'WWW-Authenticate': 'Bearer',
-    });
+    throw unauthorized(action);
   }
 
   async function issueTicket({ req, res }: Call): Promise<void> {
     const principal = await access.authorize(req);
-    if (principal === undefined)
-      throw refusal(401, 'unauthorized', 'a ticket is given for a token', { 'WWW-Authenticate': 'Bearer' });
+    if (principal === undefined) throw unauthorized('get a ticket');
     answer(res, 200, tickets.issue(principal));
+  }
+
+  function metrics({ req, res }: Call): void {
+    const { metricsTokens = [] } = options;
+    const isOpen = metricsTokens.length === 0 && isLoopback(server);
+    if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
+      throw unauthorized('read the metrics');
+    // Measuring the event loop's delay takes a timer: only where somebody looks.
+    stopMeasuring ??= registerProcess(registry);
+    res
+      .writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' })
+      .end(registry.render());
   }
 
   const router = new Router<Handler>()
@@ -189,17 +234,32 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('GET', '/readyz', ({ res }) =>
       isDraining ? answer(res, 503, { status: 'draining' }) : answer(res, 200, { status: 'ready' }),
     )
+    .add('GET', '/metrics', metrics)
     .add('GET', '/', ({ res }) => answerPage(res));
 
-  const door: Step[] = [
-    onePerConnection,
-    guard({
-      hosts: options.hosts,
-      origins,
-      navigation: true,
-      onRefuse: ({ reason, status }) => log({ level: 'warn', event: 'refused', reason, status }),
+  const guarded = guard<IncomingMessage>({
+    hosts: options.hosts,
+    origins,
+    navigation: true,
+    onRefuse: refused,
+  });
+  const registry = instrument(
+    new Registry({
+      onError: (error, family) =>
+        log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
     }),
-  ];
+    {
+      hub,
+      streams,
+      opened: () => opened,
+      closed,
+      refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+      limit,
+      heartbeat,
+      isDraining: () => isDraining,
+    },
+  );
+  const door: Step[] = [onePerConnection, guarded];
   if (origins.length > 0)
     door.push(
       cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
@@ -224,11 +284,12 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
     const onDraining = () => {
       isDraining = true;
+      stopMeasuring?.();
     };
     return shutdown<EventStream>(server, { ...how, onDraining, streams, end: sendAway });
   }
 
-  return { hub, server, streams, listen, close };
+  return { hub, server, streams, registry, listen, close };
 }
 
 // ── requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,6 +302,9 @@ interface Call {
   /** The topic in the path. @throws a refusal when it cannot be one. */
   topic(): string;
 }
+
+/** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is turned away at the door. */
+const refuseChannel = channel('sluice:refuse');
 
 type Handler = (call: Call) => unknown;
 
@@ -396,6 +460,11 @@ function refusal(
   headers: Readonly<Record<string, string>> = {},
 ): Refusal {
   return Object.assign(new Error(message), { status, error, headers });
+}
+
+function unauthorized(wish: string): Refusal {
+  const message = `to ${wish} here, send \`Authorization: Bearer <token>\``;
+  return refusal(401, 'unauthorized', message, { 'WWW-Authenticate': 'Bearer' });
 }
 
 function answer(

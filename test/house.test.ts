@@ -22,7 +22,7 @@ const FLOORS = [
     ['router', 'metrics', 'shutdown', 'gzip', 'auth', 'once', 'body', 'lines', 'options', 'system', 'page'],
     ['transport'],
   ].flat(),
-  ['stream', 'hub', 'client', 'leader', 'follow', 'sqlite', 'redis'],
+  ['stream', 'hub', 'client', 'leader', 'follow', 'instruments', 'sqlite', 'redis'],
   ['server', 'eventsource', 'tail', 'publish'],
   ['serve'],
   ['cli', 'index'],

@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { contentType, type Reading, Registry, registerProcess } from '../lib/metrics.ts';
+import { metricsContentType, type Reading, Registry, registerProcess } from '../lib/metrics.ts';
 import { readExposition } from './helpers/exposition.ts';
 
 const nothing = () => 0;
@@ -373,7 +373,7 @@ describe('registerProcess', () => {
 it('is served as the content type says', async (t) => {
   const registry = new Registry().gauge('g', 'Größe.', () => [[{ name: 'é' }, 1]]);
   const server = createServer((_req, res) => {
-    res.writeHead(200, { 'content-type': contentType }).end(registry.render());
+    res.writeHead(200, { 'content-type': metricsContentType }).end(registry.render());
   });
   t.after(() => server.close());
   await once(server.listen(0, '127.0.0.1'), 'listening');
