@@ -134,6 +134,13 @@ request_seconds_count 3
         ],
       ],
       [
+        'has it twice once it is UTF-8',
+        () => [
+          [{ a: '\ud800' }, 1],
+          [{ a: '\udbff' }, 2],
+        ],
+      ],
+      [
         'has it twice but for an empty label',
         () => [
           [{}, 1],
@@ -275,6 +282,14 @@ describe('a histogram', () => {
     );
   });
 
+  it('keeps its buckets, whatever becomes of the array that it was given', () => {
+    const registry = new Registry();
+    const bounds = [1, 2];
+    registry.histogram('h', 'H.', bounds);
+    bounds.reverse();
+    readExposition(registry.render());
+  });
+
   it('keeps each set of labels apart, in whatever order they are given', () => {
     const registry = new Registry();
     const h = registry.histogram('h', 'H.', [1]);
@@ -338,6 +353,9 @@ describe('registerProcess', () => {
     const [before, sum] = [count(), sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum')];
     for (const end = performance.now() + 220; performance.now() < end; );
     while (count() === before) await new Promise((resolve) => setImmediate(resolve));
+    // The next beat is no later for what the one before has told.
+    const told = count();
+    while (count() === told) await new Promise((resolve) => setImmediate(resolve));
     // Ten beats of 20 ms were due, late by 200, 180, … 0 ms: 1.1 s together.
     assert.ok(count() - before >= 10, `${count() - before}`);
     assert.ok(sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum') - sum >= 0.9);
