@@ -34,9 +34,16 @@ async function freePort(): Promise<number> {
 /** Runs an example as it stands, but for the port and for where the package is. */
 async function run(code: string): Promise<{ url: string; child: ChildProcess; output: () => string }> {
   const port = await freePort();
-  const index = pathToFileURL(join(root, 'lib/index.ts')).href;
   const file = join(folder, `example-${port}.mts`);
-  writeFileSync(file, code.replaceAll("'sluice'", `'${index}'`).replaceAll('8080', String(port)));
+  writeFileSync(
+    file,
+    code
+      .replace(
+        /'sluice(?:\/(\w+))?'/g,
+        (_, name = 'index') => `'${pathToFileURL(join(root, `lib/${name}.ts`)).href}'`,
+      )
+      .replaceAll('8080', String(port)),
+  );
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], { cwd: folder });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
@@ -56,6 +63,34 @@ async function accepted(url: string, child: ChildProcess, output: () => string):
   }
   throw new Error(`the example ended: ${output()}`);
 }
+
+describe('the examples of docs/api.md', () => {
+  const examples = examplesOf('docs/api.md');
+
+  it('drain: streams are sent away before the process ends', async () => {
+    const { url, child, output } = await run(examples.get('drain') as string);
+    const reader = await Reader.open(url);
+    await reader.until(({ data }) => data.length === 1);
+    const closed = once(child, 'close');
+    child.kill('SIGTERM');
+    await reader.untilEnded();
+    assert.equal(reader.retries.length, 1);
+    await closed;
+    assert.equal(JSON.parse(output()).ended, 1);
+  });
+
+  it('metrics: a page of one’s own', async () => {
+    const { url, child } = await run(examples.get('metrics') as string);
+    const page = await (await fetch(url)).text();
+    assert.match(page, /^app_listeners 3$/m);
+    assert.match(page, /^app_request_seconds_count 1$/m);
+    child.kill();
+  });
+
+  it('are all run here', () => {
+    assert.deepEqual([...examples.keys()], ['drain', 'metrics']);
+  });
+});
 
 describe('the examples of the README', () => {
   const examples = examplesOf('README.md');
