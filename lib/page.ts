@@ -344,9 +344,9 @@ const SCRIPT = String.raw`
   }
 
   function askPosition() {
-    return fetch('position', { cache: 'no-store' })
+    return fetch('position', { cache: 'no-store', headers: authorization() })
       .then(function (response) { return response.json(); })
-      .then(function (answer) { return String(answer.position); })
+      .then(function (answer) { return answer.position || ''; })
       .catch(function () { return ''; });
   }
 
@@ -598,9 +598,16 @@ const SCRIPT = String.raw`
   // ── topics ──
 
   function askTopics() {
-    return fetch('topics', { cache: 'no-store' })
-      .then(function (response) { return response.json(); })
+    return fetch('topics', { cache: 'no-store', headers: authorization() })
+      .then(function (response) {
+        if (response.status === 401) {
+          needsTicket = true;
+          $('token-field').hidden = false;
+        }
+        return response.json();
+      })
       .then(function (answer) {
+        if (!answer.topics) return;
         known = answer.topics;
         if (answer.position) $('position').textContent = answer.position;
         if (followsAll) followAll();

@@ -7,7 +7,7 @@ import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Access, type Action, hasBearer, Tickets, tokenAccess } from './auth.ts';
+import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
@@ -220,6 +220,26 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     answer(res, 200, tickets.issue(principal));
   }
 
+  /** What the asker may subscribe to, and no more than its names. */
+  async function topics({ req, res }: Call): Promise<void> {
+    const principal = await reader(req);
+    const visible = hub.topics().filter(({ topic }) => access.may(principal, 'subscribe', topic));
+    answer(res, 200, { topics: visible, position: hub.position });
+  }
+
+  async function position({ req, res }: Call): Promise<void> {
+    await reader(req);
+    answer(res, 200, { position: hub.position });
+  }
+
+  /** Who asks, if there is anything that they may read. */
+  async function reader(req: IncomingMessage): Promise<unknown> {
+    const principal = await access.authorize(req);
+    const isNobody = options.access === undefined && !(principal as TokenPrincipal | undefined)?.subscribe;
+    if (principal === undefined || isNobody) throw unauthorized('read');
+    return principal;
+  }
+
   function metrics({ req, res }: Call): void {
     const { metricsTokens = [] } = options;
     const isOpen = metricsTokens.length === 0 && isLoopback(server);
@@ -238,8 +258,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('POST', '/topics/:topic', publish)
     .add('DELETE', '/topics/:topic', end)
     .add('POST', '/tickets', issueTicket)
-    .add('GET', '/topics', ({ res }) => answer(res, 200, { topics: hub.topics(), position: hub.position }))
-    .add('GET', '/position', ({ res }) => answer(res, 200, { position: hub.position }))
+    .add('GET', '/topics', topics)
+    .add('GET', '/position', position)
     .add('GET', '/healthz', ({ res }) => answer(res, 200, { status: 'ok' }))
     .add('GET', '/readyz', ({ res }) =>
       isDraining ? answer(res, 503, { status: 'draining' }) : answer(res, 200, { status: 'ready' }),

@@ -103,6 +103,16 @@ describe('tokens', () => {
     ]);
   });
 
+  it('are needed to learn the names of topics, and the position', async () => {
+    for (const path of ['/topics', '/position']) {
+      const statuses = [];
+      for (const headers of [{}, bearer('wrong'), bearer('reader'), bearer('writer')]) {
+        statuses.push((await ask(served.url + path, headers)).status);
+      }
+      assert.deepEqual(statuses, [401, 401, 200, 200], path);
+    }
+  });
+
   it('are changed into a ticket, which opens one stream and is never in the log', async () => {
     assert.equal((await ask(`${served.url}/tickets`, bearer('wrong'), 'POST')).status, 401);
     const { status, text } = await ask(`${served.url}/tickets`, bearer('reader'), 'POST');
@@ -139,6 +149,16 @@ describe('access of one’s own', () => {
     assert.equal(await read({}, 'ann.1'), 401);
     assert.equal(await read({ 'X-User': 'ann' }, 'ann.1'), 200);
     assert.equal(await read({ 'X-User': 'ann' }, 'bob.1'), 401);
+  });
+
+  it('lists the topics that one may read', async () => {
+    served.sse.hub.publish('ann.3', { data: 'x' });
+    served.sse.hub.publish('bob.3', { data: 'x' });
+    const { text } = await ask(`${served.url}/topics`, { 'X-User': 'ann' });
+    assert.deepEqual(
+      JSON.parse(text).topics.map(({ topic }: { topic: string }) => topic),
+      ['ann.3'],
+    );
   });
 
   it('ends a stream when the permission does', async () => {
