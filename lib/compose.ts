@@ -62,6 +62,21 @@ export function compose<Req, Res>(
   };
 }
 
+/** A value of one type that middleware leave with a request for those behind them. */
+export interface RequestValue<T> {
+  get(req: object): T | undefined;
+  set(req: object, value: T): void;
+}
+
+/**
+ * A place in which one kind of value is kept with each request, for as long as the request is. Whoever has the
+ * place can read it; nobody collides with it, as they would with a property name on the request.
+ */
+export function requestValue<T>(): RequestValue<T> {
+  const values = new WeakMap<object, T>();
+  return { get: (req) => values.get(req), set: (req, value) => void values.set(req, value) };
+}
+
 /** The rest of the chain, as the middleware before it sees it: a promise that knows whether someone waits. */
 class Downstream implements Promise<void> {
   readonly [Symbol.toStringTag] = 'Promise';

@@ -1,6 +1,7 @@
 // Publishes events to topics, remembers them, and gives each subscriber whatever comes after its cursor.
 // Needs `encode.ts` and `replay.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type Remembered, ReplayBuffer } from './replay.ts';
 
@@ -17,14 +18,17 @@ export interface Sink {
   destroy?(): unknown;
   /** Preferred over `destroy` where it is there, for it takes the reason. */
   abort?(reason: 'slow-consumer' | 'error'): unknown;
-  on(event: 'drain' | 'close', listener: () => void): unknown;
-  off(event: 'drain' | 'close', listener: () => void): unknown;
+  on(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+  off(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
 }
 
 /** An event to publish. Its id is the hub's to give; names that begin with `sluice:` are the hub's own. */
 export interface HubEvent extends Omit<ServerSentEvent, 'id'> {
   readonly data: string;
-  /** What the event is the newest value of. A conflating subscriber that lags gets only the newest of each key. */
+  /**
+   * What the event is the newest value of, in at most 1,000 characters. A conflating subscriber that lags gets
+   * only the newest of each key.
+   */
   readonly key?: string | undefined;
 }
 
@@ -59,6 +63,8 @@ export interface HubOptions {
   now?: (() => number) | undefined;
   /** From 0 up to 1; default `Math.random`. */
   random?: (() => number) | undefined;
+  /** Told of each turn the milliseconds from its first event's publishing until all who were at the head had it. */
+  onDelivered?: ((latency: number) => void) | undefined;
   /** Runs a function at the end of this turn; default `setImmediate`. */
   schedule?: ((turn: () => void) => void) | undefined;
 }
@@ -93,10 +99,12 @@ export interface Log {
 }
 
 export interface SubscribeOptions {
-  /** The id of the last event that the client has processed; absent or empty: from now on. */
-  lastEventId?: string | undefined;
+  /** The id of the last event that the client has processed, as its header has it; absent or empty: from now on. */
+  lastEventId?: string | readonly string[] | null | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
+  /** Asked for each topic before anything is written to the sink, old events or new; once it denies, that ends. */
+  may?: ((topic: string) => boolean) | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -142,6 +150,9 @@ export function isTopic(name: string): boolean {
   return TOPIC.test(name);
 }
 
+/** Characters: a key is remembered with its event, and counted nowhere. */
+const MAX_KEY = 1000;
+
 const TOPIC = /^[A-Za-z0-9._~:-]{1,200}$/;
 
 /**
@@ -173,6 +184,7 @@ export class Hub {
   readonly #log: Log | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
+  readonly #onDelivered: ((latency: number) => void) | undefined;
   readonly #schedule: (turn: () => void) => void;
   readonly #order: Order;
 
@@ -181,8 +193,10 @@ export class Hub {
   #historyBytes = 0;
   #round: Iterator<Topic> = this.#topics.values();
   #scheduled = false;
+  #turns = 0;
   /** Topics with news since the last turn. */
   #news: Topic[] = [];
+  #newsSince = 0;
   /** Cursors behind the head whose sinks accept more, first come first served. */
   readonly #due = new Set<Cursor>();
 
@@ -203,18 +217,19 @@ export class Hub {
       throw new TypeError(`\`overtaken\` must be "gap" or "close", got ${overtaken}`);
     }
     this.#history = typeof history === 'function' ? history : () => history;
+    if (typeof history !== 'function') openHistory(history); // limits out of range are found now, not at the first event
     this.#maxHistoryBytes = atLeast(1, 'maxHistoryBytes', options.maxHistoryBytes ?? 256 * 1024 * 1024);
     this.#maxTopics = atLeast(1, 'maxTopics', options.maxTopics ?? 10_000);
     this.#pageBytes = atLeast(1, 'pageBytes', options.pageBytes ?? 64 * 1024);
-    this.#retry = atLeast(0, 'retry', options.retry ?? 2000);
+    this.#retry = duration('retry', options.retry ?? 2000);
     this.#closeOvertaken = overtaken === 'close';
     this.#log = log;
     this.#now = now;
     this.#random = random;
+    this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#beyond = this.#order.head;
-    openHistory(this.#history('')); // so that limits out of range are found now, not at the first event
   }
 
   /** The id of the newest event: put it into a snapshot, and whoever loads that can go on from there. */
@@ -242,11 +257,7 @@ export class Hub {
    * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_TOO_MANY_TOPICS` when all are in use.
    */
   publish(topic: string, event: HubEvent): string {
-    if (event.event?.startsWith('sluice:')) {
-      throw new TypeError(`\`event\` must not begin with "sluice:", got ${JSON.stringify(event.event)}`);
-    }
-    if (typeof event.data !== 'string')
-      throw new TypeError(`\`data\` must be a string, got ${typeof event.data}`);
+    checkEvent(event);
     const seq = this.#order.head + 1;
     const id = this.#order.id(seq);
     const frame = encode({
@@ -284,10 +295,14 @@ export class Hub {
     if (this.#cursors.has(sink))
       throw new TypeError('the sink is subscribed already: name all topics in one');
     for (const name of names) this.#freshen(name);
-    const start = this.#locate(options.lastEventId);
+    const { lastEventId, conflate = false, announce, may } = options;
+    // A header that came more than once is malformed, whatever its values.
+    const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
-    const cursor = new Cursor(this.#group(names, options.conflate === true), sink, start.seq);
-    cursor.preamble = this.#preamble(cursor, start, options.announce);
+    const preamble = this.#preamble(names, start, announce); // before the group: it may throw
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, may);
+    this.stats[start.from === undefined ? 'started' : 'resumed']++;
+    if (start.gap !== undefined) this.#count(start.gap, names);
     this.#enter(cursor);
     return cursor;
   }
@@ -304,6 +319,21 @@ export class Hub {
     found.ended = true;
     this.#announce(found);
     return true;
+  }
+
+  /** Every subscription, of which each `lag` tells how far it is behind. */
+  subscriptions(): Iterable<Subscription> {
+    return this.#cursors.values();
+  }
+
+  /**
+   * Ends the subscriptions, and the responses, that a permission no longer covers, or any others.
+   * @returns how many.
+   */
+  kick(predicate: (sink: Sink, subscription: Subscription) => boolean): number {
+    const kicked = [...this.#cursors].filter(([sink, cursor]) => predicate(sink, cursor));
+    for (const [, cursor] of kicked) this.#end(cursor);
+    return kicked.length;
   }
 
   /** Every topic that is remembered or followed. */
@@ -339,13 +369,14 @@ export class Hub {
     topic.ring.push(entry);
     this.#order.head = entry.seq;
     this.#historyBytes += topic.ring.bytes - before;
-    if (this.#historyBytes > this.#maxHistoryBytes) this.#shedHistory();
+    if (this.#historyBytes > this.#maxHistoryBytes) this.#shedHistory(entry);
     this.#announce(topic);
   }
 
   #announce(topic: Topic): void {
     if (topic.hasNews) return;
     topic.hasNews = true;
+    if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = this.#now();
     this.#news.push(topic);
     this.#plan();
   }
@@ -363,12 +394,14 @@ export class Hub {
     this.#historyBytes += topic.ring.bytes - before;
   }
 
-  /** Empties the topics that were silent for longest, down to nine tenths, so that this is rarely needed. */
-  #shedHistory(): void {
-    const enough = this.#maxHistoryBytes * 0.9;
-    for (const topic of this.#bySilence(() => true)) {
-      this.#historyBytes -= topic.ring.bytes;
-      topic.ring.clear();
+  /** The topics that were silent for longest lose theirs, down to nine tenths, so that this is rarely needed. */
+  #shedHistory(newest: LogEntry): void {
+    // The newest event stays, whatever its size: its subscribers have yet to get it.
+    const enough = Math.max(this.#maxHistoryBytes * 0.9, newest.bytes);
+    for (const { ring } of this.#bySilence(() => true)) {
+      const before = ring.bytes;
+      ring.shrink(before - (this.#historyBytes - enough));
+      this.#historyBytes -= before - ring.bytes;
       if (this.#historyBytes <= enough) return;
     }
   }
@@ -402,9 +435,9 @@ export class Hub {
   // ── subscribing ───────────────────────────────────────────────────────────────────────────────────────
 
   /** Where delivery to a client begins, and which gap that leaves. An id is looked up by arithmetic alone. */
-  #locate(lastEventId: string | undefined): Start {
+  #locate(lastEventId = ''): Start {
     const { epoch, head } = this.#order;
-    if (lastEventId === undefined || lastEventId === '') return { seq: head, ready: this.position };
+    if (lastEventId === '') return { seq: head, ready: this.position };
     const id = parseId(lastEventId);
     // The client keeps its own id until the gap has arrived: were it told the new position before, a
     // connection cut in between would hide the gap for good. An unreadable id becomes one that nobody has.
@@ -433,8 +466,10 @@ export class Hub {
     if (known !== undefined) return known;
     const group = new Group(key, names, conflate, this.#order, this.#leave);
     this.#groups.set(key, group);
+    // To make one an idle one may be forgotten: let that not be one of these.
+    const knownFirst = names.toSorted((a, b) => Number(this.#topics.has(b)) - Number(this.#topics.has(a)));
     try {
-      for (const name of names) group.add(this.#topics.get(name) ?? this.#createTopic(name));
+      for (const name of knownFirst) group.add(this.#topics.get(name) ?? this.#createTopic(name));
     } catch (error) {
       this.#disband(group);
       throw error;
@@ -442,12 +477,7 @@ export class Hub {
     return group;
   }
 
-  #preamble(
-    { group: { names } }: Cursor,
-    start: Start,
-    announce?: Readonly<Record<string, unknown>>,
-  ): string {
-    this.stats[start.from === undefined ? 'started' : 'resumed']++;
+  #preamble(names: readonly string[], start: Start, announce?: Readonly<Record<string, unknown>>): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
     const data = JSON.stringify({ ...announce, topics: names });
     const opening = encode({ retry }) + encode({ id: start.ready, event: 'sluice:ready', data });
@@ -462,7 +492,6 @@ export class Hub {
     goesOnAt: number,
     topics: readonly string[],
   ): string {
-    this.stats.gaps[reason]++;
     const data = JSON.stringify({ reason, from, to: this.#order.id(to), topics });
     return encode({ id: this.#order.id(goesOnAt), event: 'sluice:gap', data });
   }
@@ -477,6 +506,7 @@ export class Hub {
     cursor.onClose = () => this.#leave(cursor);
     sink.on('drain', cursor.onDrain);
     sink.on('close', cursor.onClose);
+    sink.on('error', ignore); // its 'close' follows; without a listener it would be an uncaught exception
     if (isClosed(sink)) this.#leave(cursor);
     else this.#makeDue(cursor);
   }
@@ -512,13 +542,21 @@ export class Hub {
 
   readonly #turn = (): void => {
     this.#scheduled = false;
-    let waiting = this.#due.size;
-    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
+    this.#turns++;
+    const { head } = this.#order;
     const groups = this.#groupsWithNews();
-    for (const { ready } of groups) for (const cursor of ready) this.#advance(cursor);
+    for (const { ready } of groups) {
+      for (const cursor of ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+    }
+    this.#order.settled = head;
+    if (groups.size > 0) this.#onDelivered?.(this.#now() - this.#newsSince);
+    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.
-      if (waiting-- === 0 || this.stats.deliveredBytes > until) break;
+      if (cursor.turn === this.#turns || this.stats.deliveredBytes > until) break;
       this.#due.delete(cursor);
       groups.add(cursor.group);
       this.#advance(cursor);
@@ -548,10 +586,13 @@ export class Hub {
   /** One step of one cursor, or the rest of one for which a page had to be read. */
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
-    const outcome = isClosed(cursor.sink) ? 'over' : read ? this.#take(cursor, read) : this.#step(cursor);
+    if (isClosed(cursor.sink)) return this.#leave(cursor);
+    if (!cursor.isAllowed) return void this.#end(cursor);
+    cursor.turn = this.#turns;
+    const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
+    if (cursor.closed) return; // by this step, or by what the sink did in it
     cursor.isBlocked = outcome === 'blocked';
-    if (outcome === 'over') this.#leave(cursor);
-    else if (outcome === 'behind') this.#makeDue(cursor);
+    if (outcome === 'behind') this.#makeDue(cursor);
     else if (outcome === 'head') cursor.group.ready.add(cursor);
     else cursor.group.ready.delete(cursor); // 'blocked' or 'reading': a drain or a page makes it due
   }
@@ -598,14 +639,14 @@ export class Hub {
 
   #end(cursor: Cursor): Outcome {
     this.#leave(cursor);
-    cursor.sink.end();
+    ignoreErrors(() => cursor.sink.end());
     return 'over';
   }
 
   #cut(cursor: Cursor, reason: 'slow-consumer' | 'error'): Outcome {
+    const { sink } = cursor;
     this.#leave(cursor);
-    if (cursor.sink.abort !== undefined) cursor.sink.abort(reason);
-    else cursor.sink.destroy?.();
+    ignoreErrors(() => (sink.abort === undefined ? sink.destroy?.() : sink.abort(reason)));
     return 'over';
   }
 
@@ -621,17 +662,20 @@ export class Hub {
     const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.tell(lost);
     const topics = lost.map(({ topic }) => topic.name);
+    this.#count(reason, topics);
     return this.#write(cursor, Buffer.from(this.#gap(reason, from, to, cursor.seq, topics)));
+  }
+
+  #count(reason: GapReason, topics: readonly string[]): void {
+    this.stats.gaps[reason]++;
+    if (gapChannel.hasSubscribers) gapChannel.publish({ hub: this, reason, topics });
   }
 
   #read(cursor: Cursor, log: Log): Outcome {
     try {
       const answer = log.read(cursor.group.names, cursor.seq, this.#pageBytes);
-      if (!(answer instanceof Promise)) return this.#take(cursor, answer);
-      answer.then(
-        (page) => this.#advance(cursor, page),
-        () => this.#endUnread(cursor),
-      );
+      if (!('then' in answer)) return this.#take(cursor, answer);
+      answer.then((page) => this.#advance(cursor, page)).then(undefined, () => this.#endUnread(cursor));
       return 'reading';
     } catch {
       return this.#end(cursor);
@@ -648,7 +692,7 @@ export class Hub {
     if (gone !== undefined) return this.#tellLost(cursor, gone, 'truncated');
     return this.#deliver(
       cursor,
-      pageOf(group.select(page.entries), { after, first: after, until: page.until, head: after }),
+      pageOf(group.select(page.entries), { after, first: after, until: page.until }),
     );
   }
 
@@ -657,6 +701,9 @@ export class Hub {
     if (!cursor.closed) this.#end(cursor);
   }
 }
+
+/** On `node:diagnostics_channel`: `{ hub, reason, topics }` for every gap that is told. */
+const gapChannel = channel('sluice:gap');
 
 /** Bytes a turn for those behind the head, so that a storm of returning clients does not hold up the rest. */
 const CATCH_UP_BYTES = 1024 * 1024;
@@ -688,8 +735,6 @@ interface Page {
   readonly first: number;
   /** Where the cursor is afterwards. */
   readonly until: number;
-  /** Where the head was when the page was made: with a new head there may be more to put in. */
-  readonly head: number;
   readonly count: number;
   readonly bytes: Buffer;
 }
@@ -698,10 +743,12 @@ interface Page {
 class Order {
   readonly epoch: number;
   head: number;
+  /** Up to here, whoever is not behind has everything: the head of the last turn, without what came since. */
+  settled: number;
 
   constructor(epoch: number, head: number) {
     this.epoch = atLeast(1, 'epoch', wholeNumber('epoch', epoch));
-    this.head = wholeNumber('head', head);
+    this.head = this.settled = wholeNumber('head', head);
   }
 
   id(seq: number): string {
@@ -780,14 +827,13 @@ class Group {
   /** What comes next for a cursor; `undefined` when it has everything. Made once for all at the same place. */
   page(after: number, pageBytes: number): Page | undefined {
     const made = this.#page;
-    const { head } = this.order;
-    if (made?.head === head && made.after <= after && after < made.first) return made;
+    if (made !== undefined && made.after <= after && after < made.first) return made;
     const missed = this.#missed(after, this.#conflate ? Infinity : pageBytes);
     const chosen = withinBytes(this.select(missed), pageBytes);
     const last = chosen.at(-1)?.seq;
     if (last === undefined) return undefined;
     const isWhole = this.topics.every(({ ring }) => ring.last <= last);
-    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? head : last, head });
+    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? this.order.head : last });
     return this.#page;
   }
 
@@ -862,7 +908,7 @@ function droppedOf(topic: Topic, dropped: LogPage['dropped']): number {
   return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
-function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until' | 'head'>): Page {
+function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until'>): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
   return { ...span, count: entries.length, bytes: Buffer.from(text) };
@@ -882,6 +928,8 @@ class Cursor implements Subscription {
   preamble: string | undefined;
   closed = false;
   isBlocked = false;
+  /** The last turn in which it was written to: there is one write in each. */
+  turn = 0;
   /** Something was delivered on this connection. */
   isLive = false;
   onDrain!: () => void;
@@ -889,10 +937,30 @@ class Cursor implements Subscription {
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number) {
+  readonly #may: ((topic: string) => boolean) | undefined;
+
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: string,
+    may: ((topic: string) => boolean) | undefined,
+  ) {
     this.group = group;
     this.sink = sink;
     this.seq = seq;
+    this.preamble = preamble;
+    this.#may = may;
+  }
+
+  /** What cannot be decided is denied. */
+  get isAllowed(): boolean {
+    if (this.#may === undefined) return true;
+    try {
+      return this.group.names.every((name) => this.#may?.(name));
+    } catch {
+      return false;
+    }
   }
 
   get topics(): readonly string[] {
@@ -900,14 +968,22 @@ class Cursor implements Subscription {
   }
 
   get position(): string {
-    return this.group.order.id(this.group.order.head - this.lag);
+    return this.group.order.id(this.reached);
   }
 
   get lag(): number {
-    return this.group.ready.has(this) ? 0 : this.group.order.head - this.seq;
+    return this.group.order.head - this.reached;
+  }
+
+  /** One that waits at the head is moved along by what is not for it, without being touched. */
+  get reached(): number {
+    const { ready, order } = this.group;
+    return ready.has(this) ? Math.max(order.settled, this.seq) : this.seq;
   }
 
   close(): void {
+    // A sink that is over keeps it: its error may be yet to come.
+    if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
     this.group.leave(this);
   }
 
@@ -929,6 +1005,15 @@ class Cursor implements Subscription {
     this.#told = told;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, told.get(topic) ?? 0))));
   }
+}
+
+function ignore(): void {}
+
+/** For what a sink throws: it is the end of that sink, and of nothing else. */
+function ignoreErrors(act: () => unknown): void {
+  try {
+    act();
+  } catch {}
 }
 
 function isClosed(sink: Sink): boolean {
@@ -955,9 +1040,20 @@ function checkTopic(name: string): string {
   );
 }
 
+/** What `encode` does not know of. */
+function checkEvent({ event, data, key }: HubEvent): void {
+  if (typeof event === 'string' && event.startsWith('sluice:'))
+    throw new TypeError(`\`event\` must not begin with "sluice:", got ${JSON.stringify(event).slice(0, 80)}`);
+  if (typeof data !== 'string') throw new TypeError(`\`data\` must be a string, got ${typeof data}`);
+  if (key !== undefined && !(typeof key === 'string' && key.length <= MAX_KEY))
+    throw new TypeError(
+      `\`key\` must be a string of at most ${MAX_KEY} characters, got ${JSON.stringify(key)?.slice(0, 80)}`,
+    );
+}
+
 function openHistory(limits: HistoryLimits, dropped = 0): ReplayBuffer<LogEntry> {
   const { maxEvents = 10_000, maxBytes = 4 * 1024 * 1024, maxAge = Infinity } = limits;
-  atLeast(1, 'maxEvents', maxEvents);
+  if (maxEvents !== Infinity) wholeNumber('maxEvents', atLeast(1, 'maxEvents', maxEvents));
   return new ReplayBuffer({ capacity: maxEvents, maxBytes, maxAge, dropped });
 }
 
@@ -968,6 +1064,12 @@ function failure(code: string, message: string): Error {
 function wholeNumber(name: string, value: number): number {
   if (Number.isSafeInteger(value)) return value;
   throw new RangeError(`\`${name}\` must be a whole number, got ${value}`);
+}
+
+/** A quarter more is still what a client can be told. */
+function duration(name: string, value: number): number {
+  if (atLeast(0, name, value) * 1.25 < 2 ** 31) return value;
+  throw new RangeError(`\`${name}\` must be at most ${Math.floor((2 ** 31 - 1) / 1.25)}, got ${value}`);
 }
 
 function atLeast(least: number, name: string, value: number): number {

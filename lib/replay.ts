@@ -22,6 +22,9 @@ export interface ReplayOptions {
   dropped?: number | undefined;
 }
 
+/** To begin with. */
+const SLOTS = 8;
+
 /**
  * A ring over one ordered sequence. Push is O(1), look-up O(log n), and O(1) for one who missed nothing.
  *
@@ -37,7 +40,7 @@ export class ReplayBuffer<T extends Remembered> {
   readonly #maxBytes: number;
   readonly #maxAge: number;
   // A circle whose length is a power of two, so that a position is a mask away; it grows with its content.
-  #slots: (T | undefined)[] = new Array(8);
+  #slots: (T | undefined)[] = new Array(SLOTS);
   #start = 0;
   #size = 0;
   #bytes = 0;
@@ -111,9 +114,14 @@ export class ReplayBuffer<T extends Remembered> {
     }
   }
 
+  /** Drops the oldest until the rest weighs no more than `maxBytes`, this once. */
+  shrink(maxBytes: number): void {
+    while (this.#size > 0 && this.#bytes > maxBytes) this.#dropOldest();
+  }
+
   /** Drops everything. Nothing is claimed to be remembered afterwards. */
   clear(): void {
-    this.#slots = new Array(8);
+    this.#slots = new Array(SLOTS);
     this.#start = this.#size = this.#bytes = 0;
     this.#dropped = this.#last;
   }
@@ -156,6 +164,8 @@ export class ReplayBuffer<T extends Remembered> {
     this.#size--;
     this.#bytes -= oldest.bytes;
     this.#dropped = oldest.seq;
+    // One that was full once and is silent now holds nothing.
+    if (this.#size === 0 && this.#slots.length > SLOTS) [this.#slots, this.#start] = [new Array(SLOTS), 0];
   }
 
   #grow(): void {
@@ -166,12 +176,12 @@ export class ReplayBuffer<T extends Remembered> {
   }
 }
 
-function atLeast(least: number, name: string, value: number): number {
-  if (typeof value === 'number' && value >= least) return value;
-  throw new RangeError(`\`${name}\` must be a number ≥ ${least}, got ${value}`);
-}
-
 function whole(least: number, name: string, value: number): number {
   if (Number.isInteger(value) && value >= least) return value;
   throw new RangeError(`\`${name}\` must be a whole number ≥ ${least}, got ${value}`);
+}
+
+function atLeast(least: number, name: string, value: number): number {
+  if (typeof value === 'number' && value >= least) return value;
+  throw new RangeError(`\`${name}\` must be a number ≥ ${least}, got ${value}`);
 }

@@ -1,6 +1,7 @@
 // Opens a Server-Sent Events response on a Node request, and knows when and why it is over.
 // Needs `encode.ts` and `writer.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
@@ -278,8 +279,12 @@ export class EventStream extends Writer {
     this.#socket?.setTimeout?.(0);
     this.#socket?.setNoDelay?.(true);
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
+    if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
   }
 }
+
+/** On `node:diagnostics_channel`: `{ stream, req }` for every stream whose head is about to be sent. */
+const openChannel = channel('sluice:open');
 
 const FINISHED: ServerSentEvent = { event: 'sluice:end', data: '{}' };
 const FAILED: ServerSentEvent = {

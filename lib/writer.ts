@@ -1,6 +1,7 @@
 // Writes bytes to one client for as long as it takes them, and says once, with the reason, when that is over.
 // Stands alone: copy this file by itself.
 
+import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 
 /**
@@ -273,6 +274,7 @@ export class Writer extends EventEmitter {
     this.#target.off('finish', this.#finished);
     this.#done?.resolve(reason);
     if (this.#controller !== undefined) this.#abortSignal(reason);
+    if (closeChannel.hasSubscribers) closeChannel.publish({ stream: this, reason, cause: this.#cause });
     this.emit('close', reason);
   }
 
@@ -280,6 +282,9 @@ export class Writer extends EventEmitter {
     if (!this.#controller?.signal.aborted) this.#controller?.abort(closedError(reason, this.#cause));
   }
 }
+
+/** On `node:diagnostics_channel`: `{ stream, reason, cause }` for every writer that is over. */
+const closeChannel = channel('sluice:close');
 
 const COLON = 0x3a;
 const MAX_TIMEOUT = 2 ** 31 - 1;
@@ -371,7 +376,13 @@ function stopTimer(): void {
 
 function sweepAll(): void {
   const now = clock();
-  for (const writer of watched) sweep(writer, now);
+  let finest = Infinity;
+  for (const writer of watched) {
+    sweep(writer, now);
+    finest = Math.min(finest, resolutionOf(writer));
+  }
+  // The one with the shortest deadline may have gone: the rest need not be looked at so often.
+  if (watched.size > 0 && finest > interval) startTimer(finest);
 }
 
 // One listener per signal, however many writers it ends.

@@ -18,11 +18,13 @@ import { promisify } from 'node:util';
 // The floors. A file imports from `node:` and from the floors below its own. A new file needs a place here.
 const FLOORS = [
   [
-    ['encode', 'decode', 'replay', 'writer', 'limiter', 'heartbeat', 'compose', 'guard', 'cors', 'router'],
-    ['metrics', 'shutdown', 'gzip', 'follow', 'lines', 'system', 'page'],
+    ['encode', 'decode', 'replay', 'writer', 'limiter', 'heartbeat', 'adaptive', 'compose', 'guard', 'cors'],
+    ['router', 'metrics', 'shutdown', 'gzip', 'auth', 'once', 'body', 'lines', 'options', 'system', 'page'],
+    ['transport'],
   ].flat(),
-  ['stream', 'hub', 'client', 'sqlite', 'redis', 'leader'],
-  ['server', 'tail', 'publish'],
+  ['stream', 'hub', 'client', 'leader', 'follow', 'instruments', 'sqlite', 'redis'],
+  ['server', 'eventsource', 'tail', 'publish'],
+  ['serve'],
   ['cli', 'index'],
   // The program itself: it runs the door below it, and is the only file that acts when it is imported.
   ['bin'],

@@ -561,6 +561,17 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, []);
   });
 
+  it('looks less often again when the one with the shortest deadline has gone', async (t) => {
+    const time = fakeTime(t);
+    writerOn(new PassThrough(), { maxAge: 60_000 });
+    const brief = writerOn(new PassThrough(), { maxAge: 80, maxAgeJitter: 0 });
+    assert.deepEqual(time.intervals, [10]);
+    time.advance(200);
+    assert.equal(await brief.done, 'lifetime');
+    time.advance(10);
+    assert.deepEqual(time.intervals, [1000]);
+  });
+
   it('needs no timer without deadlines', (t) => {
     const time = fakeTime(t);
     const writer = writerOn(new PassThrough());

@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+// The executable: hands the process to `cli.ts`, and stops it once when asked, at once when asked again.
+// Needs `cli.ts` beside it.
+
+import { readFileSync } from 'node:fs';
+import { main } from './cli.ts';
+
+const stop = new AbortController();
+for (const name of ['SIGTERM', 'SIGINT'] as const) {
+  process.on(name, () => (stop.signal.aborted ? process.exit(1) : stop.abort(name)));
+}
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+const { stdin, stdout, stderr, env } = process;
+// A reader of our output that has seen enough (`| head`) is no failure of ours.
+for (const output of [stdout, stderr]) output.on('error', () => {});
+main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal }, version).then((code) => {
+  process.exitCode = code;
+});

@@ -1,0 +1,547 @@
+// The reference server: a hub behind HTTP, both journeys on one screen.
+// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
+// `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and
+// `stream.ts` beside it.
+
+import { channel } from 'node:diagnostics_channel';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type Access, type Action, hasBearer, Tickets, tokenAccess } from './auth.ts';
+import { readText } from './body.ts';
+import { compose, type Middleware, requestValue } from './compose.ts';
+import { cors } from './cors.ts';
+import { guard } from './guard.ts';
+import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
+import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { instrument } from './instruments.ts';
+import { type LimitOptions, limitConnections } from './limiter.ts';
+import { metricsContentType, Registry, registerProcess } from './metrics.ts';
+import { Once } from './once.ts';
+import { contentSecurityPolicy, page } from './page.ts';
+import { type Params, Router } from './router.ts';
+import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
+import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
+
+export interface SseServerOptions<Principal = unknown> {
+  /** A hub of one's own, or how to make one. */
+  hub?: Hub | HubOptions | undefined;
+  /** For every stream: deadlines and bounds; see `openStream`. */
+  stream?: StreamOptions | undefined;
+  /** When quiet streams are sent a comment; see `Heartbeat`. `false`: never. Told to clients in `sluice:ready`. */
+  heartbeat?: (HeartbeatOptions<EventStream> & { missed?: number | undefined }) | false | undefined;
+  /** The names this server answers to; default: those of loopback for connections over it, else any. See `guard`. */
+  hosts?: readonly string[] | undefined;
+  /** The origins of other sites whose pages may read and publish; default none. See `cors`. */
+  origins?: readonly string[] | undefined;
+  /** Whether those pages may send cookies; default no. */
+  credentials?: boolean | undefined;
+  /** Who may publish and end topics: the bearers of these; without any, everybody while bound to loopback, else nobody. */
+  publishTokens?: readonly string[] | undefined;
+  /** Who may subscribe: the bearers of these, or of those; without any, everybody. */
+  subscribeTokens?: readonly string[] | undefined;
+  /** Who may read `/metrics`: the bearers of these; without any, everybody while bound to loopback, else nobody. */
+  metricsTokens?: readonly string[] | undefined;
+  /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
+  access?: Access<Principal, IncomingMessage> | undefined;
+  /** How many streams there may be, in all and of one client, and how fast they may be opened; see `limitConnections`. */
+  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
+  /** Most bytes of a published body; default 1 MiB. */
+  maxBodyBytes?: number | undefined;
+  /** Most topics that one stream may follow; default 64. */
+  maxTopicsPerStream?: number | undefined;
+  /** Gets what happens, as objects ready for JSON, without secrets; by default nothing is logged. */
+  log?: ((line: LogLine) => void) | undefined;
+}
+
+export interface LogLine {
+  readonly level: 'info' | 'warn' | 'error';
+  readonly event: string;
+  readonly [detail: string]: unknown;
+}
+
+export interface SseServer {
+  readonly hub: Hub;
+  readonly server: Server;
+  /** The streams that are open. */
+  readonly streams: ReadonlySet<EventStream>;
+  /** What `/metrics` shows; add families of your own. */
+  readonly registry: Registry;
+  /**
+   * Starts to accept connections, by default on port 8080 of 127.0.0.1; resolves with the URL once it does.
+   * @throws what the system says: `EADDRINUSE`, `EACCES`, …
+   */
+  listen(port?: number, host?: string): Promise<string>;
+  /**
+   * Stops gracefully: `/readyz` answers 503, no connection is accepted, every stream is told when to come back and
+   * ends, and what is left at the deadline is cut. Resolves with what happened; called again, with the same.
+   */
+  close(options?: CloseOptions): Promise<ShutdownOutcome>;
+}
+
+/** See `shutdown` for what each does; its defaults hold. */
+export type CloseOptions = Pick<
+  ShutdownOptions,
+  'mode' | 'window' | 'retry' | 'retrySpread' | 'deadline' | 'signal'
+>;
+
+/**
+ * Makes the server; `listen` starts it.
+ *
+ * @throws {TypeError | RangeError} naming the option that cannot be used.
+ */
+export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
+  const { maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, origins = [], log = () => {} } = options;
+  const { publishTokens, subscribeTokens } = options;
+  const registry = new Registry({
+    onError: (error, family) =>
+      log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
+  });
+  const latency = registry.histogram(
+    'sluice_publish_latency_seconds',
+    'From publishing to the sockets.',
+    LATENCIES,
+  );
+  const onDelivered = (milliseconds: number) => latency.observe(milliseconds / 1000);
+  const hub = options.hub instanceof Hub ? options.hub : new Hub({ onDelivered, ...options.hub });
+  const publishIsOpen = () => isLoopback(server);
+  const access: Access<unknown, IncomingMessage> =
+    (options.access as Access<unknown, IncomingMessage>) ??
+    tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
+  const tickets = new Tickets<unknown>();
+  const published = new Once<{ id: string } | { ids: string[] }>();
+  const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
+  const streams = new Set<EventStream>();
+  const asked = requestValue<readonly string[]>();
+  const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
+    if (refuseChannel.hasSubscribers) refuseChannel.publish({ reason, status, req });
+    log({ level: 'warn', event: 'refused', reason, status });
+  };
+  const limit = limitConnections<IncomingMessage>({
+    ...options.limits,
+    topics: (req) => asked.get(req) ?? [],
+    onRefuse: refused,
+  });
+  const closed: Record<string, number> = {};
+  let opened = 0;
+  let isDraining = false;
+  let stopMeasuring: (() => void) | undefined;
+
+  // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
+
+  async function publish({ req, res, topic, query }: Call): Promise<void> {
+    const name = topic();
+    const principal = await admit(req, 'publish', [name]);
+    const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
+    const batch = eventsOf(req.headers['content-type'], await readText(req, maxBodyBytes), fields);
+    // The same key of somebody else, or for another topic, is another key.
+    const retryKey = req.headers['idempotency-key'];
+    const key = retryKey === undefined ? undefined : JSON.stringify([retryKey, name, principal]);
+    const send = () => publishAll(name, batch);
+    answer(res, 200, await (key === undefined ? send() : published.run(key, send)));
+  }
+
+  async function publishAll(
+    topic: string,
+    batch: HubEvent | readonly HubEvent[],
+  ): Promise<{ id: string } | { ids: string[] }> {
+    if (!isList(batch)) return { id: publishTo(hub, topic, batch) };
+    const ids: string[] = [];
+    for (const event of batch) {
+      ids.push(publishTo(hub, topic, event));
+      // A long batch reaches its readers while it is published, and lets others have their turns.
+      if (ids.length % 1000 === 0) await nextTurn();
+    }
+    return { ids };
+  }
+
+  async function end({ req, res, topic }: Call): Promise<void> {
+    const name = topic();
+    await admit(req, 'publish', [name]);
+    if (!hub.end(name)) throw refusal(404, 'no_such_topic', `there is no topic "${name}" that could end`);
+    res.writeHead(204).end();
+  }
+
+  // ── the journey of a request: topics → principal → stream → cursor ────────────────────────────────────
+
+  async function events({ req, res, params, query }: Call): Promise<void> {
+    const topics = followed(params, query, maxTopicsPerStream);
+    if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
+    const principal = await admit(req, 'subscribe', topics, query.get('ticket'));
+    if (isPipelined(req)) return void req.socket.destroy();
+    asked.set(req, topics);
+    await limit(req, res, () => follow({ req, res, params, query }, topics, principal));
+  }
+
+  async function follow(
+    { req, res, query }: Omit<Call, 'topic'>,
+    topics: readonly string[],
+    principal: unknown,
+  ): Promise<void> {
+    const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
+    if (stream.closed) return;
+    const subscription = hub.subscribe(topics, stream, {
+      lastEventId: req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
+      conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
+      announce: { heartbeat: announced(heartbeat, options.heartbeat) },
+      may: options.access && ((topic) => access.may(principal, 'subscribe', topic)),
+    });
+    if (subscription === null) return stream.refuse(204);
+    streams.add(stream);
+    opened++;
+    heartbeat?.add(stream);
+    const reason = await stream.done;
+    closed[reason] = (closed[reason] ?? 0) + 1;
+    heartbeat?.delete(stream);
+    streams.delete(stream);
+    log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
+  }
+
+  /** Who asks, if they may. A ticket stands for whoever fetched it. */
+  async function admit(
+    req: IncomingMessage,
+    action: Action,
+    topics: readonly string[],
+    ticket: string | null = null,
+  ): Promise<unknown> {
+    const principal = ticket === null ? await access.authorize(req) : tickets.redeem(ticket);
+    const mayAll = principal !== undefined && topics.every((topic) => access.may(principal, action, topic));
+    if (mayAll) return principal;
+    const isKnown = principal !== undefined && req.headers.authorization !== undefined;
+    if (isKnown || (action === 'publish' && !publishTokens?.length && !options.access)) {
+      throw refusal(403, 'forbidden', `you may not ${action} here`);
+    }
+    throw unauthorized(action);
+  }
+
+  async function issueTicket({ req, res }: Call): Promise<void> {
+    const principal = await access.authorize(req);
+    if (principal === undefined) throw unauthorized('get a ticket');
+    answer(res, 200, tickets.issue(principal));
+  }
+
+  function metrics({ req, res }: Call): void {
+    const { metricsTokens = [] } = options;
+    const isOpen = metricsTokens.length === 0 && isLoopback(server);
+    if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
+      throw unauthorized('read the metrics');
+    // Measuring the event loop's delay takes a timer: only where somebody looks.
+    stopMeasuring ??= registerProcess(registry);
+    res
+      .writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' })
+      .end(registry.render());
+  }
+
+  const router = new Router<Handler>()
+    .add('GET', '/events', events)
+    .add('GET', '/events/:topic', events)
+    .add('POST', '/topics/:topic', publish)
+    .add('DELETE', '/topics/:topic', end)
+    .add('POST', '/tickets', issueTicket)
+    .add('GET', '/topics', ({ res }) => answer(res, 200, { topics: hub.topics(), position: hub.position }))
+    .add('GET', '/position', ({ res }) => answer(res, 200, { position: hub.position }))
+    .add('GET', '/healthz', ({ res }) => answer(res, 200, { status: 'ok' }))
+    .add('GET', '/readyz', ({ res }) =>
+      isDraining ? answer(res, 503, { status: 'draining' }) : answer(res, 200, { status: 'ready' }),
+    )
+    .add('GET', '/metrics', metrics)
+    .add('GET', '/', ({ res }) => answerPage(res));
+
+  const guarded = guard<IncomingMessage>({
+    hosts: options.hosts,
+    origins,
+    navigation: true,
+    onRefuse: refused,
+  });
+  instrument(registry, {
+    hub,
+    streams,
+    opened: () => opened,
+    closed,
+    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+    limit,
+    heartbeat,
+    isDraining: () => isDraining,
+  });
+  const door: Step[] = [onePerConnection, guarded];
+  if (origins.length > 0)
+    door.push(
+      cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
+    );
+  const handler = compose<IncomingMessage, ServerResponse>([...door, dispatch(router)], {
+    onError: (error, _req, res) => fail(error, res, log),
+  });
+  // 64 KiB on every Node: 20 has 16 KiB by default, and would report a slow reader four times as often.
+  const server = createServer({ highWaterMark: 64 * 1024 }, handler);
+  trackConnections(server);
+
+  function listen(port = 8080, host = '127.0.0.1'): Promise<string> {
+    return new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, host, () => {
+        server.off('error', reject);
+        resolve(urlOf(server));
+      });
+    });
+  }
+
+  function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
+    const onDraining = () => {
+      isDraining = true;
+      stopMeasuring?.();
+    };
+    return shutdown<EventStream>(server, { ...how, onDraining, streams, end: sendAway });
+  }
+
+  return { hub, server, streams, registry, listen, close };
+}
+
+// ── requests ────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Call {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly params: Params;
+  readonly query: URLSearchParams;
+  /** The topic in the path. @throws a refusal when it cannot be one. */
+  topic(): string;
+}
+
+/** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is turned away at the door. */
+const refuseChannel = channel('sluice:refuse');
+
+/** Seconds. The clock counts whole milliseconds. */
+const LATENCIES = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+type Handler = (call: Call) => unknown;
+
+type Step = Middleware<IncomingMessage, ServerResponse>;
+
+// Requests on each connection that are not answered yet: more than one where a client pipelines.
+const unanswered = new WeakMap<Socket, number>();
+
+/** What comes on a connection behind a stream can never be answered, so there the connection ends. */
+const onePerConnection: Step = (req, res, next) => {
+  const { socket } = req;
+  if (isStreaming(socket)) return socket.destroy();
+  unanswered.set(socket, (unanswered.get(socket) ?? 0) + 1);
+  res.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1));
+  return next();
+};
+
+/** The same for what came while it was still being decided whether there is to be a stream. */
+function isPipelined({ socket }: IncomingMessage): boolean {
+  return (unanswered.get(socket) ?? 0) > 1;
+}
+
+function dispatch(router: Router<Handler>): Step {
+  return (req, res) => {
+    const target = req.url ?? '';
+    const found = router.find(req.method ?? '', target);
+    if (found.status !== 200) throw missed(found.status, found.allow);
+    const { value: handler, params } = found;
+    const query = new URLSearchParams(target.replace(/^[^?]*/, ''));
+    return handler({ req, res, params, query, topic: () => checkTopic(params.topic ?? '') });
+  };
+}
+
+function missed(status: 400 | 404 | 405, allow: readonly string[]): Refusal {
+  if (status === 405)
+    return refusal(405, 'method_not_allowed', `allowed: ${allow.join(', ')}`, { Allow: allow.join(', ') });
+  if (status === 404) return refusal(404, 'not_found', 'there is nothing at this path');
+  return refusal(400, 'malformed_path', 'the path cannot be read');
+}
+
+/** What a client's watchdog needs to know: how often something comes, and how often it may fail to. */
+function announced(
+  heartbeat: Heartbeat<EventStream> | undefined,
+  options: SseServerOptions['heartbeat'],
+): object | null {
+  if (heartbeat === undefined || options === false) return null;
+  return { interval: heartbeat.interval, missed: options?.missed ?? 2 };
+}
+
+/** A permission that ends takes its stream with it, if nothing does before. */
+function untilExpiry(
+  principal: unknown,
+  { maxAge = Infinity }: StreamOptions = {},
+): StreamOptions | undefined {
+  const { expiresAt = Infinity } = (principal ?? {}) as { expiresAt?: number };
+  const left = Math.max(0, expiresAt - Date.now());
+  return left < maxAge ? { maxAge: left, maxAgeJitter: 0 } : undefined;
+}
+
+function sendAway(stream: EventStream, { retry }: { retry: number }): void {
+  stream.send({ retry });
+  stream.end('shutdown');
+}
+
+function followed(params: Params, query: URLSearchParams, most: number): string[] {
+  const topics =
+    params.topic === undefined ? query.getAll('topic') : [params.topic, ...query.getAll('topic')];
+  if (topics.length === 0) throw refusal(400, 'topic_missing', 'name a topic: /events?topic=… or /events/…');
+  if (topics.length > most)
+    throw refusal(400, 'too_many_topics', `a stream may follow ${most} topics, not ${topics.length}`);
+  return topics.map(checkTopic);
+}
+
+function checkTopic(name: string): string {
+  if (isTopic(name)) return name;
+  throw refusal(400, 'malformed_topic', 'a topic is 1 to 200 characters of A–Z a–z 0–9 . _ ~ : -');
+}
+
+function publishTo(hub: Hub, topic: string, event: HubEvent): string {
+  try {
+    return hub.publish(topic, event);
+  } catch (error) {
+    // Only here are these the client's: anywhere else they would be ours.
+    if (error instanceof TypeError) throw refusal(400, 'bad_event', error.message);
+    if (error instanceof RangeError) throw refusal(413, 'event_too_large', error.message);
+    throw error;
+  }
+}
+
+function acceptsEvents(req: IncomingMessage): boolean {
+  const { accept } = req.headers;
+  return accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept);
+}
+
+/** A body is one event; or one per line, as it is; or one per line, with a name and a key of its own. */
+function eventsOf(type = '', text: string, fields: Omit<HubEvent, 'data'>): HubEvent | readonly HubEvent[] {
+  const [mediaType = ''] = type.toLowerCase().split(/[;\s]/);
+  if (mediaType === 'application/x-ndjson') return linesOf(text).map((data) => ({ ...fields, data }));
+  if (mediaType === 'application/vnd.sluice+ndjson')
+    return linesOf(text).map((line) => ({ ...fields, ...readEvent(line) }));
+  return { ...fields, data: text };
+}
+
+function linesOf(text: string): string[] {
+  return text.split(/\r?\n/).filter((line) => line !== '');
+}
+
+function readEvent(line: string): HubEvent {
+  const value = parseJson(line);
+  if (typeof value === 'string') return { data: value };
+  const { data, event, key } = Object(value) as Record<string, unknown>;
+  if (data === undefined)
+    throw refusal(
+      400,
+      'bad_event',
+      `a line must be a JSON string or an object with data, got ${line.slice(0, 80)}`,
+    );
+  for (const [name, field] of Object.entries({ event, key })) {
+    if (field !== undefined && typeof field !== 'string')
+      throw refusal(400, 'bad_event', `\`${name}\` must be a string in ${line.slice(0, 80)}`);
+  }
+  const named = {
+    ...(event !== undefined && { event: event as string }),
+    ...(key !== undefined && { key: key as string }),
+  };
+  return { ...named, data: typeof data === 'string' ? data : JSON.stringify(data) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
+}
+
+// ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Refusal extends Error {
+  readonly status: number;
+  readonly error: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+function refusal(
+  status: number,
+  error: string,
+  message: string,
+  headers: Readonly<Record<string, string>> = {},
+): Refusal {
+  return Object.assign(new Error(message), { status, error, headers });
+}
+
+function unauthorized(wish: string): Refusal {
+  const message = `to ${wish} here, send \`Authorization: Bearer <token>\``;
+  return refusal(401, 'unauthorized', message, { 'WWW-Authenticate': 'Bearer' });
+}
+
+function answer(
+  res: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  const text = `${JSON.stringify(body)}\n`;
+  const type = {
+    'Content-Type': 'application/json',
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+  };
+  res.writeHead(status, { ...type, ...headers, 'Content-Length': Buffer.byteLength(text) }).end(text);
+}
+
+function answerPage(res: ServerResponse): void {
+  res.writeHead(200, {
+    'Content-Type': 'text/html; charset=utf-8',
+    'Content-Security-Policy': contentSecurityPolicy,
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'no-referrer',
+    'Cache-Control': 'no-cache',
+  });
+  res.end(page);
+}
+
+/** One JSON error while nothing was sent; afterwards only the connection can tell. */
+function fail(error: unknown, res: ServerResponse, log: (line: LogLine) => void): void {
+  const known = asRefusal(error);
+  if (!isRefusal(known))
+    log({ level: 'error', event: 'failed', message: String((error as Error)?.stack ?? error) });
+  if (res.headersSent) return void res.destroy();
+  const { status, error: name, message, headers } = isRefusal(known) ? known : INTERNAL;
+  answer(res, status, { error: name, message }, headers);
+}
+
+const INTERNAL = refusal(500, 'internal', 'this went wrong here, and is in the log');
+
+/** What a client is to be told of an error that is of its making, or of the hub's state. Any other is as it was. */
+function asRefusal(error: unknown): unknown {
+  if (!(error instanceof Error) || isRefusal(error)) return error;
+  const { message, code, status } = error as Error & { code?: string; status?: number };
+  if (code === 'ERR_SSE_BODY') return refusal(status ?? 400, BODY_ERRORS[status ?? 400] ?? '', message);
+  if (code === 'ERR_SSE_TOPIC_ENDED') return refusal(409, 'topic_ended', message);
+  if (code === 'ERR_SSE_TOO_MANY_TOPICS')
+    return refusal(503, 'too_many_topics', message, { 'Retry-After': '10' });
+  return error;
+}
+
+const BODY_ERRORS: Readonly<Record<number, string>> = {
+  400: 'malformed_body',
+  411: 'length_required',
+  413: 'body_too_large',
+  415: 'unsupported_body',
+};
+
+function isRefusal(error: unknown): error is Refusal {
+  return error instanceof Error && 'error' in error && 'headers' in error;
+}
+
+// ── addresses ───────────────────────────────────────────────────────────────────────────────────────────
+
+function isLoopback(server: Server): boolean {
+  const { address } = (server.address() ?? { address: '' }) as AddressInfo;
+  return address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.');
+}
+
+function urlOf(server: Server): string {
+  const { address, family, port } = server.address() as AddressInfo;
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+}

@@ -1,0 +1,326 @@
+import assert from 'node:assert/strict';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Reader } from './helpers/reader.ts';
+
+const bin = fileURLToPath(new URL('../lib/bin.ts', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'sluice-cli-'));
+const running = new Set<ChildProcessWithoutNullStreams>();
+afterEach(() => {
+  for (const child of running) child.kill('SIGKILL');
+});
+after(() => rmSync(folder, { recursive: true }));
+
+interface Run {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+  readonly code: Promise<number | null>;
+}
+
+function sluice(argv: readonly string[], env: Record<string, string> = {}): Run {
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), bin, ...argv], {
+    cwd: folder,
+    env: { ...process.env, ...env },
+  });
+  running.add(child);
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  child.stdin.on('error', () => {});
+  const code = once(child, 'close').then(([exitCode]) => {
+    running.delete(child);
+    return exitCode as number | null;
+  });
+  return { child, stdout: () => stdout, stderr: () => stderr, code };
+}
+
+/** A served command, once it accepts. */
+async function serve(
+  argv: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Run & { url: string }> {
+  const run = sluice(['serve', '--port', '0', ...argv], env);
+  while (!run.stdout().includes('\n')) {
+    const ended = await Promise.race([run.code, once(run.child.stdout, 'data')]);
+    if (typeof ended === 'number') throw new Error(`it ended with ${ended}: ${run.stderr()}`);
+  }
+  const [, url = ''] = /^listening on (http:\/\/\S+)\n$/.exec(run.stdout()) ?? [];
+  assert.notEqual(url, '', run.stdout());
+  return { ...run, url };
+}
+
+async function follow(url: string, topic: string): Promise<Reader> {
+  const reader = await Reader.open(`${url}/events?topic=${topic}`);
+  return reader.until(({ frames }) => frames.length > 0);
+}
+
+describe('sluice serve', () => {
+  it('prints where it listens, serves, and logs JSON lines', async () => {
+    const { url, stderr } = await serve([]);
+    const reader = await follow(url, 'a');
+    await fetch(`${url}/topics/a`, { method: 'POST', body: 'hello' });
+    await reader.until(({ data }) => data.includes('hello'));
+    reader.close();
+    while (!stderr().includes('stream-closed')) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (const line of stderr().trim().split('\n')) assert.equal(typeof JSON.parse(line).time, 'string');
+  });
+
+  it('tells open streams to come back, and exits with 0 on SIGTERM', async () => {
+    const { url, child, code } = await serve([]);
+    const reader = await follow(url, 'a');
+    child.kill('SIGTERM');
+    await reader.untilEnded();
+    assert.equal(reader.retries.length, 2);
+    assert.ok(reader.response.complete, 'the response was cut');
+    assert.equal(await code, 0);
+  });
+
+  it('exits with 0 within its deadline though a client reads nothing and another never asks', async () => {
+    const { url, child, code } = await serve(['--deadline', '1s']);
+    const reader = await follow(url, 'a');
+    reader.response.pause();
+    const body = 'x'.repeat(900_000);
+    for (let i = 0; i < 12; i++) await fetch(`${url}/topics/a`, { method: 'POST', body });
+    const { port, hostname } = new URL(url);
+    const silent = (await import('node:net')).connect(Number(port), hostname);
+    silent.on('error', () => {});
+    silent.write('GET / HTTP/1.1\r\n');
+    await once(silent, 'connect');
+    child.kill('SIGTERM');
+    assert.equal(await code, 0);
+    reader.close();
+    silent.destroy();
+  });
+
+  it('answers to the names it is given and to no other', async () => {
+    const { url } = await serve(['--allow-host', 'events.example', '--allow-host', 'other.example:81']);
+    const statusFor = async (host: string) => {
+      const request = get(`${url}/position`, { agent: false, headers: { host } });
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    assert.equal(await statusFor('events.example'), 200);
+    assert.equal(await statusFor('events.example:8081'), 200);
+    assert.equal(await statusFor('other.example:81'), 200);
+    assert.equal(await statusFor('other.example'), 421);
+    assert.equal(await statusFor('localhost'), 421);
+  });
+
+  it('sends a comment within the heartbeat, announces it, and can do without', async () => {
+    const beating = await follow((await serve(['--heartbeat', '50ms'])).url, 'a');
+    assert.equal(JSON.parse(beating.frame('sluice:ready').data).heartbeat.interval, 50);
+    await beating.until(({ text }) => text.includes('\n:\n'));
+    const silent = await follow((await serve(['--heartbeat', 'off'])).url, 'a');
+    assert.equal(JSON.parse(silent.frame('sluice:ready').data).heartbeat, null);
+    beating.close();
+    silent.close();
+  });
+
+  it('sends its streams away one after another over the window', async () => {
+    const { url, child, code, stderr } = await serve(['--window', '1s']);
+    const readers = await Promise.all(Array.from({ length: 20 }, () => follow(url, 'a')));
+    child.kill('SIGTERM');
+    // Some are sent away while others are still being served.
+    await Promise.race(readers.map((reader) => reader.untilEnded()));
+    assert.ok(readers.some(({ ended }) => !ended));
+    await Promise.all(readers.map((reader) => reader.untilEnded()));
+    assert.equal(await code, 0);
+    assert.match(stderr(), /"event":"stopped","ended":20,/);
+  });
+
+  it('publishes what is appended to a file, through truncation and rotation', async () => {
+    const file = join(folder, 'app.log');
+    writeFileSync(file, 'old\n');
+    const { url } = await serve(['--tail', `${file}:log`, '--tail', file]);
+    const reader = await follow(url, 'log');
+    const byName = await follow(url, 'app.log');
+    appendFileSync(file, 'one\ntw');
+    appendFileSync(file, 'o\n');
+    await reader.until(({ data }) => data.length === 2);
+    truncateSync(file);
+    appendFileSync(file, 'three\n');
+    await reader.until(({ data }) => data.length === 3);
+    renameSync(file, `${file}.1`);
+    writeFileSync(file, 'four\n');
+    await reader.until(({ data }) => data.length === 4);
+    assert.deepEqual(reader.data, ['one', 'two', 'three', 'four']);
+    await byName.until(({ data }) => data.length === 4);
+    reader.close();
+    byName.close();
+  });
+
+  it('publishes the lines of standard input, whose end ends the topic', async () => {
+    const { url, child } = await serve(['--stdin', 'build']);
+    const reader = await follow(url, 'build');
+    child.stdin.end('compiling\nlinking\n');
+    await reader.untilEnded();
+    assert.deepEqual(reader.data, ['compiling', 'linking']);
+    assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
+  });
+
+  it('does not end the topic when it is stopped itself, and stops though its input stays open', async () => {
+    const { url, child, code } = await serve(['--stdin', 'build', '--system']);
+    const reader = await follow(url, 'build');
+    child.stdin.write('compiling\n');
+    await reader.until(({ data }) => data.length === 1);
+    child.kill('SIGTERM');
+    assert.equal(await code, 0);
+    await reader.untilEnded();
+    assert.equal(
+      reader.frames.some(({ event }) => event === 'sluice:end'),
+      false,
+    );
+  });
+
+  it('publishes samples of this host', async () => {
+    const { url } = await serve(['--system']);
+    const reader = await follow(url, 'system');
+    await reader.until(({ data }) => data.length === 1);
+    const sample = JSON.parse(reader.data[0] as string);
+    assert.equal(sample.server.connections, 1);
+    assert.ok(sample.process.rssBytes > 0 && sample.host.memoryTotalBytes > 0);
+    reader.close();
+  });
+
+  it('takes a token from the environment', async () => {
+    const { url } = await serve([], { SLUICE_PUBLISH_TOKEN: 'secret' });
+    const publish = (headers: Record<string, string>) =>
+      fetch(`${url}/topics/a`, { method: 'POST', body: 'x', headers }).then(({ status }) => status);
+    assert.equal(await publish({}), 401);
+    assert.equal(await publish({ Authorization: 'Bearer secret' }), 200);
+  });
+});
+
+describe('sluice publish and sluice tail', () => {
+  it('carry lines from one end to the other', async () => {
+    const { url } = await serve([]);
+    const publisher = sluice(['publish', url, 'news', '--event', 'line', '--ids']);
+    const reader = sluice(['tail', `${url}/events?topic=news`, '--max', '3', '--json']);
+    const followed = async () => {
+      const { topics } = (await (await fetch(`${url}/topics`)).json()) as {
+        topics: { subscribers: number }[];
+      };
+      return topics.some(({ subscribers }) => subscribers === 1);
+    };
+    while (!(await followed())) await new Promise((resolve) => setTimeout(resolve, 20));
+    publisher.child.stdin.end('one\ntwo\nthree\n');
+    assert.deepEqual([await publisher.code, await reader.code], [0, 0]);
+    const printed = reader
+      .stdout()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      printed.map(({ event, data }) => [event, data]),
+      [
+        ['line', 'one'],
+        ['line', 'two'],
+        ['line', 'three'],
+      ],
+    );
+    assert.deepEqual(
+      publisher.stdout().trim().split('\n'),
+      printed.map(({ id }) => id),
+    );
+  });
+
+  it('let a reader that was killed go on where it was', async () => {
+    const { url } = await serve([]);
+    const state = join(folder, 'place');
+    const read = () => sluice(['tail', `${url}/events?topic=kept`, '--state', state, '--max', '1']);
+    const first = read();
+    while (!first.stdout().includes('\n')) {
+      await fetch(`${url}/topics/kept`, { method: 'POST', body: 'seen' });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assert.equal(await first.code, 0);
+    await fetch(`${url}/topics/kept?event=marker`, { method: 'POST', body: 'missed' });
+    let printed = '';
+    for (let runs = 0; runs < 100 && !printed.includes('missed'); runs++) {
+      const next = read();
+      assert.equal(await next.code, 0);
+      printed += next.stdout();
+    }
+    assert.match(printed, /^(seen\n)*missed\n$/);
+  });
+});
+
+describe('a command that cannot be run', () => {
+  const misuse: [string[], RegExp][] = [
+    [['serve', '--prot', '80'], /^sluice serve: unknown option "--prot"; see sluice serve --help\n$/],
+    [['serve', '--port', 'http'], /^sluice serve: --port must be a whole number, got "http"; /],
+    [['serve', '--port', '70000'], /^sluice serve: --port must be .* 65535, got 70000; /],
+    [['serve', '--retry', 'soon'], /^sluice serve: --retry must be a duration such as .*, got "soon"; /],
+    [['serve', '--history', '0'], /^sluice serve: `maxEvents` must be a number ≥ 1, got 0; /],
+    [['serve', '--stdin', 'a b'], /^sluice serve: --stdin: .* got "a b"; /],
+    [['serve', '--tail', '/dev/null:a b'], /^sluice serve: --tail \/dev\/null:a b: .* got "a b"; /],
+    [['serve', '--heartbeat', '0'], /^sluice serve: `interval` must be from 1 to .* got 0; /],
+    [['serve', '--allow-host', 'http://a'], /^sluice serve: `hosts` must hold names .* got "http:\/\/a"; /],
+    [['serve', '--window', 'off'], /^sluice serve: --window must be a limit, not off; /],
+    [
+      ['serve', '--window', '5s', '--deadline', '4s'],
+      /^sluice serve: --deadline must not be below --window, got 4000ms; /,
+    ],
+    [['serve', 'now'], /^sluice serve: unexpected "now"; /],
+    [['tail'], /^sluice tail: .*\n$/],
+    [['tail', '--foo', 'http://localhost'], /^sluice tail: .*--foo.*\n$/],
+    [['publish', 'http://localhost'], /^sluice publish: .*\n$/],
+    [['sevre'], /^sluice: unknown command "sevre"; see sluice --help\n$/],
+    [['toString'], /^sluice: unknown command "toString"; /],
+  ];
+  for (const [argv, line] of misuse) {
+    it(`says so in one line and exits with 2: sluice ${argv.join(' ')}`, async () => {
+      const { code, stderr, stdout } = sluice(argv);
+      assert.equal(await code, 2);
+      assert.match(stderr(), line);
+      assert.equal(stderr().split('\n').length, 2);
+      assert.equal(stdout(), '');
+    });
+  }
+
+  it('says in one line that the port is in use, and exits with 1', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as { port: number };
+    const { code, stderr } = sluice(['serve', '--port', String(port)]);
+    assert.equal(await code, 1);
+    assert.match(stderr(), new RegExp(`^sluice serve: .*EADDRINUSE.*${port}\n$`));
+    taken.close();
+  });
+
+  it('says in one line that a file is missing or cannot be read, and exits with 1', async () => {
+    const missing = sluice(['serve', '--port', '0', '--tail', 'missing.log']);
+    assert.equal(await missing.code, 1);
+    assert.match(missing.stderr(), /^sluice serve: ENOENT.*missing.log.*\n$/);
+    const directory = sluice(['serve', '--port', '0', '--tail', folder]);
+    assert.equal(await directory.code, 1);
+    assert.match(directory.stderr(), /^sluice serve: .*not a file.*\n$/i);
+  });
+
+  it('prints help and version, and exits with 0', async () => {
+    for (const [argv, text] of [
+      [[], /^Usage: sluice /],
+      [['--help'], /^Usage: sluice /],
+      [['serve', '--help'], /^Usage: sluice serve /],
+      [['--version'], /^\d+\.\d+\.\d+\n$/],
+    ] as const) {
+      const { code, stdout } = sluice(argv);
+      assert.equal(await code, 0);
+      assert.match(stdout(), text);
+    }
+  });
+});

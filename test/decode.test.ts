@@ -1,0 +1,390 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+import { describe, it } from 'node:test';
+import { createParser } from 'eventsource-parser';
+import fc from 'fast-check';
+import { createDecoder, type DecodedEvent, type DecodeLimits, decode, decoderStream } from '../lib/decode.ts';
+import { encode } from '../lib/encode.ts';
+import { formatCases, type Read } from './fixtures/format.ts';
+import { chunksOf, situations } from './fixtures/streams.ts';
+import { readByTheStandard } from './helpers/model.ts';
+
+const utf8 = new TextEncoder();
+
+function readAll(chunks: Iterable<Uint8Array | string>, limits: DecodeLimits = {}) {
+  const reads: Read[] = [];
+  const retries: number[] = [];
+  const comments: string[] = [];
+  const ids: string[] = [];
+  const decoder = createDecoder({
+    ...limits,
+    onEvent: ({ event, data, lastEventId }) => reads.push([event, data, lastEventId]),
+    onRetry: (ms) => retries.push(ms),
+    onComment: (text) => comments.push(text),
+    onId: (id) => ids.push(id),
+  });
+  for (const chunk of chunks) decoder.feed(chunk);
+  return { reads, retries, comments, ids, lastEventId: decoder.lastEventId };
+}
+
+const toBytes = (stream: string | Uint8Array): Uint8Array =>
+  typeof stream === 'string' ? utf8.encode(stream) : stream;
+
+/** The bytes cut after each byte whose bit is set. */
+function cut(bytes: Uint8Array, cuts: bigint): Uint8Array[] {
+  const chunks: Uint8Array[] = [];
+  let from = 0;
+  for (let at = 1; at < bytes.length; at++) {
+    if ((cuts >> BigInt(at - 1)) & 1n) {
+      chunks.push(bytes.subarray(from, at));
+      from = at;
+    }
+  }
+  chunks.push(bytes.subarray(from));
+  return chunks;
+}
+
+function* cutEverywhere(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at++) yield bytes.subarray(at, at + 1);
+}
+
+describe('the decoder obeys the standard', () => {
+  for (const { name, stream, reads } of formatCases) {
+    it(`${name}`, () => {
+      const bytes = toBytes(stream);
+      assert.deepEqual(readAll([bytes]).reads, reads);
+      assert.deepEqual(readAll(cutEverywhere(bytes)).reads, reads);
+      for (let at = 0; at <= bytes.length; at++) {
+        assert.deepEqual(readAll([bytes.subarray(0, at), bytes.subarray(at)]).reads, reads, `cut at ${at}`);
+      }
+    });
+    if (typeof stream === 'string') {
+      it(`${name}, as text too`, () => {
+        assert.deepEqual(readAll([stream]).reads, reads);
+        assert.deepEqual(readAll(stream.split('')).reads, reads);
+      });
+    }
+  }
+
+  it('agrees with the table in the model that the properties are checked against', () => {
+    for (const { name, stream, reads } of formatCases) {
+      assert.deepEqual(readByTheStandard(stream).reads, reads, name);
+    }
+  });
+
+  it('reads a short stream alike in every one of its chunkings', () => {
+    for (const stream of ['id:1\r\ndata\r\n\r\n', '\uFEFFdata:é\r\r', 'data:a\n\rdata:🚪\n\n']) {
+      const bytes = utf8.encode(stream);
+      const { reads } = readByTheStandard(bytes);
+      assert.ok(reads.length > 0);
+      for (let cuts = 0; cuts < 2 ** (bytes.length - 1); cuts++) {
+        assert.deepEqual(readAll(cut(bytes, BigInt(cuts))).reads, reads, `cuts ${cuts.toString(2)}`);
+      }
+    }
+  });
+
+  it('reads whatever bytes come, however they are cut, as the standard does', () => {
+    const piece = fc.oneof(
+      {
+        weight: 6,
+        arbitrary: fc.constantFrom('data:', 'data: ', 'data', 'id:', 'event: ', 'retry:', ':', 'x'),
+      },
+      { weight: 6, arbitrary: fc.constantFrom('\n', '\r', '\r\n', '\n\n', '\r\r', '\r\n\r\n') },
+      { weight: 3, arbitrary: fc.constantFrom(' ', '\0', '0', '17', 'é', '水', '🚪', '\uFEFF', '\u2028') },
+      { weight: 2, arbitrary: fc.string({ unit: 'binary', maxLength: 12 }) },
+    );
+    const bytes = fc.oneof(
+      { weight: 2, arbitrary: fc.constantFrom(0xff, 0xc0, 0xe2, 0x82, 0xf0, 0x9f, 0x80, 0xed, 0xa0) },
+      { weight: 8, arbitrary: piece },
+    );
+    const stream = fc
+      .array(bytes, { maxLength: 40 })
+      .map((parts) =>
+        Buffer.concat(parts.map((part) => (typeof part === 'number' ? Buffer.of(part) : Buffer.from(part)))),
+      );
+    fc.assert(
+      fc.property(stream, fc.bigInt({ min: 0n, max: (1n << 300n) - 1n }), (whole, cuts) => {
+        const { reads, retries, comments, lastEventId } = readByTheStandard(whole);
+        for (const chunks of [[whole], cut(whole, cuts), cutEverywhere(whole)]) {
+          const ours = readAll(chunks);
+          assert.deepEqual(ours.reads, reads);
+          assert.deepEqual(ours.retries, retries);
+          assert.deepEqual(ours.comments, comments);
+          assert.equal(ours.lastEventId, lastEventId);
+        }
+      }),
+      { numRuns: 20_000 },
+    );
+  });
+
+  it('reads what encode wrote, and so does eventsource-parser', () => {
+    const line = fc.string({ unit: 'grapheme' }).filter((s) => s.isWellFormed() && !/[\r\n]/.test(s));
+    const id = fc.string({
+      unit: fc.integer({ min: 0x21, max: 0x7e }).map((c) => String.fromCharCode(c)),
+      maxLength: 128,
+    });
+    const text = fc
+      .array(fc.oneof(line, fc.constantFrom('\n', '\r', '\r\n', ' ', ':')), { maxLength: 8 })
+      .map((a) => a.join(''));
+    const event = fc.record(
+      { event: line, data: text, id, retry: fc.nat(2 ** 31 - 1), comment: text },
+      { requiredKeys: [] },
+    );
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 6 }), fc.integer({ min: 1, max: 40 }), (events, size) => {
+        const stream = events.map(encode).join('');
+        const wanted: Read[] = [];
+        let lastEventId = '';
+        for (const { event, data, id } of events) {
+          lastEventId = id ?? lastEventId;
+          if (data !== undefined)
+            wanted.push([event || 'message', data.replace(/\r\n?/g, '\n'), lastEventId]);
+        }
+        const ours = readAll(chunksOf(stream, size));
+        assert.deepEqual(ours.reads, wanted);
+        assert.deepEqual(
+          ours.retries,
+          events.flatMap((e) => e.retry ?? []),
+        );
+
+        const theirs: Read[] = [];
+        const decoder = new TextDecoder();
+        const parser = createParser({
+          onEvent: ({ event, data }) => theirs.push([event || 'message', data, '']),
+        });
+        for (const chunk of chunksOf(stream, size)) parser.feed(decoder.decode(chunk, { stream: true }));
+        assert.deepEqual(
+          theirs,
+          wanted.map(([type, data]) => [type, data, '']),
+        );
+      }),
+      { numRuns: Number(process.env.SLUICE_ROUND_TRIPS ?? 5000) },
+    );
+  });
+
+  it('reads every situation of the bench completely', () => {
+    for (const { name, text, events } of situations) {
+      const whole = readByTheStandard(text).reads;
+      assert.equal(whole.length, events, name);
+      for (const size of [1400, 65_536]) assert.deepEqual(readAll(chunksOf(text, size)).reads, whole, name);
+    }
+  });
+});
+
+describe('the decoder beyond events', () => {
+  it('tells an event with its own id from one that inherits it', () => {
+    const events: DecodedEvent[] = [];
+    createDecoder({ onEvent: (event) => events.push(event) }).feed(
+      'id: 1\ndata: a\n\ndata: b\n\nid:\ndata: c\n\n',
+    );
+    assert.deepEqual(
+      events.map(({ id, lastEventId }) => [id, lastEventId]),
+      [
+        ['1', '1'],
+        [undefined, '1'],
+        ['', ''],
+      ],
+    );
+  });
+
+  it('begins with the last event ID of the connection before', () => {
+    assert.deepEqual(readAll(['data: a\n\n'], { lastEventId: '7' }).reads, [['message', 'a', '7']]);
+  });
+
+  it('tells of an id that came without data, once it is committed', () => {
+    const { ids, lastEventId, reads } = readAll(['id: 5\nevent: x\n\nid: 6\n']);
+    assert.deepEqual([ids, lastEventId, reads], [['5'], '5', []]);
+  });
+
+  it('never commits the id of an event that was cut off', () => {
+    assert.equal(readAll(['id: 5\ndata: a\n\nid: 6\ndata: b\n']).lastEventId, '5');
+  });
+
+  it('tells of retry at its line, before the blank one', () => {
+    assert.deepEqual(
+      readAll(['retry: 0\nretry: 007\nretry: 12a\nretry: +1\nretry: ١\nretry:\n']).retries,
+      [0, 7],
+    );
+  });
+
+  it('dispatches at a CR without waiting for the LF that may follow', () => {
+    assert.deepEqual(readAll(['data: a\r\r']).reads, [['message', 'a', '']]);
+    assert.deepEqual(readAll(['data: a\r\n\r', '\ndata: b\n\n']).reads.length, 2);
+  });
+
+  it('lets a handler’s exception through', () => {
+    const decoder = createDecoder({
+      onEvent: () => {
+        throw new Error('no');
+      },
+    });
+    assert.throws(() => decoder.feed('data: a\n\n'), { message: 'no' });
+  });
+});
+
+describe('the limits', () => {
+  const lineLimit = { code: 'ERR_SSE_LINE_TOO_LONG', limit: 100 };
+  const eventLimit = { code: 'ERR_SSE_EVENT_TOO_LARGE', limit: 100 };
+
+  // One, two, three and four bytes a character: each line is exactly so many bytes.
+  const lineOf = (bytes: number, character: string): string => {
+    const size = utf8.encode(character).length;
+    const rest = bytes - 5;
+    return `data:${'a'.repeat(rest % size)}${character.repeat(Math.floor(rest / size))}`;
+  };
+
+  for (const character of ['a', 'é', '水', '🚪']) {
+    for (const size of [1, 3, 7, 64, 10_000]) {
+      it(`takes a line of exactly ${character} × n bytes and no longer one, in chunks of ${size}`, () => {
+        const fits = `${lineOf(100, character)}\n\n`;
+        assert.equal(readAll(chunksOf(fits, size), { maxLineBytes: 100 }).reads.length, 1);
+        const over = lineOf(101, character);
+        assert.throws(() => readAll(chunksOf(`${over}\n`, size), { maxLineBytes: 100 }), lineLimit);
+        assert.throws(() => readAll(chunksOf(`:${over.slice(1)}\n`, size), { maxLineBytes: 100 }), lineLimit);
+      });
+
+      it(`takes data of exactly ${character} × n bytes and no more, in chunks of ${size}`, () => {
+        const ten = lineOf(15, character);
+        const fits = `${`${ten}\n`.repeat(9)}data:a\n\n`;
+        assert.equal(utf8.encode(readAll(chunksOf(fits, size)).reads[0]![1]).length, 100);
+        assert.equal(readAll(chunksOf(fits.repeat(3), size), { maxEventBytes: 100 }).reads.length, 3);
+        const over = `${`${ten}\n`.repeat(9)}data:ab\n`;
+        assert.throws(() => readAll(chunksOf(over, size), { maxEventBytes: 100 }), eventLimit);
+      });
+    }
+  }
+
+  it('refuses an endless line while it comes, not when it ends', () => {
+    const decoder = createDecoder({ maxLineBytes: 1000, onEvent: () => {} });
+    let fed = 0;
+    assert.throws(
+      () => {
+        for (; fed < 100_000; fed += 10) decoder.feed('x'.repeat(10));
+      },
+      { code: 'ERR_SSE_LINE_TOO_LONG' },
+    );
+    assert.ok(fed <= 1000, `${fed} bytes were taken`);
+  });
+
+  it('stays failed', () => {
+    const decoder = createDecoder({ maxLineBytes: 10, onEvent: () => assert.fail('an event') });
+    assert.throws(() => decoder.feed('data: far too long\n'), { code: 'ERR_SSE_LINE_TOO_LONG' });
+    assert.throws(() => decoder.feed('data: a\n\n'), { code: 'ERR_SSE_LINE_TOO_LONG' });
+  });
+
+  it('counts no comment and no unknown field against the event', () => {
+    const stream = `${': still here\n'.repeat(100)}${'other: field\n'.repeat(100)}data: a\n\n`;
+    assert.equal(readAll([stream], { maxEventBytes: 10 }).reads.length, 1);
+  });
+
+  it('takes any size with Infinity', () => {
+    const stream = `data: ${'x'.repeat(3 << 20)}\n\n`;
+    assert.throws(() => readAll([stream]), { code: 'ERR_SSE_LINE_TOO_LONG' });
+    const { reads } = readAll([stream], { maxLineBytes: Infinity, maxEventBytes: Infinity });
+    assert.equal(reads[0]![1].length, 3 << 20);
+  });
+
+  for (const value of [0, -1, 1.5, Number.NaN, '10' as unknown as number]) {
+    it(`names a limit of ${String(value)} as wrong`, () => {
+      assert.throws(
+        () => createDecoder({ maxLineBytes: value, onEvent: () => {} }),
+        /^RangeError: `maxLineBytes` must/,
+      );
+      assert.throws(
+        () => createDecoder({ maxEventBytes: value, onEvent: () => {} }),
+        /^RangeError: `maxEventBytes`.*got/,
+      );
+    });
+  }
+});
+
+describe('the decoder under pressure', () => {
+  it('does not keep whole chunks alive for the few bytes that it took from each', () => {
+    const decoder = createDecoder({ onEvent: () => assert.fail('an event') });
+    const padding = `:${'x'.repeat(65_000)}\n`;
+    const before = process.memoryUsage().heapUsed;
+    // 130 MB go by, 80 KB of them data.
+    for (let i = 0; i < 2000; i++) decoder.feed(utf8.encode(`data: ${'y'.repeat(40)}\n${padding}`));
+    const grown = process.memoryUsage().heapUsed - before;
+    assert.ok(grown < 60 << 20, `${grown >> 20} MiB more`);
+  });
+
+  it('reads a line of a megabyte that drips in byte by byte', () => {
+    // Linear work is a blink; work that grew with the square of the length would not end before the timeout.
+    const { reads } = readAll(cutEverywhere(utf8.encode(`data: ${'x'.repeat(1_000_000)}\n\n`)));
+    assert.equal(reads[0]![1].length, 1_000_000);
+  });
+
+  it('reads a megabyte of one-byte data lines that drip in byte by byte', () => {
+    const { reads } = readAll(cutEverywhere(utf8.encode(`${'data\n'.repeat(200_000)}\n`)));
+    assert.equal(reads[0]![1].length, 199_999);
+  });
+});
+
+describe('decode and decoderStream', () => {
+  const stream = 'id: 1\ndata: a\n\ndata: b\n\n';
+
+  it('yields the events of any source of chunks', async () => {
+    const sources = [
+      [stream],
+      [utf8.encode(stream)],
+      Readable.from([stream.slice(0, 9), stream.slice(9)]),
+      new Blob([stream]).stream(),
+      { getReader: () => new Blob([stream]).stream().getReader() } as ReadableStream<Uint8Array>,
+    ];
+    for (const source of sources) {
+      const data: string[] = [];
+      for await (const event of decode(source)) data.push(event.data);
+      assert.deepEqual(data, ['a', 'b']);
+    }
+  });
+
+  it('lets go of the source when the loop is left', async () => {
+    let cancelled = 0;
+    const endless = (): ReadableStream<Uint8Array> =>
+      new ReadableStream({
+        pull: (controller) => controller.enqueue(utf8.encode(stream)),
+        cancel: () => {
+          cancelled++;
+        },
+      });
+    for await (const _ of decode(endless())) break;
+    for await (const _ of decode({ getReader: () => endless().getReader() } as ReadableStream<Uint8Array>))
+      break;
+    assert.equal(cancelled, 2);
+  });
+
+  it('fails with its source, and with a limit', async () => {
+    const broken = Readable.from(
+      (function* () {
+        yield stream;
+        throw new Error('cut');
+      })(),
+    );
+    const data: string[] = [];
+    await assert.rejects(async () => {
+      for await (const event of decode(broken)) data.push(event.data);
+    }, /cut/);
+    assert.deepEqual(data, ['a', 'b']);
+    await assert.rejects(decode(['data: aaaaaaaaaa\n'], { maxLineBytes: 5 }).next(), {
+      code: 'ERR_SSE_LINE_TOO_LONG',
+    });
+  });
+
+  it('is a TransformStream between a fetch body and its reader', async () => {
+    const server = createServer((_, res) => res.end(stream)).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const data: string[] = [];
+    for await (const event of response.body!.pipeThrough(decoderStream())) data.push(event.data);
+    assert.deepEqual(data, ['a', 'b']);
+    server.close();
+  });
+
+  it('errors the TransformStream when a limit is passed', async () => {
+    const body = new Blob(['data: aaaaaaaaaa\n']).stream().pipeThrough(decoderStream({ maxLineBytes: 5 }));
+    await assert.rejects(body.getReader().read(), { code: 'ERR_SSE_LINE_TOO_LONG' });
+  });
+});

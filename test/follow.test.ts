@@ -1,0 +1,471 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { getEventListeners } from 'node:events';
+import {
+  appendFileSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { follow as begin, type FollowOptions } from '../lib/follow.ts';
+
+const NEVER = 2 ** 31 - 1;
+let folder: string;
+let file: string;
+let count = 0;
+
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), 'sluice-follow-'));
+});
+beforeEach(() => {
+  count += 1;
+  file = join(folder, `${count}.log`);
+});
+after(() => rmSync(folder, { recursive: true }));
+
+type Lines = AsyncGenerator<string, void, undefined>;
+
+// A follower holds the process: one left over by a failed test must not.
+const begun: Lines[] = [];
+function follow(path: string, options?: FollowOptions): Lines {
+  const lines = begin(path, options);
+  begun.push(lines);
+  return lines;
+}
+afterEach(() => Promise.all(begun.splice(0).map((lines) => lines.return())));
+
+// Between two pulls a follower looks at nothing: what a test does there happens between two looks.
+async function pull(lines: Lines, count = 1): Promise<string[]> {
+  const found: string[] = [];
+  while (found.length < count) {
+    const { done, value } = await lines.next();
+    if (done) break;
+    found.push(value);
+  }
+  return found;
+}
+
+function started(content: string, options: FollowOptions = {}): Lines {
+  writeFileSync(file, content);
+  return follow(file, { from: 'start', watch: false, pollInterval: 2, ...options });
+}
+
+describe('follow', { timeout: 60_000 }, () => {
+  it('yields what is in the file and what is appended', async () => {
+    const lines = started('a\nb\n');
+    assert.deepEqual(await pull(lines, 2), ['a', 'b']);
+    appendFileSync(file, 'c\r\n\nd\n');
+    assert.deepEqual(await pull(lines, 3), ['c', '', 'd']);
+  });
+
+  it('begins after the last line unless told otherwise', async () => {
+    writeFileSync(file, 'old\nolder\n');
+    const lines = follow(file, { pollInterval: 2 });
+    const next = lines.next();
+    const timer = setInterval(() => appendFileSync(file, 'new\n'), 5);
+    assert.equal((await next).value, 'new');
+    clearInterval(timer);
+  });
+
+  it('delivers a line whole that was being written when it began', async () => {
+    writeFileSync(file, `${'old\n'.repeat(50_000)}{"half":`);
+    const lines = follow(file, { pollInterval: 2 });
+    const next = lines.next();
+    const timer = setInterval(() => appendFileSync(file, '1}\n'), 5);
+    assert.match(String((await next).value), /^\{"half":/);
+    clearInterval(timer);
+  });
+
+  it('keeps half a line, and half a character, until the rest comes', async () => {
+    const lines = started('a\nhal');
+    const euro = Buffer.from('€');
+    assert.deepEqual(await pull(lines), ['a']);
+    const next = lines.next();
+    appendFileSync(file, 'f ');
+    appendFileSync(file, euro.subarray(0, 1));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // some looks, each of which finds half a line
+    appendFileSync(file, Buffer.concat([euro.subarray(1), Buffer.from('\n')]));
+    assert.equal((await next).value, 'half €');
+  });
+
+  it('reads a large file in pieces, at the pace of its consumer', async () => {
+    const lines = started(`${'x'.repeat(99)}\n`.repeat(300_000));
+    await pull(lines);
+    const before = process.memoryUsage().arrayBuffers;
+    assert.equal((await pull(lines, 299_999)).length, 299_999);
+    assert.ok(process.memoryUsage().arrayBuffers - before < 4 * 2 ** 20);
+  });
+
+  it('says what is missing of a line that is too long', async () => {
+    const lines = started(`${'x'.repeat(200_000)}\nshort\n`, { maxLineBytes: 10 });
+    assert.deepEqual(await pull(lines, 2), ['xxxxxxxxxx… [+199990 bytes]', 'short']);
+  });
+
+  it('needs no poll where the system tells of changes', async () => {
+    const lines = started('a\n', { watch: true, pollInterval: NEVER });
+    assert.deepEqual(await pull(lines), ['a']);
+    for (const text of ['b', 'c', 'd']) {
+      const next = lines.next();
+      appendFileSync(file, `${text}\n`);
+      assert.equal((await next).value, text);
+    }
+  });
+
+  describe('when the file is truncated', () => {
+    it('reads it from its start', async () => {
+      const lines = started('a\nb\n');
+      await pull(lines, 2);
+      truncateSync(file);
+      appendFileSync(file, 'c\n');
+      assert.deepEqual(await pull(lines), ['c']);
+    });
+
+    it('reads what a truncation to a size in between has left', async () => {
+      const lines = started('a\nb\nc\n');
+      await pull(lines, 3);
+      truncateSync(file, 2);
+      appendFileSync(file, 'd\n');
+      assert.deepEqual(await pull(lines, 2), ['a', 'd']);
+    });
+
+    it('notices one that was made up for before the next look, to the same size or beyond', async () => {
+      const lines = started('first\n');
+      await pull(lines);
+      writeFileSync(file, 'other\n');
+      assert.deepEqual(await pull(lines), ['other']);
+      writeFileSync(file, 'third\nand more than there was\n');
+      assert.deepEqual(await pull(lines, 2), ['third', 'and more than there was']);
+    });
+
+    it('notices one in a file larger than a piece', async () => {
+      const lines = started('0123456789\n'.repeat(20_000));
+      await pull(lines, 20_000);
+      writeFileSync(file, '9876543210\n'.repeat(30_000));
+      assert.deepEqual(new Set(await pull(lines, 30_000)), new Set(['9876543210']));
+    });
+
+    it('delivers half a line as it is, and does not join it to what follows', async () => {
+      const lines = started('a\nhalf');
+      await pull(lines);
+      writeFileSync(file, 'new\n');
+      assert.deepEqual(await pull(lines, 2), ['half', 'new']);
+    });
+
+    it('skips the hole that a writer leaves who does not append', async () => {
+      const fd = openSync(file, 'w');
+      writeSync(fd, 'before\n'.repeat(40_000));
+      const lines = follow(file, { from: 'start', watch: false, pollInterval: 2 });
+      await pull(lines, 40_000);
+      truncateSync(file);
+      writeSync(fd, 'after\n');
+      assert.deepEqual(await pull(lines), ['after']);
+      closeSync(fd);
+    });
+  });
+
+  describe('when the file is rotated', () => {
+    it('reads what was still written to the old one, then the new one', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      renameSync(file, `${file}.1`);
+      appendFileSync(`${file}.1`, 'b\nc\n');
+      writeFileSync(file, 'd\n');
+      assert.deepEqual(await pull(lines, 3), ['b', 'c', 'd']);
+      appendFileSync(file, 'e\n');
+      assert.deepEqual(await pull(lines), ['e']);
+    });
+
+    it('stays with the old one as long as the new one is empty', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      renameSync(file, `${file}.1`);
+      writeFileSync(file, '');
+      for (const text of ['b', 'c', 'd']) {
+        appendFileSync(`${file}.1`, `${text}\n`);
+        assert.deepEqual(await pull(lines), [text]);
+      }
+      appendFileSync(file, 'e\n');
+      assert.deepEqual(await pull(lines), ['e']);
+    });
+
+    it('delivers the old one’s last line even without its line feed', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      appendFileSync(file, 'last');
+      renameSync(file, `${file}.1`);
+      writeFileSync(file, 'first\n');
+      assert.deepEqual(await pull(lines, 2), ['last', 'first']);
+    });
+
+    it('waits through the time when no file has the name', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      rmSync(file);
+      const next = lines.next();
+      await new Promise((resolve) => setTimeout(resolve, 20)); // some looks, each of which finds nothing
+      writeFileSync(file, 'b\n');
+      assert.equal((await next).value, 'b');
+    });
+
+    it('takes a file of the same size and content for the new one that it is', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      writeFileSync(`${file}.new`, 'a\n');
+      renameSync(`${file}.new`, file);
+      assert.deepEqual(await pull(lines), ['a']);
+    });
+
+    it('goes with a symbolic link that is turned to another file', async () => {
+      writeFileSync(`${file}.a`, 'a\n');
+      writeFileSync(`${file}.b`, 'b\n');
+      symlinkSync(`${file}.a`, file);
+      const lines = follow(file, { from: 'start', pollInterval: 2 });
+      assert.deepEqual(await pull(lines), ['a']);
+      symlinkSync(`${file}.b`, `${file}.link`);
+      renameSync(`${file}.link`, file);
+      assert.deepEqual(await pull(lines), ['b']);
+    });
+
+    it('reads the newest when it was rotated twice between two looks', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      renameSync(file, `${file}.2`);
+      writeFileSync(file, 'never seen\n');
+      renameSync(file, `${file}.1`);
+      writeFileSync(file, 'c\n');
+      assert.deepEqual(await pull(lines), ['c']);
+    });
+
+    it('throws when a directory has taken the name', async () => {
+      const lines = started('a\n');
+      await pull(lines);
+      rmSync(file);
+      mkdirSync(file);
+      writeFileSync(join(file, 'not empty'), '');
+      await assert.rejects(lines.next(), { code: 'ERR_SSE_NOT_A_FILE' });
+    });
+  });
+
+  it('loses no line through appends and rotations, in whatever pieces they come', async () => {
+    const text = fc.string({ unit: fc.constantFrom('a', '€', '😀', '\n', '\r\n'), maxLength: 12 });
+    const step = fc.oneof(
+      fc.record({ append: text }),
+      fc.record({ late: text, rotate: text.map((rest) => `n${rest}`) }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 12 }), fc.boolean(), async (steps, watched) => {
+        const path = join(folder, `p${count++}.log`);
+        writeFileSync(path, 'begun\n');
+        const lines = follow(path, { from: 'start', watch: watched, pollInterval: 1 });
+        assert.deepEqual(await pull(lines), ['begun']);
+        let current = '';
+        for (const [i, action] of steps.entries()) {
+          const fresh = 'append' in action ? action.append : action.late;
+          appendFileSync(path, fresh);
+          let expected = whole(current + fresh);
+          current = (current + fresh).slice((current + fresh).lastIndexOf('\n') + 1);
+          if ('rotate' in action) {
+            renameSync(path, `${path}.${i}`);
+            writeFileSync(path, action.rotate);
+            expected = [...expected, ...(current === '' ? [] : [current]), ...whole(action.rotate)];
+            current = action.rotate.slice(action.rotate.lastIndexOf('\n') + 1);
+            // A look must fall between two rotations: the last line of the new file proves it.
+            appendFileSync(path, '\n');
+            expected.push(current);
+            current = '';
+          }
+          assert.deepEqual(await pull(lines, expected.length), expected);
+        }
+        await lines.return();
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  describe('at the start', () => {
+    it('throws the system’s error for a missing file, at the first pull', async () => {
+      const lines = follow(file);
+      await assert.rejects(lines.next(), { code: 'ENOENT', path: file });
+      assert.equal((await lines.next()).done, true);
+    });
+
+    it('waits for a missing file when told to, and reads it from its start', async () => {
+      const lines = follow(file, { wait: true, pollInterval: 2 });
+      const next = lines.next();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      writeFileSync(file, 'a\nb\n');
+      assert.equal((await next).value, 'a');
+      assert.deepEqual(await pull(lines), ['b']);
+    });
+
+    it('does not take another trouble for a missing file', async () => {
+      writeFileSync(file, '');
+      await assert.rejects(follow(`${file}/x`, { wait: true }).next(), { code: 'ENOTDIR' });
+    });
+
+    it('refuses what is not a regular file, without waiting for it', async () => {
+      await assert.rejects(follow(folder).next(), {
+        code: 'ERR_SSE_NOT_A_FILE',
+        message: `\`${folder}\` is not a regular file: it cannot be followed`,
+      });
+      if (process.platform === 'win32') return;
+      execFileSync('mkfifo', [file]);
+      await assert.rejects(follow(file).next(), { code: 'ERR_SSE_NOT_A_FILE' });
+    });
+
+    it('refuses bad options at once, by name and value', () => {
+      const max = NEVER;
+      for (const pollInterval of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31]) {
+        assert.throws(() => follow(file, { pollInterval }), {
+          name: 'RangeError',
+          message: `\`pollInterval\` must be a whole number of milliseconds from 1 to ${max}, got ${pollInterval}`,
+        });
+      }
+      assert.throws(() => follow(file, { from: 'middle' as never }), {
+        name: 'TypeError',
+        message: "`from` must be 'end' or 'start', got middle",
+      });
+      assert.throws(() => follow(file, { maxLineBytes: 0 }), RangeError);
+    });
+  });
+
+  describe('at the end', () => {
+    const OURS = ['CloseReq', 'FSEventWrap', 'FSReqCallback', 'FSReqPromise', 'Timeout'];
+    const handles = (): string[] => process.getActiveResourcesInfo().filter((name) => OURS.includes(name));
+    const descriptors = (): number =>
+      process.platform === 'linux' ? readdirSync('/proc/self/fd').length : 0;
+    let baseline: number;
+
+    // What is closed is gone one or two turns later.
+    async function leavesNothing(): Promise<void> {
+      for (let turn = 0; turn < 2000 && handles().length > 0; turn += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      assert.deepEqual(handles(), []);
+    }
+
+    beforeEach(async () => {
+      await leavesNothing();
+      baseline = descriptors();
+    });
+    afterEach(async () => {
+      await leavesNothing();
+      assert.equal(descriptors(), baseline);
+    });
+
+    it('ends a wait through its signal, and leaves no handle and no listener', async () => {
+      const control = new AbortController();
+      const lines = started('a\n', { watch: true, pollInterval: NEVER, signal: control.signal });
+      await pull(lines);
+      const next = lines.next();
+      control.abort();
+      assert.deepEqual(await next, { done: true, value: undefined });
+      assert.deepEqual(getEventListeners(control.signal, 'abort'), []);
+      await leavesNothing();
+    });
+
+    it('closes the file on abort even if nobody pulls again', async () => {
+      const control = new AbortController();
+      const lines = started('a\nb\n', { watch: true, signal: control.signal });
+      await pull(lines);
+      control.abort();
+      await leavesNothing();
+      assert.equal((await lines.next()).done, true);
+    });
+
+    it('opens nothing when the signal has aborted before', async () => {
+      assert.deepEqual(await pull(follow(file, { signal: AbortSignal.abort() })), []);
+    });
+
+    it('ends a pending pull when it is told to return', async () => {
+      const lines = started('', { watch: true, pollInterval: NEVER });
+      const next = lines.next();
+      assert.deepEqual(await lines.return(), { done: true, value: undefined });
+      assert.deepEqual(await next, { done: true, value: undefined });
+      await leavesNothing();
+    });
+
+    it('ends a wait for a file that never came', async () => {
+      const control = new AbortController();
+      const next = follow(file, { wait: true, pollInterval: NEVER, signal: control.signal }).next();
+      control.abort();
+      assert.equal((await next).done, true);
+    });
+
+    it('closes the file when the loop is left, or throws', async () => {
+      for await (const line of started('a\nb\n', { watch: true })) {
+        assert.equal(line, 'a');
+        break;
+      }
+      await assert.rejects(async () => {
+        for await (const line of started('a\nb\n', { watch: true })) throw new Error(line);
+      }, /^Error: a$/);
+      await leavesNothing();
+    });
+
+    it('leaves nothing after 250 files opened, truncated, rotated and left', async () => {
+      for (let i = 0; i < 250; i += 1) {
+        const lines = started('a\n', { watch: i % 2 === 0 });
+        await pull(lines);
+        if (i % 3 === 0) truncateSync(file);
+        else renameSync(file, `${file}.1`);
+        writeFileSync(file, 'b\n');
+        assert.deepEqual(await pull(lines), ['b']);
+        await lines.return();
+      }
+      await leavesNothing();
+    });
+
+    const run = (options: string, abortAfter: number): Promise<{ code: number | null; output: string }> => {
+      writeFileSync(file, 'a\n');
+      const script = `
+        import { follow } from ${JSON.stringify(new URL('../lib/follow.ts', import.meta.url).href)};
+        const control = new AbortController();
+        const options = { from: 'start', signal: control.signal, ${options} };
+        setTimeout(() => control.abort(), ${abortAfter}).unref();
+        process.on('exit', () => console.log(control.signal.aborted));
+        (async () => {
+          for await (const line of follow(${JSON.stringify(file)}, options)) console.log(line);
+          console.log('ended');
+        })();`;
+      const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+        cwd: fileURLToPath(new URL('..', import.meta.url)),
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let output = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+      return new Promise((resolve) => child.on('close', (code) => resolve({ code, output })));
+    };
+
+    it('holds the process until it is aborted', async () => {
+      assert.deepEqual(await run('', 200), { code: 0, output: 'a\nended\ntrue\n' });
+      assert.deepEqual(await run('watch: false', 200), { code: 0, output: 'a\nended\ntrue\n' });
+    });
+
+    it('lets the process end when it is not persistent', async () => {
+      assert.deepEqual(await run('persistent: false', 60_000), { code: 0, output: 'a\nfalse\n' });
+    });
+  });
+});
+
+function whole(text: string): string[] {
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => line.replace(/\r$/, ''));
+}

@@ -1,0 +1,291 @@
+import assert from 'node:assert/strict';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { PassThrough } from 'node:stream';
+import { describe, it, mock, type TestContext } from 'node:test';
+import { publish } from '../lib/publish.ts';
+import { run } from './helpers/command.ts';
+import { serve } from './helpers/misbehaving.ts';
+
+interface Batch {
+  readonly lines: unknown[];
+  readonly key: string;
+  readonly path: string;
+  readonly headers: IncomingMessage['headers'];
+}
+
+/** A server that takes batches as ours does; `interfere` may answer in its place. */
+async function taker(
+  t: TestContext,
+  interfere?: (batch: Batch, res: ServerResponse, attempt: number) => boolean,
+) {
+  const taken: Batch[] = [];
+  let seq = 0;
+  const server = await serve((req, res, attempt) => {
+    let body = '';
+    req.setEncoding('utf8').on('data', (text) => {
+      body += text;
+    });
+    req.on('end', () => {
+      const lines = body
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => JSON.parse(line));
+      const batch = {
+        lines,
+        key: String(req.headers['idempotency-key']),
+        path: req.url!,
+        headers: req.headers,
+      };
+      if (interfere?.(batch, res, attempt)) return;
+      taken.push(batch);
+      res.writeHead(200, { 'content-type': 'application/json' });
+      res.end(JSON.stringify({ ids: lines.map(() => `7-${++seq}`) }));
+    });
+  });
+  t.after(() => server.close());
+  const events = (): unknown[] => taken.flatMap(({ lines }) => lines);
+  return { ...server, taken, events };
+}
+
+const quickly = (t: TestContext): void => {
+  const random = mock.method(Math, 'random', () => 0.001);
+  t.after(() => random.mock.restore());
+};
+
+describe('sluice publish', () => {
+  it('publishes each line as an event, in order', async (t) => {
+    const { url, events, taken } = await taker(t);
+    const result = await run(publish, [url, 'news'], { stdin: 'one\ntwo\r\n\né "quoted"\nlast' });
+    assert.deepEqual(result, { code: 0, stdout: '', stderr: '' });
+    assert.deepEqual(
+      events(),
+      ['one', 'two', '', 'é "quoted"', 'last'].map((data) => ({ data })),
+    );
+    assert.equal(taken.length, 2);
+    assert.equal(taken[0]!.path, '/topics/news');
+    assert.equal(taken[0]!.headers['content-type'], 'application/vnd.sluice+ndjson');
+  });
+
+  it('publishes nothing for nothing', async (t) => {
+    const { url, requests } = await taker(t);
+    assert.deepEqual(await run(publish, [url, 'news']), { code: 0, stdout: '', stderr: '' });
+    assert.equal(requests.length, 0);
+  });
+
+  it('gives events a type, a key, a token and headers', async (t) => {
+    const { url, events, taken } = await taker(t);
+    const argv = [
+      '--event',
+      'tick',
+      '--key',
+      'k',
+      '--token',
+      'secret',
+      '-H',
+      'X-One: 1',
+      `${url}base/`,
+      'a.b',
+    ];
+    assert.equal((await run(publish, argv, { stdin: 'x\n' })).code, 0);
+    assert.deepEqual(events(), [{ event: 'tick', data: 'x', key: 'k' }]);
+    assert.equal(taken[0]!.path, '/base/topics/a.b');
+    assert.equal(taken[0]!.headers.authorization, 'Bearer secret');
+    assert.equal(taken[0]!.headers['x-one'], '1');
+  });
+
+  it('takes JSON lines, what tail records among them', async (t) => {
+    const { url, events } = await taker(t);
+    const stdin = '{"time":"…","id":"7-1","event":"x","data":"a"}\n"bare"\n{"data":{"n":1},"key":"k"}\n';
+    assert.equal((await run(publish, ['--ndjson', url, 'news'], { stdin })).code, 0);
+    assert.deepEqual(events(), [{ event: 'x', data: 'a' }, { data: 'bare' }, { data: { n: 1 }, key: 'k' }]);
+  });
+
+  it('names the JSON line that is none', async (t) => {
+    const { url } = await taker(t);
+    for (const line of ['{', '7', 'null', '{"event":"x"}', '[]']) {
+      const { code, stderr } = await run(publish, ['--ndjson', '--batch', '1', url, 'n'], {
+        stdin: `"a"\n${line}\n`,
+      });
+      assert.equal(code, 1);
+      assert.equal(
+        stderr,
+        'sluice publish: line 2 is neither a JSON object with data nor a JSON string; 1 published before\n',
+      );
+    }
+  });
+
+  it('prints the ids where asked, and progress on a terminal', async (t) => {
+    const { url } = await taker(t);
+    const { stdout, stderr } = await run(publish, ['--ids', '--batch', '2', url, 'n'], {
+      stdin: 'a\nb\nc\n',
+      isTTY: true,
+    });
+    assert.equal(stdout, '7-1\n7-2\n7-3\n');
+    assert.equal(stderr, '\r2 published\r3 published\r3 published\n');
+  });
+
+  it('sends a line as soon as it is there, and gathers what comes meanwhile', async (t) => {
+    const stdin = new PassThrough();
+    const { url, taken } = await taker(t, (_, __, attempt) => {
+      if (attempt === 1) for (const line of ['b\n', 'c\n', 'd']) stdin.write(line);
+      if (attempt === 2) stdin.end('\n');
+      return false;
+    });
+    stdin.write('a\n');
+    assert.equal((await run(publish, [url, 'n'], { stdin })).code, 0);
+    assert.deepEqual(
+      taken.map(({ lines }) => lines.map((line) => (line as { data: string }).data)),
+      [['a'], ['b', 'c'], ['d']],
+    );
+  });
+
+  it('keeps a request within the number of lines and half a megabyte', async (t) => {
+    const { url, taken, events } = await taker(t);
+    await run(publish, ['--batch', '3', url, 'n'], { stdin: 'x\n'.repeat(10) });
+    assert.deepEqual(
+      taken.map(({ lines }) => lines.length),
+      [3, 3, 3, 1],
+    );
+    taken.length = 0;
+    await run(publish, [url, 'n'], { stdin: `${'x'.repeat(200_000)}\n`.repeat(5) });
+    assert.deepEqual(
+      taken.map(({ lines }) => lines.length),
+      [2, 2, 1],
+    );
+    assert.equal(events().length, 5);
+  });
+
+  it('reads lines and characters that are cut anywhere', async (t) => {
+    const { url, events } = await taker(t);
+    const bytes = Buffer.from('é\n水\n🚪\n');
+    const stdin = (async function* () {
+      for (const byte of bytes) yield Uint8Array.of(byte);
+    })();
+    await run(publish, [url, 'n'], { stdin });
+    assert.deepEqual(events(), [{ data: 'é' }, { data: '水' }, { data: '🚪' }]);
+  });
+
+  it('refuses a line without an end before it fills the memory', async (t) => {
+    const { url } = await taker(t);
+    let given = 0;
+    const stdin = (async function* () {
+      for (; ; given += 65_536) yield 'x'.repeat(65_536);
+    })();
+    assert.equal((await run(publish, [url, 'n'], { stdin })).code, 1);
+    assert.ok(given < 2 << 20);
+  });
+
+  for (const status of [408, 429, 502, 503, 504]) {
+    it(`tries again after a ${status}, with the same Idempotency-Key`, async (t) => {
+      quickly(t);
+      const keys: string[] = [];
+      const { url, events } = await taker(t, (batch, res, attempt) => {
+        keys.push(batch.key);
+        if (attempt < 3) res.writeHead(status).end();
+        return attempt < 3;
+      });
+      assert.equal((await run(publish, ['--batch', '1', url, 'n'], { stdin: 'a\nb\n' })).code, 0);
+      assert.deepEqual(events(), [{ data: 'a' }, { data: 'b' }]);
+      assert.equal(keys.length, 4);
+      assert.deepEqual([new Set(keys.slice(0, 3)).size, new Set(keys).size], [1, 2]);
+      assert.match(keys[0]!, /^[\da-f-]{36}$/);
+    });
+  }
+
+  it('tries again when the connection breaks before the answer', async (t) => {
+    quickly(t);
+    const { url, events } = await taker(t, (_, res, attempt) => {
+      if (attempt < 4) res.socket!.resetAndDestroy();
+      return attempt < 4;
+    });
+    assert.equal((await run(publish, [url, 'n'], { stdin: 'a\n' })).code, 0);
+    assert.deepEqual(events(), [{ data: 'a' }]);
+  });
+
+  it('waits as Retry-After says', async (t) => {
+    const began = performance.now();
+    const { url } = await taker(t, (_, res, attempt) => {
+      if (attempt === 1) res.writeHead(503, { 'retry-after': '1' }).end();
+      return attempt === 1;
+    });
+    assert.equal((await run(publish, [url, 'n'], { stdin: 'a\n' })).code, 0);
+    assert.ok(performance.now() - began >= 999);
+  });
+
+  it('gives up after so many attempts, and says how much was published', async (t) => {
+    quickly(t);
+    const { url, requests } = await taker(t, (_, res, attempt) => {
+      if (attempt > 1) res.writeHead(503).end('{"error":"full","message":"no room"}');
+      return attempt > 1;
+    });
+    const argv = ['--attempts', '3', '--batch', '2', url, 'n'];
+    const { code, stderr } = await run(publish, argv, { stdin: 'a\nb\nc\n' });
+    assert.equal(code, 1);
+    assert.equal(stderr, 'sluice publish: the server answered 503: no room; 2 published before\n');
+    assert.equal(requests.length, 4);
+  });
+
+  for (const status of [400, 401, 403, 404, 413, 500]) {
+    it(`does not try again after a ${status}`, async (t) => {
+      const { url, requests } = await taker(t, (_, res) => {
+        res.writeHead(status).end();
+        return true;
+      });
+      assert.equal((await run(publish, [url, 'n'], { stdin: 'a\n' })).code, 1);
+      assert.equal(requests.length, 1);
+    });
+  }
+
+  it('does not take just any 200 for success', async (t) => {
+    for (const answer of ['', 'ok', '{"ids":["7-1","7-2"]}', '{}']) {
+      const { url } = await taker(t, (_, res) => {
+        res.writeHead(200).end(answer);
+        return true;
+      });
+      const { code, stderr } = await run(publish, [url, 'n'], { stdin: 'a\n' });
+      assert.equal(code, 1);
+      assert.match(stderr, /without ids|gave 2 ids to 1 events/);
+    }
+  });
+
+  it('exits 130 when interrupted, while reading, sending or waiting', async (t) => {
+    for (const moment of ['reading', 'sending', 'waiting']) {
+      const controller = new AbortController();
+      const { url } = await taker(t, (_, res) => {
+        if (moment === 'waiting') res.writeHead(503, { 'retry-after': '600' }).end();
+        setTimeout(() => controller.abort(), 10);
+        return moment !== 'reading';
+      });
+      const stdin = new PassThrough();
+      stdin.write('a\n');
+      const { code, stderr } = await run(publish, [url, 'n'], { stdin, signal: controller.signal });
+      assert.equal(code, 130);
+      assert.equal(stderr, `sluice publish: interrupted; ${moment === 'reading' ? 1 : 0} published before\n`);
+    }
+  });
+
+  it('prints its help on stdout', async () => {
+    const { code, stdout } = await run(publish, ['-h']);
+    assert.equal(code, 0);
+    assert.match(stdout, /^Usage: sluice publish/);
+  });
+
+  for (const [argv, message] of [
+    [[], 'expected a URL and a topic, got nothing'],
+    [['x'], 'expected a URL and a topic, got 1'],
+    [['ftp://x/', 'n'], 'expected an http or https URL, got ftp://x/'],
+    [['x', 'a/b'], 'a topic is 1 to 200 of A–Z a–z 0–9 . _ ~ : -, got "a/b"'],
+    [['--what', 'x', 'n'], "Unknown option '--what' (see sluice publish --help)"],
+    [['--batch', '0', 'x', 'n'], '--batch must be a whole number ≥ 1, got 0'],
+    [['--event', 'a\nb', 'x', 'n'], '--event must be one line'],
+    [['-H', 'no colon', 'x', 'n'], `--header must be 'NAME: VALUE', got "no colon"`],
+  ] as const) {
+    it(`exits 2 with one line for ${JSON.stringify(argv)}`, async () => {
+      assert.deepEqual(await run(publish, argv), {
+        code: 2,
+        stdout: '',
+        stderr: `sluice publish: ${message}\n`,
+      });
+    });
+  }
+});

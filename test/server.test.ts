@@ -1,0 +1,454 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import http from 'node:http';
+import net from 'node:net';
+import { after, before, describe, it } from 'node:test';
+import { createSseServer, type SseServer, type SseServerOptions } from '../lib/server.ts';
+import { Reader } from './helpers/reader.ts';
+
+/** A server for the tests of one suite. */
+function serve(options: SseServerOptions = {}): { url: string; sse: SseServer } {
+  const served = { url: '', sse: createSseServer(options) };
+  before(async () => {
+    served.url = await served.sse.listen(0);
+  });
+  after(() => {
+    served.sse.server.closeAllConnections();
+    served.sse.server.close();
+  });
+  return served;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: string;
+  readonly json: Record<string, unknown>;
+}
+
+async function ask(url: string, init: RequestInit = {}): Promise<Answer> {
+  const response = await fetch(url, init);
+  const body = await response.text();
+  const isJson = response.headers.get('content-type') === 'application/json';
+  return { status: response.status, headers: response.headers, body, json: isJson ? JSON.parse(body) : {} };
+}
+
+/** Sends bytes as they are, and gives back all that comes until the connection closes. */
+async function send(url: string, text: string): Promise<string> {
+  const { port, hostname } = new URL(url);
+  const socket = net.connect(Number(port), hostname);
+  let answer = '';
+  socket.on('data', (chunk) => {
+    answer += chunk;
+  });
+  socket.on('error', () => {});
+  socket.write(text);
+  await once(socket, 'close');
+  return answer;
+}
+
+const post = (url: string, body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
+  ask(url, { method: 'POST', body, headers });
+
+describe('GET /events', () => {
+  const served = serve({ hub: { history: { maxEvents: 3 } } });
+
+  it('tells retry and a position first, then what is published, at once', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=first`);
+    await reader.until(({ frames }) => frames.length === 1);
+    assert.match(
+      reader.text,
+      /^retry: \d+\n\nid: \d+-0\nevent: sluice:ready\ndata: {.*"topics":\["first"\]}\n\n$/,
+    );
+    const { json } = await post(`${served.url}/topics/first`, 'hello\nworld');
+    await reader.until(({ events }) => events.length === 1);
+    assert.deepEqual(reader.events, [{ id: json.id, event: undefined, data: 'hello\nworld' }]);
+    reader.close();
+  });
+
+  it('sends the headers that keep caches, compressors and proxies away', async () => {
+    const reader = await Reader.open(`${served.url}/events/headers`);
+    assert.equal(reader.status, 200);
+    assert.equal(reader.response.headers['content-type'], 'text/event-stream');
+    assert.equal(reader.response.headers['cache-control'], 'no-store, no-transform');
+    assert.equal(reader.response.headers['x-accel-buffering'], 'no');
+    reader.close();
+  });
+
+  it('merges several topics, from the path and the query, in the order of their publishing', async () => {
+    const reader = await Reader.open(`${served.url}/events/m1?topic=m2&topic=m3`);
+    await reader.until(({ frames }) => frames.length === 1);
+    for (const [topic, data] of [
+      ['m2', 'a'],
+      ['m1', 'b'],
+      ['other', 'x'],
+      ['m3', 'c'],
+    ] as const) {
+      await post(`${served.url}/topics/${topic}`, data);
+    }
+    await reader.until(({ events }) => events.length === 3);
+    assert.deepEqual(reader.data, ['a', 'b', 'c']);
+    reader.close();
+  });
+
+  it('goes on after the header, else after the query, and the header wins', async () => {
+    const ids: string[] = [];
+    for (const data of ['1', '2', '3'])
+      ids.push(String((await post(`${served.url}/topics/resume`, data)).json.id));
+    const resumed = async (query: string, header?: string) => {
+      const headers = header === undefined ? {} : { 'Last-Event-ID': header };
+      const reader = await Reader.open(`${served.url}/events?topic=resume${query}`, { headers });
+      await reader.until(({ data }) => data.at(-1) === '3');
+      reader.close();
+      return reader.data;
+    };
+    assert.deepEqual(await resumed('', ids[0]), ['2', '3']);
+    assert.deepEqual(await resumed(`&lastEventId=${ids[1]}`), ['3']);
+    assert.deepEqual(await resumed(`&lastEventId=${ids[0]}`, ids[1]), ['3']);
+  });
+
+  for (const [name, id, reason] of [
+    ['evicted', (epoch: string) => `${epoch}-1`, 'evicted'],
+    ['from another life', () => '1795408776829-4', 'unknown-epoch'],
+    ['from the future', (epoch: string) => `${epoch}-999999`, 'ahead'],
+    ['malformed', () => 'yesterday', 'malformed'],
+    ['of 10 KB', () => '1'.repeat(10_000), 'malformed'],
+    ['not ASCII', () => 'é-1', 'malformed'],
+  ] as const) {
+    it(`tells a gap for an id that is ${name}`, async () => {
+      for (const data of ['1', '2', '3', '4', '5']) await post(`${served.url}/topics/gap`, data);
+      const [epoch = ''] = served.sse.hub.position.split('-');
+      const headers = { 'Last-Event-ID': Buffer.from(id(epoch)).toString('latin1') };
+      const reader = await Reader.open(`${served.url}/events?topic=gap`, { headers });
+      await reader.until(({ frames }) => frames.some(({ event }) => event === 'sluice:gap'));
+      const gap = reader.frame('sluice:gap');
+      assert.equal(JSON.parse(gap.data).reason, reason);
+      assert.deepEqual(JSON.parse(gap.data).topics, ['gap']);
+      assert.match(gap.id ?? '', /^\d+-\d+$/);
+      assert.deepEqual(reader.data, []);
+      reader.close();
+    });
+  }
+
+  it('takes an id that came twice for malformed', async () => {
+    const { position } = served.sse.hub;
+    const headers = ['Host', new URL(served.url).host, 'Last-Event-ID', position, 'Last-Event-ID', position];
+    const reader = await Reader.open(`${served.url}/events?topic=twice`, { headers });
+    await reader.until(({ frames }) => frames.length === 2);
+    assert.equal(JSON.parse(reader.frame('sluice:gap').data).reason, 'malformed');
+    reader.close();
+  });
+
+  it('answers HEAD with the headers and starts nothing', async () => {
+    const { status, headers, body } = await ask(`${served.url}/events?topic=head`, { method: 'HEAD' });
+    assert.equal(status, 200);
+    assert.equal(headers.get('content-type'), 'text/event-stream');
+    assert.equal(body, '');
+    assert.equal(
+      served.sse.hub.topics().some(({ topic }) => topic === 'head'),
+      false,
+    );
+  });
+
+  it('gives only the newest of each key to one that lags and conflates', async () => {
+    const { json } = await post(`${served.url}/topics/prices?key=a`, 'a1');
+    for (const [key, data] of [
+      ['a', 'a2'],
+      ['b', 'b1'],
+      ['a', 'a3'],
+    ]) {
+      await post(`${served.url}/topics/prices?key=${key}`, data as string);
+    }
+    const reader = await Reader.open(`${served.url}/events?topic=prices&conflate=1&lastEventId=${json.id}`);
+    await reader.until(({ data }) => data.includes('a3'));
+    assert.deepEqual(reader.data, ['b1', 'a3']);
+    reader.close();
+  });
+
+  for (const [target, status, error] of [
+    ['/events', 400, 'topic_missing'],
+    ['/events?topic=', 400, 'malformed_topic'],
+    ['/events?topic=a/b', 400, 'malformed_topic'],
+    [`/events?topic=${'a'.repeat(201)}`, 400, 'malformed_topic'],
+    [`/events?${'topic=a&'.repeat(65)}`, 400, 'too_many_topics'],
+    ['/events/a%20b', 400, 'malformed_topic'],
+    ['/events/%ff', 400, 'malformed_path'],
+  ] as const) {
+    it(`refuses ${target.slice(0, 40)} with ${status} ${error}`, async () => {
+      const answer = await ask(served.url + target);
+      assert.deepEqual([answer.status, answer.json.error], [status, error]);
+      assert.equal(typeof answer.json.message, 'string');
+    });
+  }
+
+  it('refuses a reader that does not take event streams with 406', async () => {
+    const answer = await ask(`${served.url}/events?topic=a`, { headers: { Accept: 'application/json' } });
+    assert.deepEqual([answer.status, answer.json.error], [406, 'not_acceptable']);
+  });
+});
+
+describe('POST /topics/{topic}', () => {
+  const served = serve({ maxBodyBytes: 1000 });
+
+  it('publishes the body as one event, with the name and the key of the query', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=one`);
+    await reader.until(({ frames }) => frames.length === 1);
+    const { status, json } = await post(`${served.url}/topics/one?event=tick&key=k`, '{"price":1}');
+    assert.equal(status, 200);
+    await reader.until(({ events }) => events.length === 1);
+    assert.deepEqual(reader.events, [{ id: json.id, event: 'tick', data: '{"price":1}' }]);
+    reader.close();
+  });
+
+  it('publishes each line of an NDJSON body as an event', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=lines`);
+    await reader.until(({ frames }) => frames.length === 1);
+    const type = { 'Content-Type': 'application/x-ndjson; charset=utf-8' };
+    const { json } = await post(`${served.url}/topics/lines`, '{"n":1}\r\n\n{"n":2}\n"three"', type);
+    await reader.until(({ events }) => events.length === 3);
+    assert.deepEqual(reader.data, ['{"n":1}', '{"n":2}', '"three"']);
+    assert.deepEqual(
+      json.ids,
+      reader.events.map(({ id }) => id),
+    );
+    reader.close();
+  });
+
+  it('publishes lines that are events themselves, with a name and a key of their own', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=typed`);
+    await reader.until(({ frames }) => frames.length === 1);
+    const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
+    const body = '"text"\n{"data":"a\\nb","event":"tick"}\n{"data":{"n":1}}\n';
+    assert.equal((await post(`${served.url}/topics/typed?event=other`, body, type)).status, 200);
+    await reader.until(({ events }) => events.length === 3);
+    assert.deepEqual(
+      reader.events.map(({ event, data }) => [event, data]),
+      [
+        ['other', 'text'],
+        ['tick', 'a\nb'],
+        ['other', '{"n":1}'],
+      ],
+    );
+    reader.close();
+  });
+
+  it('publishes nothing of a batch in which a line is no event', async () => {
+    const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
+    for (const line of ['{', '{}', '1', 'null', '[]', '{"data":"x","event":1}', '{"data":"x","key":null}']) {
+      const answer = await post(`${served.url}/topics/none`, `"fine"\n${line}\n`, type);
+      assert.deepEqual([answer.status, answer.json.error], [400, 'bad_event'], line);
+    }
+    assert.equal(
+      served.sse.hub.topics().some(({ topic }) => topic === 'none'),
+      false,
+    );
+  });
+
+  it('publishes once what is sent again under the same key, and again for another topic', async () => {
+    const key = { 'Idempotency-Key': 'attempt-1' };
+    const first = await post(`${served.url}/topics/retried`, 'x', key);
+    assert.deepEqual((await post(`${served.url}/topics/retried`, 'x', key)).json, first.json);
+    assert.notDeepEqual((await post(`${served.url}/topics/retried2`, 'x', key)).json, first.json);
+  });
+
+  it('takes what curl calls a form, and an empty body', async () => {
+    const form = { 'Content-Type': 'application/x-www-form-urlencoded' };
+    assert.equal((await post(`${served.url}/topics/form`, 'a=b', form)).status, 200);
+    assert.equal((await post(`${served.url}/topics/form`, '')).status, 200);
+  });
+
+  for (const [name, body, headers, status, error] of [
+    ['a body that is not UTF-8', Buffer.from([0x61, 0xff]), {}, 400, 'malformed_body'],
+    ['half a character at the end', Buffer.from([0xe2, 0x82]), {}, 400, 'malformed_body'],
+    ['a surrogate in UTF-8', Buffer.from([0xed, 0xa0, 0x80]), {}, 400, 'malformed_body'],
+    ['a body too large by its length', 'x'.repeat(1001), {}, 413, 'body_too_large'],
+    ['another charset', 'x', { 'Content-Type': 'text/plain; charset=latin1' }, 415, 'unsupported_body'],
+    ['a multipart form', 'x', { 'Content-Type': 'multipart/form-data; boundary=x' }, 415, 'unsupported_body'],
+    ['a compressed body', 'x', { 'Content-Encoding': 'gzip' }, 415, 'unsupported_body'],
+  ] as const) {
+    it(`refuses ${name} with ${status}`, async () => {
+      const answer = await post(`${served.url}/topics/refused`, body, headers);
+      assert.deepEqual([answer.status, answer.json.error], [status, error]);
+      assert.equal(
+        served.sse.hub.topics().some(({ topic }) => topic === 'refused'),
+        false,
+      );
+    });
+  }
+
+  it('refuses a body that turns out too large while it comes, and the connection goes on', async () => {
+    const { hostname, port } = new URL(served.url);
+    const chunk = `3e8\r\n${'x'.repeat(1000)}\r\n`;
+    const answer = await send(
+      served.url,
+      `POST /topics/refused HTTP/1.1\r\nHost: ${hostname}:${port}\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${chunk}0\r\n\r\n` +
+        `GET /healthz HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: close\r\n\r\n`,
+    );
+    assert.match(answer, /^HTTP\/1.1 413 [\s\S]*"body_too_large"[\s\S]*HTTP\/1.1 200 /);
+  });
+
+  it('refuses a body of unknown length with 411', async () => {
+    const answer = await send(
+      served.url,
+      'POST /topics/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+    );
+    assert.match(answer, /^HTTP\/1.1 411 /);
+  });
+
+  for (const [query, why] of [
+    ['?event=sluice:gap', 'a name that is the hub’s own'],
+    ['?event=a%0Adata:+x', 'a line feed in the name'],
+    ['?event=a%0Ddata:+x', 'a carriage return in the name'],
+  ]) {
+    it(`refuses ${why} with 400`, async () => {
+      const answer = await post(`${served.url}/topics/injected${query}`, 'x');
+      assert.deepEqual([answer.status, answer.json.error], [400, 'bad_event']);
+      assert.match(String(answer.json.message), /`event`/);
+    });
+  }
+
+  it('refuses an event that no history could hold with 413', async () => {
+    const small = createSseServer({ hub: { history: { maxBytes: 100 } } });
+    const url = await small.listen(0);
+    const answer = await post(`${url}/topics/large`, 'x'.repeat(200));
+    assert.deepEqual([answer.status, answer.json.error], [413, 'event_too_large']);
+    small.server.close();
+    small.server.closeAllConnections();
+  });
+});
+
+describe('DELETE /topics/{topic}', () => {
+  const served = serve();
+
+  it('ends the topic: its readers get what they lack, the end, and then a 204', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=done`);
+    const { json } = await post(`${served.url}/topics/done`, 'last');
+    assert.equal((await ask(`${served.url}/topics/done`, { method: 'DELETE' })).status, 204);
+    await reader.untilEnded();
+    assert.deepEqual(reader.data, ['last']);
+    assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
+    assert.equal(
+      (await ask(`${served.url}/events?topic=done&lastEventId=${reader.lastEventId}`)).status,
+      204,
+    );
+    assert.equal((await ask(`${served.url}/events?topic=done&lastEventId=${json.id}`)).status, 204);
+  });
+
+  it('gives the rest to one who comes back later, and then ends', async () => {
+    const { json } = await post(`${served.url}/topics/late`, '1');
+    await post(`${served.url}/topics/late`, '2');
+    await ask(`${served.url}/topics/late`, { method: 'DELETE' });
+    const reader = await Reader.open(`${served.url}/events?topic=late&lastEventId=${json.id}`);
+    await reader.untilEnded();
+    assert.deepEqual(reader.data, ['2']);
+    assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
+  });
+
+  it('answers 404 for a topic that is not there, 409 to whoever publishes after the end', async () => {
+    assert.equal((await ask(`${served.url}/topics/nowhere`, { method: 'DELETE' })).status, 404);
+    await post(`${served.url}/topics/over`, '1');
+    await ask(`${served.url}/topics/over`, { method: 'DELETE' });
+    const answer = await post(`${served.url}/topics/over`, '2');
+    assert.deepEqual([answer.status, answer.json.error], [409, 'topic_ended']);
+  });
+});
+
+describe('the other paths', () => {
+  const served = serve();
+
+  it('lists the topics, and tells the position that a snapshot needs', async () => {
+    const { json } = await post(`${served.url}/topics/listed`, 'x');
+    const topics = await ask(`${served.url}/topics`);
+    assert.deepEqual(topics.json.topics, [
+      { topic: 'listed', events: 1, bytes: 32, subscribers: 0, last: json.id, ended: false },
+    ]);
+    assert.deepEqual((await ask(`${served.url}/position`)).json, { position: json.id });
+  });
+
+  it('is alive and ready', async () => {
+    assert.equal((await ask(`${served.url}/healthz`)).status, 200);
+    assert.equal((await ask(`${served.url}/readyz`)).status, 200);
+  });
+
+  it('serves the page under a policy that lets nothing else in', async () => {
+    const { headers, body } = await ask(served.url);
+    assert.equal(headers.get('content-type'), 'text/html; charset=utf-8');
+    assert.match(headers.get('content-security-policy') ?? '', /default-src 'none'/);
+    assert.match(body, /^<!doctype html>/i);
+  });
+
+  it('answers 404, and 405 with what is allowed', async () => {
+    assert.equal((await ask(`${served.url}/nothing`)).status, 404);
+    const answer = await ask(`${served.url}/topics/a`, { method: 'PUT' });
+    assert.deepEqual([answer.status, answer.headers.get('allow')], [405, 'POST, DELETE']);
+  });
+
+  for (const target of [
+    '//[',
+    '/%',
+    '/%ff',
+    '/events/%',
+    '*',
+    'http://[',
+    '/../../etc/passwd',
+    '/\\',
+    '/events%2fa',
+  ]) {
+    it(`answers ${target} with an error and lives on`, async () => {
+      const answer = await send(
+        served.url,
+        `GET ${target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`,
+      );
+      assert.match(answer, /^HTTP\/1.1 40[04] /);
+      assert.equal((await ask(`${served.url}/healthz`)).status, 200);
+    });
+  }
+});
+
+describe('a connection that carries a stream', () => {
+  const served = serve();
+
+  for (const behind of ['GET /events?topic=b', 'GET /healthz', 'POST /topics/a']) {
+    it(`is destroyed by a second request behind it (${behind})`, async () => {
+      const head = (line: string) => `${line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n`;
+      const answer = await send(served.url, head('GET /events?topic=a') + head(behind));
+      assert.doesNotMatch(answer, /HTTP\/1.1 200[\s\S]*HTTP\/1.1/);
+      assert.equal(served.sse.hub.size, 0);
+    });
+  }
+});
+
+describe('publishing', () => {
+  const served = serve({ publishTokens: ['one', 'two'] });
+
+  it('needs one of the tokens where there are any', async () => {
+    const url = `${served.url}/topics/a`;
+    const refused = await post(url, 'x');
+    assert.deepEqual([refused.status, refused.headers.get('www-authenticate')], [401, 'Bearer']);
+    assert.equal((await post(url, 'x', { Authorization: 'Bearer three' })).status, 401);
+    assert.equal((await post(url, 'x', { Authorization: 'Bearer two' })).status, 200);
+    assert.equal((await ask(url, { method: 'DELETE' })).status, 401);
+    assert.equal(
+      (await ask(url, { method: 'DELETE', headers: { Authorization: 'Bearer one' } })).status,
+      204,
+    );
+  });
+
+  it('is off without a token unless the server is bound to loopback', async () => {
+    const open = createSseServer();
+    const url = await open.listen(0, '0.0.0.0');
+    const { port } = new URL(url);
+    const request = http.request({
+      port,
+      host: '127.0.0.1',
+      method: 'POST',
+      path: '/topics/a',
+      agent: false,
+    });
+    request.end('x');
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    assert.equal(response.statusCode, 403);
+    open.server.close();
+    open.server.closeAllConnections();
+  });
+});

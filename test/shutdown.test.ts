@@ -1,0 +1,763 @@
+import assert from 'node:assert/strict';
+import { createHook } from 'node:async_hooks';
+import { EventEmitter, getEventListeners, once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import * as http2 from 'node:http2';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
+import { afterEach, describe, it, mock } from 'node:test';
+import { connect as connectTls } from 'node:tls';
+import { type DrainableStream, shutdown, trackConnections } from '../lib/shutdown.ts';
+import { type EventStream, openStream } from '../lib/stream.ts';
+import { cert, key } from './fixtures/tls.ts';
+
+const BIG = Buffer.alloc(12 * 1024 * 1024, 'x');
+const REQUEST = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n';
+
+const opened: { destroy(): unknown }[] = [];
+afterEach(() => {
+  for (const each of opened.splice(0)) each.destroy();
+});
+
+async function listen<S extends Server>(server: S): Promise<S> {
+  trackConnections(server);
+  // A reader that resets is no failure of the server.
+  server.on('sessionError', () => {});
+  opened.push({ destroy: () => server.close() });
+  return once(server.listen(0, '127.0.0.1'), 'listening').then(() => server);
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}
+
+/** A client that keeps what it reads, from the moment on which it reads. */
+class Reader {
+  readonly socket: Socket;
+  readonly closed: Promise<void>;
+  #chunks: Buffer[] = [];
+
+  constructor(socket: Socket) {
+    this.socket = socket.on('error', () => {});
+    this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
+    opened.push(socket);
+  }
+
+  static dial(server: Server): Reader {
+    return new Reader(connect(portOf(server), '127.0.0.1')).read();
+  }
+
+  static dialTls(server: Server): Reader {
+    return new Reader(
+      connectTls({ port: portOf(server), host: '127.0.0.1', rejectUnauthorized: false }),
+    ).read();
+  }
+
+  get text(): string {
+    return Buffer.concat(this.#chunks).toString('latin1');
+  }
+
+  /** What came after the head of the one response. */
+  get body(): Buffer {
+    const all = Buffer.concat(this.#chunks);
+    return all.subarray(all.indexOf('\r\n\r\n') + 4);
+  }
+
+  read(): this {
+    this.socket.on('data', (chunk) => this.#chunks.push(chunk));
+    return this;
+  }
+
+  send(text: string | Uint8Array): this {
+    this.socket.write(text);
+    return this;
+  }
+
+  async until(text: string, times = 1): Promise<void> {
+    while (this.text.split(text).length <= times) await once(this.socket, 'data');
+  }
+}
+
+/** A set of real streams, and the way a server ends one of them. */
+class Streams extends Set<EventStream> {
+  readonly told = new Map<EventStream, number>();
+
+  readonly open: RequestListener = (req, res) => {
+    const stream = openStream(req, res);
+    this.add(stream);
+    stream.once('close', () => this.delete(stream));
+    stream.send({ data: 'hello' });
+  };
+
+  readonly end = (stream: EventStream, { retry }: { readonly retry: number }): void => {
+    this.told.set(stream, retry);
+    stream.write(Buffer.from(`retry: ${retry}\n\n`));
+    stream.end('shutdown');
+  };
+}
+
+/** A stream that stays as it is until it is told. */
+class Still extends EventEmitter implements DrainableStream {
+  closed = false;
+  readonly end = (): void => {
+    this.closed = true;
+  };
+}
+
+describe('shutdown', () => {
+  it('turns readiness off, then refuses new connections', async () => {
+    const server = await listen(createServer());
+    const port = portOf(server);
+    let listening: boolean | undefined;
+    const done = shutdown(server, {
+      onDraining() {
+        listening = server.listening;
+      },
+    });
+    assert.equal(listening, true);
+    const late = connect(port, '127.0.0.1');
+    const [error] = await once(late, 'error');
+    assert.equal(error.code, 'ECONNREFUSED');
+    assert.deepEqual(await done.then(({ duration, ...rest }) => rest), {
+      ended: 0,
+      finished: 0,
+      cut: 0,
+      errors: [],
+    });
+  });
+
+  it('closes idle keep-alive connections at once', async () => {
+    const server = await listen(createServer((_req, res) => res.end('done')));
+    const reader = Reader.dial(server).send(REQUEST);
+    await reader.until('done');
+    const { cut } = await shutdown(server, { deadline: Infinity });
+    await reader.closed;
+    assert.equal(cut, 0);
+  });
+
+  for (const kind of ['HTTP', 'HTTPS'])
+    it(`closes an ${kind} connection that was never used a second later, in case its request is on the way`, async (t) => {
+      const { advance } = fakeTime(t);
+      const answer: RequestListener = (_req, res) => res.end('done');
+      const tls = kind === 'HTTPS';
+      const server = await listen(tls ? createTlsServer({ key, cert }, answer) : createServer(answer));
+      const [unused, late] = [0, 1].map(() => (tls ? Reader.dialTls(server) : Reader.dial(server)));
+      for (let open = 0; open < 2; open++) await once(server, tls ? 'secureConnection' : 'connection');
+      const done = shutdown(server, { deadline: Infinity });
+      await advance(500);
+      late!.send(REQUEST);
+      await late!.closed;
+      assert.match(late!.text, /done/);
+      await advance(600);
+      await unused!.closed;
+      assert.equal((await done).cut, 0);
+    });
+
+  it('leaves those alone that are in the middle of something, whatever they speak', async (t) => {
+    const { advance } = fakeTime(t);
+    const again = new AbortController();
+    const open: Promise<unknown>[] = [];
+    const answer: RequestListener = (_req, res) => res.write('held');
+    for (const [server, send] of [
+      [createServer(), 'GET / HT'],
+      [createServer(answer), REQUEST],
+      [createTlsServer({ key, cert }, answer), REQUEST],
+    ] as const) {
+      const tls = 'setSecureContext' in (await listen(server));
+      const reader = (tls ? Reader.dialTls(server) : Reader.dial(server)).send(send);
+      await (send === REQUEST ? reader.until('held') : received(server));
+      open.push(shutdown(server, { deadline: Infinity, signal: again.signal }));
+    }
+    const server = await listen(http2.createServer(answer as never));
+    await once(
+      session(server)
+        .request({ ':path': '/' })
+        .on('error', () => {}),
+      'data',
+    );
+    open.push(shutdown(server, { deadline: Infinity, signal: again.signal }));
+    await advance(3000);
+    again.abort();
+    const outcomes = (await Promise.all(open)) as { cut: number }[];
+    assert.deepEqual(
+      outcomes.map(({ cut }) => cut),
+      [1, 1, 1, 1],
+    );
+  });
+
+  it('answers what is asked on a busy connection while draining, and says that it was the last', async () => {
+    const answers: (() => void)[] = [];
+    const server = await listen(createServer((_req, res) => answers.push(() => res.end('done'))));
+    const reader = Reader.dial(server).send(REQUEST);
+    await once(server, 'request');
+    const done = shutdown(server, { deadline: Infinity });
+    reader.send(REQUEST);
+    await once(server, 'request');
+    answers[0]!();
+    await reader.until('done');
+    answers[1]!();
+    await reader.closed;
+    assert.equal(reader.text.split('done').length, 3);
+    assert.match(reader.text, /Connection: close/i);
+    assert.equal((await done).cut, 0);
+  });
+
+  describe('with a response of 12 MiB in flight', () => {
+    it('lets it arrive whole over HTTP/1, though it ended before and its reader has not begun', async () => {
+      const server = await listen(createServer((_req, res) => res.end(BIG)));
+      const reader = new Reader(connect(portOf(server), '127.0.0.1')).send(REQUEST);
+      await once(server, 'request');
+      const done = shutdown(server, { deadline: Infinity });
+      await turn();
+      reader.read();
+      await reader.closed;
+      assert.equal(Buffer.compare(reader.body, BIG), 0);
+      assert.equal((await done).cut, 0);
+    });
+
+    it('lets it arrive whole over HTTPS', async () => {
+      const server = await listen(createTlsServer({ key, cert }, (_req, res) => res.end(BIG)));
+      const tls = connectTls({ port: portOf(server), host: '127.0.0.1', rejectUnauthorized: false });
+      const reader = new Reader(tls).send(REQUEST);
+      await once(server, 'request');
+      const done = shutdown(server, { deadline: Infinity });
+      await turn();
+      reader.read();
+      await reader.closed;
+      assert.equal(Buffer.compare(reader.body, BIG), 0);
+      assert.equal((await done).cut, 0);
+    });
+
+    it('lets it arrive whole over HTTP/2', async () => {
+      const server = await listen(http2.createServer((_req, res) => res.end(BIG)));
+      const stream = session(server).request({ ':path': '/' });
+      await once(server, 'request');
+      const done = shutdown(server, { deadline: Infinity });
+      await turn();
+      assert.equal(Buffer.compare(Buffer.concat(await stream.toArray()), BIG), 0);
+      assert.equal((await done).cut, 0);
+    });
+  });
+
+  describe('of streams', () => {
+    it('tells each when to come back, each something else, and ends it', async () => {
+      const streams = new Streams();
+      const server = await listen(createServer(streams.open));
+      const readers = Array.from({ length: 20 }, () => Reader.dial(server).send(REQUEST));
+      await Promise.all(readers.map((reader) => reader.until('hello')));
+      const outcome = await shutdown(server, { streams, end: streams.end, deadline: Infinity });
+      await Promise.all(readers.map((reader) => reader.closed));
+      const retries = readers.map((reader) =>
+        Number(/retry: (\d+)\n\n\r\n0\r\n\r\n$/.exec(reader.text)?.[1]),
+      );
+      assert.ok(
+        retries.every((retry) => retry >= 1000 && retry <= 6000),
+        `${retries}`,
+      );
+      assert.ok(new Set(retries).size > 15, `${retries}`);
+      assert.equal(outcome.ended, 20);
+      assert.equal(outcome.cut, 0);
+    });
+
+    it('does so over HTTP/2, whose other streams are done first', async () => {
+      const streams = new Streams();
+      const server = await listen(http2.createServer((req, res) => streams.open(req as never, res as never)));
+      const client = session(server);
+      const first = client.request({ ':path': '/' }).setEncoding('utf8');
+      await once(first, 'data');
+      const goneAway = once(client, 'goaway');
+      let text = '';
+      first.on('data', (chunk) => {
+        text += chunk;
+      });
+      const done = shutdown(server, {
+        streams,
+        end: streams.end,
+        mode: 'finish',
+        window: 60_000,
+        deadline: Infinity,
+      });
+      assert.equal((await goneAway)[0], http2.constants.NGHTTP2_NO_ERROR);
+      assert.equal(first.closed, false);
+      for (const stream of streams) streams.end(stream, { retry: 7 });
+      await once(first, 'end');
+      assert.match(text, /retry: 7\n\n$/);
+      assert.equal((await done).finished, 1);
+    });
+
+    it('spreads them evenly over the window: no second holds over twice its share', async (t) => {
+      const { time, advance } = fakeTime(t);
+      const server = await listen(createServer());
+      const streams = new Set(Array.from({ length: 5000 }, () => new Still()));
+      const perSecond = new Array<number>(10).fill(0);
+      const end = (stream: Still) => {
+        perSecond[Math.min(9, Math.floor(time() / 1000))]!++;
+        stream.end();
+      };
+      const done = shutdown(server, { streams, end, window: 10_000, deadline: 15_000 });
+      await advance(10_100);
+      assert.equal((await done).ended, 5000);
+      assert.ok(Math.max(...perSecond) <= 550 && Math.min(...perSecond) >= 450, `${perSecond}`);
+    });
+
+    it('spreads few of them as well, and never hurries when others leave by themselves', async (t) => {
+      const { time, advance } = fakeTime(t);
+      const server = await listen(createServer());
+      const streams = Array.from({ length: 10 }, () => new Still());
+      const moments: number[] = [];
+      const end = (stream: Still) => {
+        moments.push(time());
+        stream.end();
+      };
+      const done = shutdown(server, { streams, end, window: 10_000, deadline: Infinity });
+      await advance(4500);
+      const left = streams.filter((stream) => !stream.closed).slice(0, 3);
+      for (const stream of left) stream.end();
+      await advance(5600);
+      const { ended, finished } = await done;
+      assert.deepEqual([ended, finished], [10 - left.length, left.length]);
+      const gaps = moments.slice(1).map((moment, i) => moment - moments[i]!);
+      assert.ok(Math.min(...gaps) >= 900, `${moments}`);
+    });
+
+    it('begins at a place of its own, so that a fleet that stops at once is not in step', async (t) => {
+      const { time, advance } = fakeTime(t);
+      const moments: number[] = [];
+      const end = (stream: Still) => {
+        moments.push(time());
+        stream.end();
+      };
+      const phases = [0.25, 0.75];
+      mock.method(Math, 'random', () => phases.pop());
+      t.after(() => mock.restoreAll());
+      const options = { end, window: 1000, deadline: Infinity };
+      const fleet = [
+        shutdown(await listen(createServer()), { ...options, streams: [new Still()] }),
+        shutdown(await listen(createServer()), { ...options, streams: [new Still()] }),
+      ];
+      await advance(1100);
+      await Promise.all(fleet);
+      assert.deepEqual(moments, [250, 750]);
+    });
+
+    it('tells each once, however long it takes to end', async (t) => {
+      const { advance } = fakeTime(t);
+      const server = await listen(createServer((_req, res) => res.write('held')));
+      const reader = Reader.dial(server).send(REQUEST);
+      await reader.until('held');
+      let told = 0;
+      const end = () => {
+        told++;
+      };
+      const done = shutdown(server, { streams: [new Still()], end, deadline: 1000 });
+      await advance(1000);
+      assert.equal((await done).ended, 1);
+      assert.equal(told, 1);
+    });
+
+    it('spreads what they are told evenly, so that no second brings them all back', async () => {
+      const server = await listen(createServer());
+      const perSecond = new Array<number>(5).fill(0);
+      const end = (stream: Still, { retry }: { retry: number }) => {
+        perSecond[Math.floor((retry - 2000) / 1000)]!++;
+        stream.end();
+      };
+      const streams = new Set(Array.from({ length: 1000 }, () => new Still()));
+      await shutdown(server, { streams, end, retry: 2000, retrySpread: 5000 });
+      assert.ok(Math.max(...perSecond) <= 205 && Math.min(...perSecond) >= 195, `${perSecond}`);
+    });
+
+    it('lets them finish in mode `finish`, and ends the rest when the window has passed', async (t) => {
+      const { advance } = fakeTime(t);
+      const server = await listen(createServer());
+      const [finite, endless] = [new Still(), new Still()];
+      const end = (stream: Still) => stream.end();
+      const done = shutdown(server, { streams: [finite, endless], end, mode: 'finish', window: 5000 });
+      await advance(2000);
+      finite.end();
+      await advance(2900);
+      assert.equal(endless.closed, false);
+      await advance(200);
+      const { ended, finished } = await done;
+      assert.deepEqual([ended, finished], [1, 1]);
+    });
+
+    it('is over as soon as the last has finished', async () => {
+      const streams = new Streams();
+      const server = await listen(createServer(streams.open));
+      const reader = Reader.dial(server).send(REQUEST);
+      await reader.until('hello');
+      const options = {
+        streams,
+        end: streams.end,
+        mode: 'finish',
+        window: 60_000,
+        deadline: Infinity,
+      } as const;
+      const done = shutdown(server, options);
+      for (const stream of streams) stream.end();
+      await reader.closed;
+      const { ended, finished } = await done;
+      assert.deepEqual([ended, finished], [0, 1]);
+    });
+
+    it('also sees one that opens late, on a connection that was busy', async () => {
+      const streams = new Streams();
+      const admitted = new EventEmitter();
+      const server = await listen(
+        createServer((req, res) => admitted.once('now', () => streams.open(req, res))),
+      );
+      const reader = Reader.dial(server).send(REQUEST);
+      await once(server, 'request');
+      const done = shutdown(server, { streams, end: streams.end, deadline: Infinity });
+      admitted.emit('now');
+      await reader.closed;
+      assert.match(reader.text, /hello[\s\S]*retry: \d+/);
+      assert.equal((await done).ended, 1);
+    });
+
+    it('goes on when ending one throws, and says what was thrown', async () => {
+      const streams = new Streams();
+      const server = await listen(createServer(streams.open));
+      const readers = [Reader.dial(server).send(REQUEST), Reader.dial(server).send(REQUEST)];
+      await Promise.all(readers.map((reader) => reader.until('hello')));
+      const mistake = new Error('a mistake');
+      const end = (stream: EventStream, told: { readonly retry: number }) => {
+        streams.end(stream, told);
+        throw mistake;
+      };
+      const { ended, errors } = await shutdown(server, { streams, end, deadline: Infinity });
+      assert.equal(ended, 2);
+      assert.deepEqual(errors, [mistake, mistake]);
+    });
+  });
+
+  describe('at the deadline', () => {
+    it('cuts a connection that never completes its request', async () => {
+      const server = await listen(createServer());
+      const slowloris = Reader.dial(server).send('GET / HTTP/1.1\r\nHost: loc');
+      await received(server);
+      const { cut } = await shutdown(server, { deadline: 20 });
+      await slowloris.closed;
+      assert.equal(cut, 1);
+    });
+
+    it('cuts one that never completes its TLS handshake, and one that has and says nothing more', async () => {
+      const server = await listen(createTlsServer({ key, cert }));
+      const half = Reader.dial(server).send(Buffer.from([0x16, 0x03, 0x01, 0x02]));
+      await received(server);
+      const silent = Reader.dialTls(server).send('GET / HT');
+      const [secure] = await once(server, 'secureConnection');
+      while (secure.bytesRead === 0) await turn();
+      const { cut } = await shutdown(server, { deadline: 20 });
+      await Promise.all([half.closed, silent.closed]);
+      assert.equal(cut, 2);
+    });
+
+    it('cuts a response whose reader stands still', async () => {
+      const server = await listen(createServer((_req, res) => res.end(BIG)));
+      const reader = new Reader(connect(portOf(server), '127.0.0.1')).send(REQUEST);
+      await once(server, 'request');
+      assert.equal((await shutdown(server, { deadline: 20 })).cut, 1);
+      reader.read();
+      await reader.closed;
+      assert.ok(reader.body.length < BIG.length);
+    });
+
+    it('cuts what was open before it was told of the server', async () => {
+      const server = createServer();
+      opened.push({ destroy: () => server.close() });
+      await once(server.listen(0, '127.0.0.1'), 'listening');
+      const early = Reader.dial(server).send('GET /');
+      await received(server);
+      trackConnections(server);
+      await shutdown(server, { deadline: 20 });
+      await early.closed;
+    });
+
+    it('cuts HTTP/2 sessions with all that is in them', async () => {
+      const server = await listen(http2.createServer((_req, res) => res.write('never more')));
+      const client = session(server);
+      const streams = [client.request({ ':path': '/' }), client.request({ ':path': '/' })];
+      for (const stream of streams) stream.on('error', () => {});
+      await Promise.all(streams.map((stream) => once(stream, 'data')));
+      const closed = once(client, 'close');
+      assert.equal((await shutdown(server, { deadline: 20 })).cut, 1);
+      await closed;
+    });
+
+    it('comes early when the signal fires, and still tells the streams', async () => {
+      const streams = new Streams();
+      const server = await listen(createServer(streams.open));
+      const [reader, slowloris] = [Reader.dial(server).send(REQUEST), Reader.dial(server).send('GET /')];
+      await reader.until('hello');
+      const again = new AbortController();
+      const options = { streams, end: streams.end, window: 60_000, deadline: Infinity } as const;
+      const done = shutdown(server, { ...options, signal: again.signal });
+      again.abort();
+      await Promise.all([reader.closed, slowloris.closed]);
+      assert.match(reader.text, /retry: \d+\n\n/);
+      const { ended, cut } = await done;
+      assert.deepEqual([ended, cut], [1, 2]);
+    });
+
+    it('is at once when the signal has fired before', async () => {
+      const server = await listen(createServer());
+      const slowloris = Reader.dial(server).send('GET /');
+      await received(server);
+      const { cut } = await shutdown(server, { deadline: Infinity, signal: AbortSignal.abort() });
+      await slowloris.closed;
+      assert.equal(cut, 1);
+    });
+  });
+
+  describe('on HTTP/2', () => {
+    it('refuses what a session asks after the GOAWAY, even of a client that does not heed it', async () => {
+      const asked: (string | undefined)[] = [];
+      const held: http2.Http2ServerResponse[] = [];
+      const server = await listen(
+        http2.createServer((req, res) => {
+          asked.push(req.url);
+          res.write('held');
+          held.push(res);
+        }),
+      );
+      const client = Reader.dial(server).send(PREFACE).send(headers(1, '/'));
+      await client.until('held');
+      const done = shutdown(server, { deadline: Infinity });
+      await client.until(String.fromCharCode(0, 0, 8, GOAWAY));
+      client.send(headers(3, '/index.html')).send(ping());
+      // The answer to a PING proves that what was sent before it has been dealt with.
+      await client.until('pingpong');
+      assert.deepEqual(asked, ['/']);
+      for (const res of held) res.end();
+      await client.closed;
+      assert.equal((await done).cut, 0);
+    });
+
+    it('closes sessions that have nothing open', async () => {
+      const server = await listen(http2.createSecureServer({ key, cert }, (_req, res) => res.end('done')));
+      const client = session(server);
+      await client.request({ ':path': '/' }).toArray();
+      const closed = once(client, 'close');
+      assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
+      await closed;
+    });
+
+    it('closes a session that comes of a connection accepted before', async () => {
+      const server = await listen(http2.createSecureServer({ key, cert }));
+      const socket = connect(portOf(server), '127.0.0.1');
+      await once(server, 'connection');
+      const done = shutdown(server, { deadline: Infinity });
+      const client = http2.connect('https://127.0.0.1', {
+        createConnection: () => connectTls({ socket, rejectUnauthorized: false, ALPNProtocols: ['h2'] }),
+      });
+      opened.push(client);
+      await once(client, 'close');
+      assert.equal((await done).cut, 0);
+    });
+
+    it('also knows the HTTP/1 connections of a server that speaks both', async () => {
+      const server = await listen(
+        http2.createSecureServer({ key, cert, allowHTTP1: true }, (_req, res) => res.end('done')),
+      );
+      const reader = Reader.dialTls(server).send(REQUEST);
+      await reader.until('done');
+      assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
+      await reader.closed;
+    });
+
+    it('leaves a server that speaks in streams as it is, and drains it', async () => {
+      const server = http2.createServer();
+      server.on('stream', (stream) => {
+        stream.respond({ ':status': 200 });
+        stream.end('done');
+      });
+      await listen(server);
+      const body = await session(server).request({ ':path': '/' }).toArray();
+      assert.equal(Buffer.concat(body).toString(), 'done');
+      assert.equal(server.listenerCount('request'), 0);
+      assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
+    });
+  });
+
+  it('gives the same promise when it is called again', async () => {
+    const server = await listen(createServer());
+    let calls = 0;
+    const onDraining = () => {
+      calls++;
+    };
+    const first = shutdown(server, { onDraining });
+    assert.equal(shutdown(server, { onDraining }), first);
+    await first;
+    assert.equal(shutdown(server), first);
+    assert.equal(calls, 1);
+  });
+
+  it('waits for what is open though the server was closed by somebody else', async () => {
+    let answer = () => {};
+    const server = await listen(
+      createServer((_req, res) => {
+        answer = () => res.end('done');
+      }),
+    );
+    const reader = Reader.dial(server).send(REQUEST);
+    await once(server, 'request');
+    server.close();
+    const done = shutdown(server, { deadline: Infinity });
+    await turn();
+    answer();
+    await reader.closed;
+    assert.match(reader.text, /done/);
+    assert.equal((await done).cut, 0);
+  });
+
+  it('leaves no timer and no listener behind', { timeout: 5000 }, async (t) => {
+    const timers = timersFromNow(t);
+    const server = createServer((_req, res) => res.end('done'));
+    const before = listenersOf(server);
+    await listen(server);
+    server.removeAllListeners('sessionError');
+    const reader = Reader.dial(server).send(REQUEST);
+    await reader.until('done');
+    const { signal } = new AbortController();
+    await shutdown(server, { signal, window: 1, deadline: 60_000 });
+    await reader.closed;
+    assert.deepEqual(listenersOf(server), before);
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
+    while (timers.active.size > 0) await turn();
+  });
+
+  it('can be done again after the server listens again', async () => {
+    const server = await listen(createServer((_req, res) => res.end('done')));
+    const first = shutdown(server);
+    await first;
+    await listen(server);
+    const reader = Reader.dial(server).send(REQUEST);
+    await reader.until('done');
+    const second = shutdown(server, { deadline: Infinity });
+    assert.notEqual(second, first);
+    assert.equal((await second).cut, 0);
+    await reader.closed;
+  });
+
+  it('names what is wrong with the options, and then touches nothing', async () => {
+    const server = await listen(createServer());
+    const streams = new Set<Still>();
+    const end = (stream: Still) => stream.end();
+    const wrong: [object, RegExp][] = [
+      [{ window: -1 }, /^RangeError: `window` must be a number from 0 to 2147483647, got -1$/],
+      [{ window: Infinity }, /`window`.*got Infinity/],
+      [{ window: '5' }, /`window`.*got 5/],
+      [{ mode: 'finish' }, /`window` must be a number from 1 to/],
+      [{ mode: 'later' }, /^TypeError: `mode` must be 'now' or 'finish', got later$/],
+      [{ window: 5000, deadline: 4000 }, /`deadline` must be a number from 5000 to 2147483647, got 4000/],
+      [{ deadline: Number.NaN }, /`deadline`.*got NaN/],
+      [{ retry: -1 }, /`retry`/],
+      [{ retry: 2 ** 31 - 1, retrySpread: 1 }, /`retrySpread` must be a number from 0 to 0, got 1/],
+      [{ streams }, /^TypeError: `end` must be a function where there are `streams`, got undefined$/],
+      [{ streams: 5, end }, /^TypeError: `streams` must be iterable, got number$/],
+      [{ streams: streams.values(), end }, /`streams` must be a collection that can be read again/],
+    ];
+    for (const [options, message] of wrong)
+      assert.throws(
+        () => shutdown(server, options),
+        (error) => message.test(String(error)),
+      );
+    assert.equal(server.listening, true);
+    assert.throws(() => shutdown(createServer()), /^TypeError: `server` must be given to `trackConnections`/);
+  });
+});
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function session(server: Server): http2.ClientHttp2Session {
+  const scheme = 'setSecureContext' in server ? 'https' : 'http';
+  const client = http2.connect(`${scheme}://127.0.0.1:${portOf(server)}`, { rejectUnauthorized: false });
+  opened.push(client.on('error', () => {}));
+  return client;
+}
+
+/** Waits until the next connection has brought some bytes. */
+async function received(server: Server): Promise<void> {
+  const [socket] = await once(server, 'connection');
+  while (socket.bytesRead === 0) await turn();
+}
+
+function listenersOf(server: Server): Record<string, number> {
+  // Node adds a 'listening' listener of its own when it listens.
+  const names = server.eventNames().filter((name) => name !== 'listening');
+  const counts = names.map((name) => [String(name), server.listenerCount(name)] as const);
+  return Object.fromEntries(counts.sort());
+}
+
+/** Those that have been made since and are not cleared, even if they would not keep the process alive. */
+function timersFromNow(t: { after(fn: () => void): void }): { readonly active: Set<number> } {
+  const active = new Set<number>();
+  const hook = createHook({
+    init: (id, type) => type === 'Timeout' && active.add(id),
+    destroy: (id) => active.delete(id),
+  });
+  hook.enable();
+  t.after(() => hook.disable());
+  return { active };
+}
+
+/** Time that passes in steps, only when it is told to. */
+function fakeTime(t: { after(fn: () => void): void }): {
+  time(): number;
+  advance(ms: number): Promise<void>;
+} {
+  let now = 0;
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  const clock = mock.method(performance, 'now', () => now);
+  t.after(() => {
+    mock.timers.reset();
+    clock.mock.restore();
+  });
+  return {
+    time: () => now,
+    async advance(ms) {
+      for (const end = now + ms; now < end; ) {
+        now += 10;
+        mock.timers.tick(10);
+        await turn();
+      }
+    },
+  };
+}
+
+// HTTP/2 by hand, for a client ruder than Node's. https://www.rfc-editor.org/rfc/rfc9113#section-4.1
+
+const GOAWAY = 7;
+
+function frame(type: number, flags: number, stream: number, payload: Uint8Array): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+const PREFACE = Buffer.concat([
+  Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
+  frame(4, 0, 0, Buffer.alloc(0)),
+]);
+
+/** A GET of one of the two paths that HPACK has in its table, with both END_STREAM and END_HEADERS. */
+function headers(stream: number, path: '/' | '/index.html'): Buffer {
+  const authority = Buffer.from('\x41\x09localhost', 'latin1');
+  return frame(
+    1,
+    5,
+    stream,
+    Buffer.concat([Buffer.from([0x82, 0x86, path === '/' ? 0x84 : 0x85]), authority]),
+  );
+}
+
+function ping(): Buffer {
+  return frame(6, 0, 0, Buffer.from('pingpong'));
+}

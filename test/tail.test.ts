@@ -1,0 +1,284 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { describe, it, type TestContext } from 'node:test';
+import { tail } from '../lib/tail.ts';
+import { run } from './helpers/command.ts';
+import { cutAfter, open, seqOf, serve, whole } from './helpers/misbehaving.ts';
+
+async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
+  const server = await serve(handler);
+  t.after(() => server.close());
+  return server;
+}
+
+async function folder(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'sluice-'));
+  t.after(() => rm(path, { recursive: true }));
+  return path;
+}
+
+const frame = (seq: number): string => `id: 7-${seq}\ndata: ${seq}\n\n`;
+const end = 'event: sluice:end\ndata: {}\n\n';
+
+describe('sluice tail', () => {
+  it('prints the data of each event until the stream ends', async (t) => {
+    const { url } = await started(t, (_, res) =>
+      whole(res, `data: a\ndata: b\n\nevent: x\ndata: c\n\n${end}`),
+    );
+    assert.deepEqual(await run(tail, [url]), { code: 0, stdout: 'a\nb\nc\n', stderr: '' });
+  });
+
+  it('takes an address without http://', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, frame(1) + end));
+    assert.equal((await run(tail, [url.replace('http://', '')])).stdout, '1\n');
+  });
+
+  it('reconnects after a cut, resumes, and says so unless told to be quiet', async (t) => {
+    for (const quiet of [false, true]) {
+      const { url, requests } = await started(t, (_, res, attempt) => {
+        if (attempt === 1) cutAfter(res, frame(1));
+        else whole(res, frame(2) + end);
+      });
+      const { code, stdout, stderr } = await run(tail, quiet ? ['-q', url] : [url]);
+      assert.deepEqual([code, stdout], [0, '1\n2\n']);
+      assert.match(stderr, quiet ? /^$/ : /^sluice tail: .+; trying again in \d+\.\d s\n$/);
+      assert.equal(requests[1]!.headers['last-event-id'], '7-1');
+    }
+  });
+
+  it('sends topics, headers, the last event ID, a method and a body', async (t) => {
+    let body = '';
+    const { url, requests } = await started(t, (req, res) => {
+      req.setEncoding('utf8').on('data', (text) => {
+        body += text;
+      });
+      req.on('end', () => whole(res, frame(1)));
+    });
+    const argv = [
+      '--topic',
+      'a',
+      '--topic=b c',
+      '-H',
+      'X-One: 1',
+      '--header',
+      'x-two:2',
+      '--last-event-id',
+      '7-0',
+    ];
+    const { code, stdout } = await run(tail, [...argv, '-X', 'put', '-d', '{"ask":1}', `${url}events?x=1`]);
+    assert.deepEqual([code, stdout, body], [0, '1\n', '{"ask":1}']);
+    const { method, headers, url: path } = requests[0]!;
+    assert.equal(method, 'PUT');
+    assert.equal(path, '/events?x=1&topic=a&topic=b+c');
+    assert.deepEqual(
+      [headers['x-one'], headers['x-two'], headers['last-event-id'], headers['content-type']],
+      ['1', '2', '7-0', 'application/json'],
+    );
+  });
+
+  it('reads a body from a file or from stdin', async (t) => {
+    const path = join(await folder(t), 'body');
+    await writeFile(path, 'from a file');
+    const bodies: string[] = [];
+    const { url } = await started(t, (req, res) => {
+      req.setEncoding('utf8').once('data', (text) => {
+        bodies.push(text);
+        whole(res, end);
+      });
+    });
+    await run(tail, ['-d', `@${path}`, url]);
+    await run(tail, ['-d', '@-', url], { stdin: 'from stdin' });
+    assert.deepEqual(bodies, ['from a file', 'from stdin']);
+    const { code, stderr } = await run(tail, ['-d', '@/no/such/file', url]);
+    assert.equal(code, 1);
+    assert.match(stderr, /^sluice tail: ENOENT.*\n$/);
+  });
+
+  it('never sends a POST again unless told', async (t) => {
+    const { url, requests } = await started(t, (req, res, attempt) => {
+      req.resume();
+      if (attempt < 3) cutAfter(res, frame(attempt));
+      else whole(res, frame(3) + end);
+    });
+    assert.equal((await run(tail, ['-d', 'x', url])).code, 1);
+    assert.equal(requests.length, 1);
+    assert.equal((await run(tail, ['-q', '--retry', '-d', 'x', url])).stdout, '2\n3\n');
+  });
+
+  it('prints JSON lines, with every event’s type and id', async (t) => {
+    const { url } = await started(t, (_, res) =>
+      whole(res, `id: 1\nevent: x\ndata: a\ndata: b\n\ndata: c\n\n${end}`),
+    );
+    const { stdout } = await run(tail, ['--json', url]);
+    const lines = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      lines.map(({ event, data, id }) => ({ event, data, id })),
+      [
+        { event: 'x', data: 'a\nb', id: '1' },
+        { event: 'message', data: 'c', id: undefined },
+      ],
+    );
+    assert.ok(lines.every(({ time }) => Math.abs(Date.parse(time) - Date.now()) < 60_000));
+  });
+
+  it('prints times of arrival and the gaps between them', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, frame(1) + frame(2) + end));
+    const { stdout } = await run(tail, ['--timestamps', '--gaps', url]);
+    assert.match(stdout, /^(\d{4}-\d\d-\d\dT[\d:.]+Z \+\d+ms \d\n){2}$/);
+  });
+
+  it('prints only the types asked for', async (t) => {
+    const { url } = await started(t, (_, res) =>
+      whole(res, `event: a\ndata: 1\n\nevent: b\ndata: 2\n\ndata: 3\n\n${end}`),
+    );
+    assert.equal((await run(tail, ['--event', 'b', '--event', 'message', url])).stdout, '2\n3\n');
+  });
+
+  it('stops after so many events, and after a type', async (t) => {
+    const { url } = await started(t, (_, res) => open(res, `${frame(1)}event: done\ndata: x\n\n${frame(2)}`));
+    assert.deepEqual(await run(tail, ['--max', '1', url]), { code: 0, stdout: '1\n', stderr: '' });
+    assert.deepEqual(await run(tail, ['--until', 'done', url]), { code: 0, stdout: '1\nx\n', stderr: '' });
+    assert.deepEqual(await run(tail, ['--event', 'message', '--until', 'done', url]), {
+      code: 0,
+      stdout: '1\n',
+      stderr: '',
+    });
+  });
+
+  it('says by its exit code that the stream ended before that', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, frame(1) + end));
+    assert.equal((await run(tail, ['--max', '2', url])).code, 3);
+    assert.equal((await run(tail, ['--until', 'done', url])).code, 3);
+  });
+
+  it('keeps its place in a file, the last printed event included', async (t) => {
+    const state = join(await folder(t), 'state.json');
+    const { url } = await started(t, (req, res) => {
+      const from = seqOf(req.headers['last-event-id']);
+      open(res, frame(from + 1) + frame(from + 2) + frame(from + 3));
+    });
+    assert.equal((await run(tail, ['--max', '2', '--state', state, url])).stdout, '1\n2\n');
+    assert.equal((await run(tail, ['--max', '2', '--state', state, url])).stdout, '3\n4\n');
+  });
+
+  it('tells a gap on stderr, and as an event among JSON only', async (t) => {
+    const gap = 'event: sluice:gap\nid: 7-5\ndata: {"reason":"evicted"}\n\n';
+    const { url } = await started(t, (_, res) => whole(res, gap + frame(6) + end));
+    const plain = await run(tail, [url]);
+    assert.deepEqual(
+      [plain.stdout, plain.stderr],
+      ['6\n', 'sluice tail: events were missed: {"reason":"evicted"}\n'],
+    );
+    assert.match(
+      (await run(tail, ['--json', url])).stdout,
+      /^\{"event":"sluice:gap".*\n\{"event":"message","data":"6"/,
+    );
+  });
+
+  it('records every event as JSON lines, appending', async (t) => {
+    const path = join(await folder(t), 'record');
+    const { url } = await started(t, (_, res) => whole(res, `${frame(1)}event: x\ndata: y\n\n${end}`));
+    await run(tail, ['--record', path, '--event', 'x', url]);
+    await run(tail, ['--record', path, url]);
+    const lines = (await readFile(path, 'utf8'))
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      lines.map(({ event, data }) => `${event} ${data}`),
+      ['message 1', 'x y', 'message 1', 'x y'],
+    );
+    const { code, stderr } = await run(tail, ['--record', '/no/such/folder/file', url]);
+    assert.equal(code, 1);
+    assert.match(stderr, /^sluice tail: ENOENT.*\n$/);
+  });
+
+  it('lets no escape sequence through to a terminal, and everything through to a pipe', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, `data: \x1b]0;title\x07é\ndata:\tb\n\n${end}`));
+    assert.equal((await run(tail, [url], { isTTY: true })).stdout, '\\x1b]0;title\\x07é\n\tb\n');
+    assert.equal((await run(tail, [url])).stdout, '\x1b]0;title\x07é\n\tb\n');
+  });
+
+  it('ends quietly when nobody reads its output any more', async (t) => {
+    const { url } = await started(t, (_, res) => {
+      open(res);
+      const timer = setInterval(() => res.write(frame(1)), 2);
+      res.on('close', () => clearInterval(timer));
+    });
+    const stdout = new PassThrough();
+    const stderr = new PassThrough();
+    const ended = tail([url], { stdin: new PassThrough(), stdout, stderr });
+    stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
+    assert.equal(await ended, 0);
+    assert.equal(stderr.read(), null);
+  });
+
+  it('waits for a slow reader, and can be interrupted while it does', async (t) => {
+    const { url } = await started(t, (_, res) => open(res, frame(1).repeat(5000)));
+    const stdout = new PassThrough({ highWaterMark: 16 });
+    const controller = new AbortController();
+    const ended = tail([url], {
+      stdin: new PassThrough(),
+      stdout,
+      stderr: new PassThrough(),
+      signal: controller.signal,
+    });
+    while (stdout.readableLength === 0) await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    assert.ok(stdout.readableLength + stdout.writableLength < 100);
+    controller.abort();
+    assert.equal(await ended, 130);
+  });
+
+  it('exits 130 when interrupted while it waits for events', async (t) => {
+    const controller = new AbortController();
+    const { url } = await started(t, (_, res) => {
+      open(res);
+      setImmediate(() => controller.abort());
+    });
+    assert.deepEqual(await run(tail, [url], { signal: controller.signal }), {
+      code: 130,
+      stdout: '',
+      stderr: '',
+    });
+  });
+
+  it('exits 1 with one line when the server will not have it', async (t) => {
+    const { url } = await started(t, (_, res) => res.writeHead(404).end());
+    assert.deepEqual(await run(tail, [url]), {
+      code: 1,
+      stdout: '',
+      stderr: 'sluice tail: the server answered 404\n',
+    });
+  });
+
+  it('prints its help on stdout', async () => {
+    const { code, stdout } = await run(tail, ['--help']);
+    assert.equal(code, 0);
+    assert.match(stdout, /^Usage: sluice tail/);
+  });
+
+  for (const [argv, message] of [
+    [[], 'expected one URL, got none'],
+    [['a', 'b'], 'expected one URL, got 2'],
+    [['ftp://x/'], 'expected an http or https URL, got ftp://x/'],
+    [['http://['], 'expected an http or https URL, got http://['],
+    [['--what', 'x'], "Unknown option '--what' (see sluice tail --help)"],
+    [['--max', '0', 'x'], '--max must be a whole number ≥ 1, got 0'],
+    [['--max', 'many', 'x'], '--max must be a whole number ≥ 1, got many'],
+    [['--max'], "Option '--max <value>' argument missing (see sluice tail --help)"],
+    [['--json=yes', 'x'], "Option '--json' does not take an argument (see sluice tail --help)"],
+    [['-H', 'no colon', 'x'], `--header must be 'NAME: VALUE', got "no colon"`],
+    [['-H', 'a: b\r\nc: d', 'x'], `--header must be 'NAME: VALUE', got "a: b\\r\\nc: d"`],
+  ] as const) {
+    it(`exits 2 with one line for ${JSON.stringify(argv)}`, async () => {
+      assert.deepEqual(await run(tail, argv), { code: 2, stdout: '', stderr: `sluice tail: ${message}\n` });
+    });
+  }
+});
