@@ -113,7 +113,8 @@ describe('openStream', () => {
       res.setHeader('Content-Length', '5');
       res.setHeader('Content-Type', 'text/html');
       res.setHeader('X-Mine', 'theirs');
-      openStream(req, res, { headers: { 'X-Mine': 'mine', 'X-Accel-Buffering': 'yes' } }).open();
+      res.setHeader('X-Accel-Buffering', 'yes');
+      openStream(req, res, { headers: { 'X-Mine': 'mine' } }).open();
     });
     const { status, headers } = await fetchFrom(t, port);
     assert.equal(status, 200, 'Koa has 404 there from the start');
@@ -143,6 +144,26 @@ describe('openStream', () => {
     ];
     for (const [options, message] of refused) assert.throws(() => openStream(req, res, options), { message });
     assert.deepEqual(res.eventNames(), before);
+  });
+
+  it('has the kernel send at once, and probe a connection that is silent', async (t) => {
+    for (const [options, delay] of [
+      [{}, 10_000],
+      [{ keepAliveDelay: 5000 }, 5000],
+    ] as const) {
+      const { stream, req } = await streaming(t, options);
+      const noDelay = t.mock.method(req.socket, 'setNoDelay');
+      const keepAlive = t.mock.method(req.socket, 'setKeepAlive');
+      stream.open();
+      assert.deepEqual(
+        noDelay.mock.calls.map((call) => call.arguments),
+        [[true]],
+      );
+      assert.deepEqual(
+        keepAlive.mock.calls.map((call) => call.arguments),
+        [[true, delay]],
+      );
+    }
   });
 
   it('serves one stream after the other on a kept connection', async (t) => {
@@ -509,9 +530,11 @@ describe('trap 11: requests of other kinds', () => {
   it('leaves a body to whoever reads it', async (t) => {
     const post = `${request('POST / HTTP/1.1', 'Content-Length: 4')}body`;
     const { stream, req } = await streaming(t, {}, post);
+    req.pause();
     stream.open();
+    for (let i = 0; i < 10; i++) await turn();
     req.setEncoding('utf8');
-    assert.equal((await once(req, 'data'))[0], 'body');
+    assert.equal((await once(req.resume(), 'data'))[0], 'body');
   });
 
   it('survives the time limit that half a second request runs into', async (t) => {
@@ -612,6 +635,9 @@ describe('stream.pipe', () => {
       }),
     });
     await piped(t, counting(2));
+    const failing = counting(2)[Symbol.asyncIterator]();
+    failing.next = () => Promise.reject(new Error('no'));
+    await piped(t, { [Symbol.asyncIterator]: () => failing });
     assert.equal(returned, 0);
     const { stream, client } = await streaming(t);
     const piping = stream.pipe(counting(Infinity));
@@ -885,11 +911,17 @@ describe('trap 25: failures after the head', () => {
       yield 'x';
       await once(new EventEmitter(), 'never', { signal: stream.signal });
     }
-    const piping = stream.pipe(source(), { error: () => assert.fail('nobody is there to be told') });
+    let described = false;
+    const error = () => {
+      described = true;
+      return null;
+    };
+    const piping = stream.pipe(source(), { error });
     await once(client, 'readable');
     client.destroy();
     assert.equal(await piping, 'client-gone');
     assert.equal(stream.cause, undefined);
+    assert.equal(described, false, 'nobody is there to be told');
   });
 });
 
@@ -953,6 +985,10 @@ describe('stream.send', () => {
     for (let i = 0; i < 3; i++) assert.equal(stream.send({ data: 'late' }), false);
     assert.equal(await stream.done, 'ended');
     assert.equal(stream.send({ data: 'late' }), false);
+    stream.open();
+    stream.refuse(204);
+    stream.end();
+    assert.equal(stream.reason, 'ended');
     assert.doesNotMatch(await reading.until('0\r\n\r\n'), /late/);
   });
 });
