@@ -6,12 +6,12 @@
 
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
-import { it } from 'node:test';
+import { describe, it } from 'node:test';
 import { createParser } from 'eventsource-parser';
 import { Hub, type HubOptions, type LogPage, type Sink, type Subscription } from '../lib/hub.ts';
-import { TestLog, Turns } from './helpers/hub.ts';
+import { drain, handRun, parse, Reader, slowReader, TestLog, Turns, times } from './helpers/hub.ts';
 
-const RUNS = Number(process.env.SIM_RUNS ?? 300);
+const RUNS = Number(process.env.SIM_RUNS ?? 400);
 const STEPS = 400;
 
 class Chance {
@@ -550,4 +550,298 @@ it('whoever comes back gets all that came after, in order, once, or is told what
   const first = SIM_SEED === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(SIM_SEED);
   const runs = SIM_SEED === undefined ? RUNS : 1;
   for (let i = 0; i < runs; i++) await simulate(first + i);
+});
+
+// The same again, one by one, so that none of them is left to chance.
+describe('a race', () => {
+  /** Ten events of `a` in the log, of which memory holds two; the log answers when it is told to. */
+  function withLateLog(options: HubOptions = {}) {
+    const log = new TestLog();
+    const { hub, turns } = handRun({ log, history: { maxEvents: 2 }, pageBytes: 40, ...options });
+    for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
+    let answer = (): void => {};
+    log.answer = (look) => {
+      const early = look();
+      return new Promise((resolve) => (answer = () => resolve(early)));
+    };
+    const settle = async () => {
+      turns.all();
+      answer();
+      await new Promise((resolve) => setImmediate(resolve));
+      turns.all();
+    };
+    return { log, hub, turns, settle };
+  }
+
+  const seqs = (from: number, to: number): string[] => times(to - from + 1, (i) => String(from + i));
+
+  it('publish between replay and join', () => {
+    const { hub, turns } = handRun({ pageBytes: 40 });
+    for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i) });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    const write = reader.write.bind(reader);
+    let next = 7;
+    reader.write = (chunk: Buffer) => {
+      if (next < 20) hub.publish('a', { data: String(next++) }); // inside each of its writes
+      return write(chunk);
+    };
+    turns.all();
+    assert.deepEqual(reader.texts, seqs(1, 19));
+  });
+
+  it('publish during an asynchronous read', async () => {
+    const { hub, turns, settle } = withLateLog();
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    for (let i = 11; i <= 30; i++) {
+      turns.all();
+      hub.publish('a', { data: String(i) });
+      await settle();
+    }
+    for (let i = 0; i < 20; i++) await settle();
+    assert.deepEqual([reader.texts, reader.gaps], [seqs(1, 30), []]);
+  });
+
+  it('eviction between check and read: memory held it when the turn began', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 2 } });
+    hub.publish('a', { data: '1' });
+    const [first, second] = [new Reader(), new Reader()];
+    const write = first.write.bind(first);
+    first.write = (chunk: Buffer) => {
+      for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
+      first.write = write;
+      return write(chunk);
+    };
+    for (const reader of [first, second]) hub.subscribe('a', reader, { lastEventId: '7-0' });
+    turns.all();
+    for (const { gaps } of [first, second]) {
+      assert.deepEqual(
+        gaps.map(({ from, to }) => [from, to]),
+        [['7-0', '7-2']],
+      );
+    }
+    assert.deepEqual(
+      second.of().map(({ id }) => id),
+      ['7-3', '7-4'],
+    );
+  });
+
+  it('eviction between read and arrival: the log has dropped what it had', async () => {
+    const { log, hub, turns, settle } = withLateLog();
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    turns.all();
+    log.trim(8);
+    for (let i = 0; i < 10; i++) await settle();
+    // The page of the read that had begun is delivered still; what came after it is gone.
+    assert.deepEqual(reader.texts, ['1', '2', '9', '10']);
+    assert.deepEqual(
+      reader.gaps.map(({ reason, from, to }) => [reason, from, to]),
+      [['evicted', '7-2', '7-8']],
+    );
+  });
+
+  it('slow client overtaken, again and again', async () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 2 } });
+    const reader = slowReader();
+    hub.subscribe('a', reader);
+    for (let i = 1; i <= 40; i++) {
+      hub.publish('a', { data: String(i) });
+      turns.all();
+      if (i % 10 === 0) await drain(reader);
+      turns.all();
+    }
+    const told = reader.gaps.map(({ from, to }) => [Number(from?.slice(2)), Number(to.slice(2))] as const);
+    let reached = 0;
+    for (const { event, id } of reader.events.slice(1)) {
+      const seq = Number(id?.slice(2));
+      if (event === 'sluice:gap') assert.ok(told.some(([from, to]) => from === reached && to === seq));
+      else assert.equal(seq, reached + 1);
+      reached = seq;
+    }
+    assert.ok(told.length >= 2);
+  });
+
+  it('cut after the gap is written but before it arrives, and at every other byte', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 3 } });
+    for (let i = 1; i <= 9; i++) hub.publish(i % 3 ? 'a' : 'b', { data: String(i) });
+    const whole = new Reader();
+    hub.subscribe(['a', 'b'], whole, { lastEventId: '7-1' });
+    turns.all();
+    const bytes = Buffer.concat(whole.chunks);
+    for (let cut = 0; cut <= bytes.length; cut++) {
+      const arrived = parse(bytes.subarray(0, cut));
+      const again = new Reader();
+      hub.subscribe(['a', 'b'], again, { lastEventId: arrived.at(-1)?.id ?? '7-1' });
+      turns.all();
+      const all = [...arrived, ...again.events];
+      assert.deepEqual(
+        all.filter(({ event }) => event === undefined),
+        whole.of(),
+      );
+      const gap = all.findIndex(({ event }) => event === 'sluice:gap');
+      assert.ok(gap !== -1 && gap < all.findIndex(({ data }) => data === '5'), `untold when cut at ${cut}`);
+    }
+  });
+
+  it('cut before the first event: the position of ready is enough', () => {
+    const { hub, turns } = handRun();
+    const cut = new Reader();
+    hub.subscribe('a', cut);
+    turns.all();
+    for (let i = 1; i <= 3; i++) hub.publish('a', { data: String(i) });
+    const again = new Reader();
+    hub.subscribe('a', again, { lastEventId: cut.events.at(-1)!.id });
+    turns.all();
+    assert.deepEqual(again.texts, seqs(1, 3));
+  });
+
+  it('two connections with one id, of which the old one still takes bytes', () => {
+    const { hub, turns } = handRun();
+    const [old, fresh] = [new Reader(), new Reader()];
+    hub.subscribe('a', old);
+    turns.all();
+    hub.publish('a', { data: '1' });
+    hub.subscribe('a', fresh, { lastEventId: '7-0' });
+    turns.all();
+    hub.publish('a', { data: '2' });
+    turns.all();
+    assert.deepEqual([old.texts, fresh.texts], [seqs(1, 2), seqs(1, 2)]);
+  });
+
+  it('reconnect to a process that lags, and restart of a memory log: never a false match', () => {
+    const { hub, turns } = handRun();
+    for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
+    for (const [lastEventId, reason] of [
+      ['7-9', 'ahead'],
+      ['6-3', 'unknown-epoch'],
+    ] as const) {
+      const reader = new Reader();
+      hub.subscribe('a', reader, { lastEventId });
+      turns.all();
+      assert.deepEqual(
+        reader.gaps.map((gap) => gap.reason),
+        [reason],
+      );
+      assert.deepEqual(reader.texts, []);
+    }
+  });
+
+  it('DEL of the log from outside: what neither it nor memory holds is truncated', async () => {
+    const { log, hub, settle } = withLateLog();
+    log.truncate(10);
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-3' });
+    for (let i = 0; i < 6; i++) await settle();
+    assert.deepEqual(
+      reader.gaps.map(({ reason, from, to }) => [reason, from, to]),
+      [['truncated', '7-3', '7-8']],
+    );
+    assert.deepEqual(reader.texts, ['9', '10']);
+  });
+
+  it('trimming while paging a long replay', async () => {
+    const { log, hub, settle } = withLateLog();
+    const reader = new Reader();
+    hub.subscribe(['a', 'b'], reader, { lastEventId: '7-0' });
+    await settle();
+    await settle();
+    const reached = reader.texts.length;
+    assert.ok(reached > 0 && reached < 6);
+    log.trim(8);
+    for (let i = 0; i < 12; i++) await settle();
+    const [gap, ...others] = reader.gaps;
+    assert.deepEqual([gap?.reason, gap?.to, gap?.topics, others], ['evicted', '7-8', ['a'], []]);
+    const from = Number(gap?.from?.slice(2));
+    assert.deepEqual(reader.texts, [...seqs(1, from), ...seqs(9, 10)]);
+  });
+
+  it('reader disconnected mid-page', async () => {
+    const { hub, turns, settle } = withLateLog();
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    turns.all();
+    const written = reader.chunks.length;
+    reader.destroy();
+    await settle();
+    assert.deepEqual([reader.chunks.length, hub.size], [written, 0]);
+  });
+
+  it('end of topic during replay', async () => {
+    const { hub, turns, settle } = withLateLog();
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    turns.all();
+    hub.end('a');
+    for (let i = 0; i < 12; i++) await settle();
+    assert.deepEqual(reader.texts, seqs(1, 10));
+    assert.equal(reader.events.at(-1)!.event, 'sluice:end');
+    assert.ok(reader.writableEnded);
+  });
+
+  it('shutdown during replay: the rest comes from the next process', async () => {
+    const { log, hub, settle } = withLateLog();
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    await settle();
+    reader.end();
+    await settle();
+    assert.equal(hub.size, 0);
+    log.answer = (look) => look();
+    const { hub: next, turns } = handRun({ log });
+    const again = new Reader();
+    next.subscribe('a', again, { lastEventId: reader.events.at(-1)!.id });
+    turns.all();
+    assert.deepEqual([...reader.texts, ...again.texts], seqs(1, 10));
+  });
+
+  it('two events in one millisecond with the cut between them', () => {
+    const { hub, turns } = handRun({ now: () => 1 });
+    const reader = new Reader();
+    hub.subscribe('a', reader);
+    for (const data of ['1', '2']) hub.publish('a', { data });
+    turns.all();
+    const again = new Reader();
+    hub.subscribe('a', again, { lastEventId: reader.of()[0]!.id });
+    turns.all();
+    assert.deepEqual(again.texts, ['2']);
+  });
+
+  it('id on a control frame: from each of them the rest is whole', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 3 } });
+    for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-1' });
+    hub.end('a');
+    turns.all();
+    const control = reader.events.filter(({ event }) => event?.startsWith('sluice:'));
+    assert.deepEqual(
+      control.map(({ event, id }) => `${event} ${id}`),
+      ['sluice:ready 7-1', 'sluice:gap 7-2', 'sluice:end 7-5'],
+    );
+    const rests = control.map(({ id }) => {
+      const again = new Reader();
+      hub.subscribe('a', again, { lastEventId: id });
+      turns.all();
+      return again.texts;
+    });
+    assert.deepEqual(rests, [['3', '4', '5'], ['3', '4', '5'], []]);
+  });
+
+  it('client that persists its id too early: the id of ready is never ahead of what was written', async () => {
+    const { hub, turns } = handRun({ pageBytes: 40 });
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
+    const reader = slowReader();
+    hub.subscribe('a', reader, { lastEventId: '7-2' });
+    for (let i = 0; i < 3; i++) {
+      turns.all();
+      const last = reader.events.at(-1)!.id; // kept as soon as it is there, the connection being cut after it
+      const again = new Reader();
+      hub.subscribe('a', again, { lastEventId: last });
+      turns.all();
+      assert.deepEqual([...reader.texts, ...again.texts], seqs(3, 9));
+      await drain(reader);
+    }
+  });
 });

@@ -986,6 +986,21 @@ describe('a turn', () => {
     for (const back of backs) assert.equal(back.texts.length, 1000);
   });
 
+  it('passes over conflated events for a few at a time as well', () => {
+    const { hub, turns } = handRun();
+    for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
+    const readers = times(100, () => new Reader());
+    readers.forEach((reader, i) => {
+      hub.subscribe('a', reader, { lastEventId: `7-${i}`, conflate: true });
+    });
+    turns.next();
+    for (let turn = 1; turns.next(); turn++) {
+      const served = readers.filter(({ texts }) => texts.length === 1).length;
+      assert.ok(served <= turn * 4);
+    }
+    for (const { texts } of readers) assert.equal(texts.length, 1);
+  });
+
   it('lets those who are behind get on, however much goes to those at the head', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 30; i++) hub.subscribe('busy', new Reader());
