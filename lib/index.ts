@@ -1,8 +1,8 @@
 // Everything by name, in the order of the floors.
-// Needs `adaptive.ts`, `auth.ts`, `body.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`, `encode.ts`,
-// `eventsource.ts`, `follow.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `leader.ts`, `lines.ts`, `once.ts`,
-// `replay.ts`, `router.ts`, `server.ts`, `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and
-// `writer.ts` beside it.
+// Needs `adaptive.ts`, `auth.ts`, `body.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`,
+// `encode.ts`, `eventsource.ts`, `follow.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `instruments.ts`,
+// `leader.ts`, `limiter.ts`, `lines.ts`, `metrics.ts`, `once.ts`, `replay.ts`, `router.ts`, `server.ts`,
+// `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and `writer.ts` beside it.
 
 export { type AdaptiveGroup, AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 export {
@@ -93,6 +93,7 @@ export {
   type Subscription,
   type TopicInfo,
 } from './hub.ts';
+export { type Instrumented, instrument } from './instruments.ts';
 export {
   type Lead,
   type LeaderOptions,
@@ -103,6 +104,26 @@ export {
   type TabRole,
 } from './leader.ts';
 export {
+  addressGroup,
+  type ConnectionLimit,
+  clientAddress,
+  type LimitClock,
+  type LimitKey,
+  type LimitOptions,
+  type LimitReason,
+  type LimitRefusal,
+  type LimitRequest,
+  type LimitResponse,
+  type LimitSocket,
+  type LimitStats,
+  limitConnections,
+  type Refusal,
+  type Release,
+  Semaphore,
+  type SemaphoreError,
+  type SemaphoreOptions,
+} from './limiter.ts';
+export {
   createLineSplitter,
   type LineOptions,
   type LineSource,
@@ -110,6 +131,16 @@ export {
   type LinesOptions,
   lines,
 } from './lines.ts';
+export {
+  type Histogram,
+  type Labels,
+  metricsContentType,
+  type Reading,
+  Registry,
+  type RegistryOptions,
+  registerProcess,
+  type Sample,
+} from './metrics.ts';
 export { Once, type OnceOptions } from './once.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
