@@ -1,11 +1,12 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
 // Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
-// `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts` and
-// `stream.ts` beside it.
+// `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts`,
+// `stream.ts` and `writer.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
@@ -22,6 +23,7 @@ import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
+import { Writer } from './writer.ts';
 
 export interface SseServerOptions<Principal = unknown> {
   /** A hub of one's own, or how to make one. */
@@ -93,6 +95,8 @@ export type CloseOptions = Pick<
 export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
   const { maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, origins = [], log = () => {} } = options;
   const { publishTokens, subscribeTokens } = options;
+  // Found now, not by the first client.
+  new Writer(new PassThrough(), options.stream).abort();
   const registry = new Registry({
     onError: (error, family) =>
       log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
@@ -103,7 +107,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     LATENCIES,
   );
   const onDelivered = (milliseconds: number) => latency.observe(milliseconds / 1000);
-  const hub = options.hub instanceof Hub ? options.hub : new Hub({ onDelivered, ...options.hub });
+  const hub = isHub(options.hub) ? options.hub : new Hub({ onDelivered, ...options.hub });
   const publishIsOpen = () => isLoopback(server);
   const access: Access<unknown, IncomingMessage> =
     (options.access as Access<unknown, IncomingMessage>) ??
@@ -131,12 +135,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
 
   async function publish({ req, res, topic, query }: Call): Promise<void> {
     const name = topic();
-    const principal = await admit(req, 'publish', [name]);
+    await admit(req, 'publish', [name]);
     const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
     const batch = eventsOf(req.headers['content-type'], await readText(req, maxBodyBytes), fields);
-    // The same key of somebody else, or for another topic, is another key.
-    const retryKey = req.headers['idempotency-key'];
-    const key = retryKey === undefined ? undefined : JSON.stringify([retryKey, name, principal]);
+    const key = retryKey(req, name);
     const send = () => publishAll(name, batch);
     answer(res, 200, await (key === undefined ? send() : published.run(key, send)));
   }
@@ -327,6 +329,11 @@ interface Call {
   topic(): string;
 }
 
+/** By what it can do: another copy of the module may have made it. */
+function isHub(hub: Hub | HubOptions | undefined): hub is Hub {
+  return hub !== undefined && 'publish' in hub;
+}
+
 /** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is turned away at the door. */
 const refuseChannel = channel('sluice:refuse');
 
@@ -424,6 +431,14 @@ function publishTo(hub: Hub, topic: string, event: HubEvent): string {
 function acceptsEvents(req: IncomingMessage): boolean {
   const { accept } = req.headers;
   return accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept);
+}
+
+/** What tells a retry from a new request. The same key of somebody else, or for another topic, is another one. */
+function retryKey({ headers }: IncomingMessage, topic: string): string | undefined {
+  const key = headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  if (key.length <= 200) return JSON.stringify([key, topic, headers.authorization]);
+  throw refusal(400, 'malformed_key', 'an Idempotency-Key has at most 200 characters');
 }
 
 /** A body is one event; or one per line, as it is; or one per line, with a name and a key of its own. */
