@@ -31,7 +31,9 @@ async function publish({ url }: { readonly url: string }, data: string): Promise
 
 /** A stream through a proxy, once it is open. */
 async function follow(t: TestContext, { url }: RunningProxy): Promise<Reader> {
-  const reader = await Reader.open(`${url}/events?topic=news`, { headers: { Host: 'events.example' } });
+  // As a browser asks: a proxy that would compress gets its chance to hold events back.
+  const headers = { Host: 'events.example', 'Accept-Encoding': 'gzip, br' };
+  const reader = await Reader.open(`${url}/events?topic=news`, { headers });
   t.after(() => reader.close());
   assert.equal(reader.status, 200);
   return reader.until(({ frames }) => frames.length > 0);
@@ -40,14 +42,14 @@ async function follow(t: TestContext, { url }: RunningProxy): Promise<Reader> {
 const beatsIn = ({ text }: Reader) => text.split('\n:\n').length - 1;
 
 for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
-  describe(`behind ${name}`, { timeout: 60_000 }, () => {
+  describe(`behind ${name}`, () => {
     const start = async (t: TestContext, argv: readonly string[] = [], timeout?: string) => {
       const origin = await startOrigin(t, argv);
       const proxy = await startProxy(t, name, { upstream: origin.port, timeout });
       return { origin, proxy };
     };
 
-    it('an event arrives at once, before there is another one to push it', async (t) => {
+    it('an event arrives at once, before there is another one to push it', { timeout: 20_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', 'off']);
       const reader = await follow(t, proxy);
       const delays: number[] = [];
@@ -71,7 +73,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.ok(fastest <= 50, `even the fastest took ${fastest} ms`);
     });
 
-    it('events are published, up to the largest body that sluice takes', async (t) => {
+    it('events are published, up to the largest body that sluice takes', { timeout: 20_000 }, async (t) => {
       const { proxy } = await start(t);
       const reader = await follow(t, proxy);
       const large = 'x'.repeat(1024 * 1024);
@@ -82,7 +84,9 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.equal(status, 413);
     });
 
-    it('only its own names are answered, and its own pages are known by them', async (t) => {
+    it('only its own names are answered, and its own pages are known by them', {
+      timeout: 20_000,
+    }, async (t) => {
       const { proxy } = await start(t);
       const at = (headers: http.OutgoingHttpHeaders) => ask(`${proxy.url}/position`, { headers });
       const rebound = await at({ Host: 'evil.example' });
@@ -94,7 +98,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.deepEqual([foreign.status, JSON.parse(foreign.body).error], [403, 'origin-not-listed']);
     });
 
-    it('a quiet stream outlives the time-outs by its heartbeat', async (t) => {
+    it('a quiet stream outlives the time-outs by its heartbeat', { timeout: 20_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', '500ms'], '2s');
       const reader = await follow(t, proxy);
       // Three time-outs and more.
@@ -103,14 +107,14 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       await reader.until(({ data }) => data.length === 1);
     });
 
-    it('without a heartbeat those time-outs end it', async (t) => {
+    it('without a heartbeat those time-outs end it', { timeout: 20_000 }, async (t) => {
       const { proxy } = await start(t, ['--heartbeat', 'off'], '2s');
       const reader = await follow(t, proxy);
       await reader.untilEnded();
       assert.deepEqual(reader.data, []);
     });
 
-    it('a client’s leaving reaches sluice though nothing is being sent', async (t) => {
+    it('a client’s leaving reaches sluice though nothing is being sent', { timeout: 20_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', 'off']);
       const delays: number[] = [];
       for (let i = 0; i < 3; i++) {
@@ -128,7 +132,9 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.ok(fastest <= 1000, `even the fastest took ${fastest} ms`);
     });
 
-    it('a kill -9 of sluice is no end: the reader comes back and is told of the gap', async (t) => {
+    it('a kill -9 of sluice is no end: the reader comes back and is told of the gap', {
+      timeout: 20_000,
+    }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
       const read = readOn(t, proxy, told);
@@ -144,7 +150,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       t.diagnostic(`the end of the response was taken for: ${read.failures.join(', ')}`);
     });
 
-    it('a kill of the proxy loses nothing', async (t) => {
+    it('a kill of the proxy loses nothing', { timeout: 20_000 }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
       const read = readOn(t, proxy, told);
