@@ -1,6 +1,8 @@
 // Shows numbers that are kept elsewhere as a page that Prometheus reads: text format 0.0.4, exactly.
 // Stands alone: copy this file by itself.
 
+import { performance } from 'node:perf_hooks';
+
 /** What the page must be served as. */
 export const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 

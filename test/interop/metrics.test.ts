@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { Registry, registerProcess } from '../../lib/metrics.ts';
+import { createSseServer } from '../../lib/server.ts';
 
 /** Fails where promtool is absent: a check that is skipped is none. */
 function check(page: string): void {
@@ -65,5 +66,28 @@ describe('promtool check metrics', () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it('has nothing to say about a busy server', async () => {
+    const sse = createSseServer({ hub: { history: { maxEvents: 10 } }, limits: { max: 20 } });
+    const url = await sse.listen(0);
+    const stop = new AbortController();
+    const ids = ['', 'nonsense', '1-1'];
+    const responses = await Promise.all(
+      Array.from({ length: 30 }, (_, i) =>
+        fetch(`${url}/events?topic=${i % 3}&lastEventId=${ids[i % 3]}`, { signal: stop.signal }),
+      ),
+    );
+    for (let i = 0; i < 1000; i++)
+      await fetch(`${url}/topics/${i % 3}`, { method: 'POST', body: 'x'.repeat(i) });
+    await fetch(`${url}/events?topic=a`, { headers: { Origin: 'https://evil.example' } });
+    assert.equal(responses.filter(({ status }) => status === 503).length, 10);
+    check(await (await fetch(`${url}/metrics`)).text());
+    stop.abort();
+    while (sse.streams.size > 0) await new Promise(setImmediate);
+    const page = await (await fetch(`${url}/metrics`)).text();
+    check(page);
+    assert.match(page, /^sluice_streams_closed_total{reason="client-gone"} 20$/m);
+    await sse.close();
   });
 });
