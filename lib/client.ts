@@ -180,7 +180,9 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     createDecoder({ ...options, onEvent: () => {} });
     this.#options = options;
     this.#method = options.method?.toUpperCase() ?? (options.body === undefined ? 'GET' : 'POST');
-    this.#transport = options.transport ?? defaultTransport();
+    // What carries nothing of the caller's may go where a browser is sent; elsewhere redirects are followed here.
+    const followRedirects = options.headers === undefined && options.body === undefined;
+    this.#transport = options.transport ?? defaultTransport({ followRedirects });
     this.#timing = checkTiming(options);
     this.#silenceTimeout = options.silenceTimeout ?? Number.POSITIVE_INFINITY;
     this.#position = options.lastEventId ?? '';
@@ -300,7 +302,7 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     const timer = startTimer(connectTimeout, () => controller.abort(late));
     try {
       const response = await this.#transport({ ...hop, headers, signal: controller.signal });
-      return { response, url: hop.url };
+      return { response, url: response.url === undefined ? hop.url : new URL(response.url) };
     } catch (error) {
       return { outcome: this.#failureOf(error, controller.signal) };
     } finally {

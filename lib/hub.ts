@@ -1,6 +1,7 @@
 // Publishes events to topics, remembers them, and gives each subscriber whatever comes after its cursor.
 // Needs `encode.ts` and `replay.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type Remembered, ReplayBuffer } from './replay.ts';
 
@@ -62,6 +63,8 @@ export interface HubOptions {
   now?: (() => number) | undefined;
   /** From 0 up to 1; default `Math.random`. */
   random?: (() => number) | undefined;
+  /** Told of each turn the milliseconds from its first event's publishing until all who were at the head had it. */
+  onDelivered?: ((latency: number) => void) | undefined;
   /** Runs a function at the end of this turn; default `setImmediate`. */
   schedule?: ((turn: () => void) => void) | undefined;
 }
@@ -100,6 +103,8 @@ export interface SubscribeOptions {
   lastEventId?: string | readonly string[] | null | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
+  /** Asked for each topic before anything is written to the sink, old events or new; once it denies, that ends. */
+  may?: ((topic: string) => boolean) | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -179,6 +184,7 @@ export class Hub {
   readonly #log: Log | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
+  readonly #onDelivered: ((latency: number) => void) | undefined;
   readonly #schedule: (turn: () => void) => void;
   readonly #order: Order;
 
@@ -188,8 +194,11 @@ export class Hub {
   #round: Iterator<Topic> = this.#topics.values();
   #scheduled = false;
   #turns = 0;
+  /** What catching up has cost this turn so far, in bytes. */
+  #spent = 0;
   /** Topics with news since the last turn. */
   #news: Topic[] = [];
+  #newsSince = 0;
   /** Cursors behind the head whose sinks accept more, first come first served. */
   readonly #due = new Set<Cursor>();
 
@@ -219,6 +228,7 @@ export class Hub {
     this.#log = log;
     this.#now = now;
     this.#random = random;
+    this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#beyond = this.#order.head;
@@ -287,14 +297,14 @@ export class Hub {
     if (this.#cursors.has(sink))
       throw new TypeError('the sink is subscribed already: name all topics in one');
     for (const name of names) this.#freshen(name);
-    const { lastEventId, conflate = false, announce } = options;
+    const { lastEventId, conflate = false, announce, may } = options;
     // A header that came more than once is malformed, whatever its values.
     const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
     const preamble = this.#preamble(names, start, announce); // before the group: it may throw
-    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble);
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, may);
     this.stats[start.from === undefined ? 'started' : 'resumed']++;
-    if (start.gap !== undefined) this.stats.gaps[start.gap]++;
+    if (start.gap !== undefined) this.#count(start.gap, names);
     this.#enter(cursor);
     return cursor;
   }
@@ -311,6 +321,21 @@ export class Hub {
     found.ended = true;
     this.#announce(found);
     return true;
+  }
+
+  /** Every subscription, of which each `lag` tells how far it is behind. */
+  subscriptions(): Iterable<Subscription> {
+    return this.#cursors.values();
+  }
+
+  /**
+   * Ends the subscriptions, and the responses, that a permission no longer covers, or any others.
+   * @returns how many.
+   */
+  kick(predicate: (sink: Sink, subscription: Subscription) => boolean): number {
+    const kicked = [...this.#cursors].filter(([sink, cursor]) => predicate(sink, cursor));
+    for (const [, cursor] of kicked) this.#end(cursor);
+    return kicked.length;
   }
 
   /** Every topic that is remembered or followed. */
@@ -353,6 +378,7 @@ export class Hub {
   #announce(topic: Topic): void {
     if (topic.hasNews) return;
     topic.hasNews = true;
+    if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = this.#now();
     this.#news.push(topic);
     this.#plan();
   }
@@ -521,12 +547,18 @@ export class Hub {
     this.#turns++;
     const { head } = this.#order;
     const groups = this.#groupsWithNews();
-    for (const { ready } of groups) for (const cursor of ready) this.#advance(cursor);
+    for (const { ready } of groups) {
+      for (const cursor of ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+    }
     this.#order.settled = head;
-    const until = this.stats.deliveredBytes + CATCH_UP_BYTES;
+    if (groups.size > 0) this.#onDelivered?.(this.#now() - this.#newsSince);
+    this.#spent = 0;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.
-      if (cursor.turn === this.#turns || this.stats.deliveredBytes > until) break;
+      if (cursor.turn === this.#turns || this.#spent > CATCH_UP_BYTES) break;
       this.#due.delete(cursor);
       groups.add(cursor.group);
       this.#advance(cursor);
@@ -557,6 +589,7 @@ export class Hub {
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
     if (isClosed(cursor.sink)) return this.#leave(cursor);
+    if (!cursor.isAllowed) return void this.#end(cursor);
     cursor.turn = this.#turns;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by what the sink did in it
@@ -576,15 +609,16 @@ export class Hub {
     if (lost !== undefined)
       return this.#log === undefined ? this.#tellLost(cursor, lost) : this.#read(cursor, this.#log);
     const page = group.page(cursor.seq, this.#pageBytes);
-    if (page !== undefined) return this.#deliver(cursor, page);
-    cursor.moveTo(this.#order.head);
-    return group.hasEnded ? this.#finish(cursor) : 'head';
+    if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
+    return this.#deliver(cursor, page);
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
     cursor.moveTo(page.until);
     cursor.isLive = true;
     if (page.count === 0) return 'behind';
+    this.#spent += page.cost;
+    page.cost = page.bytes.length;
     this.stats.delivered += page.count;
     this.stats.deliveredBytes += page.bytes.length;
     const outcome = this.#write(cursor, page.bytes);
@@ -631,9 +665,14 @@ export class Hub {
     const from = this.#order.id(cursor.seq);
     const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.tell(lost);
-    this.stats.gaps[reason]++;
     const topics = lost.map(({ topic }) => topic.name);
+    this.#count(reason, topics);
     return this.#write(cursor, Buffer.from(this.#gap(reason, from, to, cursor.seq, topics)));
+  }
+
+  #count(reason: GapReason, topics: readonly string[]): void {
+    this.stats.gaps[reason]++;
+    if (gapChannel.hasSubscribers) gapChannel.publish({ hub: this, reason, topics });
   }
 
   #read(cursor: Cursor, log: Log): Outcome {
@@ -657,7 +696,7 @@ export class Hub {
     if (gone !== undefined) return this.#tellLost(cursor, gone, 'truncated');
     return this.#deliver(
       cursor,
-      pageOf(group.select(page.entries), { after, first: after, until: page.until, head: after }),
+      pageOf(group.select(page.entries), { after, first: after, until: page.until }),
     );
   }
 
@@ -667,8 +706,14 @@ export class Hub {
   }
 }
 
+/** On `node:diagnostics_channel`: `{ hub, reason, topics }` for every gap that is told. */
+const gapChannel = channel('sluice:gap');
+
 /** Bytes a turn for those behind the head, so that a storm of returning clients does not hold up the rest. */
 const CATCH_UP_BYTES = 1024 * 1024;
+
+/** An event that conflation passes over takes no less time than so many bytes that are written (bench/hub). */
+const PASSED_OVER_BYTES = 40;
 
 /** Told to a client whose own id cannot be read: well-formed, and no epoch is 0. */
 const NOBODYS_ID = '0-0';
@@ -697,10 +742,10 @@ interface Page {
   readonly first: number;
   /** Where the cursor is afterwards. */
   readonly until: number;
-  /** Where the head was when the page was made: with a new head there may be more to put in. */
-  readonly head: number;
   readonly count: number;
   readonly bytes: Buffer;
+  /** What its next use costs a turn, in bytes: the first one pays for the making. */
+  cost: number;
 }
 
 /** The hub's one sequence. */
@@ -780,8 +825,7 @@ class Group {
   lost(cursor: Cursor, dropped?: LogPage['dropped']): Lost[] | undefined {
     let lost: Lost[] | undefined;
     for (const topic of this.topics) {
-      const { dropped: forgotten } = topic.ring;
-      const seq = dropped === undefined ? forgotten : Math.min(forgotten, droppedOf(topic, dropped));
+      const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
       if (seq <= cursor.seq || seq <= cursor.told(topic)) continue;
       lost ??= [];
       lost.push({ topic, seq });
@@ -792,14 +836,14 @@ class Group {
   /** What comes next for a cursor; `undefined` when it has everything. Made once for all at the same place. */
   page(after: number, pageBytes: number): Page | undefined {
     const made = this.#page;
-    const { head } = this.order;
-    if (made?.head === head && made.after <= after && after < made.first) return made;
+    if (made !== undefined && made.after <= after && after < made.first) return made;
     const missed = this.#missed(after, this.#conflate ? Infinity : pageBytes);
     const chosen = withinBytes(this.select(missed), pageBytes);
     const last = chosen.at(-1)?.seq;
     if (last === undefined) return undefined;
     const isWhole = this.topics.every(({ ring }) => ring.last <= last);
-    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? head : last, head });
+    this.#page = pageOf(chosen, { after, first: missed[0]!.seq, until: isWhole ? this.order.head : last });
+    this.#page.cost += (missed.length - chosen.length) * PASSED_OVER_BYTES;
     return this.#page;
   }
 
@@ -874,10 +918,11 @@ function droppedOf(topic: Topic, dropped: LogPage['dropped']): number {
   return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
-function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until' | 'head'>): Page {
+function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until'>): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
-  return { ...span, count: entries.length, bytes: Buffer.from(text) };
+  const bytes = Buffer.from(text);
+  return { ...span, count: entries.length, bytes, cost: bytes.length };
 }
 
 function isNew(seen: Set<string>, key: string): boolean {
@@ -903,11 +948,30 @@ class Cursor implements Subscription {
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number, preamble: string) {
+  readonly #may: ((topic: string) => boolean) | undefined;
+
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: string,
+    may: ((topic: string) => boolean) | undefined,
+  ) {
     this.group = group;
     this.sink = sink;
     this.seq = seq;
     this.preamble = preamble;
+    this.#may = may;
+  }
+
+  /** What cannot be decided is denied. */
+  get isAllowed(): boolean {
+    if (this.#may === undefined) return true;
+    try {
+      return this.group.names.every((name) => this.#may?.(name));
+    } catch {
+      return false;
+    }
   }
 
   get topics(): readonly string[] {
@@ -915,12 +979,17 @@ class Cursor implements Subscription {
   }
 
   get position(): string {
-    return this.group.order.id(this.group.order.head - this.lag);
+    return this.group.order.id(this.reached);
   }
 
   get lag(): number {
+    return this.group.order.head - this.reached;
+  }
+
+  /** One that waits at the head is moved along by what is not for it, without being touched. */
+  get reached(): number {
     const { ready, order } = this.group;
-    return order.head - (ready.has(this) ? Math.max(order.settled, this.seq) : this.seq);
+    return ready.has(this) ? Math.max(order.settled, this.seq) : this.seq;
   }
 
   close(): void {

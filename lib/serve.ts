@@ -2,7 +2,7 @@
 // Needs `follow.ts`, `hub.ts`, `lines.ts`, `options.ts`, `server.ts` and `system.ts` beside it.
 
 import { once } from 'node:events';
-import { access, constants, stat } from 'node:fs/promises';
+import { access, constants, readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setInterval as every } from 'node:timers/promises';
@@ -43,8 +43,19 @@ What it publishes
   --system                this host's load, memory and event-loop delay, once a second, to topic "system"
 
 Who may do what
-  --publish-token TOKEN   needed to publish and to end topics; may be repeated. Also read from the environment
-                          as SLUICE_PUBLISH_TOKEN. Without one, only a server bound to loopback takes events.
+  --publish-token TOKEN   needed to publish and to end topics; may be repeated. Without one, only a server bound
+                          to loopback takes events.
+  --subscribe-token TOKEN needed to subscribe; may be repeated. POST /tickets gives a ticket for a token, good once
+                          and for 30 s, as ?ticket= for an EventSource, which cannot send headers.
+  --publish-token-file FILE, --subscribe-token-file FILE
+                          the same from a file, a token per line. Also read: SLUICE_PUBLISH_TOKEN and
+                          SLUICE_SUBSCRIBE_TOKEN from the environment.
+  --cors ORIGIN           an origin whose pages may read and publish, as https://app.example; may be repeated
+  --max-connections N     most streams; default 10000. A browser that is one too many is told to come back.
+  --max-connections-per-client N
+                          most streams of one address (of one /64 of IPv6); default off
+  --connection-rate N     most streams that one address may open per second; default off
+  --trust-proxy N         proxies in front, whose X-Forwarded-For tells the address; default 0
 
 How much it keeps and for how long
   --history EVENTS        per topic; default 10000
@@ -70,6 +81,14 @@ const OPTIONS = {
   stdin: { kind: 'text' },
   system: { kind: 'flag' },
   'publish-token': { kind: 'text', many: true },
+  'publish-token-file': { kind: 'text' },
+  'subscribe-token': { kind: 'text', many: true },
+  'subscribe-token-file': { kind: 'text' },
+  cors: { kind: 'text', many: true },
+  'max-connections': { kind: 'count' },
+  'max-connections-per-client': { kind: 'count' },
+  'connection-rate': { kind: 'count' },
+  'trust-proxy': { kind: 'count' },
   history: { kind: 'count' },
   'history-bytes': { kind: 'count' },
   'history-age': { kind: 'duration' },
@@ -101,10 +120,11 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   if (values.stdin !== undefined) checkTopic('--stdin', values.stdin);
   await Promise.all(tails.map(checkFile));
   const stopping = readStopping(values);
+  const tokens = await readTokens(values, io.env);
   const log = (line: LogLine) => {
     io.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`);
   };
-  const sse = createServer(values, io.env, log);
+  const sse = createServer(values, tokens, log);
   const url = await sse.listen(values.port, values.host);
   const inputs = new AbortController();
   startInputs(sse, values, tails, io, inputs.signal, log);
@@ -162,23 +182,49 @@ function topicFor(file: string): string {
     .slice(0, 200);
 }
 
-function createServer(values: Values, env: ServeIo['env'], log: (line: LogLine) => void): SseServer {
+interface Tokens {
+  readonly publishTokens: readonly string[];
+  readonly subscribeTokens: readonly string[];
+}
+
+async function readTokens(values: Values, env: ServeIo['env']): Promise<Tokens> {
+  const read = async (given: readonly string[], file: string | undefined, fromEnv: string | undefined) => {
+    const listed = file === undefined ? [] : (await readFile(file, 'utf8')).split(/\s+/);
+    return [...given, ...listed, ...(fromEnv ?? '').split(/\s+/)].filter((token) => token !== '');
+  };
+  const { 'publish-token': publish, 'publish-token-file': publishFile } = values;
+  const { 'subscribe-token': subscribe, 'subscribe-token-file': subscribeFile } = values;
+  return {
+    publishTokens: await read(publish, publishFile, env.SLUICE_PUBLISH_TOKEN),
+    subscribeTokens: await read(subscribe, subscribeFile, env.SLUICE_SUBSCRIBE_TOKEN),
+  };
+}
+
+function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => void): SseServer {
   const {
     history: maxEvents,
     'history-bytes': maxBytes,
     'history-age': maxAge,
     'max-topics': maxTopics,
   } = values;
-  const { retry, 'stall-timeout': stallTimeout, 'max-age': streamAge, 'publish-token': tokens } = values;
-  const { heartbeat, 'allow-host': hosts } = values;
-  const fromEnv = env.SLUICE_PUBLISH_TOKEN;
+  const {
+    retry,
+    'stall-timeout': stallTimeout,
+    'max-age': streamAge,
+    heartbeat,
+    'allow-host': hosts,
+  } = values;
+  const { 'max-connections': max = 10_000, 'max-connections-per-client': maxPerKey } = values;
+  const { 'connection-rate': rate, 'trust-proxy': trustProxy } = values;
   try {
     return createSseServer({
       hub: { history: { maxEvents, maxBytes, maxAge }, maxTopics, retry },
       stream: { stallTimeout, maxAge: streamAge },
       heartbeat: heartbeat === Infinity ? false : { interval: heartbeat },
       hosts: hosts.length > 0 ? hosts : undefined,
-      publishTokens: fromEnv ? [...tokens, fromEnv] : tokens,
+      origins: values.cors,
+      limits: { max, maxPerKey, rate, trustProxy },
+      ...tokens,
       log,
     });
   } catch (error) {

@@ -1,6 +1,8 @@
 // Opens a Server-Sent Events response on a Node request, and knows when and why it is over.
 // Needs `encode.ts` and `writer.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
 
@@ -38,9 +40,15 @@ export interface StreamResponse extends WriterTarget {
 export interface StreamOptions extends WriterOptions {
   /** More response headers. They win over those that are set on the response already. */
   headers?: Readonly<Record<string, string>> | undefined;
-  /** Milliseconds before the kernel probes a silent connection; default 10,000. Keep it below the heartbeat. */
+  /**
+   * Milliseconds before the kernel probes a silent connection, at least 1,000; default 10,000. Keep it below the
+   * heartbeat.
+   */
   keepAliveDelay?: number | undefined;
 }
+
+/** What `pipe` takes: generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. */
+export type PipeSource = AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>;
 
 export interface PipeOptions {
   /**
@@ -64,6 +72,7 @@ export interface PipeOptions {
  *
  * @throws {Error} code `ERR_SSE_HEAD_SENT` when the response has begun already.
  * @throws {RangeError} naming the option that is out of its range.
+ * @throws {TypeError} naming the header that cannot be sent.
  */
 export function openStream(
   req: StreamRequest,
@@ -71,9 +80,24 @@ export function openStream(
   options: StreamOptions = {},
 ): EventStream {
   if (res.headersSent) throw headSent();
+  check(options);
   const stream = new EventStream(req, res, options);
   if (req.method === 'HEAD') stream.end();
   return stream;
+}
+
+const MAX_DELAY = 2 ** 31 - 1;
+
+// At once, and not in the middle of a deadline that ends a stream and so sends its head.
+function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
+  for (const name in headers) {
+    validateHeaderName(name);
+    validateHeaderValue(name, headers[name]!);
+  }
+  if (typeof keepAliveDelay === 'number' && keepAliveDelay >= 1000 && keepAliveDelay <= MAX_DELAY) return;
+  throw new RangeError(
+    `\`keepAliveDelay\` must be a number from 1000 to ${MAX_DELAY}, got ${keepAliveDelay}`,
+  );
 }
 
 // The sockets that carry a stream now.
@@ -113,9 +137,13 @@ export class EventStream extends Writer {
    * Answers with a bare status in the stream's place, while nothing was sent: 204 tells a browser's EventSource
    * to stay away.
    * @throws {Error} code `ERR_SSE_HEAD_SENT` when the stream has begun.
+   * @throws {RangeError} when `status` is none.
    */
   refuse(status: number): void {
     if (this.closed) return;
+    if (!(Number.isInteger(status) && status >= 200 && status <= 599)) {
+      throw new RangeError(`\`status\` must be a whole number from 200 to 599, got ${status}`);
+    }
     if (this.#opened) throw headSent();
     this.#opened = true;
     this.#res.statusCode = status;
@@ -144,46 +172,46 @@ export class EventStream extends Writer {
    * Sends what a source yields, no faster than the client takes it, then one last event, then ends.
    * A string is an event's data.
    *
-   * When the client goes, the source is told: through `iterator.return()`, and, for a source that waits and
-   * hears nothing else, through `stream.signal`, which it should be listening to. Should the source fail,
+   * When the client goes, the source is told: through `iterator.return()`, a `Readable` through `destroy()`, a
+   * `ReadableStream` through `cancel()`. A generator that waits hears nothing of these, so it should be
+   * listening to `stream.signal`. Should the source fail,
    * the one last event says so and the reason is `error` with the failure as `stream.cause`.
    *
    * Never rejects; resolves with the reason.
    */
-  async pipe(
-    source: AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>,
-    options: PipeOptions = {},
-  ): Promise<CloseReason> {
+  async pipe(source: PipeSource, options: PipeOptions = {}): Promise<CloseReason> {
     const { end = FINISHED, error: describe = () => FAILED } = options;
     try {
       if (await this.#pump(source)) this.#conclude(end, 'ended');
     } catch (error) {
-      this.#conclude(describe(error), 'error', error);
+      this.#fail(error, describe);
     }
     return this.done;
   }
 
   /** Whether the source came to its end before the client did. */
-  async #pump(
-    source: AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>,
-  ): Promise<boolean> {
-    const iterator =
-      Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+  async #pump(source: PipeSource): Promise<boolean> {
+    const iterator = iteratorOf(source);
     const next = this.#untilGone(() => iterator.next());
     let sourceIsOver = false;
+    let turnEnds = TURN_BYTES;
     try {
       while (await this.ready()) {
+        if (this.bytesWritten >= turnEnds) {
+          turnEnds = this.bytesWritten + TURN_BYTES;
+          await endOfTurn();
+          continue;
+        }
         sourceIsOver = true;
         const result = await next();
         sourceIsOver = result?.done === true;
         if (result === undefined) return false;
         if (sourceIsOver) return true;
-        this.send(typeof result.value === 'string' ? { data: result.value } : result.value);
+        this.send(eventOf(result.value));
       }
       return false;
     } finally {
-      // Not awaited: a generator that is blocked in an `await` answers `return()` only after that.
-      if (!sourceIsOver) Promise.resolve(iterator.return?.()).catch(() => {});
+      if (!sourceIsOver) abandon(source, iterator);
     }
   }
 
@@ -197,6 +225,15 @@ export class EventStream extends Writer {
         leave = () => resolve(undefined);
         Promise.resolve(start()).then(resolve, reject);
       });
+  }
+
+  #fail(error: unknown, describe: (error: unknown) => ServerSentEvent | null): void {
+    try {
+      this.#conclude(describe(error), 'error', error);
+    } catch {
+      // It threw, or told what cannot be sent.
+      this.#conclude(FAILED, 'error', error);
+    }
   }
 
   #conclude(event: ServerSentEvent | null, reason: CloseReason, cause?: unknown): void {
@@ -227,6 +264,10 @@ export class EventStream extends Writer {
     this.#opened = true;
     const { headers, keepAliveDelay = 10_000 } = this.#options;
     const res = this.#res;
+    // Somebody answered in the stream's place, and must not be failed by a deadline that finds it open.
+    if (res.headersSent) return;
+    // Koa, for one, has 404 there from the start, and EventSource gives up for good on anything but 200.
+    res.statusCode = 200;
     // nginx buffers a whole response otherwise.
     if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
     res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
@@ -238,8 +279,12 @@ export class EventStream extends Writer {
     this.#socket?.setTimeout?.(0);
     this.#socket?.setNoDelay?.(true);
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
+    if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
   }
 }
+
+/** On `node:diagnostics_channel`: `{ stream, req }` for every stream whose head is about to be sent. */
+const openChannel = channel('sluice:open');
 
 const FINISHED: ServerSentEvent = { event: 'sluice:end', data: '{}' };
 const FAILED: ServerSentEvent = {
@@ -247,12 +292,50 @@ const FAILED: ServerSentEvent = {
   data: '{"message":"the source of this stream failed"}',
 };
 
+// A source that never waits, piped to a client that takes all, would leave nobody else a turn of the event loop.
+const TURN_BYTES = 64 * 1024;
+
+const endOfTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
+
+function iteratorOf(source: PipeSource): PipeIterator {
+  if ('getReader' in source && typeof source.getReader === 'function') {
+    // Its own iterator cannot be stopped while it waits for the next chunk.
+    const reader = source.getReader();
+    return { next: () => reader.read(), return: () => reader.cancel() };
+  }
+  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+}
+
+/** Tells a source that nobody wants the rest. */
+function abandon(source: PipeSource, iterator: PipeIterator): void {
+  // Not awaited: a generator that is blocked in an `await` answers `return()` only after that.
+  Promise.resolve(iterator.return?.()).catch(() => {});
+  // A Readable's iterator is such a generator, and one that never ran leaves the Readable open.
+  if ('destroy' in source && typeof source.destroy === 'function') source.destroy();
+}
+
+function eventOf(value: ServerSentEvent | string): ServerSentEvent {
+  if (typeof value === 'string') return { data: value };
+  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
+  // It has none of an event's fields, and would vanish.
+  throw new TypeError(
+    `a source must give events or strings, got ${value instanceof Uint8Array ? 'bytes' : value}`,
+  );
+}
+
 /**
  * `no-store` keeps caches from giving one client's stream to another, `no-transform` keeps compressors from
  * holding it back. What the application or its framework set besides is kept.
  */
 function uncached(given: unknown): string {
-  const directives = given === undefined ? [] : String(given).split(/\s*,\s*/);
+  const directives =
+    given === undefined
+      ? []
+      : String(given)
+          .split(/\s*,\s*/)
+          .filter(Boolean);
   for (const needed of ['no-store', 'no-transform'])
     if (!directives.includes(needed)) directives.push(needed);
   return directives.join(', ');

@@ -16,6 +16,8 @@ export interface TransportRequest {
 
 export interface TransportResponse {
   readonly status: number;
+  /** Where the answer came from, if redirects were followed on the way. */
+  readonly url?: string | undefined;
   /** The value of a header by its lower-case name. */
   readonly header: (name: string) => string | undefined;
   /** Its bytes with any content encoding undone. Leaving its loop lets go of the connection. */
@@ -113,6 +115,7 @@ export function fetchTransport(options: FetchTransportOptions = {}): Transport {
     const status = response.type === 'opaqueredirect' ? 302 : response.status;
     return {
       status,
+      url: response.url || undefined,
       header: (name) => response.headers.get(name) ?? undefined,
       body: response.body === null ? nothing() : chunksOf(response.body),
     };

@@ -561,6 +561,17 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, []);
   });
 
+  it('looks less often again when the one with the shortest deadline has gone', async (t) => {
+    const time = fakeTime(t);
+    writerOn(new PassThrough(), { maxAge: 60_000 });
+    const brief = writerOn(new PassThrough(), { maxAge: 80, maxAgeJitter: 0 });
+    assert.deepEqual(time.intervals, [10]);
+    time.advance(200);
+    assert.equal(await brief.done, 'lifetime');
+    time.advance(10);
+    assert.deepEqual(time.intervals, [1000]);
+  });
+
   it('needs no timer without deadlines', (t) => {
     const time = fakeTime(t);
     const writer = writerOn(new PassThrough());
@@ -723,11 +734,13 @@ describe('Writer, over a real socket', () => {
   it('hears of a reset', async (t) => {
     const { socket, client } = await pair(t);
     const writer = writerOn(socket);
-    for (let takes = true; takes; ) takes = writer.write(BULK);
+    assert.equal(writer.write(Buffer.alloc(16 * 1024 * KIB)), false);
     const waiting = writer.ready();
     client.resetAndDestroy();
     assert.equal(await writer.done, 'client-gone');
-    assert.equal(await waiting, false);
+    // Some Nodes say drain before close, for bytes that the reset discarded.
+    await waiting;
+    assert.equal(await writer.ready(), false);
   });
 });
 

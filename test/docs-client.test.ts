@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { examplesOf, runnable, serveExamples } from './helpers/docs.ts';
+import type { TestServer } from './helpers/misbehaving.ts';
+
+const examples = examplesOf(new URL('../docs/client.md', import.meta.url));
+const tsx = import.meta.resolve('tsx');
+
+/** What each prints when it runs; those that need a browser are run by test/interop. */
+const prints: Record<string, RegExp> = {
+  loop: /^tick \{"price":7.25\} 7-1\ntick .* 7-2\ntick .* 7-3\n$/,
+  resume: /^missed 1-5 to 7-0: unknown-epoch\n(\{"price":.*\}\n){3}$/,
+  states:
+    /^connecting 1\s+open 1\s+first\nwaiting 1 ERR_SSE_NETWORK later\nconnecting 2\s+waiting 2 ERR_SSE_STATUS later\nconnecting 3\s+open 3\s+second\nclosed 3\s+$/,
+  eventsource: /^7\.25\n7\.50\n7\.75\nover\nclosed\n$/,
+  decode: /^sluice:ready .*\n(tick .*\n){3}sluice:end \{\}\n$/,
+  llm: /^Hello\.$/,
+  shell:
+    /^one\ntwo\n\{"event":"message","data":"first".*\n\{"event":"message","data":"second".*\nexit code 3\n$/,
+};
+const inBrowser = new Set(['page', 'react', 'vue', 'tabs', 'cookie', 'ticket']);
+
+describe('the examples of docs/client.md', () => {
+  let server: TestServer;
+  let folder: string;
+
+  before(async () => {
+    server = await serveExamples((_, res) => res.writeHead(404).end());
+    folder = await mkdtemp(join(tmpdir(), 'sluice-'));
+    // A place from a former life of the server, so that there is a gap to tell of.
+    const key = `sluice:${server.url}events?topic=prices`;
+    await writeFile(join(folder, 'prices.place.json'), JSON.stringify({ [key]: '1-5' }));
+    const command = fileURLToPath(new URL('./helpers/sluice-command.ts', import.meta.url));
+    await writeFile(
+      join(folder, 'sluice'),
+      `#!/bin/sh\nexec "${process.execPath}" --import "${tsx}" "${command}" "$@"\n`,
+    );
+    await chmod(join(folder, 'sluice'), 0o755);
+  });
+
+  after(async () => {
+    await server.close();
+    await rm(folder, { recursive: true });
+  });
+
+  async function outputOf(command: string, args: string[]): Promise<string> {
+    const env = { ...process.env, PATH: `${folder}${delimiter}${process.env.PATH}` };
+    const child = spawn(command, args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+    return out || err;
+  }
+
+  for (const [name, example] of examples) {
+    if (inBrowser.has(name)) continue;
+    it(`${name} does what it says`, async () => {
+      const code = runnable(example, server.url.slice(0, -1));
+      const expected = prints[name];
+      assert.ok(expected, 'nobody knows what it should print');
+      if (example.language === 'sh') {
+        assert.match(await outputOf('sh', ['-c', code]), expected);
+      } else {
+        const file = join(folder, `${name}.mts`);
+        await writeFile(file, code);
+        assert.match(await outputOf(process.execPath, ['--import', tsx, file]), expected);
+      }
+    });
+  }
+
+  it('has none that is never run', () => {
+    assert.deepEqual(new Set([...Object.keys(prints), ...inBrowser]), new Set(examples.keys()));
+  });
+});

@@ -1,0 +1,104 @@
+// The examples of a document, and the server that those of docs/client.md are run against.
+import { readFileSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { cutAfter, open, seqOf, serve, type TestServer, whole } from './misbehaving.ts';
+
+export interface Example {
+  readonly language: string;
+  readonly code: string;
+}
+
+/** Every fenced example by its name; one without a name is an error, for nobody would run it. */
+export function examplesOf(path: URL): Map<string, Example> {
+  const text = readFileSync(path, 'utf8');
+  const examples = new Map<string, Example>();
+  for (const [, name, language, code] of text.matchAll(
+    /(?:<!-- example: (\S+) -->\n)?```(\w+)\n(.*?)```\n/gs,
+  )) {
+    if (name === undefined || examples.has(name))
+      throw new Error(`an example needs a name of its own:\n${code}`);
+    examples.set(name, { language: language!, code: code! });
+  }
+  return examples;
+}
+
+/** The code of an example, made to run from anywhere against this server. */
+export function runnable({ code }: Example, origin: string): string {
+  const lib = new URL('../../lib/', import.meta.url);
+  return code
+    .replace(/'sluice\/([a-z0-9]+)'/g, (_, name) => `'${new URL(`${name}.ts`, lib).pathname}'`)
+    .replaceAll('http://localhost:8080', origin);
+}
+
+const tick = (seq: number): string => `id: 7-${seq}\nevent: tick\ndata: {"price":${7 + seq / 4}}\n\n`;
+const ready = (seq: number): string =>
+  `retry: 1000\n\nevent: sluice:ready\nid: 7-${seq}\ndata: {"topics":["prices"],"heartbeat":null}\n\n`;
+const gap = (from: string): string =>
+  `event: sluice:gap\nid: 7-0\ndata: {"reason":"unknown-epoch","from":"${from}","to":"7-0","topics":["prices"]}\n\n`;
+const end = 'event: sluice:end\ndata: {}\n\n';
+
+/** Speaks as `sluice serve` does where the examples expect it. Other paths are the caller's. */
+export function serveExamples(
+  other: (req: IncomingMessage, res: ServerResponse, path: string) => void,
+): Promise<TestServer> {
+  const published: string[] = [];
+  const tickets = new Set<string>();
+  let flaky = 0;
+  const json = (res: ServerResponse, value: unknown): void => {
+    res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+  };
+  return serve((req, res) => {
+    const { pathname, searchParams } = new URL(req.url!, 'http://localhost');
+    const lastEventId = (req.headers['last-event-id'] ?? searchParams.get('lastEventId') ?? '') as string;
+    if (pathname === '/events' && searchParams.get('topic') === 'news') {
+      whole(res, published.map((data, n) => `id: 7-${n + 1}\ndata: ${data}\n\n`).join(''));
+    } else if (pathname === '/events') {
+      const from = lastEventId.startsWith('7-') ? seqOf(lastEventId) : 0;
+      const opening =
+        ready(from) + (lastEventId !== '' && !lastEventId.startsWith('7-') ? gap(lastEventId) : '');
+      whole(
+        res,
+        opening +
+          [1, 2, 3]
+            .filter((seq) => seq > from)
+            .map(tick)
+            .join('') +
+          end,
+      );
+    } else if (pathname === '/flaky') {
+      flaky++;
+      if (flaky % 3 === 1) cutAfter(res, 'data: first\n\n');
+      else if (flaky % 3 === 2) res.writeHead(503, { 'retry-after': '0' }).end();
+      else whole(res, `data: second\n\n${end}`);
+    } else if (pathname === '/chat' && req.method === 'POST') {
+      req
+        .resume()
+        .on('end', () => whole(res, 'data: {"text":"Hel"}\n\ndata: {"text":"lo."}\n\ndata: [DONE]\n\n'));
+    } else if (pathname === '/topics/news' && req.method === 'POST') {
+      let body = '';
+      req.setEncoding('utf8').on('data', (text) => {
+        body += text;
+      });
+      req.on('end', () => {
+        const lines = body.trimEnd().split('\n');
+        for (const line of lines) published.push(JSON.parse(line).data);
+        json(res, { ids: lines.map((_, n) => `7-${published.length - lines.length + n + 1}`) });
+      });
+    } else if (pathname === '/login' && req.method === 'POST') {
+      res.writeHead(204, { 'set-cookie': 'session=1; HttpOnly; SameSite=Lax' }).end();
+    } else if (pathname === '/private') {
+      if (req.headers.cookie === 'session=1') open(res, 'event: tick\ndata: welcome\n\n');
+      else res.writeHead(401).end();
+    } else if (pathname === '/ticket' && req.headers.authorization === 'Bearer secret') {
+      const ticket = Math.random().toString(36).slice(2);
+      tickets.add(ticket);
+      json(res, { ticket });
+    } else if (pathname === '/ticketed') {
+      if (!tickets.delete(searchParams.get('ticket')!)) return void res.writeHead(401).end();
+      const seq = seqOf(lastEventId) + 1;
+      whole(res, `id: 7-${seq}\nevent: tick\ndata: ${seq} \n\n`);
+    } else {
+      other(req, res, pathname);
+    }
+  });
+}

@@ -1,0 +1,82 @@
+// What the pages of browser.test.ts run: bundled, and put before each page's own scripts.
+import { connect } from '../../lib/client.ts';
+import { EventSource as OurEventSource } from '../../lib/eventsource.ts';
+import { shareStream } from '../../lib/leader.ts';
+
+type Read = [type: string, data: string, lastEventId: string];
+
+interface Job {
+  readonly reader: 'native' | 'ours';
+  readonly urls: readonly string[];
+  readonly types: readonly string[];
+}
+
+function openSource({ reader, types }: Job, url: string) {
+  const full = `${url}${url.includes('?') ? '&' : '?'}reader=${reader}`;
+  const source = reader === 'native' ? new EventSource(full) : new OurEventSource(full);
+  const reads: Read[] = [];
+  const origins = new Set<string>();
+  for (const type of new Set(['message', ...types])) {
+    source.addEventListener(type, (event) => {
+      const { data, lastEventId, origin } = event as MessageEvent;
+      // The source tells its own errors by the same type.
+      if (!(event instanceof MessageEvent)) return;
+      reads.push([event.type, data, lastEventId]);
+      origins.add(origin);
+    });
+  }
+  return { source, reads, origins };
+}
+
+/** Reads each URL until its source gives up. */
+export async function readUntilClosed(job: Job): Promise<Read[][]> {
+  return Promise.all(
+    job.urls.map(
+      (url) =>
+        new Promise<Read[]>((resolve) => {
+          const { source, reads } = openSource(job, url);
+          source.onerror = () => source.readyState === source.CLOSED && resolve(reads);
+        }),
+    ),
+  );
+}
+
+/** Reads each URL until its source tells of an error for the first time. */
+export async function readUntilError(
+  job: Job,
+): Promise<{ reads: Read[]; closed: boolean; origins: string[] }[]> {
+  return Promise.all(
+    job.urls.map(
+      (url) =>
+        new Promise<{ reads: Read[]; closed: boolean; origins: string[] }>((resolve) => {
+          const { source, reads, origins } = openSource(job, url);
+          source.onerror = () => {
+            const closed = source.readyState === source.CLOSED;
+            source.close();
+            resolve({ reads, closed, origins: [...origins] });
+          };
+        }),
+    ),
+  );
+}
+
+/** The data of the next event after the place in localStorage. */
+export async function readOne(url: string): Promise<string | undefined> {
+  const connection = connect(url, { storage: localStorage });
+  for await (const event of connection) {
+    await connection.commit();
+    return event.data;
+  }
+  return undefined;
+}
+
+export const heard: string[] = [];
+
+export function share(url: string): void {
+  shareStream('interop', {
+    lead: async (say, { lastEventId, signal }) => {
+      for await (const event of connect(url, { lastEventId, signal })) say(event);
+    },
+    onEvent: (event) => heard.push(event.data),
+  });
+}
