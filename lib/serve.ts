@@ -47,9 +47,11 @@ Who may do what
                           to loopback takes events.
   --subscribe-token TOKEN needed to subscribe; may be repeated. POST /tickets gives a ticket for a token, good once
                           and for 30 s, as ?ticket= for an EventSource, which cannot send headers.
-  --publish-token-file FILE, --subscribe-token-file FILE
-                          the same from a file, a token per line. Also read: SLUICE_PUBLISH_TOKEN and
-                          SLUICE_SUBSCRIBE_TOKEN from the environment.
+  --metrics-token TOKEN   needed to read /metrics; may be repeated. Without one, only a server bound to loopback
+                          shows them.
+  --publish-token-file FILE, --subscribe-token-file FILE, --metrics-token-file FILE
+                          the same from a file, a token per line. Also read: SLUICE_PUBLISH_TOKEN,
+                          SLUICE_SUBSCRIBE_TOKEN and SLUICE_METRICS_TOKEN from the environment.
   --cors ORIGIN           an origin whose pages may read and publish, as https://app.example; may be repeated
   --max-connections N     most streams; default 10000. A browser that is one too many is told to come back.
   --max-connections-per-client N
@@ -84,6 +86,8 @@ const OPTIONS = {
   'publish-token-file': { kind: 'text' },
   'subscribe-token': { kind: 'text', many: true },
   'subscribe-token-file': { kind: 'text' },
+  'metrics-token': { kind: 'text', many: true },
+  'metrics-token-file': { kind: 'text' },
   cors: { kind: 'text', many: true },
   'max-connections': { kind: 'count' },
   'max-connections-per-client': { kind: 'count' },
@@ -185,6 +189,7 @@ function topicFor(file: string): string {
 interface Tokens {
   readonly publishTokens: readonly string[];
   readonly subscribeTokens: readonly string[];
+  readonly metricsTokens: readonly string[];
 }
 
 async function readTokens(values: Values, env: ServeIo['env']): Promise<Tokens> {
@@ -194,9 +199,11 @@ async function readTokens(values: Values, env: ServeIo['env']): Promise<Tokens> 
   };
   const { 'publish-token': publish, 'publish-token-file': publishFile } = values;
   const { 'subscribe-token': subscribe, 'subscribe-token-file': subscribeFile } = values;
+  const { 'metrics-token': metrics, 'metrics-token-file': metricsFile } = values;
   return {
     publishTokens: await read(publish, publishFile, env.SLUICE_PUBLISH_TOKEN),
     subscribeTokens: await read(subscribe, subscribeFile, env.SLUICE_SUBSCRIBE_TOKEN),
+    metricsTokens: await read(metrics, metricsFile, env.SLUICE_METRICS_TOKEN),
   };
 }
 

@@ -203,6 +203,16 @@ describe('sluice serve', () => {
     assert.equal(await publish({}), 401);
     assert.equal(await publish({ Authorization: 'Bearer secret' }), 200);
   });
+
+  it('shows its metrics to whom it is told to', async () => {
+    const file = join(folder, 'metrics-token');
+    writeFileSync(file, 'secret\n');
+    const { url } = await serve(['--metrics-token-file', file]);
+    const read = (headers: Record<string, string>) =>
+      fetch(`${url}/metrics`, { headers }).then(({ status }) => status);
+    assert.equal(await read({}), 401);
+    assert.equal(await read({ Authorization: 'Bearer secret' }), 200);
+  });
 });
 
 describe('sluice publish and sluice tail', () => {
