@@ -64,6 +64,7 @@ async function runReader(code: string, url: string, idOf: () => string, expected
     assert.equal(child.exitCode, null, output);
     await sleep(20);
   }
+  while (output === '') await once(child.stdout, 'data');
   child.kill('SIGKILL');
   assert.equal(output, `${expected}\n`);
 }
