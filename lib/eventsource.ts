@@ -48,18 +48,28 @@ type Handler<E extends Event> = ((this: EventSource, event: E) => unknown) | nul
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-eventsource-interface
  */
 export class EventSource<Events extends EventMap = EventMap> extends EventTarget {
-  declare static readonly CONNECTING: 0;
-  declare static readonly OPEN: 1;
-  declare static readonly CLOSED: 2;
-  declare readonly CONNECTING: 0;
-  declare readonly OPEN: 1;
-  declare readonly CLOSED: 2;
+  static get CONNECTING(): 0 {
+    return 0;
+  }
 
-  static {
-    for (const [name, value] of Object.entries({ CONNECTING: 0, OPEN: 1, CLOSED: 2 })) {
-      Object.defineProperty(EventSource, name, { value, enumerable: true });
-      Object.defineProperty(EventSource.prototype, name, { value, enumerable: true });
-    }
+  static get OPEN(): 1 {
+    return 1;
+  }
+
+  static get CLOSED(): 2 {
+    return 2;
+  }
+
+  get CONNECTING(): 0 {
+    return 0;
+  }
+
+  get OPEN(): 1 {
+    return 1;
+  }
+
+  get CLOSED(): 2 {
+    return 2;
   }
 
   readonly url: string;

@@ -1,6 +1,7 @@
 // Publishes events to topics, remembers them, and gives each subscriber whatever comes after its cursor.
 // Needs `encode.ts` and `replay.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type Remembered, ReplayBuffer } from './replay.ts';
 
@@ -62,6 +63,8 @@ export interface HubOptions {
   now?: (() => number) | undefined;
   /** From 0 up to 1; default `Math.random`. */
   random?: (() => number) | undefined;
+  /** Told of each turn the milliseconds from its first event's publishing until all who were at the head had it. */
+  onDelivered?: ((latency: number) => void) | undefined;
   /** Runs a function at the end of this turn; default `setImmediate`. */
   schedule?: ((turn: () => void) => void) | undefined;
 }
@@ -100,6 +103,8 @@ export interface SubscribeOptions {
   lastEventId?: string | readonly string[] | null | undefined;
   /** Only the newest event of each key, of whatever was missed. Events without a key are all kept. */
   conflate?: boolean | undefined;
+  /** Asked for each topic before anything is written to the sink, old events or new; once it denies, that ends. */
+  may?: ((topic: string) => boolean) | undefined;
   /** Told to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -179,6 +184,7 @@ export class Hub {
   readonly #log: Log | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
+  readonly #onDelivered: ((latency: number) => void) | undefined;
   readonly #schedule: (turn: () => void) => void;
   readonly #order: Order;
 
@@ -192,6 +198,7 @@ export class Hub {
   #spent = 0;
   /** Topics with news since the last turn. */
   #news: Topic[] = [];
+  #newsSince = 0;
   /** Cursors behind the head whose sinks accept more, first come first served. */
   readonly #due = new Set<Cursor>();
 
@@ -221,6 +228,7 @@ export class Hub {
     this.#log = log;
     this.#now = now;
     this.#random = random;
+    this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#beyond = this.#order.head;
@@ -289,14 +297,14 @@ export class Hub {
     if (this.#cursors.has(sink))
       throw new TypeError('the sink is subscribed already: name all topics in one');
     for (const name of names) this.#freshen(name);
-    const { lastEventId, conflate = false, announce } = options;
+    const { lastEventId, conflate = false, announce, may } = options;
     // A header that came more than once is malformed, whatever its values.
     const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
     const preamble = this.#preamble(names, start, announce); // before the group: it may throw
-    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble);
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, may);
     this.stats[start.from === undefined ? 'started' : 'resumed']++;
-    if (start.gap !== undefined) this.stats.gaps[start.gap]++;
+    if (start.gap !== undefined) this.#count(start.gap, names);
     this.#enter(cursor);
     return cursor;
   }
@@ -313,6 +321,21 @@ export class Hub {
     found.ended = true;
     this.#announce(found);
     return true;
+  }
+
+  /** Every subscription, of which each `lag` tells how far it is behind. */
+  subscriptions(): Iterable<Subscription> {
+    return this.#cursors.values();
+  }
+
+  /**
+   * Ends the subscriptions, and the responses, that a permission no longer covers, or any others.
+   * @returns how many.
+   */
+  kick(predicate: (sink: Sink, subscription: Subscription) => boolean): number {
+    const kicked = [...this.#cursors].filter(([sink, cursor]) => predicate(sink, cursor));
+    for (const [, cursor] of kicked) this.#end(cursor);
+    return kicked.length;
   }
 
   /** Every topic that is remembered or followed. */
@@ -355,6 +378,7 @@ export class Hub {
   #announce(topic: Topic): void {
     if (topic.hasNews) return;
     topic.hasNews = true;
+    if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = this.#now();
     this.#news.push(topic);
     this.#plan();
   }
@@ -530,6 +554,7 @@ export class Hub {
       }
     }
     this.#order.settled = head;
+    if (groups.size > 0) this.#onDelivered?.(this.#now() - this.#newsSince);
     this.#spent = 0;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.
@@ -564,6 +589,7 @@ export class Hub {
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
     if (isClosed(cursor.sink)) return this.#leave(cursor);
+    if (!cursor.isAllowed) return void this.#end(cursor);
     cursor.turn = this.#turns;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by what the sink did in it
@@ -639,9 +665,14 @@ export class Hub {
     const from = this.#order.id(cursor.seq);
     const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.tell(lost);
-    this.stats.gaps[reason]++;
     const topics = lost.map(({ topic }) => topic.name);
+    this.#count(reason, topics);
     return this.#write(cursor, Buffer.from(this.#gap(reason, from, to, cursor.seq, topics)));
+  }
+
+  #count(reason: GapReason, topics: readonly string[]): void {
+    this.stats.gaps[reason]++;
+    if (gapChannel.hasSubscribers) gapChannel.publish({ hub: this, reason, topics });
   }
 
   #read(cursor: Cursor, log: Log): Outcome {
@@ -674,6 +705,9 @@ export class Hub {
     if (!cursor.closed) this.#end(cursor);
   }
 }
+
+/** On `node:diagnostics_channel`: `{ hub, reason, topics }` for every gap that is told. */
+const gapChannel = channel('sluice:gap');
 
 /** Bytes a turn for those behind the head, so that a storm of returning clients does not hold up the rest. */
 const CATCH_UP_BYTES = 1024 * 1024;
@@ -914,11 +948,30 @@ class Cursor implements Subscription {
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number, preamble: string) {
+  readonly #may: ((topic: string) => boolean) | undefined;
+
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: string,
+    may: ((topic: string) => boolean) | undefined,
+  ) {
     this.group = group;
     this.sink = sink;
     this.seq = seq;
     this.preamble = preamble;
+    this.#may = may;
+  }
+
+  /** What cannot be decided is denied. */
+  get isAllowed(): boolean {
+    if (this.#may === undefined) return true;
+    try {
+      return this.group.names.every((name) => this.#may?.(name));
+    } catch {
+      return false;
+    }
   }
 
   get topics(): readonly string[] {

@@ -1,8 +1,35 @@
 // Everything by name, in the order of the floors.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `encode.ts`, `follow.ts`, `hub.ts`, `lines.ts`, `replay.ts`, `router.ts`, `server.ts`, `stream.ts` and `writer.ts` beside it.
+// Needs `adaptive.ts`, `auth.ts`, `body.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`,
+// `encode.ts`, `eventsource.ts`, `follow.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `instruments.ts`,
+// `leader.ts`, `limiter.ts`, `lines.ts`, `metrics.ts`, `once.ts`, `replay.ts`, `router.ts`, `server.ts`,
+// `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and `writer.ts` beside it.
 
-export { hasBearer, Tickets, type TicketsOptions } from './auth.ts';
+export { type AdaptiveGroup, AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
+export {
+  type Access,
+  type Action,
+  type AuthRequest,
+  hasBearer,
+  Tickets,
+  type TicketsOptions,
+  type TokenAccessOptions,
+  type TokenPrincipal,
+  tokenAccess,
+} from './auth.ts';
 export { type BodyError, type BodyRequest, readText } from './body.ts';
+export {
+  type ConnectError,
+  type ConnectErrorCode,
+  Connection,
+  type ConnectionState,
+  type ConnectOptions,
+  connect,
+  fileStorage,
+  type Gap,
+  type PositionStorage,
+  type RequestHeaders,
+  type StateChange,
+} from './client.ts';
 export {
   type ComposeOptions,
   compose,
@@ -11,8 +38,45 @@ export {
   type RequestValue,
   requestValue,
 } from './compose.ts';
+export { type Cors, type CorsOptions, type CorsRequest, type CorsResponse, cors } from './cors.ts';
+export {
+  createDecoder,
+  type DecodedEvent,
+  type DecodeError,
+  type DecodeLimits,
+  type Decoder,
+  type DecoderOptions,
+  type DecodeSource,
+  decode,
+  decoderStream,
+} from './decode.ts';
 export { encode, type ServerSentEvent } from './encode.ts';
+export {
+  type EventMap,
+  EventSource,
+  type EventSourceErrorEvent,
+  type EventSourceInit,
+  type TypedEvent,
+} from './eventsource.ts';
 export { type FollowOptions, follow } from './follow.ts';
+export {
+  type Guard,
+  type GuardOptions,
+  type GuardReason,
+  type GuardRefusal,
+  type GuardRequest,
+  type GuardResponse,
+  guard,
+} from './guard.ts';
+export {
+  type BeatGroup,
+  type BeatOptions,
+  type BeatSink,
+  Heartbeat,
+  type HeartbeatClock,
+  type HeartbeatOptions,
+  heartbeatProfiles,
+} from './heartbeat.ts';
 export {
   type GapReason,
   type HistoryLimits,
@@ -29,20 +93,93 @@ export {
   type Subscription,
   type TopicInfo,
 } from './hub.ts';
-export { type LinesOptions, lines } from './lines.ts';
+export { type Instrumented, instrument } from './instruments.ts';
+export {
+  type Lead,
+  type LeaderOptions,
+  type Locks,
+  type SharedEvent,
+  type SharedStream,
+  shareStream,
+  type TabRole,
+} from './leader.ts';
+export {
+  addressGroup,
+  type ConnectionLimit,
+  clientAddress,
+  type LimitClock,
+  type LimitKey,
+  type LimitOptions,
+  type LimitReason,
+  type LimitRefusal,
+  type LimitRequest,
+  type LimitResponse,
+  type LimitSocket,
+  type LimitStats,
+  limitConnections,
+  type Refusal,
+  type Release,
+  Semaphore,
+  type SemaphoreError,
+  type SemaphoreOptions,
+} from './limiter.ts';
+export {
+  createLineSplitter,
+  type LineOptions,
+  type LineSource,
+  type LineSplitter,
+  type LinesOptions,
+  lines,
+} from './lines.ts';
+export {
+  type Histogram,
+  type Labels,
+  metricsContentType,
+  type Reading,
+  Registry,
+  type RegistryOptions,
+  registerProcess,
+  type Sample,
+} from './metrics.ts';
+export { Once, type OnceOptions } from './once.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
-export { createSseServer, type LogLine, type SseServer, type SseServerOptions } from './server.ts';
+export {
+  type CloseOptions,
+  createSseServer,
+  type LogLine,
+  type SseServer,
+  type SseServerOptions,
+} from './server.ts';
+export {
+  type DrainableStream,
+  type ShutdownOptions,
+  type ShutdownOutcome,
+  shutdown,
+  trackConnections,
+} from './shutdown.ts';
 export {
   EventStream,
   isStreaming,
   openStream,
   type PipeOptions,
+  type PipeSource,
   type StreamOptions,
   type StreamRequest,
   type StreamResponse,
   type StreamSocket,
 } from './stream.ts';
+export { type SystemSample, SystemSampler } from './system.ts';
+export {
+  defaultTransport,
+  type FetchTransportOptions,
+  fetchTransport,
+  http2Transport,
+  nodeTransport,
+  type Transport,
+  type TransportRequest,
+  type TransportResponse,
+} from './transport.ts';
 export {
   type ClosedError,
   type CloseReason,

@@ -32,7 +32,7 @@ const STYLE = `
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 14px/1.45 var(--text); }
-h1, h2, h3, p, ol, dl, dd, pre { margin: 0; padding: 0; }
+h1, h2, h3, p, ol, ul, dl, dd, pre { margin: 0; padding: 0; }
 h2 { font-size: 13px; font-weight: 650; letter-spacing: .01em; }
 code, .id, time, .position { font-family: var(--code); font-variant-numeric: tabular-nums; }
 button, input, textarea {
@@ -93,7 +93,7 @@ h1 svg { width: 26px; height: 26px; color: var(--water); }
 .answer[data-kind=good] { color: var(--ready); }
 .answer[data-kind=bad] { color: var(--end); }
 
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 10px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(108px, 1fr)); gap: 10px; }
 .tile { position: relative; overflow: hidden; padding: 10px 12px 34px; }
 .tile h3 { font-size: 12px; font-weight: 500; color: var(--soft); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .tile p { font-size: 21px; font-weight: 650; letter-spacing: -.02em; font-variant-numeric: tabular-nums; line-height: 1.25; white-space: nowrap; }
@@ -118,6 +118,7 @@ h1 svg { width: 26px; height: 26px; color: var(--water); }
 .data { font-family: var(--code); font-size: 12.5px; overflow-wrap: anywhere; min-width: 0; white-space: pre-wrap; }
 .data summary { cursor: pointer; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .data details[open] summary { color: var(--soft); }
+.data .sample summary { color: var(--soft); font-family: var(--text); }
 .data pre { font: inherit; white-space: pre-wrap; margin-top: 4px; padding: 8px 10px; background: var(--sunk); border: 1px solid var(--line); border-radius: 7px; max-height: 320px; overflow: auto; }
 .row.again::after { background: var(--panel); border-color: var(--again); }
 .row.again .kind { background: var(--again-soft); color: var(--again); }
@@ -155,11 +156,13 @@ h1 svg { width: 26px; height: 26px; color: var(--water); }
   button { padding: 8px 12px; }
   .bar .flow { flex: 1; min-width: 90px; }
   .bar .grow { display: none; }
-  .bar label, .bar label input { flex: 1; }
+  .bar label { flex: 1 1 100%; order: 1; } .bar label input { flex: 1; }
+  .bar button { padding: 6px 10px; }
   .row { grid-template-columns: auto auto minmax(0, 1fr); padding: 7px 10px 7px 34px; gap: 1px 8px; }
   .row::before { left: 16px; } .row::after { left: 12px; }
   .row .id { display: block; text-align: right; }
   .row .data { grid-column: 1 / -1; }
+  .row.again .data { word-break: break-all; }
   .topics { max-height: none; }
 }
 `;
@@ -234,6 +237,7 @@ const SCRIPT = String.raw`
   var followsAll = true;
   var names = new Set(['message', 'system', 'sluice:ready', 'sluice:gap', 'sluice:end', 'sluice:error']);
   var dropTimer = 0;
+  var needsTicket = false;
 
   function setState(state, text) {
     $('state').dataset.state = state;
@@ -253,10 +257,18 @@ const SCRIPT = String.raw`
   function connect(from) {
     disconnect();
     if (followed.size === 0) return setState('idle', 'no topic');
+    setState('connecting', 'connecting');
+    var asked = connection;
+    askTicket().then(function (ticket) {
+      if (asked === connection) open(from, ticket);
+    });
+  }
+
+  function open(from, ticket) {
     var query = new URLSearchParams();
     followed.forEach(function (topic) { query.append('topic', topic); });
     if (from) query.set('lastEventId', from);
-    setState('connecting', 'connecting');
+    if (ticket) query.set('ticket', ticket);
     var mine = source = new EventSource('events?' + query);
     var hasBeenOpen = false;
     mine.onopen = function () {
@@ -266,23 +278,59 @@ const SCRIPT = String.raw`
     };
     mine.onerror = function (event) {
       // An event that the server calls 'error' comes here too, and is none.
-      if (mine === source && !(event instanceof MessageEvent)) lost(mine);
+      if (mine !== source || event instanceof MessageEvent) return;
+      if (mine.readyState === EventSource.CLOSED) closed('events?' + query, hasBeenOpen);
+      else lost();
     };
     names.forEach(function (name) { mine.addEventListener(name, receive); });
   }
 
-  function lost(mine) {
-    var state = $('state').dataset.state;
+  // A token cannot be put into an EventSource; what it can be given is a ticket, good for one connection.
+  function askTicket() {
+    if (!needsTicket || !$('token').value) return Promise.resolve('');
+    return fetch('tickets', { method: 'POST', headers: authorization() })
+      .then(function (response) { return response.json(); })
+      .then(function (answer) { return answer.ticket || ''; })
+      .catch(function () { return ''; });
+  }
+
+  function authorization() {
+    return $('token').value ? { Authorization: 'Bearer ' + $('token').value } : {};
+  }
+
+  function lost() {
     connection += 1;
     head = '';
-    if (mine.readyState === EventSource.CLOSED) {
-      if (state === 'ended') return;
-      note('closed by the server, and not to be retried');
-      setState('closed', 'closed');
-    } else if (state === 'live') {
-      note('connection lost; the browser retries by itself, with its last id');
-      setState('lost', 'retrying');
+    if ($('state').dataset.state !== 'live') return;
+    note('connection lost; the browser retries by itself, with its last id');
+    setState('lost', 'retrying');
+  }
+
+  // An EventSource does not tell why it was turned away; the same request by fetch does.
+  function closed(url, hasBeenOpen) {
+    var isEnded = $('state').dataset.state === 'ended';
+    disconnect();
+    if (isEnded) return;
+    setState('closed', 'closed');
+    var asked = connection;
+    var control = new AbortController();
+    fetch(url, { headers: { Accept: 'text/event-stream' }, cache: 'no-store', signal: control.signal })
+      .then(function (response) {
+        if (asked !== connection) return control.abort();
+        if (response.status === 204) return note('these topics have ended: there is nothing to come');
+        if (response.ok) return control.abort();
+        return response.json().then(function (answer) { refused(response.status, answer, hasBeenOpen); });
+      })
+      .catch(function () {});
+  }
+
+  function refused(status, answer, hasBeenOpen) {
+    if (status === 401) {
+      needsTicket = true;
+      $('token-field').hidden = false;
+      if (hasBeenOpen && $('token').value) return reconnect(lastId);
     }
+    note('turned away with ' + status + ': ' + (answer.message || answer.error));
   }
 
   // The browser has come back by itself: only now can the server be asked how far it had got.
@@ -296,9 +344,9 @@ const SCRIPT = String.raw`
   }
 
   function askPosition() {
-    return fetch('position', { cache: 'no-store' })
+    return fetch('position', { cache: 'no-store', headers: authorization() })
       .then(function (response) { return response.json(); })
-      .then(function (answer) { return String(answer.position); })
+      .then(function (answer) { return answer.position || ''; })
       .catch(function () { return ''; });
   }
 
@@ -336,9 +384,10 @@ const SCRIPT = String.raw`
       received += 1;
       rate += 1;
       var value = event.data.charAt(0) === '{' ? parsed(event.data) : undefined;
-      if (isSample(event.type, value)) showSample(value);
+      var sample = isSample(event.type, value) ? value : undefined;
+      if (sample) showSample(sample);
     }
-    enqueue({ type: event.type, id: event.lastEventId, data: event.data, at: new Date(), connection: connection });
+    enqueue({ type: event.type, id: event.lastEventId, data: event.data, sample: sample, at: new Date(), connection: connection });
   }
 
   // ── the list of events: newest first, bounded ──
@@ -357,7 +406,11 @@ const SCRIPT = String.raw`
 
   function enqueue(entry) {
     queue.push(entry);
-    if (queue.length > MAX_ROWS) { queue.shift(); skipped += 1; }
+    if (queue.length >= MAX_ROWS) {
+      // Never a gap or an end: those are what a reader must not miss.
+      queue.splice(Math.max(0, queue.findIndex(function (old) { return !old.isNote && !KINDS.has(old.type); })), 1);
+      skipped += 1;
+    }
     if (isPaused) showPause();
     else if (drawTimer === 0) drawTimer = setTimeout(draw, 40);
   }
@@ -415,6 +468,7 @@ const SCRIPT = String.raw`
     else if (kind === 'gap') {
       cell.append(make('b', '', 'Events are missing: ' + value.reason), ' – ' + (GAPS.get(value.reason) || 'for a reason of the server’s own') + '. From ', make('code', '', value.from || 'an unknown place'), ' to ', make('code', '', value.to), ' in ' + list(value.topics) + '.');
     } else if (kind === 'end' && entry.type === 'sluice:end') cell.textContent = 'no more will come in ' + list(value.topics);
+    else if (entry.sample) cell.append(folded(entry.data, summaryOf(entry.sample)));
     else if (entry.data.length > 160 || entry.data.indexOf('\n') !== -1) cell.append(folded(entry.data));
     else cell.textContent = entry.data;
     return cell;
@@ -422,9 +476,16 @@ const SCRIPT = String.raw`
 
   function list(topics) { return Array.isArray(topics) && topics.length > 0 ? topics.join(', ') : 'these topics'; }
 
-  function folded(text) {
-    var details = make('details');
-    details.append(make('summary', '', text.slice(0, 400).split('\n', 1)[0] || '(an empty line, and more)'));
+  function summaryOf(sample) {
+    return TILES.map(function (tile) {
+      var path = tile[1].split('.');
+      return tile[0] + ' ' + figure(tile[1], sample[path[0]][path[1]]).join(' ').trim();
+    }).join(' · ');
+  }
+
+  function folded(text, summary) {
+    var details = make('details', summary ? 'sample' : '');
+    details.append(make('summary', '', summary || text.slice(0, 400).split('\n', 1)[0] || '(an empty line, and more)'));
     details.addEventListener('toggle', function () {
       if (details.children.length > 1) return;
       var value = text.length <= MAX_SHOWN ? parsed(text) : undefined;
@@ -443,14 +504,15 @@ const SCRIPT = String.raw`
   // ── tiles ──
 
   var TILES = [
-    ['CPU, host', 'host.cpuPercent'],
-    ['Load, 1 minute', 'host.load1'],
-    ['Memory in use', 'host.memoryUsedBytes'],
-    ['CPU, server', 'process.cpuPercent'],
-    ['Memory, server', 'process.rssBytes'],
-    ['Event loop, p99', 'eventLoop.p99Ms']
+    ['Host CPU', 'host.cpuPercent'],
+    ['Load, 1 min', 'host.load1'],
+    ['Host memory', 'host.memoryUsedBytes'],
+    ['Server CPU', 'process.cpuPercent'],
+    ['Server memory', 'process.rssBytes'],
+    ['Loop delay p99', 'eventLoop.p99Ms']
   ];
   var tiles = new Map();
+  var sampledAt = '';
 
   function isSample(type, value) {
     return (type === 'system' || type === 'message') && followed.has('system') && Boolean(value) &&
@@ -459,9 +521,11 @@ const SCRIPT = String.raw`
 
   function showSample(sample) {
     sample.host.memoryUsedBytes = sample.host.memoryTotalBytes - sample.host.memoryAvailableBytes;
+    if (String(sample.time) <= sampledAt) return; // a replay of what the tiles have shown
+    sampledAt = String(sample.time);
     TILES.concat(others(sample)).forEach(function (tile) {
       var path = tile[1].split('.');
-      showTile(tile[0], tile[1], sample[path[0]][path[1]]);
+      showTile(tile[0], tile[1], sample[path[0]][path[1]], topOf(path[1], sample));
     });
     $('tiles').hidden = false;
   }
@@ -472,7 +536,7 @@ const SCRIPT = String.raw`
     for (var group in sample) {
       if (group === 'host' || group === 'process' || group === 'eventLoop') continue;
       for (var name in Object(sample[group])) {
-        if (typeof sample[group][name] === 'number' && found.length < 4) {
+        if (typeof sample[group][name] === 'number' && found.length < 2) {
           var label = name.replace(/(Bytes|Ms|Percent|Seconds)$/, '').replace(/[A-Z]/g, function (letter) { return ' ' + letter.toLowerCase(); });
           found.push([label.charAt(0).toUpperCase() + label.slice(1), group + '.' + name]);
         }
@@ -481,14 +545,18 @@ const SCRIPT = String.raw`
     return found;
   }
 
-  function showTile(label, path, value) {
+  function topOf(name, sample) {
+    return /Percent$/.test(name) ? 100 : name === 'memoryUsedBytes' ? sample.host.memoryTotalBytes : 0;
+  }
+
+  function showTile(label, path, value, top) {
     var tile = tiles.get(path) || addTile(label, path);
     var shown = figure(path, value);
     tile.value.firstChild.textContent = shown[0];
     tile.unit.textContent = shown[1];
     tile.past.push(typeof value === 'number' ? value : null);
     if (tile.past.length > SPAN) tile.past.shift();
-    drawSpark(tile, /Percent$/.test(path) ? 100 : 0);
+    drawSpark(tile, top);
   }
 
   function addTile(label, path) {
@@ -530,9 +598,16 @@ const SCRIPT = String.raw`
   // ── topics ──
 
   function askTopics() {
-    return fetch('topics', { cache: 'no-store' })
-      .then(function (response) { return response.json(); })
+    return fetch('topics', { cache: 'no-store', headers: authorization() })
+      .then(function (response) {
+        if (response.status === 401) {
+          needsTicket = true;
+          $('token-field').hidden = false;
+        }
+        return response.json();
+      })
       .then(function (answer) {
+        if (!answer.topics) return;
         known = answer.topics;
         if (answer.position) $('position').textContent = answer.position;
         if (followsAll) followAll();
@@ -635,8 +710,7 @@ const SCRIPT = String.raw`
     if ($('key').value) query.set('key', $('key').value);
     if ($('event').value) listenTo($('event').value);
     if (!known.some(function (other) { return other.topic === topic; }) && !followed.has(topic) && TOPIC.test(topic) && !followsAll) follow(topic, true);
-    var headers = { 'Content-Type': 'text/plain; charset=utf-8' };
-    if ($('token').value) headers.Authorization = 'Bearer ' + $('token').value;
+    var headers = Object.assign({ 'Content-Type': 'text/plain; charset=utf-8' }, authorization());
     say('', 'publishing …');
     fetch('topics/' + encodeURIComponent(topic) + (query.size === 0 ? '' : '?' + query), { method: 'POST', headers: headers, body: $('data').value })
       .then(function (response) { return response.json().then(function (answer) { answered(response.status, answer); }); })
@@ -764,7 +838,7 @@ export const page: string = `<!doctype html>
     <div><dt>server at</dt><dd class="position" id="position">–</dd></div>
   </dl>
   <div class="actions">
-    <button type="button" id="history" title="Connects with the id of the very beginning: what is remembered is replayed, what is not is told as a gap">Replay from the start</button>
+    <button type="button" id="history" title="Connects with the id of the very beginning: what is remembered is replayed, what is not is told as a gap">Replay all</button>
     <button type="button" id="drop" class="main" disabled title="Closes the connection, waits, and comes back with ?lastEventId=">Drop for 5 s</button>
   </div>
 </header>

@@ -1,4 +1,4 @@
-// `sluice publish URL TOPIC`: publishes lines from stdin, in batches, each retried until it is taken.
+// Publishes lines from stdin (`sluice publish URL TOPIC`), in batches, each retried until it is taken.
 // Needs `transport.ts` beside it.
 
 import { randomUUID } from 'node:crypto';
@@ -19,7 +19,7 @@ export interface PublishIo {
 const HELP = `Usage: sluice publish [options] URL TOPIC
 
 Publishes each line of stdin as one event, in order. What has arrived is sent at once, many lines to a
-request where there are many; no further line is read while a request is under way.
+request where there are many; little more is read while a request is under way.
 
   -H, --header 'NAME: VALUE'  send this header; may be repeated
       --token TOKEN           send Authorization: Bearer TOKEN
@@ -172,20 +172,13 @@ async function* linesOf(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<string[], void, undefined> {
   const decoder = new TextDecoder();
-  const chunks = stdin[Symbol.asyncIterator]();
   let rest: string[] = [];
   let restUnits = 0;
-  for (
-    let next = await unlessAborted(chunks.next(), signal);
-    ;
-    next = await unlessAborted(chunks.next(), signal)
-  ) {
-    const text = next.done
-      ? decoder.decode()
-      : typeof next.value === 'string'
-        ? next.value
-        : decoder.decode(next.value, { stream: true });
-    const lines = text.split('\n');
+  for await (const chunks of gathered(stdin, signal)) {
+    const texts = chunks.map((chunk) =>
+      typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true }),
+    );
+    const lines = texts.join('').split('\n');
     if (lines.length > 1) {
       lines[0] = rest.join('') + lines[0]!;
       rest = [];
@@ -196,10 +189,36 @@ async function* linesOf(
     restUnits += last.length;
     if (restUnits > MAX_LINE_BYTES) throw new Error(`a line is longer than ${MAX_LINE_BYTES} bytes`);
     if (lines.length > 0) yield lines.map(withoutCr);
-    if (!next.done) continue;
-    if (restUnits > 0) yield [withoutCr(rest.join(''))];
-    return;
   }
+  const last = rest.join('') + decoder.decode();
+  if (last !== '') yield [withoutCr(last)];
+}
+
+/** Chunks that are there already come together, however small they are. */
+async function* gathered<Chunk extends Uint8Array | string>(
+  stdin: AsyncIterable<Chunk>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Chunk[], void, undefined> {
+  const chunks = stdin[Symbol.asyncIterator]();
+  let next = chunks.next();
+  for (;;) {
+    let result: IteratorResult<Chunk> | undefined = await unlessAborted(next, signal);
+    const together: Chunk[] = [];
+    for (let units = 0; result !== undefined && !result.done && units < BATCH_BYTES; ) {
+      together.push(result.value);
+      units += result.value.length;
+      next = chunks.next();
+      // It may fail while a request is under way: that is told when it is waited for.
+      next.catch(() => {});
+      result = await Promise.race([next, nothingYet()]);
+    }
+    yield together;
+    if (result?.done) return;
+  }
+}
+
+function nothingYet(): Promise<undefined> {
+  return new Promise((resolve) => setImmediate(resolve, undefined));
 }
 
 function withoutCr(line: string): string {

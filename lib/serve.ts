@@ -2,7 +2,7 @@
 // Needs `follow.ts`, `hub.ts`, `lines.ts`, `options.ts`, `server.ts` and `system.ts` beside it.
 
 import { once } from 'node:events';
-import { access, constants, stat } from 'node:fs/promises';
+import { access, constants, readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setInterval as every } from 'node:timers/promises';
@@ -10,7 +10,13 @@ import { follow } from './follow.ts';
 import { isTopic } from './hub.ts';
 import { lines } from './lines.ts';
 import { type OptionValues, readOptions, usageError } from './options.ts';
-import { createSseServer, type LogLine, type SseServer } from './server.ts';
+import {
+  type CloseOptions,
+  createSseServer,
+  type LogLine,
+  type ServerHeartbeat,
+  type SseServer,
+} from './server.ts';
 import { SystemSampler } from './system.ts';
 
 /** Where a command reads and writes, and how it is told to stop. `process` with its standard streams fits. */
@@ -32,6 +38,9 @@ SIGTERM or SIGINT stops it: streams are told to come back, and it exits with 0.
 Where it listens
   --host HOST             address to bind; default 127.0.0.1
   --port PORT             default 8080; 0 takes a free one
+  --allow-host HOST       a name this server answers to, on any port or, as HOST:PORT, on one; may be repeated.
+                          Needed behind a proxy on the same machine: without any, what comes in over loopback
+                          must be for localhost, and what comes in otherwise may be for any name
 
 What it publishes
   --tail FILE[:TOPIC]     every line appended to FILE, through truncation and rotation; may be repeated;
@@ -40,8 +49,21 @@ What it publishes
   --system                this host's load, memory and event-loop delay, once a second, to topic "system"
 
 Who may do what
-  --publish-token TOKEN   needed to publish and to end topics; may be repeated. Also read from the environment
-                          as SLUICE_PUBLISH_TOKEN. Without one, only a server bound to loopback takes events.
+  --publish-token TOKEN   needed to publish and to end topics; may be repeated. Without one, only a server bound
+                          to loopback takes events.
+  --subscribe-token TOKEN needed to subscribe; may be repeated. POST /tickets gives a ticket for a token, good once
+                          and for 30 s, as ?ticket= for an EventSource, which cannot send headers.
+  --metrics-token TOKEN   needed to read /metrics; may be repeated. Without one, only a server bound to loopback
+                          shows them.
+  --publish-token-file FILE, --subscribe-token-file FILE, --metrics-token-file FILE
+                          the same from a file, a token per line. Also read: SLUICE_PUBLISH_TOKEN,
+                          SLUICE_SUBSCRIBE_TOKEN and SLUICE_METRICS_TOKEN from the environment.
+  --cors ORIGIN           an origin whose pages may read and publish, as https://app.example; may be repeated
+  --max-connections N     most streams; default 10000. A browser that is one too many is told to come back.
+  --max-connections-per-client N
+                          most streams of one address (of one /64 of IPv6); default off
+  --connection-rate N     most streams that one address may open per second; default off
+  --trust-proxy N         proxies in front, whose X-Forwarded-For tells the address; default 0
 
 How much it keeps and for how long
   --history EVENTS        per topic; default 10000
@@ -51,7 +73,12 @@ How much it keeps and for how long
   --retry TIME            what clients are told to wait before they reconnect; default 2s, each ± a quarter
   --stall-timeout TIME    closes a stream whose client takes nothing for so long; default 60s
   --max-age TIME          ends a stream after so long, ± a tenth, so that it is opened afresh; default off
-  --deadline TIME         most time to stop in; default 10s
+  --heartbeat TIME        the longest silence of a stream before it is sent a comment; default 15s
+  --heartbeat-profile mobile|wifi|lan
+                          30s × 3, 60s × 2, 120s × 1: interval × beats that a client may miss
+  --adaptive-heartbeat    learns for each group of addresses at what silence its connections die
+  --window TIME           when stopping, sends the streams away evenly over so long; default all at once
+  --deadline TIME         most time to stop in; default 10s, and the window on top
 
 TIME is 500ms, 10s, 5m, 1h, or off.
 `;
@@ -60,10 +87,21 @@ const OPTIONS = {
   help: { kind: 'flag', short: 'h' },
   host: { kind: 'text' },
   port: { kind: 'count' },
+  'allow-host': { kind: 'text', many: true },
   tail: { kind: 'text', many: true },
   stdin: { kind: 'text' },
   system: { kind: 'flag' },
   'publish-token': { kind: 'text', many: true },
+  'publish-token-file': { kind: 'text' },
+  'subscribe-token': { kind: 'text', many: true },
+  'subscribe-token-file': { kind: 'text' },
+  'metrics-token': { kind: 'text', many: true },
+  'metrics-token-file': { kind: 'text' },
+  cors: { kind: 'text', many: true },
+  'max-connections': { kind: 'count' },
+  'max-connections-per-client': { kind: 'count' },
+  'connection-rate': { kind: 'count' },
+  'trust-proxy': { kind: 'count' },
   history: { kind: 'count' },
   'history-bytes': { kind: 'count' },
   'history-age': { kind: 'duration' },
@@ -71,6 +109,10 @@ const OPTIONS = {
   retry: { kind: 'duration' },
   'stall-timeout': { kind: 'duration' },
   'max-age': { kind: 'duration' },
+  heartbeat: { kind: 'duration' },
+  'heartbeat-profile': { kind: 'text' },
+  'adaptive-heartbeat': { kind: 'flag' },
+  window: { kind: 'duration' },
   deadline: { kind: 'duration' },
 } as const;
 
@@ -92,17 +134,19 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   checkPort(values.port);
   if (values.stdin !== undefined) checkTopic('--stdin', values.stdin);
   await Promise.all(tails.map(checkFile));
+  const stopping = readStopping(values);
+  const tokens = await readTokens(values, io.env);
   const log = (line: LogLine) => {
     io.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`);
   };
-  const sse = createServer(values, io.env, log);
+  const sse = createServer(values, tokens, log);
   const url = await sse.listen(values.port, values.host);
   const inputs = new AbortController();
   startInputs(sse, values, tails, io, inputs.signal, log);
   io.stdout.write(`listening on ${url}\n`);
   if (!io.signal.aborted) await once(io.signal, 'abort');
   inputs.abort();
-  const outcome = await sse.close({ deadline: values.deadline });
+  const outcome = await sse.close(stopping);
   log({ level: 'info', event: 'stopped', ...outcome });
   return 0;
 }
@@ -130,6 +174,17 @@ function checkPort(port: number | undefined): void {
   }
 }
 
+/** Checked at the start: at the end there would be nobody to read the complaint. */
+function readStopping({ window = 0, deadline = 10_000 + window }: Values): CloseOptions {
+  if (window > MAX_TIMEOUT) throw usageError('--window must be a limit, not off');
+  if (deadline < window) throw usageError(`--deadline must not be below --window, got ${deadline}ms`);
+  if (deadline > MAX_TIMEOUT && deadline !== Infinity)
+    throw usageError(`--deadline must be at most ${MAX_TIMEOUT}ms or off, got ${deadline}ms`);
+  return { window, deadline };
+}
+
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
 /** Now, while there is someone to tell: what goes wrong with a file later is only logged. */
 async function checkFile({ file }: Tail): Promise<void> {
   await access(file, constants.R_OK);
@@ -142,20 +197,54 @@ function topicFor(file: string): string {
     .slice(0, 200);
 }
 
-function createServer(values: Values, env: ServeIo['env'], log: (line: LogLine) => void): SseServer {
+interface Tokens {
+  readonly publishTokens: readonly string[];
+  readonly subscribeTokens: readonly string[];
+  readonly metricsTokens: readonly string[];
+}
+
+async function readTokens(values: Values, env: ServeIo['env']): Promise<Tokens> {
+  const read = async (given: readonly string[], file: string | undefined, fromEnv: string | undefined) => {
+    const listed = file === undefined ? [] : (await readFile(file, 'utf8')).split(/\s+/);
+    return [...given, ...listed, ...(fromEnv ?? '').split(/\s+/)].filter((token) => token !== '');
+  };
+  const { 'publish-token': publish, 'publish-token-file': publishFile } = values;
+  const { 'subscribe-token': subscribe, 'subscribe-token-file': subscribeFile } = values;
+  const { 'metrics-token': metrics, 'metrics-token-file': metricsFile } = values;
+  return {
+    publishTokens: await read(publish, publishFile, env.SLUICE_PUBLISH_TOKEN),
+    subscribeTokens: await read(subscribe, subscribeFile, env.SLUICE_SUBSCRIBE_TOKEN),
+    metricsTokens: await read(metrics, metricsFile, env.SLUICE_METRICS_TOKEN),
+  };
+}
+
+function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => void): SseServer {
   const {
     history: maxEvents,
     'history-bytes': maxBytes,
     'history-age': maxAge,
     'max-topics': maxTopics,
   } = values;
-  const { retry, 'stall-timeout': stallTimeout, 'max-age': streamAge, 'publish-token': tokens } = values;
-  const fromEnv = env.SLUICE_PUBLISH_TOKEN;
+  const {
+    retry,
+    'stall-timeout': stallTimeout,
+    'max-age': streamAge,
+    heartbeat,
+    'allow-host': hosts,
+  } = values;
+  const { 'max-connections': max = 10_000, 'max-connections-per-client': maxPerKey } = values;
+  const profile = values['heartbeat-profile'] as ServerHeartbeat['profile'];
+  const adaptive = values['adaptive-heartbeat'] ? true : undefined;
+  const { 'connection-rate': rate, 'trust-proxy': trustProxy } = values;
   try {
     return createSseServer({
       hub: { history: { maxEvents, maxBytes, maxAge }, maxTopics, retry },
       stream: { stallTimeout, maxAge: streamAge },
-      publishTokens: fromEnv ? [...tokens, fromEnv] : tokens,
+      heartbeat: heartbeat === Infinity ? false : { interval: heartbeat, profile, adaptive },
+      hosts: hosts.length > 0 ? hosts : undefined,
+      origins: values.cors,
+      limits: { max, maxPerKey, rate, trustProxy },
+      ...tokens,
       log,
     });
   } catch (error) {

@@ -1,22 +1,30 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `once.ts`, `page.ts`,
-// `router.ts`, `shutdown.ts` and `stream.ts` beside it.
+// Needs `adaptive.ts`, `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
+// `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts`,
+// `stream.ts` and `writer.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Access, type Action, Tickets, tokenAccess } from './auth.ts';
+import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
+import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
-import { compose, type Middleware } from './compose.ts';
+import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
-import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
-import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { type BeatGroup, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
+import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from './hub.ts';
+import { instrument } from './instruments.ts';
+import { addressGroup, clientAddress, type LimitOptions, limitConnections } from './limiter.ts';
+import { metricsContentType, Registry, registerProcess } from './metrics.ts';
 import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
+import { Writer } from './writer.ts';
 
 export interface SseServerOptions<Principal = unknown> {
   /** A hub of one's own, or how to make one. */
@@ -24,7 +32,7 @@ export interface SseServerOptions<Principal = unknown> {
   /** For every stream: deadlines and bounds; see `openStream`. */
   stream?: StreamOptions | undefined;
   /** When quiet streams are sent a comment; see `Heartbeat`. `false`: never. Told to clients in `sluice:ready`. */
-  heartbeat?: (HeartbeatOptions<EventStream> & { missed?: number | undefined }) | false | undefined;
+  heartbeat?: ServerHeartbeat | false | undefined;
   /** The names this server answers to; default: those of loopback for connections over it, else any. See `guard`. */
   hosts?: readonly string[] | undefined;
   /** The origins of other sites whose pages may read and publish; default none. See `cors`. */
@@ -35,14 +43,27 @@ export interface SseServerOptions<Principal = unknown> {
   publishTokens?: readonly string[] | undefined;
   /** Who may subscribe: the bearers of these, or of those; without any, everybody. */
   subscribeTokens?: readonly string[] | undefined;
+  /** Who may read `/metrics`: the bearers of these; without any, everybody while bound to loopback, else nobody. */
+  metricsTokens?: readonly string[] | undefined;
   /** Decides instead of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
   access?: Access<Principal, IncomingMessage> | undefined;
+  /** How many streams there may be, in all and of one client, and how fast they may be opened; see `limitConnections`. */
+  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
   /** Most bytes of a published body; default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
   maxTopicsPerStream?: number | undefined;
   /** Gets what happens, as objects ready for JSON, without secrets; by default nothing is logged. */
   log?: ((line: LogLine) => void) | undefined;
+}
+
+export interface ServerHeartbeat extends HeartbeatOptions<EventStream> {
+  /** Interval and missed beats for one kind of network; see `heartbeatProfiles`. */
+  profile?: keyof typeof heartbeatProfiles | undefined;
+  /** How many beats may fail to come before a client gives the connection up; default 2. */
+  missed?: number | undefined;
+  /** Learns for each group of addresses at what silence connections die; see `AdaptiveInterval`. */
+  adaptive?: AdaptiveOptions | true | undefined;
 }
 
 export interface LogLine {
@@ -56,6 +77,8 @@ export interface SseServer {
   readonly server: Server;
   /** The streams that are open. */
   readonly streams: ReadonlySet<EventStream>;
+  /** What `/metrics` shows; add families of your own. */
+  readonly registry: Registry;
   /**
    * Starts to accept connections, by default on port 8080 of 127.0.0.1; resolves with the URL once it does.
    * @throws what the system says: `EADDRINUSE`, `EACCES`, …
@@ -82,27 +105,54 @@ export type CloseOptions = Pick<
 export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
   const { maxBodyBytes = 1024 * 1024, maxTopicsPerStream = 64, origins = [], log = () => {} } = options;
   const { publishTokens, subscribeTokens } = options;
-  const hub = options.hub instanceof Hub ? options.hub : new Hub(options.hub);
+  // Found now, not by the first client.
+  new Writer(new PassThrough(), options.stream).abort();
+  const registry = new Registry({
+    onError: (error, family) =>
+      log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
+  });
+  const latency = registry.histogram(
+    'sluice_publish_latency_seconds',
+    'From publishing to the sockets.',
+    LATENCIES,
+  );
+  const onDelivered = (milliseconds: number) => latency.observe(milliseconds / 1000);
+  const hub = isHub(options.hub) ? options.hub : new Hub({ onDelivered, ...options.hub });
   const publishIsOpen = () => isLoopback(server);
   const access: Access<unknown, IncomingMessage> =
     (options.access as Access<unknown, IncomingMessage>) ??
     tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const tickets = new Tickets<unknown>();
   const published = new Once<{ id: string } | { ids: string[] }>();
-  const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
+  const following = requestValue<Subscription>();
+  const pulse =
+    options.heartbeat === false
+      ? undefined
+      : createPulse(options.heartbeat, (stream) => following.get(stream));
   const streams = new Set<EventStream>();
+  const asked = requestValue<readonly string[]>();
+  const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
+    if (refuseChannel.hasSubscribers) refuseChannel.publish({ reason, status, req });
+    log({ level: 'warn', event: 'refused', reason, status });
+  };
+  const limit = limitConnections<IncomingMessage>({
+    ...options.limits,
+    topics: (req) => asked.get(req) ?? [],
+    onRefuse: refused,
+  });
+  const closed: Record<string, number> = {};
+  let opened = 0;
   let isDraining = false;
+  let stopMeasuring: (() => void) | undefined;
 
   // ── the journey of an event: request → text → hub ─────────────────────────────────────────────────────
 
   async function publish({ req, res, topic, query }: Call): Promise<void> {
     const name = topic();
-    const principal = await admit(req, 'publish', [name]);
+    await admit(req, 'publish', [name]);
     const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
     const batch = eventsOf(req.headers['content-type'], await readText(req, maxBodyBytes), fields);
-    // The same key of somebody else, or for another topic, is another key.
-    const retryKey = req.headers['idempotency-key'];
-    const key = retryKey === undefined ? undefined : JSON.stringify([retryKey, name, principal]);
+    const key = retryKey(req, name);
     const send = () => publishAll(name, batch);
     answer(res, 200, await (key === undefined ? send() : published.run(key, send)));
   }
@@ -135,18 +185,33 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (!acceptsEvents(req)) throw refusal(406, 'not_acceptable', 'this is served as text/event-stream only');
     const principal = await admit(req, 'subscribe', topics, query.get('ticket'));
     if (isPipelined(req)) return void req.socket.destroy();
+    asked.set(req, topics);
+    await limit(req, res, () => follow({ req, res, params, query }, topics, principal));
+  }
+
+  async function follow(
+    { req, res, query }: Omit<Call, 'topic'>,
+    topics: readonly string[],
+    principal: unknown,
+  ): Promise<void> {
     const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
     if (stream.closed) return;
     const subscription = hub.subscribe(topics, stream, {
       lastEventId: req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
       conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
-      announce: { heartbeat: announced(heartbeat, options.heartbeat) },
+      announce: { heartbeat: pulse?.announced ?? null },
+      may: options.access && ((topic) => access.may(principal, 'subscribe', topic)),
     });
     if (subscription === null) return stream.refuse(204);
     streams.add(stream);
-    heartbeat?.add(stream);
+    opened++;
+    following.set(stream, subscription);
+    pulse?.heartbeat.add(stream, {
+      group: pulse.groupOf(clientAddress(req, options.limits?.trustProxy ?? 0)),
+    });
     const reason = await stream.done;
-    heartbeat?.delete(stream);
+    closed[reason] = (closed[reason] ?? 0) + 1;
+    pulse?.heartbeat.delete(stream);
     streams.delete(stream);
     log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
   }
@@ -165,16 +230,45 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (isKnown || (action === 'publish' && !publishTokens?.length && !options.access)) {
       throw refusal(403, 'forbidden', `you may not ${action} here`);
     }
-    throw refusal(401, 'unauthorized', `to ${action} here, send \`Authorization: Bearer <token>\``, {
-      'WWW-Authenticate': 'Bearer',
-    });
+    throw unauthorized(action);
   }
 
   async function issueTicket({ req, res }: Call): Promise<void> {
     const principal = await access.authorize(req);
-    if (principal === undefined)
-      throw refusal(401, 'unauthorized', 'a ticket is given for a token', { 'WWW-Authenticate': 'Bearer' });
+    if (principal === undefined) throw unauthorized('get a ticket');
     answer(res, 200, tickets.issue(principal));
+  }
+
+  /** What the asker may subscribe to, and no more than its names. */
+  async function topics({ req, res }: Call): Promise<void> {
+    const principal = await reader(req);
+    const visible = hub.topics().filter(({ topic }) => access.may(principal, 'subscribe', topic));
+    answer(res, 200, { topics: visible, position: hub.position });
+  }
+
+  async function position({ req, res }: Call): Promise<void> {
+    await reader(req);
+    answer(res, 200, { position: hub.position });
+  }
+
+  /** Who asks, if there is anything that they may read. */
+  async function reader(req: IncomingMessage): Promise<unknown> {
+    const principal = await access.authorize(req);
+    const isNobody = options.access === undefined && !(principal as TokenPrincipal | undefined)?.subscribe;
+    if (principal === undefined || isNobody) throw unauthorized('read');
+    return principal;
+  }
+
+  function metrics({ req, res }: Call): void {
+    const { metricsTokens = [] } = options;
+    const isOpen = metricsTokens.length === 0 && isLoopback(server);
+    if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
+      throw unauthorized('read the metrics');
+    // Measuring the event loop's delay takes a timer: only where somebody looks.
+    stopMeasuring ??= registerProcess(registry);
+    res
+      .writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' })
+      .end(registry.render());
   }
 
   const router = new Router<Handler>()
@@ -183,23 +277,36 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('POST', '/topics/:topic', publish)
     .add('DELETE', '/topics/:topic', end)
     .add('POST', '/tickets', issueTicket)
-    .add('GET', '/topics', ({ res }) => answer(res, 200, { topics: hub.topics(), position: hub.position }))
-    .add('GET', '/position', ({ res }) => answer(res, 200, { position: hub.position }))
+    .add('GET', '/topics', topics)
+    .add('GET', '/position', position)
     .add('GET', '/healthz', ({ res }) => answer(res, 200, { status: 'ok' }))
     .add('GET', '/readyz', ({ res }) =>
       isDraining ? answer(res, 503, { status: 'draining' }) : answer(res, 200, { status: 'ready' }),
     )
+    .add('GET', '/metrics', metrics)
     .add('GET', '/', ({ res }) => answerPage(res));
 
-  const door: Step[] = [
-    onePerConnection,
-    guard({
-      hosts: options.hosts,
-      origins,
-      navigation: true,
-      onRefuse: ({ reason, status }) => log({ level: 'warn', event: 'refused', reason, status }),
-    }),
-  ];
+  const guarded = guard<IncomingMessage>({
+    hosts: options.hosts,
+    origins,
+    navigation: true,
+    onRefuse: refused,
+  });
+  instrument(registry, {
+    hub,
+    streams,
+    opened: () => opened,
+    closed,
+    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+    limit,
+    heartbeat: pulse && {
+      sent: () => pulse.heartbeat.sent,
+      skipped: () => pulse.heartbeat.skipped,
+      intervals: pulse.intervals,
+    },
+    isDraining: () => isDraining,
+  });
+  const door: Step[] = [onePerConnection, guarded];
   if (origins.length > 0)
     door.push(
       cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
@@ -224,11 +331,12 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
     const onDraining = () => {
       isDraining = true;
+      stopMeasuring?.();
     };
     return shutdown<EventStream>(server, { ...how, onDraining, streams, end: sendAway });
   }
 
-  return { hub, server, streams, listen, close };
+  return { hub, server, streams, registry, listen, close };
 }
 
 // ── requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,6 +349,17 @@ interface Call {
   /** The topic in the path. @throws a refusal when it cannot be one. */
   topic(): string;
 }
+
+/** By what it can do: another copy of the module may have made it. */
+function isHub(hub: Hub | HubOptions | undefined): hub is Hub {
+  return hub !== undefined && 'publish' in hub;
+}
+
+/** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is turned away at the door. */
+const refuseChannel = channel('sluice:refuse');
+
+/** Seconds. The clock counts whole milliseconds. */
+const LATENCIES = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
 type Handler = (call: Call) => unknown;
 
@@ -281,13 +400,65 @@ function missed(status: 400 | 404 | 405, allow: readonly string[]): Refusal {
   return refusal(400, 'malformed_path', 'the path cannot be read');
 }
 
-/** What a client's watchdog needs to know: how often something comes, and how often it may fail to. */
-function announced(
-  heartbeat: Heartbeat<EventStream> | undefined,
-  options: SseServerOptions['heartbeat'],
-): object | null {
-  if (heartbeat === undefined || options === false) return null;
-  return { interval: heartbeat.interval, missed: options?.missed ?? 2 };
+interface Pulse {
+  readonly heartbeat: Heartbeat<EventStream>;
+  /** What a client's watchdog needs to know: how often something comes at the least, and how often it may fail to. */
+  readonly announced: { readonly interval: number; readonly missed: number };
+  /** Whose experience decides the interval, where it adapts. */
+  groupOf(address: string | undefined): BeatGroup | undefined;
+  /** Every interval in use, in milliseconds. */
+  intervals(): number[];
+}
+
+function createPulse(
+  options: ServerHeartbeat = {},
+  subscriptionOf: (stream: EventStream) => Subscription | undefined,
+): Pulse {
+  const { profile, adaptive: learning, interval, missed, ...rest } = options;
+  if (profile !== undefined && !Object.hasOwn(heartbeatProfiles, profile)) {
+    throw new TypeError(
+      `\`profile\` must be one of ${Object.keys(heartbeatProfiles).join(', ')}, got ${profile}`,
+    );
+  }
+  const chosen = profile === undefined ? undefined : heartbeatProfiles[profile];
+  // One that a client has brought about, not we: only that tells of the network.
+  const lost = (stream: EventStream) => stream.reason === 'client-gone';
+  const beat =
+    rest.event === undefined ? { beat: (stream: EventStream) => positionBeat(subscriptionOf(stream)) } : {};
+  const heartbeat = new Heartbeat<EventStream>({
+    interval: interval ?? chosen?.interval,
+    lost,
+    ...beat,
+    ...rest,
+  });
+  const learner =
+    learning === undefined
+      ? undefined
+      : new AdaptiveInterval<string>({
+          interval: heartbeat.interval,
+          ...(learning === true ? {} : learning),
+        });
+  const longest =
+    learning === undefined
+      ? heartbeat.interval
+      : ((learning === true ? undefined : learning.maxInterval) ?? 60_000);
+  return {
+    heartbeat,
+    announced: { interval: longest, missed: missed ?? chosen?.missed ?? 2 },
+    groupOf: (address) => learner?.group(addressGroup(address ?? '')),
+    intervals: () =>
+      learner === undefined
+        ? [heartbeat.interval]
+        : Array.from(learner.intervals(), ([, learned]) => learned),
+  };
+}
+
+/**
+ * A comment, and the place up to which this stream has everything: on quiet topics it moves along with the hub,
+ * so that a client which returns later is not told of a gap in what was never for it.
+ */
+function positionBeat(subscription: Subscription | undefined): Buffer {
+  return Buffer.from(subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`);
 }
 
 /** A permission that ends takes its stream with it, if nothing does before. */
@@ -333,6 +504,14 @@ function publishTo(hub: Hub, topic: string, event: HubEvent): string {
 function acceptsEvents(req: IncomingMessage): boolean {
   const { accept } = req.headers;
   return accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept);
+}
+
+/** What tells a retry from a new request. The same key of somebody else, or for another topic, is another one. */
+function retryKey({ headers }: IncomingMessage, topic: string): string | undefined {
+  const key = headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  if (key.length <= 200) return JSON.stringify([key, topic, headers.authorization]);
+  throw refusal(400, 'malformed_key', 'an Idempotency-Key has at most 200 characters');
 }
 
 /** A body is one event; or one per line, as it is; or one per line, with a name and a key of its own. */
@@ -396,6 +575,11 @@ function refusal(
   headers: Readonly<Record<string, string>> = {},
 ): Refusal {
   return Object.assign(new Error(message), { status, error, headers });
+}
+
+function unauthorized(wish: string): Refusal {
+  const message = `to ${wish} here, send \`Authorization: Bearer <token>\``;
+  return refusal(401, 'unauthorized', message, { 'WWW-Authenticate': 'Bearer' });
 }
 
 function answer(

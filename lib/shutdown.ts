@@ -290,7 +290,6 @@ class Connections {
   /** How many it were. */
   cut(): number {
     let count = 0;
-    for (const session of this.#sessions) session.destroy();
     for (const socket of this.#responses.keys()) {
       // A TLS connection is here twice, once as the plain one below.
       if (!('encrypted' in socket)) count++;
@@ -338,11 +337,10 @@ class Connections {
   };
 
   readonly #onRequest = (req: IncomingMessage, res: ServerResponse): void => {
-    const { socket } = req;
-    // What HTTP/2 asks belongs to a session, which looks after its own.
-    const responses = req.httpVersionMajor < 2 ? this.#responses.get(socket) : undefined;
+    const responses = this.#responses.get(req.socket);
+    // A request of HTTP/2 shows a stand-in for its socket: its session looks after it.
     if (responses === undefined) return;
-    this.#responses.set(socket, Math.max(responses, 0) + 1);
+    this.#responses.set(req.socket, Math.max(responses, 0) + 1);
     if (this.#draining) res.shouldKeepAlive = false;
     res.on('close', this.#onResponded);
   };

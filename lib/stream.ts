@@ -1,6 +1,7 @@
 // Opens a Server-Sent Events response on a Node request, and knows when and why it is over.
 // Needs `encode.ts` and `writer.ts` beside it.
 
+import { channel } from 'node:diagnostics_channel';
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
@@ -28,8 +29,6 @@ export interface StreamSocket {
 /** The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have them. */
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
-  /** HTTP/2's, which alone tells that it is gone. */
-  readonly stream?: { readonly destroyed?: boolean | undefined } | undefined;
   statusCode: number;
   hasHeader(name: string): boolean;
   getHeader(name: string): unknown;
@@ -124,8 +123,7 @@ export class EventStream extends Writer {
     this.#options = options;
     // From the start: `res.socket` becomes null. HTTP/2 shares its socket, and tells through the response alone.
     this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
-    if (res.stream?.destroyed) this.abort('client-gone');
-    else if (this.#socket !== undefined) this.#claim(this.#socket);
+    if (this.#socket !== undefined) this.#claim(this.#socket);
   }
 
   /** Sends the head now; otherwise the first write does. Does nothing the second time. */
@@ -196,8 +194,14 @@ export class EventStream extends Writer {
     const iterator = iteratorOf(source);
     const next = this.#untilGone(() => iterator.next());
     let sourceIsOver = false;
+    let turnEnds = TURN_BYTES;
     try {
       while (await this.ready()) {
+        if (this.bytesWritten >= turnEnds) {
+          turnEnds = this.bytesWritten + TURN_BYTES;
+          await endOfTurn();
+          continue;
+        }
         sourceIsOver = true;
         const result = await next();
         sourceIsOver = result?.done === true;
@@ -275,14 +279,23 @@ export class EventStream extends Writer {
     this.#socket?.setTimeout?.(0);
     this.#socket?.setNoDelay?.(true);
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
+    if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
   }
 }
+
+/** On `node:diagnostics_channel`: `{ stream, req }` for every stream whose head is about to be sent. */
+const openChannel = channel('sluice:open');
 
 const FINISHED: ServerSentEvent = { event: 'sluice:end', data: '{}' };
 const FAILED: ServerSentEvent = {
   event: 'sluice:error',
   data: '{"message":"the source of this stream failed"}',
 };
+
+// A source that never waits, piped to a client that takes all, would leave nobody else a turn of the event loop.
+const TURN_BYTES = 64 * 1024;
+
+const endOfTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
 
@@ -305,9 +318,11 @@ function abandon(source: PipeSource, iterator: PipeIterator): void {
 
 function eventOf(value: ServerSentEvent | string): ServerSentEvent {
   if (typeof value === 'string') return { data: value };
-  // They have none of an event's fields, and would vanish.
-  if (value instanceof Uint8Array) throw new TypeError('a source must give events or strings, got bytes');
-  return value;
+  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
+  // It has none of an event's fields, and would vanish.
+  throw new TypeError(
+    `a source must give events or strings, got ${value instanceof Uint8Array ? 'bytes' : value}`,
+  );
 }
 
 /**
@@ -315,7 +330,12 @@ function eventOf(value: ServerSentEvent | string): ServerSentEvent {
  * holding it back. What the application or its framework set besides is kept.
  */
 function uncached(given: unknown): string {
-  const directives = given === undefined ? [] : String(given).split(/\s*,\s*/);
+  const directives =
+    given === undefined
+      ? []
+      : String(given)
+          .split(/\s*,\s*/)
+          .filter(Boolean);
   for (const needed of ['no-store', 'no-transform'])
     if (!directives.includes(needed)) directives.push(needed);
   return directives.join(', ');

@@ -1,5 +1,5 @@
-// `sluice tail URL`: prints the events of a stream, reconnects, keeps its place.
-// Needs `client.ts`, `decode.ts` and `transport.ts` beside it.
+// Prints the events of a stream (`sluice tail URL`): reconnects, and keeps its place.
+// Needs `client.ts` and `decode.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';

@@ -1,6 +1,7 @@
 // Writes bytes to one client for as long as it takes them, and says once, with the reason, when that is over.
 // Stands alone: copy this file by itself.
 
+import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 
 /**
@@ -37,6 +38,8 @@ export interface ClosedError extends Error {
 export interface WriterTarget {
   readonly closed?: boolean | undefined;
   readonly destroyed?: boolean | undefined;
+  /** An HTTP/2 response has it, and tells only through it that it is destroyed, or was cancelled. */
+  readonly stream?: { readonly destroyed: boolean; readonly rstCode?: number | undefined } | undefined;
   readonly writableLength: number;
   write(chunk: Uint8Array): boolean;
   end(): unknown;
@@ -111,7 +114,7 @@ export class Writer extends EventEmitter {
     this.#signal = checkSignal(options.signal);
     target.on('error', ignore);
     target.on('close', this.#gone);
-    if (target.closed || target.destroyed) this.#settle('client-gone');
+    if (target.closed || target.destroyed || target.stream?.destroyed) this.#settle('client-gone');
     else if (this.#deadlines.fromTheStart) watch(this);
     if (this.#signal !== undefined && !this.closed) follow(this.#signal, this);
   }
@@ -238,7 +241,11 @@ export class Writer extends EventEmitter {
 
   readonly #gone = (): void => this.#settle('client-gone');
 
-  readonly #finished = (): void => this.#settle(this.#ending ?? 'ended');
+  readonly #finished = (): void => {
+    // A cancelled HTTP/2 stream says that it has finished, too.
+    const cancelled = Boolean(this.#target.stream?.rstCode);
+    this.#settle(cancelled ? 'client-gone' : (this.#ending ?? 'ended'));
+  };
 
   #awaitDrain(): void {
     this.#drained = () => {
@@ -267,6 +274,7 @@ export class Writer extends EventEmitter {
     this.#target.off('finish', this.#finished);
     this.#done?.resolve(reason);
     if (this.#controller !== undefined) this.#abortSignal(reason);
+    if (closeChannel.hasSubscribers) closeChannel.publish({ stream: this, reason, cause: this.#cause });
     this.emit('close', reason);
   }
 
@@ -274,6 +282,9 @@ export class Writer extends EventEmitter {
     if (!this.#controller?.signal.aborted) this.#controller?.abort(closedError(reason, this.#cause));
   }
 }
+
+/** On `node:diagnostics_channel`: `{ stream, reason, cause }` for every writer that is over. */
+const closeChannel = channel('sluice:close');
 
 const COLON = 0x3a;
 const MAX_TIMEOUT = 2 ** 31 - 1;

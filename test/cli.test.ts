@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -104,6 +105,43 @@ describe('sluice serve', () => {
     silent.destroy();
   });
 
+  it('answers to the names it is given and to no other', async () => {
+    const { url } = await serve(['--allow-host', 'events.example', '--allow-host', 'other.example:81']);
+    const statusFor = async (host: string) => {
+      const request = get(`${url}/position`, { agent: false, headers: { host } });
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    assert.equal(await statusFor('events.example'), 200);
+    assert.equal(await statusFor('events.example:8081'), 200);
+    assert.equal(await statusFor('other.example:81'), 200);
+    assert.equal(await statusFor('other.example'), 421);
+    assert.equal(await statusFor('localhost'), 421);
+  });
+
+  it('sends a comment within the heartbeat, announces it, and can do without', async () => {
+    const beating = await follow((await serve(['--heartbeat', '50ms'])).url, 'a');
+    assert.equal(JSON.parse(beating.frame('sluice:ready').data).heartbeat.interval, 50);
+    await beating.until(({ text }) => text.includes('\n:\n'));
+    const silent = await follow((await serve(['--heartbeat', 'off'])).url, 'a');
+    assert.equal(JSON.parse(silent.frame('sluice:ready').data).heartbeat, null);
+    beating.close();
+    silent.close();
+  });
+
+  it('sends its streams away one after another over the window', async () => {
+    const { url, child, code, stderr } = await serve(['--window', '1s']);
+    const readers = await Promise.all(Array.from({ length: 20 }, () => follow(url, 'a')));
+    child.kill('SIGTERM');
+    // Some are sent away while others are still being served.
+    await Promise.race(readers.map((reader) => reader.untilEnded()));
+    assert.ok(readers.some(({ ended }) => !ended));
+    await Promise.all(readers.map((reader) => reader.untilEnded()));
+    assert.equal(await code, 0);
+    assert.match(stderr(), /"event":"stopped","ended":20,/);
+  });
+
   it('publishes what is appended to a file, through truncation and rotation', async () => {
     const file = join(folder, 'app.log');
     writeFileSync(file, 'old\n');
@@ -164,6 +202,16 @@ describe('sluice serve', () => {
       fetch(`${url}/topics/a`, { method: 'POST', body: 'x', headers }).then(({ status }) => status);
     assert.equal(await publish({}), 401);
     assert.equal(await publish({ Authorization: 'Bearer secret' }), 200);
+  });
+
+  it('shows its metrics to whom it is told to', async () => {
+    const file = join(folder, 'metrics-token');
+    writeFileSync(file, 'secret\n');
+    const { url } = await serve(['--metrics-token-file', file]);
+    const read = (headers: Record<string, string>) =>
+      fetch(`${url}/metrics`, { headers }).then(({ status }) => status);
+    assert.equal(await read({}), 401);
+    assert.equal(await read({ Authorization: 'Bearer secret' }), 200);
   });
 });
 
@@ -230,6 +278,13 @@ describe('a command that cannot be run', () => {
     [['serve', '--history', '0'], /^sluice serve: `maxEvents` must be a number ≥ 1, got 0; /],
     [['serve', '--stdin', 'a b'], /^sluice serve: --stdin: .* got "a b"; /],
     [['serve', '--tail', '/dev/null:a b'], /^sluice serve: --tail \/dev\/null:a b: .* got "a b"; /],
+    [['serve', '--heartbeat', '0'], /^sluice serve: `interval` must be from 1 to .* got 0; /],
+    [['serve', '--allow-host', 'http://a'], /^sluice serve: `hosts` must hold names .* got "http:\/\/a"; /],
+    [['serve', '--window', 'off'], /^sluice serve: --window must be a limit, not off; /],
+    [
+      ['serve', '--window', '5s', '--deadline', '4s'],
+      /^sluice serve: --deadline must not be below --window, got 4000ms; /,
+    ],
     [['serve', 'now'], /^sluice serve: unexpected "now"; /],
     [['tail'], /^sluice tail: .*\n$/],
     [['tail', '--foo', 'http://localhost'], /^sluice tail: .*--foo.*\n$/],

@@ -19,22 +19,11 @@ import { promisify } from 'node:util';
 const FLOORS = [
   [
     ['encode', 'decode', 'replay', 'writer', 'limiter', 'heartbeat', 'adaptive', 'compose', 'guard', 'cors'],
-    [
-      'router',
-      'metrics',
-      'shutdown',
-      'gzip',
-      'auth',
-      'body',
-      'lines',
-      'options',
-      'system',
-      'page',
-      'transport',
-    ],
+    ['router', 'metrics', 'shutdown', 'gzip', 'auth', 'once', 'body', 'lines', 'options', 'system', 'page'],
+    ['transport'],
   ].flat(),
-  ['stream', 'hub', 'client', 'sqlite', 'redis', 'leader', 'follow'],
-  ['server', 'tail', 'publish'],
+  ['stream', 'hub', 'client', 'leader', 'follow', 'instruments', 'sqlite', 'redis'],
+  ['server', 'eventsource', 'tail', 'publish'],
   ['serve'],
   ['cli', 'index'],
   // The program itself: it runs the door below it, and is the only file that acts when it is imported.

@@ -128,7 +128,7 @@ describe('sluice publish', () => {
     const stdin = new PassThrough();
     const { url, taken } = await taker(t, (_, __, attempt) => {
       if (attempt === 1) for (const line of ['b\n', 'c\n', 'd']) stdin.write(line);
-      else stdin.end('\n');
+      if (attempt === 2) stdin.end('\n');
       return false;
     });
     stdin.write('a\n');

@@ -249,6 +249,8 @@ describe('POST /topics/{topic}', () => {
     const first = await post(`${served.url}/topics/retried`, 'x', key);
     assert.deepEqual((await post(`${served.url}/topics/retried`, 'x', key)).json, first.json);
     assert.notDeepEqual((await post(`${served.url}/topics/retried2`, 'x', key)).json, first.json);
+    const long = { 'Idempotency-Key': 'x'.repeat(201) };
+    assert.equal((await post(`${served.url}/topics/retried`, 'x', long)).json.error, 'malformed_key');
   });
 
   it('takes what curl calls a form, and an empty body', async () => {
@@ -416,6 +418,15 @@ describe('a connection that carries a stream', () => {
       assert.equal(served.sse.hub.size, 0);
     });
   }
+});
+
+describe('options', () => {
+  it('that no stream could have are refused when the server is made', () => {
+    assert.throws(() => createSseServer({ stream: { stallTimeout: -1 } }), /`stallTimeout` .* got -1/);
+    assert.throws(() => createSseServer({ hub: { maxTopics: 0 } }), /`maxTopics` .* got 0/);
+    assert.throws(() => createSseServer({ publishTokens: [''] }), /a token must be printable ASCII/);
+    assert.throws(() => createSseServer({ limits: { max: 0 } }), /`max` .* got 0/);
+  });
 });
 
 describe('publishing', () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHook } from 'node:async_hooks';
 import { EventEmitter, getEventListeners, once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import * as http2 from 'node:http2';
@@ -152,6 +153,38 @@ describe('shutdown', () => {
       assert.equal((await done).cut, 0);
     });
 
+  it('leaves those alone that are in the middle of something, whatever they speak', async (t) => {
+    const { advance } = fakeTime(t);
+    const again = new AbortController();
+    const open: Promise<unknown>[] = [];
+    const answer: RequestListener = (_req, res) => res.write('held');
+    for (const [server, send] of [
+      [createServer(), 'GET / HT'],
+      [createServer(answer), REQUEST],
+      [createTlsServer({ key, cert }, answer), REQUEST],
+    ] as const) {
+      const tls = 'setSecureContext' in (await listen(server));
+      const reader = (tls ? Reader.dialTls(server) : Reader.dial(server)).send(send);
+      await (send === REQUEST ? reader.until('held') : received(server));
+      open.push(shutdown(server, { deadline: Infinity, signal: again.signal }));
+    }
+    const server = await listen(http2.createServer(answer as never));
+    await once(
+      session(server)
+        .request({ ':path': '/' })
+        .on('error', () => {}),
+      'data',
+    );
+    open.push(shutdown(server, { deadline: Infinity, signal: again.signal }));
+    await advance(3000);
+    again.abort();
+    const outcomes = (await Promise.all(open)) as { cut: number }[];
+    assert.deepEqual(
+      outcomes.map(({ cut }) => cut),
+      [1, 1, 1, 1],
+    );
+  });
+
   it('answers what is asked on a busy connection while draining, and says that it was the last', async () => {
     const answers: (() => void)[] = [];
     const server = await listen(createServer((_req, res) => answers.push(() => res.end('done'))));
@@ -160,7 +193,9 @@ describe('shutdown', () => {
     const done = shutdown(server, { deadline: Infinity });
     reader.send(REQUEST);
     await once(server, 'request');
-    for (const answer of answers) answer();
+    answers[0]!();
+    await reader.until('done');
+    answers[1]!();
     await reader.closed;
     assert.equal(reader.text.split('done').length, 3);
     assert.match(reader.text, /Connection: close/i);
@@ -285,6 +320,41 @@ describe('shutdown', () => {
       assert.ok(Math.min(...gaps) >= 900, `${moments}`);
     });
 
+    it('begins at a place of its own, so that a fleet that stops at once is not in step', async (t) => {
+      const { time, advance } = fakeTime(t);
+      const moments: number[] = [];
+      const end = (stream: Still) => {
+        moments.push(time());
+        stream.end();
+      };
+      const phases = [0.25, 0.75];
+      mock.method(Math, 'random', () => phases.pop());
+      t.after(() => mock.restoreAll());
+      const options = { end, window: 1000, deadline: Infinity };
+      const fleet = [
+        shutdown(await listen(createServer()), { ...options, streams: [new Still()] }),
+        shutdown(await listen(createServer()), { ...options, streams: [new Still()] }),
+      ];
+      await advance(1100);
+      await Promise.all(fleet);
+      assert.deepEqual(moments, [250, 750]);
+    });
+
+    it('tells each once, however long it takes to end', async (t) => {
+      const { advance } = fakeTime(t);
+      const server = await listen(createServer((_req, res) => res.write('held')));
+      const reader = Reader.dial(server).send(REQUEST);
+      await reader.until('held');
+      let told = 0;
+      const end = () => {
+        told++;
+      };
+      const done = shutdown(server, { streams: [new Still()], end, deadline: 1000 });
+      await advance(1000);
+      assert.equal((await done).ended, 1);
+      assert.equal(told, 1);
+    });
+
     it('spreads what they are told evenly, so that no second brings them all back', async () => {
       const server = await listen(createServer());
       const perSecond = new Array<number>(5).fill(0);
@@ -394,6 +464,17 @@ describe('shutdown', () => {
       assert.ok(reader.body.length < BIG.length);
     });
 
+    it('cuts what was open before it was told of the server', async () => {
+      const server = createServer();
+      opened.push({ destroy: () => server.close() });
+      await once(server.listen(0, '127.0.0.1'), 'listening');
+      const early = Reader.dial(server).send('GET /');
+      await received(server);
+      trackConnections(server);
+      await shutdown(server, { deadline: 20 });
+      await early.closed;
+    });
+
     it('cuts HTTP/2 sessions with all that is in them', async () => {
       const server = await listen(http2.createServer((_req, res) => res.write('never more')));
       const client = session(server);
@@ -463,6 +544,19 @@ describe('shutdown', () => {
       await closed;
     });
 
+    it('closes a session that comes of a connection accepted before', async () => {
+      const server = await listen(http2.createSecureServer({ key, cert }));
+      const socket = connect(portOf(server), '127.0.0.1');
+      await once(server, 'connection');
+      const done = shutdown(server, { deadline: Infinity });
+      const client = http2.connect('https://127.0.0.1', {
+        createConnection: () => connectTls({ socket, rejectUnauthorized: false, ALPNProtocols: ['h2'] }),
+      });
+      opened.push(client);
+      await once(client, 'close');
+      assert.equal((await done).cut, 0);
+    });
+
     it('also knows the HTTP/1 connections of a server that speaks both', async () => {
       const server = await listen(
         http2.createSecureServer({ key, cert, allowHTTP1: true }, (_req, res) => res.end('done')),
@@ -518,7 +612,8 @@ describe('shutdown', () => {
     assert.equal((await done).cut, 0);
   });
 
-  it('leaves no timer and no listener behind', async () => {
+  it('leaves no timer and no listener behind', { timeout: 5000 }, async (t) => {
+    const timers = timersFromNow(t);
     const server = createServer((_req, res) => res.end('done'));
     const before = listenersOf(server);
     await listen(server);
@@ -526,12 +621,11 @@ describe('shutdown', () => {
     const reader = Reader.dial(server).send(REQUEST);
     await reader.until('done');
     const { signal } = new AbortController();
-    const timers = timersNow();
     await shutdown(server, { signal, window: 1, deadline: 60_000 });
+    await reader.closed;
     assert.deepEqual(listenersOf(server), before);
     assert.equal(getEventListeners(signal, 'abort').length, 0);
-    assert.equal(timersNow(), timers);
-    await reader.closed;
+    while (timers.active.size > 0) await turn();
   });
 
   it('can be done again after the server listens again', async () => {
@@ -599,8 +693,16 @@ function listenersOf(server: Server): Record<string, number> {
   return Object.fromEntries(counts.sort());
 }
 
-function timersNow(): number {
-  return process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+/** Those that have been made since and are not cleared, even if they would not keep the process alive. */
+function timersFromNow(t: { after(fn: () => void): void }): { readonly active: Set<number> } {
+  const active = new Set<number>();
+  const hook = createHook({
+    init: (id, type) => type === 'Timeout' && active.add(id),
+    destroy: (id) => active.delete(id),
+  });
+  hook.enable();
+  t.after(() => hook.disable());
+  return { active };
 }
 
 /** Time that passes in steps, only when it is told to. */

@@ -734,11 +734,13 @@ describe('Writer, over a real socket', () => {
   it('hears of a reset', async (t) => {
     const { socket, client } = await pair(t);
     const writer = writerOn(socket);
-    for (let takes = true; takes; ) takes = writer.write(BULK);
+    assert.equal(writer.write(Buffer.alloc(16 * 1024 * KIB)), false);
     const waiting = writer.ready();
     client.resetAndDestroy();
     assert.equal(await writer.done, 'client-gone');
-    assert.equal(await waiting, false);
+    // Some Nodes say drain before close, for bytes that the reset discarded.
+    await waiting;
+    assert.equal(await writer.ready(), false);
   });
 });
 

@@ -1,8 +1,7 @@
 // A process that reads a stream and says on stdout what it has processed, until it is killed.
-import { writeSync } from 'node:fs';
 import { connect, fileStorage } from '../../lib/client.ts';
 
 const [url, path] = process.argv.slice(2);
 for await (const event of connect(url!, { storage: fileStorage(path!), storageKey: 'place' })) {
-  writeSync(1, `${event.data}\n`);
+  await new Promise((resolve) => process.stdout.write(`${event.data}\n`, resolve));
 }

@@ -6,7 +6,7 @@ export class Reading {
   /** All of it, once nothing more can come, however that came about. */
   readonly over: Promise<string>;
   #waiting: (() => void)[] = [];
-  #closed = false;
+  #over = false;
 
   constructor(source: Readable) {
     source.setEncoding('utf8').on('data', (piece: string) => {
@@ -15,19 +15,19 @@ export class Reading {
     });
     source.on('error', () => {});
     this.over = new Promise((resolve) => {
-      source.on('close', () => {
-        this.#closed = true;
+      const over = () => {
+        this.#over = true;
         this.#wake();
         resolve(this.text);
-      });
+      };
+      source.on('end', over).on('close', over);
     });
   }
 
-  /** Fulfils with everything so far once `part` is in it; rejects when the stream closes before that. */
+  /** Fulfils with everything so far once `part` is in it; rejects when the stream is over before that. */
   async until(part: string): Promise<string> {
     while (!this.text.includes(part)) {
-      if (this.#closed)
-        throw new Error(`closed before ${JSON.stringify(part)}: ${JSON.stringify(this.text)}`);
+      if (this.#over) throw new Error(`over before ${JSON.stringify(part)}: ${JSON.stringify(this.text)}`);
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
     return this.text;

@@ -1,0 +1,346 @@
+import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import http from 'node:http';
+import { after, before, describe, it } from 'node:test';
+import { createSseServer, type LogLine, type SseServer, type SseServerOptions } from '../lib/server.ts';
+import { Reader } from './helpers/reader.ts';
+
+function serve(options: SseServerOptions = {}): { url: string; sse: SseServer; lines: LogLine[] } {
+  const lines: LogLine[] = [];
+  const served = { url: '', lines, sse: createSseServer({ log: (line) => lines.push(line), ...options }) };
+  before(async () => {
+    served.url = await served.sse.listen(0);
+  });
+  after(() => served.sse.close({ deadline: 0 }));
+  return served;
+}
+
+/** `fetch` sets some headers itself: this sends what it is told. */
+async function ask(url: string, headers: Record<string, string>, method = 'GET', body = ''): Promise<Answer> {
+  const { host, hostname, port, pathname, search } = new URL(url);
+  const length = method === 'POST' ? { 'Content-Length': String(body.length) } : {};
+  const all = { Host: host, ...length, ...headers };
+  const request = http.request({
+    hostname,
+    port,
+    path: pathname + search,
+    method,
+    headers: all,
+    agent: false,
+  });
+  request.end(body);
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  if (
+    response.headers['content-type'] === 'text/event-stream' &&
+    response.headers['content-length'] === undefined
+  ) {
+    response.destroy();
+    return { status: response.statusCode ?? 0, headers: response.headers, text: '', error: undefined };
+  }
+  let text = '';
+  for await (const chunk of response) text += chunk;
+  const isJson = response.headers['content-type'] === 'application/json';
+  const error = isJson ? JSON.parse(text).error : undefined;
+  return { status: response.statusCode ?? 0, headers: response.headers, text, error };
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly text: string;
+  readonly error: string | undefined;
+}
+
+const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
+
+describe('whom the server answers', () => {
+  const served = serve({ origins: ['https://app.example'], credentials: true });
+
+  it('refuses a name that is not its own, and a page of another site, before anything is opened', async () => {
+    const events = `${served.url}/events?topic=a`;
+    for (const [headers, status, error] of [
+      [{ Host: 'evil.example' }, 421, 'host-not-listed'],
+      [{ Origin: 'https://evil.example' }, 403, 'origin-not-listed'],
+      [{ Origin: 'null' }, 403, 'origin-not-listed'],
+      [{ 'Sec-Fetch-Site': 'cross-site' }, 403, 'cross-site'],
+    ] as const) {
+      const answer = await ask(events, headers);
+      assert.deepEqual([answer.status, answer.error], [status, error]);
+    }
+    assert.equal(served.sse.streams.size, 0);
+    assert.equal(served.lines.filter(({ event }) => event === 'refused').length, 4);
+  });
+
+  it('lets a listed origin read, and answers its preflight', async () => {
+    const origin = { Origin: 'https://app.example', 'Sec-Fetch-Site': 'cross-site' };
+    const { status, headers } = await ask(`${served.url}/events?topic=a`, origin);
+    assert.equal(status, 200);
+    assert.equal(headers['access-control-allow-origin'], 'https://app.example');
+    assert.equal(headers['access-control-allow-credentials'], 'true');
+    const asking = { ...origin, 'Access-Control-Request-Method': 'DELETE' };
+    const preflight = await ask(`${served.url}/topics/a`, asking, 'OPTIONS');
+    assert.equal(preflight.status, 204);
+    assert.match(preflight.headers['access-control-allow-methods'] ?? '', /DELETE/);
+  });
+});
+
+describe('tokens', () => {
+  const served = serve({ publishTokens: ['writer'], subscribeTokens: ['reader'] });
+
+  it('let a publisher do both, a reader read, and a stranger nothing', async () => {
+    const read = (headers: Record<string, string>) => ask(`${served.url}/events?topic=a`, headers);
+    const write = (headers: Record<string, string>) => ask(`${served.url}/topics/a`, headers, 'POST', 'x');
+    const outcomes = [];
+    for (const headers of [{}, bearer('wrong'), bearer('reader'), bearer('writer')]) {
+      outcomes.push([(await read(headers)).status, (await write(headers)).status]);
+    }
+    assert.deepEqual(outcomes, [
+      [401, 401],
+      [401, 401],
+      [200, 403],
+      [200, 200],
+    ]);
+  });
+
+  it('are needed to learn the names of topics, and the position', async () => {
+    for (const path of ['/topics', '/position']) {
+      const statuses = [];
+      for (const headers of [{}, bearer('wrong'), bearer('reader'), bearer('writer')]) {
+        statuses.push((await ask(served.url + path, headers)).status);
+      }
+      assert.deepEqual(statuses, [401, 401, 200, 200], path);
+    }
+  });
+
+  it('are changed into a ticket, which opens one stream and is never in the log', async () => {
+    assert.equal((await ask(`${served.url}/tickets`, bearer('wrong'), 'POST')).status, 401);
+    const { status, text } = await ask(`${served.url}/tickets`, bearer('reader'), 'POST');
+    assert.equal(status, 200);
+    const { ticket } = JSON.parse(text);
+    const reader = await Reader.open(`${served.url}/events?topic=a&ticket=${ticket}`);
+    await reader.until(({ frames }) => frames.length === 1);
+    reader.close();
+    assert.equal((await ask(`${served.url}/events?topic=a&ticket=${ticket}`, {})).status, 401);
+    assert.equal((await ask(`${served.url}/events?topic=a&ticket=made-up`, bearer('reader'))).status, 401);
+    while (!served.lines.some(({ event }) => event === 'stream-closed')) await new Promise(setImmediate);
+    const log = JSON.stringify(served.lines);
+    for (const secret of [ticket, 'reader', 'writer']) assert.equal(log.includes(secret), false, secret);
+  });
+});
+
+describe('access of one’s own', () => {
+  let now = true;
+  const served = serve({
+    access: {
+      authorize: async ({ headers }: http.IncomingMessage) => {
+        const name = headers['x-user'];
+        return name === undefined
+          ? undefined
+          : { name, expiresAt: name === 'brief' ? Date.now() + 200 : Infinity };
+      },
+      may: (principal, _action, topic) => now && topic.startsWith((principal as { name: string }).name),
+    },
+  });
+
+  it('decides by topic', async () => {
+    const read = async (user: Record<string, string>, topic: string) =>
+      (await ask(`${served.url}/events?topic=${topic}`, user)).status;
+    assert.equal(await read({}, 'ann.1'), 401);
+    assert.equal(await read({ 'X-User': 'ann' }, 'ann.1'), 200);
+    assert.equal(await read({ 'X-User': 'ann' }, 'bob.1'), 401);
+  });
+
+  it('lists the topics that one may read', async () => {
+    served.sse.hub.publish('ann.3', { data: 'x' });
+    served.sse.hub.publish('bob.3', { data: 'x' });
+    const { text } = await ask(`${served.url}/topics`, { 'X-User': 'ann' });
+    assert.deepEqual(
+      JSON.parse(text).topics.map(({ topic }: { topic: string }) => topic),
+      ['ann.3'],
+    );
+  });
+
+  it('ends a stream when the permission does', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=brief.1`, {
+      headers: { 'X-User': 'brief' },
+    });
+    await reader.untilEnded();
+    assert.equal(reader.frames.length, 1);
+  });
+
+  it('is asked again before old or new events are sent', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=ann.2`, { headers: { 'X-User': 'ann' } });
+    await reader.until(({ frames }) => frames.length === 1);
+    served.sse.hub.publish('ann.2', { data: 'allowed' });
+    await reader.until(({ data }) => data.length === 1);
+    now = false;
+    served.sse.hub.publish('ann.2', { data: 'not allowed any more' });
+    await reader.untilEnded();
+    assert.deepEqual(reader.data, ['allowed']);
+    now = true;
+  });
+});
+
+describe('limits', () => {
+  const served = serve({ limits: { max: 2, retryInterval: 3000 } });
+
+  it('turn away who is one too many: a program by its status, a browser so that it comes back', async () => {
+    const events = `${served.url}/events?topic=a`;
+    const readers = [await Reader.open(events), await Reader.open(events)];
+    const program = await ask(events, {});
+    assert.equal(program.status, 503);
+    assert.ok(Number(program.headers['retry-after']) >= 3);
+    const browser = await Reader.open(events, {
+      headers: { Accept: 'text/event-stream', 'Sec-Fetch-Mode': 'cors', 'Sec-Fetch-Site': 'same-origin' },
+    });
+    await browser.untilEnded();
+    assert.equal(browser.status, 200);
+    assert.ok((browser.retries[0] as number) >= 3000, browser.text);
+    for (const reader of readers) reader.close();
+    while (served.sse.streams.size > 0) await new Promise(setImmediate);
+    const next = await Reader.open(events);
+    assert.equal(next.status, 200);
+    next.close();
+  });
+
+  it('give every place back, however a stream ends', async () => {
+    const events = `${served.url}/events?topic=b`;
+    for (let round = 0; round < 20; round++) {
+      while (served.sse.streams.size > 0) await new Promise(setImmediate);
+      const reader = await Reader.open(events);
+      assert.equal(reader.status, 200, `in round ${round}`);
+      await reader.until(({ frames }) => frames.length === 1);
+      if (round % 3 === 0) reader.response.socket.resetAndDestroy();
+      else if (round % 3 === 1) reader.response.socket.end();
+      else for (const stream of served.sse.streams) stream.end();
+      await ask(events, {}, 'HEAD');
+      await reader.untilEnded();
+    }
+  });
+});
+
+describe('heartbeats', () => {
+  const served = serve({ heartbeat: { interval: 40, missed: 3, jitter: 0 } });
+
+  it('are announced, and carry the position of one that has everything', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=quiet`);
+    await reader.until(({ frames }) => frames.length === 1);
+    assert.deepEqual(JSON.parse(reader.frame('sluice:ready').data).heartbeat, { interval: 40, missed: 3 });
+    const id = served.sse.hub.publish('busy', { data: 'not for the quiet one' });
+    await reader.until(({ text }) => text.includes(`:\nid: ${id}\n\n`));
+    assert.deepEqual(reader.data, []);
+    reader.close();
+    const again = await Reader.open(`${served.url}/events?topic=quiet&lastEventId=${id}`);
+    await again.until(({ frames }) => frames.length === 1);
+    assert.equal(again.frame('sluice:ready').id, id);
+    again.close();
+  });
+
+  it('follow a profile, or what was learned', async () => {
+    assert.throws(
+      () => createSseServer({ heartbeat: { profile: 'moon' as 'lan' } }),
+      /`profile` must be one of mobile, wifi, lan/,
+    );
+    for (const [heartbeat, announced, bounds] of [
+      [{ profile: 'mobile' }, { interval: 30_000, missed: 3 }, 30],
+      [{ adaptive: true }, { interval: 60_000, missed: 2 }, 15],
+      [false, null, undefined],
+    ] as const) {
+      const sse = createSseServer({ heartbeat });
+      const url = await sse.listen(0);
+      const reader = await Reader.open(`${url}/events?topic=a`);
+      await reader.until(({ frames }) => frames.length === 1);
+      assert.deepEqual(JSON.parse(reader.frame('sluice:ready').data).heartbeat, announced);
+      const { text } = await ask(`${url}/metrics`, {});
+      const [, max] = /^sluice_heartbeat_interval_seconds{bound="max"} (.*)$/m.exec(text) ?? [];
+      assert.equal(max === undefined ? undefined : Number(max), bounds);
+      await sse.close({ deadline: 1000 });
+    }
+  });
+});
+
+describe('GET /metrics', () => {
+  const served = serve({ limits: { max: 1 } });
+
+  it('tells what happened, by reason', async () => {
+    const events = `${served.url}/events?topic=a`;
+    const reader = await Reader.open(events, { headers: { 'Last-Event-ID': 'nonsense' } });
+    await reader.until(({ frames }) => frames.length === 2);
+    served.sse.hub.publish('a', { data: 'x' });
+    await reader.until(({ data }) => data.length === 1);
+    await ask(events, {});
+    await ask(events, { Host: 'evil.example' });
+    const { status, headers, text } = await ask(`${served.url}/metrics`, {});
+    assert.equal(status, 200);
+    assert.equal(headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');
+    const value = (series: string) =>
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${series} `))
+          ?.split(' ')[1],
+      );
+    const figures = {
+      sluice_streams_open: 1,
+      sluice_streams_opened_total: 1,
+      'sluice_refused_total{reason="host-not-listed"}': 1,
+      'sluice_refused_total{reason="server-full"}': 1,
+      sluice_connections: 1,
+      sluice_published_events_total: 1,
+      sluice_delivered_events_total: 1,
+      'sluice_subscriptions_total{outcome="resumed"}': 1,
+      'sluice_gaps_total{reason="malformed"}': 1,
+      sluice_publish_latency_seconds_count: 1,
+      sluice_topics: 1,
+      sluice_lag_max_events: 0,
+      sluice_draining: 0,
+    };
+    for (const [series, expected] of Object.entries(figures)) assert.equal(value(series), expected, series);
+    assert.ok(value('process_resident_memory_bytes') > 1e6);
+    reader.close();
+    while (served.sse.streams.size > 0) await new Promise(setImmediate);
+    assert.match(
+      (await ask(`${served.url}/metrics`, {})).text,
+      /sluice_streams_closed_total{reason="client-gone"} 1/,
+    );
+    assert.match(text, /^nodejs_event_loop_delay_seconds_count \d+$/m);
+  });
+
+  it('is for the bearer of a token where there is one, and for nobody elsewhere than on loopback', async () => {
+    const guarded = createSseServer({ metricsTokens: ['scraper'] });
+    const url = await guarded.listen(0, '0.0.0.0').then((text) => text.replace('0.0.0.0', '127.0.0.1'));
+    assert.equal((await ask(`${url}/metrics`, {})).status, 401);
+    assert.equal((await ask(`${url}/metrics`, bearer('scraper'))).status, 200);
+    await guarded.close();
+    const open = createSseServer();
+    const elsewhere = await open.listen(0, '0.0.0.0').then((text) => text.replace('0.0.0.0', '127.0.0.1'));
+    assert.equal((await ask(`${elsewhere}/metrics`, {})).status, 401);
+    await open.close();
+  });
+});
+
+describe('node:diagnostics_channel', () => {
+  const served = serve();
+
+  it('tells of openings, closings, gaps and refusals', async () => {
+    const told: unknown[] = [];
+    const listeners = (['open', 'close', 'gap', 'refuse'] as const).map((name) => {
+      const listener = (message: unknown) => told.push([name, (message as { reason?: string }).reason]);
+      subscribe(`sluice:${name}`, listener);
+      return () => unsubscribe(`sluice:${name}`, listener);
+    });
+    await ask(`${served.url}/events?topic=a`, { Host: 'evil.example' });
+    const reader = await Reader.open(`${served.url}/events?topic=a&lastEventId=1-1`);
+    await reader.until(({ frames }) => frames.length === 2);
+    reader.close();
+    while (served.sse.streams.size > 0) await new Promise(setImmediate);
+    for (const stop of listeners) stop();
+    assert.deepEqual(told, [
+      ['refuse', 'host-not-listed'],
+      ['gap', 'unknown-epoch'],
+      ['open', undefined],
+      ['close', 'client-gone'],
+    ]);
+  });
+});

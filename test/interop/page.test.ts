@@ -1,0 +1,292 @@
+// The reference server's page in a real browser, against the real server.
+// `npm ci --prefix test/interop` and a Chromium (`CHROMIUM=/path`, default /usr/bin/chromium), then
+// `npx tsx --test test/interop/page.test.ts`.
+import assert from 'node:assert/strict';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { createSseServer, type SseServer, type SseServerOptions } from '../../lib/server.ts';
+import { SystemSampler } from '../../lib/system.ts';
+
+let browser: Browser;
+before(async () => {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox'],
+  });
+});
+after(() => browser?.close());
+
+interface Opened {
+  readonly sse: SseServer;
+  readonly url: string;
+  readonly page: Page;
+  /** What the browser had to complain about: a violated policy, an uncaught error, a refused request. */
+  readonly complaints: string[];
+}
+
+async function started(
+  t: TestContext,
+  options: SseServerOptions,
+  port = 0,
+): Promise<{ sse: SseServer; url: string }> {
+  const { hub, ...rest } = options;
+  const sse = createSseServer({ hub: { retry: 100, ...hub }, ...rest });
+  const url = await sse.listen(port);
+  t.after(() => sse.close({ window: 0, deadline: 200 }));
+  return { sse, url };
+}
+
+async function open(
+  t: TestContext,
+  options: SseServerOptions = {},
+  { hash = '', context = {} }: { hash?: string; context?: BrowserContextOptions } = {},
+): Promise<Opened> {
+  const { sse, url } = await started(t, options);
+  const page = await browser.newPage(context);
+  page.setDefaultTimeout(20_000);
+  t.after(() => page.close());
+  const complaints: string[] = [];
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
+  });
+  await page.goto(`${url}/${hash}`);
+  return { sse, url, page, complaints };
+}
+
+const becomes = (page: Page, state: string): Promise<unknown> =>
+  page.waitForSelector(`#state[data-state=${state}]`);
+const shows = (page: Page, text: string): Promise<unknown> =>
+  page.locator('.data', { hasText: text }).waitFor();
+
+/** What the rows say, oldest first. */
+const rows = (page: Page, selector = '.row'): Promise<string[]> =>
+  page.$$eval(selector, (found) => found.map((row) => row.querySelector('.data')!.textContent!).reverse());
+
+describe('the page', { timeout: 120_000 }, () => {
+  it('shows live events, as text whatever is in them, and breaks nothing of its policy', async (t) => {
+    const { sse, page, complaints } = await open(t, {}, { hash: '#a,b' });
+    await becomes(page, 'live');
+    const hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
+    sse.hub.publish('a', { data: hostile });
+    sse.hub.publish('b', { data: 'two\nlines' });
+    await shows(page, hostile);
+    await shows(page, 'two');
+    assert.equal(await page.title(), 'sluice');
+    assert.equal(await page.locator('.row img, .row script').count(), 0);
+    assert.equal(await page.locator('.row.ready').count(), 1);
+    assert.equal(await page.locator('.row.again').count(), 0);
+    assert.equal(await page.textContent('#last'), sse.hub.position);
+    await page.click('.data summary');
+    assert.equal(await page.textContent('.data pre'), 'two\nlines');
+    assert.deepEqual(complaints, []);
+  });
+
+  it('follows every topic, also one that comes later, and misses nothing of it', async (t) => {
+    const { sse, page } = await open(t);
+    await becomes(page, 'idle');
+    for (let i = 1; i <= 3; i += 1) sse.hub.publish('late', { data: `event ${i}` });
+    await page.locator('.topic', { hasText: 'late' }).waitFor();
+    await becomes(page, 'live');
+    sse.hub.publish('later', { data: 'first of its topic' });
+    await shows(page, 'first of its topic');
+    await page.uncheck('.topics li[data-topic=late] input');
+    assert.equal(await page.isChecked('#all'), false);
+    assert.equal(new URL(page.url()).hash, '#later');
+  });
+
+  it('shows what was missed while the connection was dropped, in order, once, and marked as replayed', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'before' });
+    await shows(page, 'before');
+    await page.click('#drop');
+    await becomes(page, 'dropped');
+    for (let i = 1; i <= 20; i += 1) sse.hub.publish('a', { data: `missed ${i}` });
+    await page.click('#drop');
+    await becomes(page, 'live');
+    await shows(page, 'missed 20');
+    sse.hub.publish('a', { data: 'at last' });
+    await shows(page, 'at last');
+    const missed = Array.from({ length: 20 }, (_, i) => `missed ${i + 1}`);
+    const events = await rows(page, '.row:not(.ready, .note)');
+    assert.deepEqual(events, ['before', ...missed, 'at last']);
+    assert.deepEqual(await rows(page, '.row.again'), missed);
+  });
+
+  it('comes back by itself after the drop', async (t) => {
+    const { page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    await page.click('#drop');
+    await becomes(page, 'dropped');
+    await becomes(page, 'live');
+  });
+
+  it('says what it will never see', async (t) => {
+    const { sse, page } = await open(t, { hub: { history: { maxEvents: 5 } } }, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'before' });
+    await shows(page, 'before');
+    await page.click('#drop');
+    await becomes(page, 'dropped');
+    for (let i = 1; i <= 50; i += 1) sse.hub.publish('a', { data: `missed ${i}` });
+    await page.click('#drop');
+    await shows(page, 'missed 50');
+    const [gap] = await rows(page, '.row.gap');
+    assert.match(gap!, /^Events are missing: evicted – .* From \d+-1 to \d+-46 in a\.$/);
+    assert.equal(await page.locator('.row.again').count(), 5);
+  });
+
+  it('replays from the very beginning when asked', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'one' });
+    await shows(page, 'one');
+    await page.click('#history');
+    await page.locator('.row.again').waitFor();
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
+  });
+
+  it('tells of a server that was restarted by a gap, never by a false match', async (t) => {
+    const { sse, url, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'before' });
+    await shows(page, 'before');
+    await sse.close({ deadline: 200 });
+    await started(t, {}, Number(new URL(url).port));
+    await page.locator('.row.gap', { hasText: 'unknown-epoch' }).waitFor();
+    await becomes(page, 'live');
+  });
+
+  it('shows the end of a topic, and does not come back', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'last words' });
+    await shows(page, 'last words');
+    sse.hub.end('a');
+    await page.locator('.row.end').waitFor();
+    await becomes(page, 'ended');
+  });
+
+  it('hears the names that it is told, and is not confused by one called error', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { event: 'price', data: 'unheard' });
+    await page.fill('#listen', 'price, error constructor');
+    await page.press('#listen', 'Enter');
+    await page.locator('#listen').blur();
+    for (const event of ['price', 'error', 'constructor'])
+      sse.hub.publish('a', { event, data: `a ${event}` });
+    await shows(page, 'a constructor');
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['a price', 'a error', 'a constructor']);
+    assert.equal(await page.getAttribute('#state', 'data-state'), 'live');
+  });
+
+  it('publishes from its form, and listens to the name that it published', async (t) => {
+    const { sse, page, complaints } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    await page.fill('#topic', 'a');
+    await page.fill('#event', 'greeting');
+    await page.fill('#data', 'grüße\n€ 😀');
+    await page.press('#data', 'Control+Enter');
+    await page.waitForSelector('#answer[data-kind=good]');
+    assert.equal(await page.textContent('#answer'), `published as ${sse.hub.position}`);
+    await shows(page, 'grüße');
+    assert.equal(await page.locator('.kind', { hasText: 'greeting' }).count(), 1);
+    assert.deepEqual(complaints, []);
+  });
+
+  it('asks for a token when publishing needs one', async (t) => {
+    const { page } = await open(t, { publishTokens: ['open-sesame'] }, { hash: '#a' });
+    await becomes(page, 'live');
+    assert.equal(await page.isVisible('#token'), false);
+    await page.fill('#topic', 'a');
+    await page.click('#publish button');
+    await page.fill('#token', 'open-sesame');
+    assert.match((await page.textContent('#answer'))!, /^401: /);
+    await page.click('#publish button');
+    await page.waitForSelector('#answer[data-kind=good]');
+    await shows(page, 'hello');
+  });
+
+  it('says why it was turned away, and gets in with a ticket for a token', async (t) => {
+    const { sse, page } = await open(t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
+    await becomes(page, 'closed');
+    await shows(page, 'turned away with 401');
+    await page.fill('#token', 'let-me-in');
+    await page.click('#drop');
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'for readers only' });
+    await shows(page, 'for readers only');
+    // The ticket is spent: when the connection is lost, the browser's own retry is turned away.
+    for (const stream of sse.streams) stream.end();
+    await page.locator('.row.ready').nth(1).waitFor();
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'still there' });
+    await shows(page, 'still there');
+  });
+
+  it('keeps 500 rows of a flood, and counts all of it', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    for (let i = 1; i <= 5000; i += 1) sse.hub.publish('a', { data: `event ${i}` });
+    await shows(page, 'event 5000');
+    assert.ok((await page.locator('.row').count()) <= 500);
+    assert.equal(await page.textContent('#received'), '5,000');
+  });
+
+  it('stands still while paused, and goes on with what came meanwhile', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'one' });
+    await shows(page, 'one');
+    await page.click('#pause');
+    for (let i = 1; i <= 700; i += 1) sse.hub.publish('a', { data: `paused ${i}` });
+    await page.locator('#pause', { hasText: 'Resume (700 new)' }).waitFor();
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
+    await page.click('#pause');
+    await shows(page, 'paused 700');
+    await shows(page, '201 events not shown');
+    assert.ok((await page.locator('.row').count()) <= 500);
+  });
+
+  it('draws the system’s samples as tiles', async (t) => {
+    const sampler = new SystemSampler();
+    t.after(() => sampler.close());
+    const { sse, page, complaints } = await open(t, {}, { hash: '#system' });
+    await becomes(page, 'live');
+    for (let i = 0; i < 3; i += 1) {
+      const sample = { ...sampler.sample(), time: new Date(Date.now() + i).toISOString() };
+      sse.hub.publish('system', { data: JSON.stringify({ ...sample, server: { connections: 7 } }) });
+    }
+    await page.locator('.tile', { hasText: 'Connections' }).waitFor();
+    const tiles = await page.$$eval('.tile', (found) => found.map((tile) => tile.textContent));
+    assert.equal(tiles.length, 7);
+    assert.ok(tiles.includes('Connections7'));
+    assert.match(tiles.find((text) => text!.startsWith('Server memory'))!, /\d(MB|GB)$/);
+    assert.equal(
+      await page
+        .locator('.tile .spark-line')
+        .first()
+        .getAttribute('d')
+        .then((d) => d!.split('L').length),
+      3,
+    );
+    await page.uncheck('.topics li[data-topic=system] input');
+    await page.locator('#tiles').waitFor({ state: 'hidden' });
+    assert.deepEqual(complaints, []);
+  });
+
+  it('fits a phone, in the light and in the dark', async (t) => {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const context = { colorScheme, viewport: { width: 360, height: 740 }, isMobile: true };
+      const { sse, page } = await open(t, {}, { hash: '#a', context });
+      await becomes(page, 'live');
+      sse.hub.publish('a', { data: 'x'.repeat(150) });
+      await shows(page, 'xxx');
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+      const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      assert.equal(ground, colorScheme === 'light' ? 'rgb(238, 243, 244)' : 'rgb(8, 18, 22)');
+    }
+  });
+});

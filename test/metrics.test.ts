@@ -1,0 +1,389 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { metricsContentType, type Reading, Registry, registerProcess } from '../lib/metrics.ts';
+import { readExposition } from './helpers/exposition.ts';
+
+const nothing = () => 0;
+
+function gauge(read: () => Reading): string {
+  return new Registry().gauge('g', 'A gauge.', read).render();
+}
+
+describe('Registry', () => {
+  it('renders to the letter what the format says', () => {
+    const registry = new Registry();
+    registry.counter('http_requests_total', 'Requests, by outcome.', () => [
+      [{ method: 'get', code: 200 }, 1027],
+      [{ method: 'post', code: 400 }, 3],
+    ]);
+    registry.gauge('temperature_celsius', 'Inside.', () => -3.5);
+    const seconds = registry.histogram('request_seconds', 'Until the last byte.', [0.05, 1]);
+    for (const value of [0.05, 0.25, 17]) seconds.observe(value);
+    assert.equal(
+      registry.render(),
+      `# HELP http_requests_total Requests, by outcome.
+# TYPE http_requests_total counter
+http_requests_total{code="200",method="get"} 1027
+http_requests_total{code="400",method="post"} 3
+# HELP temperature_celsius Inside.
+# TYPE temperature_celsius gauge
+temperature_celsius -3.5
+# HELP request_seconds Until the last byte.
+# TYPE request_seconds histogram
+request_seconds_bucket{le="0.05"} 1
+request_seconds_bucket{le="1"} 2
+request_seconds_bucket{le="+Inf"} 3
+request_seconds_sum 17.3
+request_seconds_count 3
+`,
+    );
+  });
+
+  it('is an empty page while nothing is registered', () => {
+    assert.equal(new Registry().render(), '');
+  });
+
+  it('reads the numbers anew for each page', () => {
+    let open = 1;
+    const registry = new Registry().gauge('open', 'Open streams.', () => open);
+    registry.render();
+    open = 2;
+    assert.match(registry.render(), /^open 2$/m);
+  });
+
+  it('escapes backslash, line feed and, in labels alone, quotes', () => {
+    const page = new Registry().gauge('g', 'a\\b\n"c"', () => [[{ a: 'a\\b\n"c"' }, 1]]).render();
+    assert.equal(page, '# HELP g a\\\\b\\n"c"\n# TYPE g gauge\ng{a="a\\\\b\\n\\"c\\""} 1\n');
+  });
+
+  it('spells the numbers that are none as Prometheus does', () => {
+    const page = gauge(() => [NaN, Infinity, -Infinity, -0, 1e21, 1.5e-7].map((value, i) => [{ i }, value]));
+    const spelled = page.matchAll(/^g\{.*\} (.*)$/gm);
+    assert.deepEqual(
+      [...spelled].map(([, value]) => value),
+      ['NaN', '+Inf', '-Inf', '0', '1e+21', '1.5e-7'],
+    );
+  });
+
+  it('leaves out labels that are empty, which are none to Prometheus', () => {
+    assert.match(
+      gauge(() => [[{ a: '', b: 'x' }, 1]]),
+      /^g\{b="x"\} 1$/m,
+    );
+    assert.match(
+      gauge(() => [[{ a: '' }, 1]]),
+      /^g 1$/m,
+    );
+  });
+
+  it('stays readable and loses nothing, whatever help, labels and numbers hold', () => {
+    const text = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.string({ unit: fc.constantFrom('\\', '"', '\n', '\r', 'n', '{', '}', ',', '=', ' ', '#', 'é') }),
+    );
+    const name = fc.stringMatching(/^[a-zA-Z][a-zA-Z0-9_]{0,5}$/);
+    const labels = fc.dictionary(
+      name,
+      text.filter((value) => value !== ''),
+      { noNullPrototype: true },
+    );
+    const sample = fc.tuple(labels, fc.oneof(fc.double(), fc.integer()));
+    const samples = fc.uniqueArray(sample, {
+      selector: ([pairs]) => JSON.stringify(Object.entries(pairs).sort()),
+    });
+    fc.assert(
+      fc.property(text, samples, (help, expected) => {
+        fc.pre(help.trim() !== '');
+        const page = new Registry().gauge('g', help, () => expected).render();
+        const family = readExposition(page).get('g')!;
+        assert.equal(family.help, help);
+        // One number has two zeros, and the format has one.
+        const plain = expected.map(([pairs, value]) => ({ name: 'g', labels: pairs, value: value + 0 }));
+        assert.deepEqual(
+          family.samples.map((each) => ({ ...each, labels: { ...each.labels } })),
+          plain.map((each) => ({ ...each, labels: { ...each.labels } })),
+        );
+      }),
+    );
+  });
+
+  describe('with a reading that fails', () => {
+    const failing: [string, () => unknown][] = [
+      ['throws', () => assert.fail('on purpose')],
+      [
+        'throws half-way',
+        function* () {
+          yield [{}, 1];
+          assert.fail('on purpose');
+        },
+      ],
+      ['is a promise', async () => 1],
+      ['is a text', () => '1'],
+      ['is nothing', () => undefined],
+      ['holds what is no number', () => [[{}, '1']]],
+      ['holds a bigint', () => [[{}, 1n]]],
+      [
+        'has one set of labels twice',
+        () => [
+          [{ a: 'x', b: 'y' }, 1],
+          [{ b: 'y', a: 'x' }, 2],
+        ],
+      ],
+      [
+        'has it twice once it is UTF-8',
+        () => [
+          [{ a: '\ud800' }, 1],
+          [{ a: '\udbff' }, 2],
+        ],
+      ],
+      [
+        'has it twice but for an empty label',
+        () => [
+          [{}, 1],
+          [{ a: '' }, 2],
+        ],
+      ],
+      ['has a label with a dash', () => [[{ 'a-b': 'x' }, 1]]],
+      ["has a label of Prometheus's own", () => [[{ __name__: 'x' }, 1]]],
+      ['has a label without text', () => [[{ a: undefined }, 1]]],
+      ['is below zero', () => -1],
+      ['is not a number at all', () => NaN],
+    ];
+
+    for (const [how, read] of failing)
+      it(`leaves out the family, and only that, when it ${how}`, () => {
+        const errors: [unknown, string][] = [];
+        const registry = new Registry({ onError: (...told) => errors.push(told) });
+        registry.counter('before_total', 'Before.', nothing);
+        registry.counter('bad_total', 'Bad.', read as () => Reading);
+        registry.counter('after_total', 'After.', nothing);
+        const page = registry.render();
+        assert.match(page, /^# could not be read: bad_total$/m);
+        assert.deepEqual([...readExposition(page).keys()], ['before_total', 'after_total']);
+        assert.equal(errors.length, 1);
+        assert.ok(errors[0]![0] instanceof Error);
+        assert.equal(errors[0]![1], 'bad_total');
+      });
+
+    it('renders the page though nobody wants to hear of it', () => {
+      assert.equal(
+        gauge(() => assert.fail('on purpose')),
+        '# could not be read: g\n',
+      );
+    });
+  });
+
+  describe('refuses at once', () => {
+    const registry = () => new Registry();
+    const wrong: [string, () => unknown, RegExp][] = [
+      [
+        'a counter that does not say so',
+        () => registry().counter('c', 'C.', nothing),
+        /must end in _total, got c$/,
+      ],
+      [
+        'a gauge that says it is a counter',
+        () => registry().gauge('g_total', 'G.', nothing),
+        /must not end in _total/,
+      ],
+      [
+        'a gauge named as part of a histogram',
+        () => registry().gauge('g_sum', 'G.', nothing),
+        /must not end in _sum/,
+      ],
+      [
+        'a histogram named as a part',
+        () => registry().histogram('h_count', 'H.', [1]),
+        /must not end in _count/,
+      ],
+      [
+        'a name with a dash',
+        () => registry().gauge('a-b', 'G.', nothing),
+        /`name` must be letters.*got "a-b"/,
+      ],
+      ['a name with a line feed', () => registry().gauge('a\n', 'G.', nothing), /`name` must be letters/],
+      [
+        'a name that begins with a digit',
+        () => registry().counter('0_total', 'G.', nothing),
+        /`name` must be letters/,
+      ],
+      [
+        'a name that is none',
+        () => registry().gauge(undefined as never, 'G.', nothing),
+        /`name` must be letters/,
+      ],
+      ['no help', () => registry().gauge('g', '', nothing), /`help` must say what g is, got ""/],
+      [
+        'a name that is taken',
+        () => registry().gauge('g', 'G.', nothing).gauge('g', 'G.', nothing),
+        /`name` must be free, got g, which is taken/,
+      ],
+      [
+        'no buckets',
+        () => registry().histogram('h', 'H.', []),
+        /`buckets` must be finite numbers that ascend/,
+      ],
+      ['buckets that do not ascend', () => registry().histogram('h', 'H.', [1, 1]), /got 1,1$/],
+      ['a bucket without a bound', () => registry().histogram('h', 'H.', [1, Infinity]), /got 1,Infinity$/],
+      [
+        'to observe what is no number',
+        () => registry().histogram('h', 'H.', [1]).observe(NaN),
+        /`value`.*got NaN/,
+      ],
+      [
+        'to observe a text',
+        () =>
+          registry()
+            .histogram('h', 'H.', [1])
+            .observe('1' as never),
+        /`value`.*got 1/,
+      ],
+      [
+        "a histogram's own label",
+        () => registry().histogram('h', 'H.', [1]).observe(1, { le: '1' }),
+        /a label's name must be.*not reserved, got "le"/,
+      ],
+    ];
+
+    for (const [what, action, message] of wrong)
+      it(what, () =>
+        assert.throws(action, (error) => error instanceof TypeError && message.test(error.message)),
+      );
+
+    it('nothing that was refused before takes a name', () => {
+      const own = registry();
+      assert.throws(() => own.gauge('g', '', nothing));
+      assert.throws(() => own.histogram('h', 'H.', []));
+      own.gauge('g', 'G.', nothing).histogram('h', 'H.', [1]);
+      assert.equal(readExposition(own.render()).size, 2);
+    });
+
+    it('a histogram where one of its parts is taken', () => {
+      const own = registry();
+      own.histogram('h', 'H.', [1]);
+      assert.throws(() => own.histogram('h', 'H.', [1]), /which is taken/);
+    });
+  });
+});
+
+describe('a histogram', () => {
+  it('is there from the start, so that the first value is a step up from zero', () => {
+    const registry = new Registry();
+    registry.histogram('h', 'H.', [1]);
+    assert.deepEqual(
+      readExposition(registry.render())
+        .get('h')!
+        .samples.map(({ value }) => value),
+      [0, 0, 0, 0],
+    );
+  });
+
+  it('keeps its buckets, whatever becomes of the array that it was given', () => {
+    const registry = new Registry();
+    const bounds = [1, 2];
+    registry.histogram('h', 'H.', bounds);
+    bounds.reverse();
+    readExposition(registry.render());
+  });
+
+  it('keeps each set of labels apart, in whatever order they are given', () => {
+    const registry = new Registry();
+    const h = registry.histogram('h', 'H.', [1]);
+    h.observe(1, { a: 'x', b: 'y' });
+    h.observe(2, { b: 'y', a: 'x' });
+    h.observe(3, { a: 'z' });
+    const counts = readExposition(registry.render())
+      .get('h')!
+      .samples.filter(({ name }) => name === 'h_count');
+    assert.deepEqual(
+      counts.map(({ labels, value }) => [{ ...labels }, value]),
+      [
+        [{ a: 'x', b: 'y' }, 2],
+        [{ a: 'z' }, 1],
+      ],
+    );
+  });
+
+  it('counts as a count of all values would', () => {
+    const finite = { noNaN: true, noDefaultInfinity: true, min: -1e6, max: 1e6 };
+    const bounds = fc
+      .uniqueArray(fc.double(finite), { minLength: 1 })
+      .map((all) => [...new Set(all.map((bound) => bound + 0))].sort((a, b) => a - b));
+    fc.assert(
+      fc.property(bounds, fc.array(fc.double(finite)), (buckets, values) => {
+        const registry = new Registry();
+        const h = registry.histogram('h', 'H.', buckets);
+        // Values on a bound belong below it.
+        const all = [...values, ...buckets, Infinity];
+        for (const value of all) h.observe(value);
+        const { samples } = readExposition(registry.render()).get('h')!;
+        for (const { name, labels, value } of samples.filter(({ name }) => name === 'h_bucket')) {
+          const bound = labels.le === '+Inf' ? Infinity : Number(labels.le);
+          assert.equal(value, all.filter((each) => each <= bound).length, `${name} ${bound}`);
+        }
+        assert.equal(samples.at(-2)!.value, Infinity);
+      }),
+    );
+  });
+});
+
+describe('registerProcess', () => {
+  it('tells of memory, CPU and the event loop in base units', () => {
+    const registry = new Registry({ onError: (error) => assert.fail(error as Error) });
+    registerProcess(registry)();
+    const families = readExposition(registry.render());
+    const value = (name: string) => families.get(name)!.samples[0]!.value;
+    assert.ok(value('process_resident_memory_bytes') > 10e6);
+    assert.ok(value('nodejs_heap_used_bytes') < value('process_resident_memory_bytes'));
+    const seconds = value('process_cpu_seconds_total');
+    assert.ok(seconds > 0 && seconds < 3600);
+    assert.ok(Math.abs(value('process_start_time_seconds') + process.uptime() - Date.now() / 1000) < 60);
+    assert.ok(value('nodejs_event_loop_active_seconds_total') <= process.uptime());
+  });
+
+  it('counts a stall at its full length, and each beat that it swallowed', async (t) => {
+    const registry = new Registry();
+    t.after(registerProcess(registry));
+    const count = () => sampleOf(registry, 'nodejs_event_loop_delay_seconds_count');
+    while (count() === 0) await new Promise((resolve) => setImmediate(resolve));
+    const [before, sum] = [count(), sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum')];
+    for (const end = performance.now() + 220; performance.now() < end; );
+    while (count() === before) await new Promise((resolve) => setImmediate(resolve));
+    // The next beat is no later for what the one before has told.
+    const told = count();
+    while (count() === told) await new Promise((resolve) => setImmediate(resolve));
+    // Ten beats of 20 ms were due, late by 200, 180, … 0 ms: 1.1 s together.
+    assert.ok(count() - before >= 10, `${count() - before}`);
+    assert.ok(sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum') - sum >= 0.9);
+  });
+
+  it('stops when it is told, and keeps no process alive until then', () => {
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+    const before = timers();
+    const stop = registerProcess(new Registry());
+    assert.equal(timers(), before);
+    stop();
+  });
+});
+
+it('is served as the content type says', async (t) => {
+  const registry = new Registry().gauge('g', 'Größe.', () => [[{ name: 'é' }, 1]]);
+  const server = createServer((_req, res) => {
+    res.writeHead(200, { 'content-type': metricsContentType }).end(registry.render());
+  });
+  t.after(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`);
+  assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
+  assert.deepEqual({ ...readExposition(await response.text()).get('g')!.samples[0]!.labels }, { name: 'é' });
+});
+
+function sampleOf(registry: Registry, name: string): number {
+  for (const family of readExposition(registry.render()).values())
+    for (const sample of family.samples) if (sample.name === name) return sample.value;
+  return assert.fail(`no ${name}`);
+}

@@ -1,0 +1,63 @@
+import { once } from 'node:events';
+import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
+import { createServer as createTcpServer, type Socket } from 'node:net';
+import { PassThrough, type Readable } from 'node:stream';
+import { openStream } from '../lib/stream.ts';
+import { describeSink } from './contracts/sink.ts';
+import { dial, request } from './helpers/raw.ts';
+import { listen } from './helpers/serve.ts';
+import { exchanging } from './helpers/streaming.ts';
+
+// The connection closes with the response.
+const LAST = request('GET / HTTP/1.1', 'Connection: close');
+
+/** The bytes of a chunked response's body, told from its head and its chunks' sizes by their only character. */
+const dots = (source: Readable) => async (): Promise<number> => {
+  let count = 0;
+  source.on('data', (piece: Buffer) => {
+    // The head has dots too, and chunk sizes none.
+    const headEnd = piece.subarray(0, 5).equals(Buffer.from('HTTP/')) ? piece.indexOf('\r\n\r\n') : 0;
+    for (const byte of piece.subarray(headEnd)) if (byte === 0x2e) count++;
+  });
+  await Promise.race([once(source, 'end'), once(source, 'close')]);
+  return count;
+};
+
+describeSink('our stream', async (t) => {
+  const { req, res, client } = await exchanging(t, LAST);
+  const sink = openStream(req, res, { maxBufferedBytes: Infinity });
+  return { sink, readAll: dots(client), leave: () => client.destroy() };
+});
+
+describeSink('a bare ServerResponse', async (t) => {
+  const { res, client } = await exchanging(t, LAST);
+  return { sink: res, readAll: dots(client), leave: () => client.resetAndDestroy() };
+});
+
+describeSink('our stream over HTTP/2', async (t) => {
+  const server = createHttp2Server();
+  const asked = once(server, 'request');
+  const session = connectHttp2(`http://127.0.0.1:${await listen(t, server)}`);
+  t.after(() => session.destroy());
+  const client = session.request({ ':path': '/' });
+  const [req, res] = await asked;
+  const sink = openStream(req, res, { maxBufferedBytes: Infinity });
+  return { sink, readAll: dots(client), leave: () => client.close(8) };
+});
+
+describeSink('a socket', async (t) => {
+  const server = createTcpServer();
+  const connected = once(server, 'connection') as Promise<[Socket]>;
+  const client = await dial(t, await listen(t, server));
+  const [sink] = await connected;
+  // Our client half-closes nothing, and so the socket is over when both ends are.
+  client.on('end', () => client.end());
+  sink.resume();
+  sink.on('error', () => {});
+  return { sink, readAll: dots(client), leave: () => client.resetAndDestroy() };
+});
+
+describeSink('a PassThrough', async () => {
+  const sink = new PassThrough();
+  return { sink, readAll: dots(sink), leave: () => sink.destroy() };
+});
