@@ -957,6 +957,26 @@ describe('a turn', () => {
     assert.equal(hub.topics().length, 10_000);
   });
 
+  it('goes on though whoever listens to its latency fails', () => {
+    let told = 0;
+    const onDelivered = () => {
+      told++;
+      throw new Error('theirs');
+    };
+    const { hub, turns } = handRun({ onDelivered, pageBytes: 30 });
+    const reader = new Reader();
+    for (const data of ['1', '2', '3']) hub.publish('a', { data });
+    assert.equal(told, 0);
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    for (let i = 0; i < 9; i++) {
+      try {
+        turns.next();
+      } catch {}
+    }
+    assert.deepEqual(reader.texts, ['1', '2', '3']);
+    assert.equal(told, 1);
+  });
+
   it('leaves nothing to do when there is nothing to do', () => {
     const { hub, turns } = handRun();
     hub.subscribe('a', new Reader());
@@ -1219,6 +1239,23 @@ describe('a subscription', () => {
     assert.deepEqual([subscription.position, subscription.lag], ['7-2', 1]);
     turns.next();
     assert.deepEqual([subscription.position, subscription.lag], ['7-3', 0]);
+  });
+
+  it('is where the client is, as long as it has not been told of its gap', () => {
+    const { hub, turns } = handRun();
+    hub.publish('a', { data: 'x' });
+    for (const [lastEventId, position] of [
+      ['6-1', '6-1'],
+      ['7-9', '7-9'],
+      ['7-0', '7-0'],
+      ['x', '0-0'],
+      [undefined, '7-1'],
+    ] as const) {
+      const subscription = hub.subscribe('a', new Reader(), { lastEventId })!;
+      assert.equal(subscription.position, position);
+      turns.all();
+      assert.equal(subscription.position, '7-1');
+    }
   });
 
   it('moves on with what is not for it, and never goes back', () => {
