@@ -803,6 +803,31 @@ describe('a race', () => {
     assert.deepEqual([...reader.texts, ...again.texts], seqs(1, 10));
   });
 
+  it('permission withdrawn during replay, between a page and the next, and during an asynchronous read', async () => {
+    let isAllowed = true;
+    const { hub, turns } = handRun({ pageBytes: 40 });
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0', may: () => isAllowed });
+    turns.next();
+    turns.next();
+    isAllowed = false;
+    turns.all();
+    assert.deepEqual([reader.texts, reader.writableEnded, hub.size], [['1', '2'], true, 0]);
+
+    isAllowed = true;
+    const late = withLateLog();
+    const waiting = new Reader();
+    late.hub.subscribe(['a', 'b'], waiting, {
+      lastEventId: '7-0',
+      may: (topic) => topic === 'b' || isAllowed,
+    });
+    late.turns.all();
+    isAllowed = false;
+    await late.settle();
+    assert.deepEqual([waiting.texts, waiting.writableEnded, late.hub.size], [[], true, 0]);
+  });
+
   it('two events in one millisecond with the cut between them', () => {
     const { hub, turns } = handRun({ now: () => 1 });
     const reader = new Reader();

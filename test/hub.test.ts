@@ -1304,6 +1304,42 @@ describe('a subscription', () => {
   });
 });
 
+describe('a permission', () => {
+  it('that cannot be decided is denied', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    const may = () => {
+      throw new Error('the directory does not answer');
+    };
+    hub.subscribe('a', reader, { may });
+    hub.publish('a', { data: 'x' });
+    turns.all();
+    assert.deepEqual([reader.chunks.length, reader.writableEnded, hub.size], [0, true, 0]);
+  });
+
+  it('that is withdrawn ends the streams that it was for, and no others', () => {
+    const { hub, turns } = handRun();
+    const readers = times(3, () => new Reader());
+    readers.forEach((reader, i) => hub.subscribe(`t${i}`, reader));
+    turns.all();
+    assert.deepEqual(
+      [...hub.subscriptions()].map(({ topics }) => topics[0]),
+      ['t0', 't1', 't2'],
+    );
+    assert.equal(
+      hub.kick((sink, { topics }) => sink === readers[0] || topics.includes('t2')),
+      2,
+    );
+    assert.deepEqual(
+      readers.map(({ writableEnded }) => writableEnded),
+      [true, false, true],
+    );
+    hub.publish('t1', { data: 'x' });
+    turns.all();
+    assert.deepEqual([readers[1]!.texts, hub.size], [['x'], 1]);
+  });
+});
+
 describe('the counts', () => {
   it('tell each topic’s events, bytes, subscribers and newest id', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
