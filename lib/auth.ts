@@ -44,10 +44,9 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
       // A wrong token is told so, even where none was needed: its bearer believes to be somebody.
       const isWrong = !publisher && !subscriber && /^Bearer /i.test(authorization ?? '');
       if (isWrong && publishTokens.length + subscribeTokens.length > 0) return undefined;
-      return {
-        publish: publisher || (publishTokens.length === 0 && publishIsOpen()),
-        subscribe: publisher || subscriber || subscribeTokens.length === 0,
-      };
+      const publish = publisher || (publishTokens.length === 0 && publishIsOpen());
+      const subscribe = publisher || subscriber || subscribeTokens.length === 0;
+      return publish || subscribe ? { publish, subscribe } : undefined;
     },
     may: (principal, action) => principal[action],
   };

@@ -25,8 +25,8 @@ export interface UsageError extends Error {
 }
 
 /**
- * Every word of a command line. Durations are `500ms`, `10s`, `5m`, `1h`, a bare number of milliseconds, or `off`
- * for no limit.
+ * Every word of a command line. Durations are `500ms`, `10s`, `5m`, `1h`, `0`, or `off` for no limit; a bare
+ * number could be meant as seconds or as milliseconds, and is refused.
  *
  * @throws {UsageError} naming the option that is unknown, lacks its value or has one that cannot be read.
  */
@@ -90,10 +90,11 @@ function readCount(text: string): number | undefined {
   return /^\d+$/.test(text) && Number.isSafeInteger(value) ? value : undefined;
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 function readDuration(text: string): number | undefined {
   if (text === 'off') return Number.POSITIVE_INFINITY;
-  const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
+  if (text === '0') return 0;
+  const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
   return digits === undefined ? undefined : Number(digits) * (UNITS[unit] as number);
 }

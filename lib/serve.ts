@@ -66,6 +66,7 @@ Who may do what
   --trust-proxy N         proxies in front, whose X-Forwarded-For tells the address; default 0
 
 How much it keeps and for how long
+  --log memory            where events are kept: in memory, and nowhere else in this version
   --history EVENTS        per topic; default 10000
   --history-bytes BYTES   per topic; default 4194304
   --history-age TIME      per topic; default off
@@ -80,7 +81,7 @@ How much it keeps and for how long
   --window TIME           when stopping, sends the streams away evenly over so long; default all at once
   --deadline TIME         most time to stop in; default 10s, and the window on top
 
-TIME is 500ms, 10s, 5m, 1h, or off.
+TIME is 500ms, 10s, 5m, 1h, 0 or off.
 `;
 
 const OPTIONS = {
@@ -102,6 +103,7 @@ const OPTIONS = {
   'max-connections-per-client': { kind: 'count' },
   'connection-rate': { kind: 'count' },
   'trust-proxy': { kind: 'count' },
+  log: { kind: 'text' },
   history: { kind: 'count' },
   'history-bytes': { kind: 'count' },
   'history-age': { kind: 'duration' },
@@ -132,6 +134,8 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   if (positionals.length > 0) throw usageError(`unexpected "${positionals[0]}"`);
   const tails = values.tail.map(readTail);
   checkPort(values.port);
+  if ((values.log ?? 'memory') !== 'memory')
+    throw usageError(`--log must be memory in this version, got "${values.log}"`);
   if (values.stdin !== undefined) checkTopic('--stdin', values.stdin);
   await Promise.all(tails.map(checkFile));
   const stopping = readStopping(values);
@@ -147,7 +151,7 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   if (!io.signal.aborted) await once(io.signal, 'abort');
   inputs.abort();
   const outcome = await sse.close(stopping);
-  log({ level: 'info', event: 'stopped', ...outcome });
+  log({ level: 'info', event: 'stopped', ...outcome, duration: Math.round(outcome.duration) });
   return 0;
 }
 
@@ -204,18 +208,35 @@ interface Tokens {
 }
 
 async function readTokens(values: Values, env: ServeIo['env']): Promise<Tokens> {
-  const read = async (given: readonly string[], file: string | undefined, fromEnv: string | undefined) => {
-    const listed = file === undefined ? [] : (await readFile(file, 'utf8')).split(/\s+/);
-    return [...given, ...listed, ...(fromEnv ?? '').split(/\s+/)].filter((token) => token !== '');
-  };
-  const { 'publish-token': publish, 'publish-token-file': publishFile } = values;
-  const { 'subscribe-token': subscribe, 'subscribe-token-file': subscribeFile } = values;
-  const { 'metrics-token': metrics, 'metrics-token-file': metricsFile } = values;
   return {
-    publishTokens: await read(publish, publishFile, env.SLUICE_PUBLISH_TOKEN),
-    subscribeTokens: await read(subscribe, subscribeFile, env.SLUICE_SUBSCRIBE_TOKEN),
-    metricsTokens: await read(metrics, metricsFile, env.SLUICE_METRICS_TOKEN),
+    publishTokens: await tokensOf(values, env, 'publish'),
+    subscribeTokens: await tokensOf(values, env, 'subscribe'),
+    metricsTokens: await tokensOf(values, env, 'metrics'),
   };
+}
+
+/** From the command line, a file and the environment. An empty one is a variable that somebody forgot to set. */
+async function tokensOf(
+  values: Values,
+  env: ServeIo['env'],
+  who: 'publish' | 'subscribe' | 'metrics',
+): Promise<string[]> {
+  const [given, file, variable] = [
+    values[`${who}-token`],
+    values[`${who}-token-file`],
+    `SLUICE_${who.toUpperCase()}_TOKEN`,
+  ];
+  const listed =
+    file === undefined ? [] : splitTokens(`--${who}-token-file ${file}`, await readFile(file, 'utf8'));
+  const fromEnv = env[variable] === undefined ? [] : splitTokens(variable, env[variable]);
+  if (given.includes('')) throw usageError(`--${who}-token is empty`);
+  return [...given, ...listed, ...fromEnv];
+}
+
+function splitTokens(where: string, text: string): string[] {
+  const tokens = text.split(/\s+/).filter((token) => token !== '');
+  if (tokens.length === 0) throw usageError(`${where} holds no token`);
+  return tokens;
 }
 
 function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => void): SseServer {
@@ -248,9 +269,28 @@ function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => vo
       log,
     });
   } catch (error) {
-    throw error instanceof RangeError || error instanceof TypeError ? usageError(error.message) : error;
+    if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
+    throw usageError(error.message.replace(/^`(\w+)`/, (all, option) => OPTION_NAMES[option] ?? all));
   }
 }
+
+/** The modules' options, as this command calls them. */
+const OPTION_NAMES: Readonly<Record<string, string>> = {
+  maxEvents: '--history',
+  maxBytes: '--history-bytes',
+  maxAge: '--history-age or --max-age',
+  maxTopics: '--max-topics',
+  retry: '--retry',
+  stallTimeout: '--stall-timeout',
+  interval: '--heartbeat',
+  profile: '--heartbeat-profile',
+  hosts: '--allow-host',
+  origins: '--cors',
+  max: '--max-connections',
+  maxPerKey: '--max-connections-per-client',
+  rate: '--connection-rate',
+  trustProxy: '--trust-proxy',
+};
 
 function startInputs(
   { hub, streams }: SseServer,

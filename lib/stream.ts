@@ -64,7 +64,7 @@ export interface PipeOptions {
  * Answers a request with an event stream. Nothing is sent before the first write or `open()`: until then
  * a refusal can still be an ordinary response.
  *
- * Everything that frameworks set on the response is kept. `HEAD` gets the headers and an end; a client that
+ * Everything that was set on the response itself is kept (Fastify and Hono keep theirs elsewhere until they send). `HEAD` gets the headers and an end; a client that
  * is gone already gets a stream that was over from the start. One HTTP/1 connection carries one stream: a
  * second request for one, pipelined behind the first, destroys the connection.
  *

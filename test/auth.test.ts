@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { hasBearer, Tickets } from '../lib/auth.ts';
+import { hasBearer, Tickets, tokenAccess } from '../lib/auth.ts';
 
 describe('hasBearer', () => {
   it('accepts any of the tokens, whatever the case of the scheme', () => {
@@ -63,5 +63,33 @@ describe('Tickets', () => {
       /`maxAge` must be a number from 1 to 30000, got 60000/,
     );
     assert.throws(() => new Tickets({ capacity: 0 }), /`capacity` .* got 0/);
+  });
+});
+
+describe('tokenAccess', () => {
+  const both = tokenAccess({ publishTokens: ['writer'], subscribeTokens: ['reader'] });
+  const ask = (authorization?: string) => ({ headers: { authorization } });
+
+  it('knows a publisher, a reader, and nobody else', () => {
+    assert.deepEqual(both.authorize(ask('Bearer writer')), { publish: true, subscribe: true });
+    assert.deepEqual(both.authorize(ask('Bearer reader')), { publish: false, subscribe: true });
+    for (const header of [undefined, 'Bearer wrong', 'Basic writer'])
+      assert.equal(both.authorize(ask(header)), undefined);
+  });
+
+  it('lets everybody do what no token is needed for, but for one who shows a wrong one', () => {
+    const readable = tokenAccess({ publishTokens: ['writer'] });
+    assert.deepEqual(readable.authorize(ask()), { publish: false, subscribe: true });
+    assert.deepEqual(readable.authorize(ask('Basic somebody')), { publish: false, subscribe: true });
+    assert.equal(readable.authorize(ask('Bearer wrong')), undefined);
+    const open = tokenAccess({ publishIsOpen: () => true });
+    assert.deepEqual(open.authorize(ask('Bearer whatever')), { publish: true, subscribe: true });
+  });
+
+  it('refuses tokens that nobody could send', () => {
+    assert.throws(
+      () => tokenAccess({ subscribeTokens: [''] }),
+      /a token must be printable ASCII without spaces/,
+    );
   });
 });

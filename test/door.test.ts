@@ -115,6 +115,7 @@ describe('tokens', () => {
 
   it('are changed into a ticket, which opens one stream and is never in the log', async () => {
     assert.equal((await ask(`${served.url}/tickets`, bearer('wrong'), 'POST')).status, 401);
+    assert.equal((await ask(`${served.url}/tickets`, {}, 'POST')).status, 401);
     const { status, text } = await ask(`${served.url}/tickets`, bearer('reader'), 'POST');
     assert.equal(status, 200);
     const { ticket } = JSON.parse(text);

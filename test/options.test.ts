@@ -32,8 +32,8 @@ describe('readOptions', () => {
 
   it('reads durations in units, and "off" as no limit', () => {
     const age = (text: string) => readOptions(['--age', text], specs).values.age;
-    assert.deepEqual(['5', '5ms', '5s', '5m', '5h', 'off'].map(age), [
-      5,
+    assert.deepEqual(['0', '5ms', '5s', '5m', '5h', 'off'].map(age), [
+      0,
       5,
       5000,
       300_000,
@@ -46,6 +46,7 @@ describe('readOptions', () => {
     [['--prot', '1'], 'unknown option "--prot"'],
     [['--port', 'x'], '--port must be a whole number, got "x"'],
     [['--port=-1'], '--port must be a whole number, got "-1"'],
+    [['--age', '5'], '--age must be a duration such as 500ms, 10s, 5m, 1h or off, got "5"'],
     [['--age', 'soon'], '--age must be a duration such as 500ms, 10s, 5m, 1h or off, got "soon"'],
     [['--port'], 'option "--port <value>" argument missing'],
     [['--system=1'], 'option "--system" does not take an argument'],
