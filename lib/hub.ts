@@ -301,7 +301,7 @@ export class Hub {
     // A header that came more than once is malformed, whatever its values.
     const start = this.#locate(typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', '));
     if (start.gap === undefined && this.#hasEnded(names, start.seq)) return null;
-    const preamble = this.#preamble(names, start, announce); // before the group: it may throw
+    const preamble = { text: this.#preamble(names, start, announce), id: start.ready }; // may throw: before the group
     const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, may);
     this.stats[start.from === undefined ? 'started' : 'resumed']++;
     if (start.gap !== undefined) this.#count(start.gap, names);
@@ -554,7 +554,8 @@ export class Hub {
       }
     }
     this.#order.settled = head;
-    if (groups.size > 0) this.#onDelivered?.(this.#now() - this.#newsSince);
+    const latency = this.#now() - this.#newsSince;
+    const hadNews = groups.size > 0;
     this.#spent = 0;
     for (const cursor of this.#due) {
       // Those that this turn made due come after all that waited for it.
@@ -566,6 +567,7 @@ export class Hub {
     for (const group of groups) group.forgetPage();
     if (this.#due.size > 0) this.#plan();
     this.#expireNext();
+    if (hadNews) this.#onDelivered?.(latency); // last: what it throws is its own
   };
 
   #groupsWithNews(): Set<Group> {
@@ -603,7 +605,7 @@ export class Hub {
     const { group, preamble } = cursor;
     if (preamble !== undefined) {
       cursor.preamble = undefined;
-      return this.#write(cursor, Buffer.from(preamble));
+      return this.#write(cursor, Buffer.from(preamble.text));
     }
     const lost = group.lost(cursor);
     if (lost !== undefined)
@@ -642,6 +644,7 @@ export class Hub {
   }
 
   #end(cursor: Cursor): Outcome {
+    if (cursor.closed) return 'over';
     this.#leave(cursor);
     ignoreErrors(() => cursor.sink.end());
     return 'over';
@@ -679,7 +682,8 @@ export class Hub {
     try {
       const answer = log.read(cursor.group.names, cursor.seq, this.#pageBytes);
       if (!('then' in answer)) return this.#take(cursor, answer);
-      answer.then((page) => this.#advance(cursor, page)).then(undefined, () => this.#endUnread(cursor));
+      // The log cannot be read now: the client keeps its place, and asks again after its `retry`.
+      answer.then((page) => this.#advance(cursor, page)).catch(() => this.#end(cursor));
       return 'reading';
     } catch {
       return this.#end(cursor);
@@ -698,11 +702,6 @@ export class Hub {
       cursor,
       pageOf(group.select(page.entries), { after, first: after, until: page.until }),
     );
-  }
-
-  /** The log cannot be read now. The client keeps its place and asks again after its `retry`. */
-  #endUnread(cursor: Cursor): void {
-    if (!cursor.closed) this.#end(cursor);
   }
 }
 
@@ -728,6 +727,11 @@ interface Start {
   readonly gap?: GapReason;
   /** The id that the client came with; `null` for one that cannot be read. */
   readonly from?: string | null;
+}
+
+interface Preamble {
+  readonly text: string;
+  readonly id: string;
 }
 
 interface Lost {
@@ -935,8 +939,8 @@ class Cursor implements Subscription {
   readonly sink: Sink;
   /** Everything of the group's topics up to here was written, or told to be lost. */
   seq: number;
-  /** The first bytes, until they are written. */
-  preamble: string | undefined;
+  /** The first bytes, and the id that the client has, until they are written. */
+  preamble: Preamble | undefined;
   closed = false;
   isBlocked = false;
   /** The last turn in which it was written to: there is one write in each. */
@@ -954,7 +958,7 @@ class Cursor implements Subscription {
     group: Group,
     sink: Sink,
     seq: number,
-    preamble: string,
+    preamble: Preamble,
     may: ((topic: string) => boolean) | undefined,
   ) {
     this.group = group;
@@ -979,7 +983,7 @@ class Cursor implements Subscription {
   }
 
   get position(): string {
-    return this.group.order.id(this.reached);
+    return this.preamble?.id ?? this.group.order.id(this.reached);
   }
 
   get lag(): number {

@@ -28,7 +28,11 @@ export interface Instrumented {
   readonly refused: () => Readonly<Record<string, number>>;
   readonly limit: { readonly stats: { readonly open: number; readonly peak: number; readonly keys: number } };
   readonly heartbeat?:
-    | { readonly interval: number; readonly sent: number; readonly skipped: number }
+    | {
+        readonly sent: () => number;
+        readonly skipped: () => number;
+        readonly intervals: () => readonly number[];
+      }
     | undefined;
   readonly isDraining: () => boolean;
 }
@@ -74,14 +78,20 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
     )
     .gauge('sluice_draining', '1 while the server is stopping.', () => Number(server.isDraining()));
   if (heartbeat !== undefined) {
+    const { sent, skipped, intervals } = heartbeat;
     registry
       .gauge(
         'sluice_heartbeat_interval_seconds',
-        'The longest silence of a stream.',
-        () => heartbeat.interval / 1000,
+        'The longest silence of a stream: the bounds of all that are in use.',
+        () => {
+          const seconds = intervals().map((interval) => interval / 1000);
+          return seconds.length === 0
+            ? []
+            : by('bound', { min: Math.min(...seconds), max: Math.max(...seconds) });
+        },
       )
       .counter('sluice_heartbeats_total', 'Heartbeats, sent or skipped because the stream was full.', () =>
-        by('outcome', { sent: heartbeat.sent, skipped: heartbeat.skipped }),
+        by('outcome', { sent: sent(), skipped: skipped() }),
       );
   }
   return registry;

@@ -10,7 +10,13 @@ import { follow } from './follow.ts';
 import { isTopic } from './hub.ts';
 import { lines } from './lines.ts';
 import { type OptionValues, readOptions, usageError } from './options.ts';
-import { type CloseOptions, createSseServer, type LogLine, type SseServer } from './server.ts';
+import {
+  type CloseOptions,
+  createSseServer,
+  type LogLine,
+  type ServerHeartbeat,
+  type SseServer,
+} from './server.ts';
 import { SystemSampler } from './system.ts';
 
 /** Where a command reads and writes, and how it is told to stop. `process` with its standard streams fits. */
@@ -68,6 +74,9 @@ How much it keeps and for how long
   --stall-timeout TIME    closes a stream whose client takes nothing for so long; default 60s
   --max-age TIME          ends a stream after so long, ± a tenth, so that it is opened afresh; default off
   --heartbeat TIME        the longest silence of a stream before it is sent a comment; default 15s
+  --heartbeat-profile mobile|wifi|lan
+                          30s × 3, 60s × 2, 120s × 1: interval × beats that a client may miss
+  --adaptive-heartbeat    learns for each group of addresses at what silence its connections die
   --window TIME           when stopping, sends the streams away evenly over so long; default all at once
   --deadline TIME         most time to stop in; default 10s, and the window on top
 
@@ -101,6 +110,8 @@ const OPTIONS = {
   'stall-timeout': { kind: 'duration' },
   'max-age': { kind: 'duration' },
   heartbeat: { kind: 'duration' },
+  'heartbeat-profile': { kind: 'text' },
+  'adaptive-heartbeat': { kind: 'flag' },
   window: { kind: 'duration' },
   deadline: { kind: 'duration' },
 } as const;
@@ -222,12 +233,14 @@ function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => vo
     'allow-host': hosts,
   } = values;
   const { 'max-connections': max = 10_000, 'max-connections-per-client': maxPerKey } = values;
+  const profile = values['heartbeat-profile'] as ServerHeartbeat['profile'];
+  const adaptive = values['adaptive-heartbeat'] ? true : undefined;
   const { 'connection-rate': rate, 'trust-proxy': trustProxy } = values;
   try {
     return createSseServer({
       hub: { history: { maxEvents, maxBytes, maxAge }, maxTopics, retry },
       stream: { stallTimeout, maxAge: streamAge },
-      heartbeat: heartbeat === Infinity ? false : { interval: heartbeat },
+      heartbeat: heartbeat === Infinity ? false : { interval: heartbeat, profile, adaptive },
       hosts: hosts.length > 0 ? hosts : undefined,
       origins: values.cors,
       limits: { max, maxPerKey, rate, trustProxy },

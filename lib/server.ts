@@ -1,5 +1,5 @@
 // The reference server: a hub behind HTTP, both journeys on one screen.
-// Needs `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
+// Needs `adaptive.ts`, `auth.ts`, `body.ts`, `compose.ts`, `cors.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`,
 // `instruments.ts`, `limiter.ts`, `metrics.ts`, `once.ts`, `page.ts`, `router.ts`, `shutdown.ts`,
 // `stream.ts` and `writer.ts` beside it.
 
@@ -8,15 +8,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
-import { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
-import { Hub, type HubEvent, type HubOptions, isTopic } from './hub.ts';
+import { type BeatGroup, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
+import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from './hub.ts';
 import { instrument } from './instruments.ts';
-import { type LimitOptions, limitConnections } from './limiter.ts';
+import { addressGroup, clientAddress, type LimitOptions, limitConnections } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
 import { Once } from './once.ts';
 import { contentSecurityPolicy, page } from './page.ts';
@@ -31,7 +32,7 @@ export interface SseServerOptions<Principal = unknown> {
   /** For every stream: deadlines and bounds; see `openStream`. */
   stream?: StreamOptions | undefined;
   /** When quiet streams are sent a comment; see `Heartbeat`. `false`: never. Told to clients in `sluice:ready`. */
-  heartbeat?: (HeartbeatOptions<EventStream> & { missed?: number | undefined }) | false | undefined;
+  heartbeat?: ServerHeartbeat | false | undefined;
   /** The names this server answers to; default: those of loopback for connections over it, else any. See `guard`. */
   hosts?: readonly string[] | undefined;
   /** The origins of other sites whose pages may read and publish; default none. See `cors`. */
@@ -54,6 +55,15 @@ export interface SseServerOptions<Principal = unknown> {
   maxTopicsPerStream?: number | undefined;
   /** Gets what happens, as objects ready for JSON, without secrets; by default nothing is logged. */
   log?: ((line: LogLine) => void) | undefined;
+}
+
+export interface ServerHeartbeat extends HeartbeatOptions<EventStream> {
+  /** Interval and missed beats for one kind of network; see `heartbeatProfiles`. */
+  profile?: keyof typeof heartbeatProfiles | undefined;
+  /** How many beats may fail to come before a client gives the connection up; default 2. */
+  missed?: number | undefined;
+  /** Learns for each group of addresses at what silence connections die; see `AdaptiveInterval`. */
+  adaptive?: AdaptiveOptions | true | undefined;
 }
 
 export interface LogLine {
@@ -114,7 +124,11 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const tickets = new Tickets<unknown>();
   const published = new Once<{ id: string } | { ids: string[] }>();
-  const heartbeat = options.heartbeat === false ? undefined : new Heartbeat<EventStream>(options.heartbeat);
+  const following = requestValue<Subscription>();
+  const pulse =
+    options.heartbeat === false
+      ? undefined
+      : createPulse(options.heartbeat, (stream) => following.get(stream));
   const streams = new Set<EventStream>();
   const asked = requestValue<readonly string[]>();
   const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
@@ -185,16 +199,19 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     const subscription = hub.subscribe(topics, stream, {
       lastEventId: req.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
       conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
-      announce: { heartbeat: announced(heartbeat, options.heartbeat) },
+      announce: { heartbeat: pulse?.announced ?? null },
       may: options.access && ((topic) => access.may(principal, 'subscribe', topic)),
     });
     if (subscription === null) return stream.refuse(204);
     streams.add(stream);
     opened++;
-    heartbeat?.add(stream);
+    following.set(stream, subscription);
+    pulse?.heartbeat.add(stream, {
+      group: pulse.groupOf(clientAddress(req, options.limits?.trustProxy ?? 0)),
+    });
     const reason = await stream.done;
     closed[reason] = (closed[reason] ?? 0) + 1;
-    heartbeat?.delete(stream);
+    pulse?.heartbeat.delete(stream);
     streams.delete(stream);
     log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
   }
@@ -282,7 +299,11 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     closed,
     refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
     limit,
-    heartbeat,
+    heartbeat: pulse && {
+      sent: () => pulse.heartbeat.sent,
+      skipped: () => pulse.heartbeat.skipped,
+      intervals: pulse.intervals,
+    },
     isDraining: () => isDraining,
   });
   const door: Step[] = [onePerConnection, guarded];
@@ -379,13 +400,65 @@ function missed(status: 400 | 404 | 405, allow: readonly string[]): Refusal {
   return refusal(400, 'malformed_path', 'the path cannot be read');
 }
 
-/** What a client's watchdog needs to know: how often something comes, and how often it may fail to. */
-function announced(
-  heartbeat: Heartbeat<EventStream> | undefined,
-  options: SseServerOptions['heartbeat'],
-): object | null {
-  if (heartbeat === undefined || options === false) return null;
-  return { interval: heartbeat.interval, missed: options?.missed ?? 2 };
+interface Pulse {
+  readonly heartbeat: Heartbeat<EventStream>;
+  /** What a client's watchdog needs to know: how often something comes at the least, and how often it may fail to. */
+  readonly announced: { readonly interval: number; readonly missed: number };
+  /** Whose experience decides the interval, where it adapts. */
+  groupOf(address: string | undefined): BeatGroup | undefined;
+  /** Every interval in use, in milliseconds. */
+  intervals(): number[];
+}
+
+function createPulse(
+  options: ServerHeartbeat = {},
+  subscriptionOf: (stream: EventStream) => Subscription | undefined,
+): Pulse {
+  const { profile, adaptive: learning, interval, missed, ...rest } = options;
+  if (profile !== undefined && !Object.hasOwn(heartbeatProfiles, profile)) {
+    throw new TypeError(
+      `\`profile\` must be one of ${Object.keys(heartbeatProfiles).join(', ')}, got ${profile}`,
+    );
+  }
+  const chosen = profile === undefined ? undefined : heartbeatProfiles[profile];
+  // One that a client has brought about, not we: only that tells of the network.
+  const lost = (stream: EventStream) => stream.reason === 'client-gone';
+  const beat =
+    rest.event === undefined ? { beat: (stream: EventStream) => positionBeat(subscriptionOf(stream)) } : {};
+  const heartbeat = new Heartbeat<EventStream>({
+    interval: interval ?? chosen?.interval,
+    lost,
+    ...beat,
+    ...rest,
+  });
+  const learner =
+    learning === undefined
+      ? undefined
+      : new AdaptiveInterval<string>({
+          interval: heartbeat.interval,
+          ...(learning === true ? {} : learning),
+        });
+  const longest =
+    learning === undefined
+      ? heartbeat.interval
+      : ((learning === true ? undefined : learning.maxInterval) ?? 60_000);
+  return {
+    heartbeat,
+    announced: { interval: longest, missed: missed ?? chosen?.missed ?? 2 },
+    groupOf: (address) => learner?.group(addressGroup(address ?? '')),
+    intervals: () =>
+      learner === undefined
+        ? [heartbeat.interval]
+        : Array.from(learner.intervals(), ([, learned]) => learned),
+  };
+}
+
+/**
+ * A comment, and the place up to which this stream has everything: on quiet topics it moves along with the hub,
+ * so that a client which returns later is not told of a gap in what was never for it.
+ */
+function positionBeat(subscription: Subscription | undefined): Buffer {
+  return Buffer.from(subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`);
 }
 
 /** A permission that ends takes its stream with it, if nothing does before. */

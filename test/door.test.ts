@@ -220,6 +220,46 @@ describe('limits', () => {
   });
 });
 
+describe('heartbeats', () => {
+  const served = serve({ heartbeat: { interval: 40, missed: 3, jitter: 0 } });
+
+  it('are announced, and carry the position of one that has everything', async () => {
+    const reader = await Reader.open(`${served.url}/events?topic=quiet`);
+    await reader.until(({ frames }) => frames.length === 1);
+    assert.deepEqual(JSON.parse(reader.frame('sluice:ready').data).heartbeat, { interval: 40, missed: 3 });
+    const id = served.sse.hub.publish('busy', { data: 'not for the quiet one' });
+    await reader.until(({ text }) => text.includes(`:\nid: ${id}\n\n`));
+    assert.deepEqual(reader.data, []);
+    reader.close();
+    const again = await Reader.open(`${served.url}/events?topic=quiet&lastEventId=${id}`);
+    await again.until(({ frames }) => frames.length === 1);
+    assert.equal(again.frame('sluice:ready').id, id);
+    again.close();
+  });
+
+  it('follow a profile, or what was learned', async () => {
+    assert.throws(
+      () => createSseServer({ heartbeat: { profile: 'moon' as 'lan' } }),
+      /`profile` must be one of mobile, wifi, lan/,
+    );
+    for (const [heartbeat, announced, bounds] of [
+      [{ profile: 'mobile' }, { interval: 30_000, missed: 3 }, 30],
+      [{ adaptive: true }, { interval: 60_000, missed: 2 }, 15],
+      [false, null, undefined],
+    ] as const) {
+      const sse = createSseServer({ heartbeat });
+      const url = await sse.listen(0);
+      const reader = await Reader.open(`${url}/events?topic=a`);
+      await reader.until(({ frames }) => frames.length === 1);
+      assert.deepEqual(JSON.parse(reader.frame('sluice:ready').data).heartbeat, announced);
+      const { text } = await ask(`${url}/metrics`, {});
+      const [, max] = /^sluice_heartbeat_interval_seconds{bound="max"} (.*)$/m.exec(text) ?? [];
+      assert.equal(max === undefined ? undefined : Number(max), bounds);
+      await sse.close({ deadline: 1000 });
+    }
+  });
+});
+
 describe('GET /metrics', () => {
   const served = serve({ limits: { max: 1 } });
 

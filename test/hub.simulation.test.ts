@@ -214,6 +214,7 @@ class Client {
 
   #process(id: string | undefined, event: string | undefined, data: string): void {
     assert.ok(id !== undefined, `no id: ${event}`);
+    if (this.#seen === 0 && event === 'beat') return this.#beEarly(id);
     if (this.#seen++ === 0) assert.equal(event, 'sluice:ready', 'the first is not ready');
     else this.#checkPlace(id, event);
     if (event === 'sluice:ready') this.#begin(id);
@@ -222,6 +223,12 @@ class Client {
     else if (event === undefined) this.#take(data, id);
     this.memory.lastId = id;
     if (this.#world.chance.of(0.1)) this.#past.push(structuredClone(this.memory));
+  }
+
+  /** A heartbeat that comes before the hub has written anything, with an id as well. */
+  #beEarly(id: string): void {
+    if (this.#sentId === undefined) this.memory.next ??= this.#world.counts(this.topics, placeOf(id));
+    this.memory.lastId = id;
   }
 
   #checkPlace(id: string, event: string | undefined): void {
@@ -452,8 +459,8 @@ class World {
 
   /** A control frame of somebody else, with the position of the subscription as its id. */
   #beat({ connection }: Client): void {
-    if (connection === undefined || connection.isOver) return;
-    if (connection.needsDrain || connection.inFlight.length === 0 || connection.subscription!.closed) return;
+    if (connection === undefined || connection.isOver || connection.needsDrain) return;
+    if (connection.subscription!.closed) return;
     const frame = `id: ${connection.subscription!.position}\nevent: beat\ndata: x\n\n`;
     connection.inFlight = Buffer.concat([connection.inFlight, Buffer.from(frame)]);
   }
@@ -794,6 +801,31 @@ describe('a race', () => {
     next.subscribe('a', again, { lastEventId: reader.events.at(-1)!.id });
     turns.all();
     assert.deepEqual([...reader.texts, ...again.texts], seqs(1, 10));
+  });
+
+  it('permission withdrawn during replay, between a page and the next, and during an asynchronous read', async () => {
+    let isAllowed = true;
+    const { hub, turns } = handRun({ pageBytes: 40 });
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: '7-0', may: () => isAllowed });
+    turns.next();
+    turns.next();
+    isAllowed = false;
+    turns.all();
+    assert.deepEqual([reader.texts, reader.writableEnded, hub.size], [['1', '2'], true, 0]);
+
+    isAllowed = true;
+    const late = withLateLog();
+    const waiting = new Reader();
+    late.hub.subscribe(['a', 'b'], waiting, {
+      lastEventId: '7-0',
+      may: (topic) => topic === 'b' || isAllowed,
+    });
+    late.turns.all();
+    isAllowed = false;
+    await late.settle();
+    assert.deepEqual([waiting.texts, waiting.writableEnded, late.hub.size], [[], true, 0]);
   });
 
   it('two events in one millisecond with the cut between them', () => {

@@ -957,6 +957,26 @@ describe('a turn', () => {
     assert.equal(hub.topics().length, 10_000);
   });
 
+  it('goes on though whoever listens to its latency fails', () => {
+    let told = 0;
+    const onDelivered = () => {
+      told++;
+      throw new Error('theirs');
+    };
+    const { hub, turns } = handRun({ onDelivered, pageBytes: 30 });
+    const reader = new Reader();
+    for (const data of ['1', '2', '3']) hub.publish('a', { data });
+    assert.equal(told, 0);
+    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    for (let i = 0; i < 9; i++) {
+      try {
+        turns.next();
+      } catch {}
+    }
+    assert.deepEqual(reader.texts, ['1', '2', '3']);
+    assert.equal(told, 1);
+  });
+
   it('leaves nothing to do when there is nothing to do', () => {
     const { hub, turns } = handRun();
     hub.subscribe('a', new Reader());
@@ -1221,24 +1241,44 @@ describe('a subscription', () => {
     assert.deepEqual([subscription.position, subscription.lag], ['7-3', 0]);
   });
 
-  it('moves on with what is not for it, and never goes back', () => {
-    const { hub, turns } = handRun({ pageBytes: 1 });
-    const subscription = hub.subscribe('a', slowReader(), { lastEventId: '7-0' })!;
-    turns.all();
-    const quick = hub.subscribe('a', new Reader())!;
-    const seen: number[] = [];
-    for (let i = 0; i < 30; i++) {
-      hub.publish(i % 7 ? 'b' : 'a', { data: 'x' });
-      if (i % 7 === 0) hub.publish('a', { data: 'x' });
-      turns.next();
-      seen.push(Number(quick.position.slice(2)));
+  it('is where the client is, as long as it has not been told of its gap', () => {
+    const { hub, turns } = handRun();
+    hub.publish('a', { data: 'x' });
+    for (const [lastEventId, position] of [
+      ['6-1', '6-1'],
+      ['7-9', '7-9'],
+      ['7-0', '7-0'],
+      ['x', '0-0'],
+      [undefined, '7-1'],
+    ] as const) {
+      const subscription = hub.subscribe('a', new Reader(), { lastEventId })!;
+      assert.equal(subscription.position, position);
+      turns.all();
+      assert.equal(subscription.position, '7-1');
     }
-    assert.deepEqual(
-      seen,
-      seen.toSorted((a, b) => a - b),
-    );
+  });
+
+  it('moves on with what is not for it, and never goes back', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 1 } });
+    const reader = new Reader();
+    const subscription = hub.subscribe('a', reader)!;
     turns.all();
-    assert.deepEqual([quick.position, subscription.position], [hub.position, '7-0']);
+    for (let i = 0; i < 5; i++) hub.publish('b', { data: 'x' });
+    turns.all();
+    assert.equal(subscription.position, '7-5');
+    for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
+    const write = reader.write.bind(reader);
+    const positions: string[] = [];
+    reader.write = (chunk: Buffer) => {
+      positions.push(subscription.position);
+      return write(chunk);
+    };
+    turns.all();
+    assert.deepEqual(positions, ['7-7', '7-8']);
+    assert.deepEqual(
+      reader.gaps.map(({ from, to }) => [from, to]),
+      [['7-5', '7-7']],
+    );
   });
 
   it('ends without a word, and leaves the sink as it is', () => {
@@ -1261,6 +1301,42 @@ describe('a subscription', () => {
     const { hub } = handRun();
     assert.deepEqual(hub.subscribe(['b', 'a', 'b'], new Reader())?.topics, ['a', 'b']);
     assert.deepEqual(hub.subscribe('c', new Reader())?.topics, ['c']);
+  });
+});
+
+describe('a permission', () => {
+  it('that cannot be decided is denied', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    const may = () => {
+      throw new Error('the directory does not answer');
+    };
+    hub.subscribe('a', reader, { may });
+    hub.publish('a', { data: 'x' });
+    turns.all();
+    assert.deepEqual([reader.chunks.length, reader.writableEnded, hub.size], [0, true, 0]);
+  });
+
+  it('that is withdrawn ends the streams that it was for, and no others', () => {
+    const { hub, turns } = handRun();
+    const readers = times(3, () => new Reader());
+    readers.forEach((reader, i) => hub.subscribe(`t${i}`, reader));
+    turns.all();
+    assert.deepEqual(
+      [...hub.subscriptions()].map(({ topics }) => topics[0]),
+      ['t0', 't1', 't2'],
+    );
+    assert.equal(
+      hub.kick((sink, { topics }) => sink === readers[0] || topics.includes('t2')),
+      2,
+    );
+    assert.deepEqual(
+      readers.map(({ writableEnded }) => writableEnded),
+      [true, false, true],
+    );
+    hub.publish('t1', { data: 'x' });
+    turns.all();
+    assert.deepEqual([readers[1]!.texts, hub.size], [['x'], 1]);
   });
 });
 

@@ -1,0 +1,116 @@
+// What stalled and slow readers cost the process. Over real sockets; the server is a process of its own.
+//
+// Scaled so that it takes seconds: 200 of the 1,000 readers, 256 MB of the 1 GB, 8 MB/s in place of 100 KB/s.
+// SIM_FULL=1 runs it as it was meant.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import { after, it } from 'node:test';
+import type { Order, Report } from './fixtures/hub-server.ts';
+
+const isFull = process.env.SIM_FULL !== undefined;
+const READERS = isFull ? 1000 : 200;
+const PUBLISHED = isFull ? 1e9 : 256e6;
+const BYTES_PER_SECOND = isFull ? 100e3 : 8e6;
+
+const MiB = 1024 * 1024;
+const PAGE = 64 * 1024;
+const RING = 4 * MiB;
+const children: ChildProcess[] = [];
+
+after(() => {
+  for (const child of children) child.kill();
+});
+
+async function startServer(options: { stallTimeout?: number } = {}) {
+  const execArgv = ['--expose-gc', '--import', 'tsx'];
+  const child = fork(`${import.meta.dirname}/fixtures/hub-server.ts`, [JSON.stringify(options)], {
+    execArgv,
+  });
+  children.push(child);
+  const [port] = (await once(child, 'message')) as [number];
+  const ask = async (order: Order): Promise<Report> => {
+    child.send(order);
+    const [report] = (await once(child, 'message')) as [Report];
+    return report;
+  };
+  return { port, ask };
+}
+
+/** Asks for a stream, and reads nothing of it. */
+async function connect(port: number, path: string, lastEventId?: string): Promise<net.Socket> {
+  const socket = net.connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  const header = lastEventId === undefined ? '' : `Last-Event-ID: ${lastEventId}\r\n`;
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n${header}\r\n`);
+  return socket.on('error', () => {});
+}
+
+it('readers that never read cost the ring, one page each and a little, and are closed as stalled', async (t) => {
+  const { port, ask } = await startServer({ stallTimeout: isFull ? 60_000 : 4000 });
+  // What a process needs that publishes as much to one who reads is not theirs.
+  const healthy = await connect(port, '/healthy');
+  healthy.resume();
+  await ask({ do: 'publish', topic: 'healthy', events: PUBLISHED / 1000, bytes: 1000, perTurn: 64 });
+  healthy.destroy();
+  const sockets = await Promise.all(Array.from({ length: READERS }, () => connect(port, '/a')));
+  let before = await ask({ do: 'measure' });
+  while (before.streams !== READERS) before = await ask({ do: 'measure' });
+  const afterwards = await ask({
+    do: 'publish',
+    topic: 'a',
+    events: PUBLISHED / 1000,
+    bytes: 1000,
+    perTurn: 64,
+  });
+  const grown = afterwards.rss - before.rss;
+  const mb = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  t.diagnostic(
+    `${READERS} readers, ${mb(PUBLISHED)}: RSS + ${mb(grown)}, in use + ${mb(afterwards.used - before.used)}`,
+  );
+  assert.ok(grown < RING + READERS * PAGE + 64 * MiB, `grew by ${mb(grown)}`);
+  assert.ok(
+    afterwards.used - before.used < RING * 2 + READERS * PAGE,
+    `uses ${mb(afterwards.used - before.used)} more`,
+  );
+  let { reasons, streams } = afterwards;
+  while (streams > 0) ({ reasons, streams } = await ask({ do: 'measure' }));
+  assert.deepEqual(reasons, { 'client-gone': 1, stalled: READERS });
+  for (const socket of sockets) socket.destroy();
+});
+
+it('50,000 missed events to a slow reader delay nobody and leave the heap flat', async (t) => {
+  const { port, ask } = await startServer();
+  const before = await ask({ do: 'publish', topic: 'past', events: 50_000, bytes: 500, perTurn: 1000 });
+  const live = await connect(port, '/tick');
+  await once(live, 'data');
+  await ask({ do: 'tick', times: 100 }); // so that all is compiled and nobody is new
+  const slow = await connect(port, '/past', '7-0');
+  let received = 0;
+  let isDone = false;
+  const every = 10;
+  slow.pause();
+  const timer = setInterval(() => {
+    const room = (BYTES_PER_SECOND * every) / 1000;
+    const chunk = slow.read(Math.min(room, slow.readableLength)) as Buffer | null;
+    received += chunk?.length ?? 0;
+    isDone ||= chunk?.includes('id: 7-50000\n') ?? false;
+  }, every);
+  let peak = 0;
+  let turns = 0;
+  while (!isDone) {
+    const report = await ask({ do: 'tick', times: 100 });
+    peak = Math.max(peak, report.peak);
+    turns = Math.max(turns, report.turns);
+  }
+  clearInterval(timer);
+  t.diagnostic(
+    `${(received / 1e6).toFixed(1)} MB to the slow one; at most ${turns} turn to the others; ${((peak - before.used) / 1e6).toFixed(1)} MB more in use`,
+  );
+  assert.ok(received > 50_000 * 500);
+  assert.equal(turns, 1);
+  assert.ok(peak - before.used < 8 * MiB, `${peak - before.used} bytes more in use`);
+  for (const socket of [live, slow]) socket.destroy();
+});
