@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Reading } from '../../helpers/reading.ts';
 import type { Cleanup } from '../../helpers/serve.ts';
+import { kept } from './children.ts';
 
 const bin = fileURLToPath(new URL('../../../lib/bin.ts', import.meta.url));
 
@@ -36,7 +37,7 @@ export async function startOrigin(
     ...hosts,
     ...argv,
   ];
-  const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = kept(spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] }));
   const log = new Reading(child.stderr);
   const over = once(child, 'close');
   const kill = async () => {

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cleanup } from '../../helpers/serve.ts';
+import { kept } from './children.ts';
 import { freePort } from './origin.ts';
 
 interface Program {
@@ -84,7 +85,7 @@ export async function startProxy(
       ...changes,
     ]),
   );
-  const child = run(join(folder, file), folder);
+  const child = kept(run(join(folder, file), folder), signal);
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (said += chunk));
   const over = new Promise<string>((resolve) => {
