@@ -1320,7 +1320,7 @@ describe('a permission', () => {
   it('that is withdrawn ends the streams that it was for, and no others', () => {
     const { hub, turns } = handRun();
     const readers = times(3, () => new Reader());
-    readers.forEach((reader, i) => hub.subscribe(`t${i}`, reader));
+    for (const [i, reader] of readers.entries()) hub.subscribe(`t${i}`, reader);
     turns.all();
     assert.deepEqual(
       [...hub.subscriptions()].map(({ topics }) => topics[0]),
