@@ -164,6 +164,45 @@ describe('the decoder obeys the standard', () => {
     );
   });
 
+  it('reads the frames that servers write, and those almost like them, as the standard does', () => {
+    const line = fc.constantFrom(
+      'id: 7',
+      'id:8',
+      'id',
+      'id: 9\0',
+      'event: tick',
+      'event:',
+      'data: a',
+      'data:b',
+    );
+    const odd = fc.constantFrom(
+      'data',
+      'data: \t',
+      'id: a\tb',
+      ': c',
+      'retry: 5',
+      'data: é',
+      'data: c\r',
+      'x',
+    );
+    const lines = fc.array(fc.oneof({ weight: 5, arbitrary: line }, { weight: 1, arbitrary: odd }), {
+      maxLength: 4,
+    });
+    const stream = fc.array(lines, { maxLength: 6 });
+    fc.assert(
+      fc.property(stream, fc.integer({ min: 1, max: 60 }), (frames, size) => {
+        const text = frames.map((frame) => `${[...frame, ''].join('\n')}\n`).join('');
+        const { reads, lastEventId } = readByTheStandard(text);
+        for (const chunks of [[utf8.encode(text)], chunksOf(text, size), [text]]) {
+          const ours = readAll(chunks);
+          assert.deepEqual(ours.reads, reads);
+          assert.equal(ours.lastEventId, lastEventId);
+        }
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
   it('reads every situation of the bench completely', () => {
     for (const { name, text, events } of situations) {
       const whole = readByTheStandard(text).reads;
