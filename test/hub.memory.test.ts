@@ -18,6 +18,8 @@ const BYTES_PER_SECOND = isFull ? 100e3 : 8e6;
 const MiB = 1024 * 1024;
 const PAGE = 64 * 1024;
 const RING = 4 * MiB;
+/** What a process keeps of what it has freed: up to 100 MB were seen, on Node 26, of 6 in use. */
+const SLACK = 128 * MiB;
 const children: ChildProcess[] = [];
 
 after(() => {
@@ -70,7 +72,7 @@ it('readers that never read cost the ring, one page each and a little, and are c
   t.diagnostic(
     `${READERS} readers, ${mb(PUBLISHED)}: RSS + ${mb(grown)}, in use + ${mb(afterwards.used - before.used)}`,
   );
-  assert.ok(grown < RING + READERS * PAGE + 64 * MiB, `grew by ${mb(grown)}`);
+  assert.ok(grown < RING + READERS * PAGE + SLACK, `grew by ${mb(grown)}`);
   assert.ok(
     afterwards.used - before.used < RING * 2 + READERS * PAGE,
     `uses ${mb(afterwards.used - before.used)} more`,
