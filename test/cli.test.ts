@@ -287,7 +287,10 @@ describe('a command that cannot be run', () => {
     [['serve', '--stdin', 'a b'], /^sluice serve: --stdin: .* got "a b"; /],
     [['serve', '--tail', '/dev/null:a b'], /^sluice serve: --tail \/dev\/null:a b: .* got "a b"; /],
     [['serve', '--heartbeat', '0'], /^sluice serve: --heartbeat must be from 1 to .* got 0; /],
-    [['serve', '--allow-host', 'http://a'], /^sluice serve: --allow-host must hold names .* got "http:\/\/a"; /],
+    [
+      ['serve', '--allow-host', 'http://a'],
+      /^sluice serve: --allow-host must hold names .* got "http:\/\/a"; /,
+    ],
     [['serve', '--window', 'off'], /^sluice serve: --window must be a limit, not off; /],
     [
       ['serve', '--window', '5s', '--deadline', '4s'],
