@@ -45,6 +45,26 @@ export function readOptions<const Specs extends Readonly<Record<string, OptionSp
   return { values: Object.fromEntries(read), positionals };
 }
 
+/** `http://host:port/…`, where the scheme may be left out. @throws {UsageError} for anything else. */
+export function readUrl(text: string): URL {
+  const full = text.includes('://') ? text : `http://${text}`;
+  if (URL.canParse(full) && /^https?:/.test(full)) return new URL(full);
+  throw usageError(`expected an http or https URL, got ${text}`);
+}
+
+/** Lines of `NAME: VALUE`, names in lower case. @throws {UsageError} for a line that is no header. */
+export function readHeaders(lines: readonly string[]): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (const line of lines) {
+    const [, name, value = ''] = HEADER.exec(line) ?? [];
+    if (name === undefined) throw usageError(`--header must be 'NAME: VALUE', got ${JSON.stringify(line)}`);
+    headers[name.toLowerCase()] = value;
+  }
+  return headers;
+}
+
+const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
+
 export function usageError(message: string): UsageError {
   return Object.assign(new Error(message), { code: 'ERR_SSE_USAGE' as const });
 }

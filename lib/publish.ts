@@ -1,10 +1,11 @@
 // Publishes lines from stdin (`sluice publish URL TOPIC`), in batches, each retried until it is taken.
-// Needs `transport.ts` beside it.
+// Needs `hub.ts`, `options.ts` and `transport.ts` beside it.
 
 import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
-import { parseArgs } from 'node:util';
+import { isTopic } from './hub.ts';
+import { readHeaders, readOptions, readUrl, usageError } from './options.ts';
 import { nodeTransport, type Transport } from './transport.ts';
 
 /** What a command reads and writes: `process` has it, and so have a few `PassThrough`s. */
@@ -77,7 +78,7 @@ export async function publish(argv: readonly string[], io: PublishIo): Promise<n
 
 function report(error: unknown, published: number, io: PublishIo): number {
   const { code, message } = error as Error & { code?: string };
-  if (code === 'ERR_USAGE') {
+  if (code === 'ERR_SSE_USAGE') {
     io.stderr.write(`sluice publish: ${message}\n`);
     return 2;
   }
@@ -101,25 +102,25 @@ interface Plan {
 }
 
 const OPTIONS = {
-  header: { type: 'string', short: 'H', multiple: true },
-  token: { type: 'string' },
-  event: { type: 'string' },
-  key: { type: 'string' },
-  ndjson: { type: 'boolean' },
-  batch: { type: 'string', default: '500' },
-  attempts: { type: 'string', default: '8' },
-  ids: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
+  header: { kind: 'text', short: 'H', many: true },
+  token: { kind: 'text' },
+  event: { kind: 'text' },
+  key: { kind: 'text' },
+  ndjson: { kind: 'flag' },
+  batch: { kind: 'count' },
+  attempts: { kind: 'count' },
+  ids: { kind: 'flag' },
+  help: { kind: 'flag', short: 'h' },
 } as const;
 
 function planOf(argv: readonly string[]): Plan | undefined {
-  const { values, positionals } = parse(argv);
+  const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
   if (positionals.length !== 2)
-    throw misuse(`expected a URL and a topic, got ${positionals.length || 'nothing'}`);
-  const url = urlOf(positionals[0]!, topicOf(positionals[1]!));
-  if (values.event !== undefined && /[\r\n]/.test(values.event)) throw misuse('--event must be one line');
-  const headers = headersOf(values.header ?? []);
+    throw usageError(`expected a URL and a topic, got ${positionals.length || 'nothing'}`);
+  const url = urlFor(positionals[0]!, checkTopic(positionals[1]!));
+  if (values.event !== undefined && /[\r\n]/.test(values.event)) throw usageError('--event must be one line');
+  const headers = readHeaders(values.header);
   if (values.token !== undefined) headers.authorization = `Bearer ${values.token}`;
   const agent = new (url.protocol === 'https:' ? SecureAgent : Agent)({ keepAlive: true, maxSockets: 1 });
   return {
@@ -128,8 +129,8 @@ function planOf(argv: readonly string[]): Plan | undefined {
     event: values.event,
     key: values.key,
     ndjson: values.ndjson ?? false,
-    batch: countOf('--batch', values.batch),
-    attempts: countOf('--attempts', values.attempts),
+    batch: atLeastOne('--batch', values.batch ?? 500),
+    attempts: atLeastOne('--attempts', values.attempts ?? 8),
     ids: values.ids ?? false,
     send: nodeTransport(agent),
     agents: [agent],
@@ -331,44 +332,18 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
   return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', stop));
 }
 
-function misuse(message: string): Error {
-  return Object.assign(new Error(message), { code: 'ERR_USAGE' });
+function checkTopic(name: string): string {
+  if (isTopic(name)) return name;
+  throw usageError(`a topic is 1 to 200 of A–Z a–z 0–9 . _ ~ : -, got ${JSON.stringify(name)}`);
 }
 
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  } catch (error) {
-    // Node adds a hint after the sentence that matters.
-    throw misuse(`${(error as Error).message.split('. ')[0]} (see sluice publish --help)`);
-  }
-}
-
-function topicOf(text: string): string {
-  if (/^[A-Za-z0-9._~:-]{1,200}$/.test(text)) return text;
-  throw misuse(`a topic is 1 to 200 of A–Z a–z 0–9 . _ ~ : -, got ${JSON.stringify(text)}`);
-}
-
-function urlOf(text: string, topic: string): URL {
-  const full = text.includes('://') ? text : `http://${text}`;
-  if (!URL.canParse(full) || !/^https?:/.test(full))
-    throw misuse(`expected an http or https URL, got ${text}`);
-  const url = new URL(full);
+function urlFor(text: string, topic: string): URL {
+  const url = readUrl(text);
   url.pathname = `${url.pathname.replace(/\/$/, '')}/topics/${topic}`;
   return url;
 }
 
-function headersOf(lines: readonly string[]): Record<string, string> {
-  const headers: Record<string, string> = {};
-  for (const line of lines) {
-    const parts = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/.exec(line);
-    if (parts === null) throw misuse(`--header must be 'NAME: VALUE', got ${JSON.stringify(line)}`);
-    headers[parts[1]!.toLowerCase()] = parts[2]!;
-  }
-  return headers;
-}
-
-function countOf(name: string, text: string): number {
-  if (/^[1-9][0-9]{0,8}$/.test(text)) return Number(text);
-  throw misuse(`${name} must be a whole number ≥ 1, got ${text}`);
+function atLeastOne(name: string, value: number): number {
+  if (value >= 1) return value;
+  throw usageError(`${name} must be a whole number ≥ 1, got ${value}`);
 }

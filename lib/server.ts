@@ -189,11 +189,11 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     await limit(req, res, () => follow({ req, res, params, query }, topics, principal));
   }
 
-  async function follow(
+  function follow(
     { req, res, query }: Omit<Call, 'topic'>,
     topics: readonly string[],
     principal: unknown,
-  ): Promise<void> {
+  ): void {
     const stream = openStream(req, res, { ...options.stream, ...untilExpiry(principal, options.stream) });
     if (stream.closed) return;
     const subscription = hub.subscribe(topics, stream, {
@@ -209,11 +209,16 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     pulse?.heartbeat.add(stream, {
       group: pulse.groupOf(clientAddress(req, options.limits?.trustProxy ?? 0)),
     });
-    const reason = await stream.done;
+    // Not awaited: every frame on the way here would wait with it, and cost more than the stream itself.
+    stream.once('close', () => forget(stream, topics));
+  }
+
+  function forget(stream: EventStream, topics: readonly string[]): void {
+    const { reason = 'ended', bytesWritten: bytes } = stream;
     closed[reason] = (closed[reason] ?? 0) + 1;
     pulse?.heartbeat.delete(stream);
     streams.delete(stream);
-    log({ level: 'info', event: 'stream-closed', reason, topics, bytes: stream.bytesWritten });
+    log({ level: 'info', event: 'stream-closed', reason, topics, bytes });
   }
 
   /** Who asks, if they may. A ticket stands for whoever fetched it. */
@@ -314,12 +319,15 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   });
   // 64 KiB on every Node: 20 has 16 KiB by default, and would report a slow reader four times as often.
   const server = createServer({ highWaterMark: 64 * 1024 }, handler);
+  // Longer than proxies keep idle connections, lest one of them sends a request just as it is closed here.
+  server.keepAliveTimeout = 65_000;
   trackConnections(server);
 
   function listen(port = 8080, host = '127.0.0.1'): Promise<string> {
     return new Promise((resolve, reject) => {
       server.once('error', reject);
-      server.listen(port, host, () => {
+      // So many may wait to be accepted, where the kernel allows it: a storm of returning clients is no attack.
+      server.listen({ port, host, backlog: 4096 }, () => {
         server.off('error', reject);
         resolve(urlOf(server));
       });

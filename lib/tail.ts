@@ -1,11 +1,11 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects, and keeps its place.
-// Needs `client.ts` and `decode.ts` beside it.
+// Needs `client.ts`, `decode.ts` and `options.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import { type ConnectError, type ConnectOptions, connect, fileStorage, type StateChange } from './client.ts';
 import type { DecodedEvent } from './decode.ts';
+import { type OptionValues, readHeaders, readOptions, readUrl, usageError } from './options.ts';
 
 /** What a command reads and writes: `process` has it, and so have a few `PassThrough`s. */
 export interface TailIo {
@@ -75,32 +75,32 @@ interface Plan {
 }
 
 const OPTIONS = {
-  header: { type: 'string', short: 'H', multiple: true },
-  request: { type: 'string', short: 'X' },
-  data: { type: 'string', short: 'd' },
-  retry: { type: 'boolean' },
-  topic: { type: 'string', multiple: true },
-  event: { type: 'string', multiple: true },
-  'last-event-id': { type: 'string' },
-  state: { type: 'string' },
-  json: { type: 'boolean' },
-  timestamps: { type: 'boolean' },
-  gaps: { type: 'boolean' },
-  max: { type: 'string' },
-  until: { type: 'string' },
-  record: { type: 'string' },
-  quiet: { type: 'boolean', short: 'q' },
-  help: { type: 'boolean', short: 'h' },
+  header: { kind: 'text', short: 'H', many: true },
+  request: { kind: 'text', short: 'X' },
+  data: { kind: 'text', short: 'd' },
+  retry: { kind: 'flag' },
+  topic: { kind: 'text', many: true },
+  event: { kind: 'text', many: true },
+  'last-event-id': { kind: 'text' },
+  state: { kind: 'text' },
+  json: { kind: 'flag' },
+  timestamps: { kind: 'flag' },
+  gaps: { kind: 'flag' },
+  max: { kind: 'count' },
+  until: { kind: 'text' },
+  record: { kind: 'text' },
+  quiet: { kind: 'flag', short: 'q' },
+  help: { kind: 'flag', short: 'h' },
 } as const;
 
 async function planOf(argv: readonly string[], io: TailIo): Promise<Plan | undefined> {
-  const { values, positionals } = parse(argv);
+  const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
-  if (positionals.length !== 1) throw misuse(`expected one URL, got ${positionals.length || 'none'}`);
-  const url = urlOf(positionals[0]!);
-  for (const topic of values.topic ?? []) url.searchParams.append('topic', topic);
-  const headers = headersOf(values.header ?? []);
-  const max = values.max === undefined ? Number.POSITIVE_INFINITY : countOf('--max', values.max);
+  if (positionals.length !== 1) throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
+  const url = readUrl(positionals[0]!);
+  for (const topic of values.topic) url.searchParams.append('topic', topic);
+  const headers = readHeaders(values.header);
+  const max = atLeastOne('--max', values.max ?? Number.POSITIVE_INFINITY);
   const body = values.data === undefined ? undefined : await bodyOf(values.data, io.stdin);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
   const { until } = values;
@@ -214,7 +214,7 @@ class Output {
   }
 }
 
-type Values = ReturnType<typeof parse>['values'];
+type Values = OptionValues<typeof OPTIONS>;
 
 function formatOf({ json, timestamps, gaps }: Values, isTerminal: boolean): Plan['format'] {
   let before: number | undefined;
@@ -266,43 +266,14 @@ function isClosedPipe(error: unknown): boolean {
   return (error as { code?: string }).code === 'EPIPE';
 }
 
-function misuse(message: string): Error {
-  return Object.assign(new Error(message), { code: 'ERR_USAGE' });
-}
-
 function isMisuse(error: unknown): boolean {
   const { code } = error as { code?: string };
-  return code === 'ERR_USAGE' || error instanceof TypeError || error instanceof RangeError;
+  return code === 'ERR_SSE_USAGE' || error instanceof TypeError || error instanceof RangeError;
 }
 
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  } catch (error) {
-    // Node adds a hint after the sentence that matters.
-    throw misuse(`${(error as Error).message.split('. ')[0]} (see sluice tail --help)`);
-  }
-}
-
-function urlOf(text: string): URL {
-  const full = text.includes('://') ? text : `http://${text}`;
-  if (URL.canParse(full) && /^https?:/.test(full)) return new URL(full);
-  throw misuse(`expected an http or https URL, got ${text}`);
-}
-
-function headersOf(lines: readonly string[]): Record<string, string> {
-  const headers: Record<string, string> = {};
-  for (const line of lines) {
-    const parts = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/.exec(line);
-    if (parts === null) throw misuse(`--header must be 'NAME: VALUE', got ${JSON.stringify(line)}`);
-    headers[parts[1]!.toLowerCase()] = parts[2]!;
-  }
-  return headers;
-}
-
-function countOf(name: string, text: string): number {
-  if (/^[1-9][0-9]{0,14}$/.test(text)) return Number(text);
-  throw misuse(`${name} must be a whole number ≥ 1, got ${text}`);
+function atLeastOne(name: string, value: number): number {
+  if (value >= 1) return value;
+  throw usageError(`${name} must be a whole number ≥ 1, got ${value}`);
 }
 
 async function bodyOf(data: string, stdin: TailIo['stdin']): Promise<string | Uint8Array> {
