@@ -1,0 +1,238 @@
+// Starts servers and readers in processes of their own, each pinned to a core, and measures them from outside.
+
+import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Answer, Question } from './reader.ts';
+import type { Filling } from './texts.ts';
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** The server has the first core to itself; readers, and this process, have the second. */
+export const canPin: boolean = spawnSync('taskset', ['-c', '1', 'true']).status === 0;
+const pinned = (core: number, argv: readonly string[]): string[] =>
+  canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
+
+/** What was started does not outlive this process. */
+const children = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+});
+
+function keep<T extends ChildProcess>(child: T): T {
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+
+export interface RunOrder {
+  readonly topics?: number | undefined;
+  /** Events to each topic in a turn; default 1. */
+  readonly batch?: number | undefined;
+  /** Milliseconds between two turns; default 0, as soon as the last is over. */
+  readonly interval?: number | undefined;
+  /** Milliseconds; default 0, one turn. */
+  readonly duration?: number | undefined;
+  /** Of each event's data; default 100. */
+  readonly bytes?: number | undefined;
+  readonly filling?: Filling | undefined;
+}
+
+export interface RunOutcome {
+  readonly turns: number;
+  /** Microseconds from the first turn's beginning to the last one's end. */
+  readonly elapsed: number;
+}
+
+/** A server under test. */
+export interface Served {
+  readonly name: string;
+  readonly port: number;
+  readonly pids: () => number[];
+  run(order: RunOrder): Promise<RunOutcome>;
+  /** Frees what it can. */
+  gc(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a command that speaks the protocol of `host.ts`. @throws what it said instead of its port. */
+export async function startServed(
+  name: string,
+  command: readonly string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<Served> {
+  const [program, ...argv] = pinned(0, command) as [string, ...string[]];
+  const child = keep(spawn(program, argv, { ...options, stdio: ['pipe', 'pipe', 'pipe'] }));
+  let complaint = '';
+  child.stderr.on('data', (text) => {
+    complaint = `${complaint}${text}`.slice(-2000);
+  });
+  const lines = createInterface({ input: child.stdout });
+  const port = Number(await saying(lines, 'port', child, () => `${name}: ${complaint}`));
+  const ask = (order: string, reply: string) => {
+    child.stdin.write(`${order}\n`);
+    return saying(lines, reply, child, () => `${name}: ${complaint}`);
+  };
+  return {
+    name,
+    port,
+    // `taskset` becomes the program.
+    pids: () => [child.pid!],
+    run: async ({ topics = 1, batch = 1, interval = 0, duration = 0, bytes = 100, filling = 'x' }) => {
+      const order = [topics, batch, Math.round(interval * 1000), duration, bytes, filling].join(' ');
+      const [turns, elapsed] = (await ask(`run ${order}`, 'done')).split(' ').map(Number);
+      return { turns: turns!, elapsed: elapsed! };
+    },
+    gc: async () => void (await ask('gc', 'gone')),
+    stop: () => stop(child),
+  };
+}
+
+/** A server of `peers/` on Node. */
+export function startNode(peer: string, ...flags: string[]): Promise<Served> {
+  const node = [process.execPath, '--expose-gc', '--import', import.meta.resolve('tsx'), ...flags];
+  return startServed(peer, [...node, here('./host.ts'), peer]);
+}
+
+async function saying(
+  lines: Interface,
+  word: string,
+  child: ChildProcess,
+  complaint: () => string,
+): Promise<string> {
+  const exit = once(child, 'exit').then(() => {
+    throw new Error(`it stopped: ${complaint()}`);
+  });
+  exit.catch(() => {});
+  for (;;) {
+    const [line] = (await Promise.race([once(lines, 'line'), exit])) as [string];
+    if (word === '') return line;
+    if (line.startsWith(`${word} `) || line === word) return line.slice(word.length + 1);
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+}
+
+/** A process that reads. */
+export interface Reader {
+  readonly pid: number;
+  ask(question: Question): Promise<Answer>;
+  stop(): Promise<void>;
+}
+
+/**
+ * One in C where there is a compiler: faster than any server, so that it sleeps between two writes of each of them.
+ * Of what `Question` has, it does not post, inflate, or look for ids: for these ask for `'node'`.
+ */
+export function startReader(kind: 'fastest' | 'node' = 'fastest'): Promise<Reader> {
+  const program = kind === 'fastest' ? compiled('reader') : undefined;
+  return program === undefined ? startNodeReader() : startFastReader(program);
+}
+
+/** A program of `floors/`, made once a run; `undefined` where there is no C compiler. */
+export function compiled(name: string): string | undefined {
+  const known = programs.get(name);
+  if (known !== undefined) return known;
+  const program = join(mkdtempSync(join(tmpdir(), 'sluice-bench-')), name);
+  const { status } = spawnSync('cc', ['-O2', '-o', program, here(`../floors/${name}.c`)]);
+  if (status !== 0) return undefined;
+  process.on('exit', () => rmSync(dirname(program), { recursive: true, force: true }));
+  programs.set(name, program);
+  return program;
+}
+
+const programs = new Map<string, string>();
+
+async function startFastReader(program: string): Promise<Reader> {
+  const [command, ...argv] = pinned(1, [program]) as [string, ...string[]];
+  const child = keep(spawn(command, argv, { stdio: ['pipe', 'pipe', 'inherit'] }));
+  const lines = createInterface({ input: child.stdout });
+  return {
+    pid: child.pid!,
+    ask: async (question) => {
+      child.stdin.write(`${orderOf(question).join('\t')}\n`);
+      return JSON.parse(await saying(lines, '', child, () => 'the reader')) as Answer;
+    },
+    stop: () => stop(child),
+  };
+}
+
+/** A question as `floors/reader.c` understands it. */
+function orderOf(question: Question): (string | number)[] {
+  if (question.do === 'await') return ['await', question.events];
+  if (question.do === 'close') return ['close', question.group ?? '*'];
+  if (question.do === 'reset') return ['reset'];
+  if (question.do !== 'open' || question.reads === 'gunzip')
+    throw new TypeError(`the fast reader cannot ${question.do}: start a reader of the kind "node"`);
+  const { port, count, topics = 1, bytes, sample = 1, reads, group = '', atOnce = 100 } = question;
+  const { path = '/events?topic={topic}', headers = {} } = question;
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\x01`);
+  const never = reads === 'never' ? 1 : 0;
+  return ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join('')];
+}
+
+async function startNodeReader(): Promise<Reader> {
+  const child = keep(fork(here('./reader.ts'), { execArgv: ['--import', import.meta.resolve('tsx')] }));
+  if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(child.pid)]);
+  return {
+    pid: child.pid!,
+    ask: async (question) => {
+      child.send(question);
+      const exit = once(child, 'exit').then(([code]) => {
+        throw new Error(`the reader stopped with ${code}`);
+      });
+      exit.catch(() => {});
+      const [answer] = await Promise.race([once(child, 'message'), exit]);
+      return answer as Answer;
+    },
+    stop: () => stop(child),
+  };
+}
+
+export interface Usage {
+  /** Microseconds of CPU time, of all threads. */
+  readonly user: number;
+  readonly system: number;
+  /** Bytes in memory. */
+  readonly rss: number;
+}
+
+/** What some processes have used so far, as the kernel counts it. Linux alone tells this of others. */
+export function usageOf(pids: readonly number[]): Usage {
+  const total = { user: 0, system: 0, rss: 0 };
+  for (const pid of pids) {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .map(Number);
+    const [user, system] = [fields[11]!, fields[12]!];
+    // The scheduler counts in nanoseconds, but not which of them were the kernel's.
+    const exact = threadsOf(pid).reduce((sum, thread) => sum + runningTime(pid, thread), 0) / 1000;
+    const ticks = user + system || 1;
+    total.user += (exact * user) / ticks;
+    total.system += (exact * system) / ticks;
+    total.rss += rssOf(pid);
+  }
+  return total;
+}
+
+function threadsOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/task`);
+}
+
+function runningTime(pid: number, thread: string): number {
+  return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]);
+}
+
+function rssOf(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+}

@@ -1,0 +1,303 @@
+// A process that holds the other ends of many connections, checks every event on each, and counts. It is asked over
+// Node's own IPC; `Question` and `Answer` say what for.
+
+import { once } from 'node:events';
+import http from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { constants, createGunzip } from 'node:zlib';
+import { Follower, now } from './texts.ts';
+
+export type Question =
+  /** Opens connections, some at a time; `topics` many, one each, round and round. */
+  | ({ do: 'open' } & Opening)
+  /** Forgets what was counted, but not who is connected. */
+  | { do: 'reset' }
+  /** Waits until so many events have come since the reset, or nothing has come for a second. */
+  | { do: 'await'; events: number }
+  /** Closes every connection of a group, or all. */
+  | { do: 'close'; group?: string }
+  /** The id of the next event on a topic, as its server wrote it. */
+  | { do: 'id'; port: number; path: string }
+  /** Posts, reads each answer to its end, and begins the next, `count` at a time, `rounds` times each. */
+  | { do: 'post'; port: number; path: string; count: number; rounds: number; bytes: number };
+
+export interface Opening {
+  readonly port: number;
+  readonly count: number;
+  readonly topics?: number | undefined;
+  /** `/events?topic=t<n>` by default; `{topic}` stands for the topic. */
+  readonly path?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Of each event's data. */
+  readonly bytes: number;
+  readonly group?: string | undefined;
+  /** How the connections read: at once, never, or through gunzip, one in a hundred of them. Default `at-once`. */
+  readonly reads?: 'at-once' | 'never' | 'gunzip' | undefined;
+  /** How many connections are opened at a time; default 100. */
+  readonly atOnce?: number | undefined;
+  /** One in so many connections measures latency; default 1, all of them. 0: none. */
+  readonly sample?: number | undefined;
+}
+
+export interface Answer {
+  /** Connections that are open, and those that were lost since the reset. */
+  readonly open: number;
+  readonly lost: number;
+  /** Of those that are open, how many had a byte of an answer. */
+  readonly answered: number;
+  readonly events: number;
+  readonly bytes: number;
+  /** Events that did not follow the one before. */
+  readonly disorder: number;
+  /** Connections that have had no event since the reset. */
+  readonly silent: number;
+  /** Latencies below zero: the clocks do not agree. */
+  readonly negative: number;
+  /** When the last byte came, on the shared clock, in µs. */
+  readonly last: number;
+  /** CPU time of this process since the reset, in µs, and the time that has passed. */
+  readonly cpu: number;
+  readonly elapsed: number;
+  /** Milliseconds from an event's scheduled time to its arrival. */
+  readonly latency: Percentiles;
+  readonly id?: string | undefined;
+}
+
+export interface Percentiles {
+  readonly count: number;
+  readonly mean: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly max: number;
+}
+
+interface Connection {
+  readonly group: string;
+  readonly follower: Follower;
+  readonly socket: { destroy(): unknown };
+  isAnswered: boolean;
+}
+
+const connections = new Set<Connection>();
+let latency: RecordableHistogram = createHistogram();
+let bytes = 0;
+let negative = 0;
+let lost = 0;
+let last = 0;
+let since = now();
+let cpuSince = process.cpuUsage();
+/** Events of connections that have gone. */
+let gone = { events: 0, disorder: 0 };
+/** Read into by every connection: what it holds is taken before the next one reads. */
+const buffer = Buffer.allocUnsafe(64 * 1024);
+
+process.on('message', async (question: Question) => {
+  process.send?.(await answer(question));
+});
+
+async function answer(question: Question): Promise<Answer> {
+  if (question.do === 'open') await open(question);
+  if (question.do === 'reset') reset();
+  if (question.do === 'await') await untilSeen(question.events);
+  if (question.do === 'close') close(question.group);
+  if (question.do === 'post') await post(question);
+  const id = question.do === 'id' ? await nextId(question.port, question.path) : undefined;
+  return { ...counted(), id };
+}
+
+async function open(opening: Opening): Promise<void> {
+  const { count, atOnce = 100 } = opening;
+  for (let begun = 0; begun < count; begun += atOnce) {
+    const some = Math.min(atOnce, count - begun);
+    await Promise.all(Array.from({ length: some }, (_, i) => openOne(opening, begun + i)));
+  }
+}
+
+function openOne(opening: Opening, i: number): Promise<void> {
+  const { topics = 1, path = '/events?topic={topic}', reads = 'at-once', group = '', sample = 1 } = opening;
+  const target = path.replace('{topic}', `t${i % topics}`);
+  const follower = new Follower(opening.bytes, i % sample === 0 ? measure : undefined);
+  if (reads === 'gunzip' && i % 100 === 0) return openInflated(opening, target, follower);
+  const request = `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${opening.port}\r\n${headerLines(opening.headers)}\r\n`;
+  return new Promise((resolve) => {
+    const take = (length: number, chunk: Uint8Array): boolean => {
+      connection.isAnswered = true;
+      bytes += length;
+      last = now();
+      // What is compressed is counted and, but for one in a hundred, not looked into.
+      if (reads === 'at-once') follower.feed(chunk, length);
+      return true;
+    };
+    const onread = { buffer, callback: take };
+    const socket: Socket = connect({
+      port: opening.port,
+      host: '127.0.0.1',
+      ...(reads === 'never' ? {} : { onread }),
+    });
+    const connection: Connection = { group, follower, socket, isAnswered: false };
+    connections.add(connection);
+    socket.on('connect', () => {
+      socket.write(request);
+      resolve();
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      forget(connection);
+      resolve();
+    });
+  });
+}
+
+function openInflated(opening: Opening, path: string, follower: Follower): Promise<void> {
+  return new Promise((resolve) => {
+    const { port, headers = {}, group = '' } = opening;
+    const request = http.get({ port, host: '127.0.0.1', path, headers, agent: false }, (response) => {
+      const inflated = createGunzip({ flush: constants.Z_SYNC_FLUSH });
+      connection.isAnswered = true;
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        last = now();
+      });
+      response.pipe(inflated).on('data', (chunk: Buffer) => follower.feed(chunk));
+      inflated.on('error', () => response.destroy());
+    });
+    const connection: Connection = { group, follower, socket: request, isAnswered: false };
+    connections.add(connection);
+    // The head of an answer may come only with its first event.
+    request.on('finish', resolve);
+    request.on('error', () => {});
+    request.on('close', () => forget(connection));
+  });
+}
+
+function forget(connection: Connection): void {
+  if (!connections.delete(connection)) return;
+  lost++;
+  gone = {
+    events: gone.events + connection.follower.events,
+    disorder: gone.disorder + connection.follower.disorder,
+  };
+}
+
+function headerLines(headers: Readonly<Record<string, string>> = {}): string {
+  return Object.entries(headers)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('');
+}
+
+function measure(time: number): void {
+  const microseconds = Math.round(now() - time);
+  if (microseconds < 0) negative++;
+  latency.record(Math.max(1, microseconds));
+}
+
+function reset(): void {
+  latency = createHistogram();
+  bytes = negative = lost = 0;
+  gone = { events: 0, disorder: 0 };
+  for (const { follower } of connections) follower.events = follower.disorder = 0;
+  since = now();
+  cpuSince = process.cpuUsage();
+}
+
+async function untilSeen(events: number): Promise<void> {
+  for (let before = -1; ; ) {
+    const seen = counted().events;
+    if (seen >= events || (seen === before && now() - last > 1e6)) return;
+    before = seen;
+    await sleep(50);
+  }
+}
+
+function close(group?: string): void {
+  for (const connection of [...connections]) {
+    if (group !== undefined && connection.group !== group) continue;
+    connections.delete(connection);
+    connection.socket.destroy();
+  }
+}
+
+/** Follows a topic until an event of it has an id, and leaves again. */
+function nextId(port: number, path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = http.get({ port, host: '127.0.0.1', path, agent: false }, (response) => {
+      let text = '';
+      response.setEncoding('latin1').on('data', (chunk: string) => {
+        text += chunk;
+        const block = text.split('\n\n').find((one) => one.includes('@'));
+        const id = /^id: ?(.*)$/m.exec(block ?? '')?.[1];
+        if (id === undefined) return;
+        request.destroy();
+        resolve(id);
+      });
+    });
+    request.on('error', reject);
+  });
+}
+
+/** Each of `count` asks `rounds` times, one answer after the other, on a connection of its own. */
+async function post({ port, path, count, rounds, bytes: size }: Question & { do: 'post' }): Promise<void> {
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      for (let round = 0; round < rounds; round++) await postOne(port, path, size);
+    }),
+  );
+}
+
+async function postOne(port: number, path: string, size: number): Promise<void> {
+  const follower = new Follower(size, measure);
+  const request = http.request({ port, host: '127.0.0.1', path, method: 'POST', agent: false });
+  request.end('{}');
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    last = now();
+    follower.feed(chunk);
+  }
+  gone = { events: gone.events + follower.events, disorder: gone.disorder + follower.disorder };
+}
+
+function counted(): Answer {
+  let { events, disorder } = gone;
+  let silent = 0;
+  let answered = 0;
+  for (const { follower, isAnswered } of connections) {
+    if (isAnswered) answered++;
+    events += follower.events;
+    disorder += follower.disorder;
+    if (follower.events === 0) silent++;
+  }
+  const { user, system } = process.cpuUsage(cpuSince);
+  return {
+    open: connections.size,
+    lost,
+    answered,
+    events,
+    bytes,
+    disorder,
+    silent,
+    negative,
+    last,
+    cpu: user + system,
+    elapsed: now() - since,
+    latency: percentiles(latency),
+  };
+}
+
+function percentiles(histogram: RecordableHistogram): Percentiles {
+  const { count, mean, max } = histogram;
+  const at = (percent: number): number => (count === 0 ? 0 : histogram.percentile(percent) / 1000);
+  return {
+    count,
+    mean: count === 0 ? 0 : mean / 1000,
+    p50: at(50),
+    p90: at(90),
+    p99: at(99),
+    p999: at(99.9),
+    max: count === 0 ? 0 : max / 1000,
+  };
+}

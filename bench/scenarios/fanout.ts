@@ -1,0 +1,38 @@
+// Every event to every connection: what a delivery costs.
+
+import { measure, repeat, type Scenario, stage } from './scenario.ts';
+
+export const fanout: Scenario = {
+  name: 'fanout',
+  constant: 'connections, 100 bytes of data, one topic; the next turn begins when the last is written',
+  shows: 'CPU time of the server per delivered event, for so many events published in one turn',
+  peers: [
+    'sluice',
+    'floor',
+    'raw',
+    'better-sse',
+    'sse-channel',
+    'hono',
+    'fastify',
+    'h3',
+    'uwebsockets',
+    'gin',
+    'nchan',
+  ],
+  async run(settings, note) {
+    const { connections: [connections = 1000] = [], batches = [1, 16], isQuick } = settings;
+    const duration = isQuick ? 200 : 1000;
+    await repeat(settings, async (peer, repetition) => {
+      const { server, reader, stop } = await stage(peer, { connections });
+      for (const batch of batches) {
+        // Compiled before it is measured.
+        await reader.ask({ do: 'reset' });
+        const { turns } = await server.run({ batch, duration: duration / 2 });
+        await reader.ask({ do: 'await', events: turns * batch * connections });
+        const measured = await measure({ server, reader, stop }, { batch, duration }, connections);
+        note({ scenario: 'fanout', peer, parameters: { connections, batch }, repetition, ...measured });
+      }
+      await stop();
+    });
+  },
+};

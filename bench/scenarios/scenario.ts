@@ -1,0 +1,195 @@
+// What a scenario is, and what each of its runs tells.
+
+import { type Reader, type RunOrder, type Served, startReader, usageOf } from '../loads/lead.ts';
+import { start } from '../loads/servers.ts';
+
+export interface Scenario {
+  readonly name: string;
+  /** What is the same for all that are compared. */
+  readonly constant: string;
+  readonly shows: string;
+  /** Servers that it can be run with; the first is ours. */
+  readonly peers: readonly string[];
+  /** Calls `note` after every single run. Repetitions go round: every peer once, then every peer again. */
+  run(settings: Settings, note: (run: Run) => void): Promise<void>;
+}
+
+export interface Settings {
+  /** Those of the scenario's that were asked for, and are to be had. */
+  readonly peers: readonly string[];
+  /** How often each is repeated. */
+  readonly runs: number;
+  /** In place of the scenario's own. */
+  readonly connections?: readonly number[] | undefined;
+  readonly batches?: readonly number[] | undefined;
+  /** As short as can be: shows that all works, and no figure to believe. */
+  readonly isQuick: boolean;
+}
+
+export interface Run {
+  readonly scenario: string;
+  readonly peer: string;
+  /** What differs within a scenario: `connections`, `batch`, … */
+  readonly parameters: Readonly<Record<string, string | number>>;
+  /** From 0. The same repetition of two peers is a pair, run one after the other. */
+  readonly repetition: number;
+  /** By names of `figures`. Empty where it is invalid. */
+  readonly figures: Readonly<Partial<Record<Figure, number>>>;
+  /** Why its figures are none: nothing was published, something was lost, the reader was the limit, … */
+  readonly invalid?: string | undefined;
+}
+
+export interface FigureKind {
+  readonly label: string;
+  readonly unit: string;
+  readonly better: 'lower' | 'higher';
+}
+
+export type Figure =
+  | 'cpuPerDelivery'
+  | 'userPerDelivery'
+  | 'systemPerDelivery'
+  | 'deliveriesPerSecond'
+  | 'p50'
+  | 'p90'
+  | 'p99'
+  | 'p999'
+  | 'max'
+  | 'rssPerConnection'
+  | 'rssGrowth'
+  | 'cpuPercent'
+  | 'cpuPerConnect'
+  | 'connectsPerSecond'
+  | 'bytesPerDelivery'
+  | 'nanoseconds'
+  | 'megabytesPerSecond'
+  | 'seconds'
+  | 'evenness';
+
+/** Every figure there is. */
+export const figures: Readonly<Record<Figure, FigureKind>> = {
+  cpuPerDelivery: { label: 'CPU of the server per delivery', unit: 'µs', better: 'lower' },
+  userPerDelivery: { label: 'of it in user mode', unit: 'µs', better: 'lower' },
+  systemPerDelivery: { label: 'of it in the kernel', unit: 'µs', better: 'lower' },
+  deliveriesPerSecond: { label: 'deliveries', unit: '/s', better: 'higher' },
+  p50: { label: 'latency, half', unit: 'ms', better: 'lower' },
+  p90: { label: 'latency, 90 of 100', unit: 'ms', better: 'lower' },
+  p99: { label: 'latency, 99 of 100', unit: 'ms', better: 'lower' },
+  p999: { label: 'latency, 999 of 1,000', unit: 'ms', better: 'lower' },
+  max: { label: 'latency, the longest', unit: 'ms', better: 'lower' },
+  rssPerConnection: { label: 'memory (RSS) per connection', unit: 'B', better: 'lower' },
+  rssGrowth: { label: 'memory (RSS) grown', unit: 'MB', better: 'lower' },
+  cpuPercent: { label: 'CPU, of one core', unit: '%', better: 'lower' },
+  cpuPerConnect: { label: 'CPU per connection opened', unit: 'µs', better: 'lower' },
+  connectsPerSecond: { label: 'connections opened', unit: '/s', better: 'higher' },
+  bytesPerDelivery: { label: 'bytes on the wire per delivery', unit: 'B', better: 'lower' },
+  nanoseconds: { label: 'CPU per operation', unit: 'ns', better: 'lower' },
+  megabytesPerSecond: { label: 'read', unit: 'MB/s', better: 'higher' },
+  seconds: { label: 'it took', unit: 's', better: 'lower' },
+  evenness: { label: 'fullest second, of an even share', unit: '×', better: 'lower' },
+};
+
+/** A server with connections that were all seen to receive. */
+export interface Stage {
+  readonly server: Served;
+  readonly reader: Reader;
+  stop(): Promise<void>;
+}
+
+export interface StageOptions {
+  readonly connections: number;
+  readonly topics?: number | undefined;
+  readonly bytes?: number | undefined;
+  /** One connection in so many measures latency. */
+  readonly sample?: number | undefined;
+}
+
+/** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
+export async function stage(peer: string, options: StageOptions): Promise<Stage> {
+  const { connections: count, topics = 1, bytes = 100, sample = 16 } = options;
+  const [server, reader] = await Promise.all([start(peer), startReader()]);
+  const stop = async () => void (await Promise.all([reader.stop(), server.stop()]));
+  try {
+    await reader.ask({ do: 'open', port: server.port, count, topics, bytes, sample });
+    for (let tries = 0; ; tries++) {
+      const { turns } = await server.run({ topics, bytes });
+      const { silent, open } = await reader.ask({ do: 'await', events: (tries + turns) * count });
+      if (open < count) throw new Error(`${open} of ${count} connections are open`);
+      if (silent === 0) return { server, reader, stop };
+      if (tries === 20) throw new Error(`${silent} of ${count} connections receive nothing`);
+    }
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+export interface Measured {
+  readonly figures: Partial<Record<Figure, number>>;
+  readonly invalid: string | undefined;
+}
+
+/**
+ * Publishes as ordered, and tells what a delivery cost. Every event of every connection is checked: a run in which
+ * one was lost, doubled or out of order has no figures, nor has one in which the reader was the limit.
+ */
+export async function measure(
+  { server, reader }: Stage,
+  order: RunOrder,
+  connections: number,
+): Promise<Measured> {
+  await reader.ask({ do: 'reset' });
+  const before = usageOf(server.pids());
+  const { turns, elapsed } = await server.run(order);
+  const stopped = performance.now();
+  const expected = turns * (order.batch ?? 1) * connections;
+  const answer = await reader.ask({ do: 'await', events: expected });
+  const late = (performance.now() - stopped) * 1000;
+  const after = usageOf(server.pids());
+  const { events, latency } = answer;
+  const invalid =
+    complaint(answer, expected) ?? (late > elapsed / 10 + 50_000 ? 'the reader was the limit' : undefined);
+  if (invalid !== undefined) return { figures: {}, invalid };
+  const user = (after.user - before.user) / events;
+  const system = (after.system - before.system) / events;
+  return {
+    figures: {
+      cpuPerDelivery: user + system,
+      userPerDelivery: user,
+      systemPerDelivery: system,
+      deliveriesPerSecond: events / (elapsed / 1e6),
+      bytesPerDelivery: answer.bytes / events,
+      p50: latency.p50,
+      p90: latency.p90,
+      p99: latency.p99,
+      p999: latency.p999,
+      max: latency.max,
+    },
+    invalid: undefined,
+  };
+}
+
+/** What is wrong with what was read, if anything. */
+export function complaint(
+  answer: { events: number; disorder: number; negative: number; lost: number },
+  expected: number,
+): string | undefined {
+  if (expected === 0) return 'nothing was published';
+  if (answer.events === 0) return 'nothing was delivered';
+  if (answer.lost > 0) return `${answer.lost} connections were lost`;
+  if (answer.events < expected) return `${expected - answer.events} of ${expected} events were not delivered`;
+  if (answer.events > expected) return `${answer.events - expected} events too many were delivered`;
+  if (answer.disorder > 0) return `${answer.disorder} events were lost, doubled or out of order`;
+  if (answer.negative > 0) return `${answer.negative} events arrived before they were due`;
+  return undefined;
+}
+
+/** Runs every peer once, then every peer again: what the machine does meanwhile befalls all alike. */
+export async function repeat(
+  { peers, runs }: Settings,
+  run: (peer: string, repetition: number) => Promise<void>,
+): Promise<void> {
+  for (let repetition = 0; repetition < runs; repetition++) {
+    for (const peer of peers) await run(peer, repetition);
+  }
+}
