@@ -740,6 +740,16 @@ interface Lost {
   readonly seq: number;
 }
 
+/**
+ * Bytes that many sinks are given and nobody changes. A sink that makes something else of them, such as a chunk or a
+ * compressed block, may keep that here, so that it is made once for all.
+ */
+const SHARED: unique symbol = Symbol.for('sluice.shared') as never;
+
+interface SharedBytes extends Buffer {
+  [SHARED]?: object;
+}
+
 /** Frames in one piece, for whichever cursors are from `after` up to, not including, `first`. */
 interface Page {
   readonly after: number;
@@ -925,7 +935,8 @@ function droppedOf(topic: Topic, dropped: LogPage['dropped']): number {
 function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until'>): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
-  const bytes = Buffer.from(text);
+  const bytes: SharedBytes = Buffer.from(text);
+  bytes[SHARED] = {};
   return { ...span, count: entries.length, bytes, cost: bytes.length };
 }
 
