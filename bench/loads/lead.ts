@@ -170,6 +170,7 @@ function orderOf(question: Question): (string | number)[] {
   if (question.do === 'await') return ['await', question.events];
   if (question.do === 'close') return ['close', question.group ?? '*'];
   if (question.do === 'reset') return ['reset'];
+  if (question.do === 'calm') return ['calm', question.on ? 1 : 0];
   if (question.do !== 'open' || question.reads === 'gunzip')
     throw new TypeError(`the fast reader cannot ${question.do}: start a reader of the kind "node"`);
   const { port, count, topics = 1, bytes, sample = 1, reads, group = '', atOnce = 100 } = question;

@@ -16,6 +16,8 @@ export type Question =
   | { do: 'reset' }
   /** Waits until so many events have come since the reset, or nothing has come for a second. */
   | { do: 'await'; events: number }
+  /** Look once a millisecond, so as not to be in a server's way, or again at once. The reader on Node cannot. */
+  | { do: 'calm'; on: boolean }
   /** Closes every connection of a group, or all. */
   | { do: 'close'; group?: string }
   /** The id of the next event on a topic, as its server wrote it. */
