@@ -1,7 +1,8 @@
 // What stalled and slow readers cost the process. Over real sockets; the server is a process of its own.
 //
 // Scaled so that it takes seconds: 200 of the 1,000 readers, 256 MB of the 1 GB, 8 MB/s in place of 100 KB/s.
-// SIM_FULL=1 runs it as it was meant.
+// As it was meant, in 9 minutes: SIM_FULL=1 npx tsx --test test/hub.memory.test.ts
+// 1,000 readers and 1 GB: RSS + 65 MB, in use + 58 MB.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
