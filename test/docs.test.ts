@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import * as index from '../lib/index.ts';
 import { createSseServer } from '../lib/server.ts';
 import { Reader } from './helpers/reader.ts';
 
@@ -162,5 +163,13 @@ describe('the examples of the README', () => {
 
   it('are all run here', () => {
     assert.deepEqual([...examples.keys()], ['embed', 'pipe', 'read']);
+  });
+});
+
+describe('the names that the package exports', () => {
+  it('are all in the docs', () => {
+    const text = ['api', 'client'].map((page) => readFileSync(join(root, `docs/${page}.md`), 'utf8')).join();
+    const missing = Object.keys(index).filter((name) => !new RegExp(`\\b${name}\\b`).test(text));
+    assert.deepEqual(missing, []);
   });
 });

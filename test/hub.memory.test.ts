@@ -1,7 +1,8 @@
 // What stalled and slow readers cost the process. Over real sockets; the server is a process of its own.
 //
 // Scaled so that it takes seconds: 200 of the 1,000 readers, 256 MB of the 1 GB, 8 MB/s in place of 100 KB/s.
-// SIM_FULL=1 runs it as it was meant.
+// As it was meant, in 9 minutes: SIM_FULL=1 npx tsx --test test/hub.memory.test.ts
+// 1,000 readers and 1 GB: RSS + 65 MB, in use + 58 MB.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
@@ -87,10 +88,10 @@ it('readers that never read cost the ring, one page each and a little, and are c
 
 it('50,000 missed events to a slow reader delay nobody and leave the heap flat', async (t) => {
   const { port, ask } = await startServer();
-  const before = await ask({ do: 'publish', topic: 'past', events: 50_000, bytes: 500, perTurn: 1000 });
+  await ask({ do: 'publish', topic: 'past', events: 50_000, bytes: 500, perTurn: 1000 });
   const live = await connect(port, '/tick');
   await once(live, 'data');
-  await ask({ do: 'tick', times: 100 }); // so that all is compiled and nobody is new
+  const before = await ask({ do: 'tick', times: 100 }); // so that all is compiled and nobody is new
   const slow = await connect(port, '/past', '7-0');
   let received = 0;
   let isDone = false;
@@ -104,7 +105,7 @@ it('50,000 missed events to a slow reader delay nobody and leave the heap flat',
   }, every);
   let peak = 0;
   let turns = 0;
-  while (!isDone) {
+  while (!isDone && !slow.closed) {
     const report = await ask({ do: 'tick', times: 100 });
     peak = Math.max(peak, report.peak);
     turns = Math.max(turns, report.turns);
@@ -113,8 +114,8 @@ it('50,000 missed events to a slow reader delay nobody and leave the heap flat',
   t.diagnostic(
     `${(received / 1e6).toFixed(1)} MB to the slow one; at most ${turns} turn to the others; ${((peak - before.used) / 1e6).toFixed(1)} MB more in use`,
   );
-  assert.ok(received > 50_000 * 500);
+  assert.ok(isDone && received > 50_000 * 500, `the slow one was closed after ${received} bytes`);
   assert.equal(turns, 1);
-  assert.ok(peak - before.used < 8 * MiB, `${peak - before.used} bytes more in use`);
+  assert.ok(peak - before.used < 4 * MiB, `${peak - before.used} bytes more in use`);
   for (const socket of [live, slow]) socket.destroy();
 });
