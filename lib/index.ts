@@ -1,6 +1,6 @@
 // Everything by name, in the order of the floors.
 // Needs `adaptive.ts`, `auth.ts`, `body.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`,
-// `encode.ts`, `eventsource.ts`, `follow.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `instruments.ts`,
+// `encode.ts`, `eventsource.ts`, `follow.ts`, `guard.ts`, `gzip.ts`, `heartbeat.ts`, `hub.ts`, `instruments.ts`,
 // `leader.ts`, `limiter.ts`, `lines.ts`, `metrics.ts`, `once.ts`, `replay.ts`, `router.ts`, `server.ts`,
 // `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and `writer.ts` beside it.
 
@@ -68,6 +68,7 @@ export {
   type GuardResponse,
   guard,
 } from './guard.ts';
+export { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
 export {
   type BeatGroup,
   type BeatOptions,

@@ -77,6 +77,7 @@ How much it keeps and for how long
   --heartbeat TIME        the longest silence of a stream before it is sent a comment; default 15s
   --heartbeat-profile mobile|wifi|lan
                           30s × 3, 60s × 2, 120s × 1: interval × beats that a client may miss
+  --gzip                  compresses for clients that accept it, each batch once for all
   --adaptive-heartbeat    learns for each group of addresses at what silence its connections die
   --window TIME           when stopping, sends the streams away evenly over so long; default all at once
   --deadline TIME         most time to stop in; default 10s, and the window on top
@@ -114,6 +115,7 @@ const OPTIONS = {
   heartbeat: { kind: 'duration' },
   'heartbeat-profile': { kind: 'text' },
   'adaptive-heartbeat': { kind: 'flag' },
+  gzip: { kind: 'flag' },
   window: { kind: 'duration' },
   deadline: { kind: 'duration' },
 } as const;
@@ -260,7 +262,7 @@ function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => vo
   try {
     return createSseServer({
       hub: { history: { maxEvents, maxBytes, maxAge }, maxTopics, retry },
-      stream: { stallTimeout, maxAge: streamAge },
+      stream: { stallTimeout, maxAge: streamAge, gzip: values.gzip },
       heartbeat: heartbeat === Infinity ? false : { interval: heartbeat, profile, adaptive },
       hosts: hosts.length > 0 ? hosts : undefined,
       origins: values.cors,

@@ -122,7 +122,7 @@ async function open(opening: Opening): Promise<void> {
 function openOne(opening: Opening, i: number): Promise<void> {
   const { topics = 1, path = '/events?topic={topic}', reads = 'at-once', group = '', sample = 1 } = opening;
   const target = path.replace('{topic}', `t${i % topics}`);
-  const follower = new Follower(opening.bytes, i % sample === 0 ? measure : undefined);
+  const follower = new Follower(opening.bytes, sample > 0 && i % sample === 0 ? measure : undefined);
   if (reads === 'gunzip' && i % 100 === 0) return openInflated(opening, target, follower);
   const request = `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${opening.port}\r\n${headerLines(opening.headers)}\r\n`;
   return new Promise((resolve) => {

@@ -38,7 +38,9 @@ export const servers: Readonly<Record<string, ServerKind>> = {
     missing: () => (compiled('floor') === undefined ? 'there is no C compiler' : undefined),
     start: () => startServed('floor', [compiled('floor')!]),
   },
+  socket: onNode('socket', 'Node, a chunk straight to the socket (floor)'),
   raw: onNode('raw', 'a loop of res.write'),
+  zlib: onNode('zlib', 'a gzip for each connection'),
 };
 
 export function start(name: string): Promise<Served> {

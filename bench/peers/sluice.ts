@@ -8,7 +8,7 @@ import type { StartPeer } from './peer.ts';
 const start: StartPeer = async ({ tokens }) => {
   const hub = new Hub();
   const server = createServer({ highWaterMark: 64 * 1024 }, (req, res) => {
-    const stream = openStream(req, res);
+    const stream = openStream(req, res, { gzip: true });
     if (req.method === 'POST') return void stream.pipe(tokens());
     const topics = new URLSearchParams(req.url?.split('?')[1]).getAll('topic');
     hub.subscribe(topics, stream, { lastEventId: req.headers['last-event-id'] });

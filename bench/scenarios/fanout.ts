@@ -9,6 +9,7 @@ export const fanout: Scenario = {
   peers: [
     'sluice',
     'floor',
+    'socket',
     'raw',
     'better-sse',
     'sse-channel',

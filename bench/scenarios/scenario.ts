@@ -110,6 +110,7 @@ export async function stage(peer: string, options: StageOptions): Promise<Stage>
   const [server, reader] = await Promise.all([start(peer), startReader()]);
   const stop = async () => void (await Promise.all([reader.stop(), server.stop()]));
   try {
+    await reader.ask({ do: 'calm', on: true });
     await reader.ask({ do: 'open', port: server.port, count, topics, bytes, sample });
     for (let tries = 0; ; tries++) {
       const { turns } = await server.run({ topics, bytes });
