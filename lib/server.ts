@@ -228,7 +228,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     topics: readonly string[],
     ticket: string | null = null,
   ): Promise<unknown> {
-    const principal = ticket === null ? await access.authorize(req) : tickets.redeem(ticket);
+    const principal = await identify(req, ticket);
     const mayAll = principal !== undefined && topics.every((topic) => access.may(principal, action, topic));
     if (mayAll) return principal;
     const isKnown = principal !== undefined && req.headers.authorization !== undefined;
@@ -236,6 +236,12 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       throw refusal(403, 'forbidden', `you may not ${action} here`);
     }
     throw unauthorized(action);
+  }
+
+  /** Whoever shows something that is good still. */
+  async function identify(req: IncomingMessage, ticket: string | null = null): Promise<unknown> {
+    const principal = ticket === null ? await access.authorize(req) : tickets.redeem(ticket);
+    return expiryOf(principal) > Date.now() ? principal : undefined;
   }
 
   async function issueTicket({ req, res }: Call): Promise<void> {
@@ -256,7 +262,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
 
   /** Who asks, if there is anything that they may read. */
   async function reader(req: IncomingMessage): Promise<unknown> {
-    const principal = await access.authorize(req);
+    const principal = await identify(req);
     const isNobody = options.access === undefined && !(principal as TokenPrincipal | undefined)?.subscribe;
     if (principal === undefined || isNobody) throw unauthorized('read');
     return principal;
@@ -470,12 +476,21 @@ function positionBeat(subscription: Subscription | undefined): Buffer {
 /** A permission that ends takes its stream with it, if nothing does before. */
 function untilExpiry(
   principal: unknown,
-  { maxAge = Infinity }: StreamOptions = {},
+  { maxAge = Infinity, maxAgeJitter = 0.1 }: StreamOptions = {},
 ): StreamOptions | undefined {
-  const { expiresAt = Infinity } = (principal ?? {}) as { expiresAt?: number };
-  const left = Math.max(0, expiresAt - Date.now());
-  return left < maxAge ? { maxAge: left, maxAgeJitter: 0 } : undefined;
+  const left = expiryOf(principal) - Date.now();
+  if (left >= maxAge * (1 + maxAgeJitter)) return undefined;
+  // The jitter is added here: a stream's own might take it beyond its permission.
+  const age = maxAge * (1 + maxAgeJitter * (2 * Math.random() - 1));
+  return { maxAge: Math.min(Math.max(0, left), age, MAX_TIMEOUT), maxAgeJitter: 0 };
 }
+
+/** Milliseconds since 1970; what cannot be compared with a time is over. */
+function expiryOf(principal: unknown): number {
+  return (principal as { readonly expiresAt?: number | null } | undefined)?.expiresAt ?? Infinity;
+}
+
+const MAX_TIMEOUT = 2 ** 31 - 1;
 
 function sendAway(stream: EventStream, { retry }: { retry: number }): void {
   stream.send({ retry });

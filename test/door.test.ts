@@ -162,6 +162,51 @@ describe('access of one’s own', () => {
     );
   });
 
+  it('takes a permission that is over, or of which that cannot be told, for none', async () => {
+    for (const expiresAt of [Date.now() - 1, Number.NaN]) {
+      const sse = createSseServer({ access: { authorize: () => ({ expiresAt }), may: () => true } });
+      const url = await sse.listen(0);
+      const statuses = [
+        (await ask(`${url}/events?topic=a`, {})).status,
+        (await ask(`${url}/topics/a`, {}, 'POST', 'x')).status,
+        (await ask(`${url}/tickets`, {}, 'POST')).status,
+        (await ask(`${url}/position`, {})).status,
+      ];
+      assert.deepEqual(statuses, [401, 401, 401, 401]);
+      await sse.close();
+    }
+  });
+
+  it('may last for longer than a timer can', async () => {
+    for (const expiresAt of [Date.now() + 2 ** 32, Infinity, undefined, null]) {
+      const sse = createSseServer({ access: { authorize: () => ({ expiresAt }), may: () => true } });
+      const url = await sse.listen(0);
+      const reader = await Reader.open(`${url}/events?topic=a`);
+      await reader.until(({ frames }) => frames.length === 1);
+      reader.close();
+      await sse.close();
+    }
+  });
+
+  it('ends a stream when the permission does, whatever jitter its own age has', async (t) => {
+    // As late as jitter can make it: twice its age.
+    t.mock.method(Math, 'random', () => 0.999);
+    const closed: unknown[] = [];
+    const log = ({ event, topics }: LogLine) => event === 'stream-closed' && closed.push(topics);
+    const open = async (topic: string, options: SseServerOptions) => {
+      const sse = createSseServer({ log, ...options });
+      t.after(() => sse.close());
+      return Reader.open(`${await sse.listen(0)}/events?topic=${topic}`);
+    };
+    const access = { authorize: () => ({ expiresAt: Date.now() + 400 }), may: () => true };
+    const readers = [
+      await open('permission', { access, stream: { maxAge: 390, maxAgeJitter: 1 } }),
+      await open('age', { stream: { maxAge: 600, maxAgeJitter: 0 } }),
+    ];
+    for (const reader of readers) await reader.untilEnded();
+    assert.deepEqual(closed, [['permission'], ['age']]);
+  });
+
   it('ends a stream when the permission does', async () => {
     const reader = await Reader.open(`${served.url}/events?topic=brief.1`, {
       headers: { 'X-User': 'brief' },
