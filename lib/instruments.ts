@@ -24,7 +24,7 @@ export interface Instrumented {
   /** How many streams have opened, and how many have closed for which reason. */
   readonly opened: () => number;
   readonly closed: Readonly<Record<string, number>>;
-  /** How many requests were refused for which reason, by the guard and by the limits. */
+  /** How many requests were refused for which reason: by the guard, for want of a permission, and by the limits. */
   readonly refused: () => Readonly<Record<string, number>>;
   readonly limit: { readonly stats: { readonly open: number; readonly peak: number; readonly keys: number } };
   readonly heartbeat?:

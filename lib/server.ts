@@ -140,6 +140,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     topics: (req) => asked.get(req) ?? [],
     onRefuse: refused,
   });
+  const denied = { unauthorized: 0, forbidden: 0 };
   const closed: Record<string, number> = {};
   let opened = 0;
   let isDraining = false;
@@ -306,7 +307,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     streams,
     opened: () => opened,
     closed,
-    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+    refused: () => ({ ...guarded.refused, ...denied, ...limit.stats.refused }),
     limit,
     heartbeat: pulse && {
       sent: () => pulse.heartbeat.sent,
@@ -321,7 +322,13 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
     );
   const handler = compose<IncomingMessage, ServerResponse>([...door, dispatch(router)], {
-    onError: (error, _req, res) => fail(error, res, log),
+    onError: (error, req, res) => {
+      if (isRefusal(error) && isOneOf(denied, error.error)) {
+        denied[error.error]++;
+        refused({ reason: error.error, status: error.status, req });
+      }
+      fail(error, res, log);
+    },
   });
   // 64 KiB on every Node: 20 has 16 KiB by default, and would report a slow reader four times as often.
   const server = createServer({ highWaterMark: 64 * 1024 }, handler);
@@ -658,6 +665,10 @@ const BODY_ERRORS: Readonly<Record<number, string>> = {
   413: 'body_too_large',
   415: 'unsupported_body',
 };
+
+function isOneOf<Name extends string>(counts: Readonly<Record<Name, number>>, name: string): name is Name {
+  return Object.hasOwn(counts, name);
+}
 
 function isRefusal(error: unknown): error is Refusal {
   return error instanceof Error && 'error' in error && 'headers' in error;

@@ -103,6 +103,29 @@ describe('tokens', () => {
     ]);
   });
 
+  it('that are missing or wrong are counted and logged, and not what was sent', async () => {
+    const { url, lines } = served;
+    const refusals = async () => {
+      const { text } = await ask(`${url}/metrics`, {});
+      return ['unauthorized', 'forbidden'].map((reason) =>
+        Number(new RegExp(`^sluice_refused_total{reason="${reason}"} (\\d+)$`, 'm').exec(text)?.[1]),
+      );
+    };
+    const [unauthorized = 0, forbidden = 0] = await refusals();
+    const logged = lines.length;
+    await ask(`${url}/events?topic=a`, bearer('wrong'));
+    await ask(`${url}/events?topic=a&ticket=made-up`, {});
+    await ask(`${url}/topics/a`, bearer('reader'), 'POST', 'x');
+    assert.deepEqual(await refusals(), [unauthorized + 2, forbidden + 1]);
+    const refused = lines.slice(logged).filter(({ event }) => event === 'refused');
+    const line = { level: 'warn', event: 'refused' };
+    assert.deepEqual(refused, [
+      { ...line, reason: 'unauthorized', status: 401 },
+      { ...line, reason: 'unauthorized', status: 401 },
+      { ...line, reason: 'forbidden', status: 403 },
+    ]);
+  });
+
   it('are needed to learn the names of topics, and the position', async () => {
     for (const path of ['/topics', '/position']) {
       const statuses = [];
