@@ -299,7 +299,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const guarded = guard<IncomingMessage>({
     hosts: options.hosts,
     origins,
-    navigation: true,
+    // To the page and what it links to; a window that is sent to a stream would hold a permit.
+    navigation: ({ url = '' }) => !url.startsWith('/events'),
     onRefuse: refused,
   });
   instrument(registry, {

@@ -72,6 +72,16 @@ describe('whom the server answers', () => {
     assert.equal(served.lines.filter(({ event }) => event === 'refused').length, 4);
   });
 
+  it('lets a link on another site open its page', async () => {
+    const link = {
+      'Sec-Fetch-Site': 'cross-site',
+      'Sec-Fetch-Mode': 'navigate',
+      'Sec-Fetch-Dest': 'document',
+    };
+    assert.equal((await ask(`${served.url}/`, link)).status, 200);
+    assert.equal((await ask(`${served.url}/events?topic=a`, link)).status, 403);
+  });
+
   it('lets a listed origin read, and answers its preflight', async () => {
     const origin = { Origin: 'https://app.example', 'Sec-Fetch-Site': 'cross-site' };
     const { status, headers } = await ask(`${served.url}/events?topic=a`, origin);
