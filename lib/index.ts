@@ -114,6 +114,7 @@ export {
   type LimitRefusal,
   type LimitRequest,
   type LimitResponse,
+  type LimitSemaphore,
   type LimitSocket,
   type LimitStats,
   limitConnections,

@@ -366,6 +366,7 @@ describe('GET /metrics', () => {
       'sluice_refused_total{reason="host-not-listed"}': 1,
       'sluice_refused_total{reason="server-full"}': 1,
       sluice_connections: 1,
+      sluice_connections_waiting: 0,
       sluice_published_events_total: 1,
       sluice_delivered_events_total: 1,
       'sluice_subscriptions_total{outcome="resumed"}': 1,
