@@ -31,8 +31,10 @@ export {
   type StateChange,
 } from './client.ts';
 export {
+  answerError,
   type ComposeOptions,
   compose,
+  type ErrorResponse,
   type Middleware,
   type Next,
   type RequestValue,
