@@ -451,17 +451,21 @@ function createPulse(
     ...beat,
     ...rest,
   });
+  // Bounds that are wide enough for where it is to begin.
+  const {
+    minInterval = Math.min(5000, heartbeat.interval),
+    maxInterval = Math.max(60_000, heartbeat.interval),
+  } = learning === true ? {} : (learning ?? {});
   const learner =
     learning === undefined
       ? undefined
       : new AdaptiveInterval<string>({
           interval: heartbeat.interval,
           ...(learning === true ? {} : learning),
+          minInterval,
+          maxInterval,
         });
-  const longest =
-    learning === undefined
-      ? heartbeat.interval
-      : ((learning === true ? undefined : learning.maxInterval) ?? 60_000);
+  const longest = learner === undefined ? heartbeat.interval : maxInterval;
   return {
     heartbeat,
     announced: { interval: longest, missed: missed ?? chosen?.missed ?? 2 },

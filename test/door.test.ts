@@ -324,6 +324,9 @@ describe('heartbeats', () => {
     for (const [heartbeat, announced, bounds] of [
       [{ profile: 'mobile' }, { interval: 30_000, missed: 3 }, 30],
       [{ adaptive: true }, { interval: 60_000, missed: 2 }, 15],
+      [{ adaptive: true, profile: 'lan' }, { interval: 120_000, missed: 1 }, 120],
+      [{ adaptive: true, interval: 2000 }, { interval: 60_000, missed: 2 }, 2],
+      [{ adaptive: { maxInterval: 30_000 } }, { interval: 30_000, missed: 2 }, 15],
       [false, null, undefined],
     ] as const) {
       const sse = createSseServer({ heartbeat });
