@@ -443,6 +443,7 @@ function createPulse(
   const chosen = profile === undefined ? undefined : heartbeatProfiles[profile];
   // One that a client has brought about, not we: only that tells of the network.
   const lost = (stream: EventStream) => stream.reason === 'client-gone';
+  const positionBeat = createPositionBeat();
   const beat =
     rest.event === undefined ? { beat: (stream: EventStream) => positionBeat(subscriptionOf(stream)) } : {};
   const heartbeat = new Heartbeat<EventStream>({
@@ -481,8 +482,16 @@ function createPulse(
  * A comment, and the place up to which this stream has everything: on quiet topics it moves along with the hub,
  * so that a client which returns later is not told of a gap in what was never for it.
  */
-function positionBeat(subscription: Subscription | undefined): Buffer {
-  return Buffer.from(subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`);
+function createPositionBeat(): (subscription: Subscription | undefined) => Buffer {
+  let text = ':\n\n';
+  let beat = Buffer.from(text);
+  // Most streams are at one place: they share the Buffer.
+  return (subscription) => {
+    const wanted = subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`;
+    if (wanted !== text) beat = Buffer.from(wanted);
+    text = wanted;
+    return beat;
+  };
 }
 
 /** A permission that ends takes its stream with it, if nothing does before. */
