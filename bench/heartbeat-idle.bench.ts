@@ -119,9 +119,10 @@ function answerQuestions(streams: () => number): void {
 }
 
 async function sampleAfterSettling(streams: () => number): Promise<Sample> {
-  // Compiling, the garbage of the opening and the first round of heartbeats are not what is measured.
-  await new Promise((resolve) => setTimeout(resolve, Math.max(5000, interval)));
+  // Compiling, the garbage of the opening and the first round of heartbeats are not what is measured. Nor are the
+  // collections that V8 adds by itself in the seconds after one: of this heap each costs 2 % of a half minute.
   globalThis.gc?.();
+  await new Promise((resolve) => setTimeout(resolve, Math.max(15_000, interval)));
   const cpu = process.cpuUsage();
   await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   const { user, system } = process.cpuUsage(cpu);

@@ -1,6 +1,8 @@
 // Makes one request handler of many middleware, each of which may act before and after the ones behind it.
 // Stands alone: copy this file by itself.
 
+import { STATUS_CODES } from 'node:http';
+
 /**
  * Goes on with the next middleware and settles when everything behind it has. `next(error)` fails the chain,
  * as in Connect, and `next(null)` does not.
@@ -13,7 +15,8 @@ export type Middleware<Req, Res> = (req: Req, res: Res, next: Next) => unknown;
 export interface ComposeOptions<Req, Res> {
   /**
    * Gets whatever a middleware throws, rejects with or hands to `next`. By default the composed handler
-   * rejects with it, which suits a caller who awaits the handler.
+   * rejects with it, which suits a caller who awaits the handler; a server does not, and would crash. See
+   * `answerError`.
    */
   onError?: ((error: unknown, req: Req, res: Res) => unknown) | undefined;
 }
@@ -59,6 +62,50 @@ export function compose<Req, Res>(
       await behind?.unlessAwaited();
     };
     await run(0).catch(fail);
+  };
+}
+
+/** The members of a response that are used: those of HTTP/1 and HTTP/2 alike. */
+export interface ErrorResponse {
+  readonly headersSent: boolean;
+  readonly writableEnded: boolean;
+  writeHead(status: number, headers: Record<string, string>): unknown;
+  end(body: string): unknown;
+  destroy(): unknown;
+}
+
+/**
+ * An `onError` that tells the client: by one JSON object, `{ "error", "message" }`, while no head was sent, and
+ * after that by cutting an unfinished response, since nothing else would be understood.
+ *
+ * An error with a `status` (or `statusCode`) from 400 to 499, as body parsers and `http-errors` make them, is told
+ * with its message. Any other is a 500 and says nothing of itself: log it.
+ */
+export function answerError(error: unknown, _req: unknown, res: ErrorResponse): void {
+  if (res.headersSent) {
+    if (!res.writableEnded) res.destroy();
+    return;
+  }
+  const { status, ...body } = describe(error);
+  const text = JSON.stringify(body);
+  res.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': String(Buffer.byteLength(text)),
+    'cache-control': 'no-store',
+  });
+  res.end(text);
+}
+
+function describe(error: unknown): { status: number; error: string; message: string } {
+  const { status, statusCode, message } = Object(error) as Record<string, unknown>;
+  const code = Number(status ?? statusCode);
+  const name = code >= 400 && code <= 499 ? STATUS_CODES[code] : undefined;
+  if (name === undefined)
+    return { status: 500, error: 'internal', message: 'Something went wrong on the server.' };
+  return {
+    status: code,
+    error: name.toLowerCase().replaceAll(/\W+/g, '_'),
+    message: String(message ?? name),
   };
 }
 

@@ -47,8 +47,8 @@ export interface GuardOptions<Req extends GuardRequest = GuardRequest> {
   hosts?: readonly string[] | ((host: string, req: Req) => boolean) | undefined;
   /** The other origins whose pages may call; hand the same to `cors`. The server's own need not be listed. */
   origins?: readonly string[] | ((origin: string, req: Req) => boolean) | undefined;
-  /** Lets a link on another site open a page here (a top-level GET); default false, right for streams. */
-  navigation?: boolean | undefined;
+  /** Lets a link on another site open a page here (a top-level GET), where a function says so; default false, right for streams. */
+  navigation?: boolean | ((req: Req) => boolean) | undefined;
   /** Told of every refusal: for the log. */
   onRefuse?: ((refusal: GuardRefusal<Req>) => void) | undefined;
 }
@@ -74,6 +74,7 @@ export interface Guard<Req extends GuardRequest = GuardRequest> {
 export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOptions<Req> = {}): Guard<Req> {
   const { hosts, origins = [], navigation = false, onRefuse } = options;
   const hostAllowed = typeof hosts === 'function' ? hosts : listedHost(hosts);
+  const mayNavigate = typeof navigation === 'function' ? navigation : () => navigation;
   const originAllowed = typeof origins === 'function' ? origins : listedOrigin(origins);
   const refused: Record<GuardReason, number> = {
     'host-missing': 0,
@@ -103,7 +104,7 @@ export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOpt
     if (site === 'same-origin') return undefined;
     if (origin !== undefined && origin !== 'null' && originAllowed(origin, req)) return undefined;
     if (site === 'cross-site') {
-      if (navigation && isNavigation(req)) return undefined;
+      if (isNavigation(req) && mayNavigate(req)) return undefined;
       return origin === undefined ? 'cross-site' : 'origin-not-listed';
     }
     return origin === undefined || isOwn(origin, host) ? undefined : 'origin-not-listed';

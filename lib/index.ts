@@ -31,8 +31,10 @@ export {
   type StateChange,
 } from './client.ts';
 export {
+  answerError,
   type ComposeOptions,
   compose,
+  type ErrorResponse,
   type Middleware,
   type Next,
   type RequestValue,
@@ -115,6 +117,7 @@ export {
   type LimitRefusal,
   type LimitRequest,
   type LimitResponse,
+  type LimitSemaphore,
   type LimitSocket,
   type LimitStats,
   limitConnections,

@@ -24,9 +24,16 @@ export interface Instrumented {
   /** How many streams have opened, and how many have closed for which reason. */
   readonly opened: () => number;
   readonly closed: Readonly<Record<string, number>>;
-  /** How many requests were refused for which reason, by the guard and by the limits. */
+  /** How many requests were refused for which reason: by the guard, for want of a permission, and by the limits. */
   readonly refused: () => Readonly<Record<string, number>>;
-  readonly limit: { readonly stats: { readonly open: number; readonly peak: number; readonly keys: number } };
+  readonly limit: {
+    readonly stats: {
+      readonly open: number;
+      readonly peak: number;
+      readonly waiting: number;
+      readonly keys: number;
+    };
+  };
   readonly heartbeat?:
     | {
         readonly sent: () => number;
@@ -51,6 +58,11 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
     )
     .gauge('sluice_connections', 'Connections that hold a permit.', () => server.limit.stats.open)
     .gauge('sluice_connections_peak', 'The most permits ever held at once.', () => server.limit.stats.peak)
+    .gauge(
+      'sluice_connections_waiting',
+      'Those who wait for a permit, where others share them.',
+      () => server.limit.stats.waiting,
+    )
     .gauge('sluice_connection_keys', 'Clients that the limiter knows now.', () => server.limit.stats.keys)
     .counter('sluice_published_events_total', 'Events published.', () => stats.published)
     .counter('sluice_published_bytes_total', 'Their bytes on the wire.', () => stats.publishedBytes)

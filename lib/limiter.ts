@@ -230,7 +230,7 @@ export interface LimitRefusal<Req extends LimitRequest = LimitRequest> {
 
 export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   /** Connections open at once; default `Infinity`. Or a semaphore that several routes or servers share. */
-  max?: number | Pick<Semaphore, 'tryAcquire'> | undefined;
+  max?: number | LimitSemaphore | undefined;
   /** Of one client; default `Infinity`. */
   maxPerKey?: number | undefined;
   /** On one topic; default `Infinity`. Needs `topics`. */
@@ -254,6 +254,11 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   clock?: LimitClock | undefined;
 }
 
+/** The members of a semaphore that are used. */
+export interface LimitSemaphore extends Pick<Semaphore, 'tryAcquire'> {
+  readonly waiting?: number | undefined;
+}
+
 /** Time, where a test wants its own. */
 export interface LimitClock {
   now(): number;
@@ -265,6 +270,8 @@ export interface LimitClock {
 export interface LimitStats {
   readonly open: number;
   readonly peak: number;
+  /** Those who wait for a permit of a shared semaphore; a connection never does. */
+  readonly waiting: number;
   readonly admitted: number;
   readonly refused: Readonly<Record<LimitReason, number>>;
   /** Clients and topics with a connection, and clients whose rate is remembered. */
@@ -377,6 +384,9 @@ export function limitConnections<Req extends LimitRequest = LimitRequest>(
     },
     get peak() {
       return numbers.peak;
+    },
+    get waiting() {
+      return shared?.waiting ?? 0;
     },
     get admitted() {
       return numbers.admitted;
@@ -715,7 +725,7 @@ function dotted(high: string, low: string): string {
 }
 
 /** The semaphore, where it is one. */
-function checkMax(max: number | Pick<Semaphore, 'tryAcquire'>): Pick<Semaphore, 'tryAcquire'> | undefined {
+function checkMax(max: number | LimitSemaphore): LimitSemaphore | undefined {
   if (typeof max === 'number') checkCount('max', max, 1);
   else if (typeof max?.tryAcquire === 'function') return max;
   else throw new TypeError(`\`max\` must be a number or a Semaphore, got ${max}`);

@@ -140,6 +140,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     topics: (req) => asked.get(req) ?? [],
     onRefuse: refused,
   });
+  const denied = { unauthorized: 0, forbidden: 0 };
   const closed: Record<string, number> = {};
   let opened = 0;
   let isDraining = false;
@@ -228,7 +229,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     topics: readonly string[],
     ticket: string | null = null,
   ): Promise<unknown> {
-    const principal = ticket === null ? await access.authorize(req) : tickets.redeem(ticket);
+    const principal = await identify(req, ticket);
     const mayAll = principal !== undefined && topics.every((topic) => access.may(principal, action, topic));
     if (mayAll) return principal;
     const isKnown = principal !== undefined && req.headers.authorization !== undefined;
@@ -236,6 +237,12 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       throw refusal(403, 'forbidden', `you may not ${action} here`);
     }
     throw unauthorized(action);
+  }
+
+  /** Whoever shows something that is good still. */
+  async function identify(req: IncomingMessage, ticket: string | null = null): Promise<unknown> {
+    const principal = ticket === null ? await access.authorize(req) : tickets.redeem(ticket);
+    return expiryOf(principal) > Date.now() ? principal : undefined;
   }
 
   async function issueTicket({ req, res }: Call): Promise<void> {
@@ -256,7 +263,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
 
   /** Who asks, if there is anything that they may read. */
   async function reader(req: IncomingMessage): Promise<unknown> {
-    const principal = await access.authorize(req);
+    const principal = await identify(req);
     const isNobody = options.access === undefined && !(principal as TokenPrincipal | undefined)?.subscribe;
     if (principal === undefined || isNobody) throw unauthorized('read');
     return principal;
@@ -292,7 +299,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const guarded = guard<IncomingMessage>({
     hosts: options.hosts,
     origins,
-    navigation: true,
+    // To the page and what it links to; a window that is sent to a stream would hold a permit.
+    navigation: ({ url = '' }) => !url.startsWith('/events'),
     onRefuse: refused,
   });
   instrument(registry, {
@@ -300,7 +308,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     streams,
     opened: () => opened,
     closed,
-    refused: () => ({ ...guarded.refused, ...limit.stats.refused }),
+    refused: () => ({ ...guarded.refused, ...denied, ...limit.stats.refused }),
     limit,
     heartbeat: pulse && {
       sent: () => pulse.heartbeat.sent,
@@ -315,7 +323,13 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
     );
   const handler = compose<IncomingMessage, ServerResponse>([...door, dispatch(router)], {
-    onError: (error, _req, res) => fail(error, res, log),
+    onError: (error, req, res) => {
+      if (isRefusal(error) && isOneOf(denied, error.error)) {
+        denied[error.error]++;
+        refused({ reason: error.error, status: error.status, req });
+      }
+      fail(error, res, log);
+    },
   });
   // 64 KiB on every Node: 20 has 16 KiB by default, and would report a slow reader four times as often.
   const server = createServer({ highWaterMark: 64 * 1024 }, handler);
@@ -429,6 +443,7 @@ function createPulse(
   const chosen = profile === undefined ? undefined : heartbeatProfiles[profile];
   // One that a client has brought about, not we: only that tells of the network.
   const lost = (stream: EventStream) => stream.reason === 'client-gone';
+  const positionBeat = createPositionBeat();
   const beat =
     rest.event === undefined ? { beat: (stream: EventStream) => positionBeat(subscriptionOf(stream)) } : {};
   const heartbeat = new Heartbeat<EventStream>({
@@ -437,17 +452,21 @@ function createPulse(
     ...beat,
     ...rest,
   });
+  // Bounds that are wide enough for where it is to begin.
+  const {
+    minInterval = Math.min(5000, heartbeat.interval),
+    maxInterval = Math.max(60_000, heartbeat.interval),
+  } = learning === true ? {} : (learning ?? {});
   const learner =
     learning === undefined
       ? undefined
       : new AdaptiveInterval<string>({
           interval: heartbeat.interval,
           ...(learning === true ? {} : learning),
+          minInterval,
+          maxInterval,
         });
-  const longest =
-    learning === undefined
-      ? heartbeat.interval
-      : ((learning === true ? undefined : learning.maxInterval) ?? 60_000);
+  const longest = learner === undefined ? heartbeat.interval : maxInterval;
   return {
     heartbeat,
     announced: { interval: longest, missed: missed ?? chosen?.missed ?? 2 },
@@ -463,19 +482,36 @@ function createPulse(
  * A comment, and the place up to which this stream has everything: on quiet topics it moves along with the hub,
  * so that a client which returns later is not told of a gap in what was never for it.
  */
-function positionBeat(subscription: Subscription | undefined): Buffer {
-  return Buffer.from(subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`);
+function createPositionBeat(): (subscription: Subscription | undefined) => Buffer {
+  let text = ':\n\n';
+  let beat = Buffer.from(text);
+  // Most streams are at one place: they share the Buffer.
+  return (subscription) => {
+    const wanted = subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`;
+    if (wanted !== text) beat = Buffer.from(wanted);
+    text = wanted;
+    return beat;
+  };
 }
 
 /** A permission that ends takes its stream with it, if nothing does before. */
 function untilExpiry(
   principal: unknown,
-  { maxAge = Infinity }: StreamOptions = {},
+  { maxAge = Infinity, maxAgeJitter = 0.1 }: StreamOptions = {},
 ): StreamOptions | undefined {
-  const { expiresAt = Infinity } = (principal ?? {}) as { expiresAt?: number };
-  const left = Math.max(0, expiresAt - Date.now());
-  return left < maxAge ? { maxAge: left, maxAgeJitter: 0 } : undefined;
+  const left = expiryOf(principal) - Date.now();
+  if (left >= maxAge * (1 + maxAgeJitter)) return undefined;
+  // The jitter is added here: a stream's own might take it beyond its permission.
+  const age = maxAge * (1 + maxAgeJitter * (2 * Math.random() - 1));
+  return { maxAge: Math.min(Math.max(0, left), age, MAX_TIMEOUT), maxAgeJitter: 0 };
 }
+
+/** Milliseconds since 1970; what cannot be compared with a time is over. */
+function expiryOf(principal: unknown): number {
+  return (principal as { readonly expiresAt?: number | null } | undefined)?.expiresAt ?? Infinity;
+}
+
+const MAX_TIMEOUT = 2 ** 31 - 1;
 
 function sendAway(stream: EventStream, { retry }: { retry: number }): void {
   stream.send({ retry });
@@ -643,6 +679,10 @@ const BODY_ERRORS: Readonly<Record<number, string>> = {
   413: 'body_too_large',
   415: 'unsupported_body',
 };
+
+function isOneOf<Name extends string>(counts: Readonly<Record<Name, number>>, name: string): name is Name {
+  return Object.hasOwn(counts, name);
+}
 
 function isRefusal(error: unknown): error is Refusal {
   return error instanceof Error && 'error' in error && 'headers' in error;

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it } from 'node:test';
-import { compose, type Middleware } from '../lib/compose.ts';
+import { answerError, compose, type Middleware, requestValue } from '../lib/compose.ts';
+import { raw } from './helpers/http.ts';
 import { listen } from './helpers/serve.ts';
 
 type Log = string[];
@@ -244,5 +245,67 @@ describe('compose, around a server', () => {
     let body = '';
     for await (const piece of res) body += piece;
     assert.deepEqual([body, res.headers['x-path']], ['before after', '/p']);
+  });
+
+  const HOST = 'Host: localhost';
+
+  it('tells of a failure once, as JSON, and nothing of what is not the client’s to know', async (t) => {
+    const failures: Record<string, unknown> = {
+      '/ours': new Error('secret'),
+      '/theirs': Object.assign(new Error('no such thing'), { status: 404 }),
+      '/parser': Object.assign(new SyntaxError('bad JSON'), { statusCode: 400 }),
+      '/odd': Object.assign(new Error('secret'), { status: 200 }),
+      '/nothing': undefined,
+    };
+    const fails: Middleware<IncomingMessage, ServerResponse> = (req) =>
+      Promise.reject(failures[req.url ?? '']);
+    const port = await listen(t, createServer(compose([fails], { onError: answerError })));
+    const internal = [500, { error: 'internal', message: 'Something went wrong on the server.' }];
+    for (const [path, expected] of Object.entries({
+      '/ours': internal,
+      '/theirs': [404, { error: 'not_found', message: 'no such thing' }],
+      '/parser': [400, { error: 'bad_request', message: 'bad JSON' }],
+      '/odd': internal,
+      '/nothing': internal,
+    })) {
+      const { status, headers, body } = await raw(port, `GET ${path} HTTP/1.1`, HOST);
+      assert.deepEqual([status, JSON.parse(body)], expected, path);
+      assert.equal(headers['content-type'], 'application/json');
+    }
+  });
+
+  it('cuts a response that fails after its head, and leaves one that is complete', async (t) => {
+    const fails: Middleware<IncomingMessage, ServerResponse> = (req, res) => {
+      if (req.url === '/stream') res.writeHead(200).write('begun');
+      else res.end('complete');
+      throw new Error('late');
+    };
+    const port = await listen(t, createServer(compose([fails], { onError: answerError })));
+    const [res] = (await once(get({ port, path: '/stream', agent: false }), 'response')) as [IncomingMessage];
+    await assert.rejects(
+      async () => {
+        for await (const _ of res);
+      },
+      { code: 'ECONNRESET' },
+    );
+    assert.equal((await raw(port, 'GET /answer HTTP/1.1', HOST)).body, 'complete');
+  });
+
+  it('keeps with each request what a middleware leaves for those behind it', async (t) => {
+    const principal = requestValue<{ readonly name: string }>();
+    const knows: Middleware<IncomingMessage, ServerResponse> = async (req, _res, next) => {
+      principal.set(req, { name: req.url ?? '' });
+      await turn();
+      await next();
+    };
+    const last: Middleware<IncomingMessage, ServerResponse> = (req, res) =>
+      void res.end(principal.get(req)?.name);
+    const port = await listen(t, createServer(compose([knows, last])));
+    const answers = await Promise.all(['/a', '/b'].map((path) => raw(port, `GET ${path} HTTP/1.1`, HOST)));
+    assert.deepEqual(
+      answers.map(({ body }) => body),
+      ['/a', '/b'],
+    );
+    assert.equal(principal.get({}), undefined);
   });
 });

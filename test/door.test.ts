@@ -72,6 +72,16 @@ describe('whom the server answers', () => {
     assert.equal(served.lines.filter(({ event }) => event === 'refused').length, 4);
   });
 
+  it('lets a link on another site open its page', async () => {
+    const link = {
+      'Sec-Fetch-Site': 'cross-site',
+      'Sec-Fetch-Mode': 'navigate',
+      'Sec-Fetch-Dest': 'document',
+    };
+    assert.equal((await ask(`${served.url}/`, link)).status, 200);
+    assert.equal((await ask(`${served.url}/events?topic=a`, link)).status, 403);
+  });
+
   it('lets a listed origin read, and answers its preflight', async () => {
     const origin = { Origin: 'https://app.example', 'Sec-Fetch-Site': 'cross-site' };
     const { status, headers } = await ask(`${served.url}/events?topic=a`, origin);
@@ -100,6 +110,29 @@ describe('tokens', () => {
       [401, 401],
       [200, 403],
       [200, 200],
+    ]);
+  });
+
+  it('that are missing or wrong are counted and logged, and not what was sent', async () => {
+    const { url, lines } = served;
+    const refusals = async () => {
+      const { text } = await ask(`${url}/metrics`, {});
+      return ['unauthorized', 'forbidden'].map((reason) =>
+        Number(new RegExp(`^sluice_refused_total{reason="${reason}"} (\\d+)$`, 'm').exec(text)?.[1]),
+      );
+    };
+    const [unauthorized = 0, forbidden = 0] = await refusals();
+    const logged = lines.length;
+    await ask(`${url}/events?topic=a`, bearer('wrong'));
+    await ask(`${url}/events?topic=a&ticket=made-up`, {});
+    await ask(`${url}/topics/a`, bearer('reader'), 'POST', 'x');
+    assert.deepEqual(await refusals(), [unauthorized + 2, forbidden + 1]);
+    const refused = lines.slice(logged).filter(({ event }) => event === 'refused');
+    const line = { level: 'warn', event: 'refused' };
+    assert.deepEqual(refused, [
+      { ...line, reason: 'unauthorized', status: 401 },
+      { ...line, reason: 'unauthorized', status: 401 },
+      { ...line, reason: 'forbidden', status: 403 },
     ]);
   });
 
@@ -160,6 +193,51 @@ describe('access of one’s own', () => {
       JSON.parse(text).topics.map(({ topic }: { topic: string }) => topic),
       ['ann.3'],
     );
+  });
+
+  it('takes a permission that is over, or of which that cannot be told, for none', async () => {
+    for (const expiresAt of [Date.now() - 1, Number.NaN]) {
+      const sse = createSseServer({ access: { authorize: () => ({ expiresAt }), may: () => true } });
+      const url = await sse.listen(0);
+      const statuses = [
+        (await ask(`${url}/events?topic=a`, {})).status,
+        (await ask(`${url}/topics/a`, {}, 'POST', 'x')).status,
+        (await ask(`${url}/tickets`, {}, 'POST')).status,
+        (await ask(`${url}/position`, {})).status,
+      ];
+      assert.deepEqual(statuses, [401, 401, 401, 401]);
+      await sse.close();
+    }
+  });
+
+  it('may last for longer than a timer can', async () => {
+    for (const expiresAt of [Date.now() + 2 ** 32, Infinity, undefined, null]) {
+      const sse = createSseServer({ access: { authorize: () => ({ expiresAt }), may: () => true } });
+      const url = await sse.listen(0);
+      const reader = await Reader.open(`${url}/events?topic=a`);
+      await reader.until(({ frames }) => frames.length === 1);
+      reader.close();
+      await sse.close();
+    }
+  });
+
+  it('ends a stream when the permission does, whatever jitter its own age has', async (t) => {
+    // As late as jitter can make it: twice its age.
+    t.mock.method(Math, 'random', () => 0.999);
+    const closed: unknown[] = [];
+    const log = ({ event, topics }: LogLine) => event === 'stream-closed' && closed.push(topics);
+    const open = async (topic: string, options: SseServerOptions) => {
+      const sse = createSseServer({ log, ...options });
+      t.after(() => sse.close());
+      return Reader.open(`${await sse.listen(0)}/events?topic=${topic}`);
+    };
+    const access = { authorize: () => ({ expiresAt: Date.now() + 400 }), may: () => true };
+    const readers = [
+      await open('permission', { access, stream: { maxAge: 390, maxAgeJitter: 1 } }),
+      await open('age', { stream: { maxAge: 600, maxAgeJitter: 0 } }),
+    ];
+    for (const reader of readers) await reader.untilEnded();
+    assert.deepEqual(closed, [['permission'], ['age']]);
   });
 
   it('ends a stream when the permission does', async () => {
@@ -246,6 +324,9 @@ describe('heartbeats', () => {
     for (const [heartbeat, announced, bounds] of [
       [{ profile: 'mobile' }, { interval: 30_000, missed: 3 }, 30],
       [{ adaptive: true }, { interval: 60_000, missed: 2 }, 15],
+      [{ adaptive: true, profile: 'lan' }, { interval: 120_000, missed: 1 }, 120],
+      [{ adaptive: true, interval: 2000 }, { interval: 60_000, missed: 2 }, 2],
+      [{ adaptive: { maxInterval: 30_000 } }, { interval: 30_000, missed: 2 }, 15],
       [false, null, undefined],
     ] as const) {
       const sse = createSseServer({ heartbeat });
@@ -288,6 +369,7 @@ describe('GET /metrics', () => {
       'sluice_refused_total{reason="host-not-listed"}': 1,
       'sluice_refused_total{reason="server-full"}': 1,
       sluice_connections: 1,
+      sluice_connections_waiting: 0,
       sluice_published_events_total: 1,
       sluice_delivered_events_total: 1,
       'sluice_subscriptions_total{outcome="resumed"}': 1,

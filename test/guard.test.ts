@@ -255,6 +255,12 @@ describe('guard and the pages of others', () => {
     assert.equal(judge({}, link, '192.0.2.1', { method: 'GET' }), 'cross-site');
     assert.equal(judge({ navigation: true }, link, '192.0.2.1', { method: 'GET' }), 'in');
     assert.equal(judge({ navigation: true }, link, '192.0.2.1', { method: 'POST' }), 'cross-site');
+    const toPage = ({ url }: GuardRequest & { url?: string }) => url === '/';
+    assert.equal(judge({ navigation: toPage }, link, '192.0.2.1', { method: 'GET', url: '/' }), 'in');
+    assert.equal(
+      judge({ navigation: toPage }, link, '192.0.2.1', { method: 'GET', url: '/a' }),
+      'cross-site',
+    );
     const frame = { ...link, 'Sec-Fetch-Dest': 'iframe' };
     assert.equal(judge({ navigation: true }, frame, '192.0.2.1', { method: 'GET' }), 'cross-site');
   });

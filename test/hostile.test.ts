@@ -154,6 +154,12 @@ describe('a hostile client', { timeout: 30_000 }, () => {
       'origin-not-listed',
     ],
     ['a sandboxed page', stream('Sec-Fetch-Site: cross-site', 'Origin: null'), 403, 'origin-not-listed'],
+    [
+      'a window of another site',
+      stream('Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: navigate', 'Sec-Fetch-Dest: document'),
+      403,
+      'cross-site',
+    ],
     ['an id of 17 KB', stream(`Last-Event-ID: ${'1'.repeat(17_000)}`), 431],
     ['a topic of 201', request(`GET /events/${'t'.repeat(201)} HTTP/1.1`), 400, 'malformed_topic'],
     ['65 topics', request(`GET /events?${'topic=a&'.repeat(65)} HTTP/1.1`), 400, 'too_many_topics'],

@@ -418,8 +418,12 @@ describe('limitConnections', () => {
     const [one, other] = [await limited(t, { max: permits }), await limited(t, { max: permits })];
     const { leave } = await open(one.port);
     assert.equal((await open(other.port)).status, 503);
+    const job = permits.acquire();
+    assert.deepEqual([one.limit.stats.waiting, other.limit.stats.waiting], [1, 1]);
     leave();
+    (await job)();
     await until(() => permits.available === 1);
+    assert.equal(one.limit.stats.waiting, 0);
     assert.equal((await open(other.port)).status, 200);
   });
 
