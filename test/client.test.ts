@@ -110,6 +110,24 @@ describe('connect reads', () => {
     assert.deepEqual(lastIds, [undefined, '7-1', '7-2']);
   });
 
+  it('over HTTP/2 without leaving a session behind for headers that have no place there', async (t) => {
+    const server = createHttp2Server();
+    const sessions = new Set<ServerHttp2Session>();
+    server.on('session', (session) => sessions.add(session.on('close', () => sessions.delete(session))));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.after(() => server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const options = {
+      transport: http2Transport(),
+      headers: { connection: 'close' },
+      shouldRetry: () => false,
+    };
+    await assert.rejects(readData(url, options), /connection/i);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(sessions.size, 0);
+  });
+
   for (const [encoding, pack] of [
     ['gzip', gzipSync],
     ['deflate', deflateSync],
@@ -459,6 +477,18 @@ describe('connect redirected', () => {
       const { url } = await started(t, (_, res) => res.writeHead(302, headers).end());
       await assert.rejects(readData(url), { code: 'ERR_SSE_REDIRECT' });
     }
+  });
+
+  it('through fetch is judged hop by hop as well, wherever fetch shows where it leads', async (t) => {
+    const there = await started(t, (_, res) => whole(res, frame(4)));
+    const here = await started(t, (_, res) => res.writeHead(307, { location: there.url }).end());
+    for (const runtime of ['Deno', 'Bun']) {
+      Object.defineProperty(globalThis, runtime, { value: {}, configurable: true });
+      t.after(() => Reflect.deleteProperty(globalThis, runtime));
+      await assert.rejects(readData(here.url, { lastEventId: '7-3' }), { code: 'ERR_SSE_REDIRECT' });
+      Reflect.deleteProperty(globalThis, runtime);
+    }
+    assert.equal(there.requests.length, 0);
   });
 
   it('to another origin goes only without headers, and with ids only where they came from', async (t) => {
