@@ -460,8 +460,18 @@ export class Connection implements AsyncIterable<DecodedEvent> {
  * one or the new one, never half of one. One process per file.
  */
 export function fileStorage(path: string): PositionStorage {
-  const { readFile, rename, writeFile } = process.getBuiltinModule('node:fs/promises');
+  const { readdir, readFile, rename, rm, writeFile } = process.getBuiltinModule('node:fs/promises');
+  const { basename, dirname, join } = process.getBuiltinModule('node:path');
+  const isUnfinished = (name: string): boolean =>
+    name.startsWith(`${basename(path)}.`) && /^\d+\.tmp$/.test(name.slice(basename(path).length + 1));
+  // A process that was killed between writing and renaming has left its half behind.
+  const tidy = async (): Promise<void> => {
+    const folder = dirname(path);
+    const names = await readdir(folder).catch(() => []);
+    for (const name of names) if (isUnfinished(name)) await rm(join(folder, name), { force: true });
+  };
   const load = async (): Promise<Map<string, string>> => {
+    await tidy();
     try {
       return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8'))));
     } catch (error) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -843,6 +843,10 @@ describe('connect keeps its place', () => {
     assert.deepEqual(JSON.parse(await readFile(path, 'utf8')), JSON.parse('{"a":"7-1","__proto__":"7-1"}'));
     await readData(url, { storage: fileStorage(path), storageKey: 'a' }, 2);
     assert.equal(requests.at(-1)!.headers['last-event-id'], '7-1');
+    await writeFile(`${path}.17.tmp`, 'left by one that was killed');
+    await writeFile(`${path}.other.tmp`, 'somebody else’s');
+    await readData(url, { storage: fileStorage(path), storageKey: 'a' }, 1);
+    assert.deepEqual((await readdir(folder)).sort(), ['places.json', 'places.json.other.tmp']);
     await writeFile(path, 'not JSON');
     await assert.rejects(readData(url, { storage: fileStorage(path) }), /cannot read positions/);
   });
