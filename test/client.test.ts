@@ -430,9 +430,13 @@ describe('connect waits', () => {
 
   it('as long as Retry-After asks, in seconds or as a date', async (t) => {
     const options = { backoffBaseTimeout: 0 };
-    const after = (value: string) => (_: unknown, res: Parameters<typeof whole>[0]) =>
-      void res.writeHead(503, { 'retry-after': value }).end();
-    assert.deepEqual(await delaysOf(t, options, 1, after('7')), [7000]);
+    const after =
+      (value: string, status = 503) =>
+      (_: unknown, res: Parameters<typeof whole>[0]) =>
+        void res.writeHead(status, { 'retry-after': value }).end();
+    for (const status of [429, 500, 503])
+      assert.deepEqual(await delaysOf(t, options, 1, after('7', status)), [7000]);
+    assert.deepEqual(await delaysOf(t, options, 1, after('86400')), [600_000]);
     assert.deepEqual(await delaysOf(t, options, 1, after('soon')), [250]);
     assert.deepEqual(await delaysOf(t, options, 1, after('Mon, 01 Jan 2001 00:00:00 GMT')), [250]);
     const [delay] = await delaysOf(t, options, 1, after(new Date(Date.now() + 90_000).toUTCString()));
@@ -508,6 +512,21 @@ describe('connect redirected', () => {
 });
 
 describe('connect asks', () => {
+  it('for headers, and ends with those that no request can carry instead of trying for ever', async (t) => {
+    const { url, requests } = await started(t, (_, res) => whole(res, frame(1)));
+    const headers = async () => ({ authorization: 'Bearer a\nb' });
+    const refusal = (error: Error): boolean =>
+      error instanceof TypeError && /`authorization`/.test(error.message) && !/Bearer/.test(error.message);
+    await assert.rejects(readData(url, { headers }), refusal);
+    assert.equal(requests.length, 0);
+  });
+
+  it('for headers, and ends with what that threw', async (t) => {
+    const { url, requests } = await started(t, (_, res) => whole(res, frame(1)));
+    await assert.rejects(readData(url, { headers: () => Promise.reject(new Error('no token')) }), /no token/);
+    assert.equal(requests.length, 0);
+  });
+
   it('for headers again before each attempt', async (t) => {
     const { url, requests } = await started(t, (_, res, attempt) => {
       if (attempt < 3) res.writeHead(503).end();
@@ -745,6 +764,17 @@ describe('connect ends', () => {
     }
   });
 
+  it('with the signal’s reason, though the headers never come', async (t) => {
+    const { url, requests } = await started(t, (_, res) => open(res));
+    const controller = new AbortController();
+    const headers = (): Promise<never> => {
+      setImmediate(() => controller.abort(new Error('enough')));
+      return new Promise(() => {});
+    };
+    await assert.rejects(readData(url, { signal: controller.signal, headers }), /enough/);
+    assert.equal(requests.length, 0);
+  });
+
   it('before it began, when the signal was aborted already', async () => {
     const signal = AbortSignal.abort(new Error('no'));
     await assert.rejects(readData('http://127.0.0.1:1/', { signal }), /no/);
@@ -893,6 +923,11 @@ describe('connect keeps its place', () => {
 
 describe('connect refuses', () => {
   for (const [options, message] of [
+    [{ method: 'G T' }, /^TypeError: `method` must be a word, got G T$/],
+    [{ headers: { 'a b': 'c' } }, /^TypeError: `headers` must have names .* got "a b"$/],
+    [{ headers: { a: 'b\r\nc: d' } }, /^TypeError: `headers` must have values .* `a`/],
+    [{ headers: { a: '水' } }, /^TypeError: `headers` must have values/],
+    [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must be .* got "7\\n8"$/],
     [{ connectTimeout: -1 }, /^RangeError: `connectTimeout` must be .* got -1$/],
     [{ silenceTimeout: Number.NaN }, /^RangeError: `silenceTimeout`/],
     [{ backoffBaseTimeout: Infinity }, /^RangeError: `backoffBaseTimeout`/],
