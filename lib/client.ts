@@ -146,6 +146,7 @@ const MIN_ANNOUNCED_SILENCE = 1000;
 const TO_BE_RETRIED = new Set([408, 425, 429]);
 // Within a header's value: no control character but the tab.
 const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 /** Made by {@link connect}. To be looped over once. */
 export class Connection implements AsyncIterable<DecodedEvent> {
@@ -180,6 +181,14 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     createDecoder({ ...options, onEvent: () => {} });
     this.#options = options;
     this.#method = options.method?.toUpperCase() ?? (options.body === undefined ? 'GET' : 'POST');
+    if (!TOKEN.test(this.#method)) throw refused('method', 'must be a word', options.method);
+    if (typeof options.headers === 'object') checkHeaders(options.headers);
+    if (UNSENDABLE.test(options.lastEventId ?? ''))
+      throw refused(
+        'lastEventId',
+        'must be one that a header can carry',
+        JSON.stringify(options.lastEventId),
+      );
     // What carries nothing of the caller's may go where a browser is sent; elsewhere redirects are followed here.
     const followRedirects = options.headers === undefined && options.body === undefined;
     this.#transport = options.transport ?? defaultTransport({ followRedirects });
@@ -276,7 +285,8 @@ export class Connection implements AsyncIterable<DecodedEvent> {
 
   async #request(controller: AbortController): Promise<Answer> {
     const { headers = {}, body } = this.#options;
-    const own = typeof headers === 'function' ? await headers(this.#attempt) : headers;
+    const own = typeof headers === 'function' ? await this.#ask(headers, controller.signal) : headers;
+    if (own === undefined) return { outcome: DONE };
     let next: Hop = { url: this.#url, method: this.#method, body };
     for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
       if (UNSENDABLE.test(this.#position))
@@ -291,6 +301,25 @@ export class Connection implements AsyncIterable<DecodedEvent> {
       next = followed(next, response.status, target);
     }
     return { outcome: failed('ERR_SSE_REDIRECT', `more than ${MAX_REDIRECTS} redirects`) };
+  }
+
+  // `undefined` when the connection was closed in the meantime: a token that never comes holds nobody.
+  async #ask(
+    headers: Extract<ConnectOptions['headers'], (attempt: number) => unknown>,
+    closed: AbortSignal,
+  ): Promise<RequestHeaders | undefined> {
+    let stop = (): void => {};
+    const ended = new Promise<undefined>((resolve) => {
+      stop = () => resolve(undefined);
+      closed.addEventListener('abort', stop, { once: true });
+    });
+    try {
+      const given = (await Promise.race([headers(this.#attempt), ended])) ?? {};
+      checkHeaders(given);
+      return closed.aborted ? undefined : given;
+    } finally {
+      closed.removeEventListener('abort', stop);
+    }
   }
 
   async #send(hop: Hop, own: RequestHeaders, controller: AbortController): Promise<Answer> {
@@ -460,8 +489,18 @@ export class Connection implements AsyncIterable<DecodedEvent> {
  * one or the new one, never half of one. One process per file.
  */
 export function fileStorage(path: string): PositionStorage {
-  const { readFile, rename, writeFile } = process.getBuiltinModule('node:fs/promises');
+  const { readdir, readFile, rename, rm, writeFile } = process.getBuiltinModule('node:fs/promises');
+  const { basename, dirname, join } = process.getBuiltinModule('node:path');
+  const isUnfinished = (name: string): boolean =>
+    name.startsWith(`${basename(path)}.`) && /^\d+\.tmp$/.test(name.slice(basename(path).length + 1));
+  // A process that was killed between writing and renaming has left its half behind.
+  const tidy = async (): Promise<void> => {
+    const folder = dirname(path);
+    const names = await readdir(folder).catch(() => []);
+    for (const name of names) if (isUnfinished(name)) await rm(join(folder, name), { force: true });
+  };
   const load = async (): Promise<Map<string, string>> => {
+    await tidy();
     try {
       return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8'))));
     } catch (error) {
@@ -540,6 +579,16 @@ function refusedRedirect(answer: Answered, target: URL | undefined): Answer {
 function followed(hop: Hop, status: number, url: URL): Hop {
   const becomesGet = status === 303 || (status < 303 && hop.method === 'POST');
   return becomesGet ? { url, method: 'GET', body: undefined } : { ...hop, url };
+}
+
+// Otherwise each attempt would fail alike, and be tried again for ever.
+function checkHeaders(headers: RequestHeaders): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!TOKEN.test(name)) throw refused('headers', 'must have names that are words', JSON.stringify(name));
+    // Its value may be a secret: the message goes without it.
+    if (UNSENDABLE.test(value) || /[^\x00-\xff]/.test(value))
+      throw new TypeError(`\`headers\` must have values of one line of Latin-1, \`${name}\` has another`);
+  }
 }
 
 /** Seconds or a date, in ms from now. */

@@ -144,16 +144,54 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
-  // Lines that end in LF only, as nearly all do: returns where the unfinished one begins.
+  // Lines that end in LF only, as nearly all do: returns where the unfinished one begins. Blank lines, comments that
+  // nobody wants and lines of data are told here: that makes a stream of heartbeats twice as quick to read.
   function readPlain(text: string, start: number, ascii: Uint8Array | undefined): number {
+    let bytes = ascii;
     let at = start;
     for (;;) {
-      if (ascii !== undefined && isBetweenEvents()) at = readFrames(text, at, ascii);
+      if (bytes !== undefined && at < bytes.length && bytes[at]! >= LETTER_D && isBetweenEvents()) {
+        const begin = at;
+        at = readFrames(text, begin, bytes);
+        // A stream of other shapes: asking at each of its events would cost more than it gives.
+        if (at === begin) bytes = undefined;
+      }
       const end = text.indexOf('\n', at);
       if (end === -1) return at;
-      readLine(text, at, end);
+      if (end === at) dispatch();
+      else if (end - at > freeUnits) readLine(text, at, end);
+      else if (data === undefined && isData(text, at)) {
+        at = readData(text, at, end);
+        continue;
+      } else if (onComment !== undefined || text.charCodeAt(at) !== COLON) readLine(text, at, end);
       at = end + 1;
     }
+  }
+
+  // An event's first line of data and those that follow it at once: nearly always all of them, and then the event
+  // is dispatched without its data being set aside. Returns where the next line begins.
+  function readData(text: string, start: number, firstEnd: number): number {
+    let lines = text.slice(skipSpace(text, start + 5), firstEnd);
+    let at = firstEnd + 1;
+    while (isData(text, at)) {
+      const end = text.indexOf('\n', at);
+      if (end === -1 || end - start > freeUnits) break;
+      lines = `${lines}\n${text.slice(skipSpace(text, at + 5), end)}`;
+      at = end + 1;
+    }
+    if (earlier.length > 0 || !is(text, at, LF)) {
+      addData(lines);
+      return at;
+    }
+    const id = ownId;
+    const event = type === '' ? 'message' : type;
+    type = '';
+    if (id !== undefined) {
+      ownId = undefined;
+      lastEventId = id;
+    }
+    onEvent({ event, data: lines, id, lastEventId });
+    return at + 1;
   }
 
   function isBetweenEvents(): boolean {
@@ -243,7 +281,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 
   function setId(value: string): void {
-    if (!value.includes('\0')) ownId = value;
+    if (value.indexOf('\0') === -1) ownId = value;
   }
 
   function addData(line: string): void {
@@ -254,6 +292,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
 
   // "If the data buffer is an empty string": no event, but the id holds all the same.
   function dispatch(): void {
+    if (data === undefined && ownId === undefined && type === '' && earlier.length === 0) return;
     const id = ownId;
     const event = type === '' ? 'message' : type;
     const text = earlier.length === 0 ? data : takeData();

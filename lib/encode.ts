@@ -42,6 +42,17 @@ export function encode(event: ServerSentEvent): string {
   return text === '' ? '' : `${text}\n`;
 }
 
+/**
+ * Makes events of JSON data, held to the map of types that `EventSource` takes on the other side:
+ * `const event = jsonEvents<Events>()`, then `hub.publish('prices', event('tick', { price: 7.25 }))`.
+ */
+export function jsonEvents<Events extends Record<string, unknown>>(): <Type extends keyof Events & string>(
+  event: Type,
+  data: Events[Type],
+) => { readonly event: Type; readonly data: string } {
+  return (event, data) => ({ event, data: JSON.stringify(data) });
+}
+
 const LINE_BREAK = /\r\n|\r|\n/;
 
 function prefixLines(prefix: string, text: string): string {

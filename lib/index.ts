@@ -52,7 +52,7 @@ export {
   decode,
   decoderStream,
 } from './decode.ts';
-export { encode, type ServerSentEvent } from './encode.ts';
+export { encode, jsonEvents, type ServerSentEvent } from './encode.ts';
 export {
   type EventMap,
   EventSource,

@@ -121,7 +121,7 @@ function planOf(argv: readonly string[]): Plan | undefined {
   const url = urlFor(positionals[0]!, checkTopic(positionals[1]!));
   if (values.event !== undefined && /[\r\n]/.test(values.event)) throw usageError('--event must be one line');
   const headers = readHeaders(values.header);
-  if (values.token !== undefined) headers.authorization = `Bearer ${values.token}`;
+  if (values.token !== undefined) headers.authorization = `Bearer ${checkToken(values.token)}`;
   const agent = new (url.protocol === 'https:' ? SecureAgent : Agent)({ keepAlive: true, maxSockets: 1 });
   return {
     url,
@@ -335,6 +335,12 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
 function checkTopic(name: string): string {
   if (isTopic(name)) return name;
   throw usageError(`a topic is 1 to 200 of A–Z a–z 0–9 . _ ~ : -, got ${JSON.stringify(name)}`);
+}
+
+function checkToken(token: string): string {
+  // Not shown: a secret does not belong on a terminal.
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  throw usageError('--token must be one word of printable ASCII');
 }
 
 function urlFor(text: string, topic: string): URL {

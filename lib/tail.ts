@@ -101,9 +101,13 @@ async function planOf(argv: readonly string[], io: TailIo): Promise<Plan | undef
   for (const topic of values.topic) url.searchParams.append('topic', topic);
   const headers = readHeaders(values.header);
   const max = atLeastOne('--max', values.max ?? Number.POSITIVE_INFINITY);
+  const { until, request, 'last-event-id': lastEventId } = values;
+  if (request !== undefined && !/^[a-z]+$/i.test(request))
+    throw usageError(`--request must be a method such as POST, got ${JSON.stringify(request)}`);
+  if (/[\x00-\x1f\x7f]/.test(lastEventId ?? ''))
+    throw usageError(`--last-event-id must be one line, got ${JSON.stringify(lastEventId)}`);
   const body = values.data === undefined ? undefined : await bodyOf(values.data, io.stdin);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
-  const { until } = values;
   return {
     url,
     max,
@@ -116,8 +120,8 @@ async function planOf(argv: readonly string[], io: TailIo): Promise<Plan | undef
     options: {
       headers,
       body,
-      method: values.request,
-      lastEventId: values['last-event-id'],
+      method: request,
+      lastEventId,
       storage: values.state === undefined ? undefined : fileStorage(values.state),
       isLast: until === undefined ? undefined : (event) => event.event === until,
       shouldRetry: values.retry ? isPassing : undefined,

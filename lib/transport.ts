@@ -37,7 +37,7 @@ export interface FetchTransportOptions {
   readonly withCredentials?: boolean | undefined;
   /**
    * Let fetch follow redirects by itself, with all headers, across origins too. Default false.
-   * A browser hides where a redirect leads to, so there it is this or none.
+   * A browser hides where a redirect leads to, so there it is this or none; `defaultTransport` heeds it there only.
    */
   readonly followRedirects?: boolean | undefined;
 }
@@ -45,8 +45,10 @@ export interface FetchTransportOptions {
 /** What fits the place: `node:http(s)` on Node, `fetch` everywhere else. */
 export function defaultTransport(options: FetchTransportOptions = {}): Transport {
   const isNode = typeof process === 'object' && process.versions?.node !== undefined;
-  const isOther = 'Deno' in globalThis || 'Bun' in globalThis || options.fetch !== undefined;
-  return isNode && !isOther ? nodeTransport() : fetchTransport(options);
+  const isOther = 'Deno' in globalThis || 'Bun' in globalThis;
+  if (isNode && !isOther && options.fetch === undefined) return nodeTransport();
+  // Whoever can see where a redirect leads to judges it, before an id goes there.
+  return fetchTransport(isNode || isOther ? { ...options, followRedirects: false } : options);
 }
 
 /** @param agent - As for `http.request`; by default each stream has a connection of its own. */
@@ -85,9 +87,11 @@ export function http2Transport(): Transport {
       };
       session.on('error', reject);
       session.once('close', () => signal.removeEventListener('abort', abort));
-      const stream = session.request(
-        { ...headers, ':method': method, ':path': url.pathname + url.search },
-        { endStream: body === undefined },
+      const stream = opened(session, () =>
+        session.request(
+          { ...headers, ':method': method, ':path': url.pathname + url.search },
+          { endStream: body === undefined },
+        ),
       );
       signal.addEventListener('abort', abort, { once: true });
       stream.on('error', reject);
@@ -132,6 +136,16 @@ interface Builtins {
 // Not an import: a browser or a bundler that reads this file must not look for these.
 function builtin<Name extends keyof Builtins>(name: Name): Builtins[Name] {
   return process.getBuiltinModule(name) as Builtins[Name];
+}
+
+// Headers that HTTP/2 has no place for are refused by an exception: no session may be left behind by it.
+function opened<Stream>(session: { destroy(): void }, open: () => Stream): Stream {
+  try {
+    return open();
+  } catch (error) {
+    session.destroy();
+    throw error;
+  }
 }
 
 type Incoming = Pick<Readable, 'pipe' | 'on'> & AsyncIterable<Uint8Array>;

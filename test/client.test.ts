@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -108,6 +108,24 @@ describe('connect reads', () => {
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
     assert.deepEqual(await readData(url, { transport: http2Transport() }), ['1', '2']);
     assert.deepEqual(lastIds, [undefined, '7-1', '7-2']);
+  });
+
+  it('over HTTP/2 without leaving a session behind for headers that have no place there', async (t) => {
+    const server = createHttp2Server();
+    const sessions = new Set<ServerHttp2Session>();
+    server.on('session', (session) => sessions.add(session.on('close', () => sessions.delete(session))));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.after(() => server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const options = {
+      transport: http2Transport(),
+      headers: { connection: 'close' },
+      shouldRetry: () => false,
+    };
+    await assert.rejects(readData(url, options), /connection/i);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(sessions.size, 0);
   });
 
   for (const [encoding, pack] of [
@@ -412,9 +430,13 @@ describe('connect waits', () => {
 
   it('as long as Retry-After asks, in seconds or as a date', async (t) => {
     const options = { backoffBaseTimeout: 0 };
-    const after = (value: string) => (_: unknown, res: Parameters<typeof whole>[0]) =>
-      void res.writeHead(503, { 'retry-after': value }).end();
-    assert.deepEqual(await delaysOf(t, options, 1, after('7')), [7000]);
+    const after =
+      (value: string, status = 503) =>
+      (_: unknown, res: Parameters<typeof whole>[0]) =>
+        void res.writeHead(status, { 'retry-after': value }).end();
+    for (const status of [429, 500, 503])
+      assert.deepEqual(await delaysOf(t, options, 1, after('7', status)), [7000]);
+    assert.deepEqual(await delaysOf(t, options, 1, after('86400')), [600_000]);
     assert.deepEqual(await delaysOf(t, options, 1, after('soon')), [250]);
     assert.deepEqual(await delaysOf(t, options, 1, after('Mon, 01 Jan 2001 00:00:00 GMT')), [250]);
     const [delay] = await delaysOf(t, options, 1, after(new Date(Date.now() + 90_000).toUTCString()));
@@ -461,6 +483,18 @@ describe('connect redirected', () => {
     }
   });
 
+  it('through fetch is judged hop by hop as well, wherever fetch shows where it leads', async (t) => {
+    const there = await started(t, (_, res) => whole(res, frame(4)));
+    const here = await started(t, (_, res) => res.writeHead(307, { location: there.url }).end());
+    for (const runtime of ['Deno', 'Bun']) {
+      Object.defineProperty(globalThis, runtime, { value: {}, configurable: true });
+      t.after(() => Reflect.deleteProperty(globalThis, runtime));
+      await assert.rejects(readData(here.url, { lastEventId: '7-3' }), { code: 'ERR_SSE_REDIRECT' });
+      Reflect.deleteProperty(globalThis, runtime);
+    }
+    assert.equal(there.requests.length, 0);
+  });
+
   it('to another origin goes only without headers, and with ids only where they came from', async (t) => {
     const there = await started(t, (req, res) => whole(res, frame(seqOf(req.headers['last-event-id']) + 1)));
     const here = await started(t, (_, res) => res.writeHead(307, { location: there.url }).end());
@@ -478,6 +512,21 @@ describe('connect redirected', () => {
 });
 
 describe('connect asks', () => {
+  it('for headers, and ends with those that no request can carry instead of trying for ever', async (t) => {
+    const { url, requests } = await started(t, (_, res) => whole(res, frame(1)));
+    const headers = async () => ({ authorization: 'Bearer a\nb' });
+    const refusal = (error: Error): boolean =>
+      error instanceof TypeError && /`authorization`/.test(error.message) && !/Bearer/.test(error.message);
+    await assert.rejects(readData(url, { headers }), refusal);
+    assert.equal(requests.length, 0);
+  });
+
+  it('for headers, and ends with what that threw', async (t) => {
+    const { url, requests } = await started(t, (_, res) => whole(res, frame(1)));
+    await assert.rejects(readData(url, { headers: () => Promise.reject(new Error('no token')) }), /no token/);
+    assert.equal(requests.length, 0);
+  });
+
   it('for headers again before each attempt', async (t) => {
     const { url, requests } = await started(t, (_, res, attempt) => {
       if (attempt < 3) res.writeHead(503).end();
@@ -715,6 +764,17 @@ describe('connect ends', () => {
     }
   });
 
+  it('with the signal’s reason, though the headers never come', async (t) => {
+    const { url, requests } = await started(t, (_, res) => open(res));
+    const controller = new AbortController();
+    const headers = (): Promise<never> => {
+      setImmediate(() => controller.abort(new Error('enough')));
+      return new Promise(() => {});
+    };
+    await assert.rejects(readData(url, { signal: controller.signal, headers }), /enough/);
+    assert.equal(requests.length, 0);
+  });
+
   it('before it began, when the signal was aborted already', async () => {
     const signal = AbortSignal.abort(new Error('no'));
     await assert.rejects(readData('http://127.0.0.1:1/', { signal }), /no/);
@@ -813,6 +873,10 @@ describe('connect keeps its place', () => {
     assert.deepEqual(JSON.parse(await readFile(path, 'utf8')), JSON.parse('{"a":"7-1","__proto__":"7-1"}'));
     await readData(url, { storage: fileStorage(path), storageKey: 'a' }, 2);
     assert.equal(requests.at(-1)!.headers['last-event-id'], '7-1');
+    await writeFile(`${path}.17.tmp`, 'left by one that was killed');
+    await writeFile(`${path}.other.tmp`, 'somebody else’s');
+    await readData(url, { storage: fileStorage(path), storageKey: 'a' }, 1);
+    assert.deepEqual((await readdir(folder)).sort(), ['places.json', 'places.json.other.tmp']);
     await writeFile(path, 'not JSON');
     await assert.rejects(readData(url, { storage: fileStorage(path) }), /cannot read positions/);
   });
@@ -859,6 +923,11 @@ describe('connect keeps its place', () => {
 
 describe('connect refuses', () => {
   for (const [options, message] of [
+    [{ method: 'G T' }, /^TypeError: `method` must be a word, got G T$/],
+    [{ headers: { 'a b': 'c' } }, /^TypeError: `headers` must have names .* got "a b"$/],
+    [{ headers: { a: 'b\r\nc: d' } }, /^TypeError: `headers` must have values .* `a`/],
+    [{ headers: { a: '水' } }, /^TypeError: `headers` must have values/],
+    [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must be .* got "7\\n8"$/],
     [{ connectTimeout: -1 }, /^RangeError: `connectTimeout` must be .* got -1$/],
     [{ silenceTimeout: Number.NaN }, /^RangeError: `silenceTimeout`/],
     [{ backoffBaseTimeout: Infinity }, /^RangeError: `backoffBaseTimeout`/],

@@ -229,6 +229,11 @@ describe('the decoder beyond events', () => {
     );
   });
 
+  it('takes an empty chunk for nothing, within a CRLF too', () => {
+    const chunks = ['', '\uFEFFdata: a\r', '', new Uint8Array(0), '\ndata: b\n\n'];
+    assert.deepEqual(readAll(chunks).reads, [['message', 'a\nb', '']]);
+  });
+
   it('begins with the last event ID of the connection before', () => {
     assert.deepEqual(readAll(['data: a\n\n'], { lastEventId: '7' }).reads, [['message', 'a', '7']]);
   });

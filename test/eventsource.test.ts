@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
+import { jsonEvents } from '../lib/encode.ts';
 import { EventSource, type EventSourceInit } from '../lib/eventsource.ts';
+import { Hub } from '../lib/hub.ts';
+import { openStream } from '../lib/stream.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
 import { cutAfter, eventStream, open, serve, whole } from './helpers/misbehaving.ts';
 
@@ -254,6 +257,27 @@ describe('EventSource with an event map', () => {
       made.listen('note', (event) => event.data.price);
     });
     assert.equal(price, 7);
+  });
+
+  it('is typed from the hub that publishes to the listener, by the one map', async (t) => {
+    const hub = new Hub();
+    const { url } = await started(t, (req, res) => {
+      hub.subscribe(['prices'], openStream(req, res));
+    });
+    const made = new EventSource<Events>(url, atOnce);
+    t.after(() => made.close());
+    await once(made, 'sluice:ready');
+    const event = jsonEvents<Events>();
+    // @ts-expect-error: no such event.
+    event('tock', { price: 1 });
+    // @ts-expect-error: a price is a number.
+    event('tick', { price: '7' });
+    const price = new Promise<number>((resolve) => {
+      made.listen('tick', (event) => resolve(event.data.price));
+    });
+    hub.publish('prices', event('tick', { price: 7.25 }));
+    assert.equal(await price, 7.25);
+    hub.end('prices');
   });
 
   it('tells onerror of data that it cannot parse, and goes on', async (t) => {

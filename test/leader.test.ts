@@ -198,6 +198,28 @@ describe('shareStream', () => {
     assert.deepEqual(second.roles, ['closed']);
   });
 
+  it('does not lead though the lock comes after all, and hears nothing that was under way', async () => {
+    const name = `test ${++names}`;
+    let grant = (): Promise<void> => Promise.resolve();
+    const locks: Locks = {
+      request: (_, __, held) => {
+        grant = held;
+        return new Promise(() => {});
+      },
+    };
+    const lead = (): void => assert.fail('led');
+    const onEvent = (): void => assert.fail('heard');
+    const tab = shareStream(name, { locks, lead, onEvent });
+    const other = new BroadcastChannel(`sluice:${name}`);
+    other.postMessage({ kind: 'event', event: event(1) });
+    tab.close();
+    tab.close();
+    await grant();
+    await turns(10);
+    other.close();
+    assert.equal(tab.role, 'closed');
+  });
+
   it('lets each tab lead itself where there are no locks', async (t) => {
     const led: number[] = [];
     const openTab = createTabs(t, (share, _, tab) => {

@@ -278,6 +278,7 @@ describe('sluice publish', () => {
     [['--what', 'x', 'n'], 'unknown option "--what"'],
     [['--batch', '0', 'x', 'n'], '--batch must be a whole number ≥ 1, got 0'],
     [['--event', 'a\nb', 'x', 'n'], '--event must be one line'],
+    [['--token', 'a\nb', 'x', 'n'], '--token must be one word of printable ASCII'],
     [['-H', 'no colon', 'x', 'n'], `--header must be 'NAME: VALUE', got "no colon"`],
   ] as const) {
     it(`exits 2 with one line for ${JSON.stringify(argv)}`, async () => {

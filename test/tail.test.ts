@@ -274,6 +274,9 @@ describe('sluice tail', () => {
     [['--max', 'many', 'x'], '--max must be a whole number, got "many"'],
     [['--max'], 'option "--max <value>" argument missing'],
     [['--json=yes', 'x'], 'option "--json" does not take an argument'],
+    [['-X', 'G T', 'x'], '--request must be a method such as POST, got "G T"'],
+    [['-X', '', 'x'], '--request must be a method such as POST, got ""'],
+    [['--last-event-id', '7\n8', 'x'], '--last-event-id must be one line, got "7\\n8"'],
     [['-H', 'no colon', 'x'], `--header must be 'NAME: VALUE', got "no colon"`],
     [['-H', 'a: b\r\nc: d', 'x'], `--header must be 'NAME: VALUE', got "a: b\\r\\nc: d"`],
   ] as const) {
