@@ -204,7 +204,8 @@ static void openOne(char **word, int i, int topics) {
   char *topic = strstr(word[9], "{topic}");
   if (topic == NULL) snprintf(path, sizeof path, "%s", word[9]);
   else snprintf(path, sizeof path, "%.*st%d%s", (int)(topic - word[9]), word[9], i % topics, topic + 7);
-  int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n", path, word[1]);
+  int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n%s", path, word[1],
+                        "Accept: text/event-stream\r\n"); // as EventSource asks; some servers stream to no other
   for (char *h = word[10]; *h && length < 8000; h++)
     length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
   length += sprintf(request + length, "\r\n");

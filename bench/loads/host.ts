@@ -10,46 +10,36 @@
 //   node --import tsx bench/loads/host.ts <peer>
 
 import { createInterface } from 'node:readline';
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import type { Peer, StartPeer } from '../peers/peer.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { StartPeer } from '../peers/peer.ts';
 import { type Filling, now, textOf } from './texts.ts';
+import { takeTurns } from './turns.ts';
 
 const [name = 'sluice'] = process.argv.slice(2);
 const { default: start } = (await import(`../peers/${name}.ts`)) as { default: StartPeer };
 const peer = await start({ tokens });
-const published = new Map<string, number>();
 console.log(`port ${peer.port}`);
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [order, ...words] = line.split(' ');
-  if (order === 'run') await run(peer, words.slice(0, 5).map(Number), words[5] as Filling);
+  if (order === 'run') {
+    const [topics, batch, interval, duration, bytes] = words.map(Number) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const filling = words[5] as Filling;
+    const { turns, elapsed } = await takeTurns(peer, { topics, batch, interval, duration, bytes, filling });
+    console.log(`done ${turns} ${elapsed}`);
+  }
   if (order === 'gc') {
     globalThis.gc?.();
     console.log('gone');
   }
 }
 process.exit(0);
-
-async function run({ publish }: Peer, numbers: readonly number[], filling: Filling): Promise<void> {
-  const [topics, batch, interval, duration, bytes] = numbers as [number, number, number, number, number];
-  const begin = now();
-  const end = begin + duration * 1000;
-  let turns = 0;
-  for (let due = begin; due < end || turns === 0; due = interval > 0 ? begin + turns * interval : now()) {
-    const early = due - now();
-    if (early > 0) await sleep(Math.ceil(early / 1000));
-    for (let i = 0; i < topics; i++) publish(`t${i}`, nextTexts(`t${i}`, batch, due, bytes, filling));
-    turns++;
-    await nextTurn();
-  }
-  console.log(`done ${turns} ${now() - begin}`);
-}
-
-function nextTexts(topic: string, batch: number, time: number, bytes: number, filling: Filling): string[] {
-  const from = (published.get(topic) ?? 0) + 1;
-  published.set(topic, from + batch - 1);
-  return Array.from({ length: batch }, (_, i) => textOf(from + i, time, bytes, filling));
-}
 
 /** An answer as a language model gives it, as fast as the client takes it: 500 tokens, twenty a turn. */
 async function* tokens(): AsyncGenerator<string> {

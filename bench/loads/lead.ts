@@ -4,7 +4,7 @@ import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Answer, Question } from './reader.ts';
@@ -14,7 +14,7 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /** The server has the first core to itself; readers, and this process, have the second. */
 export const canPin: boolean = spawnSync('taskset', ['-c', '1', 'true']).status === 0;
-const pinned = (core: number, argv: readonly string[]): string[] =>
+export const pinned = (core: number, argv: readonly string[]): string[] =>
   canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
 
 /** What was started does not outlive this process. */
@@ -104,14 +104,20 @@ async function saying(
   child: ChildProcess,
   complaint: () => string,
 ): Promise<string> {
-  const exit = once(child, 'exit').then(() => {
+  const answered = new AbortController();
+  const { signal } = answered;
+  const exit = once(child, 'exit', { signal }).then(() => {
     throw new Error(`it stopped: ${complaint()}`);
   });
   exit.catch(() => {});
-  for (;;) {
-    const [line] = (await Promise.race([once(lines, 'line'), exit])) as [string];
-    if (word === '') return line;
-    if (line.startsWith(`${word} `) || line === word) return line.slice(word.length + 1);
+  try {
+    for (;;) {
+      const [line] = (await Promise.race([once(lines, 'line', { signal }), exit])) as [string];
+      if (word === '') return line;
+      if (line.startsWith(`${word} `) || line === word) return line.slice(word.length + 1);
+    }
+  } finally {
+    answered.abort();
   }
 }
 
@@ -139,12 +145,22 @@ export function startReader(kind: 'fastest' | 'node' = 'fastest'): Promise<Reade
 
 /** A program of `floors/`, made once a run; `undefined` where there is no C compiler. */
 export function compiled(name: string): string | undefined {
+  return built(name, (program) => ['cc', '-O2', '-o', program, here(`../floors/${name}.c`)]);
+}
+
+/** A program that a compiler makes into a folder of its own, once a run; `undefined` where it does not. */
+export function built(
+  name: string,
+  command: (program: string) => readonly string[],
+  env?: NodeJS.ProcessEnv,
+): string | undefined {
   const known = programs.get(name);
   if (known !== undefined) return known;
-  const program = join(mkdtempSync(join(tmpdir(), 'sluice-bench-')), name);
-  const { status } = spawnSync('cc', ['-O2', '-o', program, here(`../floors/${name}.c`)]);
-  if (status !== 0) return undefined;
-  process.on('exit', () => rmSync(dirname(program), { recursive: true, force: true }));
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const program = join(folder, name);
+  const [compiler, ...argv] = command(program);
+  if (spawnSync(compiler!, argv, { env: { ...process.env, ...env } }).status !== 0) return undefined;
   programs.set(name, program);
   return program;
 }
@@ -187,12 +203,18 @@ async function startNodeReader(): Promise<Reader> {
     pid: child.pid!,
     ask: async (question) => {
       child.send(question);
-      const exit = once(child, 'exit').then(([code]) => {
+      const answered = new AbortController();
+      const { signal } = answered;
+      const exit = once(child, 'exit', { signal }).then(([code]) => {
         throw new Error(`the reader stopped with ${code}`);
       });
       exit.catch(() => {});
-      const [answer] = await Promise.race([once(child, 'message'), exit]);
-      return answer as Answer;
+      try {
+        const [answer] = await Promise.race([once(child, 'message', { signal }), exit]);
+        return answer as Answer;
+      } finally {
+        answered.abort();
+      }
     },
     stop: () => stop(child),
   };

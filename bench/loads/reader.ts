@@ -94,6 +94,8 @@ let since = now();
 let cpuSince = process.cpuUsage();
 /** Events of connections that have gone. */
 let gone = { events: 0, disorder: 0 };
+/** As EventSource asks; some servers stream to no other. */
+const accept = { Accept: 'text/event-stream' };
 /** Read into by every connection: what it holds is taken before the next one reads. */
 const buffer = Buffer.allocUnsafe(64 * 1024);
 
@@ -124,7 +126,8 @@ function openOne(opening: Opening, i: number): Promise<void> {
   const target = path.replace('{topic}', `t${i % topics}`);
   const follower = new Follower(opening.bytes, sample > 0 && i % sample === 0 ? measure : undefined);
   if (reads === 'gunzip' && i % 100 === 0) return openInflated(opening, target, follower);
-  const request = `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${opening.port}\r\n${headerLines(opening.headers)}\r\n`;
+  const head = `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${opening.port}\r\n`;
+  const request = `${head}${headerLines({ ...accept, ...opening.headers })}\r\n`;
   return new Promise((resolve) => {
     const take = (length: number, chunk: Uint8Array): boolean => {
       connection.isAnswered = true;
@@ -156,7 +159,8 @@ function openOne(opening: Opening, i: number): Promise<void> {
 
 function openInflated(opening: Opening, path: string, follower: Follower): Promise<void> {
   return new Promise((resolve) => {
-    const { port, headers = {}, group = '' } = opening;
+    const { port, group = '' } = opening;
+    const headers = { ...accept, ...opening.headers };
     const request = http.get({ port, host: '127.0.0.1', path, headers, agent: false }, (response) => {
       const inflated = createGunzip({ flush: constants.Z_SYNC_FLUSH });
       connection.isAnswered = true;
@@ -226,7 +230,7 @@ function close(group?: string): void {
 /** Follows a topic until an event of it has an id, and leaves again. */
 function nextId(port: number, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const request = http.get({ port, host: '127.0.0.1', path, agent: false }, (response) => {
+    const request = http.get({ port, host: '127.0.0.1', path, headers: accept, agent: false }, (response) => {
       let text = '';
       response.setEncoding('latin1').on('data', (chunk: string) => {
         text += chunk;
@@ -252,7 +256,8 @@ async function post({ port, path, count, rounds, bytes: size }: Question & { do:
 
 async function postOne(port: number, path: string, size: number): Promise<void> {
   const follower = new Follower(size, measure);
-  const request = http.request({ port, host: '127.0.0.1', path, method: 'POST', agent: false });
+  const headers = { ...accept, 'Content-Type': 'application/json' };
+  const request = http.request({ port, host: '127.0.0.1', path, method: 'POST', headers, agent: false });
   request.end('{}');
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
   for await (const chunk of response as AsyncIterable<Buffer>) {

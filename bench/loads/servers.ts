@@ -1,46 +1,126 @@
-// The servers there are, how each is started, and what each takes upon itself.
+// The servers there are, how each is started, and where each comes from. What each guarantees: peers/guarantees.ts.
 
-import { createRequire } from 'node:module';
-import { compiled, type Served, startNode, startServed } from './lead.ts';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { module, startNchan } from '../peers/nchan.ts';
+import { built, compiled, type Served, startNode, startServed } from './lead.ts';
 
 interface ServerKind {
   /** How it is called in tables. */
   readonly title: string;
+  /** Has a `POST /answer`. */
+  readonly answers: boolean;
+  /** Of the installed package or program, and of what it runs on. */
+  version(): string;
   /** Why it cannot be run here; `undefined` when it can. */
   missing(): string | undefined;
   start(): Promise<Served>;
 }
 
-const peers = createRequire(new URL('../peers/package.json', import.meta.url));
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+const modules = here('../peers/node_modules');
 
-/** One of `peers/`, that needs an npm package. */
-function onNode(peer: string, title: string, needs?: string): ServerKind {
+/** One of `peers/`, that needs npm packages. The first is the one that it is about. */
+function onNode(peer: string, title: string, ...packages: string[]): ServerKind {
   return {
     title,
-    missing: () => (needs === undefined || has(needs) ? undefined : `npm package ${needs} is not installed`),
+    answers: true,
+    version: () => [...packages.map((name) => `${name} ${versionOf(name)}`), node].join(', '),
+    missing: () => {
+      const absent = packages.find((name) => !existsSync(`${modules}/${name}/package.json`));
+      return absent && `npm package ${absent} is not installed: npm ci --prefix bench/peers`;
+    },
     start: () => startNode(peer),
   };
 }
 
-function has(name: string): boolean {
-  try {
-    peers.resolve(name);
-    return true;
-  } catch {
-    return false;
-  }
+const node = `Node ${process.versions.node}`;
+
+function versionOf(name: string): string {
+  return versionIn(`${modules}/${name}/package.json`);
+}
+
+function versionIn(manifest: string): string {
+  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
+}
+
+/** What a program says; `undefined` where there is none, or it fails. */
+function said(command: string, ...argv: string[]): string | undefined {
+  const { status, stdout, stderr } = spawnSync(command, argv, { encoding: 'utf8' });
+  return status === 0 ? `${stdout}${stderr}`.trim() : undefined;
+}
+
+const uwebsockets = onNode('uwebsockets', 'uWebSockets.js, corked', 'uwebsockets');
+const uwebsocketsBinary = `uws_${process.platform}_${process.arch}_${process.versions.modules}.node`;
+
+const gocode = '/usr/share/gocode';
+
+function gin(): string | undefined {
+  const build = (program: string) => ['go', 'build', '-o', program, here('../peers/gin/main.go')];
+  return built('gin', build, { GO111MODULE: 'off', GOPATH: gocode, GOFLAGS: '' });
 }
 
 export const servers: Readonly<Record<string, ServerKind>> = {
-  sluice: onNode('sluice', 'sluice'),
+  sluice: {
+    ...onNode('sluice', 'sluice'),
+    version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
+  },
   floor: {
     title: 'C, one write(2) (floor)',
+    answers: false,
+    version: () => said('cc', '--version')?.split('\n')[0] ?? '',
     missing: () => (compiled('floor') === undefined ? 'there is no C compiler' : undefined),
     start: () => startServed('floor', [compiled('floor')!]),
   },
   socket: onNode('socket', 'Node, a chunk straight to the socket (floor)'),
   raw: onNode('raw', 'a loop of res.write'),
   zlib: onNode('zlib', 'a gzip for each connection'),
+  'better-sse': onNode('better-sse', 'better-sse, channel', 'better-sse'),
+  'sse-channel': onNode('sse-channel', 'sse-channel', 'sse-channel'),
+  hono: onNode('hono', 'hono, streamSSE', 'hono', '@hono/node-server'),
+  fastify: onNode('fastify', '@fastify/sse', '@fastify/sse', 'fastify'),
+  h3: onNode('h3', 'h3, EventStream', 'h3'),
+  uwebsockets: {
+    ...uwebsockets,
+    missing: () =>
+      uwebsockets.missing() ??
+      (existsSync(`${modules}/uwebsockets/${uwebsocketsBinary}`)
+        ? undefined
+        : `npm package uwebsockets has no binary for ${node} here`),
+  },
+  gin: {
+    title: 'Go Gin, channel per client',
+    answers: true,
+    version: () => {
+      const [version, go] = said(gin() ?? '', 'version')?.split(' ') ?? [];
+      return `Gin ${version?.slice(1)}, Go ${go?.slice(2)}`;
+    },
+    missing: () => {
+      if (said('go', 'version') === undefined) return 'there is no Go (Debian: golang-go)';
+      if (existsSync(`${gocode}/src/github.com/gin-gonic/gin`)) return undefined;
+      return 'there is no Gin (Debian: golang-github-gin-gonic-gin-dev)';
+    },
+    start: async () => {
+      const program = gin();
+      if (program === undefined) throw new Error('gin: it does not compile');
+      return startServed('gin', [program]);
+    },
+  },
+  nchan: {
+    title: 'nchan (nginx)',
+    answers: false,
+    version: () => {
+      const nchan = /\d+\.\d+\.\d+/.exec(said('dpkg-query', '--show', 'libnginx-mod-nchan') ?? '');
+      const nginx = said('nginx', '-v')?.split('/')[1];
+      return `nchan ${nchan ?? 'of unknown version'}, nginx ${nginx}`;
+    },
+    missing: () => {
+      if (said('nginx', '-v') === undefined) return 'there is no nginx';
+      return module === undefined ? 'there is no nchan (Debian: libnginx-mod-nchan)' : undefined;
+    },
+    start: startNchan,
+  },
 };
 
 export function start(name: string): Promise<Served> {

@@ -102,12 +102,13 @@ export interface StageOptions {
   readonly bytes?: number | undefined;
   /** One connection in so many measures latency. */
   readonly sample?: number | undefined;
+  readonly reader?: 'fastest' | 'node' | undefined;
 }
 
 /** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
 export async function stage(peer: string, options: StageOptions): Promise<Stage> {
-  const { connections: count, topics = 1, bytes = 100, sample = 16 } = options;
-  const [server, reader] = await Promise.all([start(peer), startReader()]);
+  const { connections: count, topics = 1, bytes = 100, sample = 16, reader: kind } = options;
+  const [server, reader] = await Promise.all([start(peer), startReader(kind)]);
   const stop = async () => void (await Promise.all([reader.stop(), server.stop()]));
   try {
     await reader.ask({ do: 'calm', on: true });
