@@ -14,7 +14,7 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /** The server has the first core to itself; readers, and this process, have the second. */
 export const canPin: boolean = spawnSync('taskset', ['-c', '1', 'true']).status === 0;
-const pinned = (core: number, argv: readonly string[]): string[] =>
+export const pinned = (core: number, argv: readonly string[]): string[] =>
   canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
 
 /** What was started does not outlive this process. */
