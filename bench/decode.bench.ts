@@ -1,12 +1,22 @@
 // How fast the decoder reads, beside eventsource-parser: the same bytes, in one run, turn by turn.
-// `npm ci --prefix bench/peers` once, then `npx tsx bench/decode.bench.ts [--rounds 7]`.
+//   npx tsx bench/decode.bench.ts
 //
 // Bytes are what a socket gives. A parser that takes text gets a streaming TextDecoder in front, as its users
 // must give it one; "text" is the same comparison with that decoding left out on both sides.
-import { createRequire } from 'node:module';
-import { parseArgs } from 'node:util';
+//
+// And by itself: whether a line that drips in costs more a byte the longer it is, and what a decoder holds of one.
+
 import { createDecoder } from '../lib/decode.ts';
 import { chunksOf, type Situation, situations } from '../test/fixtures/streams.ts';
+import {
+  type Effort,
+  heldBytes,
+  load,
+  type Measurement,
+  measure,
+  measureInTurns,
+  runAlone,
+} from './harness.ts';
 
 interface Parser {
   feed(chunk: string): void;
@@ -17,7 +27,6 @@ type Chunks = readonly (Uint8Array | string)[];
 type Reader = (chunks: Chunks) => [events: number, units: number];
 
 const CHUNK_SIZES = [1400, 65_536];
-const MEASURE_MS = 40;
 
 const sluice: Reader = (chunks) => {
   let events = 0;
@@ -50,65 +59,89 @@ function peer(createParser: CreateParser): Reader {
   };
 }
 
-/** MB per second of CPU time, which other work on the machine disturbs least: whole passes only. */
-function speedOf(reader: Reader, chunks: Chunks, bytes: number): number {
-  let passes = 0;
-  const start = process.cpuUsage();
-  let microseconds = 0;
-  while (microseconds < MEASURE_MS * 1000) {
-    reader(chunks);
-    passes++;
-    const { user, system } = process.cpuUsage(start);
-    microseconds = user + system;
+export async function bench(effort: Effort): Promise<Measurement[]> {
+  const { createParser } = await load<{ createParser: CreateParser }>('eventsource-parser');
+  const theirs = peer(createParser);
+  const found: Measurement[] = [];
+  for (const situation of situations) {
+    for (const chunk of CHUNK_SIZES) {
+      const bytes = chunksOf(situation.text, chunk);
+      const decoder = new TextDecoder();
+      const text = bytes.map((part) => decoder.decode(part, { stream: true }));
+      found.push(...compare(situation, bytes, theirs, { chunk, input: 'bytes' }, effort));
+      found.push(...compare(situation, text, theirs, { chunk, input: 'text' }, effort));
+    }
   }
-  return (passes * bytes) / microseconds;
+  return [...found, ...dripped(effort)];
 }
 
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
-
-function compare(situation: Situation, chunks: Chunks, theirs: Reader, rounds: number): number[] {
+/** Megabytes per second of CPU time, whole passes only. */
+function compare(
+  situation: Situation,
+  chunks: Chunks,
+  theirs: Reader,
+  parameters: { chunk: number; input: string },
+  effort: Effort,
+): Measurement[] {
   const [events, units] = theirs(chunks);
   const [ourEvents, ourUnits] = sluice(chunks);
   if (events !== situation.events || ourEvents !== events || ourUnits !== units) {
     throw new Error(`${situation.name}: the readers do not agree on what they read`);
   }
   const bytes = Buffer.byteLength(situation.text);
-  const ours: number[] = [];
-  const peers: number[] = [];
-  const ratios: number[] = [];
-  for (let round = -1; round < rounds; round++) {
-    const a = speedOf(sluice, chunks, bytes);
-    const b = speedOf(theirs, chunks, bytes);
-    if (round < 0) continue; // Warm-up.
-    ours.push(a);
-    peers.push(b);
-    ratios.push(a / b);
-  }
-  return [median(ours), median(peers), median(ratios)];
+  const pass = (reader: Reader) => () => {
+    reader(chunks);
+    return bytes;
+  };
+  const [ours, peers] = measureInTurns([pass(sluice), pass(theirs)], effort);
+  const of = (name: string, nanoseconds: number): Measurement => ({
+    case: situation.name,
+    peer: name,
+    figure: 'megabytesPerSecond',
+    value: 1000 / nanoseconds,
+    with: parameters,
+  });
+  return [of('sluice', ours!), of('eventsource-parser', peers!)];
 }
 
-function main(): void {
-  const { values } = parseArgs({ options: { rounds: { type: 'string', default: '7' } } });
-  const require = createRequire(new URL('./peers/package.json', import.meta.url));
-  const { createParser } = require('eventsource-parser') as { createParser: CreateParser };
-  const theirs = peer(createParser);
-  const line = (...cells: string[]): string =>
-    cells.map((cell, i) => (i < 3 ? cell.padEnd([28, 8, 7][i]!) : cell.padStart(10))).join('');
-  console.log(`Node ${process.version}, MB per CPU second, median of ${values.rounds} rounds`);
-  console.log(line('situation', 'chunk', 'input', 'sluice', 'parser 4', 'ratio'));
-  for (const situation of situations) {
-    for (const size of CHUNK_SIZES) {
-      const bytes = chunksOf(situation.text, size);
-      const decoder = new TextDecoder();
-      const text = bytes.map((chunk) => decoder.decode(chunk, { stream: true }));
-      for (const [input, chunks] of [['bytes', bytes] as const, ['text', text] as const]) {
-        const [a, b, ratio] = compare(situation, chunks, theirs, Number(values.rounds));
-        console.log(
-          line(situation.name, String(size), input, a!.toFixed(0), b!.toFixed(0), `${ratio!.toFixed(2)} ×`),
-        );
+const KIB = 1024;
+
+/** One line of data in chunks of 100 bytes, without its end. */
+function drip(kibibytes: number): Uint8Array[] {
+  return chunksOf(`data: ${'x'.repeat(kibibytes * KIB)}`, 100);
+}
+
+function dripped(effort: Effort): Measurement[] {
+  const limits = { maxLineBytes: Infinity, maxEventBytes: Infinity };
+  const costOf = (kibibytes: number): Measurement => {
+    const chunks = drip(kibibytes);
+    const value = measure(() => {
+      const decoder = createDecoder({ ...limits, onEvent: () => {} });
+      for (const chunk of chunks) decoder.feed(chunk);
+      decoder.feed('\n\n');
+      return kibibytes;
+    }, effort);
+    return {
+      case: 'a line that drips in, a KiB of it',
+      peer: 'sluice',
+      figure: 'nanoseconds',
+      value,
+      with: { kibibytes },
+    };
+  };
+  const held = heldBytes(20, () =>
+    Array.from({ length: 20 }, () => {
+      const decoder = createDecoder({ onEvent: () => {} });
+      try {
+        for (const chunk of drip(2 * KIB)) decoder.feed(chunk);
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'ERR_SSE_LINE_TOO_LONG') throw error;
       }
-    }
-  }
+      return decoder;
+    }),
+  );
+  const name = 'a decoder after a line of 2 MiB, where 1 MiB is allowed';
+  return [...[64, 512, 4096].map(costOf), { case: name, peer: 'sluice', figure: 'heapBytes', value: held }];
 }
 
-main();
+await runAlone(import.meta.url, bench);

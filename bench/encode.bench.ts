@@ -1,8 +1,8 @@
-// What an event costs to encode, beside a bare template literal, which checks nothing.
+// What an event costs to encode, beside a bare template literal, which checks nothing, and eventsource-encoder.
 //   npx tsx bench/encode.bench.ts
 
 import { encode, type ServerSentEvent } from '../lib/encode.ts';
-import { measure, print } from './harness.ts';
+import { type Effort, load, type Measurement, measureInTurns, runAlone } from './harness.ts';
 
 const EVENTS = 1000;
 const ids = Array.from({ length: EVENTS }, (_, i) => `1795408776829123-${i}`);
@@ -21,20 +21,34 @@ function template({ id, event, data }: ServerSentEvent): string {
     : `id: ${id}\nevent: ${event}\ndata: ${data}\n\n`;
 }
 
+type Turn = (event: ServerSentEvent) => string;
+
 /** A text that is never read is never put together. */
 let length = 0;
 
-function perEvent(events: readonly ServerSentEvent[], turn: (event: ServerSentEvent) => string): number {
-  return measure(() => {
+function each(events: readonly ServerSentEvent[], turn: Turn): () => number {
+  return () => {
     for (const event of events) length += turn(event).length;
     return events.length;
-  });
+  };
 }
 
-for (const [name, make] of Object.entries(situations)) {
-  const events = ids.map(make);
-  const floor = perEvent(events, template);
-  print(`${name}: template literal (floor)`, floor, 'ns/event');
-  print(`${name}: encode`, perEvent(events, encode), 'ns/event', floor);
+export async function bench(effort: Effort): Promise<Measurement[]> {
+  const { encode: theirs } = await load<{ encode: Turn }>('eventsource-encoder');
+  const peers: Record<string, Turn> = { sluice: encode, template, 'eventsource-encoder': theirs };
+  const found = Object.entries(situations).flatMap(([name, make]): Measurement[] => {
+    const events = ids.map(make);
+    const works = Object.values(peers).map((turn) => each(events, turn));
+    const names = Object.keys(peers);
+    return measureInTurns(works, effort).map((value, i) => ({
+      case: name,
+      peer: names[i]!,
+      figure: 'nanoseconds',
+      value,
+    }));
+  });
+  if (length === 0) throw new Error('nothing was encoded');
+  return found;
 }
-if (length === 0) throw new Error('nothing was encoded');
+
+await runAlone(import.meta.url, bench);

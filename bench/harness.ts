@@ -1,26 +1,70 @@
-// Times a piece of work in rounds, beside the least that could do the same, and prints medians.
+// Times pieces of work in one process, beside the least that could do the same.
+//
+//   npx tsx bench/encode.bench.ts [--rounds 7] [--round 40]
+
+import { realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type Figure, figures } from './scenarios/scenario.ts';
+
+/** How often work is timed, and for how many milliseconds of CPU time at least. */
+export interface Effort {
+  readonly rounds: number;
+  readonly round: number;
+}
+
+/** One thing that was measured: what was done in which situation, by whom. */
+export interface Measurement {
+  readonly case: string;
+  /** `sluice`, another library, or whatever is the least that could do it. */
+  readonly peer: string;
+  readonly figure: Figure;
+  readonly value: number;
+  /** What else tells it from its like. */
+  readonly with?: Readonly<Record<string, string | number>> | undefined;
+}
+
+/** What each bench of this folder that the scenario `micro` runs has to offer. */
+export type Bench = (effort: Effort) => Measurement[] | Promise<Measurement[]>;
 
 /**
- * Nanoseconds of CPU time per operation: the median of `rounds`, each of at least 40 ms, after one to warm up.
- * CPU time and not that of the clock, because the machine may have other things to do.
+ * Nanoseconds of CPU time per operation: the median of all rounds, after one to warm up. CPU time and not that of the
+ * clock, because the machine may have other things to do.
  */
-export function measure(work: () => number, rounds = 7): number {
-  const results: number[] = [];
-  for (let round = -1; round < rounds; round++) {
-    let operations = 0;
-    let elapsed = 0;
-    const start = process.cpuUsage();
-    while (elapsed < ROUND) {
-      operations += work();
-      const { user, system } = process.cpuUsage(start);
-      elapsed = (user + system) * 1000;
-    }
-    if (round >= 0) results.push(elapsed / operations);
+export function measure(work: () => number, { rounds, round }: Effort): number {
+  const results = [];
+  for (let i = -1; i < rounds; i++) {
+    const result = timeOf(work, round);
+    if (i >= 0) results.push(result);
   }
   return median(results);
 }
 
-const ROUND = 40e6;
+/** The same of several, in turns, so that what the machine does meanwhile befalls all alike. */
+export function measureInTurns(works: readonly (() => number)[], { rounds, round }: Effort): number[] {
+  const results = works.map((): number[] => []);
+  for (let i = -1; i < rounds; i++) {
+    for (const [at, work] of works.entries()) {
+      const result = timeOf(work, round);
+      if (i >= 0) results[at]!.push(result);
+    }
+  }
+  return results.map(median);
+}
+
+function timeOf(work: () => number, round: number): number {
+  const start = process.cpuUsage();
+  let operations = 0;
+  let elapsed = 0;
+  while (elapsed < round * 1e6) {
+    operations += work();
+    const { user, system } = process.cpuUsage(start);
+    elapsed = (user + system) * 1000;
+  }
+  return elapsed / operations;
+}
 
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
@@ -40,9 +84,41 @@ function heapUsed(): number {
   return process.memoryUsage().heapUsed;
 }
 
-/** One line: what was measured, how much, and how that compares to a floor. */
-export function print(name: string, value: number, unit: string, floor?: number): void {
-  const shown = value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(3);
-  const ratio = floor === undefined ? '' : `${(value / floor).toFixed(2)} × floor`.padStart(16);
-  console.log(`${name.padEnd(58)} ${shown.padStart(10)} ${unit.padEnd(10)}${ratio}`);
+/** A package of this folder's own manifest, never a namesake further up. @throws when it is not installed. */
+export async function load<T>(name: string): Promise<T> {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const path = createRequire(import.meta.url).resolve(name);
+  if (!path.startsWith(here)) throw new Error(`${name} is not installed: npm ci --prefix bench`);
+  return (await import(path)) as T;
+}
+
+/** Runs a bench and prints what it found, where its file is what Node was told to run. */
+export async function runAlone(url: string, bench: Bench): Promise<void> {
+  if (process.argv[1] === undefined || realpathSync(process.argv[1]) !== fileURLToPath(url)) return;
+  const number = { type: 'string' } as const;
+  const { values } = parseArgs({ options: { rounds: number, round: number } });
+  print(await bench({ rounds: Number(values.rounds ?? 7), round: Number(values.round ?? 40) }));
+}
+
+/** One line each: what was measured, how much, and how that compares to what is beside it. */
+function print(measurements: readonly Measurement[]): void {
+  for (const one of measurements) {
+    const { unit, better } = figures[one.figure];
+    const ours = measurements.find((other) => other.peer === 'sluice' && isBeside(one, other));
+    const worth = better === 'lower' ? (ours?.value ?? 0) / one.value : one.value / (ours?.value ?? 0);
+    const ratio = one.peer === 'sluice' || ours === undefined ? '' : `sluice: ${worth.toFixed(2)} ×`;
+    const name = [one.case, ...Object.entries(one.with ?? {}).map((pair) => pair.join(' '))].join(', ');
+    console.log(
+      `${name.padEnd(64)} ${one.peer.padEnd(20)} ${shown(one.value).padStart(11)} ${unit.padEnd(6)} ${ratio}`,
+    );
+  }
+}
+
+function isBeside(one: Measurement, other: Measurement): boolean {
+  const nameOf = (it: Measurement) => JSON.stringify([it.case, it.figure, it.with]);
+  return nameOf(one) === nameOf(other);
+}
+
+function shown(value: number): string {
+  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(3);
 }

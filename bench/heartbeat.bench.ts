@@ -1,22 +1,14 @@
-// What looking after idle streams costs: CPU time of one core, the sweep by itself and with real sockets.
-//   tsx bench/heartbeat.bench.ts [--streams 15000] [--interval 15000] [--sockets 0] [--seconds 30]
+// What looking after idle streams costs: the sweep by itself, as fast as time can be made to pass.
+//   npx tsx bench/heartbeat.bench.ts
+// And in real time, with real sockets if wanted: CPU time of one core.
+//   npx tsx bench/heartbeat.bench.ts --seconds 30 [--streams 15000] [--interval 15000] [--sockets 0]
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { parseArgs } from 'node:util';
 import { type BeatSink, Heartbeat } from '../lib/heartbeat.ts';
-
-const { values } = parseArgs({
-  options: {
-    streams: { type: 'string', default: '15000' },
-    interval: { type: 'string', default: '15000' },
-    sockets: { type: 'string', default: '0' },
-    seconds: { type: 'string', default: '30' },
-  },
-});
-const interval = Number(values.interval);
-const seconds = Number(values.seconds);
+import { type Effort, type Measurement, measure, runAlone } from './harness.ts';
 
 /** As cheap as a stream can be, so that what is measured is the sweep. */
 class IdleSink {
@@ -30,7 +22,41 @@ class IdleSink {
   }
 }
 
-async function measure(name: string, sinks: readonly BeatSink[]): Promise<void> {
+const STREAMS = 15_000;
+const INTERVAL = 15_000;
+
+/** What a stream costs in each interval, in which it gets one beat. */
+export function bench(effort: Effort): Measurement[] {
+  let now = 0;
+  let tick = () => {};
+  const start = (callback: () => void) => {
+    tick = callback;
+    return { unref() {} } as NodeJS.Timeout;
+  };
+  const beats = new Heartbeat({
+    interval: INTERVAL,
+    clock: { now: () => now, setInterval: start, clearInterval: () => {} },
+  });
+  for (let i = 0; i < STREAMS; i++) beats.add(new IdleSink());
+  const value = measure(() => {
+    for (const end = now + INTERVAL; now < end; now += INTERVAL / 64) tick();
+    return STREAMS;
+  }, effort);
+  if (beats.sent < STREAMS) throw new Error('the streams got no beats');
+  beats.stop();
+  return [{ case: 'an idle stream of 15,000, each interval', peer: 'sluice', figure: 'nanoseconds', value }];
+}
+
+interface RealTime {
+  readonly interval: number;
+  readonly seconds: number;
+}
+
+async function measureFor(
+  { interval, seconds }: RealTime,
+  name: string,
+  sinks: readonly BeatSink[],
+): Promise<void> {
   const beats = new Heartbeat({ interval });
   const before = process.memoryUsage().heapUsed;
   for (const sink of sinks) beats.add(sink);
@@ -81,13 +107,24 @@ const CLIENTS = `
   })();
 `;
 
-await measure('nothing', []);
-await measure(
-  'sweep',
-  Array.from({ length: Number(values.streams) }, () => new IdleSink()),
-);
-if (Number(values.sockets) > 0) {
-  const { sockets, close } = await openSockets(Number(values.sockets));
-  await measure('sockets', sockets);
+async function inRealTime(): Promise<void> {
+  const number = { type: 'string' } as const;
+  const options = { streams: number, interval: number, sockets: number, seconds: number };
+  const { values } = parseArgs({ options });
+  const time = { interval: Number(values.interval ?? INTERVAL), seconds: Number(values.seconds) };
+  const streams = Number(values.streams ?? STREAMS);
+  const open = Number(values.sockets ?? 0);
+  await measureFor(time, 'nothing', []);
+  await measureFor(
+    time,
+    'sweep',
+    Array.from({ length: streams }, () => new IdleSink()),
+  );
+  if (open === 0) return;
+  const { sockets, close } = await openSockets(open);
+  await measureFor(time, 'sockets', sockets);
   close();
 }
+
+if (process.argv.some((argument) => argument.startsWith('--seconds'))) await inRealTime();
+else await runAlone(import.meta.url, bench);

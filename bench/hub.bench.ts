@@ -2,7 +2,15 @@
 //   node --expose-gc --import tsx bench/hub.bench.ts
 
 import { Hub, type HubOptions, type Sink } from '../lib/hub.ts';
-import { heldBytes, measure, print } from './harness.ts';
+import {
+  type Effort,
+  heldBytes,
+  type Measurement,
+  measure,
+  measureInTurns,
+  median,
+  runAlone,
+} from './harness.ts';
 
 const DATA = 'x'.repeat(100);
 /** Hubs whose memory was measured. */
@@ -33,26 +41,32 @@ function open(options: HubOptions = {}): { hub: Hub; run: () => void } {
 
 // ── fan-out ─────────────────────────────────────────────────────────────────────────────────────────────
 
-function fanOut(readers: number, batch: number): number {
+function fanOut(readers: number, batch: number): () => number {
   const { hub, run } = open();
   for (let i = 0; i < readers; i++) hub.subscribe('a', nullSink());
   run();
-  return measure(() => {
+  return () => {
     for (let i = 0; i < batch; i++) hub.publish('a', { data: DATA });
     run();
     return readers * batch;
-  });
+  };
 }
 
 /** One loop of writes of one buffer: the least that a turn can be. */
-function bareLoop(readers: number, batch: number): number {
+function bareLoop(readers: number, batch: number): () => number {
   const sinks = Array.from({ length: readers }, nullSink);
   const frame = `id: 1-100\ndata: ${DATA}\n\n`;
-  return measure(() => {
+  return () => {
     const page = Buffer.from(frame.repeat(batch));
     for (const sink of sinks) sink.write(page);
     return readers * batch;
-  });
+  };
+}
+
+function fanningOut(batch: number, effort: Effort): Measurement[] {
+  const [loop, hub] = measureInTurns([bareLoop(1000, batch), fanOut(1000, batch)], effort);
+  const name = `fan-out to 1,000, ${batch} a turn`;
+  return [nanoseconds(name, loop!, 'loop'), nanoseconds(name, hub!)];
 }
 
 // ── catching up ─────────────────────────────────────────────────────────────────────────────────────────
@@ -60,28 +74,43 @@ function bareLoop(readers: number, batch: number): number {
 const MISSED = 10_000;
 
 /** Readers that have missed 10,000 events, each at a place of its own, so that no page serves two of them. */
-function catchUp(name: string, topics: number, options: { conflate?: boolean } = {}): void {
+function catchUp(topics: number, effort: Effort, options: { conflate?: boolean } = {}): number {
   const { hub, run } = open({ history: { maxEvents: Infinity } });
   const names = Array.from({ length: topics }, (_, i) => `t${i}`);
   for (let i = 0; i < MISSED + 100; i++) {
     hub.publish(names[i % topics]!, { data: DATA, key: `k${i % (100 * topics)}` });
   }
   run();
-  const perEvent = measure(() => {
+  return measure(() => {
     const readers = Array.from({ length: 20 }, (_, i) =>
       hub.subscribe(names, nullSink(), { lastEventId: `1-${i}`, ...options }),
     );
     run();
     for (const reader of readers) reader?.close();
     return readers.length * MISSED;
-  }, 5);
-  const perReader = perEvent * MISSED;
-  print(`catching up with 10,000 events, ${name}`, 1000 / perEvent, 'M events/s');
-  print(`catching up with 10,000 events, ${name}`, perReader / 1e3, 'µs/reader');
+  }, effort);
 }
 
-/** The longest turn of a storm: this is how long everybody else may have to wait. */
-function storm(name: string, keys: number, options: { conflate?: boolean } = {}): void {
+/** What one topic's reader pays for the events that were published to all the others. */
+function catchUpAmong(topics: number, effort: Effort): number {
+  const missed = 100;
+  const { hub, run } = open();
+  for (let i = 0; i <= missed; i++) {
+    for (let topic = 0; topic < topics; topic++) hub.publish(`t${topic}`, { data: DATA });
+  }
+  run();
+  return measure(() => {
+    const readers = Array.from({ length: 100 }, () =>
+      hub.subscribe('t0', nullSink(), { lastEventId: '1-1' }),
+    );
+    run();
+    for (const reader of readers) reader?.close();
+    return readers.length * missed;
+  }, effort);
+}
+
+/** The turns of a storm: the longest is how long everybody else may have to wait. Milliseconds of CPU time. */
+function storm(name: string, keys: number, options: { conflate?: boolean } = {}): Measurement[] {
   const planned: (() => void)[] = [];
   const hub = new Hub({ epoch: 1, schedule: (turn) => planned.push(turn) });
   for (let i = 0; i < MISSED; i++) hub.publish('a', { data: DATA, key: `k${i % keys}` });
@@ -91,20 +120,19 @@ function storm(name: string, keys: number, options: { conflate?: boolean } = {})
     const start = process.cpuUsage();
     turn();
     const { user, system } = process.cpuUsage(start);
-    times.push(user + system);
+    times.push((user + system) / 1e3);
   }
   times.sort((a, b) => a - b);
-  print(`a turn while 1,000 come back, ${name}: median`, times[times.length >> 1]! / 1e3, 'ms');
-  print(
-    `a turn while 1,000 come back, ${name}: 99 of 100`,
-    times[Math.floor(times.length * 0.99)]! / 1e3,
-    'ms',
-  );
+  const turn = { case: `a turn while 1,000 come back, ${name}`, peer: 'sluice' };
+  return [
+    { ...turn, figure: 'p50', value: median(times) },
+    { ...turn, figure: 'p99', value: times[Math.floor(times.length * 0.99)]! },
+  ];
 }
 
 // ── publishing ──────────────────────────────────────────────────────────────────────────────────────────
 
-function publish(topics: number, readers: number): number {
+function publish(topics: number, readers: number, effort: Effort): number {
   const { hub, run } = open();
   const names = Array.from({ length: topics }, (_, i) => `t${i}`);
   for (const name of names) for (let i = 0; i < readers; i++) hub.subscribe(name, nullSink());
@@ -116,59 +144,69 @@ function publish(topics: number, readers: number): number {
       run();
     }
     return 1000;
-  });
+  }, effort);
 }
 
-const floor = new Map<number, number>();
-for (const batch of [1, 16]) {
-  floor.set(batch, bareLoop(1000, batch));
-  print(`fan-out to 1,000, ${batch} a turn: bare loop (floor)`, floor.get(batch)!, 'ns/event');
-  print(`fan-out to 1,000, ${batch} a turn: hub`, fanOut(1000, batch), 'ns/event', floor.get(batch));
-}
-
-catchUp('1 topic', 1);
-catchUp('10 topics', 10);
-catchUp('1 topic, conflated', 1, { conflate: true });
-catchUp('10 topics, conflated', 10, { conflate: true });
-storm('every event', 100);
-storm('100 keys, conflated', 100, { conflate: true });
-storm('1 key, conflated', 1, { conflate: true });
-
-const one = publish(1, 0);
-print('publish and turn, 1 topic, nobody reads', one, 'ns');
-print('publish and turn, 10,000 topics, nobody reads', publish(10_000, 0), 'ns', one);
-const read = publish(1, 1);
-print('publish and turn, 1 topic of one reader', read, 'ns');
-print('publish and turn, 10,000 topics of one reader each', publish(10_000, 1), 'ns', read);
+// ── memory ──────────────────────────────────────────────────────────────────────────────────────────────
 
 const COUNT = 10_000;
-const { hub } = open();
-const sinks = Array.from({ length: COUNT }, nullSink);
-print(
-  'memory of a topic with one event',
-  heldBytes(COUNT, () => publishEach(hub)),
-  'bytes',
-);
-print(
-  'memory of a subscription to one topic of all',
-  heldBytes(COUNT, () => subscribeEach(() => 't0')),
-  'bytes',
-);
-print(
-  'memory of a subscription to a topic of its own',
-  heldBytes(COUNT, () => subscribeEach((i) => `s${i}`)),
-  'bytes',
-);
 
 function publishEach(to: Hub): Hub {
   for (let i = 0; i < COUNT; i++) to.publish(`t${i}`, { data: DATA });
   return to;
 }
 
-function subscribeEach(topicOf: (i: number) => string): Hub {
-  const { hub: other, run } = open();
-  for (let i = 0; i < COUNT; i++) other.subscribe(topicOf(i), sinks[i]!);
+function subscribeEach(sinks: readonly Sink[], topicOf: (i: number) => string): Hub {
+  const { hub, run } = open();
+  for (let i = 0; i < COUNT; i++) hub.subscribe(topicOf(i), sinks[i]!);
   run();
-  kept.push(other);
-  return other;
+  kept.push(hub);
+  return hub;
 }
+
+function memory(): Measurement[] {
+  const { hub } = open();
+  const sinks = Array.from({ length: COUNT }, nullSink);
+  const of = (name: string, make: () => unknown): Measurement => ({
+    case: name,
+    peer: 'sluice',
+    figure: 'heapBytes',
+    value: heldBytes(COUNT, make),
+  });
+  return [
+    of('a topic with one event', () => publishEach(hub)),
+    of('a subscription to one topic of all', () => subscribeEach(sinks, () => 't0')),
+    of('a subscription to a topic of its own', () => subscribeEach(sinks, (i) => `s${i}`)),
+  ];
+}
+
+function nanoseconds(name: string, value: number, peer = 'sluice'): Measurement {
+  return { case: name, peer, figure: 'nanoseconds', value };
+}
+
+export function bench(effort: Effort): Measurement[] {
+  const catching = 'catching up with 10,000 events, an event';
+  const among = 'catching up with 100 events of one topic, an event';
+  const withTopics = (name: string, topics: number, value: number) => ({
+    ...nanoseconds(name, value),
+    with: { topics },
+  });
+  return [
+    ...[1, 16].flatMap((batch) => fanningOut(batch, effort)),
+    ...[1, 10].map((topics) => withTopics(catching, topics, catchUp(topics, effort))),
+    ...[1, 10].map((topics) =>
+      withTopics(`${catching}, conflated`, topics, catchUp(topics, effort, { conflate: true })),
+    ),
+    ...[1, 1000].map((topics) => withTopics(among, topics, catchUpAmong(topics, effort))),
+    ...storm('every event', 100),
+    ...storm('100 keys, conflated', 100, { conflate: true }),
+    ...storm('1 key, conflated', 1, { conflate: true }),
+    ...[1, 10_000].flatMap((topics) => [
+      withTopics('publish and turn, nobody reads', topics, publish(topics, 0, effort)),
+      withTopics('publish and turn, one reader each', topics, publish(topics, 1, effort)),
+    ]),
+    ...memory(),
+  ];
+}
+
+await runAlone(import.meta.url, bench);

@@ -1,8 +1,8 @@
 // What it costs to remember an event, and to find where a reader has to go on, beside a plain array.
-//   npx tsx bench/replay.bench.ts
+//   node --expose-gc --import tsx bench/replay.bench.ts
 
 import { ReplayBuffer } from '../lib/replay.ts';
-import { heldBytes, measure, print } from './harness.ts';
+import { type Effort, heldBytes, type Measurement, measure, measureInTurns, runAlone } from './harness.ts';
 
 interface Entry {
   readonly seq: number;
@@ -34,37 +34,50 @@ function ringPush(options: ConstructorParameters<typeof ReplayBuffer>[0]): () =>
   };
 }
 
-for (const capacity of [100, 10_000, 1_000_000]) {
-  const floor = measure(arrayPush(capacity));
-  print(`push, ${capacity} kept: array (floor)`, floor, 'ns/event');
-  print(`push, ${capacity} kept: by count`, measure(ringPush({ capacity })), 'ns/event', floor);
+function pushing(capacity: number, effort: Effort): Measurement[] {
   const limits = { capacity, maxBytes: capacity * 90, maxAge: capacity };
-  print(`push, ${capacity} kept: by count, bytes and age`, measure(ringPush(limits)), 'ns/event', floor);
+  const works = [arrayPush(capacity), ringPush({ capacity }), ringPush(limits)];
+  const [array, byCount, byAll] = measureInTurns(works, effort);
+  const name = `push, ${capacity} kept`;
+  return [
+    { case: name, peer: 'array', figure: 'nanoseconds', value: array! },
+    { case: name, peer: 'sluice', figure: 'nanoseconds', value: byCount! },
+    { case: `${name} by count, bytes and age`, peer: 'array', figure: 'nanoseconds', value: array! },
+    { case: `${name} by count, bytes and age`, peer: 'sluice', figure: 'nanoseconds', value: byAll! },
+  ];
 }
 
-for (const size of [100, 10_000, 1_000_000]) {
+function lookingUp(size: number, effort: Effort): Measurement[] {
   const ring = new ReplayBuffer<Entry>({ capacity: size });
   for (let seq = 1; seq <= size * 2; seq++) ring.push(entry(seq));
   let found = 0;
   let seed = 1;
-  const lookUp = measure(() => {
+  const any = measure(() => {
     for (let i = 0; i < BATCH; i++) {
       seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 1;
       found += ring.indexAfter(size + (seed % size));
     }
     return BATCH;
-  });
-  print(`look up any of ${size}`, lookUp, 'ns');
-  const atHead = measure(() => {
+  }, effort);
+  const newest = measure(() => {
     for (let i = 0; i < BATCH; i++) found += ring.indexAfter(size * 2);
     return BATCH;
-  });
-  print(`look up the newest of ${size}`, atHead, 'ns');
+  }, effort);
   if (found === 0) throw new Error('nothing was found');
+  return [
+    { case: `look up any of ${size}`, peer: 'sluice', figure: 'nanoseconds', value: any },
+    { case: `look up the newest of ${size}`, peer: 'sluice', figure: 'nanoseconds', value: newest },
+  ];
 }
 
-print(
-  'memory of an empty buffer',
-  heldBytes(10_000, () => Array.from({ length: 10_000 }, () => new ReplayBuffer())),
-  'bytes',
-);
+export function bench(effort: Effort): Measurement[] {
+  const sizes = [100, 10_000, 1_000_000];
+  const memory = heldBytes(10_000, () => Array.from({ length: 10_000 }, () => new ReplayBuffer()));
+  return [
+    ...sizes.flatMap((size) => pushing(size, effort)),
+    ...sizes.flatMap((size) => lookingUp(size, effort)),
+    { case: 'an empty buffer', peer: 'sluice', figure: 'heapBytes', value: memory },
+  ];
+}
+
+await runAlone(import.meta.url, bench);

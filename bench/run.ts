@@ -1,23 +1,72 @@
-// Runs every bench in this folder, one after the other, each in a process of its own. `npm run bench [-- NAME …]`
+// The bench suite's command: `npm run bench [-- …]`, `npm run bench -- --help`.
+//
+// What it needs is installed on the way, so whatever needs a package is loaded only then.
 
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { canPin } from './loads/lead.ts';
+import { findScenarios } from './loads/scenarios.ts';
+import { servers } from './loads/servers.ts';
+import { Misuse, type Order, orderOf, type RunOptions, USAGE } from './options.ts';
+import type { Scenario } from './scenarios/scenario.ts';
 
-const wanted = process.argv.slice(2);
-const names = readdirSync(import.meta.dirname)
-  .filter((file) => file.endsWith('.bench.ts'))
-  .map((file) => file.slice(0, -'.bench.ts'.length))
-  .filter((name) => wanted.length === 0 || wanted.includes(name));
-
-for (const name of wanted) {
-  if (names.includes(name)) continue;
-  console.error(`there is no bench "${name}"`);
-  process.exitCode = 2;
+interface Suite {
+  runSuite(options: RunOptions): Promise<0 | 1>;
+}
+interface Compare {
+  compare(paths: readonly [string, string], print: (line: string) => void): 0 | 1;
 }
 
-for (const name of names) {
-  console.log(`\n# ${name}`);
-  const args = ['--expose-gc', '--import', 'tsx', `${import.meta.dirname}/${name}.bench.ts`];
-  const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });
-  if (status !== 0) process.exitCode = 1;
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+// What this process started goes with it, but only if it leaves by its own door.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(130));
+
+process.exitCode = await main().catch((error: unknown) => {
+  if (!(error instanceof Misuse)) throw error;
+  console.error(error.message);
+  return 2;
+});
+
+async function main(): Promise<number> {
+  const scenarios = await findScenarios();
+  const order = orderOf(process.argv.slice(2), scenarios);
+  if (order.do === 'help') console.log(USAGE);
+  if (order.do === 'list') list(scenarios);
+  return order.do === 'run' || order.do === 'compare' ? obey(order) : 0;
+}
+
+async function obey(order: Order & { do: 'run' | 'compare' }): Promise<number> {
+  if (order.do === 'compare') {
+    install(['bench'], true);
+    const { compare } = (await import(here('./report/compare.ts'))) as Compare;
+    return compare(order.reports, console.log);
+  }
+  install(['bench', 'bench/peers'], order.isInstalling);
+  // The servers' core is theirs alone.
+  if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(process.pid)]);
+  const { runSuite } = (await import(here('./report/suite.ts'))) as Suite;
+  return runSuite(order);
+}
+
+/** A peer that cannot be had is skipped later. @throws {Misuse} when what the command itself needs is not there. */
+function install(folders: readonly string[], isAllowed: boolean): void {
+  for (const folder of folders) {
+    if (existsSync(here(`../${folder}/node_modules`)) || !isAllowed) continue;
+    console.error(`${folder}/node_modules is not there: npm ci --prefix ${folder}`);
+    spawnSync('npm', ['ci', '--prefix', here(`../${folder}`)], { stdio: ['ignore', 'ignore', 'inherit'] });
+  }
+  if (!existsSync(here('./node_modules')))
+    throw new Misuse('bench/node_modules is not there: npm ci --prefix bench');
+}
+
+function list(scenarios: readonly Scenario[]): void {
+  for (const { name, shows, constant, peers, missing } of scenarios) {
+    console.log(`${name}\n  shows: ${shows}\n  holds constant: ${constant}`);
+    for (const peer of peers) {
+      const server = servers[peer];
+      const reason = missing ? missing(peer) : server ? server.missing() : 'there is no such server';
+      console.log(`    ${(server?.title ?? peer).padEnd(32)} ${reason ?? ''}`);
+    }
+  }
 }

@@ -10,6 +10,8 @@ export interface Scenario {
   readonly shows: string;
   /** Servers that it can be run with; the first is ours. */
   readonly peers: readonly string[];
+  /** Its peers are no servers, but measured side by side in one process: why one cannot be; `undefined` when it can. */
+  missing?(peer: string): string | undefined;
   /** Calls `note` after every single run. Repetitions go round: every peer once, then every peer again. */
   run(settings: Settings, note: (run: Run) => void): Promise<void>;
 }
@@ -37,6 +39,14 @@ export interface Run {
   readonly figures: Readonly<Partial<Record<Figure, number>>>;
   /** Why its figures are none: nothing was published, something was lost, the reader was the limit, … */
   readonly invalid?: string | undefined;
+  /** What happened meanwhile: `[seconds since the run began, value]`. */
+  readonly series?: readonly Series[] | undefined;
+}
+
+export interface Series {
+  readonly name: string;
+  readonly unit: string;
+  readonly points: readonly (readonly [number, number])[];
 }
 
 export interface FigureKind {
@@ -62,6 +72,7 @@ export type Figure =
   | 'connectsPerSecond'
   | 'bytesPerDelivery'
   | 'nanoseconds'
+  | 'heapBytes'
   | 'megabytesPerSecond'
   | 'seconds'
   | 'evenness';
@@ -84,6 +95,7 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   connectsPerSecond: { label: 'connections opened', unit: '/s', better: 'higher' },
   bytesPerDelivery: { label: 'bytes on the wire per delivery', unit: 'B', better: 'lower' },
   nanoseconds: { label: 'CPU per operation', unit: 'ns', better: 'lower' },
+  heapBytes: { label: 'heap held by each', unit: 'B', better: 'lower' },
   megabytesPerSecond: { label: 'read', unit: 'MB/s', better: 'higher' },
   seconds: { label: 'it took', unit: 's', better: 'lower' },
   evenness: { label: 'fullest second, of an even share', unit: '×', better: 'lower' },

@@ -1,0 +1,121 @@
+// What the command was told to do.
+
+import { parseArgs } from 'node:util';
+import type { Scenario } from './scenarios/scenario.ts';
+
+export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
+
+  (nothing)               every scenario with every peer, within 20 minutes
+  SCENARIO …              some of them: fanout, micro, …
+  targets                 what the targets need, each with its figure and whether it holds; exits with 1 if one does not
+  compare A.json B.json   what changed between two reports; exits with 1 if a figure of ours became worse by more
+                          than 5 % and its whole confidence interval is on that side
+  list                    the scenarios, and the peers that are here
+
+  --peers a,b | all       which servers; default all that the scenario has
+  --connections 100,1000  in place of the scenario's own
+  --batch 1,16            events in one turn, in place of the scenario's own
+  --runs 5                repetitions; default 5, and as many as there is time for when everything is run
+  --quick                 as short as can be: shows that all works, and no figure to believe
+  --out DIR               where the reports go; default bench/results
+  --no-install            do not install what is missing
+  --help`;
+
+export type Order =
+  | { readonly do: 'help' | 'list' }
+  | { readonly do: 'compare'; readonly reports: readonly [string, string] }
+  | ({ readonly do: 'run' } & RunOptions);
+
+export interface RunOptions {
+  readonly scenarios: readonly Scenario[];
+  /** Everything that there is was asked for. */
+  readonly isAll: boolean;
+  readonly isTargets: boolean;
+  /** `undefined`: all. */
+  readonly peers: readonly string[] | undefined;
+  readonly connections: readonly number[] | undefined;
+  readonly batches: readonly number[] | undefined;
+  readonly runs: number;
+  readonly isQuick: boolean;
+  readonly out: string;
+  readonly isInstalling: boolean;
+}
+
+/** Says in one line why an order cannot be obeyed. */
+export class Misuse extends Error {}
+
+const text = { type: 'string' } as const;
+const flag = { type: 'boolean' } as const;
+const OPTIONS = {
+  peers: text,
+  connections: text,
+  batch: text,
+  runs: text,
+  quick: flag,
+  out: text,
+  'no-install': flag,
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+/** @throws {Misuse} */
+export function orderOf(argv: readonly string[], scenarios: readonly Scenario[]): Order {
+  const { values, positionals } = parse(argv);
+  if (values.help) return { do: 'help' };
+  const [word, ...rest] = positionals;
+  if (word === 'list') return { do: 'list' };
+  if (word === 'compare') return { do: 'compare', reports: twoOf(rest) };
+  const isTargets = word === 'targets';
+  if (isTargets && rest.length > 0) throw new Misuse(`\`targets\` takes no scenario, got "${rest[0]}"`);
+  const names = isTargets ? [] : positionals;
+  const chosen = names.length === 0 ? scenarios : names.map((name) => scenarioNamed(name, scenarios));
+  const peers = peersOf(values.peers, chosen);
+  return {
+    do: 'run',
+    scenarios: [...new Set(chosen)],
+    isAll: positionals.length === 0,
+    isTargets,
+    peers,
+    connections: numbersOf('connections', values.connections),
+    batches: numbersOf('batch', values.batch),
+    runs: numbersOf('runs', values.runs)?.[0] ?? (values.quick ? 1 : 5),
+    isQuick: values.quick ?? false,
+    out: values.out ?? 'bench/results',
+    isInstalling: !values['no-install'],
+  };
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    // What Node says more is how to write a positional argument that looks like an option.
+    throw new Misuse((error as Error).message.split('. ')[0]);
+  }
+}
+
+function twoOf(paths: readonly string[]): [string, string] {
+  const [before, after] = paths;
+  if (before !== undefined && after !== undefined && paths.length === 2) return [before, after];
+  throw new Misuse(`\`compare\` takes two reports, got ${paths.length}`);
+}
+
+function scenarioNamed(name: string, scenarios: readonly Scenario[]): Scenario {
+  const scenario = scenarios.find((one) => one.name === name);
+  if (scenario !== undefined) return scenario;
+  throw new Misuse(`there is no scenario "${name}": ${scenarios.map((one) => one.name).join(', ')}`);
+}
+
+function peersOf(value: string | undefined, scenarios: readonly Scenario[]): string[] | undefined {
+  if (value === undefined || value === 'all') return undefined;
+  const known = new Set(scenarios.flatMap(({ peers }) => peers));
+  const wanted = value.split(',');
+  const unknown = wanted.find((peer) => !known.has(peer));
+  if (unknown === undefined) return wanted;
+  throw new Misuse(`there is no peer "${unknown}": ${[...known].join(', ')}`);
+}
+
+function numbersOf(name: string, value: string | undefined): number[] | undefined {
+  const numbers = value?.split(',').map(Number);
+  if (numbers === undefined || numbers.every((one) => Number.isSafeInteger(one) && one >= 1)) return numbers;
+  throw new Misuse(`\`--${name}\` must be whole numbers ≥ 1, got ${value}`);
+}

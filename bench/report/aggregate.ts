@@ -1,0 +1,142 @@
+// Makes medians, intervals and ratios of single runs. The same runs always give the same figures.
+
+import { median, quantile, sampleWithReplacement } from 'simple-statistics';
+import type { Figure, Run } from '../scenarios/scenario.ts';
+import type { Choice, Group, Measurements, PeerOfGroup, Summaries, Summary } from './report.ts';
+
+export const OURS = 'sluice';
+/** The least that there can be, whichever of them a scenario has. */
+const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter'];
+
+const RESAMPLES = 2000;
+const SEED = 20_261_123;
+
+export function summarize(values: readonly number[]): Summary | undefined {
+  if (values.length === 0) return undefined;
+  const all = [...values];
+  const random = randomFrom(SEED);
+  const medians = Array.from({ length: RESAMPLES }, () =>
+    median(sampleWithReplacement(all, all.length, random)),
+  );
+  return {
+    count: all.length,
+    median: median(all),
+    q1: quantile(all, 0.25),
+    q3: quantile(all, 0.75),
+    low: quantile(medians, 0.025),
+    high: quantile(medians, 0.975),
+  };
+}
+
+/** How a median changed between two lots of runs that are no pairs. */
+export function summarizeChange(before: readonly number[], after: readonly number[]): Summary | undefined {
+  if (before.length === 0 || after.length === 0 || Math.min(...before) <= 0) return undefined;
+  const random = randomFrom(SEED);
+  const again = (values: readonly number[]) =>
+    median(sampleWithReplacement([...values], values.length, random));
+  const ratios = Array.from({ length: RESAMPLES }, () => again(after) / again(before));
+  return {
+    count: Math.min(before.length, after.length),
+    median: median([...after]) / median([...before]),
+    q1: quantile(ratios, 0.25),
+    q3: quantile(ratios, 0.75),
+    low: quantile(ratios, 0.025),
+    high: quantile(ratios, 0.975),
+  };
+}
+
+/** Mulberry32. */
+function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** In the order in which they were run. */
+export function aggregate(runs: readonly Run[]): Group[] {
+  const groups = new Map<string, Run[]>();
+  for (const run of runs) {
+    const key = keyOf(run);
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  return [...groups.values()].map(groupOf);
+}
+
+export function keyOf({ scenario, parameters }: Pick<Run, 'scenario' | 'parameters'>): string {
+  return JSON.stringify([scenario, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
+}
+
+function groupOf(runs: readonly Run[]): Group {
+  const { scenario, parameters } = runs[0]!;
+  const names = [...new Set(runs.map(({ peer }) => peer))];
+  const of = (peer: string | undefined) => runs.filter((run) => run.peer === peer);
+  const floor = FLOORS.find((name) => names.includes(name));
+  const peers = names.map((peer) => peerOf(peer, of(peer), of(OURS), of(floor)));
+  return { scenario, parameters, floor, peers };
+}
+
+function peerOf(
+  peer: string,
+  runs: readonly Run[],
+  ours: readonly Run[],
+  floors: readonly Run[],
+): PeerOfGroup {
+  const names = [...new Set(runs.flatMap(({ figures }) => Object.keys(figures) as Figure[]))];
+  const each = (make: (figure: Figure) => Summary | undefined): Summaries =>
+    Object.fromEntries(
+      names.map((name) => [name, make(name)]).filter(([, summary]) => summary !== undefined),
+    );
+  return {
+    peer,
+    runs: runs.length,
+    invalid: runs.flatMap(({ invalid }) => invalid ?? []),
+    figures: each((figure) => summarize(valuesOf(runs, figure))),
+    byOurs: each((figure) => summarize(ratiosOf(runs, ours, figure))),
+    byFloor: each((figure) => summarize(ratiosOf(runs, floors, figure))),
+  };
+}
+
+export function valuesOf(runs: readonly Run[], figure: Figure): number[] {
+  return runs.flatMap((run) => run.figures[figure] ?? []);
+}
+
+/** One for each repetition that both have; none where there is nothing to divide by. */
+function ratiosOf(tops: readonly Run[], bottoms: readonly Run[], figure: Figure): number[] {
+  return pairsOf(tops, bottoms, figure).flatMap(([top, bottom]) => (bottom <= 0 ? [] : top / bottom));
+}
+
+function pairsOf(some: readonly Run[], others: readonly Run[], figure: Figure): [number, number][] {
+  return some.flatMap((run): [number, number][] => {
+    const one = run.figures[figure];
+    const other = others.find(({ repetition }) => repetition === run.repetition)?.figures[figure];
+    return one === undefined || other === undefined ? [] : [[one, other]];
+  });
+}
+
+/** Answers what targets ask of some runs. */
+export function measurementsOf(runs: readonly Run[]): Measurements {
+  const chosen = ({ scenario, peer, where = {} }: Choice) =>
+    runs.filter(
+      (run) =>
+        run.scenario === scenario &&
+        run.peer === peer &&
+        Object.entries(where).every(([name, value]) => run.parameters[name] === value),
+    );
+  return {
+    value: (choice, figure) => summarize(valuesOf(chosen(choice), figure)),
+    ratio: (top, bottom, figure) => summarize(ratiosOf(chosen(top), chosen(bottom), figure)),
+    difference: (left, right, figure) =>
+      summarize(pairsOf(chosen(left), chosen(right), figure).map(([one, other]) => one - other)),
+    valuesOf: (scenario, parameter) => {
+      const of = runs.filter((run) => run.scenario === scenario && run.peer === OURS);
+      return [...new Set(of.flatMap(({ parameters }) => parameters[parameter] ?? []))];
+    },
+    invalid: (scenario) => [
+      ...new Set(chosen({ scenario, peer: OURS }).flatMap(({ invalid }) => invalid ?? [])),
+    ],
+  };
+}

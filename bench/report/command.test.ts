@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Misuse, orderOf, type RunOptions } from '../options.ts';
+import { expected, nextOf } from '../plan.ts';
+import type { Scenario } from '../scenarios/scenario.ts';
+
+const scenario = (name: string, peers: readonly string[]): Scenario => ({
+  name,
+  peers,
+  constant: '',
+  shows: '',
+  run: async () => {},
+});
+const scenarios = [scenario('fanout', ['sluice', 'floor', 'raw']), scenario('idle', ['sluice', 'hono'])];
+const run = (...argv: string[]) => orderOf(argv, scenarios) as RunOptions;
+
+describe('what the command is told', () => {
+  it('is everything when it is nothing', () => {
+    const { isAll, isTargets, peers, runs, isQuick, isInstalling, scenarios: chosen } = run();
+    assert.deepEqual(
+      [isAll, isTargets, peers, runs, isQuick, isInstalling],
+      [true, false, undefined, 5, false, true],
+    );
+    assert.deepEqual(chosen, scenarios);
+  });
+
+  it('is a scenario and its parameters', () => {
+    const order = run(
+      'fanout',
+      '--connections',
+      '1000',
+      '--batch',
+      '1,16',
+      '--peers',
+      'raw,floor',
+      '--runs',
+      '3',
+    );
+    assert.deepEqual(
+      order.scenarios.map(({ name }) => name),
+      ['fanout'],
+    );
+    assert.deepEqual(
+      [order.connections, order.batches, order.peers, order.runs],
+      [[1000], [1, 16], ['raw', 'floor'], 3],
+    );
+    assert.equal(run('fanout', '--peers', 'all').peers, undefined);
+  });
+
+  for (const [argv, complaint] of [
+    [['nothing'], /there is no scenario "nothing": fanout, idle/],
+    [['fanout', '--peers', 'hono'], /there is no peer "hono": sluice, floor, raw/],
+    [['--runs', 'many'], /`--runs` must be whole numbers ≥ 1, got many/],
+    [['--batch', '0'], /`--batch` must be whole numbers ≥ 1, got 0/],
+    [['--frob'], /Unknown option '--frob'/],
+    [['compare', 'a.json'], /`compare` takes two reports, got 1/],
+    [['targets', 'fanout'], /`targets` takes no scenario, got "fanout"/],
+  ] as const) {
+    it(`is refused in one line: ${argv.join(' ')}`, () => {
+      assert.throws(
+        () => orderOf(argv, scenarios),
+        (error: unknown) =>
+          error instanceof Misuse && complaint.test(error.message) && !error.message.includes('\n'),
+      );
+    });
+  }
+});
+
+describe('the command', () => {
+  const bench = (...argv: string[]) => {
+    const program = fileURLToPath(new URL('../run.ts', import.meta.url));
+    const node = ['--import', import.meta.resolve('tsx'), program, ...argv];
+    return spawnSync(process.execPath, node, { encoding: 'utf8' });
+  };
+
+  it('exits with 2 and one line when it is misused', () => {
+    for (const argv of [
+      ['--frob'],
+      ['nothing'],
+      ['fanout', '--peers', 'nobody'],
+      ['compare', 'no.json', 'no.json'],
+    ]) {
+      const { status, stderr } = bench(...argv);
+      assert.equal(status, 2, argv.join(' '));
+      assert.equal(stderr.trim().split('\n').length, 1, stderr);
+    }
+  });
+
+  it('explains itself, and lists what there is', () => {
+    const help = bench('--help');
+    assert.equal(help.status, 0);
+    assert.match(help.stdout, /npm run bench/);
+    const list = bench('list');
+    assert.equal(list.status, 0);
+    assert.match(list.stdout, /^fanout\n {2}shows: /m);
+  });
+});
+
+describe('the plan', () => {
+  const work = (name: string, seconds: number, done = 0) => ({ name, seconds, done, runs: 5 });
+
+  it('runs everything once before anything twice', () => {
+    const works = [work('a', 1, 1), work('b', 50), work('c', 1, 1)];
+    assert.equal(nextOf(works, 100)!.name, 'b');
+    works[1]!.done = 1;
+    assert.equal(nextOf(works, 100)!.name, 'a');
+  });
+
+  it('begins nothing again that would not be over in time', () => {
+    const works = [work('a', 60, 1), work('b', 10, 2)];
+    assert.equal(nextOf(works, 30)!.name, 'b');
+    assert.equal(nextOf(works, 5), undefined);
+    assert.equal(nextOf([work('c', 1)], 0), undefined);
+  });
+
+  it('knows how long it will be', () => {
+    assert.equal(expected([work('a', 2), work('b', 3)], Infinity), 25);
+    assert.ok(expected([work('a', 20), work('b', 30)], 100) <= 100);
+  });
+});

@@ -1,0 +1,63 @@
+// Figures as people read them.
+
+import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
+import type { Summary } from './report.ts';
+
+export function number(value: number): string {
+  const size = Math.abs(value);
+  if (size >= 1e6) return `${(value / 1e6).toFixed(size >= 1e7 ? 1 : 2)} M`;
+  if (size >= 1000) return Math.round(value).toLocaleString('en');
+  if (size >= 100) return value.toFixed(0);
+  if (size >= 10) return value.toFixed(1);
+  return size === 0 ? '0' : value.toFixed(2);
+}
+
+/** With its confidence interval, where there is one. */
+export function withInterval({ count, median, low, high }: Summary): string {
+  return count < 3 ? number(median) : unbroken(`${number(median)} [${number(low)} – ${number(high)}]`);
+}
+
+/** On one line, however narrow its column. */
+export function unbroken(text: string): string {
+  return text.replaceAll(' ', '\u00a0');
+}
+
+export function times({ median }: Summary): string {
+  return `${number(median)} ×`;
+}
+
+export function withUnit(summary: Summary, figure: Figure): string {
+  return `${number(summary.median)} ${figures[figure].unit}`;
+}
+
+/** As it was given. */
+export function parameter(value: string | number | undefined): string {
+  return value === undefined ? '–' : value.toLocaleString('en');
+}
+
+export function parametersOf(parameters: Run['parameters']): string {
+  return Object.entries(parameters)
+    .map(([name, value]) => (typeof value === 'number' ? `${name} ${parameter(value)}` : value))
+    .join(', ');
+}
+
+/** Which figure of several is the one to look at first. */
+const HEADLINES: readonly Figure[] = [
+  'cpuPerDelivery',
+  'rssPerConnection',
+  'cpuPercent',
+  'cpuPerConnect',
+  'nanoseconds',
+  'megabytesPerSecond',
+  'heapBytes',
+  'evenness',
+  'deliveriesPerSecond',
+  'connectsPerSecond',
+  'rssGrowth',
+  'p99',
+  'seconds',
+];
+
+export function headlineOf(has: (figure: Figure) => boolean): Figure | undefined {
+  return HEADLINES.find(has) ?? (Object.keys(figures) as Figure[]).find(has);
+}

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Figure, Run } from '../scenarios/scenario.ts';
+import { needsOf, targets, verdictsOf } from '../targets.ts';
+import { measurementsOf } from './aggregate.ts';
+import { madeRuns } from './made.ts';
+import type { Verdict } from './report.ts';
+
+type Figures = Readonly<Partial<Record<Figure, number>>>;
+
+const one = (scenario: string, peer: string, parameters: Run['parameters'], figures: Figures) => ({
+  scenario,
+  peer,
+  parameters,
+  figures,
+});
+
+function verdicts(runs: readonly Run[]): Verdict[] {
+  return verdictsOf(targets, measurementsOf(runs));
+}
+
+function about(all: readonly Verdict[], what: RegExp, text: RegExp): Verdict {
+  const found = all.filter((verdict) => what.test(verdict.what) && text.test(verdict.text));
+  assert.equal(found.length, 1, `${what} ${text}`);
+  return found[0]!;
+}
+
+function fanOut(batch: number, costs: Readonly<Record<string, number>>) {
+  return Object.entries(costs).map(([peer, cpuPerDelivery]) =>
+    one('fanout', peer, { connections: 1000, batch }, { cpuPerDelivery }),
+  );
+}
+
+describe('the targets', () => {
+  it('are undecided where nothing was measured', () => {
+    for (const verdict of verdicts([])) assert.equal(verdict.holds, undefined, verdict.text);
+  });
+
+  it('need peers that their scenarios are asked to run', () => {
+    const needs = needsOf(targets);
+    assert.deepEqual(needs.get('fanout'), ['sluice', 'floor', 'better-sse', 'gin', 'nchan', 'sse-channel']);
+    for (const peers of needs.values()) assert.equal(peers[0], 'sluice');
+  });
+
+  it('hold ours against the floor and the peers', () => {
+    const all = verdicts(
+      madeRuns([
+        ...fanOut(1, { sluice: 6.8, floor: 6, 'better-sse': 13, gin: 7.5, nchan: 9 }),
+        ...fanOut(16, { sluice: 0.9, floor: 0.43, 'better-sse': 5.2 }),
+      ]),
+    );
+    const floor = about(all, /^fan-out .* 1 a turn/, /C floor/);
+    assert.equal(floor.holds, true);
+    assert.match(floor.figure, /^1\.\d\d\s×\s\[/);
+    assert.match(floor.floor!, /^[56]\.\d+\sµs$/);
+    assert.equal(about(all, / 1 a turn/, /better-sse/).holds, true);
+    assert.equal(about(all, / 16 a turn/, /C floor/).holds, false);
+    assert.equal(about(all, / 16 a turn/, /better-sse/).holds, false);
+    assert.equal(about(all, / 16 a turn/, /nchan/).holds, undefined);
+  });
+
+  it('do not hold where a run of ours was not correct', () => {
+    const runs = madeRuns(fanOut(1, { floor: 6 }));
+    const parameters = { connections: 1000, batch: 1 };
+    const invalid = '5 events were lost, doubled or out of order';
+    const wrong: Run = {
+      scenario: 'fanout',
+      peer: 'sluice',
+      parameters,
+      repetition: 0,
+      figures: {},
+      invalid,
+    };
+    const floor = about(verdicts([...runs, wrong]), / 1 a turn/, /C floor/);
+    assert.equal(floor.holds, false);
+    assert.match(floor.figure, /invalid: 5 events were lost/);
+  });
+
+  it('compare the same server in two situations', () => {
+    const stalled = (percent: number, p99: number, rssGrowth: number) =>
+      one('stalled', 'sluice', { connections: 1000, stalled: percent }, { p99, rssGrowth });
+    const all = verdicts(madeRuns([stalled(0, 2, 10), stalled(1, 2, 40)]));
+    assert.equal(about(all, /1 % of clients/, /p99/).holds, true);
+    assert.equal(about(all, /1 % of clients/, /memory/).holds, false);
+  });
+
+  it('judge by the worst of several cases, and not by some of them', () => {
+    const decoded = (peer: string, name: string, chunk: number, megabytesPerSecond: number) =>
+      one('micro', peer, { bench: 'decode', case: name, chunk, input: 'bytes' }, { megabytesPerSecond });
+    const cases = ['tokens, 20 B', 'data 100 B', 'data 1 KB', 'data 64 KB'].flatMap((name) =>
+      [1400, 65_536].flatMap((chunk) => [
+        decoded('eventsource-parser', name, chunk, 400),
+        decoded('sluice', name, chunk, name === 'data 1 KB' && chunk === 1400 ? 410 : 900),
+      ]),
+    );
+    const worst = about(verdicts(madeRuns(cases)), /^decode/, /eventsource-parser/);
+    assert.equal(worst.holds, false);
+    assert.match(worst.figure, /at worst \(data 1 KB, chunks of 1400 B\)/);
+    assert.equal(about(verdicts(madeRuns(cases.slice(4))), /^decode/, /eventsource-parser/).holds, undefined);
+  });
+
+  it('follow the cost over connections and topics', () => {
+    const scale = [100, 1000, 15_000].flatMap((connections) => [
+      one('scale', 'floor', { connections }, { cpuPerDelivery: 4 + connections / 3000 }),
+      one('scale', 'sluice', { connections }, { cpuPerDelivery: 5 + connections / 2900 }),
+    ]);
+    const topics = [1, 100, 10_000].map((count) =>
+      one('topics', 'sluice', { topics: count }, { cpuPerDelivery: count === 10_000 ? 9 : 6 }),
+    );
+    const all = verdicts(madeRuns([...scale, ...topics]));
+    assert.equal(about(all, /15,000 connections/, /C floor/).holds, true);
+    const many = about(all, /10,000 topics/, /one topic/);
+    assert.equal(many.holds, false);
+    assert.match(many.figure, /10,000 topics/);
+  });
+});
