@@ -33,6 +33,7 @@ function has(name: string): boolean {
 
 export const servers: Readonly<Record<string, ServerKind>> = {
   sluice: onNode('sluice', 'sluice'),
+  server: onNode('server', 'sluice, createSseServer'),
   floor: {
     title: 'C, one write(2) (floor)',
     missing: () => (compiled('floor') === undefined ? 'there is no C compiler' : undefined),
