@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
 import { start } from '../loads/servers.ts';
 import { now } from '../loads/texts.ts';
-import { complaint, type Run, repeat, type Scenario } from './scenario.ts';
+import { complaint, type Run, repeat, type Scenario, untilAnswered } from './scenario.ts';
 
 export const connect: Scenario = {
   name: 'connect',
@@ -41,13 +41,8 @@ async function comeAndGo(
   await reader.ask({ do: 'reset' });
   const before = usageOf(server.pids());
   const begin = now();
-  const { answered, last } = await answeredAll(reader, {
-    do: 'open',
-    port: server.port,
-    count,
-    bytes: 100,
-    sample: 0,
-  });
+  await reader.ask({ do: 'open', port: server.port, count, bytes: 100, sample: 0 });
+  const { answered, last } = await untilAnswered(reader, count, 1000);
   const after = usageOf(server.pids());
   // Let in is who receives.
   const { turns } = await server.run({});
@@ -60,17 +55,4 @@ async function comeAndGo(
   if (invalid !== undefined) return { figures: {}, invalid };
   const used = after.user - before.user + after.system - before.system;
   return { figures: { connectsPerSecond: count / ((last - begin) / 1e6), cpuPerConnect: used / count } };
-}
-
-/** Some answer only with their first event: these are not waited for any longer. */
-async function answeredAll(
-  reader: Reader,
-  opening: Parameters<Reader['ask']>[0] & { do: 'open' },
-): ReturnType<Reader['ask']> {
-  let answer = await reader.ask(opening);
-  while (answer.answered < opening.count && now() - answer.last < 1e6) {
-    await sleep(5);
-    answer = await reader.ask({ do: 'lap' });
-  }
-  return answer;
 }

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Reader, type RunOrder, type Served, startReader, type Usage, usageOf } from '../loads/lead.ts';
-import type { Percentiles } from '../loads/reader.ts';
+import type { Answer, Percentiles } from '../loads/reader.ts';
 import { start } from '../loads/servers.ts';
 
 export interface Scenario {
@@ -134,12 +134,28 @@ export async function fill({ server, reader }: Stage, options: StageOptions): Pr
   const { port } = server;
   const { open: before } = await reader.ask({ do: 'reset' });
   await reader.ask({ do: 'open', port, count, topics, bytes, sample, path, isFirst });
+  await untilAnswered(reader, before + count, 200);
   for (let tries = 1; ; tries++) {
     await server.run({ topics, bytes });
     const { silent, open } = await reader.ask({ do: 'await', events: tries * (before + count) });
     if (open < before + count) throw new Error(`${open} of ${before + count} connections are open`);
     if (silent === 0) return;
     if (tries === 20) throw new Error(`${silent} of ${open} connections receive nothing`);
+  }
+}
+
+/**
+ * Waits until as many connections are answered, or none was for so many milliseconds: some servers answer only with
+ * their first event.
+ */
+export async function untilAnswered(reader: Reader, connections: number, patience: number): Promise<Answer> {
+  let seen = -1;
+  for (let since = performance.now(); ; ) {
+    const answer = await reader.ask({ do: 'lap' });
+    if (answer.answered >= connections || performance.now() - since > patience) return answer;
+    if (answer.answered > seen) since = performance.now();
+    seen = answer.answered;
+    await sleep(5);
   }
 }
 
