@@ -37,7 +37,7 @@ export const storm: Scenario = {
       await onStage(peer, { connections: LIVE, sample: 1, isFirst: true }, async (stage) => {
         await warm(stage, { ...STEADY, duration: 500 }, LIVE);
         const id = await idOnOtherTopic(stage);
-        await stage.server.run({ topics: 2, batch: missed });
+        await warm(stage, { topics: 2, batch: missed }, LIVE);
         const calm = await measure(stage, { ...STEADY, duration: isQuick ? 500 : 3000 }, LIVE);
         const outcomes = { alone: shown(calm), storm: await comeBack(stage, clients, missed, id) };
         for (const [load, outcome] of Object.entries(outcomes)) {
