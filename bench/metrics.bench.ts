@@ -47,7 +47,7 @@ function server(streams: number): Registry {
     opened: () => streams,
     closed: { 'client-gone': 0, 'slow-consumer': 0 },
     refused: () => ({ 'server-full': 0, 'client-full': 0 }),
-    limit: { stats: { open: streams, peak: streams, keys: streams } },
+    limit: { stats: { open: streams, peak: streams, waiting: 0, keys: streams } },
     isDraining: () => false,
   });
 }

@@ -5,7 +5,8 @@
 //
 // Told on standard input, one line each, words parted by tabs; answers each with a line of JSON.
 //   open  <port> <count> <topics> <bytes> <sample> <never 0|1> <group> <at once> <path> <header lines, \x01 for \r\n>
-//   reset · await <events> · close <group, * for all> · calm <0|1> · report
+//         <first 0|1>
+//   reset · await <events> <group> · lap <group> · close <group> · calm <0|1>        a group of no name: all
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,25 +26,32 @@
 enum state { BETWEEN, SEQ, TIME, FILLING };
 
 struct connection {
-  int fd, measures, never, bytes, left, head;
+  int fd, epoll, measures, never, bytes, left, head;
   enum state state;
-  long events, disorder, received;
+  long events, disorder, received, receivedBefore;
   int64_t seq, last, time;
   char group[16];
+  char *request; // until it is sent
 };
 
 #define MOST 20000
 static struct connection all[MOST];
-static int used = 0, epoll;
+static int used = 0, unused = 0, connecting = 0;
+// Those that are read before all others have one of their own.
+static int rest, first, firsts = 0;
 static long goneEvents, goneDisorder, bytes, negative, lost;
 static int64_t lastByte, since, cpuSince;
 
 // ── latencies: buckets of 1/64 of a power of two, as HdrHistogram has them ───────────────────────────────
 
 #define FINE 64
-static long buckets[64 * FINE], measured;
-static double sum;
-static int64_t most;
+struct latencies {
+  long buckets[64 * FINE], count;
+  double sum;
+  int64_t most;
+};
+// Those since the last lap, and those before it.
+static struct latencies lap, total;
 
 static int bucketOf(int64_t value) {
   if (value < FINE) return (int)value;
@@ -59,16 +67,25 @@ static int64_t highest(int bucket) {
 
 static void record(int64_t value) {
   if (value < 0) negative++, value = 0;
-  buckets[bucketOf(value)]++;
-  measured++;
-  sum += value;
-  if (value > most) most = value;
+  lap.buckets[bucketOf(value)]++;
+  lap.count++;
+  lap.sum += value;
+  if (value > lap.most) lap.most = value;
 }
 
-static double percentile(double percent) {
-  long wanted = (long)(measured * percent / 100 + 0.999999), seen = 0;
+static void endLap(void) {
+  for (int i = 0; i < 64 * FINE; i++) total.buckets[i] += lap.buckets[i];
+  total.count += lap.count;
+  total.sum += lap.sum;
+  if (lap.most > total.most) total.most = lap.most;
+  memset(&lap, 0, sizeof lap);
+}
+
+static double percentile(const struct latencies *of, double percent) {
+  long wanted = (long)(of->count * percent / 100 + 0.999999), seen = 0;
   for (int i = 0; i < 64 * FINE; i++)
-    if ((seen += buckets[i]) >= wanted && seen > 0) return (highest(i) < most ? highest(i) : most) / 1000.0;
+    if ((seen += of->buckets[i]) >= wanted && seen > 0)
+      return (highest(i) < of->most ? highest(i) : of->most) / 1000.0;
   return 0;
 }
 
@@ -117,11 +134,22 @@ static void follow(struct connection *c, const char *chunk, ssize_t length) {
   }
 }
 
-static void forget(struct connection *c) {
+static void leave(struct connection *c) {
   close(c->fd);
   c->fd = -1;
+  unused++;
+  if (c->epoll == first) firsts--;
+  if (c->request == NULL) return;
+  free(c->request);
+  c->request = NULL;
+  connecting--;
+}
+
+static void lose(struct connection *c) {
+  leave(c);
   goneEvents += c->events;
   goneDisorder += c->disorder;
+  lost++;
 }
 
 static void take(struct connection *c) {
@@ -132,13 +160,34 @@ static void take(struct connection *c) {
     c->received += length;
     lastByte = now();
     follow(c, buffer, length);
-  } else if (length == 0 || errno != EAGAIN) {
-    forget(c);
-    lost++;
-  }
+  } else if (length == 0 || errno != EAGAIN) lose(c);
+}
+
+static void ask(struct connection *c) {
+  if (write(c->fd, c->request, strlen(c->request)) < 0) return lose(c);
+  free(c->request);
+  c->request = NULL;
+  connecting--;
+  // Of one that never reads it is only told when it breaks.
+  struct epoll_event event = {.events = c->never ? 0 : EPOLLIN, .data.ptr = c};
+  epoll_ctl(c->epoll, EPOLL_CTL_MOD, c->fd, &event);
 }
 
 static int orderWaits = 0;
+
+static void handle(struct connection *c) {
+  if (c == NULL) orderWaits = 1;
+  else if (c->fd < 0) return;
+  else if (c->request != NULL) ask(c);
+  else if (c->never) lose(c);
+  else take(c);
+}
+
+static void readFirst(void) {
+  struct epoll_event events[512];
+  int count = firsts > 0 ? epoll_wait(first, events, 512, 0) : 0;
+  for (int i = 0; i < count; i++) handle(events[i].data.ptr);
+}
 
 static int isCalm = 0;
 
@@ -147,125 +196,155 @@ static int isCalm = 0;
 static void readAll(void) {
   if (isCalm) usleep(1000);
   struct epoll_event events[512];
-  int count = epoll_wait(epoll, events, 512, 0);
+  readFirst();
+  int count = epoll_wait(rest, events, 512, 0);
   for (int i = 0; i < count; i++) {
-    if (events[i].data.ptr == NULL) orderWaits = 1;
-    else if (((struct connection *)events[i].data.ptr)->fd >= 0) take(events[i].data.ptr);
+    handle(events[i].data.ptr);
+    if (i % 8 == 7) readFirst();
   }
 }
 
 // ── what it is told ─────────────────────────────────────────────────────────────────────────────────────
 
-static long countEvents(void) {
-  long events = goneEvents;
+static int isIn(const struct connection *c, const char *group) {
+  return c->fd >= 0 && (*group == 0 || strcmp(group, c->group) == 0);
+}
+
+static long countEvents(const char *group) {
+  long events = *group == 0 ? goneEvents : 0;
   for (int i = 0; i < used; i++)
-    if (all[i].fd >= 0) events += all[i].events;
+    if (isIn(&all[i], group)) events += all[i].events;
   return events;
 }
 
-static void report(void) {
-  long events = goneEvents, disorder = goneDisorder, silent = 0, open = 0, answered = 0;
+static void report(const struct latencies *of, const char *group) {
+  long events = countEvents(group), disorder = *group == 0 ? goneDisorder : 0;
+  long silent = 0, open = 0, answered = 0, heard = 0;
   for (int i = 0; i < used; i++) {
     struct connection *c = &all[i];
-    if (c->fd < 0) continue;
+    if (!isIn(c, group)) continue;
     open++;
-    events += c->events;
     disorder += c->disorder;
     silent += c->events == 0;
     answered += c->received > 0;
+    heard += c->received > c->receivedBefore;
   }
-  printf("{\"open\":%ld,\"lost\":%ld,\"answered\":%ld,\"events\":%ld,\"bytes\":%ld,\"disorder\":%ld,\"silent\":%ld,"
-         "\"negative\":%ld,\"last\":%lld,\"cpu\":%lld,\"elapsed\":%lld,\"latency\":{\"count\":%ld,\"mean\":%.3f,"
-         "\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f}}\n",
-         open, lost, answered, events, bytes, disorder, silent, negative, (long long)lastByte,
-         (long long)(cpu() - cpuSince), (long long)(now() - since), measured, measured ? sum / measured / 1000 : 0,
-         percentile(50), percentile(90), percentile(99), percentile(99.9), most / 1000.0);
+  printf("{\"open\":%ld,\"lost\":%ld,\"answered\":%ld,\"heard\":%ld,\"events\":%ld,\"bytes\":%ld,\"disorder\":%ld,"
+         "\"silent\":%ld,\"negative\":%ld,\"last\":%lld,\"cpu\":%lld,\"elapsed\":%lld,\"latency\":{\"count\":%ld,"
+         "\"mean\":%.3f,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f}}\n",
+         open, lost, answered, heard, events, bytes, disorder, silent, negative, (long long)lastByte,
+         (long long)(cpu() - cpuSince), (long long)(now() - since), of->count,
+         of->count ? of->sum / of->count / 1000 : 0, percentile(of, 50), percentile(of, 90), percentile(of, 99),
+         percentile(of, 99.9), of->most / 1000.0);
   fflush(stdout);
 }
 
 static void reset(void) {
-  memset(buckets, 0, sizeof buckets);
-  measured = most = sum = goneEvents = goneDisorder = bytes = negative = lost = 0;
-  for (int i = 0; i < used; i++) all[i].events = all[i].disorder = 0;
+  memset(&lap, 0, sizeof lap);
+  memset(&total, 0, sizeof total);
+  goneEvents = goneDisorder = bytes = negative = lost = 0;
+  for (int i = 0; i < used; i++) {
+    all[i].events = all[i].disorder = 0;
+    all[i].receivedBefore = all[i].received;
+  }
   since = now();
   cpuSince = cpu();
 }
 
+static struct connection *place(void) {
+  static int next = 0;
+  if (unused == 0) return used < MOST ? &all[used++] : NULL;
+  while (all[next].fd >= 0) next = (next + 1) % used;
+  unused--;
+  return &all[next];
+}
+
+static char *requestOf(char **word, int topic) {
+  char *request = malloc(16384), *at = strstr(word[9], "{topic}");
+  int length = at == NULL ? sprintf(request, "GET %s", word[9])
+                          : sprintf(request, "GET %.*st%d%s", (int)(at - word[9]), word[9], topic, at + 7);
+  length += sprintf(request + length, " HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n%s", word[1],
+                    "Accept: text/event-stream\r\n"); // as EventSource asks; some servers stream to no other
+  for (char *h = word[10]; *h && length < 16000; h++)
+    length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
+  sprintf(request + length, "\r\n");
+  return request;
+}
+
+// One that never reads takes next to nothing, in segments as they are outside this machine, so that its server has the
+// rest: else ten thousand of them are for the kernel to hold, with megabytes each.
+static void takeLittle(int fd) {
+  int window = 4096, segment = 1400;
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &window, sizeof window);
+  setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+}
+
 static void openOne(char **word, int i, int topics) {
-  char request[8192], path[2048];
-  struct connection *c = NULL;
-  for (int k = 0; k < used && c == NULL; k++)
-    if (all[k].fd < 0) c = &all[k];
-  if (c == NULL && used == MOST) return;
-  if (c == NULL) c = &all[used++];
-  *c = (struct connection){.bytes = atoi(word[4]), .never = atoi(word[6])};
+  struct connection *c = place();
+  if (c == NULL) return;
+  int isFirst = atoi(word[11]);
+  *c = (struct connection){.bytes = atoi(word[4]), .never = atoi(word[6]), .epoll = isFirst ? first : rest};
   c->measures = atoi(word[5]) > 0 && i % atoi(word[5]) == 0;
   snprintf(c->group, sizeof c->group, "%s", word[7]);
-  char *topic = strstr(word[9], "{topic}");
-  if (topic == NULL) snprintf(path, sizeof path, "%s", word[9]);
-  else snprintf(path, sizeof path, "%.*st%d%s", (int)(topic - word[9]), word[9], i % topics, topic + 7);
-  int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n%s", path, word[1],
-                        "Accept: text/event-stream\r\n"); // as EventSource asks; some servers stream to no other
-  for (char *h = word[10]; *h && length < 8000; h++)
-    length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
-  length += sprintf(request + length, "\r\n");
+  c->request = requestOf(word, i % topics);
+  firsts += isFirst;
+  connecting++;
   struct sockaddr_in to = {
       .sin_family = AF_INET, .sin_port = htons(atoi(word[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  c->fd = socket(AF_INET, SOCK_STREAM, 0);
-  if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to) || write(c->fd, request, length) < 0) {
-    if (c->fd >= 0) close(c->fd);
-    c->fd = -1;
-    lost++;
-    return;
-  }
-  fcntl(c->fd, F_SETFL, O_NONBLOCK);
-  struct epoll_event in = {.events = EPOLLIN, .data.ptr = c};
-  if (!c->never) epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &in);
+  c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  if (c->never) takeLittle(c->fd);
+  struct epoll_event event = {.events = EPOLLOUT, .data.ptr = c};
+  int isBegun = connect(c->fd, (struct sockaddr *)&to, sizeof to) == 0 || errno == EINPROGRESS;
+  if (!isBegun || epoll_ctl(c->epoll, EPOLL_CTL_ADD, c->fd, &event)) lose(c);
 }
 
 static void openAll(char **word) {
   int count = atoi(word[2]), topics = atoi(word[3]), atOnce = atoi(word[8]);
   for (int i = 0; i < count; i++) {
     openOne(word, i, topics > 0 ? topics : 1);
-    if (i % atOnce == atOnce - 1) readAll();
+    if (i % 50 == 49 || connecting >= atOnce) do readAll(); while (connecting >= atOnce);
   }
+  while (connecting > 0) readAll();
 }
 
 // Until so many have come, or nothing has come for a second.
-static void await(long wanted) {
+static void await(long wanted, const char *group) {
   long before = -1;
   int64_t moved = now();
-  for (long seen = countEvents(); seen < wanted && now() - moved < 1000000; seen = countEvents()) {
+  for (long seen = countEvents(group); seen < wanted && now() - moved < 1000000; seen = countEvents(group)) {
     if (seen != before) moved = now();
     before = seen;
-    for (int64_t until = now() + 20000; now() < until;) readAll();
+    for (int64_t until = now() + 5000; now() < until;) readAll();
   }
 }
 
 static void closeAll(const char *group) {
   for (int i = 0; i < used; i++)
-    if (all[i].fd >= 0 && (strcmp(group, "*") == 0 || strcmp(group, all[i].group) == 0)) {
-      close(all[i].fd);
-      all[i].fd = -1;
-    }
+    if (isIn(&all[i], group)) leave(&all[i]);
 }
 
 static void obey(char *line) {
-  char *word[11] = {0}, *rest = line;
-  for (int i = 0; i < 11; i++) word[i] = rest ? strsep(&rest, "\t") : "";
+  char *word[12], *left = line;
+  for (int i = 0; i < 12; i++) word[i] = left ? strsep(&left, "\t") : "";
+  if (strcmp(word[0], "lap") == 0) {
+    report(&lap, word[1]);
+    return endLap();
+  }
   if (strcmp(word[0], "open") == 0) openAll(word);
   else if (strcmp(word[0], "reset") == 0) reset();
-  else if (strcmp(word[0], "await") == 0) await(atol(word[1]));
+  else if (strcmp(word[0], "await") == 0) await(atol(word[1]), word[2]);
   else if (strcmp(word[0], "calm") == 0) isCalm = atoi(word[1]);
   else if (strcmp(word[0], "close") == 0) closeAll(word[1]);
-  report();
+  endLap();
+  report(&total, strcmp(word[0], "await") == 0 ? word[2] : "");
 }
 
 int main(void) {
   char line[16384];
-  epoll = epoll_create1(0);
+  rest = epoll_create1(0);
+  first = epoll_create1(0);
   struct epoll_event in = {.events = EPOLLIN, .data.ptr = NULL};
-  epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &in);
+  epoll_ctl(rest, EPOLL_CTL_ADD, 0, &in);
   reset();
   for (;;) {
     readAll();

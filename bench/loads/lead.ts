@@ -16,6 +16,7 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 export const canPin: boolean = spawnSync('taskset', ['-c', '1', 'true']).status === 0;
 export const pinned = (core: number, argv: readonly string[]): string[] =>
   canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
+if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(process.pid)]);
 
 /** What was started does not outlive this process. */
 const children = new Set<ChildProcess>();
@@ -96,6 +97,16 @@ export async function startServed(
 export function startNode(peer: string, ...flags: string[]): Promise<Served> {
   const node = [process.execPath, '--expose-gc', '--import', import.meta.resolve('tsx'), ...flags];
   return startServed(peer, [...node, here('./host.ts'), peer]);
+}
+
+/** Starts a command that is no server of `peers/`; resolves with the first line that it says. */
+export async function startCommand(
+  command: readonly string[],
+): Promise<{ readonly child: ChildProcess; readonly said: string }> {
+  const [program, ...argv] = pinned(0, command) as [string, ...string[]];
+  const child = keep(spawn(program, argv, { stdio: ['ignore', 'pipe', 'ignore'] }));
+  const lines = createInterface({ input: child.stdout });
+  return { child, said: await saying(lines, '', child, () => command.join(' ')) };
 }
 
 async function saying(
@@ -183,17 +194,17 @@ async function startFastReader(program: string): Promise<Reader> {
 
 /** A question as `floors/reader.c` understands it. */
 function orderOf(question: Question): (string | number)[] {
-  if (question.do === 'await') return ['await', question.events];
-  if (question.do === 'close') return ['close', question.group ?? '*'];
+  if (question.do === 'await') return ['await', question.events, question.group ?? ''];
+  if (question.do === 'close' || question.do === 'lap') return [question.do, question.group ?? ''];
   if (question.do === 'reset') return ['reset'];
   if (question.do === 'calm') return ['calm', question.on ? 1 : 0];
   if (question.do !== 'open' || question.reads === 'gunzip')
     throw new TypeError(`the fast reader cannot ${question.do}: start a reader of the kind "node"`);
   const { port, count, topics = 1, bytes, sample = 1, reads, group = '', atOnce = 100 } = question;
-  const { path = '/events?topic={topic}', headers = {} } = question;
+  const { path = '/events?topic={topic}', headers = {}, isFirst = false } = question;
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\x01`);
-  const never = reads === 'never' ? 1 : 0;
-  return ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join('')];
+  const [never, first] = [reads === 'never', isFirst].map(Number) as [number, number];
+  return ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join(''), first];
 }
 
 async function startNodeReader(): Promise<Reader> {

@@ -1,7 +1,6 @@
 // A process that holds the other ends of many connections, checks every event on each, and counts. It is asked over
 // Node's own IPC; `Question` and `Answer` say what for.
 
-import { once } from 'node:events';
 import http from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
@@ -14,10 +13,12 @@ export type Question =
   | ({ do: 'open' } & Opening)
   /** Forgets what was counted, but not who is connected. */
   | { do: 'reset' }
-  /** Waits until so many events have come since the reset, or nothing has come for a second. */
-  | { do: 'await'; events: number }
   /** Look once a millisecond, so as not to be in a server's way, or again at once. The reader on Node cannot. */
   | { do: 'calm'; on: boolean }
+  /** Waits until so many events have come since the reset, or nothing has come for a second. Of a group, or of all. */
+  | { do: 'await'; events: number; group?: string }
+  /** How it stands: the latency is that of the events since the last lap. Of a group, but for bytes and latency. */
+  | { do: 'lap'; group?: string }
   /** Closes every connection of a group, or all. */
   | { do: 'close'; group?: string }
   /** The id of the next event on a topic, as its server wrote it. */
@@ -35,12 +36,17 @@ export interface Opening {
   /** Of each event's data. */
   readonly bytes: number;
   readonly group?: string | undefined;
-  /** How the connections read: at once, never, or through gunzip, one in a hundred of them. Default `at-once`. */
+  /**
+   * How the connections read: at once, never, or through gunzip, one in a hundred of them. Default `at-once`.
+   * The reader in C has those that never read offer no room in the kernel either.
+   */
   readonly reads?: 'at-once' | 'never' | 'gunzip' | undefined;
   /** How many connections are opened at a time; default 100. */
   readonly atOnce?: number | undefined;
   /** One in so many connections measures latency; default 1, all of them. 0: none. */
   readonly sample?: number | undefined;
+  /** Read before all others by the reader in C: what they wait for is then the server, and not the others. */
+  readonly isFirst?: boolean | undefined;
 }
 
 export interface Answer {
@@ -49,6 +55,8 @@ export interface Answer {
   readonly lost: number;
   /** Of those that are open, how many had a byte of an answer. */
   readonly answered: number;
+  /** And how many had one since the reset, if only a comment. */
+  readonly heard: number;
   readonly events: number;
   readonly bytes: number;
   /** Events that did not follow the one before. */
@@ -82,10 +90,13 @@ interface Connection {
   readonly follower: Follower;
   readonly socket: { destroy(): unknown };
   isAnswered: boolean;
+  isHeard: boolean;
 }
 
 const connections = new Set<Connection>();
-let latency: RecordableHistogram = createHistogram();
+/** Latencies since the last lap, and those before it. */
+let lap: RecordableHistogram = createHistogram();
+let total: RecordableHistogram = createHistogram();
 let bytes = 0;
 let negative = 0;
 let lost = 0;
@@ -106,11 +117,15 @@ process.on('message', async (question: Question) => {
 async function answer(question: Question): Promise<Answer> {
   if (question.do === 'open') await open(question);
   if (question.do === 'reset') reset();
-  if (question.do === 'await') await untilSeen(question.events);
+  if (question.do === 'await') await untilSeen(question.events, question.group);
   if (question.do === 'close') close(question.group);
   if (question.do === 'post') await post(question);
   const id = question.do === 'id' ? await nextId(question.port, question.path) : undefined;
-  return { ...counted(), id };
+  const group = question.do === 'await' || question.do === 'lap' ? question.group : undefined;
+  const latest = percentiles(lap);
+  total.add(lap);
+  lap = createHistogram();
+  return { ...counted(group), latency: question.do === 'lap' ? latest : percentiles(total), id };
 }
 
 async function open(opening: Opening): Promise<void> {
@@ -130,7 +145,7 @@ function openOne(opening: Opening, i: number): Promise<void> {
   const request = `${head}${headerLines({ ...accept, ...opening.headers })}\r\n`;
   return new Promise((resolve) => {
     const take = (length: number, chunk: Uint8Array): boolean => {
-      connection.isAnswered = true;
+      connection.isAnswered = connection.isHeard = true;
       bytes += length;
       last = now();
       // What is compressed is counted and, but for one in a hundred, not looked into.
@@ -143,7 +158,7 @@ function openOne(opening: Opening, i: number): Promise<void> {
       host: '127.0.0.1',
       ...(reads === 'never' ? {} : { onread }),
     });
-    const connection: Connection = { group, follower, socket, isAnswered: false };
+    const connection: Connection = { group, follower, socket, isAnswered: false, isHeard: false };
     connections.add(connection);
     socket.on('connect', () => {
       socket.write(request);
@@ -165,13 +180,14 @@ function openInflated(opening: Opening, path: string, follower: Follower): Promi
       const inflated = createGunzip({ flush: constants.Z_SYNC_FLUSH });
       connection.isAnswered = true;
       response.on('data', (chunk: Buffer) => {
+        connection.isHeard = true;
         bytes += chunk.length;
         last = now();
       });
       response.pipe(inflated).on('data', (chunk: Buffer) => follower.feed(chunk));
       inflated.on('error', () => response.destroy());
     });
-    const connection: Connection = { group, follower, socket: request, isAnswered: false };
+    const connection: Connection = { group, follower, socket: request, isAnswered: false, isHeard: false };
     connections.add(connection);
     // The head of an answer may come only with its first event.
     request.on('finish', resolve);
@@ -198,21 +214,25 @@ function headerLines(headers: Readonly<Record<string, string>> = {}): string {
 function measure(time: number): void {
   const microseconds = Math.round(now() - time);
   if (microseconds < 0) negative++;
-  latency.record(Math.max(1, microseconds));
+  lap.record(Math.max(1, microseconds));
 }
 
 function reset(): void {
-  latency = createHistogram();
+  lap = createHistogram();
+  total = createHistogram();
   bytes = negative = lost = 0;
   gone = { events: 0, disorder: 0 };
-  for (const { follower } of connections) follower.events = follower.disorder = 0;
+  for (const connection of connections) {
+    connection.follower.events = connection.follower.disorder = 0;
+    connection.isHeard = false;
+  }
   since = now();
   cpuSince = process.cpuUsage();
 }
 
-async function untilSeen(events: number): Promise<void> {
+async function untilSeen(events: number, group?: string): Promise<void> {
   for (let before = -1; ; ) {
-    const seen = counted().events;
+    const seen = counted(group).events;
     if (seen >= events || (seen === before && now() - last > 1e6)) return;
     before = seen;
     await sleep(50);
@@ -254,35 +274,50 @@ async function post({ port, path, count, rounds, bytes: size }: Question & { do:
   );
 }
 
-async function postOne(port: number, path: string, size: number): Promise<void> {
+/** Until the server closes: a client of Node's own would be slower than the servers. */
+function postOne(port: number, path: string, size: number): Promise<void> {
   const follower = new Follower(size, measure);
-  const headers = { ...accept, 'Content-Type': 'application/json' };
-  const request = http.request({ port, host: '127.0.0.1', path, method: 'POST', headers, agent: false });
-  request.end('{}');
-  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    last = now();
-    follower.feed(chunk);
-  }
-  gone = { events: gone.events + follower.events, disorder: gone.disorder + follower.disorder };
+  return new Promise((resolve) => {
+    const take = (length: number, chunk: Uint8Array): boolean => {
+      bytes += length;
+      last = now();
+      follower.feed(chunk, length);
+      return true;
+    };
+    const socket = connect({ port, host: '127.0.0.1', onread: { buffer, callback: take } });
+    socket.on('connect', () => socket.write(postOf(port, path)));
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      gone = { events: gone.events + follower.events, disorder: gone.disorder + follower.disorder };
+      resolve();
+    });
+  });
 }
 
-function counted(): Answer {
-  let { events, disorder } = gone;
-  let silent = 0;
-  let answered = 0;
-  for (const { follower, isAnswered } of connections) {
-    if (isAnswered) answered++;
+function postOf(port: number, path: string): string {
+  const head = `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nConnection: close\r\n${headerLines(accept)}`;
+  return `${head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}`;
+}
+
+function counted(group?: string): Omit<Answer, 'latency'> {
+  let { events, disorder } = group === undefined ? gone : { events: 0, disorder: 0 };
+  let [open, silent, answered, heard] = [0, 0, 0, 0];
+  for (const connection of connections) {
+    if (group !== undefined && connection.group !== group) continue;
+    const { follower } = connection;
+    open++;
+    if (connection.isAnswered) answered++;
+    if (connection.isHeard) heard++;
+    if (follower.events === 0) silent++;
     events += follower.events;
     disorder += follower.disorder;
-    if (follower.events === 0) silent++;
   }
   const { user, system } = process.cpuUsage(cpuSince);
   return {
-    open: connections.size,
+    open,
     lost,
     answered,
+    heard,
     events,
     bytes,
     disorder,
@@ -291,7 +326,6 @@ function counted(): Answer {
     last,
     cpu: user + system,
     elapsed: now() - since,
-    latency: percentiles(latency),
   };
 }
 

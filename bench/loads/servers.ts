@@ -66,6 +66,10 @@ export const servers: Readonly<Record<string, ServerKind>> = {
     ...onNode('sluice', 'sluice'),
     version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
   },
+  server: {
+    ...onNode('server', 'sluice, createSseServer'),
+    version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
+  },
   floor: {
     title: 'C, one write(2) (floor)',
     answers: false,

@@ -1,6 +1,8 @@
 // What a scenario is, and what each of its runs tells.
 
-import { type Reader, type RunOrder, type Served, startReader, usageOf } from '../loads/lead.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Reader, type RunOrder, type Served, startReader, type Usage, usageOf } from '../loads/lead.ts';
+import type { Answer, Percentiles } from '../loads/reader.ts';
 import { start } from '../loads/servers.ts';
 
 export interface Scenario {
@@ -115,27 +117,79 @@ export interface StageOptions {
   /** One connection in so many measures latency. */
   readonly sample?: number | undefined;
   readonly reader?: 'fastest' | 'node' | undefined;
+  /** As in `Opening`. */
+  readonly path?: string | undefined;
+  readonly isFirst?: boolean | undefined;
 }
 
 /** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
 export async function stage(peer: string, options: StageOptions): Promise<Stage> {
-  const { connections: count, topics = 1, bytes = 100, sample = 16, reader: kind } = options;
-  const [server, reader] = await Promise.all([start(peer), startReader(kind)]);
-  const stop = async () => void (await Promise.all([reader.stop(), server.stop()]));
+  const empty = await emptyStage(peer);
   try {
-    await reader.ask({ do: 'calm', on: true });
-    await reader.ask({ do: 'open', port: server.port, count, topics, bytes, sample });
-    for (let tries = 0; ; tries++) {
-      const { turns } = await server.run({ topics, bytes });
-      const { silent, open } = await reader.ask({ do: 'await', events: (tries + turns) * count });
-      if (open < count) throw new Error(`${open} of ${count} connections are open`);
-      if (silent === 0) return { server, reader, stop };
-      if (tries === 20) throw new Error(`${silent} of ${count} connections receive nothing`);
-    }
+    await fill(empty, options);
+    return empty;
   } catch (error) {
-    await stop();
+    await empty.stop();
     throw error;
   }
+}
+
+/** A server, and nobody there yet. */
+export async function emptyStage(peer: string): Promise<Stage> {
+  const [server, reader] = await Promise.all([start(peer), startReader()]);
+  return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
+}
+
+/** Opens connections and publishes until all that there are have received. @throws when they do not. */
+export async function fill({ server, reader }: Stage, options: StageOptions): Promise<void> {
+  const { connections: count, topics = 1, bytes = 100, sample = 16, path, isFirst } = options;
+  const { port } = server;
+  const { open: before } = await reader.ask({ do: 'reset' });
+  await reader.ask({ do: 'open', port, count, topics, bytes, sample, path, isFirst });
+  await untilAnswered(reader, before + count, 200);
+  for (let tries = 1; ; tries++) {
+    await server.run({ topics, bytes });
+    const { silent, open } = await reader.ask({ do: 'await', events: tries * (before + count) });
+    if (open < before + count) throw new Error(`${open} of ${before + count} connections are open`);
+    if (silent === 0) return;
+    if (tries === 20) throw new Error(`${silent} of ${open} connections receive nothing`);
+  }
+}
+
+/**
+ * Waits until as many connections are answered, or none was for so many milliseconds: some servers answer only with
+ * their first event.
+ */
+export async function untilAnswered(reader: Reader, connections: number, patience: number): Promise<Answer> {
+  let seen = -1;
+  for (let since = performance.now(); ; ) {
+    const answer = await reader.ask({ do: 'lap' });
+    if (answer.answered >= connections || performance.now() - since > patience) return answer;
+    if (answer.answered > seen) since = performance.now();
+    seen = answer.answered;
+    await sleep(5);
+  }
+}
+
+/** Stages, and stops in the end, whatever happens. */
+export async function onStage(
+  peer: string,
+  options: StageOptions,
+  play: (stage: Stage) => Promise<void>,
+): Promise<void> {
+  const set = await stage(peer, options);
+  try {
+    await play(set);
+  } finally {
+    await set.stop();
+  }
+}
+
+/** As `measure` orders it, but not measured: compiled before it counts. */
+export async function warm({ server, reader }: Stage, order: RunOrder, connections: number): Promise<void> {
+  await reader.ask({ do: 'reset' });
+  const { turns } = await server.run(order);
+  await reader.ask({ do: 'await', events: turns * (order.batch ?? 1) * connections });
 }
 
 export interface Measured {
@@ -164,23 +218,48 @@ export async function measure(
   const invalid =
     complaint(answer, expected) ?? (late > elapsed / 10 + 50_000 ? 'the reader was the limit' : undefined);
   if (invalid !== undefined) return { figures: {}, invalid };
-  const user = (after.user - before.user) / events;
-  const system = (after.system - before.system) / events;
   return {
     figures: {
-      cpuPerDelivery: user + system,
-      userPerDelivery: user,
-      systemPerDelivery: system,
+      ...costOf(before, after, events),
       deliveriesPerSecond: events / (elapsed / 1e6),
       bytesPerDelivery: answer.bytes / events,
-      p50: latency.p50,
-      p90: latency.p90,
-      p99: latency.p99,
-      p999: latency.p999,
-      max: latency.max,
+      ...latencyOf(latency),
     },
     invalid: undefined,
   };
+}
+
+export function costOf(
+  before: Usage,
+  after: Usage,
+  deliveries: number,
+): Record<'cpuPerDelivery' | 'userPerDelivery' | 'systemPerDelivery', number> {
+  const user = (after.user - before.user) / deliveries;
+  const system = (after.system - before.system) / deliveries;
+  return { cpuPerDelivery: user + system, userPerDelivery: user, systemPerDelivery: system };
+}
+
+export function latencyOf(latency: Percentiles): Record<'p50' | 'p90' | 'p99' | 'p999' | 'max', number> {
+  const { p50, p90, p99, p999, max } = latency;
+  return { p50, p90, p99, p999, max };
+}
+
+/** Of one core, while so many milliseconds passed. */
+export function percentOf(before: Usage, after: Usage, elapsed: number): number {
+  return (after.user - before.user + after.system - before.system) / elapsed / 10;
+}
+
+/** Frees what can be freed, and tells what is left in memory, in bytes. */
+export async function settled(server: Served, milliseconds: number): Promise<number> {
+  await server.gc();
+  await sleep(milliseconds);
+  await server.gc();
+  return usageOf(server.pids()).rss;
+}
+
+/** For what takes long or hardly varies: no more repetitions than these. */
+export function atMost(runs: number, settings: Settings): Settings {
+  return { ...settings, runs: Math.min(runs, settings.runs) };
 }
 
 /** What is wrong with what was read, if anything. */

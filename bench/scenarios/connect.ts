@@ -1,0 +1,58 @@
+// Clients come, are answered, and go: what it costs to let one in.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
+import { start } from '../loads/servers.ts';
+import { now } from '../loads/texts.ts';
+import { complaint, type Run, repeat, type Scenario, untilAnswered } from './scenario.ts';
+
+export const connect: Scenario = {
+  name: 'connect',
+  constant:
+    '2,000 connections, 100 at a time, each on the same topic; closed before the next round. The same server for all rounds',
+  shows: 'connections opened and answered per second, and CPU time of the server for each',
+  peers: ['sluice', 'server', 'raw', 'better-sse', 'gin'],
+  async run(settings, note) {
+    const { connections: [connections = 2000] = [] } = settings;
+    const reader = await startReader();
+    const servers = new Map<string, Served>();
+    try {
+      for (const peer of settings.peers) {
+        const server = await start(peer);
+        servers.set(peer, server);
+        // Compiled before it is measured.
+        for (let i = 0; i < 2; i++) await comeAndGo(server, reader, connections);
+      }
+      await repeat(settings, async (peer, repetition) => {
+        const outcome = await comeAndGo(servers.get(peer)!, reader, connections);
+        note({ scenario: 'connect', peer, parameters: { connections }, repetition, ...outcome });
+      });
+    } finally {
+      await Promise.all([reader.stop(), ...[...servers.values()].map((server) => server.stop())]);
+    }
+  },
+};
+
+async function comeAndGo(
+  server: Served,
+  reader: Reader,
+  count: number,
+): Promise<Pick<Run, 'figures' | 'invalid'>> {
+  await reader.ask({ do: 'reset' });
+  const before = usageOf(server.pids());
+  const begin = now();
+  await reader.ask({ do: 'open', port: server.port, count, bytes: 100, sample: 0 });
+  const { answered, last } = await untilAnswered(reader, count, 1000);
+  const after = usageOf(server.pids());
+  // Let in is who receives.
+  const { turns } = await server.run({});
+  const answer = await reader.ask({ do: 'await', events: turns * count });
+  await reader.ask({ do: 'close' });
+  await sleep(200);
+  const unanswered = count - answered;
+  const invalid =
+    unanswered > 0 ? `${unanswered} connections were not answered` : complaint(answer, turns * count);
+  if (invalid !== undefined) return { figures: {}, invalid };
+  const used = after.user - before.user + after.system - before.system;
+  return { figures: { connectsPerSecond: count / ((last - begin) / 1e6), cpuPerConnect: used / count } };
+}

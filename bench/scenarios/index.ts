@@ -1,0 +1,30 @@
+// Every scenario, in the order in which they are run and shown.
+
+import { connect } from './connect.ts';
+import { drain } from './drain.ts';
+import { fanout } from './fanout.ts';
+import { heartbeat } from './heartbeat.ts';
+import { idle } from './idle.ts';
+import { latency } from './latency.ts';
+import { llm } from './llm.ts';
+import { scale } from './scale.ts';
+import type { Scenario } from './scenario.ts';
+import { stalled } from './stalled.ts';
+import { stalled10k } from './stalled10k.ts';
+import { storm } from './storm.ts';
+import { topics } from './topics.ts';
+
+export const scenarios: readonly Scenario[] = [
+  fanout,
+  latency,
+  scale,
+  topics,
+  llm,
+  connect,
+  idle,
+  heartbeat,
+  stalled,
+  stalled10k,
+  storm,
+  drain,
+];

@@ -1,0 +1,29 @@
+// An event now and then, to everybody: how long it takes to arrive. Open loop: the next one is due at its time, and
+// what delays it, the one before included, counts.
+
+import { atMost, type latencyOf, measure, onStage, repeat, type Scenario, warm } from './scenario.ts';
+
+const RATES = [10, 50];
+
+export const latency: Scenario = {
+  name: 'latency',
+  constant: '1,000 connections, all of them measured; 100 bytes of data; events due at even times',
+  shows: 'milliseconds from the time an event was due to its arrival',
+  peers: ['sluice', 'floor', 'raw', 'better-sse', 'gin', 'nchan'],
+  async run(settings, note) {
+    const { connections: [connections = 1000] = [], isQuick } = settings;
+    const duration = isQuick ? 500 : 3000;
+    await repeat(atMost(3, settings), async (peer, repetition) => {
+      await onStage(peer, { connections, sample: 1 }, async (stage) => {
+        await warm(stage, { duration: duration / 4 }, connections);
+        for (const rate of RATES) {
+          const order = { interval: 1000 / rate, duration };
+          const { figures, invalid } = await measure(stage, order, connections);
+          const { p50, p90, p99, p999, max } = figures as ReturnType<typeof latencyOf>;
+          const shown = invalid === undefined ? { p50, p90, p99, p999, max } : {};
+          note({ scenario: 'latency', peer, parameters: { rate }, repetition, figures: shown, invalid });
+        }
+      });
+    });
+  },
+};

@@ -1,0 +1,86 @@
+// A few connections that never read, among many that do: do these notice, and what does the server keep for those?
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { usageOf } from '../loads/lead.ts';
+import {
+  complaint,
+  latencyOf,
+  onStage,
+  type Run,
+  repeat,
+  type Scenario,
+  type Stage,
+  settled,
+  warm,
+} from './scenario.ts';
+
+const BYTES = 1000;
+const STEADY = { topics: 2, bytes: BYTES, interval: 20 };
+/** Published to those that never read before it begins: more than the kernel takes, and more than is remembered. */
+const FLOOD = { batch: 64, bytes: 10_000, interval: 5, duration: 50 };
+
+export const stalled: Scenario = {
+  name: 'stalled',
+  constant:
+    '1,000 connections that read; 50 events/s of 1,000 bytes, due at even times. One in a hundred more never reads ' +
+    'and has had 6.4 MB before, or nobody was there to have them',
+  shows: 'latency of those that read; memory (RSS) grown since before the others came; both second by second',
+  peers: ['sluice', 'raw', 'better-sse'],
+  async run(settings, note) {
+    const { connections: [connections = 1000] = [], isQuick } = settings;
+    // Those that read are on a topic that the flood is not for.
+    const audience = { connections, topics: 2, bytes: BYTES, sample: 1, path: '/events?topic=t1' };
+    await repeat(settings, async (peer, repetition) => {
+      if (peer !== this.peers[0] && repetition > 1) return; // the target is ours
+      await onStage(peer, audience, async (stage) => {
+        // What is remembered of a flood, and what the heap grows to with it, is not kept for anybody.
+        for (let i = 0; i < 8; i++) await stage.server.run(FLOOD);
+        await warm(stage, { ...STEADY, duration: 500 }, connections);
+        // Which of the two comes first is no difference.
+        for (const stalled of repetition % 2 === 0 ? [0, 1] : [1, 0]) {
+          const never = stalled * Math.ceil(connections / 100);
+          const outcome = await watch(stage, connections, never, isQuick ? 2 : 4);
+          note({ scenario: 'stalled', peer, parameters: { stalled }, repetition, ...outcome });
+        }
+      });
+    });
+  },
+};
+
+async function watch(
+  { server, reader }: Stage,
+  connections: number,
+  never: number,
+  seconds: number,
+): Promise<Pick<Run, 'figures' | 'invalid' | 'series'>> {
+  const before = await settled(server, 100);
+  const path = '/events?topic=t0&topic=t1';
+  const { port } = server;
+  await reader.ask({ do: 'open', port, count: never, bytes: BYTES, path, reads: 'never', group: 'never' });
+  await sleep(100);
+  await server.run(FLOOD);
+  await reader.ask({ do: 'reset' });
+  const grown = () => (usageOf(server.pids()).rss - before) / 1e6;
+  const [memory, latencies]: [number, number][][] = [[[0, grown()]], []];
+  const running = server.run({ ...STEADY, duration: seconds * 1000 });
+  for (let second = 1; second <= seconds; second++) {
+    await sleep(1000);
+    const { latency } = await reader.ask({ do: 'lap' });
+    memory!.push([second, grown()]);
+    latencies!.push([second, latency.p99]);
+  }
+  const { turns } = await running;
+  const answer = await reader.ask({ do: 'await', events: turns * connections });
+  // Those that never read are not among `events`, but among those that must not be lost.
+  const invalid = complaint(answer, turns * connections);
+  if (invalid !== undefined) return { figures: {}, invalid };
+  const rssGrowth = ((await settled(server, 100)) - before) / 1e6;
+  await reader.ask({ do: 'close', group: 'never' });
+  return {
+    figures: { ...latencyOf(answer.latency), rssGrowth },
+    series: [
+      { name: 'memory grown', unit: 'MB', points: memory! },
+      { name: 'latency, 99 of 100', unit: 'ms', points: latencies! },
+    ],
+  };
+}

@@ -1,0 +1,71 @@
+// Nobody reads but one, and more is published than the machine has memory for all of them: does the server grow?
+
+import { type Reader, usageOf } from '../loads/lead.ts';
+import {
+  atMost,
+  complaint,
+  onStage,
+  type Run,
+  repeat,
+  type Scenario,
+  type Stage,
+  settled,
+} from './scenario.ts';
+
+const BYTES = 1000;
+/** Of a turn. Two turns are less than what a topic remembers, 4 MiB: the one that reads is not overtaken. */
+const BATCH = 1000;
+
+export const stalled10k: Scenario = {
+  name: 'stalled10k',
+  constant:
+    '10,000 connections that never read, on one topic with one that does and is waited for; 1 GB of events of 1,000 bytes. ' +
+    'Only for servers that bound what they keep: a loop of res.write would keep 10 TB',
+  shows: 'memory (RSS) of the server grown since they came, after each quarter',
+  peers: ['sluice'],
+  async run(settings, note) {
+    const { connections: [never = 10_000] = [], isQuick } = settings;
+    const megabytes = isQuick ? 20 : 1000;
+    await repeat(atMost(1, settings), async (peer, repetition) => {
+      await onStage(peer, { connections: 1, bytes: BYTES, sample: 0 }, async (stage) => {
+        const outcome = await flood(stage, never, megabytes);
+        const parameters = { stalled: never, published: isQuick ? '20 MB' : '1 GB' };
+        note({ scenario: 'stalled10k', peer, parameters, repetition, ...outcome });
+      });
+    });
+  },
+};
+
+async function flood(
+  { server, reader }: Stage,
+  never: number,
+  megabytes: number,
+): Promise<Pick<Run, 'figures' | 'invalid' | 'series'>> {
+  const { port } = server;
+  await reader.ask({ do: 'open', port, count: never, bytes: BYTES, reads: 'never', group: 'never' });
+  const before = await settled(server, 2000);
+  await reader.ask({ do: 'reset' });
+  const points: [number, number][] = [];
+  for (let published = 1; published <= megabytes; published++) {
+    await server.run({ batch: BATCH, bytes: BYTES });
+    if (published % 2 === 0 && !(await isReached(reader, published * BATCH))) break;
+    if (published % (megabytes / 4) !== 0) continue;
+    points.push([(published / megabytes) * 100, (usageOf(server.pids()).rss - before) / 1e6]);
+  }
+  const answer = await reader.ask({ do: 'lap' });
+  const gone = never + 1 - answer.open;
+  const invalid = gone > 0 ? `${gone} connections were lost` : complaint(answer, megabytes * BATCH);
+  if (invalid !== undefined) return { figures: {}, invalid };
+  return {
+    figures: { rssGrowth: Math.max(...points.map(([, grown]) => grown)) },
+    series: [{ name: 'memory grown, over percent of what is published', unit: 'MB', points }],
+  };
+}
+
+/** A turn in which ten thousand are filled may last longer than a reader waits. */
+async function isReached(reader: Reader, events: number): Promise<boolean> {
+  for (let tries = 0; tries < 10; tries++) {
+    if ((await reader.ask({ do: 'await', events })).events >= events) return true;
+  }
+  return false;
+}

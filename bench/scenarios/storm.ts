@@ -1,0 +1,114 @@
+// All clients of one topic come back at once, each with a thousand events to catch up with: how fast are they served,
+// and do those on another topic, who were there all the time, notice?
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startReader, usageOf } from '../loads/lead.ts';
+import {
+  atMost,
+  complaint,
+  costOf,
+  latencyOf,
+  measure,
+  onStage,
+  percentOf,
+  type Run,
+  repeat,
+  type Scenario,
+  type Stage,
+  warm,
+} from './scenario.ts';
+
+const LIVE = 100;
+const STEADY = { interval: 20 };
+
+export const storm: Scenario = {
+  name: 'storm',
+  constant:
+    '100 connections on a topic of 50 events/s, due at even times, that are read before all others; 10,000 clients that ' +
+    'missed 1,000 events of another topic and connect at once. 100 bytes of data',
+  shows:
+    'missed events delivered per second from the first connecting until all have all; latency on the live topic, alone and meanwhile',
+  // Only those that remember what was missed.
+  peers: ['sluice'],
+  async run(settings, note) {
+    const { connections: [clients = 10_000] = [], isQuick } = settings;
+    const missed = isQuick ? 100 : 1000;
+    await repeat(atMost(3, settings), async (peer, repetition) => {
+      await onStage(peer, { connections: LIVE, sample: 1, isFirst: true }, async (stage) => {
+        await warm(stage, { ...STEADY, duration: 500 }, LIVE);
+        const id = await idOnOtherTopic(stage);
+        await warm(stage, { topics: 2, batch: missed }, LIVE);
+        const calm = await measure(stage, { ...STEADY, duration: isQuick ? 500 : 3000 }, LIVE);
+        const outcomes = { alone: shown(calm), storm: await comeBack(stage, clients, missed, id) };
+        for (const [load, outcome] of Object.entries(outcomes)) {
+          note({ scenario: 'storm', peer, parameters: { clients, missed, load }, repetition, ...outcome });
+        }
+      });
+    });
+  },
+};
+
+type Outcome = Pick<Run, 'figures' | 'invalid'>;
+
+function shown({ figures, invalid }: Outcome): Outcome {
+  const { p50, p90, p99, p999, max } = figures as ReturnType<typeof latencyOf>;
+  return invalid === undefined ? { figures: { p50, p90, p99, p999, max } } : { figures: {}, invalid };
+}
+
+/** The live topic is `t0`, the other one `t1`: what is published to both is over before anything is measured. */
+async function idOnOtherTopic({ server }: Stage): Promise<string> {
+  const reader = await startReader('node');
+  try {
+    const answer = reader.ask({ do: 'id', port: server.port, path: '/events?topic=t1' });
+    for (;;) {
+      await server.run({ topics: 2 });
+      // Given time, lest another one is published after the one whose id it is.
+      const { id } = (await Promise.race([answer, sleep(300)])) ?? {};
+      if (id !== undefined) return id;
+    }
+  } finally {
+    await reader.stop();
+  }
+}
+
+async function comeBack(
+  { server, reader }: Stage,
+  clients: number,
+  missed: number,
+  id: string,
+): Promise<Outcome> {
+  await reader.ask({ do: 'reset' });
+  const before = usageOf(server.pids());
+  const begin = performance.now();
+  let isOver = false;
+  const publishing = (async () => {
+    let turns = 0;
+    while (!isOver) turns += (await server.run({ ...STEADY, duration: 500 })).turns;
+    return turns;
+  })();
+  const opening = {
+    port: server.port,
+    count: clients,
+    atOnce: clients,
+    path: '/events?topic=t1',
+    bytes: 100,
+  };
+  await reader.ask({ do: 'open', ...opening, headers: { 'Last-Event-ID': id }, group: 'storm', sample: 0 });
+  await reader.ask({ do: 'await', events: clients * missed, group: 'storm' });
+  const elapsed = performance.now() - begin;
+  const after = usageOf(server.pids());
+  isOver = true;
+  const turns = await publishing;
+  const expected = clients * missed + turns * LIVE;
+  const answer = await reader.ask({ do: 'await', events: expected });
+  const invalid = complaint(answer, expected);
+  if (invalid !== undefined) return { figures: {}, invalid };
+  return {
+    figures: {
+      ...costOf(before, after, clients * missed),
+      deliveriesPerSecond: (clients * missed) / (elapsed / 1000),
+      cpuPercent: percentOf(before, after, elapsed),
+      ...latencyOf(answer.latency),
+    },
+  };
+}
