@@ -1,6 +1,6 @@
 // Every event to every connection: what a delivery costs.
 
-import { measure, repeat, type Scenario, stage } from './scenario.ts';
+import { measure, onStage, repeat, type Scenario, warm } from './scenario.ts';
 
 export const fanout: Scenario = {
   name: 'fanout',
@@ -24,16 +24,13 @@ export const fanout: Scenario = {
     const { connections: [connections = 1000] = [], batches = [1, 16], isQuick } = settings;
     const duration = isQuick ? 200 : 1000;
     await repeat(settings, async (peer, repetition) => {
-      const { server, reader, stop } = await stage(peer, { connections });
-      for (const batch of batches) {
-        // Compiled before it is measured.
-        await reader.ask({ do: 'reset' });
-        const { turns } = await server.run({ batch, duration: duration / 2 });
-        await reader.ask({ do: 'await', events: turns * batch * connections });
-        const measured = await measure({ server, reader, stop }, { batch, duration }, connections);
-        note({ scenario: 'fanout', peer, parameters: { connections, batch }, repetition, ...measured });
-      }
-      await stop();
+      await onStage(peer, { connections, sample: 0, isCalm: true }, async (stage) => {
+        for (const batch of batches) {
+          await warm(stage, { batch, duration: duration / 2 }, connections);
+          const measured = await measure(stage, { batch, duration }, connections);
+          note({ scenario: 'fanout', peer, parameters: { connections, batch }, repetition, ...measured });
+        }
+      });
     });
   },
 };

@@ -16,7 +16,7 @@ export const scale: Scenario = {
       try {
         let open = 0;
         for (const connections of sizes.toSorted((a, b) => a - b)) {
-          await fill(stage, { connections: connections - open });
+          await fill(stage, { connections: connections - open, sample: 0, isCalm: true });
           open = connections;
           await warm(stage, { duration: duration / 4 }, connections);
           const measured = await measure(stage, { duration }, connections);

@@ -18,7 +18,7 @@ export const topics: Scenario = {
     await repeat(atMost(3, settings), async (peer, repetition) => {
       // No topic without anyone on it: there would be more to publish than to deliver.
       for (const topics of TOPICS.filter((count) => count <= connections)) {
-        await onStage(peer, { connections, topics }, async (stage) => {
+        await onStage(peer, { connections, topics, sample: 0, isCalm: true }, async (stage) => {
           await warm(stage, { topics, duration: duration / 4 }, connections);
           const measured = await measure(stage, { topics, duration }, connections);
           note({ scenario: 'topics', peer, parameters: { topics }, repetition, ...measured });
