@@ -9,7 +9,9 @@ const folder = new URL('../scenarios/', import.meta.url);
 const ORDER = ['micro', 'fanout', 'latency', 'scale', 'topics', 'gzip', 'stalled', 'storm', 'idle'];
 
 export async function findScenarios(): Promise<Scenario[]> {
-  const files = (await readdir(folder)).filter((name) => name.endsWith('.ts')).sort();
+  const files = (await readdir(folder))
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .sort();
   const modules = await Promise.all(files.map((name) => import(new URL(name, folder).href)));
   const found = modules.flatMap((module) => Object.values(module as object).filter(isScenario));
   const rank = ({ name }: Scenario) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);

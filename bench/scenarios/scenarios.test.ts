@@ -1,0 +1,132 @@
+// Whether the scenarios do what they promise, and whether a server that loses something gets a figure.
+//   npx tsx --test bench/scenarios/scenarios.test.ts
+
+import assert from 'node:assert/strict';
+import { after, describe, it } from 'node:test';
+import { startNode } from '../loads/lead.ts';
+import { servers } from '../loads/servers.ts';
+import { fanout } from './fanout.ts';
+import { scenarios } from './index.ts';
+import { complaint, type Figure, figures, type Run, type Scenario } from './scenario.ts';
+
+const latencies: readonly Figure[] = ['p50', 'p90', 'p99', 'p999', 'max'];
+const costs: readonly Figure[] = ['cpuPerDelivery', 'userPerDelivery', 'systemPerDelivery'];
+
+/** For each value of the parameters. */
+const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
+  fanout: [
+    [...costs, 'deliveriesPerSecond', 'bytesPerDelivery', ...latencies],
+    [...costs, 'deliveriesPerSecond', 'bytesPerDelivery', ...latencies],
+  ],
+  latency: [latencies, latencies],
+  scale: [costs],
+  topics: [costs, costs],
+  llm: [[...costs, 'deliveriesPerSecond']],
+  connect: [['connectsPerSecond', 'cpuPerConnect']],
+  idle: [['rssPerConnection']],
+  heartbeat: [['cpuPercent']],
+  stalled: [
+    ['rssGrowth', ...latencies],
+    ['rssGrowth', ...latencies],
+  ],
+  stalled10k: [['rssGrowth']],
+  storm: [latencies, ['deliveriesPerSecond', 'cpuPerDelivery', 'cpuPercent', ...latencies]],
+  drain: [['evenness', 'seconds']],
+};
+
+/** Those that show how it goes over time. */
+const timelines = ['stalled', 'stalled10k'];
+
+function hasPoints({ points }: NonNullable<Run['series']>[number]): boolean {
+  return points.length > 1 && points.flat().every(Number.isFinite);
+}
+
+/** The servers that there always are, one in C where it can be had. */
+const peers = ['sluice', 'server', 'floor', 'raw'].filter((name) => servers[name]?.missing() === undefined);
+
+async function runsOf(scenario: Scenario, wanted: readonly string[], connections = 100): Promise<Run[]> {
+  const runs: Run[] = [];
+  const settings = { peers: wanted, runs: 1, connections: [connections], isQuick: true };
+  await scenario.run(settings, (run) => runs.push(run));
+  return runs;
+}
+
+/** Again, at most five times, for those runs in which it was the machine that had no time. */
+async function validRunsOf(scenario: Scenario, wanted: readonly string[]): Promise<Run[]> {
+  let runs = await runsOf(scenario, wanted);
+  const isLimited = ({ invalid }: Run) => invalid === 'the reader was the limit';
+  for (let tries = 1; tries < 5 && runs.some(isLimited); tries++) {
+    const again = await runsOf(scenario, wanted);
+    runs = runs.map((run, i) => (isLimited(run) ? again[i]! : run));
+  }
+  return runs;
+}
+
+describe('a scenario', () => {
+  it('has a name of its own, and says what it holds constant and what it shows', () => {
+    assert.equal(new Set(scenarios.map(({ name }) => name)).size, scenarios.length);
+    for (const { name, constant, shows, peers } of scenarios) {
+      assert.ok(constant.length > 20 && shows.length > 20, name);
+      assert.ok(peers.length > 0, name);
+    }
+  });
+
+  for (const scenario of scenarios) {
+    const kinds = promised[scenario.name];
+    if (kinds === undefined) continue;
+    it(`${scenario.name} yields the figures it promises`, async () => {
+      const wanted = scenario.peers.filter((peer) => peers.includes(peer));
+      const runs = await validRunsOf(scenario, wanted);
+      assert.equal(runs.length, wanted.length * kinds.length);
+      for (const [i, run] of runs.entries()) {
+        assert.equal(run.invalid, undefined, `${run.peer}: ${run.invalid}`);
+        assert.equal(run.scenario, scenario.name);
+        for (const figure of kinds[i % kinds.length]!) {
+          assert.ok(Number.isFinite(run.figures[figure]), `${run.peer} has no ${figure}`);
+        }
+        for (const figure of Object.keys(run.figures)) assert.ok(figure in figures, figure);
+        if (timelines.includes(scenario.name))
+          assert.ok(run.series?.every(hasPoints) && run.series.length > 0);
+      }
+    });
+  }
+});
+
+describe('the gate', () => {
+  const fine = { events: 100, disorder: 0, negative: 0, lost: 0 };
+
+  it('lets through what has every event once and in order', () => {
+    assert.equal(complaint(fine, 100), undefined);
+  });
+
+  it('names what is wrong', () => {
+    assert.equal(complaint({ ...fine, events: 0 }, 0), 'nothing was published');
+    assert.equal(complaint({ ...fine, events: 0 }, 100), 'nothing was delivered');
+    assert.equal(complaint({ ...fine, events: 99 }, 100), '1 of 100 events were not delivered');
+    assert.equal(complaint({ ...fine, events: 102 }, 100), '2 events too many were delivered');
+    assert.equal(complaint({ ...fine, disorder: 2 }, 100), '2 events were lost, doubled or out of order');
+    assert.equal(complaint({ ...fine, negative: 1 }, 100), '1 events arrived before they were due');
+    assert.equal(complaint({ ...fine, lost: 3 }, 100), '3 connections were lost');
+  });
+
+  describe('for a server that loses events', () => {
+    const kinds = servers as Record<string, (typeof servers)[string]>;
+    kinds.lossy = {
+      title: 'one that loses events',
+      answers: false,
+      version: () => '',
+      missing: () => undefined,
+      start: () => startNode('../scenarios/fixtures/lossy'),
+    };
+    after(() => delete kinds.lossy);
+
+    it('has no figure', async () => {
+      const runs = await runsOf(fanout, ['lossy']);
+      assert.equal(runs.length, 2);
+      for (const { figures, invalid } of runs) {
+        assert.deepEqual(figures, {});
+        assert.match(invalid ?? '', /events were not delivered$/);
+      }
+    });
+  });
+});
