@@ -3,7 +3,7 @@
 export interface Work {
   readonly name: string;
   /** Repetitions that are wanted. */
-  readonly runs: number;
+  runs: number;
   done: number;
   /** Seconds of one repetition: guessed first, then measured. */
   seconds: number;

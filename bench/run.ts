@@ -5,11 +5,9 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { canPin } from './loads/lead.ts';
-import { findScenarios } from './loads/scenarios.ts';
 import { servers } from './loads/servers.ts';
 import { Misuse, type Order, orderOf, type RunOptions, USAGE } from './options.ts';
-import type { Scenario } from './scenarios/scenario.ts';
+import { scenarios } from './scenarios/index.ts';
 
 interface Suite {
   runSuite(options: RunOptions): Promise<0 | 1>;
@@ -29,10 +27,9 @@ process.exitCode = await main().catch((error: unknown) => {
 });
 
 async function main(): Promise<number> {
-  const scenarios = await findScenarios();
   const order = orderOf(process.argv.slice(2), scenarios);
   if (order.do === 'help') console.log(USAGE);
-  if (order.do === 'list') list(scenarios);
+  if (order.do === 'list') list();
   return order.do === 'run' || order.do === 'compare' ? obey(order) : 0;
 }
 
@@ -43,8 +40,6 @@ async function obey(order: Order & { do: 'run' | 'compare' }): Promise<number> {
     return compare(order.reports, console.log);
   }
   install(['bench', 'bench/peers'], order.isInstalling);
-  // The servers' core is theirs alone.
-  if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(process.pid)]);
   const { runSuite } = (await import(here('./report/suite.ts'))) as Suite;
   return runSuite(order);
 }
@@ -60,7 +55,7 @@ function install(folders: readonly string[], isAllowed: boolean): void {
     throw new Misuse('bench/node_modules is not there: npm ci --prefix bench');
 }
 
-function list(scenarios: readonly Scenario[]): void {
+function list(): void {
   for (const { name, shows, constant, peers, missing } of scenarios) {
     console.log(`${name}\n  shows: ${shows}\n  holds constant: ${constant}`);
     for (const peer of peers) {

@@ -4,7 +4,11 @@ import { median, quantile, sampleWithReplacement } from 'simple-statistics';
 import type { Figure, Run } from '../scenarios/scenario.ts';
 import type { Choice, Group, Measurements, PeerOfGroup, Summaries, Summary } from './report.ts';
 
+/** Ours: the hub on `node:http`, and where there is that one, the whole server. */
 export const OURS = 'sluice';
+export function isOurs(peer: string): boolean {
+  return peer === OURS || peer === 'server';
+}
 /** The least that there can be, whichever of them a scenario has. */
 const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter'];
 
@@ -75,7 +79,8 @@ function groupOf(runs: readonly Run[]): Group {
   const names = [...new Set(runs.map(({ peer }) => peer))];
   const of = (peer: string | undefined) => runs.filter((run) => run.peer === peer);
   const floor = FLOORS.find((name) => names.includes(name));
-  const peers = names.map((peer) => peerOf(peer, of(peer), of(OURS), of(floor)));
+  const ours = names.find((name) => name === OURS) ?? names.find(isOurs);
+  const peers = names.map((peer) => peerOf(peer, of(peer), of(ours), of(floor)));
   return { scenario, parameters, floor, peers };
 }
 
@@ -129,14 +134,25 @@ export function measurementsOf(runs: readonly Run[]): Measurements {
   return {
     value: (choice, figure) => summarize(valuesOf(chosen(choice), figure)),
     ratio: (top, bottom, figure) => summarize(ratiosOf(chosen(top), chosen(bottom), figure)),
+    growth: (choice, name) =>
+      summarize(
+        chosen(choice).flatMap(({ series = [] }) => {
+          const points = series.find((one) => one.name === name)?.points ?? [];
+          return points.length < 2 ? [] : points.at(-1)![1] - points[0]![1];
+        }),
+      ),
     difference: (left, right, figure) =>
       summarize(pairsOf(chosen(left), chosen(right), figure).map(([one, other]) => one - other)),
     valuesOf: (scenario, parameter) => {
-      const of = runs.filter((run) => run.scenario === scenario && run.peer === OURS);
+      const of = runs.filter((run) => run.scenario === scenario && isOurs(run.peer));
       return [...new Set(of.flatMap(({ parameters }) => parameters[parameter] ?? []))];
     },
     invalid: (scenario) => [
-      ...new Set(chosen({ scenario, peer: OURS }).flatMap(({ invalid }) => invalid ?? [])),
+      ...new Set(
+        runs
+          .filter((run) => run.scenario === scenario && isOurs(run.peer))
+          .flatMap(({ invalid }) => invalid ?? []),
+      ),
     ],
   };
 }

@@ -278,6 +278,7 @@ function timelines(runs: readonly Run[], titles: Titles): Chart[] {
   const first = runs.filter(({ repetition, invalid }) => repetition === 0 && invalid === undefined);
   const all = first.flatMap((run) => (run.series ?? []).map((series) => ({ run, series })));
   return groupBy(all, ({ series }) => `${series.name}, ${series.unit}`).map(([what, of]) => {
+    const over = of[0]!.series.over ?? 'seconds';
     const peers = ordered([...new Set(of.map(({ run }) => run.peer))]);
     const situationOf = situations(of.map(({ run }) => run));
     const known = [...new Set(of.map(({ run }) => situationOf(run)))];
@@ -290,11 +291,15 @@ function timelines(runs: readonly Run[], titles: Titles): Chart[] {
     const option = {
       legend: { ...legend(), icon: undefined, itemWidth: 26 },
       grid: { left: 56, right: 24, top: legendHeight(lines.length * 2), bottom: 42 },
-      xAxis: valueAxis('seconds'),
+      xAxis: valueAxis(over),
       yAxis: valueAxis(''),
       series: lines,
     };
-    return draw(`${of[0]!.run.scenario}: ${what} over time`, 230 + legendHeight(lines.length * 2), option);
+    return draw(
+      `${of[0]!.run.scenario}: ${what}, over ${over}`,
+      230 + legendHeight(lines.length * 2),
+      option,
+    );
   });
 }
 
@@ -384,6 +389,8 @@ function bare(svg: string): string {
       .replace(/ xmlns(:xlink)?="[^"]*"/g, '')
       .replace(/<style[\s\S]*?<\/style>/g, '')
       .replace(/ (?:ecmeta_\w+|class|pointer-events)="[^"]*"/g, '')
+      // Lines that have nothing to fill.
+      .replace(/fill="#000" stroke=/g, 'fill="none" stroke=')
       // What is behind a legend, and cannot be seen.
       .replace(/<path [^>]*fill-opacity="0"[^>]*><\/path>\n?/g, '')
       .replace(/<svg width="(\d+)" height="(\d+)"/, '<svg role="img"')

@@ -2,7 +2,7 @@
 
 import { median } from 'simple-statistics';
 import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
-import { keyOf, OURS, summarizeChange, valuesOf } from './aggregate.ts';
+import { isOurs, keyOf, summarizeChange, valuesOf } from './aggregate.ts';
 import { number, parametersOf } from './format.ts';
 import { readReport } from './json.ts';
 import type { Report, Summary } from './report.ts';
@@ -68,7 +68,7 @@ export function compare(paths: readonly [string, string], print: (line: string) 
   const few = changes.filter(({ ratio }) => ratio.count < LEAST_RUNS).length;
   if (few > 0)
     print(`\n${few} figures are of fewer than ${LEAST_RUNS} runs, which tell nothing of what is chance`);
-  const worse = changes.filter(({ peer, verdict }) => peer === OURS && verdict === 'worse');
+  const worse = changes.filter(({ peer, verdict }) => isOurs(peer) && verdict === 'worse');
   print(
     worse.length === 0
       ? '\nno figure of ours became worse'

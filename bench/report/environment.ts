@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { cpus, platform, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { canPin } from '../loads/lead.ts';
+import { servers } from '../loads/servers.ts';
 import type { Environment } from './report.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -21,7 +22,7 @@ export function environment(now: Date = new Date()): Environment {
     kernel: `${platform()} ${release()}`,
     node: process.version,
     isPinned: canPin,
-    versions: { ...npmVersions('../'), ...npmVersions('../peers/'), ...toolVersions() },
+    versions: versions(),
   };
 }
 
@@ -32,33 +33,27 @@ export function environmentLines(of: Environment): string[] {
     `${cpu}, ${cores} cores, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB, ${kernel}, Node ${node}`,
     isPinned ? 'servers on the first core, readers on the second' : 'processes are not pinned to cores',
     Object.entries(versions)
-      .map((pair) => pair.join(' '))
-      .join(', ') || 'no peers',
+      .map((pair) => pair.join(': '))
+      .join('; ') || 'no peers',
   ];
 }
 
-/** Of what a manifest asks for, as it is installed. */
-function npmVersions(folder: string): Record<string, string> {
-  const read = (path: string) => JSON.parse(readFileSync(here(`${folder}${path}`), 'utf8'));
-  const { dependencies = {} } = read('package.json') as { dependencies?: Record<string, string> };
-  const names = Object.keys(dependencies).filter((name) =>
-    existsSync(here(`${folder}node_modules/${name}/package.json`)),
-  );
-  return Object.fromEntries(names.map((name) => [name, read(`node_modules/${name}/package.json`).version]));
+/** Of the libraries that `micro` is run beside, and of the servers. */
+function versions(): Record<string, string> {
+  const parts = ['eventsource-encoder', 'eventsource-parser'];
+  const manifest = (name: string) => here(`../node_modules/${name}/package.json`);
+  const versionIn = (path: string) => (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+  const libraries = parts
+    .filter((name) => existsSync(manifest(name)))
+    .map((name) => [name, versionIn(manifest(name))]);
+  const known = Object.entries(servers)
+    .filter(([, kind]) => kind.missing() === undefined)
+    .flatMap(([name, kind]) => versionOf(kind).map((version) => [name, version]));
+  return Object.fromEntries([...libraries, ...known]);
 }
 
-function toolVersions(): Record<string, string> {
-  const debian = (name: string) => said('dpkg-query', ['-W', name])?.split('\t')[1];
-  const versions = {
-    cc: said('cc', ['-dumpfullversion']),
-    go: said('go', ['version'])?.replace(/^go version go(\S+).*/, '$1'),
-    gin: debian('golang-github-gin-gonic-gin-dev'),
-    nginx: debian('nginx-core') ?? debian('nginx'),
-    nchan: debian('libnginx-mod-nchan'),
-  };
-  return Object.fromEntries(
-    Object.entries(versions).filter((pair): pair is [string, string] => pair[1] !== undefined),
-  );
+function versionOf({ version }: { title: string; version?: () => string }): string[] {
+  return version === undefined ? [] : [version()];
 }
 
 /** What a command printed; `undefined` when it is not there, failed, or had nothing to say. */

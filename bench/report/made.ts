@@ -73,7 +73,7 @@ export function made(): readonly Made[] {
     figures: { ...cost(user, system), ...latencies((user + system) / 10) },
   }));
   const idle = [1000, 5000, 10_000].flatMap((connections) =>
-    Object.entries({ sluice: 10_400, raw: 10_300, 'better-sse': 20_000, hono: 28_400 }).map(
+    Object.entries({ sluice: 10_200, server: 10_400, raw: 10_300, 'better-sse': 20_000, hono: 28_400 }).map(
       ([peer, bytes]) => ({
         scenario: 'idle',
         peer,

@@ -27,9 +27,8 @@ export interface Skipped {
   readonly reason: string;
 }
 
-export type Guarantees = Readonly<
-  Record<string, Readonly<Record<string, 'yes' | 'no' | 'by the application'>>>
->;
+/** For each server, each feature: `yes`, `no`, `by the application`; and where that is from. */
+export type Guarantees = Readonly<Record<string, Readonly<Record<string, string>>>>;
 
 export interface Environment {
   readonly date: string;
@@ -43,7 +42,7 @@ export interface Environment {
   readonly node: string;
   /** Whether servers and readers had a core each. */
   readonly isPinned: boolean;
-  /** Of the peers, and of what they were built with. */
+  /** Of the peers, and of what they run on. */
   readonly versions: Readonly<Record<string, string>>;
 }
 
@@ -93,6 +92,8 @@ export interface Measurements {
   value(choice: Choice, figure: Figure): Summary | undefined;
   /** Of pairs: runs of the same repetition. */
   ratio(top: Choice, bottom: Choice, figure: Figure): Summary | undefined;
+  /** From the first point of a series to the last. */
+  growth(choice: Choice, series: string): Summary | undefined;
   difference(left: Choice, right: Choice, figure: Figure): Summary | undefined;
   /** The values of a parameter with which a scenario was run. */
   valuesOf(scenario: string, parameter: string): (string | number)[];

@@ -8,7 +8,7 @@ import { expected, guess, nextOf, type Work } from '../plan.ts';
 import type { Run, Scenario } from '../scenarios/scenario.ts';
 import { figures } from '../scenarios/scenario.ts';
 import { needsOf, targets, verdictsOf } from '../targets.ts';
-import { aggregate, measurementsOf } from './aggregate.ts';
+import { aggregate, isOurs, measurementsOf } from './aggregate.ts';
 import { type Bar, startBar } from './bar.ts';
 import { environment, environmentLines } from './environment.ts';
 import { headlineOf, number, parametersOf, withInterval } from './format.ts';
@@ -42,7 +42,7 @@ export async function runSuite(options: RunOptions): Promise<0 | 1> {
   for (const line of verdicts === undefined ? summaryLines(report) : verdictLines(verdicts))
     console.log(line);
   for (const path of write(report, out)) console.log(path);
-  const isWrong = runs.some(({ peer, invalid }) => peer === 'sluice' && invalid !== undefined);
+  const isWrong = runs.some(({ peer, invalid }) => isOurs(peer) && invalid !== undefined);
   return failures.length > 0 || isWrong || verdicts?.some(({ holds }) => holds === false) ? 1 : 0;
 }
 
@@ -84,7 +84,10 @@ async function runAll(works: readonly ScenarioWork[], going: Going, options: Run
   const failures: Skipped[] = [];
   for (let work = nextOf(works, left()); work !== undefined; work = nextOf(works, left())) {
     const begun = performance.now();
+    const known = going.runs.length;
     failures.push(...(await repeatOnce(work, going, options, () => expected(works, left()))));
+    // Some scenarios want no more repetitions than tell something.
+    if (going.runs.length === known) work.runs = work.done;
     work.seconds = (performance.now() - begun) / 1000;
     work.done++;
   }
@@ -113,10 +116,13 @@ async function repeatOnce(
     const left = expectedSeconds() - (seconds * i) / parts.length;
     going.bar.begin(`${name}${part.length === 1 ? ` ${part[0]}` : ''} ${done + 1}/${runs}`, left);
     try {
-      await scenario.run({ peers: part, runs: 1, connections, batches, isQuick }, (run) => {
-        going.runs.push({ ...run, repetition: done });
-        if (run.invalid !== undefined) going.bar.say(`${name} ${run.peer} does not count: ${run.invalid}`);
-      });
+      await scenario.run(
+        { peers: part, runs: done + 1, first: done, connections, batches, isQuick },
+        (run) => {
+          going.runs.push(run);
+          if (run.invalid !== undefined) going.bar.say(`${name} ${run.peer} does not count: ${run.invalid}`);
+        },
+      );
     } catch (error) {
       const reason = (error as Error).message.split('\n')[0] ?? 'it failed';
       going.bar.say(`${name} ${part.join(', ')} failed: ${reason}`);
@@ -149,7 +155,13 @@ async function reportOf(
 async function guarantees(): Promise<Guarantees | undefined> {
   try {
     const module = await import(new URL('../peers/guarantees.ts', import.meta.url).href);
-    return (module as { guarantees?: Guarantees }).guarantees;
+    const { guarantees: all, guaranteeTitles: titled = {} } = module as {
+      guarantees: Guarantees;
+      guaranteeTitles?: Readonly<Record<string, string>>;
+    };
+    const titleAll = (of: Guarantees[string]) =>
+      Object.fromEntries(Object.entries(of).map(([name, value]) => [titled[name] ?? name, value]));
+    return Object.fromEntries(Object.entries(all).map(([peer, of]) => [peer, titleAll(of)]));
   } catch {
     return undefined;
   }

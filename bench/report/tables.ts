@@ -1,7 +1,7 @@
 // A scenario's figures as one table, whatever it is drawn with: a row for each peer and set of parameters.
 
 import { type Figure, figures } from '../scenarios/scenario.ts';
-import { OURS } from './aggregate.ts';
+import { isOurs, OURS } from './aggregate.ts';
 import { headlineOf, number, parameter, times, withInterval } from './format.ts';
 import type { Group, Guarantees, PeerOfGroup, Report } from './report.ts';
 
@@ -39,7 +39,7 @@ export function tableOf(groups: readonly Group[], titles: Report['titles']): Tab
       const title = titles[peer.peer] ?? peer.peer;
       const runs =
         peer.invalid.length === 0 ? `${peer.runs}` : `${peer.runs - peer.invalid.length} of ${peer.runs}`;
-      return { cells: [...parameters, title, runs, ...values, ...ratios], isOurs: peer.peer === OURS };
+      return { cells: [...parameters, title, runs, ...values, ...ratios], isOurs: isOurs(peer.peer) };
     }),
   );
   return { head, rows, names: names.length + 1 };
@@ -65,7 +65,7 @@ export function guaranteesOf(
       return cost === undefined ? '–' : number(cost.median);
     });
     const cells = [titles[peer] ?? peer, ...costs, ...features.map((feature) => of[feature] ?? '–')];
-    return { cells, isOurs: peer === OURS };
+    return { cells, isOurs: isOurs(peer) };
   });
   const costs = fanOuts.map(({ parameters }) => `µs a delivery, ${parameters.batch} a turn`);
   return { head: ['server', ...costs, ...features], rows, names: 1 };

@@ -3,10 +3,12 @@
 import { connect } from './connect.ts';
 import { drain } from './drain.ts';
 import { fanout } from './fanout.ts';
+import { gzip } from './gzip.ts';
 import { heartbeat } from './heartbeat.ts';
 import { idle } from './idle.ts';
 import { latency } from './latency.ts';
 import { llm } from './llm.ts';
+import { micro } from './micro.ts';
 import { scale } from './scale.ts';
 import type { Scenario } from './scenario.ts';
 import { stalled } from './stalled.ts';
@@ -15,10 +17,12 @@ import { storm } from './storm.ts';
 import { topics } from './topics.ts';
 
 export const scenarios: readonly Scenario[] = [
+  micro,
   fanout,
   latency,
   scale,
   topics,
+  gzip,
   llm,
   connect,
   idle,

@@ -26,9 +26,9 @@ export const micro: Scenario = {
     'counter',
   ],
   missing: (peer) => (peer.startsWith('eventsource-') ? missingPackage(peer) : undefined),
-  async run({ peers, runs, isQuick }, note) {
+  async run({ peers, runs, first = 0, isQuick }, note) {
     const effort = isQuick ? ['1', '2'] : ['3', '40'];
-    for (let repetition = 0; repetition < runs; repetition++) {
+    for (let repetition = first; repetition < runs; repetition++) {
       for (const bench of benches) {
         const { stdout } = await promisify(execFile)(...command(bench, effort));
         const found = JSON.parse(stdout) as Measurement[];

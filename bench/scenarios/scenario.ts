@@ -23,6 +23,8 @@ export interface Settings {
   readonly peers: readonly string[];
   /** How often each is repeated. */
   readonly runs: number;
+  /** The repetition to begin with; default 0. Those before it were run already. */
+  readonly first?: number | undefined;
   /** In place of the scenario's own. */
   readonly connections?: readonly number[] | undefined;
   readonly batches?: readonly number[] | undefined;
@@ -41,13 +43,15 @@ export interface Run {
   readonly figures: Readonly<Partial<Record<Figure, number>>>;
   /** Why its figures are none: nothing was published, something was lost, the reader was the limit, … */
   readonly invalid?: string | undefined;
-  /** What happened meanwhile: `[seconds since the run began, value]`. */
+  /** What happened meanwhile. */
   readonly series?: readonly Series[] | undefined;
 }
 
 export interface Series {
   readonly name: string;
   readonly unit: string;
+  /** What it was followed over; default `seconds`. */
+  readonly over?: string | undefined;
   readonly points: readonly (readonly [number, number])[];
 }
 
@@ -282,10 +286,10 @@ export function complaint(
 
 /** Runs every peer once, then every peer again: what the machine does meanwhile befalls all alike. */
 export async function repeat(
-  { peers, runs }: Settings,
+  { peers, runs, first = 0 }: Settings,
   run: (peer: string, repetition: number) => Promise<void>,
 ): Promise<void> {
-  for (let repetition = 0; repetition < runs; repetition++) {
+  for (let repetition = first; repetition < runs; repetition++) {
     for (const peer of peers) await run(peer, repetition);
   }
 }
