@@ -484,14 +484,19 @@ function createPulse(
  */
 function createPositionBeat(): (subscription: Subscription | undefined) => Buffer {
   let text = ':\n\n';
-  let beat = Buffer.from(text);
+  let beat = sharedBuffer(text);
   // Most streams are at one place: they share the Buffer.
   return (subscription) => {
     const wanted = subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`;
-    if (wanted !== text) beat = Buffer.from(wanted);
+    if (wanted !== text) beat = sharedBuffer(wanted);
     text = wanted;
     return beat;
   };
+}
+
+/** Bytes that nobody changes, of which a stream may keep what it makes of them; see `hub.ts`. */
+function sharedBuffer(text: string): Buffer {
+  return Object.assign(Buffer.from(text), { [Symbol.for('sluice.shared')]: {} });
 }
 
 /** A permission that ends takes its stream with it, if nothing does before. */

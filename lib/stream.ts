@@ -145,8 +145,8 @@ export class EventStream extends Writer {
   }
 
   /**
-   * How the last bytes went: through `res.write`, or, where that is the same but for its cost, as a finished chunk
-   * straight to the socket. `undefined` before the first, which takes the head along.
+   * How the last bytes went: through `res.write`, or, for what a hub sends to many and where that is the same but for
+   * its cost, as a finished chunk straight to the socket. `undefined` before the first, which takes the head along.
    */
   get via(): 'response' | 'socket' | undefined {
     return this.#via;
@@ -201,10 +201,13 @@ export class EventStream extends Writer {
   }
 
   #pass(bytes: Uint8Array): boolean {
-    if (bytes.length > 0 && this.#isDirect) {
+    const shared = sharedOf(bytes);
+    if (shared !== undefined && bytes.length > 0 && this.#isDirect) {
       this.#via = 'socket';
-      return this.#socket!.write!(framed(bytes));
+      shared.framed ??= frame(bytes);
+      return this.#socket!.write!(shared.framed);
     }
+    // What is one client's own: `res.write` gathers all of it that is written in one turn, such as tokens.
     this.#via = 'response';
     return super.handOver(bytes);
   }
@@ -383,13 +386,6 @@ function sharedOf(bytes: Uint8Array): Shared | undefined {
 }
 
 /** The bytes as one chunk of HTTP/1.1. */
-function framed(bytes: Uint8Array): Buffer {
-  const shared = sharedOf(bytes);
-  if (shared === undefined) return frame(bytes);
-  shared.framed ??= frame(bytes);
-  return shared.framed;
-}
-
 function frame(bytes: Uint8Array): Buffer {
   const size = `${bytes.length.toString(16)}\r\n`;
   const chunk = Buffer.allocUnsafe(size.length + bytes.length + 2);

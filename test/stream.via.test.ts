@@ -43,11 +43,15 @@ const PIECES = [
 ];
 const TEXT = PIECES.join('');
 
+/** Bytes as a hub gives them to many. */
+const shared = (text: string): Buffer =>
+  Object.assign(Buffer.from(text), { [Symbol.for('sluice.shared')]: {} });
+
 /** Writes all pieces, a turn between two, and says which ways they went. */
 async function writeAll(stream: EventStream): Promise<string[]> {
   const ways: string[] = [];
   for (const piece of PIECES) {
-    stream.write(Buffer.from(piece));
+    stream.write(shared(piece));
     ways.push(stream.via ?? 'none');
     await turn(); // `res.write` corks its socket until then
   }
@@ -132,16 +136,16 @@ describe('the way to a client', () => {
     const { req, res, client } = await exchanging(t, LAST);
     const seen: Buffer[] = [];
     const stream = openStream(req, res);
-    stream.write(Buffer.from('data: 1\n\n'));
+    stream.write(shared('data: 1\n\n'));
     await turn();
-    stream.write(Buffer.from('data: 2\n\n'));
+    stream.write(shared('data: 2\n\n'));
     assert.equal(stream.via, 'socket');
     const write = res.write;
     res.write = ((chunk: Buffer) => {
       seen.push(chunk);
       return write.call(res, chunk, 'utf8');
     }) as ServerResponse['write'];
-    stream.write(Buffer.from('data: 3\n\n'));
+    stream.write(shared('data: 3\n\n'));
     assert.equal(stream.via, 'response');
     assert.equal(Buffer.concat(seen).toString(), 'data: 3\n\n');
     stream.end();
@@ -153,13 +157,34 @@ describe('the way to a client', () => {
     for (const replace of ['end', 'socket'] as const) {
       const { req, res } = await exchanging(t, LAST);
       const stream = openStream(req, res);
-      stream.write(Buffer.from('data: 1\n\n'));
+      stream.write(shared('data: 1\n\n'));
       await turn();
       if (replace === 'end') res.end = res.end.bind(res) as ServerResponse['end'];
       else req.socket.write = req.socket.write.bind(req.socket) as typeof req.socket.write;
-      stream.write(Buffer.from('data: 2\n\n'));
+      stream.write(shared('data: 2\n\n'));
       assert.equal(stream.via, 'response', replace);
     }
+  });
+
+  it('is the response for what is this client’s own, which is gathered to one write a turn', async (t) => {
+    const { stream, req, client } = await streaming(t, {}, LAST);
+    stream.open();
+    await turn();
+    const writes: unknown[] = [];
+    const { _write: write, _writev: writev } = req.socket;
+    Object.assign(req.socket, {
+      _write: (...args: Parameters<typeof write>) => writes.push(write.apply(req.socket, args)),
+      _writev: (...args: Parameters<NonNullable<typeof writev>>) =>
+        writes.push(writev?.apply(req.socket, args)),
+    });
+    for (let i = 0; i < 20; i++) {
+      stream.send({ data: `token ${i}` });
+      assert.equal(stream.via, 'response');
+    }
+    await turn();
+    assert.equal(writes.length, 1);
+    stream.end();
+    assert.equal((await textOf(client)).match(/data: token/g)?.length, 20);
   });
 
   it('is the response for a mock', async () => {
@@ -172,8 +197,8 @@ describe('the way to a client', () => {
       removeHeader: () => {},
     });
     const stream = openStream({}, res);
-    stream.write(Buffer.from('data: 1\n\n'));
-    stream.write(Buffer.from('data: 2\n\n'));
+    stream.write(shared('data: 1\n\n'));
+    stream.write(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     stream.end();
     assert.equal(await textOf(res), 'data: 1\n\ndata: 2\n\n');
@@ -183,23 +208,23 @@ describe('the way to a client', () => {
     const { req, res } = await exchanging(t, LAST);
     Object.setPrototypeOf(res, Object.create(Object.getPrototypeOf(res), { json: { value: () => {} } }));
     const stream = openStream(req, res);
-    stream.write(Buffer.from('data: 1\n\n'));
+    stream.write(shared('data: 1\n\n'));
     await turn();
-    stream.write(Buffer.from('data: 2\n\n'));
+    stream.write(shared('data: 2\n\n'));
     assert.equal(stream.via, 'socket');
   });
 
   it('is the response while what was written waits in it', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
-    stream.write(Buffer.from('data: 1\n\n'));
+    stream.write(shared('data: 1\n\n'));
     await turn();
     res.cork();
-    stream.write(Buffer.from('data: 2\n\n'));
+    stream.write(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     res.uncork();
     await turn();
-    stream.write(Buffer.from('data: 3\n\n'));
+    stream.write(shared('data: 3\n\n'));
     assert.equal(stream.via, 'socket');
     stream.end();
     assert.deepEqual((await textOf(client)).match(/data: \d/g), ['data: 1', 'data: 2', 'data: 3']);
@@ -213,12 +238,12 @@ describe('the way to a client', () => {
     while (responses.length < 2) await turn();
     const [first, second] = responses as [ServerResponse, ServerResponse];
     const stream = openStream(second.req, second);
-    stream.write(Buffer.from('data: 1\n\n'));
-    stream.write(Buffer.from('data: 2\n\n'));
+    stream.write(shared('data: 1\n\n'));
+    stream.write(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     first.end('first');
     await turn();
-    stream.write(Buffer.from('data: 3\n\n'));
+    stream.write(shared('data: 3\n\n'));
     stream.end();
     const text = await textOf(client);
     assert.deepEqual(text.match(/first|data: \d/g), ['first', 'data: 1', 'data: 2', 'data: 3']);
@@ -229,7 +254,7 @@ describe('the way to a client', () => {
     const stream = openStream(req, res);
     for (let i = 0; i < 12; i++) {
       if (i % 3 === 0) await turn();
-      if (i % 2 === 0) stream.write(Buffer.from(`data: ${i}\n\n`));
+      if (i % 2 === 0) stream.write(shared(`data: ${i}\n\n`));
       else res.write(`data: ${i}\n\n`);
     }
     stream.end();
@@ -241,8 +266,8 @@ describe('the way to a client', () => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
-    stream.write(Buffer.from('data: 1\n\n'));
-    stream.write(Buffer.from('data: 2\n\n'));
+    stream.write(shared('data: 1\n\n'));
+    stream.write(shared('data: 2\n\n'));
     stream.end();
     const text = await textOf(client);
     const places = ['HTTP/1.1 200 OK', '\r\n\r\n', 'data: 1', 'data: 2'].map((part) => text.indexOf(part));
@@ -255,10 +280,10 @@ describe('the way to a client', () => {
 
   it('tells of a drain once, whichever way was refused, and leaves no listener', async (t) => {
     const { stream, req, res, client } = await streaming(t);
-    stream.write(Buffer.from('data: 1\n\n'));
+    stream.write(shared('data: 1\n\n'));
     await turn();
     const before = [req.socket.listenerCount('drain'), res.listenerCount('drain')];
-    assert.equal(stream.write(Buffer.alloc(16 * 1024 * 1024, '.')), false);
+    assert.equal(stream.write(shared('.'.repeat(16 * 1024 * 1024))), false);
     assert.equal(stream.via, 'socket');
     let drains = 0;
     stream.on('drain', () => drains++);
@@ -267,7 +292,7 @@ describe('the way to a client', () => {
     await turn();
     assert.equal(drains, 1);
     assert.deepEqual([req.socket.listenerCount('drain'), res.listenerCount('drain')], before);
-    assert.equal(stream.write(Buffer.from('data: 2\n\n')), true);
+    assert.equal(stream.write(shared('data: 2\n\n')), true);
   });
 
   it('gives the same chunk of a shared batch to all', async (t) => {
