@@ -68,6 +68,7 @@ export const servers: Readonly<Record<string, ServerKind>> = {
   },
   server: {
     ...onNode('server', 'sluice, createSseServer'),
+    answers: false,
     version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
   },
   floor: {
@@ -77,9 +78,13 @@ export const servers: Readonly<Record<string, ServerKind>> = {
     missing: () => (compiled('floor') === undefined ? 'there is no C compiler' : undefined),
     start: () => startServed('floor', [compiled('floor')!]),
   },
-  socket: onNode('socket', 'Node, a chunk straight to the socket (floor)'),
+  socket: {
+    ...onNode('socket', 'Node, a chunk straight to the socket (floor)'),
+    answers: false,
+    version: () => node,
+  },
   raw: onNode('raw', 'a loop of res.write'),
-  zlib: onNode('zlib', 'a gzip for each connection'),
+  zlib: { ...onNode('zlib', 'a gzip for each connection'), answers: false },
   'better-sse': onNode('better-sse', 'better-sse, channel', 'better-sse'),
   'sse-channel': onNode('sse-channel', 'sse-channel', 'sse-channel'),
   hono: onNode('hono', 'hono, streamSSE', 'hono', '@hono/node-server'),

@@ -58,20 +58,26 @@ const none = {
   compression: 'no',
 } as const;
 
+const sluice: Guarantees = {
+  resume: 'yes',
+  gap: 'yes',
+  drain: 'yes',
+  bound: 'yes',
+  heartbeat: 'yes',
+  topics: 'yes',
+  deadlines: 'yes',
+  limits: 'yes',
+  shutdown: 'yes',
+  compression: 'yes',
+  source: 'lib/hub.ts, writer.ts, stream.ts, heartbeat.ts, limiter.ts, shutdown.ts, gzip.ts',
+};
+
 export const guarantees: Readonly<Record<string, Guarantees>> = {
-  sluice: {
-    resume: 'yes',
-    gap: 'yes',
-    drain: 'yes',
-    bound: 'yes',
-    heartbeat: 'yes',
-    topics: 'yes',
-    deadlines: 'yes',
-    limits: 'yes',
-    shutdown: 'yes',
-    compression: 'yes',
-    source: 'lib/hub.ts, writer.ts, stream.ts, heartbeat.ts, limiter.ts, shutdown.ts, gzip.ts',
-  },
+  sluice,
+  // The same, behind the reference server.
+  server: sluice,
+  socket: { ...none, source: 'bench/peers/socket.ts' },
+  zlib: { ...none, drain: 'no', source: 'bench/peers/zlib.ts' },
   // It waits for a client that is full, and all others with it.
   floor: { ...none, drain: 'yes', bound: 'yes', source: 'bench/floors/floor.c' },
   // `res.write` tells when the socket is full; the loop does not ask.

@@ -21,6 +21,9 @@ for (const [name, { title, answers, version, missing }] of Object.entries(server
       assert.ok(guarantees[name]);
     });
 
+    // All that it sends is compressed: its scenario checks what that inflates to.
+    if (name === 'zlib') return;
+
     for (const kind of ['fastest', 'node'] as const) {
       it(`delivers every event once and in order, as the ${kind} reader sees it`, async () => {
         const { server, reader, stop } = await stage(name, { connections: 20, sample: 1, reader: kind });

@@ -130,7 +130,7 @@ export interface StageOptions {
 
 /** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
 export async function stage(peer: string, options: StageOptions): Promise<Stage> {
-  const empty = await emptyStage(peer);
+  const empty = await emptyStage(peer, options.reader);
   try {
     await fill(empty, options);
     return empty;
@@ -141,8 +141,8 @@ export async function stage(peer: string, options: StageOptions): Promise<Stage>
 }
 
 /** A server, and nobody there yet. */
-export async function emptyStage(peer: string): Promise<Stage> {
-  const [server, reader] = await Promise.all([start(peer), startReader()]);
+export async function emptyStage(peer: string, kind?: 'fastest' | 'node'): Promise<Stage> {
+  const [server, reader] = await Promise.all([start(peer), startReader(kind)]);
   return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
 }
 
