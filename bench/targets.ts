@@ -111,6 +111,8 @@ const fanOuts: readonly Target[] = [
 
 const stalled = (percent: number) => of('sluice', 'stalled', { stalled: percent });
 
+const allStalled = of('sluice', 'stalled10k', { stalled: 10_000, published: '1 GB' });
+
 const stalls: readonly Target[] = [
   {
     what: '1 % of clients stalled',
@@ -132,20 +134,20 @@ const stalls: readonly Target[] = [
     what: '10,000 clients stalled, 1 GB published',
     text: 'memory grows by the ring (4 MiB) and what is still to be collected: 64 MB at most',
     needs: { stalled10k: ['sluice'] },
-    judge: ({ value }) => isAtMost(value(of('sluice', 'stalled10k'), 'rssGrowth'), 64, 'rssGrowth'),
+    judge: ({ value }) => isAtMost(value(allStalled, 'rssGrowth'), 64, 'rssGrowth'),
   },
   {
     what: '10,000 clients stalled, 1 GB published',
     text: 'memory does not grow with what is published: 16 MB from the first quarter to the last, at most',
     needs: { stalled10k: ['sluice'] },
-    judge: ({ growth }) => isAtMost(growth(of('sluice', 'stalled10k'), 'memory grown'), 16, 'rssGrowth'),
+    judge: ({ growth }) => isAtMost(growth(allStalled, 'memory grown'), 16, 'rssGrowth'),
   },
 ];
 
 // ── connections that idle, come back, grow in number ────────────────────────────────────────────────────
 
 const idle = (peer: string) => of(peer, 'idle', { connections: 10_000 });
-const storm = (load: string) => of('sluice', 'storm', { load });
+const storm = (load: string) => of('sluice', 'storm', { clients: 10_000, missed: 1000, load });
 
 const connections: readonly Target[] = [
   {
@@ -184,6 +186,7 @@ const connections: readonly Target[] = [
     needs: { scale: ['sluice', 'floor'] },
     judge: (measured) => {
       const counts = measured.valuesOf('scale', 'connections').map(Number);
+      if (!counts.includes(100) || !counts.includes(15_000)) return undefined;
       const at = (peer: string, count: number) => of(peer, 'scale', { connections: count });
       const ratios = counts.map((count) => {
         const ratio = measured.ratio(at('sluice', count), at('floor', count), 'cpuPerDelivery');
@@ -199,6 +202,7 @@ const connections: readonly Target[] = [
     needs: { topics: ['sluice'] },
     judge: (measured) => {
       const counts = measured.valuesOf('topics', 'topics').map(Number);
+      if (!counts.includes(10_000)) return undefined;
       const at = (topics: number) => of('sluice', 'topics', { topics });
       const others = counts.filter((count) => count !== 1);
       const ratios = others.map(

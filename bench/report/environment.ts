@@ -6,7 +6,7 @@ import { cpus, platform, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { canPin } from '../loads/lead.ts';
 import { servers } from '../loads/servers.ts';
-import type { Environment } from './report.ts';
+import type { Environment, Report } from './report.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
@@ -26,9 +26,10 @@ export function environment(now: Date = new Date()): Environment {
   };
 }
 
-export function environmentLines(of: Environment): string[] {
+export function headLines({ environment: of, isQuick }: Pick<Report, 'environment' | 'isQuick'>): string[] {
   const { date, commit, isChanged, cpu, cores, memoryBytes, kernel, node, isPinned, versions } = of;
   return [
+    ...(isQuick ? ['A quick run: it shows that all works, and no figure to believe'] : []),
     `${date.slice(0, 16).replace('T', ' ')} UTC, commit ${commit}${isChanged ? ', with changes' : ''}`,
     `${cpu}, ${cores} cores, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB, ${kernel}, Node ${node}`,
     isPinned ? 'servers on the first core, readers on the second' : 'processes are not pinned to cores',

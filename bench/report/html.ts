@@ -3,7 +3,7 @@
 
 import { aggregate, OURS } from './aggregate.ts';
 import { chartsOf } from './charts.ts';
-import { environmentLines } from './environment.ts';
+import { headLines } from './environment.ts';
 import { METHOD, targetsTable } from './markdown.ts';
 import type { Group, Report, Verdict } from './report.ts';
 import { guaranteesOf, remarksOf, type Table, tableOf } from './tables.ts';
@@ -14,7 +14,7 @@ export function toHtml(report: Report): string {
   const title = `${OURS} bench, ${environment.date.slice(0, 10)}`;
   const parts = [
     `<h1>${escaped(title)}</h1>`,
-    listOf(environmentLines(environment)),
+    listOf(headLines(report)),
     `<p>${escaped(METHOD)}</p>`,
     contents(report),
   ];

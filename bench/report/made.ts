@@ -107,6 +107,7 @@ export function made(): readonly Made[] {
 export function madeReport(runs: readonly Run[] = madeRuns(made())): Report {
   const names = [...new Set(runs.map(({ scenario }) => scenario))];
   return {
+    isQuick: false,
     environment: {
       date: '2026-11-26T12:00:00.000Z',
       commit: '0123456789ab',

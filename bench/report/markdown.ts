@@ -1,14 +1,14 @@
 // A report as Markdown, to be put into documents.
 
 import { aggregate } from './aggregate.ts';
-import { environmentLines } from './environment.ts';
+import { headLines } from './environment.ts';
 import type { Report, Verdict } from './report.ts';
 import { guaranteesOf, remarksOf, type Table, tableOf } from './tables.ts';
 
 export function toMarkdown(report: Report): string {
   const { environment, scenarios, runs, titles, verdicts, guarantees } = report;
   const groups = aggregate(runs);
-  const parts = [`# Bench, ${environment.date.slice(0, 10)}`, listOf(environmentLines(environment)), METHOD];
+  const parts = [`# Bench, ${environment.date.slice(0, 10)}`, listOf(headLines(report)), METHOD];
   if (verdicts !== undefined) parts.push('## Targets', markdownOf(targetsTable(verdicts)));
   if (guarantees !== undefined)
     parts.push('## What each server guarantees', markdownOf(guaranteesOf(guarantees, groups, titles)));

@@ -4,6 +4,8 @@ import type { Figure, Run } from '../scenarios/scenario.ts';
 
 export interface Report {
   readonly environment: Environment;
+  /** As short as could be: no figure to believe. */
+  readonly isQuick: boolean;
   /** The scenarios that were run, in this order. */
   readonly scenarios: readonly Described[];
   /** How the peers are called in tables. */

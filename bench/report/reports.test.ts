@@ -51,6 +51,11 @@ describe('a report as Markdown', () => {
     assert.match(row!, /\| 12\.\d\s\[.*\| 1\.\d+ × \| 2\.\d+ × \|$/);
   });
 
+  it('says of a quick run that its figures are not to be believed', () => {
+    assert.match(toMarkdown({ ...report, isQuick: true }), /no figure to believe/);
+    assert.doesNotMatch(text, /no figure to believe/);
+  });
+
   it('names who was skipped, with the reason', () => {
     assert.ok(lines.includes('- h3 was skipped: npm package h3 is not installed.'));
   });

@@ -10,7 +10,7 @@ import { figures } from '../scenarios/scenario.ts';
 import { needsOf, targets, verdictsOf } from '../targets.ts';
 import { aggregate, isOurs, measurementsOf } from './aggregate.ts';
 import { type Bar, startBar } from './bar.ts';
-import { environment, environmentLines } from './environment.ts';
+import { environment, headLines } from './environment.ts';
 import { headlineOf, number, parametersOf, withInterval } from './format.ts';
 import { toHtml } from './html.ts';
 import { toJson } from './json.ts';
@@ -32,13 +32,13 @@ export async function runSuite(options: RunOptions): Promise<0 | 1> {
   const works = worksOf(options, skipped);
   const bar = startBar();
   const here = environment();
-  for (const line of environmentLines(here)) bar.say(line);
+  for (const line of headLines({ environment: here, isQuick })) bar.say(line);
   for (const { scenario, peer, reason } of skipped) bar.say(`${scenario}: ${peer} is skipped: ${reason}`);
   const runs: Run[] = [];
   const failures = await runAll(works, { bar, runs, budget: isAll && !isQuick ? BUDGET : Infinity }, options);
   bar.stop();
   const verdicts = isTargets ? verdictsOf(targets, measurementsOf(runs)) : undefined;
-  const report = await reportOf(here, works, runs, [...skipped, ...failures], verdicts);
+  const report = await reportOf(here, isQuick, works, runs, [...skipped, ...failures], verdicts);
   for (const line of verdicts === undefined ? summaryLines(report) : verdictLines(verdicts))
     console.log(line);
   for (const path of write(report, out)) console.log(path);
@@ -136,6 +136,7 @@ async function repeatOnce(
 
 async function reportOf(
   here: Environment,
+  isQuick: boolean,
   works: readonly ScenarioWork[],
   runs: readonly Run[],
   skipped: readonly Skipped[],
@@ -143,6 +144,7 @@ async function reportOf(
 ): Promise<Report> {
   return {
     environment: here,
+    isQuick,
     scenarios: works.map(({ scenario: { name, constant, shows } }) => ({ name, constant, shows })),
     titles: Object.fromEntries(Object.entries(servers).map(([name, { title }]) => [name, title])),
     skipped,

@@ -99,6 +99,28 @@ describe('the targets', () => {
     assert.equal(about(verdicts(madeRuns(cases.slice(4))), /^decode/, /eventsource-parser/).holds, undefined);
   });
 
+  it('are undecided where less was measured than they speak of', () => {
+    const parameters = { clients: 50, missed: 1000, load: 'storm' };
+    const few = madeRuns([
+      one('storm', 'sluice', parameters, { deliveriesPerSecond: 2e6 }),
+      one('scale', 'sluice', { connections: 100 }, { cpuPerDelivery: 5 }),
+      one('scale', 'floor', { connections: 100 }, { cpuPerDelivery: 4 }),
+      one('stalled10k', 'sluice', { stalled: 50, published: '1 GB' }, { rssGrowth: 1 }),
+    ]);
+    for (const { holds, text } of verdicts(few)) assert.equal(holds, undefined, text);
+  });
+
+  it('follow memory while more and more is published', () => {
+    const growing = (last: number) => {
+      const points = [20, 21, 21, last].map((value, i): [number, number] => [i * 25, value]);
+      const flood = one('stalled10k', 'sluice', { stalled: 10_000, published: '1 GB' }, { rssGrowth: last });
+      const runs = madeRuns([{ ...flood, series: [{ name: 'memory grown', unit: 'MB', points }] }]);
+      return about(verdicts(runs), /1 GB/, /first quarter/).holds;
+    };
+    assert.equal(growing(22), true);
+    assert.equal(growing(60), false);
+  });
+
   it('follow the cost over connections and topics', () => {
     const scale = [100, 1000, 15_000].flatMap((connections) => [
       one('scale', 'floor', { connections }, { cpuPerDelivery: 4 + connections / 3000 }),
