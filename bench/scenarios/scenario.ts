@@ -241,9 +241,14 @@ export function costOf(
   after: Usage,
   deliveries: number,
 ): Record<'cpuPerDelivery' | 'userPerDelivery' | 'systemPerDelivery', number> {
-  const user = (after.user - before.user) / deliveries;
-  const system = (after.system - before.system) / deliveries;
-  return { cpuPerDelivery: user + system, userPerDelivery: user, systemPerDelivery: system };
+  // The kernel divides its exact sum by ticks of 10 ms: what it says of a part may shrink.
+  const user = Math.max(0, after.user - before.user);
+  const total = after.user + after.system - before.user - before.system;
+  return {
+    cpuPerDelivery: total / deliveries,
+    userPerDelivery: user / deliveries,
+    systemPerDelivery: (total - user) / deliveries,
+  };
 }
 
 export function latencyOf(latency: Percentiles): Record<'p50' | 'p90' | 'p99' | 'p999' | 'max', number> {

@@ -15,8 +15,8 @@ const costs: readonly Figure[] = ['cpuPerDelivery', 'userPerDelivery', 'systemPe
 /** For each value of the parameters. */
 const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
   fanout: [
-    [...costs, 'deliveriesPerSecond', 'bytesPerDelivery', ...latencies],
-    [...costs, 'deliveriesPerSecond', 'bytesPerDelivery', ...latencies],
+    [...costs, 'deliveriesPerSecond', 'bytesPerDelivery'],
+    [...costs, 'deliveriesPerSecond', 'bytesPerDelivery'],
   ],
   latency: [latencies, latencies],
   scale: [costs],

@@ -31,7 +31,7 @@ export const stalled: Scenario = {
     // Those that read are on a topic that the flood is not for.
     const audience = { connections, topics: 2, bytes: BYTES, sample: 1, path: '/events?topic=t1' };
     await repeat(settings, async (peer, repetition) => {
-      if (peer !== this.peers[0] && repetition > 1) return; // the target is ours
+      if (peer !== 'sluice' && repetition > 1) return; // the target is ours
       await onStage(peer, audience, async (stage) => {
         // What is remembered of a flood, and what the heap grows to with it, is not kept for anybody.
         for (let i = 0; i < 8; i++) await stage.server.run(FLOOD);
