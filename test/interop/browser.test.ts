@@ -7,11 +7,12 @@ import { after, before, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import fc from 'fast-check';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { encode, type ServerSentEvent } from '../../lib/encode.ts';
 import { formatCases, type Read } from '../fixtures/format.ts';
 import { eventStream, serve, type TestServer } from '../helpers/misbehaving.ts';
 import { readByTheStandard } from '../helpers/model.ts';
+import { launchChromium } from './helpers/chromium.ts';
 
 type Reader = 'native' | 'ours';
 
@@ -48,10 +49,7 @@ before(async () => {
     else if (url.pathname === '/page.js') res.writeHead(200, javascript).end(script);
     else res.writeHead(404).end();
   });
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox'],
-  });
+  browser = await launchChromium();
   context = await browser.newContext();
 });
 

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { examplesOf, runnable, serveExamples } from '../helpers/docs.ts';
 import type { TestServer } from '../helpers/misbehaving.ts';
+import { launchChromium } from './helpers/chromium.ts';
 
 const examples = examplesOf(new URL('../../docs/client.md', import.meta.url));
 const pages = new Map<string, string>();
@@ -19,10 +20,7 @@ before(async () => {
     if (page === undefined) res.writeHead(404).end();
     else res.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(page);
   });
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox'],
-  });
+  browser = await launchChromium();
   context = await browser.newContext();
 });
 

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
-import { chromium } from 'playwright-core';
 import { createSseServer, type SseServer } from '../../lib/server.ts';
 import { kept } from './helpers/children.ts';
+import { launchChromium } from './helpers/chromium.ts';
 
 /** Long enough for zlib to hold back, if it could. */
 const texts = ['short', 'again and '.repeat(500), '{"price":1.0871}', 'Ünïcödé 事件'];
@@ -36,15 +36,7 @@ describe('a compressed stream', () => {
   }
 
   it('reaches the EventSource of Chromium event by event', async () => {
-    const browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-background-networking',
-        '--disable-component-update',
-      ],
-    });
+    const browser = await launchChromium();
     try {
       const page = await browser.newPage();
       await page.goto(`${url}/healthz`);

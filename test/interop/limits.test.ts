@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, it } from 'node:test';
-import { chromium } from 'playwright-core';
 import { createSseServer, type LogLine } from '../../lib/server.ts';
+import { launchChromium } from './helpers/chromium.ts';
 
 const ROOM = 3;
 const RETRY = 500;
@@ -14,15 +14,7 @@ describe('one browser more than there is room for', () => {
     const log = ({ event }: LogLine) => event === 'refused' && refusals.push(performance.now());
     const sse = createSseServer({ log, limits: { max: ROOM, retryInterval: RETRY } });
     const url = await sse.listen(0);
-    const browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-background-networking',
-        '--disable-component-update',
-      ],
-    });
+    const browser = await launchChromium();
     // A context each: one browser would open no more than six connections to an origin.
     const open = async () => {
       const context = await browser.newContext();

@@ -3,16 +3,14 @@
 // `npx tsx --test test/interop/page.test.ts`.
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { createSseServer, type SseServer, type SseServerOptions } from '../../lib/server.ts';
 import { SystemSampler } from '../../lib/system.ts';
+import { launchChromium } from './helpers/chromium.ts';
 
 let browser: Browser;
 before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox'],
-  });
+  browser = await launchChromium();
 });
 after(() => browser?.close());
 
