@@ -31,7 +31,7 @@ export interface HeartbeatClock {
 export interface HeartbeatOptions<Sink extends BeatSink = BeatSink> {
   /** Milliseconds: the longest silence. Default 15,000, under what every known proxy allows. */
   interval?: number | undefined;
-  /** Part of the interval by which a beat may come early, so that a crowd does not beat at once; default 0.2. */
+  /** Part of the interval by which the first beat of a silence may come early: no crowd beats at once; default 0.2. */
   jitter?: number | undefined;
   /** What a beat is; default `:\n\n`, which readers skip. Must be whole events or comments. */
   beat?: ((sink: Sink) => Uint8Array) | undefined;
@@ -66,12 +66,12 @@ export const heartbeatProfiles: Readonly<
 });
 
 const MAX_INTERVAL = 2 ** 31 - 1;
-// A scan passes over all members 32 times per interval, half of them at a time, so that beats come in time and
-// in small portions. It looks at the stream itself, which is colder memory, only an eighth of an interval after
-// the last look, or when a beat is due. With 15,000 streams both cost 0.5 % of a core (bench/heartbeat).
-const SCANS_PER_INTERVAL = 32;
-const TICKS_PER_SCAN = 2;
-const LOOKS_PER_INTERVAL = 8;
+// A scan passes over all members 64 times per interval, so that beats come in time and in small portions. It looks at
+// the stream itself, which is colder memory and most of a sweep's cost, only a third of an interval after the last look
+// (an eighth, where a group wants to know how long silences are), or when a beat is due (bench/heartbeat).
+const SCANS_PER_INTERVAL = 64;
+const LOOKS_PER_INTERVAL = 3;
+const LOOKS_FOR_A_GROUP = 8;
 
 interface Member<Sink> {
   readonly sink: Sink;
@@ -80,10 +80,10 @@ interface Member<Sink> {
   readonly group: BeatGroup | undefined;
   /** Where it stands in the array. */
   index: number;
-  /** Which part of its interval the present silence may last. */
-  part: number;
+  /** By how many thousandths of its interval the next beat is to come early. */
+  early: number;
   bytes: number | undefined;
-  /** When it was last looked at, and since when it has been silent. */
+  /** When it was last looked at, and since when it has been silent: whole milliseconds, which are stored in place. */
   seen: number;
   since: number;
   /** The silence that its last beat broke; 0 once that beat is known to have been survived. */
@@ -92,7 +92,7 @@ interface Member<Sink> {
 
 /**
  * Sends a beat to every stream before it has been silent for longer than `interval`. One that writes something
- * at least every half interval gets none.
+ * at least every third of an interval gets none.
  *
  * The timer is unref'd and runs only while there are members. A stream that is full is skipped and looked at
  * again, a closed one is dropped, one that throws is reported; none of them stops the others.
@@ -168,12 +168,12 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     checkInterval(interval);
     this.#forget(sink);
     if (sink.closed) return;
-    const now = this.#clock.now();
+    const now = this.#now();
     const index = this.#order.length;
-    const part = Math.random();
+    const early = Math.floor(1000 * Math.random());
     const bytes = sink.bytesWritten;
     const times = { seen: now, since: now, broken: 0 };
-    const member = { sink, interval, beat, group, index, part, bytes, ...times };
+    const member = { sink, interval, beat, group, index, early, bytes, ...times };
     this.#members.set(sink, member);
     this.#order.push(member);
     this.#looks.push(now);
@@ -183,7 +183,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
   /** Stops looking after it; `false` when it did not. If the sink is closed and was lost, its group learns. */
   delete(sink: Sink): boolean {
     const member = this.#forget(sink);
-    if (member?.group !== undefined && sink.closed) this.#learn(member, this.#clock.now());
+    if (member?.group !== undefined && sink.closed) this.#learn(member, this.#now());
     return member !== undefined;
   }
 
@@ -215,8 +215,8 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     if (interval >= this.#finest) return;
     this.#halt();
     this.#finest = interval;
-    this.#ticked = this.#clock.now();
-    const tick = Math.max(1, interval / SCANS_PER_INTERVAL / TICKS_PER_SCAN);
+    this.#ticked = this.#now();
+    const tick = Math.max(1, interval / SCANS_PER_INTERVAL);
     this.#timer = this.#clock.setInterval(() => this.#tick(), tick);
     this.#timer.unref();
   }
@@ -229,7 +229,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
 
   /** Looks at as many as the time since the last tick is worth. */
   #tick(): void {
-    const now = this.#clock.now();
+    const now = this.#now();
     const step = this.#finest / SCANS_PER_INTERVAL;
     const share = Math.min(1, (now - this.#ticked) / step);
     this.#ticked = now;
@@ -259,11 +259,11 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     if (member.broken > 0 && now - member.since >= step / 2) survived(member);
     const interval = group?.interval ?? member.interval;
     if (interval < this.#finest) this.#run(interval);
-    const limit = interval * member.part;
+    const limit = interval - (interval * member.early) / 1000;
     // The next scan comes after one step, or after two if others left and this one changed places.
     const due = member.since + limit - 2 * step;
     if (now >= due) this.#give(member, now);
-    else this.#lookAt(member, Math.min(due, now + interval / LOOKS_PER_INTERVAL));
+    else this.#lookAt(member, Math.min(due, now + interval / looksOf(member)));
   }
 
   /** It may have been taken out meanwhile, and its place be another's. */
@@ -276,7 +276,8 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     const silence = now - member.since;
     member.since = now;
     this.#lookAt(member, now);
-    member.part = this.#part();
+    // A crowd that fell silent at once was spread by its first beats, and stays so.
+    member.early = 0;
     if (sink.writableNeedDrain) {
       this.#skipped++;
       return;
@@ -293,11 +294,11 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     if (bytes === member.bytes) return;
     member.bytes = bytes;
     member.since = member.seen;
-    member.part = this.#part();
+    member.early = Math.floor(1000 * this.#jitter * Math.random());
   }
 
-  #part(): number {
-    return 1 - this.#jitter * Math.random();
+  #now(): number {
+    return Math.floor(this.#clock.now());
   }
 
   #learn(member: Member<Sink>, now: number): void {
@@ -306,6 +307,10 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     // Closed right after a beat: it was the silence before the beat that killed it, and the beat that showed it.
     member.group?.died(member.broken > 0 ? member.broken : now - member.since);
   }
+}
+
+function looksOf<Sink>({ group }: Member<Sink>): number {
+  return group === undefined ? LOOKS_PER_INTERVAL : LOOKS_FOR_A_GROUP;
 }
 
 function survived<Sink>(member: Member<Sink>): void {

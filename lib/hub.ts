@@ -768,14 +768,19 @@ class Order {
   head: number;
   /** Up to here, whoever is not behind has everything: the head of the last turn, without what came since. */
   settled: number;
+  #named = 0;
+  #id = '';
 
   constructor(epoch: number, head: number) {
     this.epoch = atLeast(1, 'epoch', wholeNumber('epoch', epoch));
     this.head = this.settled = wholeNumber('head', head);
   }
 
+  /** Nearly always asked for the same one many times over. */
   id(seq: number): string {
-    return `${this.epoch}-${seq}`;
+    if (seq !== this.#named || this.#id === '') this.#id = `${this.epoch}-${seq}`;
+    this.#named = seq;
+    return this.#id;
   }
 }
 

@@ -124,11 +124,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const tickets = new Tickets<unknown>();
   const published = new Once<{ id: string } | { ids: string[] }>();
-  const following = requestValue<Subscription>();
   const pulse =
     options.heartbeat === false
       ? undefined
-      : createPulse(options.heartbeat, (stream) => following.get(stream));
+      : createPulse(options.heartbeat);
   const streams = new Set<EventStream>();
   const asked = requestValue<readonly string[]>();
   const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
@@ -206,8 +205,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     if (subscription === null) return stream.refuse(204);
     streams.add(stream);
     opened++;
-    following.set(stream, subscription);
     pulse?.heartbeat.add(stream, {
+      beat: pulse.beatOf(subscription),
       group: pulse.groupOf(clientAddress(req, options.limits?.trustProxy ?? 0)),
     });
     // Not awaited: every frame on the way here would wait with it, and cost more than the stream itself.
@@ -424,16 +423,15 @@ interface Pulse {
   readonly heartbeat: Heartbeat<EventStream>;
   /** What a client's watchdog needs to know: how often something comes at the least, and how often it may fail to. */
   readonly announced: { readonly interval: number; readonly missed: number };
+  /** What a stream is sent; `undefined` where it is the same for all. */
+  beatOf(subscription: Subscription): (() => Uint8Array) | undefined;
   /** Whose experience decides the interval, where it adapts. */
   groupOf(address: string | undefined): BeatGroup | undefined;
   /** Every interval in use, in milliseconds. */
   intervals(): number[];
 }
 
-function createPulse(
-  options: ServerHeartbeat = {},
-  subscriptionOf: (stream: EventStream) => Subscription | undefined,
-): Pulse {
+function createPulse(options: ServerHeartbeat = {}): Pulse {
   const { profile, adaptive: learning, interval, missed, ...rest } = options;
   if (profile !== undefined && !Object.hasOwn(heartbeatProfiles, profile)) {
     throw new TypeError(
@@ -444,14 +442,8 @@ function createPulse(
   // One that a client has brought about, not we: only that tells of the network.
   const lost = (stream: EventStream) => stream.reason === 'client-gone';
   const positionBeat = createPositionBeat();
-  const beat =
-    rest.event === undefined ? { beat: (stream: EventStream) => positionBeat(subscriptionOf(stream)) } : {};
-  const heartbeat = new Heartbeat<EventStream>({
-    interval: interval ?? chosen?.interval,
-    lost,
-    ...beat,
-    ...rest,
-  });
+  const ownBeat = rest.event !== undefined || rest.beat !== undefined;
+  const heartbeat = new Heartbeat<EventStream>({ interval: interval ?? chosen?.interval, lost, ...rest });
   // Bounds that are wide enough for where it is to begin.
   const {
     minInterval = Math.min(5000, heartbeat.interval),
@@ -470,6 +462,7 @@ function createPulse(
   return {
     heartbeat,
     announced: { interval: longest, missed: missed ?? chosen?.missed ?? 2 },
+    beatOf: (subscription) => (ownBeat ? undefined : () => positionBeat(subscription)),
     groupOf: (address) => learner?.group(addressGroup(address ?? '')),
     intervals: () =>
       learner === undefined
@@ -482,14 +475,13 @@ function createPulse(
  * A comment, and the place up to which this stream has everything: on quiet topics it moves along with the hub,
  * so that a client which returns later is not told of a gap in what was never for it.
  */
-function createPositionBeat(): (subscription: Subscription | undefined) => Buffer {
-  let text = ':\n\n';
-  let beat = sharedBuffer(text);
+function createPositionBeat(): (subscription: Subscription) => Buffer {
+  let known = '';
+  let beat = sharedBuffer(':\n\n');
   // Most streams are at one place: they share the Buffer.
-  return (subscription) => {
-    const wanted = subscription === undefined ? ':\n\n' : `:\nid: ${subscription.position}\n\n`;
-    if (wanted !== text) beat = sharedBuffer(wanted);
-    text = wanted;
+  return ({ position }) => {
+    if (position !== known) beat = sharedBuffer(`:\nid: ${position}\n\n`);
+    known = position;
     return beat;
   };
 }

@@ -55,7 +55,7 @@ describe('Heartbeat', () => {
     beats.add(busy);
     for (let n = 0; n < 100; n++) {
       busy.write('data: 1\n\n');
-      clock.advance(n === 0 ? SECOND : 8.5 * SECOND);
+      clock.advance(n === 0 ? SECOND : 5 * SECOND);
     }
     assert.equal(beats.sent, 0);
   });
@@ -336,7 +336,8 @@ describe('Heartbeat and its groups', () => {
     group.interval = SECOND;
     clock.advance(60 * SECOND);
     assert.ok(slow >= 10 && slow <= 16, `${slow} at 60 s`);
-    assert.ok(stream.times.length - slow >= 58);
+    // It is noticed within an eighth of a minute.
+    assert.ok(stream.times.length - slow >= 51);
   });
 
   it('tells the group which silences were survived', () => {

@@ -1,6 +1,6 @@
 // The floor: an HTTP/1.1 server whose work for each connection and turn is one write(2) of the bytes that all share,
 // chunk head and all. It checks nothing, remembers nothing, and waits for a reader that is full.
-// Speaks the protocol of loads/host.ts, for one topic.   cc -O2 -o floor floor.c
+// Speaks the protocol of loads/host.ts, for one topic, heartbeats too.   cc -O2 -o floor floor.c
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -78,6 +78,17 @@ static void run(int size, int64_t interval, int64_t duration, int bytes) {
   fflush(stdout);
 }
 
+// Some of them every 64th of the interval, as a sweep would; an interval of 0: none.
+static void beat(int64_t interval, int64_t *last, long *next) {
+  static const char comment[] = "3\r\n:\n\n\r\n";
+  int64_t time = now();
+  for (int due = (int)(count * (time - *last) / interval); due > 0 && count > 0; due--) {
+    deliver((int)(*next % count), comment, sizeof comment - 1);
+    ++*next;
+  }
+  *last = time;
+}
+
 int main(void) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t length = sizeof at;
@@ -88,16 +99,27 @@ int main(void) {
   fflush(stdout);
   struct pollfd events[2] = {{0, POLLIN, 0}, {listener, POLLIN, 0}};
   char line[256];
-  while (poll(events, 2, -1) >= 0) {
+  int64_t interval = 0, last = 0;
+  long next = 0;
+  for (;;) {
+    int ready = poll(events, 2, interval > 0 ? (int)(interval / 64000) : -1);
+    if (ready < 0) return 1;
+    if (ready == 0) {
+      beat(interval, &last, &next);
+      continue;
+    }
     if (events[1].revents & POLLIN) greet(listener);
     if (!(events[0].revents & (POLLIN | POLLHUP))) continue;
     ssize_t got = read(0, line, sizeof line - 1);
     if (got <= 0) return 0;
     line[got] = 0;
     int topics, size, bytes;
-    long long interval, duration;
-    if (sscanf(line, "run %d %d %lld %lld %d", &topics, &size, &interval, &duration, &bytes) == 5)
-      run(size, interval, duration * 1000, bytes);
-    else printf("gone\n"), fflush(stdout);
+    long long every, duration;
+    if (sscanf(line, "run %d %d %lld %lld %d", &topics, &size, &every, &duration, &bytes) == 5)
+      run(size, every, duration * 1000, bytes);
+    else if (sscanf(line, "beat %lld", &every) == 1) {
+      interval = every * 1000, last = now();
+      printf("beating\n"), fflush(stdout);
+    } else printf("gone\n"), fflush(stdout);
   }
 }

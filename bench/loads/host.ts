@@ -5,6 +5,7 @@
 //   told     `run <topics> <batch> <interval µs> <duration ms> <bytes> <x|json>` it publishes: each turn `batch`
 //            events to each topic `t0` … ; a turn begins when its time has come (`interval` 0: when the last is over)
 //   it says  `done <turns> <µs since the first>` after the last
+//   told     `beat <ms>` it sends each connection a comment every so often, if it is a floor, and says `beating`
 //   told     `gc` it frees what it can, and says `gone`
 //
 //   node --import tsx bench/loads/host.ts <peer>
@@ -33,6 +34,10 @@ for await (const line of createInterface({ input: process.stdin })) {
     const filling = words[5] as Filling;
     const { turns, elapsed } = await takeTurns(peer, { topics, batch, interval, duration, bytes, filling });
     console.log(`done ${turns} ${elapsed}`);
+  }
+  if (order === 'beat') {
+    peer.beat?.(Number(words[0]));
+    console.log('beating');
   }
   if (order === 'gc') {
     globalThis.gc?.();

@@ -55,6 +55,8 @@ export interface Served {
   readonly port: number;
   readonly pids: () => number[];
   run(order: RunOrder): Promise<RunOutcome>;
+  /** Of a floor: a comment to each connection every so many milliseconds, from now on. */
+  beat(interval: number): Promise<void>;
   /** Frees what it can. */
   gc(): Promise<void>;
   stop(): Promise<void>;
@@ -88,6 +90,7 @@ export async function startServed(
       const [turns, elapsed] = (await ask(`run ${order}`, 'done')).split(' ').map(Number);
       return { turns: turns!, elapsed: elapsed! };
     },
+    beat: async (interval) => void (await ask(`beat ${interval}`, 'beating')),
     gc: async () => void (await ask('gc', 'gone')),
     stop: () => stop(child),
   };

@@ -52,6 +52,7 @@ export async function startNchan(): Promise<Served> {
         bytes,
         filling,
       }),
+    beat: async () => {},
     gc: async () => {},
     stop: async () => {
       process.removeListener('exit', end);

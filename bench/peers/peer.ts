@@ -5,6 +5,8 @@ export interface Peer {
   readonly port: number;
   /** Sends each text as one event's data to all who follow the topic, in this turn of the event loop. */
   publish(topic: string, texts: readonly string[]): void;
+  /** Of a floor: from now on a comment to each connection every so many milliseconds. */
+  beat?(interval: number): void;
 }
 
 export interface PeerOptions {

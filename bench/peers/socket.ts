@@ -20,6 +20,14 @@ const start: StartPeer = async () => {
       const chunk = Buffer.from(`${Buffer.byteLength(body).toString(16)}\r\n${body}\r\n`);
       for (const socket of sockets) socket.write(chunk);
     },
+    beat: (interval) => {
+      const comment = Buffer.from('3\r\n:\n\n\r\n');
+      const all = [...sockets];
+      let next = 0;
+      setInterval(() => {
+        for (let i = 0; i < all.length / 64; i++) all[next++ % all.length]!.write(comment);
+      }, interval / 64);
+    },
   };
 };
 
