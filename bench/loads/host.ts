@@ -8,7 +8,7 @@
 //   told     `beat <ms>` it sends each connection a comment every so often, if it is a floor, and says `beating`
 //   told     `gc` it frees what it can, and says `gone`
 //
-//   node --import tsx bench/loads/host.ts <peer>
+// `lead.ts` starts it, compiled by `plain.ts`, with the name of the peer.
 
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { plain } from './plain.ts';
 import type { Answer, Question } from './reader.ts';
 import type { Filling } from './texts.ts';
 
@@ -98,8 +99,7 @@ export async function startServed(
 
 /** A server of `peers/` on Node. */
 export function startNode(peer: string, ...flags: string[]): Promise<Served> {
-  const node = [process.execPath, '--expose-gc', '--import', import.meta.resolve('tsx'), ...flags];
-  return startServed(peer, [...node, here('./host.ts'), peer]);
+  return startServed(peer, [process.execPath, '--expose-gc', ...flags, plain('bench/loads/host.ts'), peer]);
 }
 
 /** Starts a command that is no server of `peers/`; resolves with the first line that it says. */

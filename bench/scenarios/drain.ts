@@ -4,11 +4,9 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { startCommand } from '../loads/lead.ts';
+import { plain } from '../loads/plain.ts';
 import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
-
-const bin = fileURLToPath(new URL('../../lib/bin.ts', import.meta.url));
 
 export const drain: Scenario = {
   name: 'drain',
@@ -38,13 +36,7 @@ interface Instance {
 
 async function serve(window: number): Promise<Instance> {
   const argv = ['serve', '--port', '0', '--window', `${window}ms`, '--deadline', `${window + 5000}ms`];
-  const { child, said } = await startCommand([
-    process.execPath,
-    '--import',
-    import.meta.resolve('tsx'),
-    bin,
-    ...argv,
-  ]);
+  const { child, said } = await startCommand([process.execPath, plain('lib/bin.ts'), ...argv]);
   return { child, url: said.split(' ').at(-1)! };
 }
 
