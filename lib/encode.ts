@@ -33,6 +33,12 @@ const MAX_RETRY = 2 ** 31 - 1;
  */
 export function encode(event: ServerSentEvent): string {
   const { event: type, data, id, retry, comment } = event;
+  // A hub's events, nearly all of them: put together at once, they cost a third less (bench/encode).
+  if (id !== undefined && data !== undefined && comment === undefined && retry === undefined && isLine(data)) {
+    return type === undefined
+      ? `id: ${checkId(id)}\ndata: ${data}\n\n`
+      : `id: ${checkId(id)}\nevent: ${checkType(type)}\ndata: ${data}\n\n`;
+  }
   let text = '';
   if (comment !== undefined) text += prefixLines(': ', checkText('comment', comment));
   if (retry !== undefined) text += `retry: ${checkRetry(retry)}\n`;
@@ -55,9 +61,18 @@ export function jsonEvents<Events extends Record<string, unknown>>(): <Type exte
 
 const LINE_BREAK = /\r\n|\r|\n/;
 
+/** Whether it is text of one line, and may be sent. */
+function isLine(text: string): boolean {
+  return typeof text === 'string' && isOneLine(text) && text.isWellFormed();
+}
+
+// Nearly all data is one line; two searches for a character cost less than one split.
+function isOneLine(text: string): boolean {
+  return text.indexOf('\n') === -1 && text.indexOf('\r') === -1;
+}
+
 function prefixLines(prefix: string, text: string): string {
-  // Nearly all data is one line; two searches for a character cost less than one split.
-  if (text.indexOf('\n') === -1 && text.indexOf('\r') === -1) return `${prefix}${text}\n`;
+  if (isOneLine(text)) return `${prefix}${text}\n`;
   let lines = '';
   for (const line of text.split(LINE_BREAK)) lines += `${prefix}${line}\n`;
   return lines;
@@ -70,19 +85,29 @@ function checkText(field: 'event' | 'data' | 'comment', text: string): string {
   return text;
 }
 
+// Types repeat: one that was good the last time is good (bench/encode).
+let goodType = '';
+
 function checkType(type: string): string {
+  if (type === goodType) return type;
   checkText('event', type);
   if (LINE_BREAK.test(type)) throw refused('event', 'must be one line', type);
+  goodType = type;
   return type;
 }
 
 // Anything else is lost or garbled on its way back in the Last-Event-ID header, for good.
-const SAFE_ID = /^(?! )[\x20-\x7e]{0,128}(?<! )$/;
+const UNPRINTABLE = /[^\x20-\x7e]/;
+const SPACE = 0x20;
 
 function checkId(id: string): string {
   if (typeof id !== 'string') throw refused('id', 'must be a string', id);
-  if (SAFE_ID.test(id)) return id;
+  if (id.length <= 128 && !UNPRINTABLE.test(id) && !isPadded(id)) return id;
   throw refused('id', 'must be at most 128 printable ASCII characters without a space at either end', id);
+}
+
+function isPadded(text: string): boolean {
+  return text !== '' && (text.charCodeAt(0) === SPACE || text.charCodeAt(text.length - 1) === SPACE);
 }
 
 function checkRetry(retry: number): number {
