@@ -34,7 +34,13 @@ const MAX_RETRY = 2 ** 31 - 1;
 export function encode(event: ServerSentEvent): string {
   const { event: type, data, id, retry, comment } = event;
   // A hub's events, nearly all of them: put together at once, they cost a third less (bench/encode).
-  if (id !== undefined && data !== undefined && comment === undefined && retry === undefined && isLine(data)) {
+  if (
+    id !== undefined &&
+    data !== undefined &&
+    comment === undefined &&
+    retry === undefined &&
+    isLine(data)
+  ) {
     return type === undefined
       ? `id: ${checkId(id)}\ndata: ${data}\n\n`
       : `id: ${checkId(id)}\nevent: ${checkType(type)}\ndata: ${data}\n\n`;

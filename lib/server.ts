@@ -124,10 +124,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const tickets = new Tickets<unknown>();
   const published = new Once<{ id: string } | { ids: string[] }>();
-  const pulse =
-    options.heartbeat === false
-      ? undefined
-      : createPulse(options.heartbeat);
+  const pulse = options.heartbeat === false ? undefined : createPulse(options.heartbeat);
   const streams = new Set<EventStream>();
   const asked = requestValue<readonly string[]>();
   const refused = ({ reason, status, req }: { reason: string; status: number; req: unknown }) => {
