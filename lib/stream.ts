@@ -117,7 +117,12 @@ function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
 }
 
 // The sockets that carry a stream now.
-const streaming = new WeakSet<StreamSocket>();
+const streaming = new WeakMap<StreamSocket, EventStream>();
+
+// One function for all sockets: one for each would cost a connection 300 bytes.
+function gone(this: StreamSocket): void {
+  streaming.get(this)?.abort('client-gone');
+}
 
 /** Whether a connection carries a stream: then nothing else that is asked on it can be answered. */
 export function isStreaming(socket: StreamSocket): boolean {
@@ -323,16 +328,20 @@ export class EventStream extends Writer {
       socket.destroy();
       return this.abort('client-gone');
     }
-    streaming.add(socket);
-    const gone = () => this.abort('client-gone');
+    streaming.set(socket, this);
     // A reader that half-closes and does not read never causes a 'close': its 'end' is a good-bye as well.
     socket.on('end', gone);
     socket.on('close', gone);
-    this.once('close', () => {
-      streaming.delete(socket);
-      socket.off('end', gone);
-      socket.off('close', gone);
-    });
+  }
+
+  protected override settled(): void {
+    // Of a response that had gone before: this is not made yet.
+    if (!(#socket in this)) return;
+    const socket = this.#socket;
+    if (socket === undefined || streaming.get(socket) !== this) return;
+    streaming.delete(socket);
+    socket.off('end', gone);
+    socket.off('close', gone);
   }
 
   #prepare(): void {

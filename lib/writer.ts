@@ -289,8 +289,12 @@ export class Writer extends EventEmitter {
     this.#done?.resolve(reason);
     if (this.#controller !== undefined) this.#abortSignal(reason);
     if (closeChannel.hasSubscribers) closeChannel.publish({ stream: this, reason, cause: this.#cause });
+    this.settled();
     this.emit('close', reason);
   }
+
+  /** It is over, and `'close'` is about to be emitted: for a class that has something of its own to put away. */
+  protected settled(): void {}
 
   #abortSignal(reason: CloseReason): void {
     if (!this.#controller?.signal.aborted) this.#controller?.abort(closedError(reason, this.#cause));
