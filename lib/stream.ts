@@ -129,6 +129,8 @@ export function isStreaming(socket: StreamSocket): boolean {
   return streaming.has(socket);
 }
 
+let flush: (stream: EventStream) => void;
+
 /** One client's stream of events. Made by `openStream`. */
 export class EventStream extends Writer {
   readonly #req: StreamRequest;
@@ -138,6 +140,8 @@ export class EventStream extends Writer {
   #opened = false;
   #via: 'response' | 'socket' | undefined;
   #gzip: GzipStream | undefined;
+  /** What a source has yielded in this turn. */
+  #gathered = '';
 
   constructor(req: StreamRequest, res: StreamResponse, options: StreamOptions) {
     super(res, options);
@@ -187,11 +191,13 @@ export class EventStream extends Writer {
   }
 
   override write(chunk: Uint8Array): boolean {
+    if (this.#gathered !== '') this.#flush();
     if (!this.#opened && !this.closed) this.#prepare();
     return super.write(chunk);
   }
 
   override end(reason?: CloseReason, cause?: unknown): void {
+    if (this.#gathered !== '') this.#flush();
     if (!this.#opened && !this.closed) this.#prepare();
     if (this.#gzip !== undefined && !this.closed) this.#pass(this.#gzip.end());
     super.end(reason, cause);
@@ -261,50 +267,60 @@ export class EventStream extends Writer {
    */
   async pipe(source: PipeSource, options: PipeOptions = {}): Promise<CloseReason> {
     const { end = FINISHED, error: describe = () => FAILED } = options;
-    try {
-      if (await this.#pump(source)) this.#conclude(end, 'ended');
-    } catch (error) {
-      this.#fail(error, describe);
-    }
+    // Not awaited: when the client goes, the source may never answer.
+    this.#pump(source)
+      .then((isOver) => isOver && this.#conclude(end, 'ended'))
+      .catch((error) => this.closed || this.#fail(error, describe));
     return this.done;
   }
 
   /** Whether the source came to its end before the client did. */
   async #pump(source: PipeSource): Promise<boolean> {
     const iterator = iteratorOf(source);
-    const next = this.#untilGone(() => iterator.next());
     let sourceIsOver = false;
+    let hasLeft = false;
+    const leave = () => {
+      if (!hasLeft) abandon(source, iterator);
+      hasLeft = true;
+    };
     let turnEnds = TURN_BYTES;
+    this.once('close', leave);
     try {
-      while (await this.ready()) {
+      while (!this.closed && (!this.writableNeedDrain || (await this.ready()))) {
         if (this.bytesWritten >= turnEnds) {
           turnEnds = this.bytesWritten + TURN_BYTES;
           await endOfTurn();
           continue;
         }
         sourceIsOver = true;
-        const result = await next();
-        sourceIsOver = result?.done === true;
-        if (result === undefined) return false;
+        const { done, value } = await iterator.next();
+        sourceIsOver = done === true;
         if (sourceIsOver) return true;
-        this.send(eventOf(result.value));
+        if (!this.closed) this.#gather(eventOf(value));
       }
       return false;
     } finally {
-      if (!sourceIsOver) abandon(source, iterator);
+      this.off('close', leave);
+      if (!sourceIsOver) leave();
     }
   }
 
-  /** Makes a wait end with `undefined` when the client goes. One listener for all: a race each would pile up. */
-  #untilGone<T>(start: () => T | PromiseLike<T>): () => Promise<T | undefined> {
-    let leave = () => {};
-    this.once('close', () => leave());
-    return () =>
-      new Promise((resolve, reject) => {
-        if (this.closed) return resolve(undefined);
-        leave = () => resolve(undefined);
-        Promise.resolve(start()).then(resolve, reject);
-      });
+  /** What a source yields without waiting goes out at once: a write costs more than many tokens. */
+  #gather(event: ServerSentEvent): void {
+    const text = encode(event);
+    if (this.#gathered === '') process.nextTick(flush, this);
+    this.#gathered += text;
+    if (this.#gathered.length >= GATHERED_LENGTH) this.#flush();
+  }
+
+  #flush(): void {
+    const text = this.#gathered;
+    this.#gathered = '';
+    if (text !== '' && !this.closed) this.write(Buffer.from(text));
+  }
+
+  static {
+    flush = (stream) => stream.#flush();
   }
 
   #fail(error: unknown, describe: (error: unknown) => ServerSentEvent | null): void {
@@ -434,6 +450,9 @@ const FAILED: ServerSentEvent = {
 
 // A source that never waits, piped to a client that takes all, would leave nobody else a turn of the event loop.
 const TURN_BYTES = 64 * 1024;
+
+/** UTF-16 units of events that are gathered for one write. */
+const GATHERED_LENGTH = 16 * 1024;
 
 const endOfTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

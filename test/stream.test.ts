@@ -706,6 +706,36 @@ describe('stream.pipe', () => {
     assert.equal(counts[0], counts[1]);
   });
 
+  it('writes what a source yields without waiting at once, in order with what is sent beside it', async (t) => {
+    const writes: string[] = [];
+    const port = await serving(t, (req, res) => {
+      const { write } = res;
+      res.write = (chunk: Buffer) => {
+        writes.push(chunk.toString());
+        return write.call(res, chunk);
+      };
+      const stream = openStream(req, res);
+      async function* source() {
+        yield* ['a', 'b', 'c'];
+        await turn();
+        yield 'd';
+        stream.send({ data: 'beside' });
+        yield 'e';
+        yield 'x'.repeat(40_000);
+        yield 'f';
+      }
+      stream.pipe(source(), { end: null });
+    });
+    const { body } = await fetchFrom(t, port);
+    const expected = ['a', 'b', 'c', 'd', 'beside', 'e', 'x'.repeat(40_000), 'f'].map(message);
+    assert.deepEqual(parse(await body.over).frames, expected);
+    assert.equal(writes[0], 'data: a\n\ndata: b\n\ndata: c\n\n');
+    assert.deepEqual(
+      writes.map((text) => parse(text).frames.length),
+      [3, 1, 1, 2, 1],
+    );
+  });
+
   it('stops at an end that comes from elsewhere, without a last event', async (t) => {
     let returned = false;
     const port = await serving(t, (req, res) => {
