@@ -712,7 +712,7 @@ describe('stream.pipe', () => {
       const { write } = res;
       res.write = (chunk: Buffer) => {
         writes.push(chunk.toString());
-        return write.call(res, chunk);
+        return write.call(res, chunk, 'utf8');
       };
       const stream = openStream(req, res);
       async function* source() {
