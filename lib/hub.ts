@@ -913,6 +913,7 @@ interface Source {
 
 /** The source whose next entry is the oldest. */
 function oldest(sources: readonly Source[]): Source | undefined {
+  if (sources.length === 1) return sources[0]!.index < sources[0]!.ring.size ? sources[0] : undefined;
   let found: Source | undefined;
   let least = Infinity;
   for (const source of sources) {
@@ -937,12 +938,15 @@ function droppedOf(topic: Topic, dropped: LogPage['dropped']): number {
   return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
-function pageOf(entries: readonly LogEntry[], span: Pick<Page, 'after' | 'first' | 'until'>): Page {
+function pageOf(
+  entries: readonly LogEntry[],
+  { after, first, until }: Pick<Page, 'after' | 'first' | 'until'>,
+): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
   const bytes: SharedBytes = Buffer.from(text);
   bytes[SHARED] = {};
-  return { ...span, count: entries.length, bytes, cost: bytes.length };
+  return { after, first, until, count: entries.length, bytes, cost: bytes.length };
 }
 
 function isNew(seen: Set<string>, key: string): boolean {
