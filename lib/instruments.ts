@@ -44,6 +44,14 @@ export interface Instrumented {
   readonly isDraining: () => boolean;
 }
 
+/** What is no id of this hub's order begins with a gap. */
+const NO_PLACE = ['unknown-epoch', 'ahead', 'malformed'];
+
+function outcomes({ resumed, started, gaps }: Instrumented['hub']['stats']): Record<string, number> {
+  const lost = NO_PLACE.reduce((sum, reason) => sum + (gaps[reason] ?? 0), 0);
+  return { resumed: resumed - lost, lost, started };
+}
+
 /** Registers every family. Labels are reasons and outcomes of our own, never what a client sent. */
 export function instrument(registry: Registry, { hub, heartbeat, ...server }: Instrumented): Registry {
   const { stats } = hub;
@@ -70,8 +78,8 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
     .counter('sluice_delivered_bytes_total', 'Their bytes on the wire.', () => stats.deliveredBytes)
     .counter(
       'sluice_subscriptions_total',
-      'Streams that came to a topic, with an id to resume after or new.',
-      () => by('outcome', { resumed: stats.resumed, started: stats.started }),
+      'Streams that came to a topic: resumed after an id, with one that is not known here, or new.',
+      () => by('outcome', outcomes(stats)),
     )
     .counter('sluice_gaps_total', 'Gaps told to clients, by the reason.', () => by('reason', stats.gaps))
     .gauge('sluice_topics', 'Topics that are remembered or followed.', () => hub.topics().length)

@@ -27,7 +27,7 @@ What was missed for good (sluice:gap) is told on stderr.
       --retry                 send a POST again after a failure (by default never)
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --event TYPE            print events of this type only; may be repeated
-      --last-event-id ID      resume after this event
+      --last-event-id ID      resume after this event, where --state has no place yet
       --state FILE            keep the place in FILE, and resume from it
       --json                  print each event as JSON: event, data, id, time
       --timestamps            put the time of arrival before each event
