@@ -20,7 +20,7 @@ const GUESSES: Readonly<Record<string, number>> = {
   llm: 6,
   storm: 25,
   connect: 6,
-  heartbeat: 65,
+  heartbeat: 75,
   scale: 30,
   topics: 15,
   gzip: 12,

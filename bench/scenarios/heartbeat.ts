@@ -7,8 +7,8 @@ import { atMost, complaint, onStage, percentOf, repeat, type Scenario } from './
 /** What `server` is by default; it sends each up to a fifth earlier. */
 const INTERVAL = 15_000;
 
-// V8 marks its heap up to three times in the half minute after it was last filled, whatever happens then.
-const SETTLING = 40_000;
+// V8 marks its heap up to three times in the minute after it was last filled, whatever happens then.
+const SETTLING = 60_000;
 
 export const heartbeat: Scenario = {
   name: 'heartbeat',
