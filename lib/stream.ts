@@ -256,12 +256,12 @@ export class EventStream extends Writer {
 
   /**
    * Sends what a source yields, no faster than the client takes it, then one last event, then ends.
-   * A string is an event's data.
+   * A string is an event's data. What is yielded without waiting goes out in one write.
    *
    * When the client goes, the source is told: through `iterator.return()`, a `Readable` through `destroy()`, a
    * `ReadableStream` through `cancel()`. A generator that waits hears nothing of these, so it should be
-   * listening to `stream.signal`. Should the source fail,
-   * the one last event says so and the reason is `error` with the failure as `stream.cause`.
+   * listening to `stream.signal`. Should the source fail, the one last event says so and the reason is `error`
+   * with the failure as `stream.cause`.
    *
    * Never rejects; resolves with the reason.
    */
@@ -308,6 +308,7 @@ export class EventStream extends Writer {
   /** What a source yields without waiting goes out at once: a write costs more than many tokens. */
   #gather(event: ServerSentEvent): void {
     const text = encode(event);
+    if (text === '') return;
     if (this.#gathered === '') process.nextTick(flush, this);
     this.#gathered += text;
     if (this.#gathered.length >= GATHERED_LENGTH) this.#flush();
