@@ -114,7 +114,12 @@ describe('the targets', () => {
     const growing = (last: number) => {
       const points = [20, 21, 21, last].map((value, i): [number, number] => [i * 25, value]);
       const flood = one('stalled10k', 'sluice', { stalled: 10_000, published: '1 GB' }, { rssGrowth: last });
-      const runs = madeRuns([{ ...flood, series: [{ name: 'memory grown', unit: 'MB', points }] }]);
+      const runs = madeRuns([
+        {
+          ...flood,
+          series: [{ name: 'memory grown, over percent of what is published', unit: 'MB', points }],
+        },
+      ]);
       return about(verdicts(runs), /1 GB/, /first quarter/).holds;
     };
     assert.equal(growing(22), true);

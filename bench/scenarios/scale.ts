@@ -6,8 +6,8 @@ export const scale: Scenario = {
   name: 'scale',
   constant: '100 bytes of data, one topic, one event a turn; the same server for all numbers of connections',
   shows:
-    'CPU time of the server per delivered event from 100 to 15,000 connections, beside the floor at the same number',
-  peers: ['sluice', 'floor'],
+    'CPU time of the server per delivered event from 100 to 15,000 connections, beside the floors at the same number',
+  peers: ['sluice', 'floor', 'socket'],
   async run(settings, note) {
     const { connections: sizes = [100, 1000, 5000, 15_000], isQuick } = settings;
     const duration = isQuick ? 200 : 1000;
