@@ -260,8 +260,9 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     const interval = group?.interval ?? member.interval;
     if (interval < this.#finest) this.#run(interval);
     const limit = interval - (interval * member.early) / 1000;
-    // The next scan comes after one step, or after two if others left and this one changed places.
-    const due = member.since + limit - 2 * step;
+    // The next scan comes after one step, or after two if others left and this one changed places. What a group
+    // tries out costs connections: its beats keep twice as far from it.
+    const due = member.since + limit - (group === undefined ? 2 : 4) * step;
     if (now >= due) this.#give(member, now);
     else this.#lookAt(member, Math.min(due, now + interval / looksOf(member)));
   }
@@ -276,8 +277,8 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     const silence = now - member.since;
     member.since = now;
     this.#lookAt(member, now);
-    // A crowd that fell silent at once was spread by its first beats, and stays so.
-    member.early = 0;
+    // A crowd that fell silent at once was spread by its first beats, and stays so; a group learns from other silences.
+    member.early = member.group === undefined ? 0 : this.#early();
     if (sink.writableNeedDrain) {
       this.#skipped++;
       return;
@@ -294,7 +295,11 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     if (bytes === member.bytes) return;
     member.bytes = bytes;
     member.since = member.seen;
-    member.early = Math.floor(1000 * this.#jitter * Math.random());
+    member.early = this.#early();
+  }
+
+  #early(): number {
+    return Math.floor(1000 * this.#jitter * Math.random());
   }
 
   #now(): number {
