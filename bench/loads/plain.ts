@@ -29,8 +29,13 @@ function make(): string {
   copyFileSync(join(root, 'package.json'), join(to, 'package.json'));
   const config = join(to, 'tsconfig.json');
   const compilerOptions = {
-    ...{ noEmit: false, declaration: false, noCheck: true, allowImportingTsExtensions: false },
-    ...{ isolatedDeclarations: false, rootDir: root, outDir: to },
+    noCheck: true,
+    noEmit: false,
+    allowImportingTsExtensions: false,
+    declaration: false,
+    isolatedDeclarations: false,
+    rootDir: root,
+    outDir: to,
   };
   const files = sources.map((path) => join(root, path));
   writeFileSync(

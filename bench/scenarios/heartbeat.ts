@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
 import { atMost, complaint, onStage, percentOf, repeat, type Scenario } from './scenario.ts';
 
-/** What `server` is by default; it sends each up to a fifth earlier. */
+/** What `server` is by default; the first of a silence comes up to a fifth earlier. */
 const INTERVAL = 15_000;
 
 // V8 marks its heap up to three times in the minute after it was last filled, whatever happens then.
