@@ -21,6 +21,8 @@ export interface FollowOptions {
   maxLineBytes?: number | undefined;
   /** As in `fs.watch`: `false` lets the process end though the file is still followed; default `true`. */
   persistent?: boolean | undefined;
+  /** Called once, when the place to begin at is taken: what is appended from then on is not missed. */
+  onReady?: (() => void) | undefined;
   /** Ends the iteration: the pending pull answers `done`. */
   signal?: AbortSignal | undefined;
 }
@@ -53,6 +55,7 @@ export function follow(
   options: FollowOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const { from = 'end', wait = false, pollInterval = 250, persistent = true, maxLineBytes, signal } = options;
+  const { onReady } = options;
   checkOptions(from, pollInterval);
   const splitter = createLineSplitter({ maxLineBytes });
   const alarm = new Alarm(pollInterval, persistent);
@@ -64,7 +67,7 @@ export function follow(
     if (signal?.aborted) return;
     signal?.addEventListener('abort', leave);
     try {
-      for await (const piece of pieces(openFile, from, wait, alarm)) {
+      for await (const piece of pieces(openFile, from, wait, alarm, onReady)) {
         for (const line of piece === undefined ? splitter.flush() : splitter.push(piece)) {
           if (alarm.stopped) return;
           yield line;
@@ -85,10 +88,13 @@ async function* pieces(
   from: 'end' | 'start',
   wait: boolean,
   alarm: Alarm,
+  onReady: (() => void) | undefined,
 ): AsyncGenerator<Buffer | undefined, void, undefined> {
   let file = wait ? await unlessMissing(openFile()) : await openFile();
   try {
-    if (file !== undefined && from === 'end') yield await file.skipLines();
+    const begun = from === 'end' ? await file?.skipLines() : undefined;
+    onReady?.();
+    if (begun !== undefined) yield begun;
     while (!alarm.stopped) {
       // First look at the name, then read: all that its writer gave the old file before the new one is there.
       const replaced = file === undefined || (await file.isReplaced());

@@ -148,7 +148,7 @@ export async function serve(argv: readonly string[], io: ServeIo): Promise<numbe
   const sse = createServer(values, tokens, log);
   const url = await sse.listen(values.port, values.host);
   const inputs = new AbortController();
-  startInputs(sse, values, tails, io, inputs.signal, log);
+  await startInputs(sse, values, tails, io, inputs.signal, log);
   io.stdout.write(`listening on ${url}\n`);
   if (!io.signal.aborted) await once(io.signal, 'abort');
   inputs.abort();
@@ -294,14 +294,15 @@ const OPTION_NAMES: Readonly<Record<string, string>> = {
   trustProxy: '--trust-proxy',
 };
 
-function startInputs(
+/** Resolves when whatever is appended to a followed file from then on is published. */
+async function startInputs(
   { hub, streams }: SseServer,
   { stdin, system }: Values,
   tails: readonly Tail[],
   io: ServeIo,
   signal: AbortSignal,
   log: (line: LogLine) => void,
-): void {
+): Promise<void> {
   const run = async (input: string, source: AsyncIterable<string>, topic: string, whenOver = () => {}) => {
     try {
       for await (const data of source) hub.publish(topic, { data });
@@ -311,10 +312,16 @@ function startInputs(
       log({ level: 'error', event: 'input-failed', input, topic, message: (error as Error).message });
     }
   };
-  for (const { file, topic } of tails) run(file, follow(file, { signal, persistent: false }), topic);
+  const followed = tails.map(
+    ({ file, topic }) =>
+      new Promise<void>((onReady) => {
+        run(file, follow(file, { signal, persistent: false, onReady }), topic).then(onReady);
+      }),
+  );
   if (stdin !== undefined) run('stdin', lines(io.stdin, { signal }), stdin, () => hub.end(stdin));
   const counts = () => ({ connections: streams.size, topics: hub.topics().length });
   if (system) run('system', samples(signal, counts), 'system');
+  await Promise.all(followed);
 }
 
 /** This host and this process, once a second, as JSON. */

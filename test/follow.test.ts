@@ -87,6 +87,27 @@ describe('follow', { timeout: 60_000 }, () => {
     assert.equal(await whileAppending('new\n', lines), 'new');
   });
 
+  it('says when it has begun: it misses nothing that is appended from then on', async () => {
+    writeFileSync(file, 'old\n');
+    const begun: string[] = [];
+    const onReady = () => {
+      begun.push('once');
+      appendFileSync(file, 'new\n');
+    };
+    const lines = follow(file, { pollInterval: 2, onReady });
+    assert.deepEqual(await pull(lines), ['new']);
+    appendFileSync(file, 'newer\n');
+    assert.deepEqual(await pull(lines), ['newer']);
+    assert.deepEqual(begun, ['once']);
+  });
+
+  it('has begun as well when it waits for a file that is not there', async () => {
+    const onReady = () => writeFileSync(`${file}.late`, 'first\n');
+    const lines = follow(`${file}.late`, { wait: true, pollInterval: 2, onReady });
+    assert.deepEqual(await pull(lines), ['first']);
+    await lines.return();
+  });
+
   it('delivers a line whole that was being written when it began', async () => {
     writeFileSync(file, `${'old\n'.repeat(50_000)}{"half":`);
     const lines = follow(file, { pollInterval: 2 });
