@@ -73,7 +73,7 @@ async function whileAppending(text: string, lines: Lines): Promise<string | void
   }
 }
 
-describe('follow', { timeout: 60_000 }, () => {
+describe('follow', { timeout: 120_000 }, () => {
   it('yields what is in the file and what is appended', async () => {
     const lines = started('a\nb\n');
     assert.deepEqual(await pull(lines, 2), ['a', 'b']);

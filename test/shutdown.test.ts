@@ -612,7 +612,7 @@ describe('shutdown', () => {
     assert.equal((await done).cut, 0);
   });
 
-  it('leaves no timer and no listener behind', { timeout: 5000 }, async (t) => {
+  it('leaves no timer and no listener behind', { timeout: 30_000 }, async (t) => {
     const timers = timersFromNow(t);
     const server = createServer((_req, res) => res.end('done'));
     const before = listenersOf(server);
