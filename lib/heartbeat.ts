@@ -83,6 +83,8 @@ interface Member<Sink> {
   /** By how many thousandths of its interval the next beat is to come early. */
   early: number;
   bytes: number | undefined;
+  /** Not looked at yet: what it has written since it came is its greeting. */
+  isNew: boolean;
   /** When it was last looked at, and since when it has been silent: whole milliseconds, which are stored in place. */
   seen: number;
   since: number;
@@ -92,7 +94,7 @@ interface Member<Sink> {
 
 /**
  * Sends a beat to every stream before it has been silent for longer than `interval`. One that writes something
- * at least every third of an interval gets none.
+ * at least every third of an interval gets none, but for one when that begins after a long silence.
  *
  * The timer is unref'd and runs only while there are members. A stream that is full is skipped and looked at
  * again, a closed one is dropped, one that throws is reported; none of them stops the others.
@@ -159,7 +161,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
 
   /**
    * Looks after one more stream; a closed one is not taken. The first beat comes anywhere within the interval,
-   * so that streams opened at once drift apart.
+   * so that streams opened at once drift apart; within the last three fifths of it after a greeting.
    *
    * @throws {RangeError} when its `interval` is out of range.
    */
@@ -172,7 +174,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     const index = this.#order.length;
     const early = Math.floor(1000 * Math.random());
     const bytes = sink.bytesWritten;
-    const times = { seen: now, since: now, broken: 0 };
+    const times = { isNew: true, seen: now, since: now, broken: 0 };
     const member = { sink, interval, beat, group, index, early, bytes, ...times };
     this.#members.set(sink, member);
     this.#order.push(member);
@@ -255,15 +257,16 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
       return;
     }
     this.#notice(member);
+    member.isNew = false;
     member.seen = now;
-    if (member.broken > 0 && now - member.since >= step / 2) survived(member);
+    if (group !== undefined && member.broken > 0 && now - member.since >= step / 2) survived(member, group);
     const interval = group?.interval ?? member.interval;
     if (interval < this.#finest) this.#run(interval);
     const limit = interval - (interval * member.early) / 1000;
     // The next scan comes after one step, or after two if others left and this one changed places. What a group
     // tries out costs connections: its beats keep twice as far from it.
     const due = member.since + limit - (group === undefined ? 2 : 4) * step;
-    if (now >= due) this.#give(member, now);
+    if (now >= due) this.#give(member, now, interval - 2 * step);
     else this.#lookAt(member, Math.min(due, now + interval / looksOf(member)));
   }
 
@@ -272,13 +275,21 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     if (this.#order[member.index] === member) this.#looks[member.index] = time;
   }
 
-  #give(member: Member<Sink>, now: number): void {
-    const { sink } = member;
+  #give(member: Member<Sink>, now: number, pause: number): void {
+    const { sink, group } = member;
     const silence = now - member.since;
     member.since = now;
-    this.#lookAt(member, now);
-    // A crowd that fell silent at once was spread by its first beats, and stays so; a group learns from other silences.
-    member.early = member.group === undefined ? 0 : this.#early();
+    if (group === undefined) {
+      // What was silent for all of an interval will be so again, and is looked at when its next beat is due.
+      const isSilent = member.early === 0;
+      this.#lookAt(member, now + (isSilent ? pause : Math.min(pause, member.interval / LOOKS_PER_INTERVAL)));
+      // A crowd that fell silent at once was spread by its first beats, and stays so.
+      member.early = 0;
+    } else {
+      this.#lookAt(member, now);
+      // A group learns from silences of several lengths.
+      member.early = this.#early();
+    }
     if (sink.writableNeedDrain) {
       this.#skipped++;
       return;
@@ -295,7 +306,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     if (bytes === member.bytes) return;
     member.bytes = bytes;
     member.since = member.seen;
-    member.early = this.#early();
+    member.early = member.isNew ? earlyAfterGreeting() : this.#early();
   }
 
   #early(): number {
@@ -314,12 +325,17 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
   }
 }
 
+// As far apart as can be without a beat to one that goes on writing every third of an interval.
+function earlyAfterGreeting(): number {
+  return Math.floor(600 * Math.random());
+}
+
 function looksOf<Sink>({ group }: Member<Sink>): number {
   return group === undefined ? LOOKS_PER_INTERVAL : LOOKS_FOR_A_GROUP;
 }
 
-function survived<Sink>(member: Member<Sink>): void {
-  member.group?.lived(member.broken);
+function survived<Sink>(member: Member<Sink>, group: BeatGroup): void {
+  group.lived(member.broken);
   member.broken = 0;
 }
 

@@ -60,6 +60,20 @@ describe('Heartbeat', () => {
     assert.equal(beats.sent, 0);
   });
 
+  it('leaves a stream alone that is busy again after a long silence, but for one beat', () => {
+    const clock = new FakeClock();
+    const beats = new Heartbeat({ clock });
+    const stream = new Recorder(clock);
+    beats.add(stream);
+    clock.advance(100 * SECOND);
+    const sent = beats.sent;
+    for (let n = 0; n < 100; n++) {
+      stream.write('data: 1\n\n');
+      clock.advance(5 * SECOND);
+    }
+    assert.ok(beats.sent <= sent + 1, `${beats.sent - sent}`);
+  });
+
   it('breaks every silence in time and no other, whatever the application writes, adds and takes away', () => {
     const step = fc.record({
       wait: fc.integer({ min: 0, max: 20 * SECOND }),
@@ -149,6 +163,26 @@ describe('Heartbeat', () => {
     );
     // 200 is the share of a second. The first takes more, as what falls due before the second look goes there.
     assert.ok(Math.max(...perSecond) <= 600, perSecond.join());
+  });
+
+  it('spreads them though each of the crowd is greeted', () => {
+    const clock = new FakeClock();
+    const beats = new Heartbeat({ clock });
+    const crowd = Array.from({ length: 3000 }, () => new Recorder(clock));
+    for (const stream of crowd) {
+      beats.add(stream);
+      stream.write('id: 1\n\n');
+      stream.times.length = 0;
+    }
+    clock.advance(15 * SECOND);
+    const perSecond = new Array<number>(15).fill(0);
+    for (const stream of crowd) perSecond[Math.ceil(stream.times[0]! / SECOND) - 1]!++;
+    assert.equal(
+      perSecond.reduce((sum, count) => sum + count),
+      3000,
+    );
+    // Over nine seconds; over three, as those after a burst of events are, it would be a thousand.
+    assert.ok(Math.max(...perSecond) <= 450, perSecond.join());
   });
 
   it('never lets a crowd beat at once, later on either', () => {

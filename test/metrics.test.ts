@@ -351,14 +351,14 @@ describe('registerProcess', () => {
     const count = () => sampleOf(registry, 'nodejs_event_loop_delay_seconds_count');
     while (count() === 0) await new Promise((resolve) => setImmediate(resolve));
     const [before, sum] = [count(), sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum')];
-    for (const end = performance.now() + 220; performance.now() < end; );
+    for (const end = performance.now() + 520; performance.now() < end; );
     while (count() === before) await new Promise((resolve) => setImmediate(resolve));
     // The next beat is no later for what the one before has told.
     const told = count();
     while (count() === told) await new Promise((resolve) => setImmediate(resolve));
-    // Ten beats of 20 ms were due, late by 200, 180, … 0 ms: 1.1 s together.
-    assert.ok(count() - before >= 10, `${count() - before}`);
-    assert.ok(sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum') - sum >= 0.9);
+    // At least five beats of 100 ms were due, late by 420, 320, … 20 ms.
+    assert.ok(count() - before >= 5, `${count() - before}`);
+    assert.ok(sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum') - sum >= 1.1);
   });
 
   it('stops when it is told, and keeps no process alive until then', () => {
