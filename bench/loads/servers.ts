@@ -15,7 +15,8 @@ interface ServerKind {
   version(): string;
   /** Why it cannot be run here; `undefined` when it can. */
   missing(): string | undefined;
-  start(): Promise<Served>;
+  /** `flags` are for Node, where it runs on that. */
+  start(flags: readonly string[]): Promise<Served>;
 }
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -31,7 +32,7 @@ function onNode(peer: string, title: string, ...packages: string[]): ServerKind 
       const absent = packages.find((name) => !existsSync(`${modules}/${name}/package.json`));
       return absent && `npm package ${absent} is not installed: npm ci --prefix bench/peers`;
     },
-    start: () => startNode(peer),
+    start: (flags) => startNode(peer, ...flags),
   };
 }
 
@@ -132,8 +133,8 @@ export const servers: Readonly<Record<string, ServerKind>> = {
   },
 };
 
-export function start(name: string): Promise<Served> {
+export function start(name: string, flags: readonly string[] = []): Promise<Served> {
   const kind = servers[name];
   if (kind === undefined) throw new TypeError(`there is no server "${name}"`);
-  return kind.start();
+  return kind.start(flags);
 }

@@ -126,11 +126,13 @@ export interface StageOptions {
   /** As in `Opening`. */
   readonly path?: string | undefined;
   readonly isFirst?: boolean | undefined;
+  /** For Node, where the server runs on that. */
+  readonly flags?: readonly string[] | undefined;
 }
 
 /** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
 export async function stage(peer: string, options: StageOptions): Promise<Stage> {
-  const empty = await emptyStage(peer, options.reader);
+  const empty = await emptyStage(peer, options.reader, options.flags);
   try {
     await fill(empty, options);
     return empty;
@@ -141,8 +143,12 @@ export async function stage(peer: string, options: StageOptions): Promise<Stage>
 }
 
 /** A server, and nobody there yet. */
-export async function emptyStage(peer: string, kind?: 'fastest' | 'node'): Promise<Stage> {
-  const [server, reader] = await Promise.all([start(peer), startReader(kind)]);
+export async function emptyStage(
+  peer: string,
+  kind?: 'fastest' | 'node',
+  flags?: readonly string[],
+): Promise<Stage> {
+  const [server, reader] = await Promise.all([start(peer, flags), startReader(kind)]);
   return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
 }
 
