@@ -54,8 +54,8 @@ export function follow(
   file: string | URL,
   options: FollowOptions = {},
 ): AsyncGenerator<string, void, undefined> {
-  const { from = 'end', wait = false, pollInterval = 250, persistent = true, maxLineBytes, signal } = options;
-  const { onReady } = options;
+  const { from = 'end', wait = false, pollInterval = 250, persistent = true } = options;
+  const { maxLineBytes, onReady, signal } = options;
   checkOptions(from, pollInterval);
   const splitter = createLineSplitter({ maxLineBytes });
   const alarm = new Alarm(pollInterval, persistent);

@@ -265,8 +265,9 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     const limit = interval - (interval * member.early) / 1000;
     // The next scan comes after one step, or after two if others left and this one changed places. What a group
     // tries out costs connections: its beats keep twice as far from it.
-    const due = member.since + limit - (group === undefined ? 2 : 4) * step;
-    if (now >= due) this.#give(member, now, interval - 2 * step);
+    const margin = (group === undefined ? 2 : 4) * step;
+    const due = member.since + limit - margin;
+    if (now >= due) this.#give(member, now, interval - margin);
     else this.#lookAt(member, Math.min(due, now + interval / looksOf(member)));
   }
 
@@ -280,7 +281,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     const silence = now - member.since;
     member.since = now;
     if (group === undefined) {
-      // What was silent for all of an interval will be so again, and is looked at when its next beat is due.
+      // Nothing was noticed since its last beat: it will be silent again, and is looked at when the next one is due.
       const isSilent = member.early === 0;
       this.#lookAt(member, now + (isSilent ? pause : Math.min(pause, member.interval / LOOKS_PER_INTERVAL)));
       // A crowd that fell silent at once was spread by its first beats, and stays so.
