@@ -521,7 +521,7 @@ export class Hub {
     sink.off('close', cursor.onClose);
     this.#cursors.delete(sink);
     this.#due.delete(cursor);
-    group.ready.delete(cursor);
+    cursor.isReady = false;
     if (--group.size === 0) this.#disband(group);
   };
 
@@ -582,7 +582,7 @@ export class Hub {
 
   #makeDue(cursor: Cursor): void {
     cursor.isBlocked = false;
-    cursor.group.ready.delete(cursor);
+    cursor.isReady = false;
     this.#due.add(cursor);
     this.#plan();
   }
@@ -597,8 +597,7 @@ export class Hub {
     if (cursor.closed) return; // by this step, or by what the sink did in it
     cursor.isBlocked = outcome === 'blocked';
     if (outcome === 'behind') this.#makeDue(cursor);
-    else if (outcome === 'head') cursor.group.ready.add(cursor);
-    else cursor.group.ready.delete(cursor); // 'blocked' or 'reading': a drain or a page makes it due
+    else cursor.isReady = outcome === 'head'; // 'blocked' or 'reading': a drain or a page makes it due
   }
 
   #step(cursor: Cursor): Outcome {
@@ -809,7 +808,7 @@ class Group {
   readonly key: string;
   readonly names: readonly string[];
   readonly topics: Topic[] = [];
-  /** The cursors that have everything and wait. Those that are behind, blocked or reading count in `size` alone. */
+  /** The cursors that are ready. The others count in `size` alone. */
   readonly ready: Set<Cursor> = new Set();
   readonly order: Order;
   readonly leave: (cursor: Cursor) => void;
@@ -969,6 +968,7 @@ class Cursor implements Subscription {
   isLive = false;
   onDrain!: () => void;
   onClose!: () => void;
+  #isReady = false;
   /** Gaps that reach beyond `seq`, because the other topics still have events in between. */
   #told: Map<Topic, number> | undefined;
 
@@ -1010,10 +1010,22 @@ class Cursor implements Subscription {
     return this.group.order.head - this.reached;
   }
 
+  /** It has everything, and waits for what comes: it is not behind, blocked or reading. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  set isReady(is: boolean) {
+    // Known here as well, because a group's set is large and cold.
+    if (is === this.#isReady) return;
+    this.#isReady = is;
+    if (is) this.group.ready.add(this);
+    else this.group.ready.delete(this);
+  }
+
   /** One that waits at the head is moved along by what is not for it, without being touched. */
   get reached(): number {
-    const { ready, order } = this.group;
-    return ready.has(this) ? Math.max(order.settled, this.seq) : this.seq;
+    return this.#isReady ? Math.max(this.group.order.settled, this.seq) : this.seq;
   }
 
   close(): void {
