@@ -22,7 +22,7 @@ const GUESSES: Readonly<Record<string, number>> = {
   connect: 6,
   heartbeat: 75,
   scale: 30,
-  topics: 15,
+  topics: 18,
   gzip: 12,
   drain: 20,
 };

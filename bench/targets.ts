@@ -210,21 +210,19 @@ const connections: readonly Target[] = [
   {
     what: 'from 1 to 10,000 topics',
     text: 'CPU time of a delivery at most 1.15 × that with one topic',
-    needs: { topics: ['sluice', 'raw'] },
+    needs: { topics: ['sluice', 'socket'] },
     judge: (measured) => {
       const counts = measured.valuesOf('topics', 'topics').map(Number);
       if (!counts.includes(10_000)) return undefined;
-      const at = (topics: number) => of('sluice', 'topics', { topics });
+      const growth = (peer: string, topics: number) =>
+        measured.ratio(of(peer, 'topics', { topics }), of(peer, 'topics', { topics: 1 }), 'cpuPerDelivery');
       const others = counts.filter((count) => count !== 1);
       const ratios = others.map(
-        (count) =>
-          [
-            `${count.toLocaleString('en')} topics`,
-            measured.ratio(at(count), at(1), 'cpuPerDelivery'),
-          ] as const,
+        (count) => [`${count.toLocaleString('en')} topics`, growth('sluice', count)] as const,
       );
-      const floor = measured.value(of('raw', 'topics', { topics: 10_000 }), 'cpuPerDelivery');
-      return withFloor(worst(ratios, ['at most', 1.15]), floor, 'cpuPerDelivery');
+      const limit: Limit = ['at most', 1.15];
+      const judgement = worst(ratios, limit);
+      return judgement && { ...judgement, floor: isRatio(growth('socket', 10_000), ...limit)?.figure };
     },
   },
   {
@@ -232,7 +230,7 @@ const connections: readonly Target[] = [
     text: 'catching up costs a topic’s own missed events: at most 1.15 × that with one topic',
     needs: { micro: ['sluice'] },
     judge: ({ ratio }) => {
-      const name = 'catching up with 100 events of one topic, an event';
+      const name = 'catching up with 100 to 199 events of one topic, an event';
       const at = (topics: number) => of('sluice', 'micro', { case: name, topics });
       return isRatio(ratio(at(1000), at(1), 'nanoseconds'), 'at most', 1.15);
     },
