@@ -171,11 +171,19 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     this.#forget(sink);
     if (sink.closed) return;
     const now = this.#now();
-    const index = this.#order.length;
-    const early = Math.floor(1000 * Math.random());
-    const bytes = sink.bytesWritten;
-    const times = { isNew: true, seen: now, since: now, broken: 0 };
-    const member = { sink, interval, beat, group, index, early, bytes, ...times };
+    const member = {
+      sink,
+      interval,
+      beat,
+      group,
+      index: this.#order.length,
+      early: Math.floor(1000 * Math.random()),
+      bytes: sink.bytesWritten,
+      isNew: true,
+      seen: now,
+      since: now,
+      broken: 0,
+    };
     this.#members.set(sink, member);
     this.#order.push(member);
     this.#looks.push(now);

@@ -207,7 +207,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       group: pulse.groupOf(clientAddress(req, options.limits?.trustProxy ?? 0)),
     });
     // Not awaited: every frame on the way here would wait with it, and cost more than the stream itself.
-    stream.once('close', () => forget(stream, topics));
+    stream.on('close', () => forget(stream, topics));
   }
 
   function forget(stream: EventStream, topics: readonly string[]): void {
@@ -389,9 +389,15 @@ const onePerConnection: Step = (req, res, next) => {
   const { socket } = req;
   if (isStreaming(socket)) return socket.destroy();
   unanswered.set(socket, (unanswered.get(socket) ?? 0) + 1);
-  res.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1));
+  res.on('close', answered);
   return next();
 };
+
+// One function for all, as `once` would make two for each.
+function answered(this: ServerResponse): void {
+  const { socket } = this.req;
+  unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1);
+}
 
 /** The same for what came while it was still being decided whether there is to be a stream. */
 function isPipelined({ socket }: IncomingMessage): boolean {

@@ -91,6 +91,7 @@ export class Writer extends EventEmitter {
   #reason: CloseReason | undefined;
   #cause: unknown;
   #bytesWritten = 0;
+  #onFinish: (() => void) | undefined;
   #drained: { readonly source: Pick<WriterTarget, 'on' | 'off'>; readonly listener: () => void } | undefined;
   #controller: AbortController | undefined;
   #done: { promise: Promise<CloseReason>; resolve(reason: CloseReason): void } | undefined;
@@ -227,7 +228,8 @@ export class Writer extends EventEmitter {
     this.#ending = reason;
     this.#cause = cause;
     if (this.#deadlines.stallTimeout !== Infinity) watch(this);
-    this.#target.on('finish', this.#finished);
+    this.#onFinish = () => this.#finished();
+    this.#target.on('finish', this.#onFinish);
     this.#target.end();
   }
 
@@ -253,11 +255,11 @@ export class Writer extends EventEmitter {
 
   readonly #gone = (): void => this.#settle('client-gone');
 
-  readonly #finished = (): void => {
+  #finished(): void {
     // A cancelled HTTP/2 stream says that it has finished, too.
     const cancelled = Boolean(this.#target.stream?.rstCode);
     this.#settle(cancelled ? 'client-gone' : (this.#ending ?? 'ended'));
-  };
+  }
 
   #awaitDrain(): void {
     const source = this.drains;
@@ -285,7 +287,7 @@ export class Writer extends EventEmitter {
     if (this.#signal !== undefined) unfollow(this.#signal, this);
     // The 'error' listener stays: a late write of somebody else must not become an uncaught exception.
     this.#target.off('close', this.#gone);
-    this.#target.off('finish', this.#finished);
+    if (this.#onFinish !== undefined) this.#target.off('finish', this.#onFinish);
     this.#done?.resolve(reason);
     if (this.#controller !== undefined) this.#abortSignal(reason);
     if (closeChannel.hasSubscribers) closeChannel.publish({ stream: this, reason, cause: this.#cause });

@@ -182,8 +182,9 @@ describe('Heartbeat', () => {
     }
     clock.advance(15 * SECOND);
     const perSecond = firstBeats(crowd);
-    // Over nine seconds; over three, as those after a burst of events are, it would be a thousand.
-    assert.ok(Math.max(...perSecond) <= 450, perSecond.join());
+    // Over nine seconds: five ticks of 78 each at most, and chance. Over three, as those after a burst of events are,
+    // it would be a thousand.
+    assert.ok(Math.max(...perSecond) <= 600, perSecond.join());
   });
 
   it('never lets a crowd beat at once, later on either', () => {
