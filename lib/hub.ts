@@ -556,17 +556,15 @@ export class Hub {
     this.#order.settled = head;
     const latency = this.#now() - this.#newsSince;
     const behind = new Set<Group>();
-    let served = 0;
     this.#spent = 0;
-    for (const cursor of this.#due) {
+    for (let cursor = this.#due[0]; cursor !== undefined; cursor = this.#due[0]) {
       // Those that this turn made due come after all that waited for it.
       if (cursor.turn === this.#turns || this.#spent > CATCH_UP_BYTES) break;
-      served++;
+      this.#due.shift();
       cursor.isDue = false;
       behind.add(cursor.group);
       this.#advance(cursor);
     }
-    this.#due.splice(0, served);
     for (const group of behind) group.forgetPage();
     if (this.#due.length > 0) this.#plan();
     this.#expireNext();
