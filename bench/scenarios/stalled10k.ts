@@ -1,6 +1,6 @@
 // Nobody reads but one, and more is published than the machine has memory for all of them: does the server grow?
 
-import { type Reader, usageOf } from '../loads/lead.ts';
+import type { Reader } from '../loads/lead.ts';
 import {
   atMost,
   complaint,
@@ -21,7 +21,8 @@ export const stalled10k: Scenario = {
   constant:
     '10,000 connections that never read, on one topic with one that does and is waited for; 1 GB of events of 1,000 bytes. ' +
     'Only for servers that bound what they keep: a loop of res.write would keep 10 TB',
-  shows: 'memory (RSS) of the server grown since they came, after each quarter',
+  shows:
+    'memory (RSS) of the server grown since they came, after each quarter, garbage collected as before they came',
   peers: ['sluice'],
   async run(settings, note) {
     const { connections: [never = 10_000] = [], isQuick } = settings;
@@ -50,7 +51,7 @@ async function flood(
     await server.run({ batch: BATCH, bytes: BYTES });
     if (published % 2 === 0 && !(await isReached(reader, published * BATCH))) break;
     if (published % (megabytes / 4) !== 0) continue;
-    points.push([(published / megabytes) * 100, (usageOf(server.pids()).rss - before) / 1e6]);
+    points.push([(published / megabytes) * 100, ((await settled(server, 100)) - before) / 1e6]);
   }
   const answer = await reader.ask({ do: 'lap' });
   const gone = never + 1 - answer.open;
