@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Hub, type HubOptions, isTopic } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
 import { drain, handRun, parse, Reader, slowReader, TestLog, times } from './helpers/hub.ts';
@@ -899,6 +901,38 @@ describe('a slow reader', () => {
     for (const back of backs) hub.subscribe('a', back, { lastEventId: '7-9' });
     turns.all();
     for (const back of backs) assert.equal(back.chunks[1], backs[0]!.chunks[1]);
+  });
+
+  it('shares a full page with those at the same place who have their turns later, too', () => {
+    const { hub, turns } = handRun({ pageBytes: 64 * 1024 });
+    for (let i = 0; i < 200; i++) hub.publish('a', { data: 'x'.repeat(1000) });
+    const readers = times(50, () => new Reader());
+    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '7-0' });
+    assert.ok(turns.all() > 10);
+    for (const reader of readers) assert.equal(reader.texts.length, 200);
+    const full = readers.flatMap(({ chunks }) => chunks.filter(({ length }) => length > 60 * 1024));
+    assert.equal(full.length, 150);
+    assert.equal(new Set(full).size, 3);
+  });
+
+  it('holds nothing of a topic that is forgotten', () => {
+    setFlagsFromString('--expose-gc');
+    const gc = runInNewContext('gc') as () => void;
+    const { hub, turns } = handRun({ maxTopics: 1 });
+    const play = (topic: string) => {
+      for (let i = 0; i < 3000; i++) hub.publish(topic, { data: `${i}${'x'.repeat(1000)}` });
+      const position = `7-${Number(hub.position.slice(2)) - 100}`;
+      const subscription = hub.subscribe(topic, new Reader(), { lastEventId: position });
+      turns.all();
+      subscription?.close();
+    };
+    play('first');
+    gc();
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 12; i++) play(`topic-${i}`);
+    gc();
+    const held = process.memoryUsage().heapUsed - before;
+    assert.ok(held < 6e6, `${held} bytes, two topics' worth and more`);
   });
 });
 
