@@ -201,7 +201,7 @@ export class Hub {
   #news: Topic[] = [];
   #newsSince = 0;
   /** Cursors behind the head whose sinks accept more, first come first served. */
-  readonly #due: Cursor[] = [];
+  readonly #due = new Queue<Cursor>();
 
   readonly stats: HubStats = {
     published: 0,
@@ -559,16 +559,16 @@ export class Hub {
     const latency = this.#now() - this.#newsSince;
     const behind = new Set<Group>();
     this.#spent = 0;
-    for (let cursor = this.#due[0]; cursor !== undefined; cursor = this.#due[0]) {
+    for (let cursor = this.#due.first; cursor !== undefined; cursor = this.#due.first) {
       // Those that this turn made due come after all that waited for it.
       if (cursor.turn === this.#turns || this.#spent > CATCH_UP_BYTES) break;
-      this.#due.shift();
+      this.#due.remove();
       cursor.isDue = false;
       behind.add(cursor.group);
       this.#advance(cursor);
     }
     for (const group of behind) group.forgetPage();
-    if (this.#due.length > 0) this.#plan();
+    if (this.#due.first !== undefined) this.#plan();
     this.#expireNext();
     if (withNews.size > 0) this.#onDelivered?.(latency); // last: what it throws is its own
   };
@@ -586,7 +586,7 @@ export class Hub {
   #makeDue(cursor: Cursor): void {
     cursor.isBlocked = false;
     cursor.isReady = false;
-    if (!cursor.isDue) this.#due.push(cursor);
+    if (!cursor.isDue) this.#due.add(cursor);
     cursor.isDue = true;
     this.#plan();
   }
@@ -811,6 +811,27 @@ class Topic {
   }
 }
 
+/** First come, first served. An array's own `shift` moves all that wait, once they are very many. */
+class Queue<T> {
+  #items: (T | undefined)[] = [];
+  #at = 0;
+
+  get first(): T | undefined {
+    return this.#items[this.#at];
+  }
+
+  add(item: T): void {
+    this.#items.push(item);
+  }
+
+  remove(): void {
+    this.#items[this.#at++] = undefined;
+    if (this.#at * 2 < this.#items.length) return;
+    this.#items = this.#items.slice(this.#at);
+    this.#at = 0;
+  }
+}
+
 /** The subscribers of the same topics in the same way: whatever one of them lacks, the others may lack too. */
 class Group {
   readonly key: string;
@@ -865,7 +886,8 @@ class Group {
   /** What comes next for a cursor; `undefined` when it has everything. Made once for all at the same place. */
   page(after: number, pageBytes: number): Page | undefined {
     if (this.#page !== undefined && isFor(after, this.#page)) return this.#page;
-    const kept = this.#pages.find(this, after);
+    // One that was made before something was dropped may hold what was told to be lost since.
+    const kept = this.#hasAll(after) ? this.#pages.find(this, after) : undefined;
     if (kept !== undefined) return kept;
     const missed = this.#missed(after, this.#conflate ? Infinity : pageBytes);
     const chosen = withinBytes(this.select(missed), pageBytes);
@@ -878,6 +900,11 @@ class Group {
     // What a whole one lacks, and what a conflated one has too much of, is published later.
     if (!isWhole && !this.#conflate) this.#pages.keep(this, this.#page);
     return this.#page;
+  }
+
+  /** Whether nothing of the topics that comes after a position was dropped. */
+  #hasAll(after: number): boolean {
+    return this.topics.every(({ ring }) => ring.dropped <= after);
   }
 
   /** It serves one turn at most: kept for longer, one page per group would be memory that nothing bounds. */

@@ -125,7 +125,8 @@ interface Memory {
   lastId: string | undefined;
   /** For each topic, which of its events is the next that must come; unknown until the hub has told a position. */
   next: Map<string, number> | undefined;
-  gaps: { topic: string; from: Place; to: Place }[];
+  /** A gap of several topics ends at the last of their losses; one of a log may be wider than what memory has. */
+  gaps: { topic: string; from: Place; to: Place; isExact: boolean }[];
 }
 
 /** A client as the specification has it: what it processed is what its parser dispatched. */
@@ -262,7 +263,8 @@ class Client {
     const end = placeOf(to);
     // What a forged id stands for is anybody's guess.
     const start = placeOf(reason === 'evicted' || reason === 'truncated' ? from : null);
-    for (const topic of topics) this.memory.gaps.push({ topic, from: start, to: end });
+    const isExact = reason === 'evicted' && topics.length === 1 && !this.#world.hasLog;
+    for (const topic of topics) this.memory.gaps.push({ topic, from: start, to: end, isExact });
     this.memory.next ??= this.#world.counts(this.topics, end);
   }
 
@@ -270,6 +272,8 @@ class Client {
     const [topic, number] = data.split(' ') as [string, string];
     const n = Number(number);
     const next = this.memory.next?.get(topic);
+    const isLost = this.#gapsOver(topic, placeOf(id)).some(({ isExact }) => isExact);
+    assert.ok(!isLost, `${data} was told to be lost`);
     assert.ok(next !== undefined, `${data} of a topic that was not asked for, or before any position`);
     assert.deepEqual(placeOf(id), this.#world.truth.get(topic)![n]!.place, `${data} has the id of another`);
     assert.ok(n >= next, `${data} comes again, or late: ${next} is the next`);
@@ -280,12 +284,16 @@ class Client {
   #checkLoss(topic: string, n: number): void {
     const all = this.#world.truth.get(topic)!;
     const { place, key } = all[n]!;
-    const isTold = this.memory.gaps.some(
-      (gap) => gap.topic === topic && !isUpTo(place, gap.from) && isUpTo(place, gap.to),
-    );
+    const isTold = this.#gapsOver(topic, place).length > 0;
     const isOutdated =
       this.conflate && key !== undefined && all.slice(n + 1).some((later) => later.key === key);
     assert.ok(isTold || isOutdated, `${topic} ${n} is lost and untold`);
+  }
+
+  #gapsOver(topic: string, place: Place): Memory['gaps'] {
+    return this.memory.gaps.filter(
+      (gap) => gap.topic === topic && !isUpTo(place, gap.from) && isUpTo(place, gap.to),
+    );
   }
 
   #finish(): void {
@@ -376,6 +384,10 @@ class World {
       const fails = !isCalm && chance.of(0.05);
       this.later.push(() => (fails ? reject(new Error('the log cannot be read')) : resolve(early ?? look())));
     });
+  }
+
+  get hasLog(): boolean {
+    return this.#log !== undefined;
   }
 
   /** Which gaps a client may meet on its way. */

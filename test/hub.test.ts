@@ -915,6 +915,25 @@ describe('a slow reader', () => {
     assert.equal(new Set(full).size, 3);
   });
 
+  it('is not given what it was told to be lost from a page that others had before', () => {
+    const history = (topic: string) => ({ maxEvents: topic === 'a' ? 3 : 100 });
+    const { hub, turns } = handRun({ pageBytes: 60, history });
+    for (const data of ['a1', 'b2', 'a3', 'b4', 'b5']) hub.publish(data[0]!, { data });
+    const [first, second] = [new Reader(), new Reader()];
+    hub.subscribe(['a', 'b'], first, { lastEventId: '7-0' });
+    turns.next();
+    turns.next();
+    assert.deepEqual(first.texts, ['a1', 'b2', 'a3']);
+    for (let i = 6; i <= 10; i++) hub.publish('a', { data: `a${i}` });
+    hub.subscribe(['a', 'b'], second, { lastEventId: '7-0' });
+    turns.all();
+    assert.deepEqual(
+      second.gaps.map(({ from, to, topics }) => [from, to, ...topics]),
+      [['7-0', '7-7', 'a']],
+    );
+    assert.deepEqual(second.texts, ['b2', 'b4', 'b5', 'a8', 'a9', 'a10']);
+  });
+
   it('holds nothing of a topic that is forgotten', () => {
     setFlagsFromString('--expose-gc');
     const gc = runInNewContext('gc') as () => void;
