@@ -13,8 +13,9 @@ export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
   list                    the scenarios, and the peers that are here
 
   --peers a,b | all       which servers; default all that the scenario has
-  --connections 100,1000  in place of the scenario's own
-  --batch 1,16            events in one turn, in place of the scenario's own
+  --connections 1000      in place of the scenario's own; fanout, scale and idle take several: 100,1000
+  --batch 1,16            fanout: events in one turn
+  --bytes 100,1000        fanout: data of each event
   --runs 5                repetitions; default 5, and as many as there is time for when everything is run
   --quick                 as short as can be: shows that all works, and no figure to believe
   --out DIR               where the reports go; default bench/results
@@ -35,6 +36,7 @@ export interface RunOptions {
   readonly peers: readonly string[] | undefined;
   readonly connections: readonly number[] | undefined;
   readonly batches: readonly number[] | undefined;
+  readonly payloads: readonly number[] | undefined;
   readonly runs: number;
   readonly isQuick: boolean;
   readonly out: string;
@@ -50,6 +52,7 @@ const OPTIONS = {
   peers: text,
   connections: text,
   batch: text,
+  bytes: text,
   runs: text,
   quick: flag,
   out: text,
@@ -75,8 +78,9 @@ export function orderOf(argv: readonly string[], scenarios: readonly Scenario[])
     isAll: positionals.length === 0,
     isTargets,
     peers,
-    connections: numbersOf('connections', values.connections),
+    connections: sizesOf(values.connections, chosen),
     batches: numbersOf('batch', values.batch),
+    payloads: numbersOf('bytes', values.bytes),
     runs: numbersOf('runs', values.runs)?.[0] ?? (values.quick ? 1 : 5),
     isQuick: values.quick ?? false,
     out: values.out ?? 'bench/results',
@@ -112,6 +116,13 @@ function peersOf(value: string | undefined, scenarios: readonly Scenario[]): str
   const unknown = wanted.find((peer) => !known.has(peer));
   if (unknown === undefined) return wanted;
   throw new Misuse(`there is no peer "${unknown}": ${[...known].join(', ')}`);
+}
+
+function sizesOf(value: string | undefined, scenarios: readonly Scenario[]): number[] | undefined {
+  const sizes = numbersOf('connections', value);
+  const single = scenarios.find(({ takesSeveral }) => takesSeveral !== true);
+  if (sizes === undefined || sizes.length === 1 || single === undefined) return sizes;
+  throw new Misuse(`\`--connections\` must be one number for "${single.name}", got ${value}`);
 }
 
 function numbersOf(name: string, value: string | undefined): number[] | undefined {

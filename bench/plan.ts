@@ -14,7 +14,7 @@ const GUESSES: Readonly<Record<string, number>> = {
   micro: 60,
   fanout: 5,
   latency: 8,
-  idle: 15,
+  idle: 19,
   stalled: 15,
   stalled10k: 30,
   llm: 6,

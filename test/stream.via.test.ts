@@ -295,29 +295,30 @@ describe('the way to a client', () => {
     assert.equal(stream.write(shared('data: 2\n\n')), true);
   });
 
-  it('gives the same chunk of a shared batch to all', async (t) => {
-    const server = createServer((req, res) => void hub.subscribe('a', openStream(req, res)));
-    const hub = new Hub();
-    const port = await listen(t, server);
-    const written = new Set<unknown>();
-    server.on('connection', (socket) => {
-      const write = socket._write;
-      socket._write = (chunk, ...rest) => {
-        written.add(chunk);
-        write.call(socket, chunk, ...rest);
-      };
+  for (const gzip of [false, true])
+    it(`gives the same chunk of a shared batch to all${gzip ? ', compressed' : ''}`, async (t) => {
+      const server = createServer((req, res) => void hub.subscribe('a', openStream(req, res, { gzip })));
+      const hub = new Hub();
+      const port = await listen(t, server);
+      const written = new Set<unknown>();
+      server.on('connection', (socket) => {
+        const write = socket._write;
+        socket._write = (chunk, ...rest) => {
+          written.add(chunk);
+          write.call(socket, chunk, ...rest);
+        };
+      });
+      const clients = await Promise.all(Array.from({ length: 10 }, () => dial(t, port)));
+      for (const client of clients) client.write(request('GET / HTTP/1.1', 'Accept-Encoding: gzip'));
+      while (hub.size < 10) await turn();
+      await turn();
+      await turn();
+      written.clear();
+      hub.publish('a', { data: 'for all' });
+      await turn();
+      await turn();
+      assert.equal(written.size, 1);
     });
-    const clients = await Promise.all(Array.from({ length: 10 }, () => dial(t, port)));
-    for (const client of clients) client.write(request());
-    while (hub.size < 10) await turn();
-    await turn();
-    await turn();
-    written.clear();
-    hub.publish('a', { data: 'for all' });
-    await turn();
-    await turn();
-    assert.equal(written.size, 1);
-  });
 });
 
 describe('a compressed stream', () => {

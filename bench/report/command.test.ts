@@ -6,14 +6,18 @@ import { Misuse, orderOf, type RunOptions } from '../options.ts';
 import { expected, nextOf } from '../plan.ts';
 import type { Scenario } from '../scenarios/scenario.ts';
 
-const scenario = (name: string, peers: readonly string[]): Scenario => ({
+const scenario = (name: string, peers: readonly string[], takesSeveral = false): Scenario => ({
   name,
   peers,
+  takesSeveral,
   constant: '',
   shows: '',
   run: async () => {},
 });
-const scenarios = [scenario('fanout', ['sluice', 'floor', 'raw']), scenario('idle', ['sluice', 'hono'])];
+const scenarios = [
+  scenario('fanout', ['sluice', 'floor', 'raw'], true),
+  scenario('latency', ['sluice', 'hono']),
+];
 const run = (...argv: string[]) => orderOf(argv, scenarios) as RunOptions;
 
 describe('what the command is told', () => {
@@ -30,9 +34,11 @@ describe('what the command is told', () => {
     const order = run(
       'fanout',
       '--connections',
-      '1000',
+      '100,1000',
       '--batch',
       '1,16',
+      '--bytes',
+      '100,10000',
       '--peers',
       'raw,floor',
       '--runs',
@@ -43,17 +49,18 @@ describe('what the command is told', () => {
       ['fanout'],
     );
     assert.deepEqual(
-      [order.connections, order.batches, order.peers, order.runs],
-      [[1000], [1, 16], ['raw', 'floor'], 3],
+      [order.connections, order.batches, order.payloads, order.peers, order.runs],
+      [[100, 1000], [1, 16], [100, 10_000], ['raw', 'floor'], 3],
     );
     assert.equal(run('fanout', '--peers', 'all').peers, undefined);
   });
 
   for (const [argv, complaint] of [
-    [['nothing'], /there is no scenario "nothing": fanout, idle/],
+    [['nothing'], /there is no scenario "nothing": fanout, latency/],
     [['fanout', '--peers', 'hono'], /there is no peer "hono": sluice, floor, raw/],
     [['--runs', 'many'], /`--runs` must be whole numbers ≥ 1, got many/],
     [['--batch', '0'], /`--batch` must be whole numbers ≥ 1, got 0/],
+    [['--connections', '1,2'], /`--connections` must be one number for "latency", got 1,2/],
     [['--frob'], /Unknown option '--frob'/],
     [['compare', 'a.json'], /`compare` takes two reports, got 1/],
     [['targets', 'fanout'], /`targets` takes no scenario, got "fanout"/],

@@ -109,7 +109,7 @@ async function repeatOnce(
   options: RunOptions,
   expectedSeconds: () => number,
 ): Promise<Skipped[]> {
-  const { connections, batches, isQuick } = options;
+  const { connections, batches, payloads, isQuick } = options;
   const failures: Skipped[] = [];
   const parts = scenario.missing === undefined ? peers.map((peer) => [peer]) : [peers];
   for (const [i, part] of parts.entries()) {
@@ -117,7 +117,7 @@ async function repeatOnce(
     going.bar.begin(`${name}${part.length === 1 ? ` ${part[0]}` : ''} ${done + 1}/${runs}`, left);
     try {
       await scenario.run(
-        { peers: part, runs: done + 1, first: done, connections, batches, isQuick },
+        { peers: part, runs: done + 1, first: done, connections, batches, payloads, isQuick },
         (run) => {
           going.runs.push(run);
           if (run.invalid !== undefined) going.bar.say(`${name} ${run.peer} does not count: ${run.invalid}`);

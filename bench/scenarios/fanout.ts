@@ -4,7 +4,8 @@ import { measure, onStage, repeat, type Scenario, warm } from './scenario.ts';
 
 export const fanout: Scenario = {
   name: 'fanout',
-  constant: 'connections, 100 bytes of data, one topic; the next turn begins when the last is written',
+  constant: 'connections, bytes of data, one topic; the next turn begins when the last is written',
+  takesSeveral: true,
   shows: 'CPU time of the server per delivered event, for so many events published in one turn',
   peers: [
     'sluice',
@@ -21,16 +22,20 @@ export const fanout: Scenario = {
     'nchan',
   ],
   async run(settings, note) {
-    const { connections: [connections = 1000] = [], batches = [1, 16], isQuick } = settings;
+    const { connections: sizes = [1000], batches = [1, 16], payloads = [100], isQuick } = settings;
+    const stages = sizes.flatMap((connections) => payloads.map((bytes) => ({ connections, bytes })));
     const duration = isQuick ? 200 : 1000;
     await repeat(settings, async (peer, repetition) => {
-      await onStage(peer, { connections, sample: 0, isCalm: true }, async (stage) => {
-        for (const batch of batches) {
-          await warm(stage, { batch, duration: duration / 2 }, connections);
-          const measured = await measure(stage, { batch, duration }, connections);
-          note({ scenario: 'fanout', peer, parameters: { connections, batch }, repetition, ...measured });
-        }
-      });
+      for (const { connections, bytes } of stages) {
+        await onStage(peer, { connections, bytes, sample: 0, isCalm: true }, async (stage) => {
+          for (const batch of batches) {
+            await warm(stage, { batch, bytes, duration: duration / 2 }, connections);
+            const measured = await measure(stage, { batch, bytes, duration }, connections);
+            const parameters = { connections, bytes, batch };
+            note({ scenario: 'fanout', peer, parameters, repetition, ...measured });
+          }
+        });
+      }
     });
   },
 };

@@ -5,27 +5,34 @@ import { atMost, complaint, emptyStage, fill, repeat, type Scenario, settled } f
 export const idle: Scenario = {
   name: 'idle',
   constant:
-    '10,000 connections, each of which has received one event; garbage is collected before both measurements. ' +
-    '`server` sends heartbeats, and has had a round of them',
+    'connections, each of which has received an event; garbage is collected before each measurement. `server` sends ' +
+    'heartbeats, and at the greatest number has had a round of them',
   shows:
     'memory (RSS) of the whole server with everybody there, less what it was before anybody came, for each',
+  takesSeveral: true,
   peers: ['sluice', 'server', 'raw', 'better-sse', 'sse-channel', 'hono', 'gin'],
   async run(settings, note) {
-    const { connections: [connections = 10_000] = [], isQuick } = settings;
+    const { connections: sizes = [1000, 5000, 10_000], isQuick } = settings;
+    const greatest = Math.max(...sizes);
     const pause = isQuick ? 100 : 1000;
     await repeat(atMost(2, settings), async (peer, repetition) => {
       const stage = await emptyStage(peer);
       try {
         const before = await settled(stage.server, pause);
-        await fill(stage, { connections, sample: 0 });
-        // A heartbeat is due after 15 s of silence, a fifth more at the most.
-        const after = await settled(stage.server, peer === 'server' && !isQuick ? 18_500 : pause);
-        await stage.reader.ask({ do: 'reset' });
-        const { turns } = await stage.server.run({});
-        const answer = await stage.reader.ask({ do: 'await', events: turns * connections });
-        const invalid = complaint(answer, turns * connections);
-        const figures = invalid === undefined ? { rssPerConnection: (after - before) / connections } : {};
-        note({ scenario: 'idle', peer, parameters: { connections }, repetition, figures, invalid });
+        let open = 0;
+        for (const connections of sizes.toSorted((a, b) => a - b)) {
+          await fill(stage, { connections: connections - open, sample: 0 });
+          open = connections;
+          // A heartbeat is due after 15 s of silence, a fifth more at the most.
+          const isBeating = peer === 'server' && connections === greatest && !isQuick;
+          const after = await settled(stage.server, isBeating ? 18_500 : pause);
+          await stage.reader.ask({ do: 'reset' });
+          const { turns } = await stage.server.run({});
+          const answer = await stage.reader.ask({ do: 'await', events: turns * connections });
+          const invalid = complaint(answer, turns * connections);
+          const figures = invalid === undefined ? { rssPerConnection: (after - before) / connections } : {};
+          note({ scenario: 'idle', peer, parameters: { connections }, repetition, figures, invalid });
+        }
       } finally {
         await stage.stop();
       }

@@ -7,6 +7,7 @@ export const scale: Scenario = {
   constant: '100 bytes of data, one topic, one event a turn; the same server for all numbers of connections',
   shows:
     'CPU time of the server per delivered event from 100 to 15,000 connections, beside the floors at the same number',
+  takesSeveral: true,
   peers: ['sluice', 'floor', 'socket'],
   async run(settings, note) {
     const { connections: sizes = [100, 1000, 5000, 15_000], isQuick } = settings;

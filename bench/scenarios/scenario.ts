@@ -10,6 +10,8 @@ export interface Scenario {
   /** What is the same for all that are compared. */
   readonly constant: string;
   readonly shows: string;
+  /** Whether it can be given several numbers of connections; others take one. */
+  readonly takesSeveral?: boolean | undefined;
   /** Servers that it can be run with; the first is ours. */
   readonly peers: readonly string[];
   /** Its peers are no servers, but measured side by side in one process: why one cannot be; `undefined` when it can. */
@@ -28,6 +30,8 @@ export interface Settings {
   /** In place of the scenario's own. */
   readonly connections?: readonly number[] | undefined;
   readonly batches?: readonly number[] | undefined;
+  /** Of each event's data. */
+  readonly payloads?: readonly number[] | undefined;
   /** As short as can be: shows that all works, and no figure to believe. */
   readonly isQuick: boolean;
 }
