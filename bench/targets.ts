@@ -85,12 +85,17 @@ function beside(peer: string, title: string, batch: number, limit: Limit): Targe
   return {
     what: `fan-out to 1,000, ${batch} a turn`,
     text,
-    needs: { fanout: ['sluice', 'floor', peer] },
+    needs: { fanout: ['sluice', 'floor', 'socket', peer] },
     judge: (measured) => {
       const [ours, theirs] = [fanOut('sluice', batch), fanOut(peer, batch)];
       const [top, bottom] = isFloor ? [ours, theirs] : [theirs, ours];
       const ratio = isRatio(measured.ratio(top, bottom, 'cpuPerDelivery'), ...limit);
-      return withFloor(ratio, measured.value(fanOut('floor', batch), 'cpuPerDelivery'), 'cpuPerDelivery');
+      const [inC, inNode] = ['floor', 'socket'].map((name) =>
+        measured.value(fanOut(name, batch), 'cpuPerDelivery'),
+      );
+      const judgement = withFloor(ratio, inC, 'cpuPerDelivery');
+      if (judgement === undefined || inNode === undefined) return judgement;
+      return { ...judgement, floor: `${judgement.floor}, Node ${said(inNode, 'cpuPerDelivery')}` };
     },
   };
 }
@@ -199,12 +204,15 @@ const connections: readonly Target[] = [
       const counts = measured.valuesOf('scale', 'connections').map(Number);
       if (!counts.includes(100) || !counts.includes(15_000)) return undefined;
       const at = (peer: string, count: number) => of(peer, 'scale', { connections: count });
-      const ratios = counts.map((count) => {
-        const ratio = measured.ratio(at('sluice', count), at('floor', count), 'cpuPerDelivery');
-        return [`${count.toLocaleString('en')} connections`, ratio] as const;
-      });
-      const floor = measured.value(at('floor', Math.max(...counts)), 'cpuPerDelivery');
-      return withFloor(worst(ratios, ['at most', 1.4]), floor, 'cpuPerDelivery');
+      const ofPeer = (peer: string) => {
+        const ratios = counts.map((count) => {
+          const ratio = measured.ratio(at(peer, count), at('floor', count), 'cpuPerDelivery');
+          return [`${count.toLocaleString('en')} connections`, ratio] as const;
+        });
+        return worst(ratios, ['at most', 1.4]);
+      };
+      const judgement = ofPeer('sluice');
+      return judgement && { ...judgement, floor: ofPeer('socket')?.figure };
     },
   },
   {

@@ -38,21 +38,22 @@ describe('the targets', () => {
 
   it('need peers that their scenarios are asked to run', () => {
     const needs = needsOf(targets);
-    assert.deepEqual(needs.get('fanout'), ['sluice', 'floor', 'better-sse', 'gin', 'nchan', 'sse-channel']);
+    const beside = ['better-sse', 'gin', 'nchan', 'sse-channel'];
+    assert.deepEqual(needs.get('fanout'), ['sluice', 'floor', 'socket', ...beside]);
     for (const peers of needs.values()) assert.ok(['sluice', 'server'].includes(peers[0]!));
   });
 
   it('hold ours against the floor and the peers', () => {
     const all = verdicts(
       madeRuns([
-        ...fanOut(1, { sluice: 6.8, floor: 6, 'better-sse': 13, gin: 7.5, nchan: 9 }),
+        ...fanOut(1, { sluice: 6.8, floor: 6, socket: 6.5, 'better-sse': 13, gin: 7.5, nchan: 9 }),
         ...fanOut(16, { sluice: 0.9, floor: 0.43, 'better-sse': 5.2 }),
       ]),
     );
     const floor = about(all, /^fan-out .* 1 a turn/, /C floor/);
     assert.equal(floor.holds, true);
     assert.match(floor.figure, /^1\.\d\d\s×\s\[/);
-    assert.match(floor.floor!, /^[56]\.\d+\sµs$/);
+    assert.match(floor.floor!, /^[56]\.\d+\sµs, Node [56]\.\d+\sµs$/);
     assert.equal(about(all, / 1 a turn/, /better-sse/).holds, true);
     assert.equal(about(all, / 16 a turn/, /C floor/).holds, false);
     assert.equal(about(all, / 16 a turn/, /better-sse/).holds, false);
