@@ -137,7 +137,7 @@ const stalls: readonly Target[] = [
   },
   {
     what: '10,000 clients stalled, 1 GB published',
-    text: 'memory grows by the ring (4 MiB) and what is still to be collected: 64 MB at most',
+    text: 'memory held grows by 64 MB at most: the ring (4 MiB), and a little for each',
     needs: { stalled10k: ['sluice'] },
     judge: ({ value }) => isAtMost(value(allStalled, 'rssGrowth'), 64, 'rssGrowth'),
   },

@@ -701,6 +701,7 @@ export class Hub {
     // Memory has dropped what the log does not hold either: it was shortened from outside.
     const gone = page.until <= after ? group.lost(cursor) : undefined;
     if (gone !== undefined) return this.#tellLost(cursor, gone, 'truncated');
+    // Whether a log counts an entry's bytes as we do is not for us to rely on.
     return this.#deliver(
       cursor,
       pageOf(group.select(page.entries), { after, first: after, until: page.until }, 'utf8'),
