@@ -102,7 +102,7 @@ async function runAll(works: readonly ScenarioWork[], going: Going, options: Run
   ];
 }
 
-/** One peer after the other, so that what one cannot do is no matter to the others. */
+/** One peer after the other, so that what one cannot do is no matter to the others: or the scenario sees to that. */
 async function repeatOnce(
   { name, scenario, peers, done, runs, seconds }: ScenarioWork,
   going: Going,
@@ -111,7 +111,7 @@ async function repeatOnce(
 ): Promise<Skipped[]> {
   const { connections, batches, payloads, isQuick } = options;
   const failures: Skipped[] = [];
-  const parts = scenario.missing === undefined ? peers.map((peer) => [peer]) : [peers];
+  const parts = scenario.isTogether ? [peers] : peers.map((peer) => [peer]);
   for (const [i, part] of parts.entries()) {
     const left = expectedSeconds() - (seconds * i) / parts.length;
     going.bar.begin(`${name}${part.length === 1 ? ` ${part[0]}` : ''} ${done + 1}/${runs}`, left);

@@ -4,7 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
 import { start } from '../loads/servers.ts';
 import { now } from '../loads/texts.ts';
-import { complaint, type Run, repeat, type Scenario, untilAnswered } from './scenario.ts';
+import { complaint } from './measure.ts';
+import { type Run, repeat, type Scenario } from './scenario.ts';
+import { untilAnswered } from './stage.ts';
 
 export const connect: Scenario = {
   name: 'connect',

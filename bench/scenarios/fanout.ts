@@ -1,10 +1,15 @@
 // Every event to every connection: what a delivery costs.
 
-import { measure, onStage, repeat, type Scenario, warm } from './scenario.ts';
+import { measureInTurns } from './measure.ts';
+import { repeatAll, type Scenario } from './scenario.ts';
+import { sideBySide, stage } from './stage.ts';
 
 export const fanout: Scenario = {
   name: 'fanout',
-  constant: 'connections, bytes of data, one topic; the next turn begins when the last is written',
+  constant:
+    'connections, bytes of data, one topic; the next turn begins when the last is written. All servers are up, and ' +
+    'publish a quarter of a second each, in turns',
+  isTogether: true,
   takesSeveral: true,
   shows: 'CPU time of the server per delivered event, for so many events published in one turn',
   peers: [
@@ -22,17 +27,19 @@ export const fanout: Scenario = {
     'nchan',
   ],
   async run(settings, note) {
-    const { connections: sizes = [1000], batches = [1, 16], payloads = [100], isQuick } = settings;
-    const stages = sizes.flatMap((connections) => payloads.map((bytes) => ({ connections, bytes })));
+    const { peers, connections: sizes = [1000], batches = [1, 16], payloads = [100], isQuick } = settings;
+    const sizesOfBoth = sizes.flatMap((connections) => payloads.map((bytes) => ({ connections, bytes })));
     const duration = isQuick ? 200 : 1000;
-    await repeat(settings, async (peer, repetition) => {
-      for (const { connections, bytes } of stages) {
-        await onStage(peer, { connections, bytes, sample: 0, isCalm: true }, async (stage) => {
+    await repeatAll(settings, async (repetition) => {
+      for (const { connections, bytes } of sizesOfBoth) {
+        const open = (peer: string) => stage(peer, { connections, bytes, sample: 0, isCalm: true });
+        await sideBySide(peers, open, async (stages) => {
           for (const batch of batches) {
-            await warm(stage, { batch, bytes, duration: duration / 2 }, connections);
-            const measured = await measure(stage, { batch, bytes, duration }, connections);
+            const order = { batch, bytes, duration };
+            const outcomes = await measureInTurns(stages.map((of) => ({ stage: of, order, connections })));
             const parameters = { connections, bytes, batch };
-            note({ scenario: 'fanout', peer, parameters, repetition, ...measured });
+            for (const [i, peer] of peers.entries())
+              note({ scenario: 'fanout', peer, parameters, repetition, ...outcomes[i]! });
           }
         });
       }

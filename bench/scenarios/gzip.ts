@@ -1,81 +1,106 @@
 // Every event to clients that all accept gzip: compressed once, for each of them, or not at all.
 
-import { startReader, usageOf } from '../loads/lead.ts';
-import { start } from '../loads/servers.ts';
-import { complaint, type Measured, repeat, type Scenario, settled } from './scenario.ts';
+import { measureInTurns, type Play, warm } from './measure.ts';
+import { type Run, repeatAll, type Scenario } from './scenario.ts';
+import { emptyStage, type Stage, settled, sideBySide } from './stage.ts';
 
 /** One connection in a hundred is inflated and checked; of the others, compressed alike, the bytes are counted. */
 const CHECKED = 100;
 const BYTES = 1024;
 
+type Encoding = 'identity' | 'gzip';
+type Variant = readonly [peer: string, encoding: Encoding];
+
 export const gzip: Scenario = {
   name: 'gzip',
   constant:
-    '1,000 connections, one event of 1 KB of JSON a turn, the reader; a turn every 10 ms, or every 100 where each connection has a gzip of its own, for it cannot go faster',
+    '1,000 connections, one event of 1 KB of JSON a turn, the reader; a turn every 10 ms, or every 100 where each connection ' +
+    'has a gzip of its own, for it cannot go faster. All servers are up, and publish in turns. Memory: of 5,000 ' +
+    'connections, or of 1,000 that have a gzip each, in servers that do nothing else',
   shows: 'CPU time of the server and bytes on the wire per delivery, and memory per connection',
+  isTogether: true,
   peers: ['sluice', 'zlib'],
-  async run(settings, note) {
-    const { connections: [connections = 1000] = [], isQuick } = settings;
+  async run({ peers, connections: [connections = 1000] = [], isQuick, ...settings }, note) {
+    const variants: readonly Variant[] = peers.flatMap((peer): Variant[] =>
+      peer === 'sluice'
+        ? [
+            [peer, 'identity'],
+            [peer, 'gzip'],
+          ]
+        : [[peer, 'gzip']],
+    );
     const duration = isQuick ? 300 : 3000;
-    await repeat(settings, async (peer, repetition) => {
-      for (const encoding of peer === 'sluice' ? (['identity', 'gzip'] as const) : (['gzip'] as const)) {
-        const parameters = { connections, encoding };
-        const measured = await measureEncoded(peer, encoding, connections, duration);
-        note({ scenario: 'gzip', peer, parameters, repetition, ...measured });
-      }
+    await repeatAll({ ...settings, peers, isQuick }, async (repetition) => {
+      const memory: Run['figures'][] = [];
+      for (const variant of variants)
+        memory.push(await memoryOf(variant, crowdOf(variant, connections, isQuick)));
+      const open = ([peer]: Variant) => emptyStage(peer, 'node');
+      await sideBySide(variants, open, async (stages) => {
+        const acts = variants.map((variant, i) => {
+          const what = {
+            order: { ...orderOf(variant), duration },
+            connections,
+            checked: looked(variant, connections),
+          };
+          const prepare = async (stage: Stage) => {
+            await come(stage, variant, connections);
+            await warm(stage, { ...what, order: { ...what.order, duration: duration / 2 } });
+          };
+          return { ...what, stage: stages[i]!, prepare };
+        });
+        const outcomes = await measureInTurns(acts);
+        for (const [i, [peer, encoding]] of variants.entries()) {
+          const { figures, invalid } = outcomes[i]!;
+          const { deliveriesPerSecond: _, ...costs } = figures;
+          const parameters = { connections, encoding };
+          const all = invalid === undefined ? { ...costs, ...memory[i] } : {};
+          note({ scenario: 'gzip', peer, parameters, repetition, figures: all, invalid });
+        }
+      });
     });
   },
 };
 
-async function measureEncoded(
-  peer: string,
-  encoding: 'identity' | 'gzip',
-  connections: number,
-  duration: number,
-): Promise<Measured> {
-  // One on Node for all: the other cannot inflate.
-  const [server, reader] = await Promise.all([start(peer), startReader('node')]);
-  const isCompressed = encoding === 'gzip';
-  const counted = isCompressed ? 1 + Math.ceil((connections - 1) / CHECKED) : connections;
+function orderOf([peer]: Variant): Play['order'] {
+  return { interval: peer === 'zlib' ? 100 : 10, bytes: BYTES, filling: 'json' };
+}
+
+/** So many at once are looked into. */
+function looked([, encoding]: Variant, connections: number): number {
+  return encoding === 'gzip' ? Math.ceil(connections / CHECKED) : connections;
+}
+
+/** Opens connections, and publishes until they and those that are looked into already have received. */
+async function come(
+  { server, reader }: Stage,
+  variant: Variant,
+  count: number,
+  lookedBefore = 0,
+): Promise<void> {
+  const [, encoding] = variant;
+  const reads = encoding === 'gzip' ? 'gunzip' : 'at-once';
+  const headers = { 'Accept-Encoding': encoding };
+  await reader.ask({ do: 'reset' });
+  await reader.ask({ do: 'open', port: server.port, count, bytes: BYTES, headers, reads, sample: 0 });
+  await server.run(orderOf(variant));
+  await reader.ask({ do: 'await', events: lookedBefore + looked(variant, count) });
+}
+
+/** With a thousand, what the heap grows by as it likes would be a kilobyte for each of them. */
+function crowdOf([peer]: Variant, connections: number, isQuick: boolean): number {
+  return peer === 'zlib' || isQuick ? connections : 5 * connections;
+}
+
+async function memoryOf(variant: Variant, connections: number): Promise<Run['figures']> {
+  const stage = await emptyStage(variant[0], 'node');
   try {
-    const interval = peer === 'zlib' ? 100 : 10;
-    const order = { interval, bytes: BYTES, filling: 'json' } as const;
-    const headers = { 'Accept-Encoding': encoding };
-    const reads = isCompressed ? 'gunzip' : 'at-once';
-    const open = (count: number) =>
-      reader.ask({ do: 'open', port: server.port, count, bytes: BYTES, headers, reads, sample: 0 });
-    // What the first one takes, zlib's code and tables, is there once; and the heap grows with the traffic to come.
-    await open(1);
-    await server.run(order);
-    await reader.ask({ do: 'await', events: 1 });
-    const one = await settled(server, 500);
-    await open(connections - 1);
-    await server.run(order);
-    await reader.ask({ do: 'await', events: 1 + counted });
-    const all = await settled(server, 500);
-    const warm = await server.run({ ...order, duration: duration / 2 });
-    await reader.ask({ do: 'await', events: 1 + (1 + warm.turns) * counted });
-    await reader.ask({ do: 'reset' });
-    const before = usageOf(server.pids());
-    const { turns } = await server.run({ ...order, duration });
-    const answer = await reader.ask({ do: 'await', events: turns * counted });
-    const after = usageOf(server.pids());
-    const invalid = complaint(answer, turns * counted);
-    if (invalid !== undefined) return { figures: {}, invalid };
-    const deliveries = turns * connections;
-    const user = (after.user - before.user) / deliveries;
-    const system = (after.system - before.system) / deliveries;
-    return {
-      figures: {
-        cpuPerDelivery: user + system,
-        userPerDelivery: user,
-        systemPerDelivery: system,
-        bytesPerDelivery: answer.bytes / deliveries,
-        rssPerConnection: (all - one) / (connections - 1),
-      },
-      invalid: undefined,
-    };
+    // What the first one takes, zlib's code and tables, is there once; and the heap grows with traffic.
+    await come(stage, variant, 1);
+    const one = await settled(stage.server, 500);
+    await come(stage, variant, connections - 1, 1);
+    const all = await settled(stage.server, 500);
+    return { rssPerConnection: (all - one) / (connections - 1) };
   } finally {
-    await Promise.all([reader.stop(), server.stop()]);
+    await stage.stop();
   }
 }

@@ -2,7 +2,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
-import { atMost, complaint, onStage, percentOf, repeat, type Scenario } from './scenario.ts';
+import { complaint, percentOf } from './measure.ts';
+import { atMost, repeat, type Scenario } from './scenario.ts';
+import { onStage } from './stage.ts';
 
 /** What `server` is by default; the first of a silence comes up to a fifth earlier. */
 const INTERVAL = 15_000;

@@ -1,6 +1,8 @@
 // Connections on which nothing happens: the memory that each holds.
 
-import { atMost, complaint, emptyStage, fill, repeat, type Scenario, settled } from './scenario.ts';
+import { complaint } from './measure.ts';
+import { atMost, repeat, type Scenario } from './scenario.ts';
+import { emptyStage, fill, settled } from './stage.ts';
 
 export const idle: Scenario = {
   name: 'idle',

@@ -1,7 +1,9 @@
 // An event now and then, to everybody: how long it takes to arrive. Open loop: the next one is due at its time, and
 // what delays it, the one before included, counts.
 
-import { atMost, type latencyOf, measure, onStage, repeat, type Scenario, warm } from './scenario.ts';
+import { type latencyOf, measure, warm } from './measure.ts';
+import { atMost, repeat, type Scenario } from './scenario.ts';
+import { onStage } from './stage.ts';
 
 const RATES = [10, 50];
 
@@ -15,10 +17,10 @@ export const latency: Scenario = {
     const duration = isQuick ? 500 : 3000;
     await repeat(atMost(3, settings), async (peer, repetition) => {
       await onStage(peer, { connections, sample: 1 }, async (stage) => {
-        await warm(stage, { duration: duration / 4 }, connections);
+        await warm(stage, { order: { duration: duration / 4 }, connections });
         for (const rate of RATES) {
           const order = { interval: 1000 / rate, duration };
-          const { figures, invalid } = await measure(stage, order, connections);
+          const { figures, invalid } = await measure(stage, { order, connections });
           const { p50, p90, p99, p999, max } = figures as ReturnType<typeof latencyOf>;
           const shown = invalid === undefined ? { p50, p90, p99, p999, max } : {};
           note({ scenario: 'latency', peer, parameters: { rate }, repetition, figures: shown, invalid });

@@ -2,7 +2,8 @@
 
 import { startReader, usageOf } from '../loads/lead.ts';
 import { start } from '../loads/servers.ts';
-import { atMost, complaint, costOf, repeat, type Scenario } from './scenario.ts';
+import { complaint, costOf, usedBetween } from './measure.ts';
+import { atMost, repeat, type Scenario } from './scenario.ts';
 
 /** As loads/host.ts gives them. */
 const TOKENS = 500;
@@ -24,7 +25,7 @@ export const llm: Scenario = {
         await reader.ask({ do: 'reset' });
         const before = usageOf(server.pids());
         const answer = await reader.ask({ ...order, rounds });
-        const cost = costOf(before, usageOf(server.pids()), answer.events);
+        const cost = costOf(usedBetween(before, usageOf(server.pids())), answer.events);
         const deliveriesPerSecond = answer.events / (answer.elapsed / 1e6);
         const invalid = complaint(answer, clients * rounds * TOKENS);
         const figures = invalid === undefined ? { ...cost, deliveriesPerSecond } : {};

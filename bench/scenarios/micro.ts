@@ -13,6 +13,7 @@ const packages = createRequire(new URL('../package.json', import.meta.url));
 
 export const micro: Scenario = {
   name: 'micro',
+  isTogether: true,
   constant: 'one process for each bench, its inputs, CPU time of whole rounds after one to warm up',
   shows: 'what a part costs beside another library, or beside the least that could do the same',
   peers: [

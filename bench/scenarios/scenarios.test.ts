@@ -7,7 +7,8 @@ import { startNode } from '../loads/lead.ts';
 import { servers } from '../loads/servers.ts';
 import { fanout } from './fanout.ts';
 import { scenarios } from './index.ts';
-import { complaint, type Figure, figures, type Run, type Scenario } from './scenario.ts';
+import { complaint } from './measure.ts';
+import { type Figure, figures, type Run, type Scenario } from './scenario.ts';
 
 const latencies: readonly Figure[] = ['p50', 'p90', 'p99', 'p999', 'max'];
 const costs: readonly Figure[] = ['cpuPerDelivery', 'userPerDelivery', 'systemPerDelivery'];

@@ -2,17 +2,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
-import {
-  complaint,
-  latencyOf,
-  onStage,
-  type Run,
-  repeat,
-  type Scenario,
-  type Stage,
-  settled,
-  warm,
-} from './scenario.ts';
+import { complaint, latencyOf, warm } from './measure.ts';
+import { type Run, repeat, type Scenario } from './scenario.ts';
+import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
 const STEADY = { topics: 2, bytes: BYTES, interval: 20 };
@@ -35,7 +27,7 @@ export const stalled: Scenario = {
       await onStage(peer, audience, async (stage) => {
         // What is remembered of a flood, and what the heap grows to with it, is not kept for anybody.
         for (let i = 0; i < 8; i++) await stage.server.run(FLOOD);
-        await warm(stage, { ...STEADY, duration: 500 }, connections);
+        await warm(stage, { order: { ...STEADY, duration: 500 }, connections });
         // Which of the two comes first is no difference.
         for (const stalled of repetition % 2 === 0 ? [0, 1] : [1, 0]) {
           const never = stalled * Math.ceil(connections / 100);
@@ -61,7 +53,7 @@ async function watch(
   await sleep(100);
   await server.run(FLOOD);
   // The flood's own garbage, and what the kernel still takes of it, are over.
-  await warm(stage, { ...STEADY, duration: 1000 }, connections);
+  await warm(stage, { order: { ...STEADY, duration: 1000 }, connections });
   await reader.ask({ do: 'reset' });
   const grown = () => (usageOf(server.pids()).rss - before) / 1e6;
   const [memory, latencies]: [number, number][][] = [[[0, grown()]], []];

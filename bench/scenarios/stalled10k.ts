@@ -1,16 +1,9 @@
 // Nobody reads but one, and more is published than the machine has memory for all of them: does the server grow?
 
 import type { Reader } from '../loads/lead.ts';
-import {
-  atMost,
-  complaint,
-  onStage,
-  type Run,
-  repeat,
-  type Scenario,
-  type Stage,
-  settled,
-} from './scenario.ts';
+import { complaint } from './measure.ts';
+import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
+import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
 /** Of a turn. Two turns are less than what a topic remembers, 4 MiB: the one that reads is not overtaken. */

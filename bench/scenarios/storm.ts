@@ -3,21 +3,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startReader, usageOf } from '../loads/lead.ts';
-import {
-  atMost,
-  complaint,
-  costOf,
-  latencyOf,
-  measure,
-  onStage,
-  percentOf,
-  type Run,
-  repeat,
-  type Scenario,
-  type Stage,
-  untilAnswered,
-  warm,
-} from './scenario.ts';
+import { complaint, costOf, latencyOf, measure, percentOf, usedBetween, warm } from './measure.ts';
+import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
+import { onStage, type Stage, untilAnswered } from './stage.ts';
 
 const LIVE = 100;
 const STEADY = { interval: 20 };
@@ -36,10 +24,13 @@ export const storm: Scenario = {
     await repeat(atMost(3, settings), async (peer, repetition) => {
       const missed = peer === 'raw' ? 0 : isQuick ? 100 : 1000;
       await onStage(peer, { connections: LIVE, sample: 1, isFirst: true }, async (stage) => {
-        await warm(stage, { ...STEADY, duration: 500 }, LIVE);
+        await warm(stage, { order: { ...STEADY, duration: 500 }, connections: LIVE });
         const id = missed > 0 ? await idOnOtherTopic(stage) : '';
-        if (missed > 0) await warm(stage, { topics: 2, batch: missed }, LIVE);
-        const calm = await measure(stage, { ...STEADY, duration: isQuick ? 500 : 3000 }, LIVE);
+        if (missed > 0) await warm(stage, { order: { topics: 2, batch: missed }, connections: LIVE });
+        const calm = await measure(stage, {
+          order: { ...STEADY, duration: isQuick ? 500 : 3000 },
+          connections: LIVE,
+        });
         const outcomes = { alone: shown(calm), storm: await comeBack(stage, clients, missed, id) };
         for (const [load, outcome] of Object.entries(outcomes)) {
           note({ scenario: 'storm', peer, parameters: { clients, missed, load }, repetition, ...outcome });
@@ -108,7 +99,7 @@ async function comeBack(
   return {
     figures: {
       ...(missed > 0 && {
-        ...costOf(before, after, clients * missed),
+        ...costOf(usedBetween(before, after), clients * missed),
         deliveriesPerSecond: (clients * missed) / (elapsed / 1000),
       }),
       cpuPercent: percentOf(before, after, elapsed),

@@ -1,6 +1,8 @@
 // The same connections, spread over more and more topics: does each delivery cost more?
 
-import { atMost, measure, onStage, repeat, type Scenario, warm } from './scenario.ts';
+import { measureInTurns, warm } from './measure.ts';
+import { atMost, repeat, type Scenario } from './scenario.ts';
+import { type Stage, sideBySide, stage } from './stage.ts';
 
 const TOPICS = [1, 100, 10_000];
 
@@ -11,7 +13,7 @@ export const topics: Scenario = {
   name: 'topics',
   constant:
     '10,000 connections, each on one topic, in turn; each turn has one event for every topic, 100 bytes of data, ' +
-    'so that every connection gets one',
+    'so that every connection gets one. The servers for each number of topics are up together and publish in turns',
   shows:
     'CPU time of the server per delivered event, for so many topics. An event of its own costs being encoded',
   peers: ['sluice', 'socket', 'raw'],
@@ -20,13 +22,20 @@ export const topics: Scenario = {
     const duration = isQuick ? 200 : 1500;
     await repeat(atMost(3, settings), async (peer, repetition) => {
       // No topic without anyone on it: there would be more to publish than to deliver.
-      for (const topics of TOPICS.filter((count) => count <= connections)) {
-        await onStage(peer, { connections, topics, sample: 0, isCalm: true }, async (stage) => {
-          await warm(stage, { topics, duration: isQuick ? duration / 4 : WARMING }, connections);
-          const measured = await measure(stage, { topics, duration }, connections);
-          note({ scenario: 'topics', peer, parameters: { topics }, repetition, ...measured });
-        });
-      }
+      const counts = TOPICS.filter((count) => count <= connections);
+      const open = (topics: number) => stage(peer, { connections, topics, sample: 0, isCalm: true });
+      await sideBySide(counts, open, async (stages) => {
+        const acts = counts.map((topics, i) => ({
+          stage: stages[i]!,
+          order: { topics, duration },
+          connections,
+          prepare: (of: Stage) =>
+            warm(of, { order: { topics, duration: isQuick ? duration / 4 : WARMING }, connections }),
+        }));
+        const outcomes = await measureInTurns(acts);
+        for (const [i, topics] of counts.entries())
+          note({ scenario: 'topics', peer, parameters: { topics }, repetition, ...outcomes[i]! });
+      });
     });
   },
 };

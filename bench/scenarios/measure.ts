@@ -1,0 +1,182 @@
+// What a delivery cost, and whether what was read is what was published.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type RunOrder, type Usage, usageOf } from '../loads/lead.ts';
+import type { Percentiles } from '../loads/reader.ts';
+import type { Figure } from './scenario.ts';
+import { Failure, type Stage } from './stage.ts';
+
+export interface Measured {
+  readonly figures: Partial<Record<Figure, number>>;
+  readonly invalid: string | undefined;
+}
+
+/** What is published, and to whom. */
+export interface Play {
+  readonly order: RunOrder;
+  readonly connections: number;
+  /** How many of them are looked into; default all. */
+  readonly checked?: number | undefined;
+}
+
+/** Milliseconds in which what is delivered twice is still noticed. */
+const GRACE = 20;
+
+interface Slice {
+  readonly used: { readonly user: number; readonly system: number };
+  readonly deliveries: number;
+  readonly bytes: number;
+  readonly latency: Percentiles;
+  /** Microseconds in which it was published, and those that it took until all was read. */
+  readonly elapsed: number;
+  readonly late: number;
+  readonly complaint: string | undefined;
+}
+
+async function play(
+  { server, reader }: Stage,
+  { order, connections, checked = connections }: Play,
+): Promise<Slice> {
+  await reader.ask({ do: 'reset' });
+  const before = usageOf(server.pids());
+  const { turns, elapsed } = await server.run(order);
+  const stopped = performance.now();
+  const events = turns * (order.batch ?? 1);
+  await reader.ask({ do: 'await', events: events * checked });
+  const late = (performance.now() - stopped) * 1000;
+  const after = usageOf(server.pids());
+  await sleep(GRACE);
+  const answer = await reader.ask({ do: 'await', events: events * checked });
+  return {
+    used: usedBetween(before, after),
+    deliveries: events * connections,
+    bytes: answer.bytes,
+    latency: answer.latency,
+    elapsed,
+    late,
+    complaint: complaint(answer, events * checked),
+  };
+}
+
+/**
+ * Publishes as ordered, and tells what a delivery cost. Every event of every connection that is checked is: a run in
+ * which one was lost, doubled or out of order has no figures, nor has one in which the reader was the limit.
+ */
+export async function measure(stage: Stage, what: Play): Promise<Measured> {
+  const slice = await play(stage, what);
+  const { figures, invalid } = measuredOf([slice]);
+  const { latency } = slice;
+  if (invalid !== undefined || latency.count === 0) return { figures, invalid };
+  return { figures: { ...figures, ...latencyOf(latency) }, invalid };
+}
+
+/** One of those that are measured in turns. */
+export interface Act extends Play {
+  /** Or why there is none. */
+  readonly stage: Stage | Failure;
+  /** What comes before. Default: it is warmed for half of its time. */
+  prepare?(stage: Stage): Promise<void>;
+}
+
+/** How often each has its turn. */
+const SLICES = 4;
+
+/**
+ * The same of several, a part of the order's duration each, in turns: what the machine does meanwhile befalls all
+ * alike. What cannot go on has no figures, and is no matter to the others.
+ */
+export async function measureInTurns(acts: readonly Act[]): Promise<Measured[]> {
+  const slices = acts.map((): Slice[] => []);
+  const failures = new Map<Act, Failure>();
+  const withEach = async (work: (act: Act, stage: Stage, i: number) => Promise<unknown>) => {
+    for (const [i, act] of acts.entries()) {
+      if (act.stage instanceof Failure) failures.set(act, act.stage);
+      if (act.stage instanceof Failure || failures.has(act)) continue;
+      await work(act, act.stage, i).catch((error: Error) => failures.set(act, new Failure(error)));
+    }
+  };
+  await withEach((act, stage) => act.prepare?.(stage) ?? warm(stage, inPart(act, 1 / 2)));
+  for (let turn = 0; turn < SLICES; turn++) {
+    await withEach(async (act, stage, i) => slices[i]!.push(await play(stage, inPart(act, 1 / SLICES))));
+  }
+  return acts.map((act, i) => {
+    const failure = failures.get(act);
+    return failure === undefined ? measuredOf(slices[i]!) : { figures: {}, invalid: failure.reason };
+  });
+}
+
+function inPart(one: Play, part: number): Play {
+  return { ...one, order: { ...one.order, duration: (one.order.duration ?? 0) * part } };
+}
+
+/** Published, but not measured: compiled before it counts. */
+export async function warm({ server, reader }: Stage, { order, connections, checked }: Play): Promise<void> {
+  await reader.ask({ do: 'reset' });
+  const { turns } = await server.run(order);
+  await reader.ask({ do: 'await', events: turns * (order.batch ?? 1) * (checked ?? connections) });
+}
+
+function measuredOf(slices: readonly Slice[]): Measured {
+  const sum = (of: (slice: Slice) => number) => slices.reduce((total, slice) => total + of(slice), 0);
+  const [deliveries, elapsed, late] = [
+    sum((slice) => slice.deliveries),
+    sum((slice) => slice.elapsed),
+    sum((slice) => slice.late),
+  ];
+  const isLimited = late > elapsed / 10 + 50_000;
+  const invalid =
+    slices.flatMap((slice) => slice.complaint ?? [])[0] ??
+    (isLimited ? 'the reader was the limit' : undefined);
+  if (invalid !== undefined) return { figures: {}, invalid };
+  const used = { user: sum(({ used: { user } }) => user), system: sum(({ used: { system } }) => system) };
+  return {
+    figures: {
+      ...costOf(used, deliveries),
+      deliveriesPerSecond: deliveries / (elapsed / 1e6),
+      bytesPerDelivery: sum(({ bytes }) => bytes) / deliveries,
+    },
+    invalid: undefined,
+  };
+}
+
+export function usedBetween(before: Usage, after: Usage): Slice['used'] {
+  return { user: after.user - before.user, system: after.system - before.system };
+}
+
+export function costOf(
+  { user, system }: Slice['used'],
+  deliveries: number,
+): Record<'cpuPerDelivery' | 'userPerDelivery' | 'systemPerDelivery', number> {
+  // The kernel divides its exact sum by ticks of 10 ms: what it says of a part may shrink.
+  const inUser = Math.min(user + system, Math.max(0, user));
+  return {
+    cpuPerDelivery: (user + system) / deliveries,
+    userPerDelivery: inUser / deliveries,
+    systemPerDelivery: (user + system - inUser) / deliveries,
+  };
+}
+
+export function latencyOf(latency: Percentiles): Record<'p50' | 'p90' | 'p99' | 'p999' | 'max', number> {
+  const { p50, p90, p99, p999, max } = latency;
+  return { p50, p90, p99, p999, max };
+}
+
+/** Of one core, while so many milliseconds passed. */
+export function percentOf(before: Usage, after: Usage, elapsed: number): number {
+  return (after.user - before.user + after.system - before.system) / elapsed / 10;
+}
+
+/** What is wrong with what was read, if anything. */
+export function complaint(
+  answer: { events: number; disorder: number; negative: number; lost: number },
+  expected: number,
+): string | undefined {
+  if (expected === 0) return 'nothing was published';
+  if (answer.events === 0) return 'nothing was delivered';
+  if (answer.lost > 0) return `${answer.lost} connections were lost`;
+  if (answer.events < expected) return `${expected - answer.events} of ${expected} events were not delivered`;
+  if (answer.events > expected) return `${answer.events - expected} events too many were delivered`;
+  if (answer.disorder > 0) return `${answer.disorder} events were lost, doubled or out of order`;
+  if (answer.negative > 0) return `${answer.negative} events arrived before they were due`;
+  return undefined;
+}

@@ -1,0 +1,128 @@
+// A server with the other ends of its connections: how a scenario begins.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
+import type { Answer } from '../loads/reader.ts';
+import { start } from '../loads/servers.ts';
+
+/** A server with connections that were all seen to receive. */
+export interface Stage {
+  readonly server: Served;
+  readonly reader: Reader;
+  stop(): Promise<void>;
+}
+
+export interface StageOptions {
+  readonly connections: number;
+  readonly topics?: number | undefined;
+  readonly bytes?: number | undefined;
+  /** One connection in so many measures latency. */
+  readonly sample?: number | undefined;
+  readonly reader?: 'fastest' | 'node' | undefined;
+  /** The reader looks once a millisecond, and is in no server's way: for CPU time, where latency is not asked for. */
+  readonly isCalm?: boolean | undefined;
+  /** As in `Opening`. */
+  readonly path?: string | undefined;
+  readonly isFirst?: boolean | undefined;
+  /** For Node, where the server runs on that. */
+  readonly flags?: readonly string[] | undefined;
+}
+
+/** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
+export async function stage(peer: string, options: StageOptions): Promise<Stage> {
+  const empty = await emptyStage(peer, options.reader, options.flags);
+  try {
+    await fill(empty, options);
+    return empty;
+  } catch (error) {
+    await empty.stop();
+    throw error;
+  }
+}
+
+/** A server, and nobody there yet. */
+export async function emptyStage(
+  peer: string,
+  kind?: 'fastest' | 'node',
+  flags?: readonly string[],
+): Promise<Stage> {
+  const [server, reader] = await Promise.all([start(peer, flags), startReader(kind)]);
+  return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
+}
+
+/** Opens connections and publishes until all that there are have received. @throws when they do not. */
+export async function fill({ server, reader }: Stage, options: StageOptions): Promise<void> {
+  const { connections: count, topics = 1, bytes = 100, sample = 16, isCalm = false, path, isFirst } = options;
+  const { port } = server;
+  await reader.ask({ do: 'calm', on: isCalm });
+  const { open: before } = await reader.ask({ do: 'reset' });
+  await reader.ask({ do: 'open', port, count, topics, bytes, sample, path, isFirst });
+  await untilAnswered(reader, before + count, 200);
+  for (let tries = 1; ; tries++) {
+    await server.run({ topics, bytes });
+    const { silent, open } = await reader.ask({ do: 'await', events: tries * (before + count) });
+    if (open < before + count) throw new Error(`${open} of ${before + count} connections are open`);
+    if (silent === 0) return;
+    if (tries === 20) throw new Error(`${silent} of ${open} connections receive nothing`);
+  }
+}
+
+/**
+ * Waits until as many connections are answered, or none was for so many milliseconds: some servers answer only with
+ * their first event.
+ */
+export async function untilAnswered(reader: Reader, connections: number, patience: number): Promise<Answer> {
+  let seen = -1;
+  for (let since = performance.now(); ; ) {
+    const answer = await reader.ask({ do: 'lap' });
+    if (answer.answered >= connections || performance.now() - since > patience) return answer;
+    if (answer.answered > seen) since = performance.now();
+    seen = answer.answered;
+    await sleep(5);
+  }
+}
+
+/** Stages, and stops in the end, whatever happens. */
+export async function onStage(
+  peer: string,
+  options: StageOptions,
+  play: (stage: Stage) => Promise<void>,
+): Promise<void> {
+  const set = await stage(peer, options);
+  try {
+    await play(set);
+  } finally {
+    await set.stop();
+  }
+}
+
+/** Why something is not there. */
+export class Failure {
+  readonly reason: string;
+  constructor({ message }: Error) {
+    this.reason = message.split('\n')[0] || 'it failed';
+  }
+}
+
+/** Several at the same time, whoever of them can; stops them in the end, whatever happens. */
+export async function sideBySide<T>(
+  all: readonly T[],
+  open: (one: T) => Promise<Stage>,
+  play: (stages: readonly (Stage | Failure)[]) => Promise<void>,
+): Promise<void> {
+  const stages: (Stage | Failure)[] = [];
+  try {
+    for (const one of all) stages.push(await open(one).catch((error: Error) => new Failure(error)));
+    await play(stages);
+  } finally {
+    await Promise.all(stages.map((one) => (one instanceof Failure ? undefined : one.stop())));
+  }
+}
+
+/** Frees what can be freed, and tells what is left in memory, in bytes. */
+export async function settled(server: Served, milliseconds: number): Promise<number> {
+  await server.gc();
+  await sleep(milliseconds);
+  await server.gc();
+  return usageOf(server.pids()).rss;
+}
