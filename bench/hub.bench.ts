@@ -118,6 +118,22 @@ function catchUpAmong(topics: number): () => number {
   };
 }
 
+/** The frames of each topic in an array, joined from a place on: no order over all topics, no ids, no page for two. */
+function joinAmong(topics: number): () => number {
+  const frame = `id: 1-100000\ndata: ${DATA}\n\n`;
+  const logs = Array.from({ length: topics }, () => [] as string[]);
+  for (let i = 0; i < 200; i++) for (const [t, log] of logs.entries()) log.push(`:${t}-${i}\n${frame}`);
+  return () => {
+    let missed = 0;
+    for (let i = 0; i < 100; i++) {
+      const frames = logs[0]!.slice(i + 1);
+      nullSink().write(Buffer.from(frames.join(''), 'latin1'));
+      missed += frames.length;
+    }
+    return missed;
+  };
+}
+
 /** The turns of a storm: the longest is how long everybody else may have to wait. Milliseconds of CPU time. */
 function storm(name: string, keys: number, options: { conflate?: boolean } = {}): Measurement[] {
   const planned: (() => void)[] = [];
@@ -200,7 +216,10 @@ export function bench(effort: Effort): Measurement[] {
     ...nanoseconds(name, value),
     with: { topics },
   });
-  const [alone, oneOfMany] = measureInTurns([catchUpAmong(1), catchUpAmong(1000)], effort);
+  const [alone, oneOfMany, joined, joinedOfMany] = measureInTurns(
+    [catchUpAmong(1), catchUpAmong(1000), joinAmong(1), joinAmong(1000)],
+    effort,
+  );
   return [
     ...[1, 16].flatMap((batch) => fanningOut(batch, effort)),
     ...[1, 10].map((topics) => withTopics(catching, topics, catchUp(topics, effort))),
@@ -209,6 +228,8 @@ export function bench(effort: Effort): Measurement[] {
     ),
     withTopics(among, 1, alone!),
     withTopics(among, 1000, oneOfMany!),
+    { ...withTopics(among, 1, joined!), peer: 'array' },
+    { ...withTopics(among, 1000, joinedOfMany!), peer: 'array' },
     ...storm('every event', 100),
     ...storm('100 keys, conflated', 100, { conflate: true }),
     ...storm('1 key, conflated', 1, { conflate: true }),

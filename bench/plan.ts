@@ -32,11 +32,9 @@ export function guess(scenario: string, peers: number, isQuick: boolean): number
   return seconds * (scenario === 'micro' ? 1 : peers) * (isQuick ? 0.3 : 1);
 }
 
-/** @param left seconds. What was run least comes next; what was never run comes in any case while there is time. */
+/** @param left seconds. What was run least comes next, if it will be over in time. */
 export function nextOf<T extends Work>(works: readonly T[], left: number): T | undefined {
-  const wanted = works.filter(
-    ({ done, runs, seconds }) => done < runs && left > 0 && (done === 0 || seconds <= left),
-  );
+  const wanted = works.filter(({ done, runs, seconds }) => done < runs && seconds <= left);
   const fewest = Math.min(...wanted.map(({ done }) => done));
   return wanted.find(({ done }) => done === fewest);
 }

@@ -10,7 +10,7 @@ export function isOurs(peer: string): boolean {
   return peer === OURS || peer === 'server';
 }
 /** The least that there can be, whichever of them a scenario has. */
-const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter'];
+const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'];
 
 const RESAMPLES = 2000;
 const SEED = 20_261_123;

@@ -115,11 +115,12 @@ describe('the plan', () => {
     assert.equal(nextOf(works, 100)!.name, 'a');
   });
 
-  it('begins nothing again that would not be over in time', () => {
+  it('begins nothing that would not be over in time', () => {
     const works = [work('a', 60, 1), work('b', 10, 2)];
     assert.equal(nextOf(works, 30)!.name, 'b');
     assert.equal(nextOf(works, 5), undefined);
     assert.equal(nextOf([work('c', 1)], 0), undefined);
+    assert.equal(nextOf([work('d', 60)], 59), undefined, 'not even for the first time');
   });
 
   it('knows how long it will be', () => {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
 import { start } from '../loads/servers.ts';
 import { now } from '../loads/texts.ts';
-import { complaint } from './measure.ts';
+import { complaint, limitOf, usedBetween } from './measure.ts';
 import { type Run, repeat, type Scenario } from './scenario.ts';
 import { untilAnswered } from './stage.ts';
 
@@ -52,9 +52,12 @@ async function comeAndGo(
   await reader.ask({ do: 'close' });
   await sleep(200);
   const unanswered = count - answered;
+  const used = usedBetween(before, after);
   const invalid =
-    unanswered > 0 ? `${unanswered} connections were not answered` : complaint(answer, turns * count);
+    unanswered > 0
+      ? `${unanswered} connections were not answered`
+      : (complaint(answer, turns * count) ?? limitOf(used, last - begin));
   if (invalid !== undefined) return { figures: {}, invalid };
-  const used = after.user - before.user + after.system - before.system;
-  return { figures: { connectsPerSecond: count / ((last - begin) / 1e6), cpuPerConnect: used / count } };
+  const cpuPerConnect = (used.user + used.system) / count;
+  return { figures: { connectsPerSecond: count / ((last - begin) / 1e6), cpuPerConnect } };
 }

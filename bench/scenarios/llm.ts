@@ -2,7 +2,7 @@
 
 import { startReader, usageOf } from '../loads/lead.ts';
 import { start } from '../loads/servers.ts';
-import { complaint, costOf, usedBetween } from './measure.ts';
+import { complaint, costOf, limitOf, usedBetween } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';
 
 /** As loads/host.ts gives them. */
@@ -25,9 +25,10 @@ export const llm: Scenario = {
         await reader.ask({ do: 'reset' });
         const before = usageOf(server.pids());
         const answer = await reader.ask({ ...order, rounds });
-        const cost = costOf(usedBetween(before, usageOf(server.pids())), answer.events);
+        const used = usedBetween(before, usageOf(server.pids()));
+        const cost = costOf(used, answer.events);
         const deliveriesPerSecond = answer.events / (answer.elapsed / 1e6);
-        const invalid = complaint(answer, clients * rounds * TOKENS);
+        const invalid = complaint(answer, clients * rounds * TOKENS) ?? limitOf(used, answer.elapsed);
         const figures = invalid === undefined ? { ...cost, deliveriesPerSecond } : {};
         note({ scenario: 'llm', peer, parameters: { clients }, repetition, figures, invalid });
       } finally {

@@ -19,6 +19,15 @@ export interface Play {
   readonly checked?: number | undefined;
 }
 
+const LIMITED = 'the reader was the limit';
+/** Microseconds in which a reader that looks now and then may notice that it has all. */
+const PATIENCE = 50_000;
+
+/** Where all wait for the server, it is busy; where it was not, it waited for the reader. */
+export function limitOf({ user, system }: Slice['used'], elapsed: number): string | undefined {
+  return user + system < (elapsed * 2) / 3 ? LIMITED : undefined;
+}
+
 /** Milliseconds in which what is delivered twice is still noticed. */
 const GRACE = 20;
 
@@ -27,9 +36,10 @@ interface Slice {
   readonly deliveries: number;
   readonly bytes: number;
   readonly latency: Percentiles;
-  /** Microseconds in which it was published, and those that it took until all was read. */
+  /** Microseconds in which it was published. */
   readonly elapsed: number;
-  readonly late: number;
+  /** Microseconds after that until all was read, but for those in which the server was still busy. */
+  readonly waited: number;
   readonly complaint: string | undefined;
 }
 
@@ -41,10 +51,12 @@ async function play(
   const before = usageOf(server.pids());
   const { turns, elapsed } = await server.run(order);
   const stopped = performance.now();
+  const atStop = usageOf(server.pids());
   const events = turns * (order.batch ?? 1);
   await reader.ask({ do: 'await', events: events * checked });
   const late = (performance.now() - stopped) * 1000;
   const after = usageOf(server.pids());
+  const { user, system } = usedBetween(atStop, after);
   await sleep(GRACE);
   const answer = await reader.ask({ do: 'await', events: events * checked });
   return {
@@ -53,7 +65,7 @@ async function play(
     bytes: answer.bytes,
     latency: answer.latency,
     elapsed,
-    late,
+    waited: Math.max(0, late - user - system),
     complaint: complaint(answer, events * checked),
   };
 }
@@ -97,7 +109,11 @@ export async function measureInTurns(acts: readonly Act[]): Promise<Measured[]> 
   };
   await withEach((act, stage) => act.prepare?.(stage) ?? warm(stage, inPart(act, 1 / 2)));
   for (let turn = 0; turn < SLICES; turn++) {
-    await withEach(async (act, stage, i) => slices[i]!.push(await play(stage, inPart(act, 1 / SLICES))));
+    await withEach(async (act, stage, i) => {
+      const slice = await play(stage, inPart(act, 1 / SLICES));
+      if (slice.complaint !== undefined) throw new Error(slice.complaint);
+      slices[i]!.push(slice);
+    });
   }
   return acts.map((act, i) => {
     const failure = failures.get(act);
@@ -118,15 +134,10 @@ export async function warm({ server, reader }: Stage, { order, connections, chec
 
 function measuredOf(slices: readonly Slice[]): Measured {
   const sum = (of: (slice: Slice) => number) => slices.reduce((total, slice) => total + of(slice), 0);
-  const [deliveries, elapsed, late] = [
-    sum((slice) => slice.deliveries),
-    sum((slice) => slice.elapsed),
-    sum((slice) => slice.late),
-  ];
-  const isLimited = late > elapsed / 10 + 50_000;
-  const invalid =
-    slices.flatMap((slice) => slice.complaint ?? [])[0] ??
-    (isLimited ? 'the reader was the limit' : undefined);
+  const deliveries = sum((slice) => slice.deliveries);
+  const elapsed = sum((slice) => slice.elapsed);
+  const isLimited = sum(({ waited }) => waited) > elapsed / 10 + slices.length * PATIENCE;
+  const invalid = slices.flatMap((slice) => slice.complaint ?? [])[0] ?? (isLimited ? LIMITED : undefined);
   if (invalid !== undefined) return { figures: {}, invalid };
   const used = { user: sum(({ used: { user } }) => user), system: sum(({ used: { system } }) => system) };
   return {

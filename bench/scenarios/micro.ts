@@ -25,6 +25,9 @@ export const micro: Scenario = {
     'loop',
     'map',
     'counter',
+    'cut',
+    'join',
+    'unused',
   ],
   missing: (peer) => (peer.startsWith('eventsource-') ? missingPackage(peer) : undefined),
   async run({ peers, runs, first = 0, isQuick }, note) {

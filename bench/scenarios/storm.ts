@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startReader, usageOf } from '../loads/lead.ts';
-import { complaint, costOf, latencyOf, measure, percentOf, usedBetween, warm } from './measure.ts';
+import { complaint, costOf, latencyOf, limitOf, measure, percentOf, usedBetween, warm } from './measure.ts';
 import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
 import { onStage, type Stage, untilAnswered } from './stage.ts';
 
@@ -94,15 +94,19 @@ async function comeBack(
   const turns = await publishing;
   const expected = clients * missed + turns * LIVE;
   const answer = await reader.ask({ do: 'await', events: expected });
-  const invalid = complaint(answer, expected);
+  const used = usedBetween(before, after);
+  // What does not catch up connects, and then there is nothing to do.
+  const limit = missed > 0 ? limitOf(used, elapsed * 1000) : undefined;
+  const invalid = complaint(answer, expected) ?? limit;
   if (invalid !== undefined) return { figures: {}, invalid };
   return {
     figures: {
       ...(missed > 0 && {
-        ...costOf(usedBetween(before, after), clients * missed),
+        ...costOf(used, clients * missed),
         deliveriesPerSecond: (clients * missed) / (elapsed / 1000),
       }),
       cpuPercent: percentOf(before, after, elapsed),
+      seconds: elapsed / 1000,
       ...latencyOf(answer.latency),
     },
   };
