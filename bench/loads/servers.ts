@@ -3,8 +3,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { module, startNchan } from '../peers/nchan.ts';
 import { built, compiled, type Served, startNode, startServed } from './lead.ts';
+import { module, startNchan } from './nchan.ts';
 
 interface ServerKind {
   /** How it is called in tables. */
@@ -58,7 +58,8 @@ const uwebsocketsBinary = `uws_${process.platform}_${process.arch}_${process.ver
 const gocode = '/usr/share/gocode';
 
 function gin(): string | undefined {
-  const build = (program: string) => ['go', 'build', '-o', program, here('../peers/gin/main.go')];
+  const files = ['peer', 'host'].map((name) => here(`../peers/gin/${name}.go`));
+  const build = (program: string) => ['go', 'build', '-o', program, ...files];
   return built('gin', build, { GO111MODULE: 'off', GOPATH: gocode, GOFLAGS: '' });
 }
 

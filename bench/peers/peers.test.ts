@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { startReader } from '../loads/lead.ts';
 import { servers, start } from '../loads/servers.ts';
-import { complaint, stage } from '../scenarios/scenario.ts';
+import { complaint } from '../scenarios/measure.ts';
+import { stage } from '../scenarios/stage.ts';
 import { guarantees } from './guarantees.ts';
 
 for (const [name, { title, answers, version, missing }] of Object.entries(servers)) {

@@ -1,5 +1,6 @@
-// nchan is nginx with a module, so what publishes is here, on the readers' core: the texts of a turn are as many POSTs,
-// sent together on one connection, and the turn is over when all are answered. nginx alone is measured.
+// nchan is nginx with a module, and its adapter `peers/nchan.conf`. What publishes is here, on the readers' core: the texts
+// of a turn are as many POSTs, sent together on one connection, and the turn is over when all are answered. nginx alone
+// is measured.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,8 +9,8 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pinned, type Served } from '../loads/lead.ts';
-import { type Publisher, takeTurns } from '../loads/turns.ts';
+import { pinned, type Served } from './lead.ts';
+import { type Publisher, takeTurns } from './turns.ts';
 
 /** Where Debian and the makers of nginx put it. */
 export const module: string | undefined = [
@@ -20,7 +21,7 @@ export const module: string | undefined = [
 export async function startNchan(): Promise<Served> {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
   const port = await freePort();
-  const template = readFileSync(new URL('./nchan.conf', import.meta.url), 'utf8');
+  const template = readFileSync(new URL('../peers/nchan.conf', import.meta.url), 'utf8');
   const values: Record<string, string> = { folder, port: String(port), module: module ?? '' };
   writeFileSync(
     join(folder, 'nginx.conf'),

@@ -1,5 +1,5 @@
-// Gin, as its example of server-sent events has it: a goroutine and a channel for each client, `c.Stream` and
-// `c.SSEvent`. Speaks the protocol of loads/host.ts.   GO111MODULE=off GOPATH=/usr/share/gocode go build main.go
+// What serves `peer.go` and speaks the protocol of loads/host.ts.
+//   GO111MODULE=off GOPATH=/usr/share/gocode go build peer.go host.go
 
 package main
 
@@ -13,60 +13,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"github.com/gin-gonic/gin"
 )
-
-type clientChan chan string
-
-var (
-	lock   sync.RWMutex
-	topics = map[string]map[clientChan]struct{}{}
-)
-
-func join(topic string, client clientChan) {
-	lock.Lock()
-	defer lock.Unlock()
-	if topics[topic] == nil {
-		topics[topic] = map[clientChan]struct{}{}
-	}
-	topics[topic][client] = struct{}{}
-}
-
-// What is under way to one who leaves is taken and thrown away, or the publisher would wait for it.
-func leave(topic string, client clientChan) {
-	go func() {
-		for range client {
-		}
-	}()
-	lock.Lock()
-	defer lock.Unlock()
-	delete(topics[topic], client)
-	close(client)
-}
-
-func events(c *gin.Context) {
-	topic, client := c.Query("topic"), make(clientChan)
-	join(topic, client)
-	defer leave(topic, client)
-	c.Header("Content-Type", "text/event-stream")
-	c.Header("Cache-Control", "no-cache")
-	c.Writer.Flush()
-	gone := c.Request.Context().Done()
-	c.Stream(func(w io.Writer) bool {
-		select {
-		case text := <-client:
-			c.SSEvent("message", text)
-			return true
-		case <-gone:
-			return false
-		}
-	})
-}
 
 func answer(c *gin.Context) {
 	c.Header("Content-Type", "text/event-stream")
@@ -79,16 +31,6 @@ func answer(c *gin.Context) {
 		c.SSEvent("message", text(i, now(), 0, "x"))
 		return i < 500
 	})
-}
-
-func publish(topic string, texts []string) {
-	lock.RLock()
-	defer lock.RUnlock()
-	for _, text := range texts {
-		for client := range topics[topic] {
-			client <- text
-		}
-	}
 }
 
 // Of CLOCK_MONOTONIC, as all processes of the suite have it.
