@@ -8,8 +8,9 @@ export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
   (nothing)               every scenario with every peer, within 20 minutes
   SCENARIO …              some of them: fanout, micro, …
   targets                 what the targets need, each with its figure and whether it holds; exits with 1 if one does not
-  compare A.json B.json   what changed between two reports; exits with 1 if a figure of ours became worse by more
-                          than 5 % and its whole confidence interval is on that side
+  compare A.json B.json   what changed between two reports, beside the floor where both have one; exits with 1 if a
+                          figure of ours became worse by more than 5 % and its whole confidence interval is on that
+                          side. Needs three runs of it in each
   list                    the scenarios, and the peers that are here
 
   --peers a,b | all       which servers; default all that the scenario has

@@ -12,18 +12,18 @@ export interface Work {
 /** What one repetition with one peer takes on two cores, until it was measured. */
 const GUESSES: Readonly<Record<string, number>> = {
   micro: 60,
-  fanout: 5,
+  fanout: 4,
   latency: 8,
   idle: 19,
   stalled: 15,
-  stalled10k: 30,
+  stalled10k: 50,
   llm: 6,
   storm: 25,
   connect: 6,
-  heartbeat: 75,
-  scale: 30,
+  heartbeat: 26,
+  scale: 12,
   topics: 18,
-  gzip: 12,
+  gzip: 15,
   drain: 20,
 };
 

@@ -74,11 +74,16 @@ export function keyOf({ scenario, parameters }: Pick<Run, 'scenario' | 'paramete
   return JSON.stringify([scenario, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
+/** Which of the peers of a group is its floor, if one is. */
+export function floorAmong(peers: readonly string[]): string | undefined {
+  return FLOORS.find((name) => peers.includes(name));
+}
+
 function groupOf(runs: readonly Run[]): Group {
   const { scenario, parameters } = runs[0]!;
   const names = [...new Set(runs.map(({ peer }) => peer))];
   const of = (peer: string | undefined) => runs.filter((run) => run.peer === peer);
-  const floor = FLOORS.find((name) => names.includes(name));
+  const floor = floorAmong(names);
   const ours = names.find((name) => name === OURS) ?? names.find(isOurs);
   const peers = names.map((peer) => peerOf(peer, of(peer), of(ours), of(floor)));
   return { scenario, parameters, floor, peers };
@@ -114,10 +119,15 @@ function ratiosOf(tops: readonly Run[], bottoms: readonly Run[], figure: Figure)
   return pairsOf(tops, bottoms, figure).flatMap(([top, bottom]) => (bottom <= 0 ? [] : top / bottom));
 }
 
-function pairsOf(some: readonly Run[], others: readonly Run[], figure: Figure): [number, number][] {
+export function pairsOf(
+  some: readonly Run[],
+  others: readonly Run[],
+  figure: Figure,
+  otherFigure: Figure = figure,
+): [number, number][] {
   return some.flatMap((run): [number, number][] => {
     const one = run.figures[figure];
-    const other = others.find(({ repetition }) => repetition === run.repetition)?.figures[figure];
+    const other = others.find(({ repetition }) => repetition === run.repetition)?.figures[otherFigure];
     return one === undefined || other === undefined ? [] : [[one, other]];
   });
 }

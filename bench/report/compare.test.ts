@@ -59,6 +59,24 @@ describe('comparing two reports', () => {
     assert.equal(compared(before, madeReport(runsOf(6, 20)))[0], 0);
   });
 
+  it('does not take a slower machine for a worse server', () => {
+    const runsOn = (speed: number, ours: number) => {
+      const parameters = { connections: 1000, batch: 1 };
+      const of = (peer: string, total: number) => ({
+        scenario: 'fanout',
+        peer,
+        parameters,
+        figures: cost((total / 4) * speed, ((total * 3) / 4) * speed),
+      });
+      return madeReport(madeRuns([of('sluice', ours), of('floor', 5)]));
+    };
+    const [code, text] = compared(runsOn(1, 6), runsOn(2, 6));
+    assert.equal(code, 0);
+    assert.match(text, /sluice: CPU of the server per delivery .* 1\.0\d\d × \[.*\] beside the floor$/m);
+    assert.match(text, /floor: CPU of the server per delivery .* 2\.\d+ × \[.*\] worse$/m);
+    assert.equal(compared(runsOn(2, 6), runsOn(1, 8))[0], 1, 'nor a faster one for a better server');
+  });
+
   it('takes a change within 5 % for none', () => {
     assert.equal(compared(before, madeReport(runsOf(6.2)))[0], 0);
   });

@@ -1,8 +1,9 @@
-// Says of two reports what changed between them, and whether ours became worse.
+// Says of two reports what changed between them, and whether ours became worse. A machine that was slower in one of them
+// was so for the floor as well: what has one is compared by it.
 
 import { median } from 'simple-statistics';
 import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
-import { isOurs, keyOf, summarizeChange, valuesOf } from './aggregate.ts';
+import { floorAmong, isOurs, keyOf, pairsOf, summarizeChange, valuesOf } from './aggregate.ts';
 import { number, parametersOf } from './format.ts';
 import { readReport } from './json.ts';
 import type { Report, Summary } from './report.ts';
@@ -14,8 +15,9 @@ export interface Change {
   readonly figure: Figure;
   readonly before: number;
   readonly after: number;
-  /** After by before. */
+  /** After by before: where both reports have a floor, each by that of the same run first. */
   readonly ratio: Summary;
+  readonly isByFloor: boolean;
   /** `unclear` where the interval holds 1, the change is small, or there are not three runs on each side. */
   readonly verdict: 'worse' | 'better' | 'unclear';
 }
@@ -24,30 +26,73 @@ const TOLERANCE = 0.05;
 /** With fewer runs there is no interval to speak of. */
 const LEAST_RUNS = 3;
 
+/** What of the floor tells how fast the machine was meanwhile, for each figure that this changes. */
+const SPEED: Readonly<Partial<Record<Figure, Figure>>> = {
+  cpuPerDelivery: 'cpuPerDelivery',
+  userPerDelivery: 'cpuPerDelivery',
+  systemPerDelivery: 'cpuPerDelivery',
+  deliveriesPerSecond: 'deliveriesPerSecond',
+  p50: 'p50',
+  p90: 'p90',
+  p99: 'p99',
+  p999: 'p999',
+  max: 'max',
+  cpuPercent: 'cpuPercent',
+  nanoseconds: 'nanoseconds',
+  megabytesPerSecond: 'megabytesPerSecond',
+};
+
 export function changesBetween(before: Report, after: Report): Change[] {
-  const older = runsByPeer(before.runs);
-  return [...runsByPeer(after.runs)].flatMap(([key, runs]) => {
-    const counterparts = older.get(key) ?? [];
-    return (Object.keys(figures) as Figure[]).flatMap((figure) => changeOf(figure, counterparts, runs) ?? []);
-  });
+  const older = new Lots(before.runs);
+  const newer = new Lots(after.runs);
+  return newer.all.flatMap((runs) =>
+    (Object.keys(figures) as Figure[]).flatMap((figure) => changeOf(figure, older, newer, runs) ?? []),
+  );
 }
 
-function runsByPeer(runs: readonly Run[]): Map<string, Run[]> {
-  const all = new Map<string, Run[]>();
-  for (const run of runs) {
-    const key = `${run.peer} ${keyOf(run)}`;
-    all.set(key, [...(all.get(key) ?? []), run]);
+/** The runs of a report: those of the same peer and parameters together. */
+class Lots {
+  readonly #byKey = new Map<string, Run[]>();
+  readonly #peers = new Map<string, string[]>();
+
+  constructor(runs: readonly Run[]) {
+    for (const run of runs) {
+      const key = `${run.peer} ${keyOf(run)}`;
+      this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), run]);
+      this.#peers.set(keyOf(run), [...(this.#peers.get(keyOf(run)) ?? []), run.peer]);
+    }
   }
-  return all;
+
+  get all(): Run[][] {
+    return [...this.#byKey.values()];
+  }
+
+  of(peer: string, like: Run): readonly Run[] {
+    return this.#byKey.get(`${peer} ${keyOf(like)}`) ?? [];
+  }
+
+  /** A figure by the floor's, pair by pair; none where there is no floor, or this is it. */
+  byFloor(peer: string, like: Run, figure: Figure): number[] {
+    const floor = floorAmong(this.#peers.get(keyOf(like)) ?? []);
+    const speed = SPEED[figure];
+    if (floor === undefined || floor === peer || speed === undefined) return [];
+    const pairs = pairsOf(this.of(peer, like), this.of(floor, like), figure, speed);
+    return pairs.flatMap(([own, other]) => (other > 0 ? own / other : []));
+  }
 }
 
-function changeOf(figure: Figure, older: readonly Run[], newer: readonly Run[]): Change | undefined {
-  const [before, after] = [valuesOf(older, figure), valuesOf(newer, figure)];
-  const ratio = summarizeChange(before, after);
+function changeOf(figure: Figure, older: Lots, newer: Lots, runs: readonly Run[]): Change | undefined {
+  const [like] = runs as [Run];
+  const { scenario, peer, parameters } = like;
+  const lots = [older, newer] as const;
+  const [before, after] = lots.map((lot) => valuesOf(lot.of(peer, like), figure)) as [number[], number[]];
+  const byFloor = lots.map((lot) => lot.byFloor(peer, like, figure)) as [number[], number[]];
+  const isByFloor = byFloor.every((values) => values.length > 0);
+  const ratio = summarizeChange(...(isByFloor ? byFloor : ([before, after] as const)));
   if (ratio === undefined) return undefined;
-  const { scenario, peer, parameters } = newer[0]!;
   const verdict = verdictOf(figure, ratio);
-  return { scenario, peer, parameters, figure, before: median(before), after: median(after), ratio, verdict };
+  const medians = { before: median(before), after: median(after) };
+  return { scenario, peer, parameters, figure, ...medians, ratio, isByFloor, verdict };
 }
 
 function verdictOf(figure: Figure, { count, median: change, low, high }: Summary): Change['verdict'] {
@@ -85,10 +130,13 @@ function differences(before: Report, after: Report): string[] {
     .map((name) => `${name} was ${before.environment[name]}, and is ${after.environment[name]}`);
 }
 
-function lineOf({ scenario, peer, parameters, figure, before, after, ratio, verdict }: Change): string {
+function lineOf(change: Change): string {
+  const { scenario, peer, parameters, figure, before, after, ratio, isByFloor, verdict } = change;
   const { label, unit } = figures[figure];
   const interval = ratio.count < LEAST_RUNS ? '' : ` [${ratio.low.toFixed(3)} – ${ratio.high.toFixed(3)}]`;
   const name = [scenario, parametersOf(parameters), peer].filter((part) => part !== '').join(', ');
   const values = `${number(before)} → ${number(after)} ${unit}`;
-  return `${name}: ${label} ${values}, ${ratio.median.toFixed(3)} ×${interval} ${verdict === 'unclear' ? '' : verdict}`;
+  const beside = isByFloor ? ' beside the floor' : '';
+  const word = verdict === 'unclear' ? '' : ` ${verdict}`;
+  return `${name}: ${label} ${values}, ${ratio.median.toFixed(3)} ×${interval}${beside}${word}`;
 }

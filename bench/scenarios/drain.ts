@@ -17,7 +17,7 @@ export const drain: Scenario = {
   async run(settings, note) {
     const { connections: [streams = 5000] = [], isQuick } = settings;
     const window = isQuick ? 2000 : 10_000;
-    await repeat(atMost(1, settings), async (peer, repetition) => {
+    await repeat(atMost(3, settings), async (peer, repetition) => {
       const instances = [await serve(window), await serve(window)] as const;
       try {
         const outcome = await leave(instances, streams, window);

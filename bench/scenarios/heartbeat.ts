@@ -2,9 +2,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
-import { complaint, percentOf } from './measure.ts';
-import { atMost, repeat, type Scenario } from './scenario.ts';
-import { onStage } from './stage.ts';
+import { complaint, type Measured, percentOf, together } from './measure.ts';
+import { atMost, repeatAll, type Scenario } from './scenario.ts';
+import { type Stage, sideBySide, stage } from './stage.ts';
 
 /** What `server` is by default; the first of a silence comes up to a fifth earlier. */
 const INTERVAL = 15_000;
@@ -18,34 +18,47 @@ const flags = ['--no-memory-reducer'];
 
 export const heartbeat: Scenario = {
   name: 'heartbeat',
+  isTogether: true,
   constant:
     '15,000 idle connections, of which each is sent a comment about every 15 s: by `server` when it was silent ' +
-    'for 12 to 15 s, by the floors every 15 s whatever happened; V8 does not tidy up after the crowd came',
+    'for 12 to 15 s, by the floors every 15 s whatever happened; V8 does not tidy up after the crowd came. All servers ' +
+    'are up at the same time',
   shows: 'CPU time of the server, in percent of one core, over two intervals',
   peers: ['server', 'floor', 'socket'],
   async run(settings, note) {
-    const { connections: [connections = 15_000] = [], isQuick } = settings;
-    await repeat(atMost(3, settings), async (peer, repetition) => {
-      await onStage(peer, { connections, sample: 0, isCalm: true, flags }, async ({ server, reader }) => {
-        await server.gc();
-        if (peer !== 'server') await server.beat(INTERVAL);
-        await sleep(isQuick ? 100 : peer === 'floor' ? 1000 : SETTLING);
-        await reader.ask({ do: 'reset' });
-        const before = usageOf(server.pids());
-        const begin = performance.now();
-        await sleep(isQuick ? 1000 : 2 * INTERVAL);
-        const elapsed = performance.now() - begin;
-        const after = usageOf(server.pids());
-        const { heard } = await reader.ask({ do: 'lap' });
-        const { turns } = await server.run({});
-        const answer = await reader.ask({ do: 'await', events: turns * connections });
-        const silent = isQuick ? 0 : connections - heard;
-        const invalid =
-          silent > 0 ? `${silent} connections had no heartbeat` : complaint(answer, turns * connections);
-        const figures = invalid === undefined ? { cpuPercent: percentOf(before, after, elapsed) } : {};
-        const parameters = { connections, interval: INTERVAL };
-        note({ scenario: 'heartbeat', peer, parameters, repetition, figures, invalid });
+    const { peers, connections: [connections = 15_000] = [], isQuick } = settings;
+    const parameters = { connections, interval: INTERVAL };
+    await repeatAll(atMost(3, settings), async (repetition) => {
+      const open = (peer: string) => stage(peer, { connections, sample: 0, isCalm: true, flags });
+      await sideBySide(peers, open, async (stages) => {
+        const outcomes = await together(stages, (of, i) => listen(of, peers[i]!, connections, isQuick));
+        for (const [i, peer] of peers.entries())
+          note({ scenario: 'heartbeat', peer, parameters, repetition, ...outcomes[i]! });
       });
     });
   },
 };
+
+async function listen(
+  { server, reader }: Stage,
+  peer: string,
+  connections: number,
+  isQuick: boolean,
+): Promise<Measured> {
+  await server.gc();
+  if (peer !== 'server') await server.beat(INTERVAL);
+  await sleep(isQuick ? 100 : SETTLING);
+  await reader.ask({ do: 'reset' });
+  const before = usageOf(server.pids());
+  const begin = performance.now();
+  await sleep(isQuick ? 1000 : 2 * INTERVAL);
+  const elapsed = performance.now() - begin;
+  const after = usageOf(server.pids());
+  const { heard } = await reader.ask({ do: 'lap' });
+  const { turns } = await server.run({});
+  const answer = await reader.ask({ do: 'await', events: turns * connections });
+  const silent = isQuick ? 0 : connections - heard;
+  const invalid =
+    silent > 0 ? `${silent} connections had no heartbeat` : complaint(answer, turns * connections);
+  return { figures: invalid === undefined ? { cpuPercent: percentOf(before, after, elapsed) } : {}, invalid };
+}

@@ -17,7 +17,7 @@ export const idle: Scenario = {
     const { connections: sizes = [1000, 5000, 10_000], isQuick } = settings;
     const greatest = Math.max(...sizes);
     const pause = isQuick ? 100 : 1000;
-    await repeat(atMost(2, settings), async (peer, repetition) => {
+    await repeat(atMost(3, settings), async (peer, repetition) => {
       const stage = await emptyStage(peer);
       try {
         const before = await settled(stage.server, pause);

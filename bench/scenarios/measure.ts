@@ -121,6 +121,19 @@ export async function measureInTurns(acts: readonly Act[]): Promise<Measured[]> 
   });
 }
 
+/** The same of several at the same time, for what takes long and costs little. */
+export function together(
+  stages: readonly (Stage | Failure)[],
+  work: (stage: Stage, i: number) => Promise<Measured>,
+): Promise<Measured[]> {
+  return Promise.all(
+    stages.map(async (stage, i) => {
+      if (stage instanceof Failure) return { figures: {}, invalid: stage.reason };
+      return work(stage, i).catch((error: Error) => ({ figures: {}, invalid: new Failure(error).reason }));
+    }),
+  );
+}
+
 function inPart(one: Play, part: number): Play {
   return { ...one, order: { ...one.order, duration: (one.order.duration ?? 0) * part } };
 }

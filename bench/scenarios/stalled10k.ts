@@ -21,7 +21,7 @@ export const stalled10k: Scenario = {
   async run(settings, note) {
     const { connections: [most = 10_000] = [], isQuick } = settings;
     const megabytes = isQuick ? 20 : 1000;
-    await repeat(atMost(1, settings), async (peer, repetition) => {
+    await repeat(atMost(3, settings), async (peer, repetition) => {
       for (const never of [0, most]) {
         await onStage(peer, { connections: 1, bytes: BYTES, sample: 0 }, async (stage) => {
           const outcome = await flood(stage, never, megabytes);
