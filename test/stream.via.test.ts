@@ -15,10 +15,11 @@ import {
   createServer as createHttp2Server,
   type Http2ServerResponse,
 } from 'node:http2';
-import { createServer as createHttpsServer, request as requestTls } from 'node:https';
+import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { Hub } from '../lib/hub.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
@@ -62,59 +63,60 @@ async function writeAll(stream: EventStream): Promise<string[]> {
 const DIRECT = ['response', 'socket', 'socket', 'response', 'socket', 'socket', 'socket'];
 const PLAIN = PIECES.map(() => 'response');
 
-/** Everything that a connection brings, to its end, without the head's date. */
-async function bytesOf(t: TestContext, handler: RequestListener, version = '1.1'): Promise<string> {
-  const client = await dial(t, await listen(t, createServer(handler)));
-  client.write(request(`GET / HTTP/${version}`, 'Connection: close'));
-  const chunks: Buffer[] = [];
-  for await (const chunk of client) chunks.push(chunk);
-  return Buffer.concat(chunks)
-    .toString('latin1')
-    .replace(/^Date:.*\r\n/m, '');
+/** Everything that a connection brings, to its end and without TLS, without the head's date. */
+async function bytesOf(t: TestContext, handler: RequestListener, wire: Wire): Promise<string> {
+  const isTls = wire === 'HTTPS';
+  const port = await listen(t, isTls ? createHttpsServer({ key, cert }, handler) : createServer(handler));
+  const client = isTls
+    ? connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
+    : await dial(t, port);
+  const version = isTls ? 'HTTP/1.1' : wire;
+  client.write(request(`GET / ${version}`, 'Connection: close'));
+  const bytes = await bufferOf(client);
+  return bytes.toString('latin1').replace(/^Date:.*\r\n/m, '');
 }
 
-describe('the way to a client', () => {
-  it('is the socket on HTTP/1.1, byte for byte what res.write sends', async (t) => {
-    let ways: string[] = [];
-    const ours = await bytesOf(t, async (req, res) => {
+type Wire = 'HTTP/1.1' | 'HTTP/1.0' | 'HTTPS';
+
+/** The same events as they come the way that was found, and as they come through `res.write`. */
+async function bothWays(
+  t: TestContext,
+  wire: Wire,
+): Promise<{ ways: string[]; ours: string; theirs: string }> {
+  let ways: string[] = [];
+  const ours = await bytesOf(
+    t,
+    async (req, res) => {
       ways = await writeAll(openStream(req, res));
-    });
-    const theirs = await bytesOf(t, (req, res) => {
+    },
+    wire,
+  );
+  const theirs = await bytesOf(
+    t,
+    (req, res) => {
       const stream = openStream(req, res);
       res.write = res.write.bind(res);
       writeAll(stream);
+    },
+    wire,
+  );
+  return { ways, ours, theirs };
+}
+
+describe('the way to a client', () => {
+  for (const wire of ['HTTP/1.1', 'HTTPS'] as const)
+    it(`is the socket on ${wire}, byte for byte what res.write sends`, async (t) => {
+      const { ways, ours, theirs } = await bothWays(t, wire);
+      assert.deepEqual(ways, DIRECT);
+      assert.equal(ours, theirs);
+      assert.match(ours, /\r\n0\r\n\r\n$/);
     });
-    assert.deepEqual(ways, DIRECT);
-    assert.equal(ours, theirs);
-    assert.match(ours, /\r\n0\r\n\r\n$/);
-  });
 
   it('is the response on HTTP/1.0, where there are no chunks', async (t) => {
-    let ways: string[] = [];
-    const text = await bytesOf(
-      t,
-      async (req, res) => {
-        ways = await writeAll(openStream(req, res));
-      },
-      '1.0',
-    );
+    const { ways, ours, theirs } = await bothWays(t, 'HTTP/1.0');
     assert.deepEqual(ways, PLAIN);
-    assert.equal(Buffer.from(text.slice(text.indexOf('\r\n\r\n') + 4), 'latin1').toString(), TEXT);
-  });
-
-  it('is the socket on HTTPS', async (t) => {
-    let ways: string[] = [];
-    const server = createHttpsServer({ key, cert }, async (req, res) => {
-      ways = await writeAll(openStream(req, res));
-    });
-    const asking = requestTls({
-      port: await listen(t, server),
-      host: '127.0.0.1',
-      rejectUnauthorized: false,
-    }).end();
-    const [response] = await once(asking, 'response');
-    assert.equal(await textOf(response), TEXT);
-    assert.deepEqual(ways, DIRECT);
+    assert.equal(ours, theirs);
+    assert.equal(Buffer.from(ours.slice(ours.indexOf('\r\n\r\n') + 4), 'latin1').toString(), TEXT);
   });
 
   it('is the response on HTTP/2', async (t) => {
