@@ -134,7 +134,7 @@ const fanOuts: readonly Target[] = [
 const stalled = (percent: number, peer = 'sluice') => of(peer, 'stalled', { stalled: percent });
 
 const flooded = (never: number) => of('sluice', 'stalled10k', { stalled: never, published: '1 GB' });
-const GROWTH = 'memory grown, over percent of what is published';
+const GROWTH = 'memory grown';
 
 const stalls: readonly Target[] = [
   {

@@ -55,7 +55,7 @@ async function flood(
   if (invalid !== undefined) return { figures: {}, invalid };
   return {
     figures: { rssGrowth: Math.max(...points.map(([, grown]) => grown)) },
-    series: [{ name: 'memory grown, over percent of what is published', unit: 'MB', points }],
+    series: [{ name: 'memory grown', unit: 'MB', over: '% of what is published', points }],
   };
 }
 
