@@ -58,7 +58,7 @@ const uwebsocketsBinary = `uws_${process.platform}_${process.arch}_${process.ver
 const gocode = '/usr/share/gocode';
 
 function gin(): string | undefined {
-  const files = ['peer', 'host'].map((name) => here(`../peers/gin/${name}.go`));
+  const files = ['peer', 'clients', 'host'].map((name) => here(`../peers/gin/${name}.go`));
   const build = (program: string) => ['go', 'build', '-o', program, ...files];
   return built('gin', build, { GO111MODULE: 'off', GOPATH: gocode, GOFLAGS: '' });
 }

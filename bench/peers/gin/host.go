@@ -1,5 +1,5 @@
 // What serves `peer.go` and speaks the protocol of loads/host.ts.
-//   GO111MODULE=off GOPATH=/usr/share/gocode go build peer.go host.go
+//   GO111MODULE=off GOPATH=/usr/share/gocode go build peer.go clients.go host.go
 
 package main
 

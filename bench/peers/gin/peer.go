@@ -5,39 +5,14 @@ package main
 
 import (
 	"io"
-	"sync"
 
 	"github.com/gin-gonic/gin"
 )
 
-var lock sync.RWMutex
-var topics = map[string]map[chan string]bool{}
-
-func join(topic string, client chan string) {
-	lock.Lock()
-	defer lock.Unlock()
-	if topics[topic] == nil {
-		topics[topic] = map[chan string]bool{}
-	}
-	topics[topic][client] = true
-}
-
-// What is under way to one who leaves is taken and thrown away, or the publisher would wait for it.
-func leave(topic string, client chan string) {
-	go func() {
-		for range client {
-		}
-	}()
-	lock.Lock()
-	defer lock.Unlock()
-	delete(topics[topic], client)
-	close(client)
-}
-
 func events(c *gin.Context) {
-	topic, client := c.Query("topic"), make(chan string)
-	join(topic, client)
-	defer leave(topic, client)
+	all, client := clientsOf(c.Query("topic")), make(chan string)
+	all.add(client)
+	defer all.remove(client)
 	c.Header("Content-Type", "text/event-stream")
 	c.Header("Cache-Control", "no-cache")
 	c.Writer.Flush()
@@ -54,11 +29,5 @@ func events(c *gin.Context) {
 }
 
 func publish(topic string, texts []string) {
-	lock.RLock()
-	defer lock.RUnlock()
-	for _, text := range texts {
-		for client := range topics[topic] {
-			client <- text
-		}
-	}
+	clientsOf(topic).send(texts)
 }
