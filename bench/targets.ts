@@ -105,14 +105,15 @@ function beside(peer: string, title: string, batch: number, limit: Limit): Targe
     text,
     needs: { fanout: ['sluice', 'floor', 'socket', peer] },
     judge: ({ ratio, value }) => {
-      const [ours, theirs] = [fanOut('sluice', batch), fanOut(peer, batch)];
-      const [top, bottom] = isFloor ? [ours, theirs] : [theirs, ours];
-      const cost = (of: string) => said(value(fanOut(of, batch), 'cpuPerDelivery'), 'cpuPerDelivery');
-      const ofNode = isFloor
-        ? times(ratio(fanOut('socket', batch), theirs, 'cpuPerDelivery'))
-        : times(ratio(theirs, fanOut('socket', batch), 'cpuPerDelivery'));
-      const floor = both(by('C', cost('floor')), by('Node', cost('socket')), by('which is', ofNode));
-      return isRatio(ratio(top, bottom, 'cpuPerDelivery'), limit, floor);
+      const theirs = fanOut(peer, batch);
+      const against = (server: string) => {
+        const own = fanOut(server, batch);
+        return isFloor ? ratio(own, theirs, 'cpuPerDelivery') : ratio(theirs, own, 'cpuPerDelivery');
+      };
+      const cost = (server: string) => said(value(fanOut(server, batch), 'cpuPerDelivery'), 'cpuPerDelivery');
+      const ofNode = by('which is', times(against('socket')));
+      const floor = both(by('C', cost('floor')), by('Node', cost('socket')), ofNode);
+      return isRatio(against('sluice'), limit, floor);
     },
   };
 }

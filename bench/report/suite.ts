@@ -7,6 +7,7 @@ import type { RunOptions } from '../options.ts';
 import { expected, guess, nextOf, type Work } from '../plan.ts';
 import type { Run, Scenario } from '../scenarios/scenario.ts';
 import { figures } from '../scenarios/scenario.ts';
+import { Failure } from '../scenarios/stage.ts';
 import { needsOf, targets, verdictsOf } from '../targets.ts';
 import { aggregate, isOurs, measurementsOf } from './aggregate.ts';
 import { type Bar, startBar } from './bar.ts';
@@ -124,7 +125,7 @@ async function repeatOnce(
         },
       );
     } catch (error) {
-      const reason = (error as Error).message.split('\n')[0] ?? 'it failed';
+      const { reason } = new Failure(error as Error);
       going.bar.say(`${name} ${part.join(', ')} failed: ${reason}`);
       failures.push({ scenario: name, peer: part.join(', '), reason });
     }

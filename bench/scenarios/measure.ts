@@ -24,15 +24,18 @@ const LIMITED = 'the reader was the limit';
 const PATIENCE = 50_000;
 
 /** Where all wait for the server, it is busy; where it was not, it waited for the reader. */
-export function limitOf({ user, system }: Slice['used'], elapsed: number): string | undefined {
+export function limitOf({ user, system }: Used, elapsed: number): string | undefined {
   return user + system < (elapsed * 2) / 3 ? LIMITED : undefined;
 }
 
 /** Milliseconds in which what is delivered twice is still noticed. */
 const GRACE = 20;
 
+/** Microseconds of CPU time. */
+export type Used = Omit<Usage, 'rss'>;
+
 interface Slice {
-  readonly used: { readonly user: number; readonly system: number };
+  readonly used: Used;
   readonly deliveries: number;
   readonly bytes: number;
   readonly latency: Percentiles;
@@ -163,12 +166,12 @@ function measuredOf(slices: readonly Slice[]): Measured {
   };
 }
 
-export function usedBetween(before: Usage, after: Usage): Slice['used'] {
+export function usedBetween(before: Usage, after: Usage): Used {
   return { user: after.user - before.user, system: after.system - before.system };
 }
 
 export function costOf(
-  { user, system }: Slice['used'],
+  { user, system }: Used,
   deliveries: number,
 ): Record<'cpuPerDelivery' | 'userPerDelivery' | 'systemPerDelivery', number> {
   // The kernel divides its exact sum by ticks of 10 ms: what it says of a part may shrink.
