@@ -60,7 +60,7 @@ export {
   type EventSourceInit,
   type TypedEvent,
 } from './eventsource.ts';
-export { type FollowOptions, follow } from './follow.ts';
+export { type FollowOptions, follow } from './command/tail-file.ts';
 export {
   type Guard,
   type GuardOptions,
@@ -105,7 +105,7 @@ export {
   type SharedStream,
   shareStream,
   type TabRole,
-} from './leader.ts';
+} from './tabs.ts';
 export {
   addressGroup,
   type ConnectionLimit,
@@ -134,7 +134,7 @@ export {
   type LineSplitter,
   type LinesOptions,
   lines,
-} from './lines.ts';
+} from './command/lines.ts';
 export {
   type Histogram,
   type Labels,
@@ -145,7 +145,7 @@ export {
   registerProcess,
   type Sample,
 } from './metrics.ts';
-export { Once, type OnceOptions } from './once.ts';
+export { Once, type OnceOptions } from './idempotency.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export {
@@ -173,7 +173,7 @@ export {
   type StreamResponse,
   type StreamSocket,
 } from './stream.ts';
-export { type SystemSample, SystemSampler } from './system.ts';
+export { type SystemSample, SystemSampler } from './command/system.ts';
 export {
   defaultTransport,
   type FetchTransportOptions,

@@ -19,8 +19,8 @@ import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from 
 import { instrument } from './instruments.ts';
 import { addressGroup, clientAddress, type LimitOptions, limitConnections } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
-import { Once } from './once.ts';
-import { contentSecurityPolicy, page } from './page.ts';
+import { Once } from './idempotency.ts';
+import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';

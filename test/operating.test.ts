@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import { serveHelp } from '../lib/serve.ts';
+import { serveHelp } from '../lib/command/serve.ts';
 import { createSseServer } from '../lib/server.ts';
 
 const page = new URL('../docs/operating.md', import.meta.url);

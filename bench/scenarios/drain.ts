@@ -36,7 +36,7 @@ interface Instance {
 
 async function serve(window: number): Promise<Instance> {
   const argv = ['serve', '--port', '0', '--window', `${window}ms`, '--deadline', `${window + 5000}ms`];
-  const { child, said } = await startCommand([process.execPath, plain('lib/bin.ts'), ...argv]);
+  const { child, said } = await startCommand([process.execPath, plain('lib/command/bin.ts'), ...argv]);
   return { child, url: said.split(' ').at(-1)! };
 }
 

@@ -1,7 +1,7 @@
 // What the pages of browser.test.ts run: bundled, and put before each page's own scripts.
 import { connect } from '../../lib/client.ts';
 import { EventSource as OurEventSource } from '../../lib/eventsource.ts';
-import { shareStream } from '../../lib/leader.ts';
+import { shareStream } from '../../lib/tabs.ts';
 
 type Read = [type: string, data: string, lastEventId: string];
 

@@ -8,7 +8,7 @@ import { Reading } from '../../helpers/reading.ts';
 import type { Cleanup } from '../../helpers/serve.ts';
 import { kept } from './children.ts';
 
-const bin = fileURLToPath(new URL('../../../lib/bin.ts', import.meta.url));
+const bin = fileURLToPath(new URL('../../../lib/command/bin.ts', import.meta.url));
 
 export interface Origin {
   readonly port: number;

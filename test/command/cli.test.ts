@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Reader } from './helpers/reader.ts';
+import { Reader } from '../helpers/reader.ts';
 
-const bin = fileURLToPath(new URL('../lib/bin.ts', import.meta.url));
+const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'sluice-cli-'));
 const running = new Set<ChildProcessWithoutNullStreams>();
 afterEach(() => {

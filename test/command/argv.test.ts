@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { readOptions } from '../lib/options.ts';
+import { readOptions } from '../../lib/command/argv.ts';
 
 const specs = {
   port: { kind: 'count' },

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
-import { tail } from '../lib/tail.ts';
-import { run } from './helpers/command.ts';
-import { cutAfter, open, seqOf, serve, whole } from './helpers/misbehaving.ts';
+import { tail } from '../../lib/command/tail.ts';
+import { run } from '../helpers/command.ts';
+import { cutAfter, open, seqOf, serve, whole } from '../helpers/misbehaving.ts';
 
 async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
   const server = await serve(handler);

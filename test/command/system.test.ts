@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { afterEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type SystemSample, SystemSampler } from '../lib/system.ts';
+import { type SystemSample, SystemSampler } from '../../lib/command/system.ts';
 
 const open: SystemSampler[] = [];
 function sampler(): SystemSampler {
@@ -114,7 +114,7 @@ describe('SystemSampler', () => {
 
   it('does not hold the process', () => {
     const script = `
-      import { SystemSampler } from ${JSON.stringify(new URL('../lib/system.ts', import.meta.url).href)};
+      import { SystemSampler } from ${JSON.stringify(new URL('../../lib/command/system.ts', import.meta.url).href)};
       console.log(typeof new SystemSampler().sample().time);`;
     const output = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
       cwd: fileURLToPath(new URL('..', import.meta.url)),

@@ -10,7 +10,7 @@ for (const name of ['SIGTERM', 'SIGINT'] as const) {
   process.on(name, () => (stop.signal.aborted ? process.exit(1) : stop.abort(name)));
 }
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const { stdin, stdout, stderr, env } = process;
 // A reader of our output that has seen enough (`| head`) is no failure of ours.
 for (const output of [stdout, stderr]) output.on('error', () => {});

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { describe, it, mock, type TestContext } from 'node:test';
-import { publish } from '../lib/publish.ts';
-import { run } from './helpers/command.ts';
-import { serve } from './helpers/misbehaving.ts';
+import { publish } from '../../lib/command/publish.ts';
+import { run } from '../helpers/command.ts';
+import { serve } from '../helpers/misbehaving.ts';
 
 interface Batch {
   readonly lines: unknown[];

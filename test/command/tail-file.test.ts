@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { follow as begin, type FollowOptions } from '../lib/follow.ts';
+import { follow as begin, type FollowOptions } from '../../lib/command/tail-file.ts';
 
 const NEVER = 2 ** 31 - 1;
 let folder: string;
@@ -459,7 +459,7 @@ describe('follow', { timeout: 120_000 }, () => {
     const run = (options: string, abortAfter: number): Promise<{ code: number | null; output: string }> => {
       writeFileSync(file, 'a\n');
       const script = `
-        import { follow } from ${JSON.stringify(new URL('../lib/follow.ts', import.meta.url).href)};
+        import { follow } from ${JSON.stringify(new URL('../../lib/command/tail-file.ts', import.meta.url).href)};
         const control = new AbortController();
         const options = { from: 'start', signal: control.signal, ${options} };
         setTimeout(() => control.abort(), ${abortAfter}).unref();

@@ -1,7 +1,7 @@
 // The `sluice` command: finds the subcommand, and turns whatever it throws into one line and an exit code.
 // Needs `options.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
-import type { UsageError } from './options.ts';
+import type { UsageError } from './argv.ts';
 import { publish } from './publish.ts';
 import { type ServeIo, serve } from './serve.ts';
 import { tail } from './tail.ts';

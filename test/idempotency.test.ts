@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Once } from '../lib/once.ts';
+import { Once } from '../lib/idempotency.ts';
 
 describe('Once', () => {
   it('does a thing once, for those who come meanwhile and those who come later', async () => {

@@ -8,7 +8,7 @@ import {
   type SharedEvent,
   shareStream,
   type TabRole,
-} from '../lib/leader.ts';
+} from '../lib/tabs.ts';
 import { open, seqOf, serve } from './helpers/misbehaving.ts';
 
 /** A lock manager as browsers have: one holder per name, the others wait in line. The channel is Node's own. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { Script } from 'node:vm';
-import { contentSecurityPolicy, page } from '../lib/page.ts';
+import { contentSecurityPolicy, page } from '../../lib/dashboard/dashboard.ts';
 
 // As a browser finds them: between the first opening tag and the first closing one.
 function contents(tag: string): string[] {
