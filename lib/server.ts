@@ -13,14 +13,14 @@ import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, toke
 import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
+import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { guard } from './guard.ts';
 import { type BeatGroup, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from './hub.ts';
+import { Once } from './idempotency.ts';
 import { instrument } from './instruments.ts';
 import { addressGroup, clientAddress, type LimitOptions, limitConnections } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
-import { Once } from './idempotency.ts';
-import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';

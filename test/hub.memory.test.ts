@@ -92,7 +92,7 @@ it('50,000 missed events to a slow reader delay nobody and leave the heap flat',
   const live = await connect(port, '/tick');
   await once(live, 'data');
   const before = await ask({ do: 'tick', times: 100 }); // so that all is compiled and nobody is new
-  const slow = await connect(port, '/past', '7-0');
+  const slow = await connect(port, '/past', '1795408776829004-0');
   let received = 0;
   let isDone = false;
   const every = 10;
@@ -101,7 +101,7 @@ it('50,000 missed events to a slow reader delay nobody and leave the heap flat',
     const room = (BYTES_PER_SECOND * every) / 1000;
     const chunk = slow.read(Math.min(room, slow.readableLength)) as Buffer | null;
     received += chunk?.length ?? 0;
-    isDone ||= chunk?.includes('id: 7-50000\n') ?? false;
+    isDone ||= chunk?.includes('id: 1795408776829004-50000\n') ?? false;
   }, every);
   let peak = 0;
   let turns = 0;

@@ -5,18 +5,19 @@ import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { Hub, type HubOptions, isTopic } from '../lib/hub.ts';
+import { Hub, type HubOptions } from '../lib/hub.ts';
+import { isTopic } from '../lib/protocol.ts';
 import { openStream } from '../lib/stream.ts';
 import { drain, handRun, parse, Reader, slowReader, TestLog, times } from './helpers/hub.ts';
 
 describe('publishing', () => {
   it('numbers the events of all topics in one order', () => {
     const { hub } = handRun();
-    assert.equal(hub.position, '7-0');
-    assert.equal(hub.publish('a', { data: 'x' }), '7-1');
-    assert.equal(hub.publish('b', { data: 'x' }), '7-2');
-    assert.equal(hub.publish('a', { data: 'x' }), '7-3');
-    assert.equal(hub.position, '7-3');
+    assert.equal(hub.position, '1795408776829004-0');
+    assert.equal(hub.publish('a', { data: 'x' }), '1795408776829004-1');
+    assert.equal(hub.publish('b', { data: 'x' }), '1795408776829004-2');
+    assert.equal(hub.publish('a', { data: 'x' }), '1795408776829004-3');
+    assert.equal(hub.position, '1795408776829004-3');
   });
 
   it('sends the whole event, with its id, its type, its lines, its retry and its comment', () => {
@@ -28,7 +29,7 @@ describe('publishing', () => {
     turns.all();
     assert.equal(
       String(reader.chunks.at(-1)),
-      ': hm\nretry: 5\nid: 7-1\nevent: tick\ndata: one\ndata: two\n\n',
+      ': hm\nretry: 5\nid: 1795408776829004-1\nevent: tick\ndata: one\ndata: two\n\n',
     );
   });
 
@@ -40,7 +41,7 @@ describe('publishing', () => {
     turns.all();
     assert.deepEqual(
       reader.of().map(({ id }) => id),
-      ['7-1'],
+      ['1795408776829004-1'],
     );
   });
 
@@ -70,7 +71,7 @@ describe('publishing', () => {
       name: 'RangeError',
       message: /maxBytes/,
     });
-    assert.equal(hub.position, '7-0');
+    assert.equal(hub.position, '1795408776829004-0');
     assert.equal(hub.stats.published, 0);
     assert.equal(hub.historyBytes, 0);
     assert.equal(turns.planned, 0);
@@ -122,7 +123,10 @@ describe('the first bytes', () => {
     hub.subscribe('a', reader);
     hub.publish('a', { data: 'after' });
     turns.all();
-    assert.match(String(reader.chunks[0]), /^retry: 2000\n\nid: 7-1\nevent: sluice:ready\ndata: /);
+    assert.match(
+      String(reader.chunks[0]),
+      /^retry: 2000\n\nid: 1795408776829004-1\nevent: sluice:ready\ndata: /,
+    );
     assert.deepEqual(reader.texts, ['after']);
   });
 
@@ -141,11 +145,11 @@ describe('the first bytes', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '7-1' });
+    hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' });
     turns.all();
     assert.deepEqual(
       reader.events.map(({ id, event }) => `${id} ${event}`),
-      ['7-1 sluice:ready', '7-2 undefined', '7-3 undefined'],
+      ['1795408776829004-1 sluice:ready', '1795408776829004-2 undefined', '1795408776829004-3 undefined'],
     );
   });
 
@@ -184,7 +188,7 @@ describe('resuming', () => {
     for (const topics of [['a'], ['b'], ['c'], ['a', 'b'], ['b', 'a', 'c'], ['a', 'never-published']]) {
       for (let seq = 0; seq <= 60; seq++) {
         const reader = new Reader();
-        hub.subscribe(topics, reader, { lastEventId: `7-${seq}` });
+        hub.subscribe(topics, reader, { lastEventId: `1795408776829004-${seq}` });
         turns.all();
         const after = published.filter((event) => event.seq > seq && topics.includes(event.topic));
         assert.deepEqual(
@@ -197,29 +201,29 @@ describe('resuming', () => {
   });
 
   it('in pages of any size gives the same', () => {
-    for (const pageBytes of [1, 20, 100, 1000]) {
-      const { hub, turns } = handRun({ pageBytes });
+    for (const maxPageBytes of [1, 20, 100, 1000]) {
+      const { hub, turns } = handRun({ maxPageBytes });
       for (let i = 0; i < 40; i++) hub.publish(i % 3 ? 'a' : 'b', { data: String(i) });
       const reader = new Reader();
-      hub.subscribe(['a', 'b'], reader, { lastEventId: '7-5' });
+      hub.subscribe(['a', 'b'], reader, { lastEventId: '1795408776829004-5' });
       turns.all();
       assert.deepEqual(
         reader.texts,
         times(35, (i) => String(i + 5)),
       );
       for (const chunk of reader.chunks.slice(1)) {
-        assert.ok(chunk.length <= pageBytes || parse(chunk).length === 1);
+        assert.ok(chunk.length <= maxPageBytes || parse(chunk).length === 1);
       }
     }
   });
 
   it('goes over into live delivery without a seam, whatever is published in between', () => {
-    const { hub, turns } = handRun({ pageBytes: 50 });
+    const { hub, turns } = handRun({ maxPageBytes: 50 });
     let count = 0;
     const publish = () => hub.publish('a', { data: String(count++) });
     for (let i = 0; i < 10; i++) publish();
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
     for (let i = 0; i < 20; i++) {
       turns.next();
       publish();
@@ -237,7 +241,7 @@ describe('resuming', () => {
       turns.all();
       assert.deepEqual(
         reader.events.map(({ id }) => id),
-        ['7-1'],
+        ['1795408776829004-1'],
       );
     }
     assert.deepEqual([hub.stats.started, hub.stats.resumed], [3, 0]);
@@ -247,7 +251,7 @@ describe('resuming', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const readers = [new Reader(), new Reader()];
-    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '7-1' });
+    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' });
     turns.all();
     for (const reader of readers) assert.deepEqual(reader.texts, ['2', '3']);
   });
@@ -258,22 +262,30 @@ describe('a gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '7-4' });
+    hub.subscribe('a', reader, { lastEventId: '1795408776829004-4' });
     turns.all();
     hub.publish('a', { data: '11' });
     turns.all();
     assert.deepEqual(
       reader.events.map(({ id, event, data }) => [id, event ?? data]),
       [
-        ['7-4', 'sluice:ready'],
-        ['7-7', 'sluice:gap'],
-        ['7-8', '8'],
-        ['7-9', '9'],
-        ['7-10', '10'],
-        ['7-11', '11'],
+        ['1795408776829004-4', 'sluice:ready'],
+        ['1795408776829004-7', 'sluice:gap'],
+        ['1795408776829004-8', '8'],
+        ['1795408776829004-9', '9'],
+        ['1795408776829004-10', '10'],
+        ['1795408776829004-11', '11'],
       ],
     );
-    assert.deepEqual(reader.gaps, [{ id: '7-7', reason: 'evicted', from: '7-4', to: '7-7', topics: ['a'] }]);
+    assert.deepEqual(reader.gaps, [
+      {
+        id: '1795408776829004-7',
+        reason: 'evicted',
+        from: '1795408776829004-4',
+        to: '1795408776829004-7',
+        topics: ['a'],
+      },
+    ]);
     assert.equal(hub.stats.gaps.evicted, 1);
   });
 
@@ -281,7 +293,7 @@ describe('a gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '7-7' });
+    hub.subscribe('a', reader, { lastEventId: '1795408776829004-7' });
     turns.all();
     assert.deepEqual(reader.gaps, []);
     assert.deepEqual(reader.texts, ['8', '9', '10']);
@@ -293,10 +305,16 @@ describe('a gap', () => {
     for (let i = 2; i <= 8; i++) hub.publish('busy', { data: `b${i}` });
     hub.publish('quiet', { data: 'q9' });
     const reader = new Reader();
-    hub.subscribe(['busy', 'quiet'], reader, { lastEventId: '7-0' });
+    hub.subscribe(['busy', 'quiet'], reader, { lastEventId: '1795408776829004-0' });
     turns.all();
     assert.deepEqual(reader.gaps, [
-      { id: '7-0', reason: 'evicted', from: '7-0', to: '7-6', topics: ['busy'] },
+      {
+        id: '1795408776829004-0',
+        reason: 'evicted',
+        from: '1795408776829004-0',
+        to: '1795408776829004-6',
+        topics: ['busy'],
+      },
     ]);
     assert.deepEqual(reader.texts, ['q1', 'b7', 'b8', 'q9']);
   });
@@ -305,10 +323,16 @@ describe('a gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     for (let i = 1; i <= 9; i++) hub.publish('abc'[i % 3]!, { data: String(i) });
     const reader = new Reader();
-    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: '7-3' });
+    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: '1795408776829004-3' });
     turns.all();
     assert.deepEqual(reader.gaps, [
-      { id: '7-4', reason: 'evicted', from: '7-3', to: '7-6', topics: ['a', 'b', 'c'] },
+      {
+        id: '1795408776829004-4',
+        reason: 'evicted',
+        from: '1795408776829004-3',
+        to: '1795408776829004-6',
+        topics: ['a', 'b', 'c'],
+      },
     ]);
     assert.deepEqual(reader.texts, ['7', '8', '9']);
   });
@@ -319,7 +343,7 @@ describe('a gap', () => {
     for (let i = 2; i <= 8; i++) hub.publish('busy', { data: `b${i}` });
     for (const topics of [['busy'], ['busy', 'quiet']]) {
       const whole = new Reader();
-      hub.subscribe(topics, whole, { lastEventId: '7-0' });
+      hub.subscribe(topics, whole, { lastEventId: '1795408776829004-0' });
       turns.all();
       for (let cut = 1; cut <= whole.events.length; cut++) {
         const seen = whole.events.slice(0, cut);
@@ -338,13 +362,21 @@ describe('a gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 2 } });
     hub.publish('quiet', { data: 'q1' });
     for (let i = 0; i < 1000; i++) hub.publish('busy', { data: 'b' });
-    for (const lastEventId of ['7-0', '7-1', '7-500', '7-1001']) {
+    for (const lastEventId of [
+      '1795408776829004-0',
+      '1795408776829004-1',
+      '1795408776829004-500',
+      '1795408776829004-1001',
+    ]) {
       for (const topics of [['quiet'], ['never-published'], ['never-published', 'quiet']]) {
         const reader = new Reader();
         hub.subscribe(topics, reader, { lastEventId });
         turns.all();
         assert.deepEqual(reader.gaps, []);
-        assert.deepEqual(reader.texts, lastEventId === '7-0' && topics.includes('quiet') ? ['q1'] : []);
+        assert.deepEqual(
+          reader.texts,
+          lastEventId === '1795408776829004-0' && topics.includes('quiet') ? ['q1'] : [],
+        );
       }
     }
   });
@@ -354,12 +386,11 @@ describe('a gap', () => {
     hub.publish('a', { data: '1' });
     hub.publish('a', { data: '2' });
     const reasons = {
-      '6-1': 'unknown-epoch',
-      '8-2': 'unknown-epoch',
+      '1795408776829003-1': 'unknown-epoch',
+      '1795408776829005-2': 'unknown-epoch',
       '0-0': 'unknown-epoch',
-      '9007199254740993-1': 'unknown-epoch',
-      '7-3': 'ahead',
-      '7-9999999999999999': 'ahead',
+      '1795408776829004-3': 'ahead',
+      '1795408776829004-9007199254740991': 'ahead',
     };
     for (const [lastEventId, reason] of Object.entries(reasons)) {
       const reader = new Reader();
@@ -373,7 +404,7 @@ describe('a gap', () => {
       const { id, ...gap } = reader.gaps[0]!;
       assert.deepEqual(gap, { reason, from: lastEventId, to: id, topics: ['a'] });
     }
-    assert.equal(hub.stats.gaps['unknown-epoch'], 4);
+    assert.equal(hub.stats.gaps['unknown-epoch'], 3);
     assert.equal(hub.stats.gaps.ahead, 2);
   });
 
@@ -381,30 +412,31 @@ describe('a gap', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: '1' });
     const malformed = [
-      '7-1, 7-1',
-      '7-1,7-1',
+      '1795408776829004-1, 1795408776829004-1',
+      '1795408776829004-1,1795408776829004-1',
       'Ã¼',
       '\u0000',
-      ' 7-1',
-      '7-1 ',
-      '7-1\n',
-      '-7-1',
-      '7--1',
-      '7-01',
-      '07-1',
+      ' 1795408776829004-1',
+      '1795408776829004-1 ',
+      '1795408776829004-1\n',
+      '-1795408776829004-1',
+      '1795408776829004--1',
+      '1795408776829004-01',
+      '01795408776829004-1',
       '7',
-      '7-',
+      '1795408776829004-',
       '-1',
       '-',
-      '7-1-1',
+      '1795408776829004-1-1',
       '7_1',
-      '+7-1',
-      '7-1.0',
-      '7-1e0',
-      '0x7-1',
-      '7-99999999999999999',
+      '+1795408776829004-1',
+      '1795408776829004-1.0',
+      '1795408776829004-1e0',
+      '0x1795408776829004-1',
+      '1795408776829004-99999999999999999',
+      '9007199254740993-1',
       '1'.repeat(10_000),
-      `7-${'1'.repeat(10_000)}`,
+      `1795408776829004-${'1'.repeat(10_000)}`,
       '٧-١',
       'undefined',
       'null',
@@ -422,7 +454,13 @@ describe('a gap', () => {
         lastEventId,
       );
       assert.deepEqual(reader.gaps, [
-        { id: '7-1', reason: 'malformed', from: null, to: '7-1', topics: ['a'] },
+        {
+          id: '1795408776829004-1',
+          reason: 'malformed',
+          from: null,
+          to: '1795408776829004-1',
+          topics: ['a'],
+        },
       ]);
       // Cut before the gap has arrived, the client comes back with this id, and must be told again.
       const again = new Reader();
@@ -437,7 +475,7 @@ describe('a gap', () => {
 
   it('is followed by what is published from then on', () => {
     const { hub, turns } = handRun();
-    for (const lastEventId of ['6-1', '7-9', 'x']) {
+    for (const lastEventId of ['1795408776829003-1', '1795408776829004-9', 'x']) {
       const reader = new Reader();
       hub.subscribe('a', reader, { lastEventId });
       hub.publish('a', { data: 'new' });
@@ -469,13 +507,13 @@ describe('a gap', () => {
 
 describe('the end of a topic', () => {
   it('is told to its subscribers after all that they lack, and ends the response', async () => {
-    const { hub, turns } = handRun({ pageBytes: 30 });
+    const { hub, turns } = handRun({ maxPageBytes: 30 });
     const early = new Reader();
     hub.subscribe('a', early);
     turns.all();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const late = new Reader();
-    hub.subscribe('a', late, { lastEventId: '7-1' });
+    hub.subscribe('a', late, { lastEventId: '1795408776829004-1' });
     assert.equal(hub.end('a'), true);
     assert.equal(hub.end('a'), false);
     assert.equal(hub.end('unknown'), false);
@@ -483,7 +521,11 @@ describe('the end of a topic', () => {
     assert.deepEqual(early.texts, ['1', '2', '3']);
     assert.deepEqual(late.texts, ['2', '3']);
     for (const reader of [early, late]) {
-      assert.deepEqual(reader.events.at(-1), { id: '7-3', event: 'sluice:end', data: '{"topics":["a"]}' });
+      assert.deepEqual(reader.events.at(-1), {
+        id: '1795408776829004-3',
+        event: 'sluice:end',
+        data: '{"topics":["a"]}',
+      });
       assert.ok(reader.writableEnded);
     }
     assert.equal(hub.size, 0);
@@ -507,7 +549,7 @@ describe('the end of a topic', () => {
   });
 
   it('waits for a slow reader', async () => {
-    const { hub, turns } = handRun({ pageBytes: 30 });
+    const { hub, turns } = handRun({ maxPageBytes: 30 });
     const reader = slowReader();
     hub.subscribe('a', reader);
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
@@ -522,24 +564,32 @@ describe('the end of a topic', () => {
     );
   });
 
-  it('leaves nothing to come back for: null, which is a 204', () => {
+  it('refuses with 204, or ends, a sink for which nothing is left, and gives a closed subscription', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.end('a');
-    const nobody = new Reader();
-    assert.equal(hub.subscribe('a', nobody, { lastEventId: '7-2' }), null);
-    assert.equal(hub.subscribe('a', nobody), null);
+    const refused: number[] = [];
+    const stream = Object.assign(new Reader(), { refuse: (status: number) => refused.push(status) });
+    const subscription = hub.subscribe('a', stream, { lastEventId: '1795408776829004-2' });
+    assert.deepEqual([subscription.closed, subscription.position], [true, '1795408776829004-2']);
+    assert.deepEqual(refused, [204]);
+    assert.equal(stream.writableEnded, false);
+    const plain = new Reader();
+    assert.equal(hub.subscribe('a', plain).closed, true);
+    assert.equal(plain.writableEnded, true);
     assert.equal(hub.size, 0);
-    assert.equal(nobody.listenerCount('close'), new Reader().listenerCount('close'));
-    assert.ok(hub.subscribe(['a', 'going-on'], nobody, { lastEventId: '7-2' }));
+    assert.equal(stream.listenerCount('close'), new Reader().listenerCount('close'));
+    const open = new Reader();
+    assert.equal(hub.subscribe(['a', 'b'], open, { lastEventId: '1795408776829004-2' }).closed, false);
     const behind = new Reader();
-    hub.subscribe('a', behind, { lastEventId: '7-1' });
+    hub.subscribe('a', behind, { lastEventId: '1795408776829004-1' });
     turns.all();
     assert.deepEqual(
       behind.events.map(({ event, data }) => event ?? data),
       ['sluice:ready', '2', 'sluice:end'],
     );
-    assert.equal(hub.subscribe('a', new Reader(), { lastEventId: behind.events.at(-1)!.id }), null);
+    const { id: lastEventId } = behind.events.at(-1)!;
+    assert.equal(hub.subscribe('a', new Reader(), { lastEventId }).closed, true);
   });
 
   it('does not hide a gap', () => {
@@ -547,9 +597,9 @@ describe('the end of a topic', () => {
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.end('a');
     for (const [lastEventId, rest] of [
-      ['7-0', ['2']],
+      ['1795408776829004-0', ['2']],
       ['6-9', []],
-      ['7-9', []],
+      ['1795408776829004-9', []],
       ['x', []],
     ] as const) {
       const reader = new Reader();
@@ -566,7 +616,7 @@ describe('the end of a topic', () => {
     hub.publish('a', { data: '1' });
     hub.end('a');
     assert.throws(() => hub.publish('a', { data: '2' }), { code: 'ERR_SSE_TOPIC_ENDED', message: /"a"/ });
-    assert.equal(hub.position, '7-1');
+    assert.equal(hub.position, '1795408776829004-1');
   });
 });
 
@@ -584,8 +634,8 @@ describe('conflation', () => {
       hub.publish('a', { key, data });
     }
     const [conflating, plain] = [new Reader(), new Reader()];
-    hub.subscribe('a', conflating, { lastEventId: '7-0', conflate: true });
-    hub.subscribe('a', plain, { lastEventId: '7-0' });
+    hub.subscribe('a', conflating, { lastEventId: '1795408776829004-0', conflate: true });
+    hub.subscribe('a', plain, { lastEventId: '1795408776829004-0' });
     turns.all();
     assert.deepEqual(conflating.texts, ['y1', '-', '=', 'x3']);
     assert.deepEqual(plain.texts, ['x1', 'y1', '-', 'x2', '=', 'x3']);
@@ -608,18 +658,18 @@ describe('conflation', () => {
     for (const data of ['1', '2'])
       for (const topic of ['a', 'b']) hub.publish(topic, { key: 'k', data: topic + data });
     const reader = new Reader();
-    hub.subscribe(['a', 'b'], reader, { lastEventId: '7-0', conflate: true });
+    hub.subscribe(['a', 'b'], reader, { lastEventId: '1795408776829004-0', conflate: true });
     turns.all();
     assert.deepEqual(reader.texts, ['a2', 'b2']);
   });
 
   it('takes the newest from all that was missed, not from one page of it, and loses nothing between pages', () => {
-    const { hub, turns } = handRun({ pageBytes: 60 });
+    const { hub, turns } = handRun({ maxPageBytes: 60 });
     for (let round = 0; round < 50; round++) {
       for (let key = 0; key < 10; key++) hub.publish('a', { key: `k${key}`, data: `${key}:${round}` });
     }
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '7-3', conflate: true });
+    hub.subscribe('a', reader, { lastEventId: '1795408776829004-3', conflate: true });
     turns.all();
     assert.deepEqual(
       reader.texts,
@@ -677,7 +727,7 @@ describe('what is remembered', () => {
     hub.publish('a', { data: 'x' });
     now += 101;
     const back = new Reader();
-    hub.subscribe('a', back, { lastEventId: '7-0' });
+    hub.subscribe('a', back, { lastEventId: '1795408776829004-0' });
     turns.all();
     assert.deepEqual(
       back.gaps.map(({ reason }) => reason),
@@ -704,11 +754,11 @@ describe('what is remembered', () => {
     hub.publish('silent', { data: 'x' });
     for (let i = 0; i < 200; i++) hub.publish('busy', { data: 'x'.repeat(100) });
     const reader = new Reader();
-    hub.subscribe('silent', reader, { lastEventId: '7-500' });
+    hub.subscribe('silent', reader, { lastEventId: '1795408776829004-500' });
     turns.all();
     assert.deepEqual(
       reader.gaps.map(({ from, to }) => [from, to]),
-      [['7-500', '7-501']],
+      [['1795408776829004-500', '1795408776829004-501']],
     );
   });
 
@@ -731,7 +781,7 @@ describe('what is remembered', () => {
     hub.publish('old', { data: '1' });
     hub.publish('newer', { data: '2' });
     const reader = new Reader();
-    hub.subscribe(['fresh', 'old'], reader, { lastEventId: '7-0' });
+    hub.subscribe(['fresh', 'old'], reader, { lastEventId: '1795408776829004-0' });
     turns.all();
     assert.deepEqual(reader.texts, ['1']);
     assert.deepEqual(
@@ -752,11 +802,11 @@ describe('what is remembered', () => {
     turns.all();
     assert.deepEqual(staying.texts, ['x']);
     const gone = new Reader();
-    hub.subscribe('t3', gone, { lastEventId: '7-3' });
+    hub.subscribe('t3', gone, { lastEventId: '1795408776829004-3' });
     const kept = new Reader();
-    hub.subscribe('t19', kept, { lastEventId: '7-19' });
+    hub.subscribe('t19', kept, { lastEventId: '1795408776829004-19' });
     const both = new Reader();
-    hub.subscribe(['t3', 't19'], both, { lastEventId: '7-3' });
+    hub.subscribe(['t3', 't19'], both, { lastEventId: '1795408776829004-3' });
     const fresh = new Reader();
     hub.subscribe('t3', fresh, { lastEventId: hub.position });
     turns.all();
@@ -816,10 +866,10 @@ describe('what is remembered', () => {
 
 describe('a slow reader', () => {
   it('is written to when it drains, and not before', async () => {
-    const { hub, turns } = handRun({ pageBytes: 60 });
+    const { hub, turns } = handRun({ maxPageBytes: 60 });
     for (let i = 0; i < 10; i++) hub.publish('a', { data: `event ${i}` });
     const reader = slowReader();
-    const subscription = hub.subscribe('a', reader, { lastEventId: '7-0' });
+    const subscription = hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
     turns.all();
     assert.equal(reader.chunks.length, 1);
     for (let chunks = 2; reader.texts.length < 10; chunks++) {
@@ -853,7 +903,7 @@ describe('a slow reader', () => {
     }
     assert.deepEqual(
       reader.gaps.map(({ from, to }) => [from, to]),
-      [['7-0', '7-7']],
+      [['1795408776829004-0', '1795408776829004-7']],
     );
     assert.deepEqual(reader.texts, ['8', '9']);
   });
@@ -873,11 +923,11 @@ describe('a slow reader', () => {
     assert.equal(reader.cutFor, 'slow-consumer');
     assert.deepEqual([reader.texts, reader.gaps, hub.size], [['1'], [], 0]);
     const again = new Reader();
-    hub.subscribe('a', again, { lastEventId: '7-1' });
+    hub.subscribe('a', again, { lastEventId: '1795408776829004-1' });
     turns.all();
     assert.deepEqual(
       again.gaps.map(({ from, to }) => [from, to]),
-      [['7-1', '7-7']],
+      [['1795408776829004-1', '1795408776829004-7']],
     );
     assert.deepEqual(again.texts, ['8', '9']);
   });
@@ -888,7 +938,7 @@ describe('a slow reader', () => {
     for (const reader of readers.slice(0, 3)) hub.subscribe('a', reader);
     turns.all();
     for (let i = 0; i < 9; i++) hub.publish('b', { data: 'between' });
-    for (const reader of readers.slice(3)) hub.subscribe('a', reader, { lastEventId: '7-4' });
+    for (const reader of readers.slice(3)) hub.subscribe('a', reader, { lastEventId: '1795408776829004-4' });
     turns.all();
     hub.publish('a', { data: 'x' });
     hub.publish('a', { data: 'y' });
@@ -898,16 +948,16 @@ describe('a slow reader', () => {
       assert.equal(chunks[1], readers[0]!.chunks[1]);
     }
     const backs = times(3, () => new Reader());
-    for (const back of backs) hub.subscribe('a', back, { lastEventId: '7-9' });
+    for (const back of backs) hub.subscribe('a', back, { lastEventId: '1795408776829004-9' });
     turns.all();
     for (const back of backs) assert.equal(back.chunks[1], backs[0]!.chunks[1]);
   });
 
   it('shares a full page with those at the same place who have their turns later, too', () => {
-    const { hub, turns } = handRun({ pageBytes: 64 * 1024 });
+    const { hub, turns } = handRun({ maxPageBytes: 64 * 1024 });
     for (let i = 0; i < 200; i++) hub.publish('a', { data: 'x'.repeat(1000) });
     const readers = times(50, () => new Reader());
-    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '7-0' });
+    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
     assert.ok(turns.all() > 10);
     for (const reader of readers) assert.equal(reader.texts.length, 200);
     const full = readers.flatMap(({ chunks }) => chunks.filter(({ length }) => length > 60 * 1024));
@@ -917,19 +967,19 @@ describe('a slow reader', () => {
 
   it('is not given what it was told to be lost from a page that others had before', () => {
     const history = (topic: string) => ({ maxEvents: topic === 'a' ? 3 : 100 });
-    const { hub, turns } = handRun({ pageBytes: 60, history });
+    const { hub, turns } = handRun({ maxPageBytes: 105, history });
     for (const data of ['a1', 'b2', 'a3', 'b4', 'b5']) hub.publish(data[0]!, { data });
     const [first, second] = [new Reader(), new Reader()];
-    hub.subscribe(['a', 'b'], first, { lastEventId: '7-0' });
+    hub.subscribe(['a', 'b'], first, { lastEventId: '1795408776829004-0' });
     turns.next();
     turns.next();
     assert.deepEqual(first.texts, ['a1', 'b2', 'a3']);
     for (let i = 6; i <= 10; i++) hub.publish('a', { data: `a${i}` });
-    hub.subscribe(['a', 'b'], second, { lastEventId: '7-0' });
+    hub.subscribe(['a', 'b'], second, { lastEventId: '1795408776829004-0' });
     turns.all();
     assert.deepEqual(
       second.gaps.map(({ from, to, topics }) => [from, to, ...topics]),
-      [['7-0', '7-7', 'a']],
+      [['1795408776829004-0', '1795408776829004-7', 'a']],
     );
     assert.deepEqual(second.texts, ['b2', 'b4', 'b5', 'a8', 'a9', 'a10']);
   });
@@ -940,7 +990,7 @@ describe('a slow reader', () => {
     const { hub, turns } = handRun({ maxTopics: 1 });
     const play = (topic: string) => {
       for (let i = 0; i < 3000; i++) hub.publish(topic, { data: `${i}${'x'.repeat(1000)}` });
-      const position = `7-${Number(hub.position.slice(2)) - 100}`;
+      const position = `1795408776829004-${Number(hub.position.split('-')[1]) - 100}`;
       const subscription = hub.subscribe(topic, new Reader(), { lastEventId: position });
       turns.all();
       subscription?.close();
@@ -971,10 +1021,10 @@ describe('a turn', () => {
   });
 
   it('does not write twice to a connection that fell behind in it, even when others leave meanwhile', () => {
-    const { hub, turns } = handRun({ pageBytes: 30 });
+    const { hub, turns } = handRun({ maxPageBytes: 30 });
     const leaving = times(3, () => new Reader());
     const staying = new Reader();
-    const left = leaving.map((reader) => hub.subscribe('a', reader, { lastEventId: '7-0' }));
+    const left = leaving.map((reader) => hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' }));
     turns.all();
     hub.subscribe('b', staying);
     turns.all();
@@ -1016,11 +1066,11 @@ describe('a turn', () => {
       told++;
       throw new Error('theirs');
     };
-    const { hub, turns } = handRun({ onDelivered, pageBytes: 30 });
+    const { hub, turns } = handRun({ onDelivered, maxPageBytes: 30 });
     const reader = new Reader();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     assert.equal(told, 0);
-    hub.subscribe('a', reader, { lastEventId: '7-0' });
+    hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
     for (let i = 0; i < 9; i++) {
       try {
         turns.next();
@@ -1033,7 +1083,7 @@ describe('a turn', () => {
   it('leaves nothing to do when there is nothing to do', () => {
     const { hub, turns } = handRun();
     hub.subscribe('a', new Reader());
-    hub.subscribe('a', new Reader(), { lastEventId: '7-0' });
+    hub.subscribe('a', new Reader(), { lastEventId: '1795408776829004-0' });
     hub.publish('a', { data: 'x' });
     assert.ok(turns.all() < 5);
     hub.publish('nobody-reads-it', { data: 'x' });
@@ -1044,7 +1094,7 @@ describe('a turn', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 1000; i++) hub.publish('past', { data: 'x'.repeat(1000) });
     const backs = times(200, () => new Reader());
-    for (const back of backs) hub.subscribe('past', back, { lastEventId: '7-0' });
+    for (const back of backs) hub.subscribe('past', back, { lastEventId: '1795408776829004-0' });
     const live = new Reader();
     hub.subscribe('now', live);
     for (let i = 0; i < 20; i++) turns.next();
@@ -1064,7 +1114,7 @@ describe('a turn', () => {
     for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
     const readers = times(100, () => new Reader());
     readers.forEach((reader, i) => {
-      hub.subscribe('a', reader, { lastEventId: `7-${i}`, conflate: true });
+      hub.subscribe('a', reader, { lastEventId: `1795408776829004-${i}`, conflate: true });
     });
     turns.next();
     for (let turn = 1; turns.next(); turn++) {
@@ -1183,7 +1233,7 @@ describe('a sink', () => {
       assert.equal(writes, 1);
       assert.deepEqual(other.texts, ['x', 'x', 'x']);
       assert.deepEqual([hub.size, subscription?.closed, turns.planned], [1, true, 0]);
-      assert.equal(subscription?.position, '7-1'); // which would go on if it were waiting at the head
+      assert.equal(subscription?.position, '1795408776829004-1'); // which would go on if it were waiting at the head
     }
   });
 
@@ -1229,7 +1279,7 @@ describe('a sink', () => {
     turns.all();
     leaving.on('close', () => {
       hub.publish('a', { data: 'one has left' });
-      hub.subscribe('a', coming, { lastEventId: '7-0' });
+      hub.subscribe('a', coming, { lastEventId: '1795408776829004-0' });
     });
     leaving.destroy();
     await once(leaving, 'close');
@@ -1253,24 +1303,24 @@ describe('a sink', () => {
 
 describe('a subscription', () => {
   it('knows the position up to which everything was written', async () => {
-    const { hub, turns } = handRun({ pageBytes: 40 });
+    const { hub, turns } = handRun({ maxPageBytes: 40 });
     for (let i = 0; i < 3; i++) hub.publish('a', { data: `event ${i}` });
     const reader = slowReader();
-    const subscription = hub.subscribe('a', reader, { lastEventId: '7-1' })!;
-    assert.deepEqual([subscription.position, subscription.lag], ['7-1', 2]);
+    const subscription = hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' })!;
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-1', 2]);
     turns.all();
-    assert.deepEqual([subscription.position, subscription.lag], ['7-1', 2]);
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-1', 2]);
     await drain(reader);
     turns.all();
-    assert.deepEqual([subscription.position, subscription.lag], ['7-2', 1]);
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-2', 1]);
     for (let i = 0; i < 3; i++) {
       await drain(reader);
       turns.all();
     }
-    assert.deepEqual([subscription.position, subscription.lag], ['7-3', 0]);
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-3', 0]);
     hub.publish('not-followed', { data: 'x' });
     turns.all();
-    assert.deepEqual([subscription.position, subscription.lag], ['7-4', 0]);
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-4', 0]);
   });
 
   it('never names a position that has not been written yet, not even for the rest of a turn', () => {
@@ -1281,33 +1331,33 @@ describe('a subscription', () => {
     turns.all();
     hub.publish('a', { data: 'x' });
     hub.publish('b', { data: 'x' });
-    assert.deepEqual([subscription.position, subscription.lag], ['7-0', 2]);
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-0', 2]);
     let inside: string | undefined;
     other.write = () => {
       inside = hub.publish('a', { data: 'from inside' });
       return true;
     };
     turns.next();
-    assert.equal(inside, '7-3');
-    assert.deepEqual([subscription.position, subscription.lag], ['7-2', 1]);
+    assert.equal(inside, '1795408776829004-3');
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-2', 1]);
     turns.next();
-    assert.deepEqual([subscription.position, subscription.lag], ['7-3', 0]);
+    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-3', 0]);
   });
 
   it('is where the client is, as long as it has not been told of its gap', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'x' });
     for (const [lastEventId, position] of [
-      ['6-1', '6-1'],
-      ['7-9', '7-9'],
-      ['7-0', '7-0'],
+      ['1795408776829003-1', '1795408776829003-1'],
+      ['1795408776829004-9', '1795408776829004-9'],
+      ['1795408776829004-0', '1795408776829004-0'],
       ['x', '0-0'],
-      [undefined, '7-1'],
+      [undefined, '1795408776829004-1'],
     ] as const) {
       const subscription = hub.subscribe('a', new Reader(), { lastEventId })!;
       assert.equal(subscription.position, position);
       turns.all();
-      assert.equal(subscription.position, '7-1');
+      assert.equal(subscription.position, '1795408776829004-1');
     }
   });
 
@@ -1318,7 +1368,7 @@ describe('a subscription', () => {
     turns.all();
     for (let i = 0; i < 5; i++) hub.publish('b', { data: 'x' });
     turns.all();
-    assert.equal(subscription.position, '7-5');
+    assert.equal(subscription.position, '1795408776829004-5');
     for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
     const write = reader.write.bind(reader);
     const positions: string[] = [];
@@ -1327,10 +1377,10 @@ describe('a subscription', () => {
       return write(chunk);
     };
     turns.all();
-    assert.deepEqual(positions, ['7-7', '7-8']);
+    assert.deepEqual(positions, ['1795408776829004-7', '1795408776829004-8']);
     assert.deepEqual(
       reader.gaps.map(({ from, to }) => [from, to]),
-      [['7-5', '7-7']],
+      [['1795408776829004-5', '1795408776829004-7']],
     );
   });
 
@@ -1403,10 +1453,10 @@ describe('the counts', () => {
     hub.subscribe('a', new Reader(), { conflate: true });
     turns.all();
     hub.end('a');
-    const bytes = Buffer.byteLength('id: 7-2\ndata: x\n\n');
+    const bytes = Buffer.byteLength('id: 1795408776829004-2\ndata: x\n\n');
     assert.deepEqual(hub.topics(), [
-      { topic: 'a', events: 1, bytes, subscribers: 3, last: '7-2', ended: true },
-      { topic: 'b', events: 0, bytes: 0, subscribers: 1, last: '7-0', ended: false },
+      { topic: 'a', events: 1, bytes, subscribers: 3, last: '1795408776829004-2', ended: true },
+      { topic: 'b', events: 0, bytes: 0, subscribers: 1, last: '1795408776829004-0', ended: false },
     ]);
     assert.equal(hub.size, 3);
     assert.equal(hub.historyBytes, bytes);
@@ -1419,7 +1469,7 @@ describe('the counts', () => {
     turns.all();
     hub.publish('a', { data: 'ü' });
     turns.all();
-    const bytes = Buffer.byteLength('id: 7-1\ndata: ü\n\n');
+    const bytes = Buffer.byteLength('id: 1795408776829004-1\ndata: ü\n\n');
     assert.deepEqual(hub.stats, {
       published: 1,
       publishedBytes: bytes,
@@ -1439,11 +1489,11 @@ describe('a log', () => {
   }
 
   it('is where those go on who are behind what memory holds, page by page, without a gap', () => {
-    const { hub, turns } = logged({ pageBytes: 40 });
+    const { hub, turns } = logged({ maxPageBytes: 40 });
     for (let i = 1; i <= 10; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
     for (let seq = 0; seq <= 10; seq++) {
       const reader = new Reader();
-      hub.subscribe(['a', 'b'], reader, { lastEventId: `7-${seq}` });
+      hub.subscribe(['a', 'b'], reader, { lastEventId: `1795408776829004-${seq}` });
       turns.all();
       assert.deepEqual(
         reader.texts,
@@ -1457,12 +1507,12 @@ describe('a log', () => {
     const { log, hub } = logged();
     for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
     const { hub: next, turns } = handRun({ log, epoch: undefined });
-    assert.equal(next.position, '7-5');
+    assert.equal(next.position, '1795408776829004-5');
     const [back, fresh] = [new Reader(), new Reader()];
-    next.subscribe('a', back, { lastEventId: '7-2' });
+    next.subscribe('a', back, { lastEventId: '1795408776829004-2' });
     next.subscribe('a', fresh);
     turns.all();
-    assert.equal(next.publish('a', { data: '6' }), '7-6');
+    assert.equal(next.publish('a', { data: '6' }), '1795408776829004-6');
     turns.all();
     assert.deepEqual(back.texts, ['3', '4', '5', '6']);
     assert.deepEqual(fresh.texts, ['6']);
@@ -1478,7 +1528,7 @@ describe('a log', () => {
     };
     assert.throws(() => hub.publish('a', { data: 'x' }), /disk full/);
     turns.all();
-    assert.deepEqual([hub.position, hub.historyBytes, reader.texts], ['7-0', 0, []]);
+    assert.deepEqual([hub.position, hub.historyBytes, reader.texts], ['1795408776829004-0', 0, []]);
   });
 
   it('that cannot be read ends the stream, so that the client asks again, once it has waited', async () => {
@@ -1493,7 +1543,7 @@ describe('a log', () => {
       for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
       log.answer = answer;
       const reader = new Reader();
-      hub.subscribe('a', reader, { lastEventId: '7-1' });
+      hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' });
       turns.all();
       await new Promise((resolve) => setImmediate(resolve));
       assert.equal(turns.all(), 0);
@@ -1507,7 +1557,7 @@ describe('a log', () => {
     let answer = () => {};
     log.answer = (look) => new Promise((resolve) => (answer = () => resolve(look())));
     const [back, live] = [new Reader(), new Reader()];
-    const subscription = hub.subscribe('a', back, { lastEventId: '7-1' });
+    const subscription = hub.subscribe('a', back, { lastEventId: '1795408776829004-1' });
     hub.subscribe('a', live);
     turns.all();
     hub.publish('a', { data: '6' });
@@ -1525,7 +1575,7 @@ describe('an option out of range', () => {
     [{ maxHistoryBytes: 0 }, /`maxHistoryBytes`.*got 0/],
     [{ maxTopics: 0 }, /`maxTopics`.*got 0/],
     [{ maxTopics: Number.NaN }, /`maxTopics`.*got NaN/],
-    [{ pageBytes: -1 }, /`pageBytes`.*got -1/],
+    [{ maxPageBytes: -1 }, /`maxPageBytes`.*got -1/],
     [{ retry: -1 }, /`retry`.*got -1/],
     [{ retry: Infinity }, /`retry`.*got Infinity/],
     [{ retry: 2 ** 31 }, /`retry`.*got 2147483648/],
@@ -1573,10 +1623,7 @@ describe('over a socket', () => {
     const server = http.createServer((req, res) => {
       const stream = openStream(req, res);
       const topics = req.url!.slice(1).split('?');
-      const subscription = hub.subscribe(topics, stream, {
-        lastEventId: req.headers['last-event-id'] as string,
-      });
-      if (subscription === null) stream.refuse(204);
+      hub.subscribe(topics, stream, { lastEventId: req.headers['last-event-id'] as string });
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -1601,12 +1648,15 @@ describe('over a socket', () => {
   }
 
   it('a client is told its position, gets what is published, is cut, and comes back to all of the rest', async () => {
-    const hub = new Hub({ epoch: 7 });
+    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
     const server = await serve(hub);
     const first = read(await get(server, '/a?b'), 2);
     hub.publish('a', { data: '1' });
     const [ready, event] = await first;
-    assert.deepEqual([ready?.event, ready?.id, event?.id, event?.data], ['sluice:ready', '7-0', '7-1', '1']);
+    assert.deepEqual(
+      [ready?.event, ready?.id, event?.id, event?.data],
+      ['sluice:ready', '1795408776829004-0', '1795408776829004-1', '1'],
+    );
     for (const data of ['2', '3']) hub.publish(data === '2' ? 'b' : 'a', { data });
     hub.end('a');
     hub.end('b');
@@ -1621,16 +1671,16 @@ describe('over a socket', () => {
   });
 
   it('a Last-Event-ID that was sent twice is a gap', async () => {
-    const hub = new Hub({ epoch: 7 });
+    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
     const server = await serve(hub);
-    const [, gap] = await read(await get(server, '/a', ['7-0', '7-0']), 2);
+    const [, gap] = await read(await get(server, '/a', ['1795408776829004-0', '1795408776829004-0']), 2);
     assert.equal(JSON.parse(gap!.data).reason, 'malformed');
     server.closeAllConnections();
     server.close();
   });
 
   it('clients that go, in every way, are forgotten', async () => {
-    const hub = new Hub({ epoch: 7 });
+    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
     const server = await serve(hub);
     const responses = await Promise.all(times(20, () => get(server, '/a')));
     assert.equal(hub.size, 20);
@@ -1644,7 +1694,7 @@ describe('over a socket', () => {
   });
 
   it('a bare response takes the events as well, and a socket of its own', async () => {
-    const hub = new Hub({ epoch: 7 });
+    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
     const server = http.createServer((_req, res) => hub.subscribe('a', res));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -1652,7 +1702,7 @@ describe('over a socket', () => {
     hub.publish('a', { data: 'x' });
     assert.deepEqual(
       (await read(response, 2)).map(({ id }) => id),
-      ['7-0', '7-1'],
+      ['1795408776829004-0', '1795408776829004-1'],
     );
     server.closeAllConnections();
     server.close();

@@ -5,8 +5,8 @@ import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
 import { isTopic } from '../hub.ts';
-import { readHeaders, readOptions, readUrl, usageError } from './argv.ts';
 import { nodeTransport, type Transport } from '../transport.ts';
+import { readHeaders, readOptions, readUrl, usageError } from './argv.ts';
 
 /** What a command reads and writes: `process` has it, and so have a few `PassThrough`s. */
 export interface PublishIo {

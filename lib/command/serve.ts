@@ -6,10 +6,7 @@ import { access, constants, readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setInterval as every } from 'node:timers/promises';
-import { follow } from './tail-file.ts';
 import { isTopic } from '../hub.ts';
-import { lines } from './lines.ts';
-import { type OptionValues, readOptions, usageError } from './argv.ts';
 import {
   type CloseOptions,
   createSseServer,
@@ -17,7 +14,10 @@ import {
   type ServerHeartbeat,
   type SseServer,
 } from '../server.ts';
+import { type OptionValues, readOptions, usageError } from './argv.ts';
+import { lines } from './lines.ts';
 import { SystemSampler } from './system.ts';
+import { follow } from './tail-file.ts';
 
 /** Where a command reads and writes, and how it is told to stop. `process` with its standard streams fits. */
 export interface ServeIo {

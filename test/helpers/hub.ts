@@ -48,7 +48,12 @@ export class Turns {
 /** Epoch 7, no chance, and turns run by hand. */
 export function handRun(options: HubOptions = {}): { hub: Hub; turns: Turns } {
   const turns = new Turns();
-  const hub = new Hub({ epoch: 7, random: () => 0.5, schedule: turns.schedule, ...options });
+  const hub = new Hub({
+    epoch: 1_795_408_776_829_004,
+    random: () => 0.5,
+    schedule: turns.schedule,
+    ...options,
+  });
   return { hub, turns };
 }
 
@@ -124,7 +129,7 @@ export class TestLog implements Log {
   #lostUpTo = 0;
   readonly #dropped = new Map<string, number>();
 
-  constructor(epoch = 7) {
+  constructor(epoch = 1_795_408_776_829_004) {
     this.epoch = epoch;
   }
 

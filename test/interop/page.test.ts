@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
-import { createSseServer, type SseServer, type SseServerOptions } from '../../lib/server.ts';
 import { SystemSampler } from '../../lib/command/system.ts';
+import { createSseServer, type SseServer, type SseServerOptions } from '../../lib/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
 let browser: Browser;

@@ -1,0 +1,299 @@
+// The subscribers of a hub: a cursor for each, and groups of cursors that follow the same topics in the same way.
+// Needs `history.ts`, `order.ts` and `pages.ts` beside it.
+
+import type { Topic as HistoryTopic, LogEntry } from './history.ts';
+import type { Order } from './order.ts';
+import { conflate, cut, isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
+
+/** Bytes that many sinks get. */
+export interface SharedChunk {
+  readonly bytes: Uint8Array;
+  /** What sinks have made of the bytes, such as an HTTP chunk or a gzip block, so that it is made once for all. */
+  made: object | undefined;
+}
+
+/**
+ * What takes the bytes: the members of Node's `Writable` that are used. A stream of `openStream`, a bare
+ * `ServerResponse`, a socket and a `PassThrough` fit as they are.
+ */
+export interface Sink {
+  readonly closed?: boolean | undefined;
+  readonly destroyed?: boolean | undefined;
+  readonly writableEnded?: boolean | undefined;
+  write(chunk: Uint8Array): boolean;
+  /** Preferred over `write` for bytes that other sinks get as well. */
+  writeShared?(chunk: SharedChunk): boolean;
+  /** Preferred over `end` where nothing was written and nothing is left to deliver. */
+  refuse?(status: 204): unknown;
+  end(): unknown;
+  destroy?(): unknown;
+  /** Preferred over `destroy`: it takes the reason. */
+  abort?(reason: 'slow-consumer' | 'error'): unknown;
+  on(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+  off(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+}
+
+export interface Subscription {
+  readonly topics: readonly string[];
+  /** The id up to which everything has been written. */
+  readonly position: string;
+  /** How many events of the hub, of all topics, came after that. */
+  readonly lag: number;
+  readonly closed: boolean;
+  /** Ends the subscription and leaves the sink as it is. */
+  close(): void;
+}
+
+/** A topic, and the groups that follow it. */
+export type Topic = HistoryTopic<Group>;
+
+/** Events of a topic that are gone. */
+export interface Lost {
+  readonly topic: Topic;
+  /** The newest seq that is gone. */
+  readonly seq: number;
+}
+
+/** The newest dropped seq of each topic of which something was dropped. */
+export type Dropped = readonly { readonly topic: string; readonly seq: number }[];
+
+/** The first bytes of a subscription, which are written in its first turn. */
+export interface Preamble {
+  readonly text: string;
+  /** The id that the client has until then. */
+  readonly id: string;
+}
+
+/** An event that conflation passes over takes as much time as writing so many bytes (bench/hub). */
+const PASSED_OVER_BYTES = 40;
+
+/** The subscribers of the same topics in the same way: at the same seq they need the same page. */
+export class Group {
+  readonly key: string;
+  readonly names: readonly string[];
+  readonly topics: Topic[] = [];
+  /** The cursors that wait at the head. The others count in `size` alone. */
+  readonly ready: Set<Cursor> = new Set();
+  readonly order: Order;
+  readonly leave: (cursor: Cursor) => void;
+  readonly #conflates: boolean;
+  readonly #pages: PageCache<Group>;
+  size = 0;
+  #page: Page | undefined;
+
+  constructor(
+    key: string,
+    names: readonly string[],
+    conflates: boolean,
+    order: Order,
+    pages: PageCache<Group>,
+    leave: (cursor: Cursor) => void,
+  ) {
+    this.key = key;
+    this.names = names;
+    this.#conflates = conflates;
+    this.order = order;
+    this.#pages = pages;
+    this.leave = leave;
+  }
+
+  add(topic: Topic): void {
+    this.topics.push(topic);
+    topic.followers.add(this);
+  }
+
+  get hasEnded(): boolean {
+    return this.topics.every((topic) => topic.ended);
+  }
+
+  /** The rings, for the functions of `pages.ts`. */
+  get rings(): Topic['ring'][] {
+    return this.topics.map(({ ring }) => ring);
+  }
+
+  /**
+   * The topics of which events after the cursor are gone, as far as its client does not know of it yet.
+   * @param dropped - What a log has dropped; by default what memory has.
+   */
+  lost(cursor: Cursor, dropped?: Dropped): Lost[] | undefined {
+    let lost: Lost[] | undefined;
+    for (const topic of this.topics) {
+      const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
+      if (seq <= cursor.seq || seq <= cursor.knownLost(topic)) continue;
+      lost ??= [];
+      lost.push({ topic, seq });
+    }
+    return lost;
+  }
+
+  /** The page that comes next for a cursor; `undefined` when it has everything. */
+  page(after: number, maxBytes: number): Page | undefined {
+    if (this.#page !== undefined && isNext(this.#page, after)) return this.#page;
+    // A page that was made before something was dropped may hold what clients know to be lost.
+    const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
+    if (kept !== undefined) return kept;
+    const missed = merge(this.rings, after, this.#conflates ? Infinity : maxBytes);
+    const chosen = cut(this.select(missed), maxBytes);
+    const last = chosen.at(-1)?.seq;
+    if (last === undefined) return undefined;
+    const isLast = this.topics.every(({ ring }) => ring.last <= last);
+    const until = isLast ? this.order.head : last;
+    this.#page = joinPage(chosen, { after, first: missed[0]!.seq, until }, true);
+    this.#page.cost += (missed.length - chosen.length) * PASSED_OVER_BYTES;
+    // The last page and a conflated one are not kept: the next publish would make them stale.
+    if (!isLast && !this.#conflates) this.#pages.keep(this, this.#page);
+    return this.#page;
+  }
+
+  #holdsAllAfter(after: number): boolean {
+    return this.topics.every(({ ring }) => ring.dropped <= after);
+  }
+
+  /** A page serves one turn at most: kept for longer, one page of each group would be memory without a bound. */
+  forgetPage(): void {
+    this.#page = undefined;
+  }
+
+  /** Of entries in order, those that are written. */
+  select(entries: readonly LogEntry[]): readonly LogEntry[] {
+    return this.#conflates ? conflate(entries) : entries;
+  }
+}
+
+function droppedOf(topic: Topic, dropped: Dropped): number {
+  return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
+}
+
+/** One subscriber: a sink, and the seq up to which it has everything. */
+export class Cursor implements Subscription {
+  readonly group: Group;
+  readonly sink: Sink;
+  /** Everything of the group's topics up to here was written, or is known to the client to be lost. */
+  seq: number;
+  /** Until it is written. */
+  preamble: Preamble | undefined;
+  closed = false;
+  /** The sink refused the last write; its 'drain' has not come. */
+  isBlocked = false;
+  /** It is in the queue of those that are behind. */
+  isDue = false;
+  /** The number of the last turn in which it was written to: there is one write in each. */
+  turn = 0;
+  /** An event was delivered on this connection. */
+  isLive = false;
+  onDrain!: () => void;
+  onClose!: () => void;
+  #isReady = false;
+  /** Losses beyond `seq` that the client knows of, because other topics still have events before them. */
+  #knownLost: Map<Topic, number> | undefined;
+  readonly #may: ((topic: string) => boolean) | undefined;
+
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: Preamble,
+    may: ((topic: string) => boolean) | undefined,
+  ) {
+    this.group = group;
+    this.sink = sink;
+    this.seq = seq;
+    this.preamble = preamble;
+    this.#may = may;
+  }
+
+  /** Only `true` allows. A `may` that throws denies. */
+  get isAllowed(): boolean {
+    if (this.#may === undefined) return true;
+    try {
+      return this.group.names.every((name) => this.#may?.(name) === true);
+    } catch {
+      return false;
+    }
+  }
+
+  get topics(): readonly string[] {
+    return this.group.names;
+  }
+
+  get position(): string {
+    return this.preamble?.id ?? this.group.order.id(this.reached);
+  }
+
+  get lag(): number {
+    return this.group.order.head - this.reached;
+  }
+
+  /** It has everything and waits for the next event: it is not behind, blocked or reading a log. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  set isReady(is: boolean) {
+    // The field saves a look-up in the group's set, which is large and cold.
+    if (is === this.#isReady) return;
+    this.#isReady = is;
+    if (is) this.group.ready.add(this);
+    else this.group.ready.delete(this);
+  }
+
+  /** A ready cursor follows `order.settled`, so events of other topics cost it nothing. */
+  get reached(): number {
+    return this.#isReady ? Math.max(this.group.order.settled, this.seq) : this.seq;
+  }
+
+  close(): void {
+    // A sink that is over keeps the listener: its 'error' may come after its end.
+    if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
+    this.group.leave(this);
+  }
+
+  /** The newest seq of a topic that the client knows to be lost. */
+  knownLost(topic: Topic): number {
+    return this.#knownLost?.get(topic) ?? 0;
+  }
+
+  moveTo(seq: number): void {
+    this.seq = seq;
+    if (this.#knownLost === undefined) return;
+    for (const [topic, lost] of this.#knownLost) if (lost <= seq) this.#knownLost.delete(topic);
+    if (this.#knownLost.size === 0) this.#knownLost = undefined;
+  }
+
+  /** Marks losses as known, and moves on to where there may be something to deliver. */
+  accept(lost: readonly Lost[]): void {
+    const known = new Map(this.#knownLost);
+    for (const { topic, seq } of lost) known.set(topic, seq);
+    this.#knownLost = known;
+    this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, known.get(topic) ?? 0))));
+  }
+}
+
+/** Whether nothing more can be written to a sink. */
+export function isClosed(sink: Sink): boolean {
+  return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
+}
+
+/** The 'error' listener of every sink: its 'close' follows, and without a listener the error would be uncaught. */
+export function ignore(): void {}
+
+/** First come, first served. An array's own `shift` moves all that wait, which is slow once they are many. */
+export class Queue<T> {
+  #items: (T | undefined)[] = [];
+  #at = 0;
+
+  get first(): T | undefined {
+    return this.#items[this.#at];
+  }
+
+  add(item: T): void {
+    this.#items.push(item);
+  }
+
+  remove(): void {
+    this.#items[this.#at++] = undefined;
+    if (this.#at * 2 < this.#items.length) return;
+    this.#items = this.#items.slice(this.#at);
+    this.#at = 0;
+  }
+}

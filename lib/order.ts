@@ -1,0 +1,75 @@
+// The order of a hub's events: its epoch, its newest place, and what the id of a returning client means in it.
+// Needs `protocol.ts` beside it.
+
+import { formatId, type GapReason, nobodysId, parseId } from './protocol.ts';
+
+/** Where delivery to one client begins. */
+export interface Start {
+  /** Delivery begins after this seq. */
+  readonly seq: number;
+  /**
+   * The id for `sluice:ready`. A returning client gets its own id again: the new position would hide a gap, or a
+   * part of the replay, if the connection were cut before they arrived.
+   */
+  readonly readyId: string;
+  /** Why this order cannot continue from the client's id. */
+  readonly gap?: GapReason;
+  /** The id that the client came with; `null` for one that cannot be read. Absent where it came without. */
+  readonly from?: string | null;
+}
+
+/** One sequence of places, `<epoch>-1`, `<epoch>-2`, and so on. */
+export class Order {
+  readonly epoch: number;
+  /** The newest seq that was given. */
+  head: number;
+  /** The head at the end of the last turn: cursors that are not behind have everything up to here. */
+  settled: number;
+  #seq = -1;
+  #id = '';
+
+  /** @throws {RangeError} when `epoch` is not a whole number ≥ 1, or `head` not one ≥ 0. */
+  constructor(epoch: number, head: number) {
+    this.epoch = wholeNumber('epoch', epoch, 1);
+    this.head = this.settled = wholeNumber('head', head, 0);
+  }
+
+  /** The id of the newest event. */
+  get position(): string {
+    return this.id(this.head);
+  }
+
+  /** Memoizes the last id: most calls ask for the head. */
+  id(seq: number): string {
+    if (seq !== this.#seq) {
+      this.#seq = seq;
+      this.#id = formatId(this.epoch, seq);
+    }
+    return this.#id;
+  }
+
+  /** Reads the last event ID of a client. Costs arithmetic alone, whatever the client sent; never throws. */
+  locate(lastEventId: string): Start {
+    const { epoch, head } = this;
+    if (lastEventId === '') return { seq: head, readyId: this.position };
+    const id = parseId(lastEventId);
+    if (id === undefined) return { seq: head, readyId: nobodysId, gap: 'malformed', from: null };
+    const own = { readyId: lastEventId, from: lastEventId };
+    if (id.epoch !== epoch) return { seq: head, gap: 'unknown-epoch', ...own };
+    if (id.seq > head) return { seq: head, gap: 'ahead', ...own };
+    return { seq: id.seq, ...own };
+  }
+}
+
+/**
+ * An epoch for an order that begins now: milliseconds and three random digits, so that two hubs which start in the
+ * same millisecond do not take each other's ids for their own.
+ */
+export function newEpoch(now: () => number, random: () => number): number {
+  return Math.floor(now()) * 1000 + Math.floor(random() * 1000);
+}
+
+function wholeNumber(name: string, value: number, least: number): number {
+  if (Number.isSafeInteger(value) && value >= least) return value;
+  throw new RangeError(`\`${name}\` must be a whole number ≥ ${least}, got ${value}`);
+}
