@@ -1,0 +1,101 @@
+// Keeps the streams of a hub alive: heartbeats with each stream's position, on a fixed interval or a learned one.
+// Needs `adaptive.ts`, `address.ts` and `heartbeat.ts` beside it.
+
+import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
+import { addressGroup } from './address.ts';
+import { type BeatSink, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
+
+/** The members of a stream that are used. */
+export interface KeepaliveSink extends BeatSink {
+  /** Why the stream is over; see `CloseReason`. */
+  readonly reason?: string | undefined;
+  writeShared(chunk: { readonly bytes: Uint8Array; made: object | undefined }): boolean;
+}
+
+export interface KeepaliveOptions<Sink extends KeepaliveSink = KeepaliveSink> extends HeartbeatOptions<Sink> {
+  /** Interval and missed heartbeats for one kind of network; see `heartbeatProfiles`. */
+  profile?: keyof typeof heartbeatProfiles | undefined;
+  /** How many heartbeats may fail to arrive before a client gives the connection up; default 2. */
+  missed?: number | undefined;
+  /** Learns for each group of addresses after what silence connections die; see `AdaptiveInterval`. */
+  adaptive?: AdaptiveOptions | true | undefined;
+}
+
+/** One heartbeat for all streams of a handler. */
+export class Keepalive<Sink extends KeepaliveSink> {
+  readonly heartbeat: Heartbeat<Sink>;
+  /** What a client's watchdog needs: the longest interval between heartbeats, and how many may be missed. */
+  readonly terms: { readonly interval: number; readonly missed: number };
+  readonly #learned: AdaptiveInterval<string> | undefined;
+  readonly #hasOwnBeat: boolean;
+  #position = '';
+  #beat = beatAt('');
+
+  /** @throws {TypeError | RangeError} naming the option that cannot be used. */
+  constructor(options: KeepaliveOptions<Sink> = {}) {
+    const { profile, adaptive, interval, missed, ...rest } = options;
+    const chosen = profile === undefined ? undefined : profileNamed(profile);
+    // Only a connection that the client or the network ended says something about the network.
+    const lost = (sink: Sink): boolean => sink.reason === 'client-gone';
+    this.heartbeat = new Heartbeat<Sink>({ interval: interval ?? chosen?.interval, lost, ...rest });
+    this.#hasOwnBeat = rest.event !== undefined || rest.beat !== undefined;
+    const learning = adaptive === undefined ? undefined : rangeAround(this.heartbeat.interval, adaptive);
+    this.#learned = learning && new AdaptiveInterval<string>(learning);
+    this.terms = {
+      interval: learning?.maxInterval ?? this.heartbeat.interval,
+      missed: missed ?? chosen?.missed ?? 2,
+    };
+  }
+
+  /**
+   * Looks after one stream until `delete`.
+   * @param subscription - Its position goes with each heartbeat, so that a client of quiet topics which returns later
+   *   gets no gap for events that were never for it.
+   * @param address - The client's; those of one group share what was learned.
+   */
+  add(sink: Sink, subscription: { readonly position: string }, address: string | undefined): void {
+    const beat = this.#hasOwnBeat ? undefined : () => sink.writeShared(this.#beatAt(subscription.position));
+    this.heartbeat.add(sink, { beat, group: this.#learned?.group(addressGroup(address ?? '')) });
+  }
+
+  delete(sink: Sink): void {
+    this.heartbeat.delete(sink);
+  }
+
+  /** Every interval in use, in milliseconds. */
+  intervals(): number[] {
+    if (this.#learned === undefined) return [this.heartbeat.interval];
+    return Array.from(this.#learned.intervals(), ([, interval]) => interval);
+  }
+
+  /** Most streams are at one position: they share the chunk. */
+  #beatAt(position: string): ReturnType<typeof beatAt> {
+    if (position !== this.#position) this.#beat = beatAt(position);
+    this.#position = position;
+    return this.#beat;
+  }
+}
+
+function beatAt(position: string): { readonly bytes: Uint8Array; made: object | undefined } {
+  return { bytes: Buffer.from(`:\nid: ${position}\n\n`), made: undefined };
+}
+
+function profileNamed(profile: keyof typeof heartbeatProfiles): { interval: number; missed: number } {
+  if (Object.hasOwn(heartbeatProfiles, profile)) return heartbeatProfiles[profile];
+  const names = Object.keys(heartbeatProfiles).join(', ');
+  throw new TypeError(`\`profile\` must be one of ${names}, got ${String(profile)}`);
+}
+
+/** Bounds that are wide enough for the interval that learning begins with. */
+function rangeAround(
+  interval: number,
+  adaptive: AdaptiveOptions | true,
+): AdaptiveOptions & { maxInterval: number } {
+  const options = adaptive === true ? {} : adaptive;
+  return {
+    interval,
+    ...options,
+    minInterval: options.minInterval ?? Math.min(5000, interval),
+    maxInterval: options.maxInterval ?? Math.max(60_000, interval),
+  };
+}
