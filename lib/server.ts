@@ -129,7 +129,12 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     ...options.stream,
     path: '/events',
     maxTopics: options.maxTopicsPerStream,
-    authorize: (req, { topics }) => permissions.admit(req, 'subscribe', topics, ticketOf(req)),
+    authorize: async (req, { topics }) => {
+      const principal = await permissions.admit(req, 'subscribe', topics, ticketOf(req));
+      // Requests that arrived meanwhile would wait behind the stream for ever.
+      if (isPipelined(req)) req.socket.destroy();
+      return principal;
+    },
     may: options.access && ((principal, topic) => permissions.may(principal, 'subscribe', topic)),
     heartbeat: options.heartbeat,
     limits: options.limits,
@@ -140,8 +145,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const topics = createTopicHandlers(hub, permissions, maxBodyBytes);
 
   const router = new Router<Route>()
-    .add('GET', '/events', ({ req, res }) => openOne(req, () => events(req, res)))
-    .add('GET', '/events/:topic', ({ req, res }) => openOne(req, () => events(req, res)))
+    .add('GET', '/events', ({ req, res }) => events(req, res))
+    .add('GET', '/events/:topic', ({ req, res }) => events(req, res))
     .add('POST', '/topics/:topic', topics.publish)
     .add('DELETE', '/topics/:topic', topics.end)
     .add('GET', '/topics', topics.list)
@@ -284,9 +289,8 @@ function answered(this: ServerResponse): void {
   unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1);
 }
 
-/** The same rule for requests that arrived before the stream: they would be behind it, or it behind them. */
-function openOne({ socket }: IncomingMessage, open: () => unknown): unknown {
-  return (unanswered.get(socket) ?? 0) > 1 ? socket.destroy() : open();
+function isPipelined({ socket }: IncomingMessage): boolean {
+  return (unanswered.get(socket) ?? 0) > 1;
 }
 
 function dispatch(router: Router<Route>): Step {
