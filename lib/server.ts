@@ -13,14 +13,14 @@ import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, toke
 import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
+import { serveDashboard } from './dashboard/dashboard.ts';
 import { guard } from './guard.ts';
 import { type BeatGroup, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from './hub.ts';
+import { Once } from './idempotency.ts';
 import { instrument } from './instruments.ts';
 import { addressGroup, clientAddress, type LimitOptions, limitConnections } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
-import { Once } from './idempotency.ts';
-import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
@@ -290,7 +290,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       isDraining ? answer(res, 503, { status: 'draining' }) : answer(res, 200, { status: 'ready' }),
     )
     .add('GET', '/metrics', metrics)
-    .add('GET', '/', ({ res }) => answerPage(res));
+    .add('GET', '/', dashboard)
+    .add('GET', '/dashboard/:file', dashboard);
 
   const guarded = guard<IncomingMessage>({
     hosts: options.hosts,
@@ -376,6 +377,10 @@ const refuseChannel = channel('sluice:refuse');
 
 /** Seconds. The clock counts whole milliseconds. */
 const LATENCIES = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+function dashboard(call: Call): void {
+  if (!serveDashboard(call, call.params.file)) throw missed(404, []);
+}
 
 type Handler = (call: Call) => unknown;
 
@@ -637,17 +642,6 @@ function answer(
     'X-Content-Type-Options': 'nosniff',
   };
   res.writeHead(status, { ...type, ...headers, 'Content-Length': Buffer.byteLength(text) }).end(text);
-}
-
-function answerPage(res: ServerResponse): void {
-  res.writeHead(200, {
-    'Content-Type': 'text/html; charset=utf-8',
-    'Content-Security-Policy': contentSecurityPolicy,
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
-    'Cache-Control': 'no-cache',
-  });
-  res.end(page);
 }
 
 /** One JSON error while nothing was sent; afterwards only the connection can tell. */
