@@ -1,5 +1,5 @@
 // Serves the dashboard of the reference server: its topics and live events, in the browser's own EventSource.
-// Stands alone, with the files of this folder that browsers load.
+// Needs the HTML, CSS, SVG and JavaScript files beside it.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
