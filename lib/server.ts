@@ -9,7 +9,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { type Access, hasBearer, tokenAccess } from './auth.ts';
 import { compose, type Middleware } from './compose.ts';
 import { cors } from './cors.ts';
-import { answerDashboard } from './dashboard/dashboard.ts';
+import { serveDashboard } from './dashboard/dashboard.ts';
 import { type EventsRefusal, type EventsStream, serveEvents } from './events.ts';
 import { guard } from './guard.ts';
 import { Hub, type HubOptions } from './hub.ts';
@@ -157,8 +157,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       isDraining ? sendJson(res, 503, { status: 'draining' }) : sendJson(res, 200, { status: 'ready' }),
     )
     .add('GET', '/metrics', metrics)
-    .add('GET', '/', ({ res }) => answerDashboard(res))
-    .add('GET', '/dashboard/:file', ({ res, params }) => answerDashboard(res, params.file));
+    .add('GET', '/', dashboard)
+    .add('GET', '/dashboard/:file', dashboard);
 
   function metrics({ req, res }: Context): void {
     const isOpen = metricsTokens.length === 0 && isLoopback(server);
@@ -301,6 +301,10 @@ function dispatch(router: Router<Route>): Step {
     const query = new URLSearchParams(target.replace(/^[^?]*/, ''));
     return found.value({ req, res, params: found.params, query });
   };
+}
+
+function dashboard(context: Context): void {
+  if (!serveDashboard(context, context.params.file)) throw httpError(missed({ status: 404, allow: [] }));
 }
 
 function missed({ status, allow }: Missed): Problem {

@@ -1,6 +1,6 @@
-// The reference server's page in a real browser, against the real server.
+// The dashboard in a real browser, against the real server.
 // `npm ci --prefix test/interop` and a Chromium (`CHROMIUM=/path`, default /usr/bin/chromium), then
-// `npx tsx --test test/interop/page.test.ts`.
+// `npx tsx --test test/interop/dashboard.test.ts`.
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
@@ -18,7 +18,7 @@ interface Opened {
   readonly sse: SseServer;
   readonly url: string;
   readonly page: Page;
-  /** What the browser had to complain about: a violated policy, an uncaught error, a refused request. */
+  /** What the browser reports: a violated policy, an uncaught error, a refused request. */
   readonly complaints: string[];
 }
 
@@ -61,8 +61,8 @@ const shows = (page: Page, text: string): Promise<unknown> =>
 const rows = (page: Page, selector = '.row'): Promise<string[]> =>
   page.$$eval(selector, (found) => found.map((row) => row.querySelector('.data')!.textContent!).reverse());
 
-describe('the page', { timeout: 120_000 }, () => {
-  it('shows live events, as text whatever is in them, and breaks nothing of its policy', async (t) => {
+describe('the dashboard', { timeout: 120_000 }, () => {
+  it('shows live events as text, whatever they contain, within its Content-Security-Policy', async (t) => {
     const { sse, page, complaints } = await open(t, {}, { hash: '#a,b' });
     await becomes(page, 'live');
     const hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
@@ -80,7 +80,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  it('follows every topic, also one that comes later, and misses nothing of it', async (t) => {
+  it('follows all topics, and a topic that is created later', async (t) => {
     const { sse, page } = await open(t);
     await becomes(page, 'idle');
     for (let i = 1; i <= 3; i += 1) sse.hub.publish('late', { data: `event ${i}` });
@@ -93,7 +93,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.equal(new URL(page.url()).hash, '#later');
   });
 
-  it('shows what was missed while the connection was dropped, in order, once, and marked as replayed', async (t) => {
+  it('shows events missed while disconnected in order, once, and marked as replayed', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'before' });
@@ -112,7 +112,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.deepEqual(await rows(page, '.row.again'), missed);
   });
 
-  it('comes back by itself after the drop', async (t) => {
+  it('reconnects by itself after the drop', async (t) => {
     const { page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     await page.click('#drop');
@@ -120,7 +120,7 @@ describe('the page', { timeout: 120_000 }, () => {
     await becomes(page, 'live');
   });
 
-  it('says what it will never see', async (t) => {
+  it('shows which events are lost', async (t) => {
     const { sse, page } = await open(t, { hub: { history: { maxEvents: 5 } } }, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'before' });
@@ -135,7 +135,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.equal(await page.locator('.row.again').count(), 5);
   });
 
-  it('replays from the very beginning when asked', async (t) => {
+  it('replays all events on request', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'one' });
@@ -145,7 +145,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
   });
 
-  it('tells of a server that was restarted by a gap, never by a false match', async (t) => {
+  it('shows a gap after the server was restarted', async (t) => {
     const { sse, url, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'before' });
@@ -156,7 +156,7 @@ describe('the page', { timeout: 120_000 }, () => {
     await becomes(page, 'live');
   });
 
-  it('shows the end of a topic, and does not come back', async (t) => {
+  it('shows the end of a topic and does not reconnect', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'last words' });
@@ -166,7 +166,7 @@ describe('the page', { timeout: 120_000 }, () => {
     await becomes(page, 'ended');
   });
 
-  it('hears the names that it is told, and is not confused by one called error', async (t) => {
+  it('shows events of the types in its field, even of a type named error', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { event: 'price', data: 'unheard' });
@@ -180,7 +180,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.equal(await page.getAttribute('#state', 'data-state'), 'live');
   });
 
-  it('publishes from its form, and listens to the name that it published', async (t) => {
+  it('publishes from its form, and listens to the event type that it published', async (t) => {
     const { sse, page, complaints } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     await page.fill('#topic', 'a');
@@ -194,7 +194,37 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  it('asks for a token when publishing needs one', async (t) => {
+  it('publishes and follows nothing under a name that no topic can have', async (t) => {
+    const { sse, page } = await open(t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    await page.fill('#topic', 'no topic');
+    await page.click('#publish button');
+    assert.match(
+      await page.$eval('#topic', (field: HTMLInputElement) => field.validationMessage),
+      /^A topic is 1 to 200 /,
+    );
+    await page.fill('#add-name', '');
+    await page.press('#add-name', 'Enter');
+    assert.match(
+      await page.$eval('#add-name', (field: HTMLInputElement) => field.validationMessage),
+      /^A topic is/,
+    );
+    await page.fill('#add-name', 'b');
+    await page.press('#add-name', 'Enter');
+    await page.locator('.topics li[data-topic=b]').waitFor();
+    await page.fill('#topic', 'b');
+    await page.click('#publish button');
+    await page.waitForSelector('#answer[data-kind=good]');
+    assert.deepEqual(
+      sse.hub
+        .topics()
+        .map(({ topic }) => topic)
+        .sort(),
+      ['a', 'b'],
+    );
+  });
+
+  it('asks for a token when publishing requires one', async (t) => {
     const { page } = await open(t, { publishTokens: ['open-sesame'] }, { hash: '#a' });
     await becomes(page, 'live');
     assert.equal(await page.isVisible('#token'), false);
@@ -207,16 +237,16 @@ describe('the page', { timeout: 120_000 }, () => {
     await shows(page, 'hello');
   });
 
-  it('says why it was turned away, and gets in with a ticket for a token', async (t) => {
+  it('shows why it was refused, and connects with a ticket once it has a token', async (t) => {
     const { sse, page } = await open(t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
     await becomes(page, 'closed');
-    await shows(page, 'turned away with 401');
+    await shows(page, 'refused with status 401');
     await page.fill('#token', 'let-me-in');
     await page.click('#drop');
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'for readers only' });
     await shows(page, 'for readers only');
-    // The ticket is spent: when the connection is lost, the browser's own retry is turned away.
+    // A ticket is good for one connection: the browser's own reconnect is refused, and the page gets another ticket.
     for (const stream of sse.streams) stream.end();
     await page.locator('.row.ready').nth(1).waitFor();
     await becomes(page, 'live');
@@ -224,7 +254,7 @@ describe('the page', { timeout: 120_000 }, () => {
     await shows(page, 'still there');
   });
 
-  it('keeps 500 rows of a flood, and counts all of it', async (t) => {
+  it('counts every event of a flood and keeps 500 rows', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     for (let i = 1; i <= 5000; i += 1) sse.hub.publish('a', { data: `event ${i}` });
@@ -233,7 +263,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.equal(await page.textContent('#received'), '5,000');
   });
 
-  it('stands still while paused, and goes on with what came meanwhile', async (t) => {
+  it('draws nothing while paused, then what arrived meanwhile', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'one' });
@@ -248,7 +278,7 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.ok((await page.locator('.row').count()) <= 500);
   });
 
-  it('draws the system’s samples as tiles', async (t) => {
+  it('draws samples of the topic system as tiles', async (t) => {
     const sampler = new SystemSampler();
     t.after(() => sampler.close());
     const { sse, page, complaints } = await open(t, {}, { hash: '#system' });
@@ -275,7 +305,30 @@ describe('the page', { timeout: 120_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  it('fits a phone, in the light and in the dark', async (t) => {
+  it('shows events of the topic system that are not samples as plain events', async (t) => {
+    const { sse, page, complaints } = await open(t, {}, { hash: '#system' });
+    await becomes(page, 'live');
+    const [time, group] = [new Date().toISOString(), { cpuPercent: 'none', rssBytes: -1, p99Ms: {} }];
+    const others = [
+      null,
+      [],
+      'text',
+      { time: { toString: 1, valueOf: 1 }, host: group, process: group, eventLoop: group },
+      { time, host: 'text', process: group, eventLoop: group },
+      { time: 'text', host: group, process: group, eventLoop: group },
+    ].map((value) => JSON.stringify(value));
+    for (const event of ['message', 'system'])
+      for (const data of others) sse.hub.publish('system', { event, data });
+    sse.hub.publish('system', {
+      data: JSON.stringify({ time, host: group, process: group, eventLoop: group }),
+    });
+    await page.locator('.sample').waitFor();
+    assert.deepEqual(await rows(page, '.row:not(.ready):not(:has(.sample))'), [...others, ...others]);
+    assert.deepEqual(await page.locator('.tile', { hasText: 'Host CPU' }).allTextContents(), ['Host CPU–']);
+    assert.deepEqual(complaints, []);
+  });
+
+  it('fits a phone, in light and dark colours', async (t) => {
     for (const colorScheme of ['light', 'dark'] as const) {
       const context = { colorScheme, viewport: { width: 360, height: 740 }, isMobile: true };
       const { sse, page } = await open(t, {}, { hash: '#a', context });

@@ -1,0 +1,2 @@
+// The types of protocol.js, which the TypeScript compiler generates from ../protocol.ts.
+export * from '../protocol.ts';

@@ -1,0 +1,196 @@
+// The list of topics: which there are, and which are followed.
+import { followTopics } from './connection.js';
+import { element, input, make } from './elements.js';
+import { bytes, count } from './figures.js';
+import { isTopic, topicRule } from './protocol.js';
+import { ask } from './requests.js';
+import { hideTiles } from './tiles.js';
+
+/**
+ * @typedef {object} Topic
+ * @property {string} topic
+ * @property {number} [events] Absent from a topic that the server does not know.
+ * @property {number} [bytes]
+ * @property {number} [subscribers]
+ * @property {boolean} [ended]
+ */
+
+/** Fewer than one stream may follow by default. */
+const MAX_FOLLOWED = 50;
+const MAX_LISTED = 200;
+
+/** @type {readonly Topic[]} */
+let known = [];
+/** @type {Set<string>} */
+let followed = new Set();
+let followsAll = true;
+
+/**
+ * Follows these topics only, where any of them can be one; all topics otherwise.
+ *
+ * @param {readonly string[]} names
+ */
+export function beginWith(names) {
+  const wanted = names.filter(isTopic).slice(0, MAX_FOLLOWED);
+  if (wanted.length === 0) return;
+  followsAll = false;
+  followed = new Set(wanted);
+  followTopics(wanted);
+}
+
+/** Asks the server for its topics, and follows new ones where all are followed. */
+export async function refreshTopics() {
+  const { answer } = await ask('topics').catch(() => ({ answer: /** @type {Record<string, any>} */ ({}) }));
+  if (!Array.isArray(answer.topics)) return;
+  known = answer.topics;
+  if (answer.position) element('position').textContent = answer.position;
+  if (followsAll) followKnown();
+  drawTopics();
+}
+
+/** @param {boolean} isWanted */
+export function followAll(isWanted) {
+  followsAll = isWanted;
+  if (isWanted) followKnown();
+  else followChanged();
+  drawTopics();
+}
+
+/**
+ * Follows a topic from now on, or no longer. From then on new topics are not followed by themselves.
+ *
+ * @param {string} topic
+ */
+export function follow(topic, isWanted = true) {
+  if (!isWanted) followed.delete(topic);
+  else if (followed.size < MAX_FOLLOWED) followed.add(topic);
+  followsAll = false;
+  drawTopics();
+  followChanged();
+}
+
+/**
+ * Follows a topic to which the user publishes the first event.
+ *
+ * @param {string} name
+ */
+export function followNew(name) {
+  const isKnown = followed.has(name) || known.some(({ topic }) => topic === name);
+  if (!followsAll && !isKnown) follow(name);
+}
+
+/**
+ * Reads the name of a topic from a field. Reports to the user and returns `undefined` where it cannot be one.
+ *
+ * @param {HTMLInputElement} field
+ */
+export function readTopic(field) {
+  const name = field.value.trim();
+  if (isTopic(name)) return name;
+  field.setCustomValidity(`A topic is ${topicRule}`);
+  field.reportValidity();
+  field.addEventListener('input', () => field.setCustomValidity(''), { once: true });
+  return undefined;
+}
+
+function followKnown() {
+  const before = followed.size;
+  for (const { topic, ended } of known) {
+    if (!ended && followed.size < MAX_FOLLOWED) followed.add(topic);
+  }
+  if (followed.size !== before) followChanged();
+}
+
+function followChanged() {
+  if (!followsAll) history.replaceState(null, '', `#${[...followed].join(',')}`);
+  else if (location.hash) history.replaceState(null, '', location.pathname + location.search);
+  if (!followed.has('system')) hideTiles();
+  followTopics([...followed]);
+}
+
+// ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────
+
+function drawTopics() {
+  const names = new Set(known.map(({ topic }) => topic));
+  const unknown = [...followed].filter((name) => !names.has(name)).map((topic) => ({ topic }));
+  /** @type {Topic[]} */
+  const listed = [...known, ...unknown];
+  const isLong = listed.length > MAX_LISTED;
+  const rank = (/** @type {Topic} */ { topic }) => (isLong && followed.has(topic) ? 0 : 1);
+  listed.sort((a, b) => rank(a) - rank(b) || (a.topic < b.topic ? -1 : 1));
+  input('all').checked = followsAll;
+  element('more').textContent = hintFor(listed.length);
+  drawRows(listed.slice(0, MAX_LISTED));
+}
+
+/** @param {number} total */
+function hintFor(total) {
+  if (total === 0) return 'There is no topic yet: publish the first event below.';
+  if (total > MAX_LISTED) return `and ${(total - MAX_LISTED).toLocaleString('en')} more: follow them by name`;
+  return followed.size >= MAX_FOLLOWED ? `The dashboard follows ${MAX_FOLLOWED} topics at most.` : '';
+}
+
+/**
+ * Changes a row that stays in place, so that it keeps the focus.
+ *
+ * @param {readonly Topic[]} topics
+ */
+function drawRows(topics) {
+  const box = element('topics');
+  const rows = /** @type {HTMLElement[]} */ ([...box.children]);
+  const old = new Map(rows.map((row) => [row.dataset.topic, row]));
+  for (const [i, topic] of topics.entries()) {
+    const row = old.get(topic.topic) ?? rowOf(topic.topic);
+    old.delete(topic.topic);
+    if (box.children[i] !== row) box.insertBefore(row, box.children[i] ?? null);
+    updateRow(row, topic);
+  }
+  for (const row of old.values()) row.remove();
+  suggest(topics.map(({ topic }) => topic));
+}
+
+/** @param {string} topic */
+function rowOf(topic) {
+  const box = make('input');
+  box.type = 'checkbox';
+  box.addEventListener('change', () => follow(topic, box.checked));
+  const text = make('span');
+  text.append(make('b', '', topic), make('small'));
+  const label = make('label', 'topic');
+  label.append(box, text);
+  const row = make('li');
+  row.dataset.topic = topic;
+  row.append(label);
+  return row;
+}
+
+/**
+ * @param {HTMLElement} row
+ * @param {Topic} topic
+ */
+function updateRow(row, { topic, events, bytes: size = 0, subscribers = 0, ended }) {
+  const [box, about] = [row.querySelector('input'), row.querySelector('small')];
+  if (box !== null) box.checked = followed.has(topic);
+  const facts =
+    events === undefined
+      ? ['nothing published yet']
+      : [count(events, 'event'), bytes(size).join(' '), count(subscribers, 'reader')];
+  about?.replaceChildren(facts.join(' · '), ...(ended ? [' · ', make('span', 'over', 'ended')] : []));
+}
+
+/**
+ * Offers the topics in the form. Only where they have changed: a list that is open would close.
+ *
+ * @param {readonly string[]} topics
+ */
+function suggest(topics) {
+  const box = element('names');
+  if (box.dataset.topics === topics.join()) return;
+  box.dataset.topics = topics.join();
+  const options = topics.map((topic) => {
+    const option = make('option');
+    option.value = topic;
+    return option;
+  });
+  box.replaceChildren(...options);
+}
