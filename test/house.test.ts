@@ -209,7 +209,7 @@ describe('the package', () => {
     const names = street.map(({ path }) => nameOf(path)).filter((name) => !NOT_EXPORTED.includes(name));
     const expected = [
       exportLine('.', 'index'),
-      '"./package.json": "./package.json"',
+      lineOf('./package.json', './package.json'),
       ...names.map((name) => exportLine(`./${name}`, name)),
     ];
     const lines = Object.entries(manifest.exports).map(([key, target]) => lineOf(key, target));
@@ -271,7 +271,8 @@ function exportLine(key: string, module: string): string {
 
 /** A line of `exports`. The order of the conditions is a part of it: `types` must come before `default`. */
 function lineOf(key: string, target: unknown): string {
-  return `${JSON.stringify(key)}: ${JSON.stringify(target)}`;
+  const spaced = JSON.stringify(target, null, 1).replace(/\n\s*/g, ' ');
+  return `${JSON.stringify(key)}: ${spaced}`;
 }
 
 // ── floors ────────────────────────────────────────────────────────────────────────────────────────────────
