@@ -231,6 +231,21 @@ describe('the package', () => {
   });
 });
 
+describe('the workflow of GitHub', () => {
+  it('calls every stage of .ci/run but `test`, which the stages of each Node replace', () => {
+    const run = readFileSync(join(root, '.ci/run'), 'utf8');
+    const workflow = readFileSync(join(root, '.github/workflows/ci.yml'), 'utf8');
+    const stages = Array.from(run.matchAll(/^run-([a-z0-9-]+)\(\)/gm), ([, stage]) => stage);
+    const [, versions = ''] = /^ +node: \[(.+)\]$/m.exec(workflow) ?? [];
+    const called = Array.from(workflow.matchAll(/\.ci\/run (.+)$/gm), ([, words = '']) =>
+      words.includes('matrix.node')
+        ? versions.split(', ').map((version) => `node-${version}`)
+        : words.split(' '),
+    );
+    assert.deepEqual(called.flat().sort(), stages.filter((stage) => stage !== 'test').sort());
+  });
+});
+
 describe('each module of the street, copied with what it needs into an empty folder', () => {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-house-'));
   before(() => {
