@@ -59,9 +59,12 @@ describe('the packed package', () => {
     const bin = join(project, 'node_modules', manifest.name, manifest.bin[manifest.name]);
     const port = await freePort();
     await start(t, project, port, [process.execPath, bin, 'serve', '--port', String(port)]);
-    const page = await fetch(`http://127.0.0.1:${port}/`);
+    const url = `http://127.0.0.1:${port}/`;
+    const page = await fetch(url);
     assert.equal(page.status, 200);
     assert.match(page.headers.get('content-type') ?? '', /^text\/html\b/);
+    for (const [, file = ''] of (await page.text()).matchAll(/ (?:src|href)="([^":#]+)"/g))
+      assert.equal((await fetch(new URL(file, url))).status, 200, file);
   });
 
   for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
