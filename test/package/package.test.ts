@@ -1,0 +1,219 @@
+// The package as its users get it: packed, installed in an empty project, compiled and run there.
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const compilers = fileURLToPath(new URL('node_modules', import.meta.url));
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+
+const folder = mkdtempSync(join(tmpdir(), 'sluice-package-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+const tarball = pack();
+
+describe('the packed package', () => {
+  const project = makeProject('modules', { private: true });
+  const ids = Object.entries(manifest.exports)
+    .filter(([, target]) => typeof target === 'object')
+    .map(([key]) => manifest.name + key.slice(1));
+
+  it('has no dependencies', () => {
+    const { packages } = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8'));
+    assert.deepEqual(Object.keys(packages), ['', `node_modules/${manifest.name}`]);
+  });
+
+  it('gives the same names to `import` and to `require`, from each module, without a warning', () => {
+    const load = `const names = {};
+      for (const id of ${JSON.stringify(ids)})
+        names[id] = Object.keys(await LOAD(id)).filter((name) => name !== '__esModule').sort();
+      console.log(JSON.stringify(names));`;
+    const imported = evaluate(project, 'module', load.replace('LOAD', 'import'));
+    const required = evaluate(project, 'commonjs', load.replace('await LOAD', 'require'));
+    assert.deepEqual(required, imported);
+  });
+
+  it('keeps the modules of the command and of the dashboard to itself', () => {
+    const inner = ['command/cli', 'command/cli.js', 'dashboard/dashboard', 'dist/hub.js'];
+    const load = `const codes = [];
+      for (const path of ${JSON.stringify(inner)})
+        codes.push(await import('${manifest.name}/' + path).then(() => 'imported', ({ code }) => code));
+      console.log(JSON.stringify(codes));`;
+    const codes = inner.map(() => 'ERR_PACKAGE_PATH_NOT_EXPORTED');
+    assert.deepEqual(evaluate(project, 'module', load), codes);
+  });
+
+  it('runs as a command, and serves the dashboard', async (t) => {
+    const version = execFileSync('npx', ['--no-install', 'sluice', '--version'], {
+      cwd: project,
+      encoding: 'utf8',
+    });
+    assert.equal(version.trim(), manifest.version);
+    const bin = join(project, 'node_modules', manifest.name, manifest.bin[manifest.name]);
+    const port = await freePort();
+    await start(t, project, port, [process.execPath, bin, 'serve', '--port', String(port)]);
+    const url = `http://127.0.0.1:${port}/`;
+    const page = await fetch(url);
+    assert.equal(page.status, 200);
+    assert.match(page.headers.get('content-type') ?? '', /^text\/html\b/);
+    for (const [, file = ''] of (await page.text()).matchAll(/ (?:src|href)="([^":#]+)"/g))
+      assert.equal((await fetch(new URL(file, url))).status, 200, file);
+  });
+
+  for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
+    it(`type-checks whole, with its declarations, in ${compiler}`, () => {
+      const modules = ids.map((id, n) => `import * as module${n} from '${id}';\nvoid module${n};\n`);
+      const checked = makeProject(`whole-${compiler}`, { private: true, type: 'module' });
+      writeFileSync(join(checked, 'all.ts'), modules.join(''));
+      compile(compiler, checked, '--strict', '--noEmit', '--module', 'nodenext', '--types', 'node', 'all.ts');
+    });
+  }
+});
+
+describe('the first example of the README', () => {
+  const example = /<!-- example: [\w-]+ -->\n```ts\n(.*?)```/s.exec(readme)?.[1] ?? '';
+
+  it('is a server made of `serveEvents`', () => {
+    assert.match(example, /import \{[^}]*\bserveEvents\b[^}]*\} from 'sluice'/);
+  });
+
+  it('stands beside the two settings that `tsc --init` and `npm init` do not make', () => {
+    for (const setting of ['"types": ["node"]', '"type": "module"'])
+      assert.ok(readme.includes(`\`${setting}\``), `the README does not name \`${setting}\``);
+  });
+
+  for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
+    it(`type-checks under \`tsc --init\` of ${compiler}, with the types of Node`, () => {
+      const project = makeProject(compiler, { private: true, type: 'module' });
+      compile(compiler, project, '--init');
+      const config = join(project, 'tsconfig.json');
+      // `--init` writes `"types": []`, which hides @types/node, and a comment with this line for Node.
+      writeFileSync(config, readFileSync(config, 'utf8').replace('"types": []', '"types": ["node"]'));
+      writeFileSync(join(project, 'serve.ts'), example);
+      compile(compiler, project, '--noEmit');
+    });
+  }
+
+  const stripping = process.features.typescript ? process.execPath : process.env.NODE_WITH_TYPES;
+  const ways: [string, string, string[] | undefined][] = [
+    ['serve.mjs', 'as JavaScript', [process.execPath]],
+    [
+      'serve.ts',
+      'as TypeScript, in a Node that strips types',
+      stripping === undefined ? undefined : [stripping],
+    ],
+    ['serve.ts', 'as TypeScript, under tsx', [process.execPath, join(root, 'node_modules/tsx/dist/cli.mjs')]],
+  ];
+  for (const [file, how, command] of ways) {
+    const skip = command === undefined && 'needs Node ≥ 22.18: run it in one, or name one in NODE_WITH_TYPES';
+    it(`runs ${how}, and delivers an event`, { skip }, async (t) => {
+      const project = makeProject(how, { private: true, type: 'module' });
+      const port = await freePort();
+      assert.match(example, /\b8080\b/);
+      writeFileSync(join(project, file), example.replace('8080', String(port)));
+      await start(t, project, port, [...(command ?? []), file]);
+      assert.match(await firstEvent(`http://127.0.0.1:${port}/`), /^id: \d+-\d+$/m);
+    });
+  }
+});
+
+function pack(): string {
+  const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder];
+  const packed = JSON.parse(execFileSync('npm', args, { cwd: root, encoding: 'utf8' }));
+  // npm lists what it packed; from version 12 by the package's name.
+  const [{ filename }] = Object.values<{ filename: string }>(packed) as [{ filename: string }];
+  return join(folder, filename);
+}
+
+/** An empty project with the package and the types of Node in it. */
+function makeProject(name: string, fields: object): string {
+  const project = join(folder, name.replaceAll(/\W+/g, '-'));
+  mkdirSync(project);
+  writeFileSync(join(project, 'package.json'), JSON.stringify(fields));
+  execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', tarball], { cwd: project });
+  mkdirSync(join(project, 'node_modules/@types'));
+  symlinkSync(join(compilers, '@types/node'), join(project, 'node_modules/@types/node'), 'junction');
+  return project;
+}
+
+/** What a program prints, as JSON; a warning fails it. */
+function evaluate(project: string, type: 'module' | 'commonjs', code: string): unknown {
+  const args = [`--input-type=${type}`, '--eval', code];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' });
+  assert.equal(stderr, '');
+  return JSON.parse(stdout);
+}
+
+function compile(compiler: string, project: string, ...args: string[]): void {
+  const { status, stdout } = spawnSync(process.execPath, [join(compilers, compiler, 'bin/tsc'), ...args], {
+    cwd: project,
+    encoding: 'utf8',
+  });
+  assert.equal(status, 0, stdout);
+}
+
+/** Starts a program that listens on `port`, and ends it with the test. */
+async function start(
+  t: TestContext,
+  cwd: string,
+  port: number,
+  [command = '', ...args]: string[],
+): Promise<void> {
+  const child = spawn(command, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  t.after(() => stop(child));
+  while (!(await isAccepted(port))) {
+    assert.equal(child.exitCode, null, output);
+    await sleep(20);
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill();
+  await once(child, 'close');
+}
+
+function isAccepted(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => resolve(false));
+    socket.on('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** The lines of the first event with data that is not a control event. */
+async function firstEvent(url: string): Promise<string> {
+  const { body } = await fetch(url);
+  assert.ok(body !== null);
+  let text = '';
+  for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+    text += chunk;
+    const event = text
+      .split('\n\n')
+      .slice(0, -1)
+      .find((block) => /^data:/m.test(block) && !block.includes('event: sluice:'));
+    if (event !== undefined) return event;
+  }
+  return assert.fail(`the stream ended without an event: ${text}`);
+}
