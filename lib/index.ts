@@ -5,6 +5,7 @@
 // `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and `writer.ts` beside it.
 
 export { type AdaptiveGroup, AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
+export { type AddressRequest, addressGroup, clientAddress } from './address.ts';
 export {
   type Access,
   type Action,
@@ -107,11 +108,9 @@ export {
   type TabRole,
 } from './tabs.ts';
 export {
-  addressGroup,
   type ConnectionLimit,
-  clientAddress,
   type LimitClock,
-  type LimitKey,
+  type LimitKeyError,
   type LimitOptions,
   type LimitReason,
   type LimitRefusal,
@@ -122,10 +121,6 @@ export {
   type LimitStats,
   limitConnections,
   type Refusal,
-  type Release,
-  Semaphore,
-  type SemaphoreError,
-  type SemaphoreOptions,
 } from './limiter.ts';
 export {
   createLineSplitter,
@@ -148,6 +143,7 @@ export {
 export { Once, type OnceOptions } from './idempotency.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
+export { type Permit, Semaphore, type SemaphoreError, type SemaphoreOptions } from './semaphore.ts';
 export {
   type CloseOptions,
   createSseServer,
