@@ -11,8 +11,7 @@ export {
   type Action,
   type AuthRequest,
   hasBearer,
-  Tickets,
-  type TicketsOptions,
+  type Nobody,
   type TokenAccessOptions,
   type TokenPrincipal,
   tokenAccess,
@@ -169,6 +168,7 @@ export {
   type StreamResponse,
   type StreamSocket,
 } from './stream.ts';
+export { Tickets, type TicketsOptions } from './tickets.ts';
 export { type SystemSample, SystemSampler } from './command/system.ts';
 export {
   defaultTransport,

@@ -10,7 +10,7 @@ import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 import { addressGroup, clientAddress } from './address.ts';
-import { type Access, type Action, hasBearer, Tickets, type TokenPrincipal, tokenAccess } from './auth.ts';
+import { type Access, type Action, hasBearer, type TokenPrincipal, tokenAccess } from './auth.ts';
 import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
@@ -25,6 +25,7 @@ import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
+import { Tickets } from './tickets.ts';
 import { Writer } from './writer.ts';
 
 export interface SseServerOptions<Principal = unknown> {
