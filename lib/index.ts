@@ -139,7 +139,7 @@ export {
   registerProcess,
   type Sample,
 } from './metrics.ts';
-export { Once, type OnceOptions } from './idempotency.ts';
+export { IdempotencyCache, type IdempotencyCacheOptions } from './idempotency.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export { type Permit, Semaphore, type SemaphoreError, type SemaphoreOptions } from './semaphore.ts';

@@ -20,7 +20,7 @@ import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from 
 import { instrument } from './instruments.ts';
 import { type LimitOptions, limitConnections } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
-import { Once } from './idempotency.ts';
+import { IdempotencyCache } from './idempotency.ts';
 import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
@@ -125,7 +125,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     (options.access as Access<unknown, IncomingMessage>) ??
     tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const tickets = new Tickets<unknown>();
-  const published = new Once<{ id: string } | { ids: string[] }>();
+  const published = new IdempotencyCache<{ id: string } | { ids: string[] }>();
   const pulse = options.heartbeat === false ? undefined : createPulse(options.heartbeat);
   const streams = new Set<EventStream>();
   const asked = requestValue<readonly string[]>();
