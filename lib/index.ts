@@ -31,10 +31,9 @@ export {
   type StateChange,
 } from './client.ts';
 export {
-  answerError,
   type ComposeOptions,
   compose,
-  type ErrorResponse,
+  type Handler,
   type Middleware,
   type Next,
   type RequestValue,
@@ -141,6 +140,16 @@ export {
 } from './metrics.ts';
 export { IdempotencyCache, type IdempotencyCacheOptions } from './idempotency.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
+export {
+  type AnsweredResponse,
+  answerError,
+  type HttpError,
+  httpError,
+  type Problem,
+  type ProblemResponse,
+  problemOf,
+  sendProblem,
+} from './problem.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export { type Permit, Semaphore, type SemaphoreError, type SemaphoreOptions } from './semaphore.ts';
 export {

@@ -321,7 +321,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       cors({ origins, credentials: options.credentials, methods: ['GET', 'HEAD', 'POST', 'DELETE'] }),
     );
   const handler = compose<IncomingMessage, ServerResponse>([...door, dispatch(router)], {
-    onError: (error, req, res) => {
+    onError: (error, { req, res }) => {
       if (isRefusal(error) && isOneOf(denied, error.error)) {
         denied[error.error]++;
         refused({ reason: error.error, status: error.status, req });
