@@ -140,6 +140,7 @@ export {
 } from './metrics.ts';
 export { IdempotencyCache, type IdempotencyCacheOptions } from './idempotency.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
+export type { Origins } from './origin.ts';
 export {
   type AnsweredResponse,
   answerError,
