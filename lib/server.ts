@@ -668,18 +668,19 @@ const INTERNAL = refusal(500, 'internal', 'this went wrong here, and is in the l
 function asRefusal(error: unknown): unknown {
   if (!(error instanceof Error) || isRefusal(error)) return error;
   const { message, code, status } = error as Error & { code?: string; status?: number };
-  if (code === 'ERR_SSE_BODY') return refusal(status ?? 400, BODY_ERRORS[status ?? 400] ?? '', message);
+  const bodyError = BODY_ERRORS[code ?? ''];
+  if (bodyError !== undefined) return refusal(status ?? 400, bodyError, message);
   if (code === 'ERR_SSE_TOPIC_ENDED') return refusal(409, 'topic_ended', message);
   if (code === 'ERR_SSE_TOO_MANY_TOPICS')
     return refusal(503, 'too_many_topics', message, { 'Retry-After': '10' });
   return error;
 }
 
-const BODY_ERRORS: Readonly<Record<number, string>> = {
-  400: 'malformed_body',
-  411: 'length_required',
-  413: 'body_too_large',
-  415: 'unsupported_body',
+const BODY_ERRORS: Readonly<Record<string, string>> = {
+  ERR_SSE_MALFORMED_BODY: 'malformed_body',
+  ERR_SSE_LENGTH_REQUIRED: 'length_required',
+  ERR_SSE_BODY_TOO_LARGE: 'body_too_large',
+  ERR_SSE_UNSUPPORTED_BODY: 'unsupported_body',
 };
 
 function isOneOf<Name extends string>(counts: Readonly<Record<Name, number>>, name: string): name is Name {
