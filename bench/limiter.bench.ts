@@ -75,7 +75,10 @@ function connections(clients: number, options: LimitOptions): () => number {
   };
 }
 
-/** Heap bytes that the limiter holds for an open connection, without the arrays in which emitters keep listeners. */
+/**
+ * Heap bytes that the limiter holds for an open connection, without the arrays in which emitters keep
+ * listeners.
+ */
 function bytesPerConnection(): number {
   const count = 20_000;
   const limit = limitConnections({ maxConnections: count });

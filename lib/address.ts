@@ -10,9 +10,9 @@ export interface AddressRequest {
 }
 
 /**
- * The client's address: that of the socket, or, behind `trustProxy` proxies, the one that the outermost of them
- * appended to `X-Forwarded-For`. Addresses are counted from the right, because a client can write anything further
- * left.
+ * The client's address: that of the socket, or, behind `trustProxy` proxies, the one that the outermost of
+ * them appended to `X-Forwarded-For`. Addresses are counted from the right, because a client can write
+ * anything further left.
  *
  * `undefined` on a Unix socket, and after the client has disconnected.
  */
@@ -28,9 +28,9 @@ export function clientAddress(req: AddressRequest, trustProxy = 0): string | und
 }
 
 /**
- * The group that stands for one client. For IPv4 it is the address itself, in one spelling also where it is mapped
- * (`::ffff:192.0.2.1`) or translated (`64:ff9b::192.0.2.1`) to IPv6. For IPv6 it is the /64, the least that one
- * customer gets.
+ * The group that stands for one client. For IPv4 it is the address itself, in one spelling also where it is
+ * mapped (`::ffff:192.0.2.1`) or translated (`64:ff9b::192.0.2.1`) to IPv6. For IPv6 it is the /64, the least
+ * that one customer gets.
  */
 export function addressGroup(address: string): string {
   const plain = address.replace(/%.*$/, '');

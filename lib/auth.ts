@@ -9,15 +9,15 @@ export type Action = 'subscribe' | 'publish';
 export type Nobody = undefined | null | false;
 
 /**
- * Who sends a request, and what they may do. A principal is any value that `authorize` makes of a request, except
- * `undefined`, `null` and `false`.
+ * Who sends a request, and what they may do. A principal is any value that `authorize` makes of a request,
+ * except `undefined`, `null` and `false`.
  */
 export interface Access<Principal, Req = AuthRequest> {
   /** The sender of the request, or {@link Nobody} where credentials are wrong, or missing and required. */
   authorize(req: Req): Principal | Nobody | Promise<Principal | Nobody>;
   /**
-   * Whether the principal may do this. Only `true` allows. A server asks before it opens a stream, and again before
-   * each page that the stream is sent, so the answer must be quick and cannot be a promise.
+   * Whether the principal may do this. Only `true` allows. A server asks before it opens a stream, and again
+   * before each page that the stream is sent, so the answer must be quick and cannot be a promise.
    */
   may(principal: Principal, action: Action, topic: string): boolean;
 }
@@ -42,7 +42,8 @@ export type TokenPrincipal = Readonly<Record<Action, boolean>>;
 /**
  * Makes an {@link Access} of a few tokens, each of which is valid for all topics.
  *
- * @throws {TypeError} for a token that no header can carry: one that is empty, or not printable ASCII without spaces.
+ * @throws {TypeError} for a token that no header can carry: one that is empty, or not printable ASCII without
+ *   spaces.
  */
 export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrincipal> {
   const { publishTokens = [], subscribeTokens = [], publishIsOpen = () => false } = options;
@@ -63,8 +64,8 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
 }
 
 /**
- * Whether an `Authorization` header carries one of the tokens. Compares every token in constant time, so the time
- * that it takes says nothing about how close a guess is.
+ * Whether an `Authorization` header carries one of the tokens. Compares every token in constant time, so the
+ * time that it takes says nothing about how close a guess is.
  */
 export function hasBearer(header: string | undefined, tokens: readonly string[]): boolean {
   const given = /^Bearer +([\x21-\x7e]+) *$/i.exec(header ?? '')?.[1];

@@ -27,15 +27,15 @@ export interface BodyError extends Error {
 /**
  * Reads the whole body, which must be valid UTF-8. Nothing is replaced, and a byte order mark is kept.
  *
- * Any content type is read (`curl -d` sends all data as a form), except multipart forms and charsets other than
- * UTF-8. Rejects with a {@link BodyError}; the connection stays open, so that it can be answered.
+ * Any content type is read (`curl -d` sends all data as a form), except multipart forms and charsets other
+ * than UTF-8. Rejects with a {@link BodyError}; the request stays open, so that it can be answered.
  */
 export async function readText(req: BodyRequest, maxBytes: number): Promise<string> {
   checkHeaders(req.headers, maxBytes);
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   try {
-    // Not destroyed when the loop is left: the answer needs the connection.
+    // By default, leaving the loop destroys the request, which then has no socket.
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       bytes += chunk.length;
       if (bytes > maxBytes) break;

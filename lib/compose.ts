@@ -4,12 +4,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 /**
- * Calls the next middleware. The promise settles when that one and all behind it have. `next(error)` makes the chain
- * fail, as in Connect; `next(null)` and `next(undefined)` do not.
+ * Calls the next middleware. The promise settles when that one and all behind it have. `next(error)` makes
+ * the chain fail, as in Connect; `next(null)` and `next(undefined)` do not.
  */
 export type Next = (error?: unknown) => Promise<void>;
 
-/** The shape of Connect and Express. Code after `await next()` runs on the way back; without `next` the chain ends. */
+/** The shape of Connect and Express. Code after `await next()` runs on the way back. */
 export type Middleware<Req, Res> = (req: Req, res: Res, next: Next) => unknown;
 
 /** A request handler for `createServer`; with a `next` it is a middleware. */
@@ -17,28 +17,28 @@ export type Handler<Req, Res> = (req: Req, res: Res, next?: Next) => Promise<voi
 
 export interface ComposeOptions<Req, Res> {
   /**
-   * Handles what a middleware throws, rejects with or passes to `next`. Without it the handler's promise rejects.
-   * `answerError` of `problem.ts` fits: it sends a JSON error.
+   * Handles what a middleware throws, rejects with or passes to `next`. Without it the handler's promise
+   * rejects. `answerError` of `problem.ts` fits: it sends a JSON error.
    */
   onError?: ((error: unknown, context: { readonly req: Req; readonly res: Res }) => unknown) | undefined;
 }
 
 /**
- * Makes a handler that runs the middleware in order. The handler is itself a middleware: called with a `next`, it
- * calls that after its own last one.
+ * Makes a handler that runs the middleware in order. The handler is itself a middleware: called with a
+ * `next`, it calls that after its own last one.
  *
- * A Koa-like middleware awaits `next()` and may catch what fails behind it. A Connect-like one ignores the promise;
- * then the chain awaits it instead, so no failure is lost.
+ * A Koa-like middleware awaits `next()` and may catch what fails behind it. A Connect-like one ignores the
+ * promise; then the chain awaits it instead, so no failure is lost.
  *
  * The trap: Node ignores the promise that a request handler returns, so pass `onError` to a server's handler.
- * Otherwise one failure ends the process. `onError` also gets the failures behind a `next` that a middleware called
- * after it had returned.
+ * Otherwise one failure ends the process. `onError` also gets the failures behind a `next` that a middleware
+ * called after it had returned.
  *
  * The types of request and response are those of `node:http` where the middleware fit them, else those of the
  * middleware.
  *
- * @throws {TypeError} when a middleware is not a function. When a middleware calls `next` twice, the chain fails
- *   with the code `ERR_SSE_NEXT_CALLED_TWICE`.
+ * @throws {TypeError} when a middleware is not a function. When a middleware calls `next` twice, the chain
+ *   fails with the code `ERR_SSE_NEXT_CALLED_TWICE`.
  */
 export function compose<Req = IncomingMessage, Res = ServerResponse>(
   middleware: readonly Middleware<NoInfer<Req>, NoInfer<Res>>[],
@@ -86,8 +86,8 @@ export interface RequestValue<T> {
 }
 
 /**
- * Makes a store for one value per request, which is dropped together with the request. Code that has the store can
- * read it, and its values cannot collide with others, as properties of the request could.
+ * Makes a store for one value per request, which is dropped together with the request. Code that has the
+ * store can read it, and its values cannot collide with others, as properties of the request could.
  */
 export function requestValue<T>(): RequestValue<T> {
   const values = new WeakMap<object, T>();
@@ -128,7 +128,8 @@ class Downstream implements Promise<void> {
 
   /** Settles as the promise does, or at once when the middleware itself awaits it. */
   async unlessAwaited(): Promise<void> {
-    // An `await` in the middleware calls `then` one microtask later, and that microtask may be queued after this one.
+    // An `await` in the middleware calls `then` one microtask later, and that microtask may be queued after
+    // this one.
     await undefined;
     await undefined;
     if (!this.#awaited) await this.#promise;

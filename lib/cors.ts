@@ -27,7 +27,10 @@ export interface CorsOptions<Req extends CorsRequest = CorsRequest> {
   headers?: readonly string[] | undefined;
   /** Response headers that scripts may read, beside those that browsers always allow; default none. */
   exposedHeaders?: readonly string[] | undefined;
-  /** Milliseconds for which a browser may cache the answer to a preflight; default 600,000. Sent as whole seconds. */
+  /**
+   * Milliseconds for which a browser may cache the answer to a preflight; default 600,000. Sent as whole
+   * seconds.
+   */
   maxAge?: number | undefined;
 }
 
@@ -42,15 +45,15 @@ const MAX_AGE = 2 ** 31 - 1;
 /**
  * Makes a middleware that sets the CORS headers of each answer and ends preflights with 204.
  *
- * It refuses no request: browsers enforce CORS, and only when a page reads the answer. Put `guard` before it to
- * refuse requests.
+ * It refuses no request: browsers enforce CORS, and only when a page reads the answer. Put `guard` before it
+ * to refuse requests.
  *
  * The trap: `res.writeHead(200, { vary: … })` in a later handler replaces the `Vary` that is set here; use
  * `appendHeader`.
  *
- * @throws {TypeError} for `*` together with credentials, for `null`, for an origin in a form that no browser sends
- *   (naming the form to write), and for a name that is no method or header. The middleware throws one when the
- *   function in `origins` answers a promise.
+ * @throws {TypeError} for `*` together with credentials, for `null`, for an origin in a form that no browser
+ *   sends (naming the form to write), and for a name that is no method or header. The middleware throws one
+ *   when the function in `origins` answers a promise.
  * @throws {RangeError} when `maxAge` is out of range.
  * @see https://fetch.spec.whatwg.org/#http-cors-protocol
  */

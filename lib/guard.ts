@@ -44,15 +44,19 @@ export interface GuardRefusal<Req extends GuardRequest = GuardRequest> {
 export interface GuardOptions<Req extends GuardRequest = GuardRequest> {
   /**
    * The hosts to answer to: `example.com` on any port, `example.com:8443` on that port; or a function of the
-   * lower-case Host header that returns `true`. By default `localhost`, `127.0.0.1` and `[::1]` for connections over
-   * loopback, and any host for others. Behind a proxy on the same machine, list the public name.
+   * lower-case Host header that returns `true`. By default `localhost`, `127.0.0.1` and `[::1]` for
+   * connections over loopback, and any host for others. Behind a proxy on the same machine, list the public
+   * name.
    */
   hosts?: readonly string[] | ((host: string, req: Req) => boolean) | undefined;
-  /** Other origins whose pages may send requests; give `cors` the same. The server's own origin need not be listed. */
+  /**
+   * Other origins whose pages may send requests; give `cors` the same. The server's own origin need not be
+   * listed.
+   */
   origins?: Origins<Req> | undefined;
   /**
-   * Whether links on other sites may open a page here (a top-level GET), or a function that decides for each request.
-   * Default false, which is right for streams.
+   * Whether links on other sites may open a page here (a top-level GET), or a function that decides for each
+   * request. Default false, which is right for streams.
    */
   navigation?: boolean | ((req: Req) => boolean) | undefined;
   /** Called after each refusal. */
@@ -66,16 +70,17 @@ export interface Guard<Req extends GuardRequest = GuardRequest> {
 }
 
 /**
- * Makes a middleware to put first: before CORS, authorization and limits, because a page that cannot read an answer
- * could still use up connections.
+ * Makes a middleware to put first: before CORS, authorization and limits, because a page that cannot read an
+ * answer could still use up connections.
  *
- * Requests of the server's own pages pass, and so do those of programs other than browsers. A refusal is one JSON
- * object, `{ "error": reason, "message" }`. Of the answers of a function in the options only `true` allows.
+ * Requests of the server's own pages pass, and so do those of programs other than browsers. A refusal is one
+ * JSON object, `{ "error": reason, "message" }`. Of the answers of a function in the options only `true`
+ * allows.
  *
  * The trap: without `hosts`, a server that is reached over a network address answers to any name.
  *
- * @throws {TypeError} for a listed host or origin that could never match, naming the form to write. The middleware
- *   throws one when a function in the options answers a promise.
+ * @throws {TypeError} for a listed host or origin that could never match, naming the form to write. The
+ *   middleware throws one when a function in the options answers a promise.
  * @see https://www.w3.org/TR/fetch-metadata/
  */
 export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOptions<Req> = {}): Guard<Req> {
@@ -108,7 +113,8 @@ export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOpt
   const judgeOrigin = (req: Req, host: string): GuardReason | undefined => {
     const origin = header(req, 'origin');
     const site = header(req, 'sec-fetch-site');
-    // Set by the browser, never by a page. The Origin of such a request is `null` under some referrer policies.
+    // Set by the browser, never by a page. The Origin of such a request is `null` under some referrer
+    // policies.
     if (site === 'same-origin') return undefined;
     if (isOriginAllowed(origin, req)) return undefined;
     if (site === 'cross-site') {
@@ -202,7 +208,9 @@ function isNavigation(req: GuardRequest): boolean {
   );
 }
 
-/** Whether an origin is that of the host. Both schemes match: behind a proxy that ends TLS, ours is not known. */
+/**
+ * Whether an origin is that of the host. Both schemes match: behind a proxy that ends TLS, ours is not known.
+ */
 function isOwn(origin: string, host: string): boolean {
   const match = /^(https?):\/\/(.+)$/.exec(origin);
   if (match === null) return false;

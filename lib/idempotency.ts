@@ -11,8 +11,9 @@ export interface IdempotencyCacheOptions {
 }
 
 /**
- * For clients that send a request again because they did not get the answer: all calls with one key, during the
- * action and after it, share its one outcome. Failures are not kept: the next call with the key acts again.
+ * For clients that send a request again because they did not get the answer: all calls with one key, during
+ * the action and after it, share its one outcome. Failures are not kept: the next call with the key acts
+ * again.
  */
 export class IdempotencyCache<T> {
   readonly #maxAge: number;

@@ -1,4 +1,4 @@
-// Caps the open connections of an HTTP server: in all, of each client and on each topic, and how fast clients open them.
+// Limits the connections of a server: in all, per client and per topic, and how fast a client opens them.
 // Needs `address.ts`, `problem.ts` and `semaphore.ts` beside it.
 
 import { addressGroup, clientAddress } from './address.ts';
@@ -41,7 +41,9 @@ export interface LimitResponse {
  */
 export type LimitReason = 'server-full' | 'client-full' | 'topic-full' | 'too-fast';
 
-/** How a refusal is sent: as its status, or as an event stream after which a browser's EventSource reconnects. */
+/**
+ * How a refusal is sent: as its status, or as an event stream after which a browser's EventSource reconnects.
+ */
 export type Refusal = 'status' | 'event-stream';
 
 export interface LimitRefusal<Req extends LimitRequest = LimitRequest> {
@@ -53,7 +55,9 @@ export interface LimitRefusal<Req extends LimitRequest = LimitRequest> {
 }
 
 export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
-  /** Connections open at once; default `Infinity`. Or a {@link Semaphore}, which routes and servers can share. */
+  /**
+   * Connections open at once; default `Infinity`. Or a {@link Semaphore}, which routes and servers can share.
+   */
   maxConnections?: number | LimitSemaphore | undefined;
   /** Connections that one client may have open; default `Infinity`. */
   maxPerKey?: number | undefined;
@@ -66,8 +70,8 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   /**
    * Names the client; by default the group of its address. `undefined`: the limits per client do not apply.
    *
-   * Join several parts with `JSON.stringify([tenant, user])`. With a separator two clients can get the same key:
-   * `a_b` and `c` are joined to `a_b_c`, and so are `a` and `b_c`.
+   * Join several parts with `JSON.stringify([tenant, user])`. With a separator two clients can get the same
+   * key: `a_b` and `c` are joined to `a_b_c`, and so are `a` and `b_c`.
    */
   key?: ((req: Req) => string | undefined) | undefined;
   /** Proxies in front that append to `X-Forwarded-For`; default 0, which ignores the header. */
@@ -77,8 +81,8 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   /** By default `event-stream` for a browser that accepts one, else `status`. */
   refusal?: Refusal | ((req: Req) => Refusal) | undefined;
   /**
-   * Milliseconds after which a refused client may try again; default 5,000. Each refusal names a random delay from
-   * this to twice as long, so that refused clients do not all return at once.
+   * Milliseconds after which a refused client may try again; default 5,000. Each refusal names a random delay
+   * from this to twice as long, so that refused clients do not all return at once.
    */
   retryDelay?: number | undefined;
   /** Called after each refusal. */
@@ -128,14 +132,14 @@ export interface LimitKeyError extends TypeError {
 }
 
 /**
- * Makes a middleware that counts a connection until its response is over, and refuses connections above the limits.
- * It never ends an open connection to admit another: the client of the ended one would reconnect.
+ * Makes a middleware that counts a connection until its response is over, and refuses connections above the
+ * limits. It never ends an open connection to admit another: the client of the ended one would reconnect.
  *
  * HEAD requests pass uncounted. When a client closes its half of the connection, its unfinished response is
  * destroyed.
  *
- * Two traps. A native EventSource gives up for good on any status but 200, so it gets 200, a `retry` delay and the
- * end of the stream. And behind a proxy, without `trustProxy` all clients count as one.
+ * Two traps. A native EventSource gives up for good on any status but 200, so it gets 200, a `retry` delay
+ * and the end of the stream. And behind a proxy, without `trustProxy` all clients count as one.
  *
  * @throws {TypeError | RangeError} naming the option and its value.
  */
@@ -266,8 +270,8 @@ class Slots {
 }
 
 /**
- * Notices the end of responses. Each one emits `'close'`, except those that wait behind another one on their socket
- * (pipelining). So each socket is watched too, by one pair of listeners for all of its responses.
+ * Notices the end of responses. Each one emits `'close'`, except those that wait behind another one on their
+ * socket (pipelining). So each socket is watched too, by one pair of listeners for all of its responses.
  */
 class OpenResponses {
   /** The latest admission of each HTTP/1 socket. */
@@ -341,9 +345,9 @@ const MAX_RATES = 100_000;
 /**
  * A token bucket for each client, stored as one number: the time at which it will be full again.
  *
- * A full bucket need not be stored. So there are two generations of buckets, each for the time that filling one
- * takes: those that were not used in a whole period are full, and are dropped together, without looking at each. A
- * generation ends early when it has `MAX_RATES` buckets.
+ * A full bucket need not be stored. So there are two generations of buckets, each for the time that filling
+ * one takes: those that were not used in a whole period are full, and are dropped together, without looking
+ * at each. A generation ends early when it has `MAX_RATES` buckets.
  */
 class Rates {
   readonly #burst: number;
@@ -414,7 +418,10 @@ const ANSWERS: Readonly<Record<LimitReason, { status: 429 | 503; message: string
   'too-fast': { status: 429, message: 'This client opens connections too fast.' },
 };
 
-/** Makes the function that counts and sends a refusal. `wait`: milliseconds until the client's rate allows it again. */
+/**
+ * Makes the function that counts and sends a refusal. `wait`: milliseconds until the client's rate allows it
+ * again.
+ */
 function createRefuse<Req extends LimitRequest>(
   { refusal = defaultRefusal, retryDelay = 5000, onRefuse }: LimitOptions<Req>,
   refused: Record<LimitReason, number>,

@@ -1,11 +1,15 @@
 // Decides whether the pages of another origin are listed: the rule that `guard` and `cors` share.
 // Stands alone: copy this file by itself.
 
-/** The listed origins, written as browsers send them (`https://app.example`), or a function that returns `true`. */
+/**
+ * The listed origins, written as browsers send them (`https://app.example`), or a function that returns
+ * `true`.
+ */
 export type Origins<Req> = readonly string[] | ((origin: string, req: Req) => boolean);
 
 /**
- * Makes the test of an `Origin` header. It never allows a missing origin or `null`, which any sandboxed page sends.
+ * Makes the test of an `Origin` header. It never allows a missing origin or `null`, which any sandboxed page
+ * sends.
  *
  * @throws {TypeError} for an origin in a form that no browser sends, naming the form to write.
  */
@@ -15,8 +19,8 @@ export function originRule<Req>(origins: Origins<Req>): (origin: string | undefi
 }
 
 /**
- * Wraps a function of the options that decides who may come in, so that of its answers only `true` allows. A promise
- * is a TypeError: nobody waits for it, and it would be taken for a yes.
+ * Wraps a function of the options that decides who may come in, so that of its answers only `true` allows. A
+ * promise is a TypeError: nobody waits for it, and it would be taken for a yes.
  */
 export function onlyTrue<Args extends unknown[]>(
   option: string,

@@ -52,8 +52,9 @@ export function sendProblem(res: ProblemResponse, { status, error, message, head
  * What to tell the client about an error:
  *
  * - One of ours, with a `status` from 400 to 599 and a `code` `ERR_SSE_…`: its message and its `headers`.
- * - Any other with a `status` or `statusCode` from 400 to 499, as body parsers and `http-errors` make them: its
- *   message, unless `expose` is false. Its headers are not sent, because they may be those of another server's answer.
+ * - Any other with a `status` or `statusCode` from 400 to 499, as body parsers and `http-errors` make them:
+ *   its message, unless `expose` is false. Its headers are not sent, because they may be those of another
+ *   server's answer.
  * - Everything else: a 500 that reveals nothing. Log the error.
  */
 export function problemOf(error: unknown): Problem {
@@ -79,8 +80,8 @@ export interface AnsweredResponse {
 }
 
 /**
- * Answers a request that ended in an error; fits `onError` of `compose`. It sends `problemOf(error)` while no head
- * was sent. After the head it destroys an unfinished response, so that the client notices the failure.
+ * Answers a request that ended in an error; fits `onError` of `compose`. It sends `problemOf(error)` while no
+ * head was sent. After the head it destroys an unfinished response, so that the client notices the failure.
  */
 export function answerError(
   error: unknown,

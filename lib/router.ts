@@ -26,18 +26,18 @@ interface Branch<T> {
 }
 
 /**
- * Stores one value per method and pattern. A pattern consists of segments: `/topics/:topic` has a literal one and a
- * parameter. Literals take precedence over parameters. `HEAD` falls back to `GET`.
+ * Stores one value per method and pattern. A pattern consists of segments: `/topics/:topic` has a literal one
+ * and a parameter. Literals take precedence over parameters. `HEAD` falls back to `GET`.
  *
- * The path is split by hand, not by `URL`: dots, empty segments and encoded slashes have no special meaning, and
- * nothing that a client sends makes `find` throw (`new URL('//[')` and `decodeURIComponent('/%')` throw).
+ * The path is split by hand, not by `URL`: dots, empty segments and encoded slashes have no special meaning,
+ * and nothing that a client sends makes `find` throw (`new URL('//[')` and `decodeURIComponent('/%')` throw).
  */
 export class Router<T> {
   readonly #root: Branch<T> = createBranch();
 
   /**
-   * @throws {TypeError} for a pattern that does not begin with `/`; for a parameter without a name, used twice, or in
-   *   the place of one with another name; for a method and pattern that are stored already.
+   * @throws {TypeError} for a pattern that does not begin with `/`; for a parameter without a name, used
+   *   twice, or in the place of one with another name; for a method and pattern that are stored already.
    */
   add(method: string, pattern: string, value: T): this {
     if (!pattern.startsWith('/')) throw new TypeError(`\`pattern\` must begin with "/", got "${pattern}"`);

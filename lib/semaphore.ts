@@ -1,4 +1,4 @@
-// Limits how many callers do something at once: a fixed number of permits, and a queue of callers that wait for one.
+// Limits how many callers do something at once: gives out permits, and queues the callers that wait for one.
 // Stands alone: copy this file by itself.
 
 /** The right to be one of those that a {@link Semaphore} lets in. */
@@ -30,7 +30,8 @@ interface Waiter {
 /**
  * Gives out up to `capacity` permits. Callers that find none wait in a queue, first come, first served.
  *
- * A released permit goes straight to the caller that has waited longest, so `tryAcquire` cannot overtake the queue.
+ * A released permit goes straight to the caller that has waited longest, so `tryAcquire` cannot overtake the
+ * queue.
  */
 export class Semaphore {
   readonly capacity: number;

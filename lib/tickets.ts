@@ -13,12 +13,12 @@ export interface TicketsOptions {
 }
 
 /**
- * Issues tickets and redeems each one once. A browser's `EventSource` cannot send a header, and a token in a URL
- * ends up in logs, so a page exchanges its token for a ticket and puts that into the URL. A ticket stands for the
- * value that it was issued for, such as a principal.
+ * Issues tickets and redeems each one once. A browser's `EventSource` cannot send a header, and a token in a
+ * URL ends up in logs, so a page exchanges its token for a ticket and puts that into the URL. A ticket stands
+ * for the value that it was issued for, such as a principal.
  *
- * The trap: EventSource reconnects with the same URL, whose ticket is spent. When it closes, fetch a new ticket and
- * make a new EventSource.
+ * The trap: EventSource reconnects with the same URL, whose ticket is spent. When it closes, fetch a new
+ * ticket and make a new EventSource.
  */
 export class Tickets<T> {
   readonly #maxAge: number;

@@ -46,6 +46,11 @@ describe('tokenAccess', () => {
     assert.deepEqual(open.authorize(ask('Bearer whatever')), { publish: true, subscribe: true });
   });
 
+  it('takes no answer of publishIsOpen but true for a yes', () => {
+    const unsure = tokenAccess({ publishIsOpen: async () => true } as never);
+    assert.deepEqual(unsure.authorize(ask()), { publish: false, subscribe: true });
+  });
+
   it('rejects tokens that no header can carry', () => {
     assert.throws(
       () => tokenAccess({ subscribeTokens: [''] }),

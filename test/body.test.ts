@@ -6,7 +6,10 @@ import { readText } from '../lib/body.ts';
 import { answerError } from '../lib/problem.ts';
 import { readAll, serve } from './helpers/http.ts';
 
-/** A server that echoes bodies of up to 8 bytes, and a way to send it a request with these head lines and body. */
+/**
+ * A server that echoes bodies of up to 8 bytes, and a way to send it a request with these head lines and
+ * body.
+ */
 async function echo(t: TestContext) {
   const { port } = await serve(t, async (req, res) => {
     try {
@@ -47,11 +50,17 @@ describe('readText', () => {
     assert.equal((await send([CHUNKED], chunks)).body, 'got "\xc3\xa9"');
   });
 
+  it('keeps a byte order mark', async (t) => {
+    const send = await echo(t);
+    const mark = Buffer.from('\ufeffx');
+    assert.equal((await send(['Content-Length: 4'], mark)).body, 'got "\xef\xbb\xbfx"');
+  });
+
   for (const [what, status, error, lines, body] of [
     ['that is not UTF-8', 400, 'malformed-body', ['Content-Length: 1'], Buffer.from([0xff])],
     ['without a length or chunks', 411, 'length-required', [], ''],
-    ['whose length is too large', 413, 'body-too-large', ['Content-Length: 9'], '123456789'],
-    ['whose chunks are too large', 413, 'body-too-large', [CHUNKED], '9\r\n123456789\r\n0\r\n\r\n'],
+    ['whose length is too large, before it arrives', 413, 'body-too-large', ['Content-Length: 9'], ''],
+    ['whose chunks are too large, before its end', 413, 'body-too-large', [CHUNKED], '9\r\n123456789\r\n'],
     ['that is compressed', 415, 'unsupported-body', ['Content-Length: 1', 'Content-Encoding: gzip'], 'x'],
     [
       'in another charset',
@@ -67,6 +76,18 @@ describe('readText', () => {
       assert.deepEqual([answer.status, JSON.parse(answer.body).error], [status, error]);
     });
   }
+
+  it('leaves the request and its socket open when it rejects', async (t) => {
+    const outcomes: unknown[] = [];
+    const { port } = await serve(t, async (req, res) => {
+      await readText(req, 2).catch(() => outcomes.push(req.destroyed, req.socket?.destroyed));
+      res.end();
+    });
+    const socket = connect(port, '127.0.0.1');
+    socket.write(`POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${CHUNKED}\r\n\r\n3\r\nabc\r\n`);
+    assert.match(await readAll(socket), /^HTTP\/1.1 200/);
+    assert.deepEqual(outcomes, [false, false]);
+  });
 
   it('rejects a body that ends early', async (t) => {
     const outcomes: unknown[] = [];

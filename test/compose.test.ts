@@ -13,7 +13,7 @@ import { listen } from './helpers/serve.ts';
 
 type Log = string[];
 
-/** Notes when it is entered and when everything behind it is done. */
+/** Logs its name when it is called, and again when everything behind it is done. */
 const around =
   (name: string): Middleware<Log, undefined> =>
   async (log, _res, next) => {

@@ -10,7 +10,7 @@ const APP = 'https://app.example';
 const HOST = 'Host: localhost';
 const PREFLIGHT = ['OPTIONS / HTTP/1.1', HOST, 'Access-Control-Request-Method: GET'] as const;
 
-/** A server behind `cors` that answers `200 in`; `vary` is what was there before. */
+/** A server behind `cors` that answers `200 in`. `vary` is the header that was set before. */
 async function shared(t: TestContext, options: CorsOptions, vary?: string | string[]) {
   const share = cors(options);
   const { port } = await serve(t, (req, res) => {

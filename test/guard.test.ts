@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { type Guard, type GuardOptions, type GuardReason, type GuardRequest, guard } from '../lib/guard.ts';
 import { raw, serve } from './helpers/http.ts';
 
-/** A server behind the guard that answers `200 in` to whoever gets past it. */
+/** A server behind the guard that answers `200 in` to the requests that it admits. */
 async function guarded(t: TestContext, options?: GuardOptions) {
   const door: Guard = guard(options);
   const { port } = await serve(t, (req, res) => {
@@ -32,7 +32,7 @@ function isRefused(
   assert.equal(headers['cache-control'], 'no-store');
 }
 
-/** Judges a made-up request: for what a socket cannot show, or too many times to open one each. */
+/** Judges a made-up request, for cases that need many requests or that a socket cannot produce. */
 function judge(
   options: GuardOptions,
   headers: Record<string, string>,

@@ -8,6 +8,14 @@ function counting(): () => Promise<number> {
   return async () => ++calls;
 }
 
+function withReject<T>(): { promise: Promise<T>; reject: (reason: Error) => void } {
+  let reject: (reason: Error) => void = assert.fail;
+  const promise = new Promise<T>((_, fail) => {
+    reject = fail;
+  });
+  return { promise, reject };
+}
+
 describe('IdempotencyCache', () => {
   it('acts once per key, for calls during the action and after it', async () => {
     const cache = new IdempotencyCache<number>();
@@ -43,6 +51,17 @@ describe('IdempotencyCache', () => {
     const act = counting();
     for (const key of ['a', 'b', 'b', 'a']) await cache.run(key, act);
     assert.deepEqual([await cache.run('a', act), await cache.run('b', act)], [1, 2]);
+  });
+
+  it('keeps a newer outcome when a dropped action fails', async () => {
+    const cache = new IdempotencyCache<number>({ maxKeys: 1 });
+    const act = counting();
+    const { promise, reject } = withReject<number>();
+    const dropped = cache.run('a', () => promise);
+    for (const key of ['b', 'a']) await cache.run(key, act);
+    reject(new Error('late'));
+    await assert.rejects(dropped, { message: 'late' });
+    assert.equal(await cache.run('a', act), 2);
   });
 
   it('drops outcomes that are older than `maxAge`', async () => {

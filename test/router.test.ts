@@ -16,7 +16,7 @@ function routing(...routes: string[]): Router<string> {
   return router;
 }
 
-/** What was found and its parameters, or the status and what is allowed. */
+/** The value that was found and its parameters, or the status and the allowed methods. */
 function answer(found: Found<string> | Missed): unknown[] {
   if (found.status !== 200) return [found.status, found.allow];
   assert.equal(found.pattern, found.value);
@@ -202,7 +202,7 @@ describe('trap 17: targets that crash other parsers', () => {
         (hostile) => {
           const found = router.find('GET', hostile);
           if (found.status !== 200) return assert.ok(found.status === 400 || found.status === 404);
-          // What was found is the pattern with its parameters put in.
+          // The path is the pattern with its parameters filled in.
           const [path = ''] = hostile.split(/[?#]/);
           const parts = found.pattern.split('/');
           const names = parts.filter((part) => part.startsWith(':')).map((part) => part.slice(1));
