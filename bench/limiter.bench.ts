@@ -1,21 +1,22 @@
-// What it costs to let a connection in and out again, beside a number that is counted up and down.
+// What admitting and releasing a connection costs, beside a counter that goes up and down.
 //   npx tsx bench/limiter.bench.ts
 
 import { EventEmitter } from 'node:events';
-import { type LimitOptions, type LimitResponse, limitConnections, Semaphore } from '../lib/limiter.ts';
-import { type Effort, type Measurement, measure, measureInTurns, runAlone } from './harness.ts';
+import { type LimitOptions, type LimitResponse, limitConnections } from '../lib/limiter.ts';
+import { Semaphore } from '../lib/semaphore.ts';
+import { type Effort, heldBytes, type Measurement, measure, measureInTurns, runAlone } from './harness.ts';
 
 const BATCH = 1000;
 
 function permits(): () => number {
   const semaphore = new Semaphore(BATCH);
   return () => {
-    for (let i = 0; i < BATCH; i++) semaphore.tryAcquire()!();
+    for (let i = 0; i < BATCH; i++) semaphore.tryAcquire()!.release();
     return BATCH;
   };
 }
 
-/** The least that gives a permit which can be given back once. */
+/** The least code that gives permits of which each can be released once. */
 function counting(): () => number {
   let taken = 0;
   const acquire = () => {
@@ -44,10 +45,8 @@ function isResponse(response: EventEmitter): LimitResponse {
   });
 }
 
-/** As many connections as there are clients, each opened and closed again. */
-function connections(clients: number, options: LimitOptions): () => number {
-  const limit = limitConnections({ max: BATCH, maxPerKey: 100, ...options });
-  const requests = Array.from({ length: BATCH }, (_, i) => ({
+function requestsOf(count: number, clients: number) {
+  return Array.from({ length: count }, (_, i) => ({
     method: 'GET',
     httpVersionMajor: 1,
     headers: {},
@@ -56,6 +55,12 @@ function connections(clients: number, options: LimitOptions): () => number {
       destroyed: false,
     }),
   }));
+}
+
+/** Opens and closes `BATCH` connections of so many clients. */
+function connections(clients: number, options: LimitOptions): () => number {
+  const limit = limitConnections({ maxConnections: BATCH, maxPerKey: 100, ...options });
+  const requests = requestsOf(BATCH, clients);
   let entered = 0;
   return () => {
     const responses = requests.map((request) => {
@@ -65,9 +70,33 @@ function connections(clients: number, options: LimitOptions): () => number {
     });
     for (const response of responses) response.emit('close');
     for (const { socket } of requests) socket.removeAllListeners();
-    if (entered % BATCH !== 0 || entered === 0) throw new Error('somebody was not let in');
+    if (entered % BATCH !== 0 || entered === 0) throw new Error('a connection was refused');
     return BATCH;
   };
+}
+
+/**
+ * Heap bytes that the limiter holds for an open connection, without the arrays in which emitters keep
+ * listeners.
+ */
+function bytesPerConnection(): number {
+  const count = 20_000;
+  const limit = limitConnections({ maxConnections: count });
+  const requests = requestsOf(count, 10);
+  const responses = requests.map(() => isResponse(withListeners(new EventEmitter())));
+  for (const { socket } of requests) withListeners(socket);
+  return heldBytes(count, () => {
+    for (const [i, request] of requests.entries()) limit(request, responses[i]!, () => {});
+    if (limit.stats.open !== count) throw new Error('a connection was refused');
+    return responses;
+  });
+}
+
+/** Three listeners make the emitter allocate an array with room for more. */
+function withListeners<T extends EventEmitter>(emitter: T): T {
+  const ignore = () => {};
+  for (const event of ['end', 'close']) for (let i = 0; i < 3; i++) emitter.on(event, ignore);
+  return emitter;
 }
 
 export function bench(effort: Effort): Measurement[] {
@@ -87,6 +116,8 @@ export function bench(effort: Effort): Measurement[] {
       'a connection with a rate, opened and closed',
       measure(connections(1000, { rate: 1e9, burst: 1e9 }), effort),
     ),
+    // Last: what it leaves for the collector would slow the others down.
+    { case: 'an open connection', peer: 'sluice', figure: 'heapBytes', value: bytesPerConnection() },
   ];
 }
 

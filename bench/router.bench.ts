@@ -1,4 +1,4 @@
-// What it costs to find a route, beside a `Map` that is asked for the whole path.
+// What finding a route costs, beside a `Map` look-up of the whole path.
 //   npx tsx bench/router.bench.ts
 
 import { Router } from '../lib/router.ts';

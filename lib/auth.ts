@@ -1,15 +1,24 @@
-// Decides who may read and write: bearer tokens, and single-use tickets for clients that cannot send a header.
+// Decides who may subscribe and publish, by bearer tokens or by a rule of your own.
 // Stands alone: copy this file by itself.
 
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, timingSafeEqual } from 'node:crypto';
 
 export type Action = 'subscribe' | 'publish';
 
-/** Who is asking, and what they may do. A principal is whatever `authorize` makes of a request. */
+/** What `authorize` answers for a request without valid credentials. */
+export type Nobody = undefined | null | false;
+
+/**
+ * Who sends a request, and what they may do. A principal is any value that `authorize` makes of a request,
+ * except `undefined`, `null` and `false`.
+ */
 export interface Access<Principal, Req = AuthRequest> {
-  /** Who this is, or `undefined` for credentials that are missing and needed, or wrong. */
-  authorize(req: Req): Principal | undefined | Promise<Principal | undefined>;
-  /** Asked before a stream opens, and again before each page that it is sent, old events or new. */
+  /** The sender of the request, or {@link Nobody} where credentials are wrong, or missing and required. */
+  authorize(req: Req): Principal | Nobody | Promise<Principal | Nobody>;
+  /**
+   * Whether the principal may do this. Only `true` allows. A server asks before it opens a stream, and again
+   * before each page that the stream is sent, so the answer must be quick and cannot be a promise.
+   */
   may(principal: Principal, action: Action, topic: string): boolean;
 }
 
@@ -19,20 +28,22 @@ export interface AuthRequest {
 }
 
 export interface TokenAccessOptions {
-  /** Whoever publishes or ends topics must show one of these; without any, `publishIsOpen` decides. */
+  /** Tokens that allow publishing, ending topics and subscribing. Without any, `publishIsOpen` decides. */
   publishTokens?: readonly string[] | undefined;
-  /** Whoever subscribes must show one of these, or one of those; without any, everybody may. */
+  /** Tokens that allow subscribing. Without any, everybody may subscribe. */
   subscribeTokens?: readonly string[] | undefined;
-  /** Whether anybody may publish where there are no tokens for it; default no. */
+  /** Whether everybody may publish while there are no `publishTokens`; default no. */
   publishIsOpen?: (() => boolean) | undefined;
 }
 
-/** What the bearer of a token may do; on every topic. */
+/** What the sender of a token may do, on every topic. */
 export type TokenPrincipal = Readonly<Record<Action, boolean>>;
 
 /**
- * Access by a few tokens that are good for all topics.
- * @throws {TypeError} for a token that could not be sent: empty, or not printable ASCII without spaces.
+ * Makes an {@link Access} of a few tokens, each of which is valid for all topics.
+ *
+ * @throws {TypeError} for a token that no header can carry: one that is empty, or not printable ASCII without
+ *   spaces.
  */
 export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrincipal> {
   const { publishTokens = [], subscribeTokens = [], publishIsOpen = () => false } = options;
@@ -41,10 +52,10 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
     authorize({ headers: { authorization } }) {
       const publisher = hasBearer(authorization, publishTokens);
       const subscriber = hasBearer(authorization, subscribeTokens);
-      // A wrong token is told so, even where none was needed: its bearer believes to be somebody.
+      // Rejects a wrong token even where none is required: its sender expects to be authenticated.
       const isWrong = !publisher && !subscriber && /^Bearer /i.test(authorization ?? '');
       if (isWrong && publishTokens.length + subscribeTokens.length > 0) return undefined;
-      const publish = publisher || (publishTokens.length === 0 && publishIsOpen());
+      const publish = publisher || (publishTokens.length === 0 && publishIsOpen() === true);
       const subscribe = publisher || subscriber || subscribeTokens.length === 0;
       return publish || subscribe ? { publish, subscribe } : undefined;
     },
@@ -52,18 +63,9 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
   };
 }
 
-export interface TicketsOptions {
-  /** Milliseconds for which a ticket is good; default and most 30,000. */
-  maxAge?: number | undefined;
-  /** Most tickets that are out at a time; default 100,000. The oldest make room. */
-  capacity?: number | undefined;
-  /** Milliseconds; default `Date.now`. */
-  now?: (() => number) | undefined;
-}
-
 /**
- * Whether a request's `Authorization` header carries one of the tokens. Every token is compared, each in
- * constant time, so that the answer takes the same time however near a guess is.
+ * Whether an `Authorization` header carries one of the tokens. Compares every token in constant time, so the
+ * time that it takes says nothing about how close a guess is.
  */
 export function hasBearer(header: string | undefined, tokens: readonly string[]): boolean {
   const given = /^Bearer +([\x21-\x7e]+) *$/i.exec(header ?? '')?.[1];
@@ -72,74 +74,11 @@ export function hasBearer(header: string | undefined, tokens: readonly string[])
   return tokens.reduce((found, token) => timingSafeEqual(sha256(token), digest) || found, false);
 }
 
-/**
- * Something to put into a URL in a token's place: a browser's `EventSource` sends no headers, and a URL ends up
- * in logs. A ticket is good once and briefly, and stands for whatever value it was issued for.
- *
- * The trap: EventSource reconnects to the URL it was given, and that ticket is spent. Fetch a new one and make
- * a new EventSource when it closes.
- */
-export class Tickets<T> {
-  readonly #maxAge: number;
-  readonly #capacity: number;
-  readonly #now: () => number;
-  // In the order of issue, which is the order of expiry.
-  readonly #issued: Map<string, { readonly value: T; readonly expiresAt: number }> = new Map();
-
-  /** @throws {RangeError} naming the option that is out of its range. */
-  constructor(options: TicketsOptions = {}) {
-    const { maxAge = MAX_AGE, capacity = 100_000, now = Date.now } = options;
-    this.#maxAge = inRange('maxAge', maxAge, 1, MAX_AGE);
-    this.#capacity = inRange('capacity', capacity, 1, Infinity);
-    this.#now = now;
-  }
-
-  /** How many are out, the expired ones among them until the next one is issued. */
-  get size(): number {
-    return this.#issued.size;
-  }
-
-  issue(value: T): { ticket: string; expiresAt: number } {
-    this.#prune();
-    const ticket = randomBytes(24).toString('base64url');
-    const expiresAt = this.#now() + this.#maxAge;
-    // Kept by its digest: what lies in memory opens nothing.
-    this.#issued.set(keyOf(ticket), { value, expiresAt });
-    return { ticket, expiresAt };
-  }
-
-  /** What a ticket stands for, once; `undefined` when it is unknown, spent or too old. */
-  redeem(ticket: string): T | undefined {
-    const key = keyOf(ticket);
-    const found = this.#issued.get(key);
-    this.#issued.delete(key);
-    return found !== undefined && this.#now() < found.expiresAt ? found.value : undefined;
-  }
-
-  #prune(): void {
-    for (const [key, { expiresAt }] of this.#issued) {
-      if (this.#now() < expiresAt && this.#issued.size < this.#capacity) return;
-      this.#issued.delete(key);
-    }
-  }
-}
-
-const MAX_AGE = 30_000;
-
 function checkToken(token: string): void {
-  // The value is a secret: it is not in the message.
+  // The message leaves out the token, which is a secret.
   if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('a token must be printable ASCII without spaces');
 }
 
 function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();
-}
-
-function keyOf(ticket: string): string {
-  return sha256(ticket).toString('base64url');
-}
-
-function inRange(name: string, value: number, least: number, most: number): number {
-  if (typeof value === 'number' && value >= least && value <= most) return value;
-  throw new RangeError(`\`${name}\` must be a number from ${least} to ${most}, got ${value}`);
 }

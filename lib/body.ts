@@ -1,4 +1,4 @@
-// Reads a request's body as text, within a bound, or says with which status it is to be refused.
+// Reads the body of a request as text of limited size.
 // Stands alone: copy this file by itself.
 
 /** The members of a request that are used: Node's `IncomingMessage` has them. */
@@ -7,50 +7,62 @@ export interface BodyRequest {
   iterator(options: { destroyOnReturn: boolean }): AsyncIterable<Uint8Array>;
 }
 
-/** What `readText` throws. Tell it apart by `code`, then by `status`. */
+/**
+ * What `readText` rejects with. Its `code` says why, and `status` is the status to answer:
+ *
+ * - `ERR_SSE_MALFORMED_BODY` (400): the body is not UTF-8, or it ended early.
+ * - `ERR_SSE_LENGTH_REQUIRED` (411): the request has neither a length nor chunks.
+ * - `ERR_SSE_BODY_TOO_LARGE` (413): the body has more than `maxBytes`.
+ * - `ERR_SSE_UNSUPPORTED_BODY` (415): its type, charset or encoding cannot be read as text.
+ */
 export interface BodyError extends Error {
-  readonly code: 'ERR_SSE_BODY';
-  /** 400 not UTF-8, or cut short; 411 no length; 413 too large; 415 a type or an encoding that is not read. */
+  readonly code:
+    | 'ERR_SSE_MALFORMED_BODY'
+    | 'ERR_SSE_LENGTH_REQUIRED'
+    | 'ERR_SSE_BODY_TOO_LARGE'
+    | 'ERR_SSE_UNSUPPORTED_BODY';
   readonly status: 400 | 411 | 413 | 415;
 }
 
 /**
- * The whole body as text. It must be UTF-8 to the last byte: nothing is replaced, and a byte order mark stays.
+ * Reads the whole body, which must be valid UTF-8. Nothing is replaced, and a byte order mark is kept.
  *
- * Any type will do, since the text is what counts (`curl -d` calls everything a form), except a multipart
- * form and a charset other than UTF-8.
- *
- * @throws {BodyError}
+ * Any content type is read (`curl -d` sends all data as a form), except multipart forms and charsets other
+ * than UTF-8. Rejects with a {@link BodyError}; the request stays open, so that it can be answered.
  */
 export async function readText(req: BodyRequest, maxBytes: number): Promise<string> {
   checkHeaders(req.headers, maxBytes);
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   try {
-    // Not destroyed when the loop is left: the refusal has to travel on the same connection.
+    // By default, leaving the loop destroys the request, which then has no socket.
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       bytes += chunk.length;
-      if (bytes > maxBytes) throw tooLarge(maxBytes);
+      if (bytes > maxBytes) break;
       chunks.push(chunk);
     }
-  } catch (error) {
-    throw isBodyError(error) ? error : bodyError(400, 'the body was cut short');
+  } catch {
+    throw bodyError('ERR_SSE_MALFORMED_BODY', 'the body ended early');
   }
+  if (bytes > maxBytes) throw tooLarge(maxBytes);
   return decode(Buffer.concat(chunks));
 }
 
 function checkHeaders(headers: BodyRequest['headers'], maxBytes: number): void {
   const length = headers['content-length'];
   if (length === undefined && headers['transfer-encoding'] === undefined) {
-    throw bodyError(411, 'a body needs a Content-Length, or to be sent in chunks');
+    throw bodyError(
+      'ERR_SSE_LENGTH_REQUIRED',
+      'a body needs a Content-Length or a chunked Transfer-Encoding',
+    );
   }
   if (Number(length) > maxBytes) throw tooLarge(maxBytes);
   const encoding = headers['content-encoding'] ?? 'identity';
-  if (encoding !== 'identity') throw bodyError(415, `a body encoded as ${encoding} is not read`);
+  if (encoding !== 'identity') throw unsupported(`the body must not be encoded, got ${encoding}`);
   const type = String(headers['content-type'] ?? '');
-  if (/^multipart\//i.test(type)) throw bodyError(415, 'a multipart body is not read');
+  if (/^multipart\//i.test(type)) throw unsupported('the body must not be a multipart form');
   const charset = /;\s*charset="?([^\s;"]+)/i.exec(type)?.[1] ?? 'utf-8';
-  if (!/^(utf-?8|us-ascii)$/i.test(charset)) throw bodyError(415, `the body must be UTF-8, not ${charset}`);
+  if (!/^(utf-?8|us-ascii)$/i.test(charset)) throw unsupported(`the body must be UTF-8, got ${charset}`);
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -59,18 +71,25 @@ function decode(bytes: Uint8Array): string {
   try {
     return utf8.decode(bytes);
   } catch {
-    throw bodyError(400, 'the body is not UTF-8');
+    throw bodyError('ERR_SSE_MALFORMED_BODY', 'the body is not UTF-8');
   }
 }
 
+const STATUSES: Readonly<Record<BodyError['code'], BodyError['status']>> = {
+  ERR_SSE_MALFORMED_BODY: 400,
+  ERR_SSE_LENGTH_REQUIRED: 411,
+  ERR_SSE_BODY_TOO_LARGE: 413,
+  ERR_SSE_UNSUPPORTED_BODY: 415,
+};
+
 function tooLarge(maxBytes: number): BodyError {
-  return bodyError(413, `the body may have ${maxBytes} bytes`);
+  return bodyError('ERR_SSE_BODY_TOO_LARGE', `the body may have at most ${maxBytes} bytes`);
 }
 
-function bodyError(status: BodyError['status'], message: string): BodyError {
-  return Object.assign(new Error(message), { code: 'ERR_SSE_BODY' as const, status });
+function unsupported(message: string): BodyError {
+  return bodyError('ERR_SSE_UNSUPPORTED_BODY', message);
 }
 
-function isBodyError(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_SSE_BODY';
+function bodyError(code: BodyError['code'], message: string): BodyError {
+  return Object.assign(new Error(message), { code, status: STATUSES[code] });
 }

@@ -1,5 +1,7 @@
-// Says which other origins' pages may read the answers, and answers their preflights.
-// Stands alone: copy this file by itself.
+// Lets pages of other origins read the answers (CORS), and answers their preflight requests.
+// Needs `origin.ts` beside it.
+
+import { type Origins, originRule } from './origin.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
 export interface CorsRequest {
@@ -15,17 +17,20 @@ export interface CorsResponse {
 }
 
 export interface CorsOptions<Req extends CorsRequest = CorsRequest> {
-  /** The origins that may, written as browsers send them; `'*'` for all; or a function. Never `null`. */
-  origins: '*' | readonly string[] | ((origin: string, req: Req) => boolean);
-  /** Whether they may send cookies, `Authorization` set by the browser, and client certificates; default false. */
+  /** The origins that may read, as browsers send them; `'*'` for all; or a function that returns `true`. */
+  origins: '*' | Origins<Req>;
+  /** Whether their requests may carry cookies and client certificates; default false. */
   credentials?: boolean | undefined;
-  /** Default `GET`, `HEAD`, `POST`, which need no permission; list others that are served. */
+  /** Default `GET`, `HEAD` and `POST`, which browsers always allow; list others that you serve. */
   methods?: readonly string[] | undefined;
   /** Request headers that scripts may set; default `Authorization`, `Content-Type`, `Last-Event-ID`. */
   headers?: readonly string[] | undefined;
-  /** Answer headers that scripts may read, beside those that they always may; default none. */
+  /** Response headers that scripts may read, beside those that browsers always allow; default none. */
   exposedHeaders?: readonly string[] | undefined;
-  /** Milliseconds for which a browser may keep a preflight's answer; default 600,000. Sent as whole seconds. */
+  /**
+   * Milliseconds for which a browser may cache the answer to a preflight; default 600,000. Sent as whole
+   * seconds.
+   */
   maxAge?: number | undefined;
 }
 
@@ -38,14 +43,17 @@ export type Cors<Req extends CorsRequest = CorsRequest> = (
 const MAX_AGE = 2 ** 31 - 1;
 
 /**
- * A middleware that sets the CORS headers of every answer and ends preflights with 204.
+ * Makes a middleware that sets the CORS headers of each answer and ends preflights with 204.
  *
- * It refuses nobody: a browser does that, and only for reading. Put `guard` before it to keep requests out.
+ * It refuses no request: browsers enforce CORS, and only when a page reads the answer. Put `guard` before it
+ * to refuse requests.
  *
- * The trap: `res.writeHead(200, { vary: … })` further on replaces the `Vary` set here; use `appendHeader`.
+ * The trap: `res.writeHead(200, { vary: … })` in a later handler replaces the `Vary` that is set here; use
+ * `appendHeader`.
  *
- * @throws {TypeError} for `*` or a wildcard together with credentials, for `null`, for what no browser sends
- *   as an origin (saying what to write), and for what is no method or header name.
+ * @throws {TypeError} for `*` together with credentials, for `null`, for an origin in a form that no browser
+ *   sends (naming the form to write), and for a name that is no method or header. The middleware throws one
+ *   when the function in `origins` answers a promise.
  * @throws {RangeError} when `maxAge` is out of range.
  * @see https://fetch.spec.whatwg.org/#http-cors-protocol
  */
@@ -55,18 +63,18 @@ export function cors<Req extends CorsRequest = CorsRequest>(options: CorsOptions
   const { headers = ['Authorization', 'Content-Type', 'Last-Event-ID'] } = options;
   const any = origins === '*' || (Array.isArray(origins) && origins.includes('*'));
   if (any && credentials) throw new TypeError('`origins` must not be "*" together with `credentials`');
-  const allowed = typeof origins === 'function' ? origins : any ? undefined : listed(origins as string[]);
+  const isAllowed = any ? undefined : originRule(origins as Origins<Req>);
   const lists = { methods, headers, exposedHeaders };
   const [allowMethods, allowHeaders, exposeHeaders] = Object.entries(lists).map(([name, list]) =>
     joinTokens(name, list, credentials),
   );
   const maxAgeSeconds = String(toSeconds(maxAge));
 
-  /** What `Access-Control-Allow-Origin` is to be. */
+  /** The value of `Access-Control-Allow-Origin`. */
   const grant = (req: Req): string | undefined => {
-    if (allowed === undefined) return '*';
+    if (isAllowed === undefined) return '*';
     const origin = header(req, 'origin');
-    return origin !== undefined && origin !== 'null' && allowed(origin, req) ? origin : undefined;
+    return isAllowed(origin, req) ? origin : undefined;
   };
 
   const preflight = (res: CorsResponse, granted: boolean) => {
@@ -81,7 +89,7 @@ export function cors<Req extends CorsRequest = CorsRequest>(options: CorsOptions
 
   return (req, res, next) => {
     const origin = grant(req);
-    // Even without an Origin: a cache must not give this answer to a page of one.
+    // Also without an Origin: a cache must not give this answer to a page of another origin.
     if (!any) addVary(res, 'Origin');
     if (origin !== undefined) {
       res.setHeader('access-control-allow-origin', origin);
@@ -117,7 +125,7 @@ function joinTokens(option: string, list: readonly string[], credentials: boolea
     if (typeof name !== 'string' || !TOKEN.test(name)) {
       throw new TypeError(`\`${option}\` must hold HTTP names, got ${show(name)}`);
     }
-    // With credentials a browser takes the wildcard for a name like any other.
+    // With credentials, browsers read the wildcard as a plain name.
     if (name === '*' && credentials)
       throw new TypeError(`\`${option}\` must not hold "*" together with \`credentials\``);
   }
@@ -127,30 +135,6 @@ function joinTokens(option: string, list: readonly string[], credentials: boolea
 function toSeconds(maxAge: number): number {
   if (maxAge === 0 || (maxAge >= 1000 && maxAge <= MAX_AGE)) return Math.floor(maxAge / 1000);
   throw new RangeError(`\`maxAge\` must be 0 or from 1000 to ${MAX_AGE} milliseconds, got ${maxAge}`);
-}
-
-function listed(origins: readonly string[]): (origin: string) => boolean {
-  if (!Array.isArray(origins))
-    throw new TypeError(`\`origins\` must be a list, a function or "*", got ${show(origins)}`);
-  const set = new Set(origins.map(checkOrigin));
-  return (origin) => set.has(origin);
-}
-
-// Of apps, such as capacitor://localhost; to URL these have no origin.
-const APP_ORIGIN = /^(?!https?:)[a-z][a-z0-9+.-]*:\/\/[a-z0-9._-]+(:\d+)?$/;
-
-/** Browsers send an origin in one form only: whatever is written otherwise would never match. */
-function checkOrigin(origin: string): string {
-  if (origin === 'null') throw new TypeError('`origins` must not hold "null": any sandboxed page sends it');
-  if (typeof origin === 'string' && (APP_ORIGIN.test(origin) || asOrigin(origin) === origin)) return origin;
-  const advice = asOrigin(origin) ?? asOrigin(`https://${origin}`) ?? 'https://example.com';
-  throw new TypeError(`\`origins\` must hold origins, got ${show(origin)}: write ${show(advice)}`);
-}
-
-function asOrigin(text: string): string | undefined {
-  // URL itself takes a `*` for part of a name.
-  const origin = URL.canParse(text) && !text.includes('*') ? new URL(text).origin : 'null';
-  return origin === 'null' ? undefined : origin;
 }
 
 function show(value: unknown): string {

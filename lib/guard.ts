@@ -1,5 +1,8 @@
-// Refuses what no honest client of this server sends: wrong hosts, strange origins, other sites' pages.
-// Stands alone: copy this file by itself.
+// Refuses requests for other host names (DNS rebinding) and requests of other sites' pages.
+// Needs `origin.ts` and `problem.ts` beside it.
+
+import { type Origins, onlyTrue, originRule } from './origin.ts';
+import { sendProblem } from './problem.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
 export interface GuardRequest {
@@ -20,9 +23,9 @@ export interface GuardResponse {
  * Why a request was refused.
  *
  * - `host-missing`, `host-repeated`, `host-malformed` (400): not exactly one well-formed Host header.
- * - `host-not-listed` (421): a name this server does not answer to; so DNS rebinding ends here.
- * - `origin-not-listed` (403): a page of another origin.
- * - `cross-site` (403): a page of another site that sends no Origin, as an image or a form does.
+ * - `host-not-listed` (421): this server does not answer to the name. This is what stops DNS rebinding.
+ * - `origin-not-listed` (403): a page of another origin sent the request.
+ * - `cross-site` (403): a page of another site sent the request without an Origin, as an image does.
  */
 export type GuardReason =
   | 'host-missing'
@@ -40,42 +43,52 @@ export interface GuardRefusal<Req extends GuardRequest = GuardRequest> {
 
 export interface GuardOptions<Req extends GuardRequest = GuardRequest> {
   /**
-   * The hosts answered to: `example.com` on any port, `example.com:8443` on that one; or a function of the
-   * lower-case Host header. By default `localhost`, `127.0.0.1` and `[::1]` where a connection came in over
-   * loopback, and any elsewhere. Behind a proxy on the same machine, list the public name.
+   * The hosts to answer to: `example.com` on any port, `example.com:8443` on that port; or a function of the
+   * lower-case Host header that returns `true`. By default `localhost`, `127.0.0.1` and `[::1]` for
+   * connections over loopback, and any host for others. Behind a proxy on the same machine, list the public
+   * name.
    */
   hosts?: readonly string[] | ((host: string, req: Req) => boolean) | undefined;
-  /** The other origins whose pages may call; hand the same to `cors`. The server's own need not be listed. */
-  origins?: readonly string[] | ((origin: string, req: Req) => boolean) | undefined;
-  /** Lets a link on another site open a page here (a top-level GET), where a function says so; default false, right for streams. */
+  /**
+   * Other origins whose pages may send requests; give `cors` the same. The server's own origin need not be
+   * listed.
+   */
+  origins?: Origins<Req> | undefined;
+  /**
+   * Whether links on other sites may open a page here (a top-level GET), or a function that decides for each
+   * request. Default false, which is right for streams.
+   */
   navigation?: boolean | ((req: Req) => boolean) | undefined;
-  /** Told of every refusal: for the log. */
+  /** Called after each refusal. */
   onRefuse?: ((refusal: GuardRefusal<Req>) => void) | undefined;
 }
 
 export interface Guard<Req extends GuardRequest = GuardRequest> {
   (req: Req, res: GuardResponse, next: () => unknown): unknown;
-  /** How many were refused, by reason. */
+  /** How many requests were refused, by reason. */
   readonly refused: Readonly<Record<GuardReason, number>>;
 }
 
 /**
- * A middleware to put first: before CORS, authorisation, and anything that takes a permit, since a page that
- * cannot read an answer could still use up connections.
+ * Makes a middleware to put first: before CORS, authorization and limits, because a page that cannot read an
+ * answer could still use up connections.
  *
- * Requests of the server's own origin and those of programs that are no browser pass. A refusal is one JSON
- * object, `{ "error": reason, "message" }`.
+ * Requests of the server's own pages pass, and so do those of programs other than browsers. A refusal is one
+ * JSON object, `{ "error": reason, "message" }`. Of the answers of a function in the options only `true`
+ * allows.
  *
  * The trap: without `hosts`, a server that is reached over a network address answers to any name.
  *
- * @throws {TypeError} when a listed host or origin is not one, saying what to write.
+ * @throws {TypeError} for a listed host or origin that could never match, naming the form to write. The
+ *   middleware throws one when a function in the options answers a promise.
  * @see https://www.w3.org/TR/fetch-metadata/
  */
 export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOptions<Req> = {}): Guard<Req> {
   const { hosts, origins = [], navigation = false, onRefuse } = options;
-  const hostAllowed = typeof hosts === 'function' ? hosts : listedHost(hosts);
-  const mayNavigate = typeof navigation === 'function' ? navigation : () => navigation;
-  const originAllowed = typeof origins === 'function' ? origins : listedOrigin(origins);
+  const isHostAllowed = typeof hosts === 'function' ? onlyTrue('hosts', hosts) : listedHost(hosts);
+  const isOriginAllowed = originRule<Req>(origins);
+  const mayNavigate =
+    typeof navigation === 'function' ? onlyTrue('navigation', navigation) : () => navigation;
   const refused: Record<GuardReason, number> = {
     'host-missing': 0,
     'host-repeated': 0,
@@ -88,21 +101,22 @@ export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOpt
   const judge = (req: Req): GuardReason | undefined => {
     const host = readHost(req);
     if ('fault' in host) {
-      // HTTP/1.0 knows no Host; without a list there is nothing to hold it against.
+      // HTTP/1.0 has no Host header. Where any host is allowed, none is needed.
       const excused =
         host.fault === 'host-missing' && isHttp10(req) && hosts === undefined && !overLoopback(req);
       return excused ? judgeOrigin(req, '') : host.fault;
     }
-    if (!hostAllowed(host.value, req)) return 'host-not-listed';
+    if (!isHostAllowed(host.value, req)) return 'host-not-listed';
     return judgeOrigin(req, host.value);
   };
 
   const judgeOrigin = (req: Req, host: string): GuardReason | undefined => {
     const origin = header(req, 'origin');
     const site = header(req, 'sec-fetch-site');
-    // Pages cannot set this header, so the browser vouches; its Origin may be `null` by a referrer policy.
+    // Set by the browser, never by a page. The Origin of such a request is `null` under some referrer
+    // policies.
     if (site === 'same-origin') return undefined;
-    if (origin !== undefined && origin !== 'null' && originAllowed(origin, req)) return undefined;
+    if (isOriginAllowed(origin, req)) return undefined;
     if (site === 'cross-site') {
       if (isNavigation(req) && mayNavigate(req)) return undefined;
       return origin === undefined ? 'cross-site' : 'origin-not-listed';
@@ -115,7 +129,7 @@ export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOpt
     if (reason === undefined) return next();
     refused[reason]++;
     const { status, message } = ANSWERS[reason];
-    answer(res, status, { error: reason, message });
+    sendProblem(res, { status, error: reason, message });
     onRefuse?.({ reason, status, req });
   };
   return Object.assign(middleware, { refused });
@@ -130,22 +144,12 @@ const ANSWERS: Readonly<Record<GuardReason, { status: number; message: string }>
   'cross-site': { status: 403, message: 'Pages of other sites may not call this server.' },
 };
 
-function answer(res: GuardResponse, status: number, body: { error: string; message: string }): void {
-  const text = JSON.stringify(body);
-  res.writeHead(status, {
-    'content-type': 'application/json',
-    'content-length': String(Buffer.byteLength(text)),
-    'cache-control': 'no-store',
-  });
-  res.end(text);
-}
-
 // A name, an IPv4 address or an IPv6 address in brackets, and a port.
 const HOST = /^([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?$/;
 
 type HostResult = { readonly value: string } | { readonly fault: GuardReason };
 
-/** The one host a request names, in lower case. Node itself lets a second Host header through. */
+/** The host that a request names, in lower case. Node itself accepts a second Host header. */
 function readHost(req: GuardRequest): HostResult {
   const { rawHeaders } = req;
   const named: string[] = [];
@@ -159,7 +163,7 @@ function readHost(req: GuardRequest): HostResult {
   if (named.length > 1) return { fault: 'host-repeated' };
   const value = authority ?? named[0];
   if (value === undefined) return { fault: 'host-missing' };
-  // HTTP/2 may carry both, but then they must agree.
+  // HTTP/2 allows both, with the same value.
   if (named.length === 1 && named[0] !== value) return { fault: 'host-repeated' };
   return HOST.test(value) ? { value } : { fault: 'host-malformed' };
 }
@@ -204,34 +208,14 @@ function isNavigation(req: GuardRequest): boolean {
   );
 }
 
-/** Whether an origin is the host's own. By which scheme is not known here: a proxy may have taken the TLS off. */
+/**
+ * Whether an origin is that of the host. Both schemes match: behind a proxy that ends TLS, ours is not known.
+ */
 function isOwn(origin: string, host: string): boolean {
   const match = /^(https?):\/\/(.+)$/.exec(origin);
   if (match === null) return false;
   const port = match[1] === 'https' ? /:443$/ : /:80$/;
   return match[2]!.toLowerCase() === host.replace(port, '');
-}
-
-function listedOrigin(origins: readonly string[]): (origin: string) => boolean {
-  const listed = new Set(origins.map(checkOrigin));
-  return (origin) => listed.has(origin);
-}
-
-// Of apps, such as capacitor://localhost; to URL these have no origin.
-const APP_ORIGIN = /^(?!https?:)[a-z][a-z0-9+.-]*:\/\/[a-z0-9._-]+(:\d+)?$/;
-
-/** Browsers send an origin in one form only: whatever is written otherwise would never match. */
-function checkOrigin(origin: string): string {
-  if (origin === 'null') throw new TypeError('`origins` must not hold "null": any sandboxed page sends it');
-  if (typeof origin === 'string' && (APP_ORIGIN.test(origin) || asOrigin(origin) === origin)) return origin;
-  const advice = asOrigin(origin) ?? asOrigin(`https://${origin}`) ?? 'https://example.com';
-  throw new TypeError(`\`origins\` must hold origins, got ${show(origin)}: write ${show(advice)}`);
-}
-
-function asOrigin(text: string): string | undefined {
-  // URL itself takes a `*` for part of a name.
-  const origin = URL.canParse(text) && !text.includes('*') ? new URL(text).origin : 'null';
-  return origin === 'null' ? undefined : origin;
 }
 
 function show(value: unknown): string {

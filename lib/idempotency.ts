@@ -1,44 +1,46 @@
-// Does a thing once per key and remembers its outcome for a while, so that a retry gets it again.
+// Keeps the outcome of an action under a key for a while, so that a repeated request gets the same outcome.
 // Stands alone: copy this file by itself.
 
-export interface OnceOptions {
-  /** Milliseconds for which an outcome is remembered; default 600,000. */
+export interface IdempotencyCacheOptions {
+  /** Milliseconds for which an outcome is kept; default 600,000. */
   maxAge?: number | undefined;
-  /** Most outcomes remembered; default 10,000. The oldest make room. */
-  capacity?: number | undefined;
-  /** Milliseconds; default `Date.now`. */
+  /** Most keys kept; default 10,000. A new one then replaces the oldest. */
+  maxKeys?: number | undefined;
+  /** Returns the time in milliseconds; default `Date.now`. */
   now?: (() => number) | undefined;
 }
 
 /**
- * For requests that are sent again because the answer was lost: whoever comes with the same key while the thing is
- * being done, or after, shares the one outcome. A failure is not remembered: there the retry is a new attempt.
+ * For clients that send a request again because they did not get the answer: all calls with one key, during
+ * the action and after it, share its one outcome. Failures are not kept: the next call with the key acts
+ * again.
  */
-export class Once<T> {
+export class IdempotencyCache<T> {
   readonly #maxAge: number;
-  readonly #capacity: number;
+  readonly #maxKeys: number;
   readonly #now: () => number;
-  // In the order of their beginning, which is the order of their expiry.
+  // In the order in which the actions began, which is the order of expiry.
   readonly #outcomes: Map<string, { readonly outcome: Promise<T>; readonly startedAt: number }> = new Map();
 
   /** @throws {RangeError} naming the option that is not a number ≥ 1. */
-  constructor(options: OnceOptions = {}) {
-    const { maxAge = 600_000, capacity = 10_000, now = Date.now } = options;
+  constructor(options: IdempotencyCacheOptions = {}) {
+    const { maxAge = 600_000, maxKeys = 10_000, now = Date.now } = options;
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
-    this.#capacity = atLeast(1, 'capacity', capacity);
+    this.#maxKeys = atLeast(1, 'maxKeys', maxKeys);
     this.#now = now;
   }
 
-  /** How many outcomes are remembered. */
+  /** Keys kept. */
   get size(): number {
     return this.#outcomes.size;
   }
 
-  /** The outcome under this key, made now if there is none. */
+  /** The outcome kept under the key, or that of calling `act` now. */
   run(key: string, act: () => Promise<T>): Promise<T> {
-    this.#prune();
+    this.#dropExpired();
     const known = this.#outcomes.get(key);
     if (known !== undefined) return known.outcome;
+    this.#makeRoom();
     const outcome = act();
     const entry = { outcome, startedAt: this.#now() };
     this.#outcomes.set(key, entry);
@@ -48,11 +50,18 @@ export class Once<T> {
     return outcome;
   }
 
-  #prune(): void {
+  #dropExpired(): void {
     const oldestAllowed = this.#now() - this.#maxAge;
     for (const [key, { startedAt }] of this.#outcomes) {
-      if (startedAt > oldestAllowed && this.#outcomes.size < this.#capacity) return;
+      if (startedAt > oldestAllowed) return;
       this.#outcomes.delete(key);
+    }
+  }
+
+  #makeRoom(): void {
+    for (const oldest of this.#outcomes.keys()) {
+      if (this.#outcomes.size < this.#maxKeys) return;
+      this.#outcomes.delete(oldest);
     }
   }
 }

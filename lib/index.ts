@@ -5,13 +5,13 @@
 // `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and `writer.ts` beside it.
 
 export { type AdaptiveGroup, AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
+export { type AddressRequest, addressGroup, clientAddress } from './address.ts';
 export {
   type Access,
   type Action,
   type AuthRequest,
   hasBearer,
-  Tickets,
-  type TicketsOptions,
+  type Nobody,
   type TokenAccessOptions,
   type TokenPrincipal,
   tokenAccess,
@@ -31,6 +31,7 @@ export {
   type StateChange,
 } from './client.ts';
 export {
+<<<<<<< HEAD
   createLineSplitter,
   type LineOptions,
   type LineSource,
@@ -42,9 +43,11 @@ export { type SystemSample, SystemSampler } from './command/system.ts';
 export { type FollowOptions, follow } from './command/tail-file.ts';
 export {
   answerError,
+=======
+>>>>>>> door
   type ComposeOptions,
   compose,
-  type ErrorResponse,
+  type Handler,
   type Middleware,
   type Next,
   type RequestValue,
@@ -108,11 +111,22 @@ export {
 export { Once, type OnceOptions } from './idempotency.ts';
 export { type Instrumented, instrument } from './instruments.ts';
 export {
+<<<<<<< HEAD
   addressGroup,
+=======
+  type Lead,
+  type LeaderOptions,
+  type Locks,
+  type SharedEvent,
+  type SharedStream,
+  shareStream,
+  type TabRole,
+} from './tabs.ts';
+export {
+>>>>>>> door
   type ConnectionLimit,
-  clientAddress,
   type LimitClock,
-  type LimitKey,
+  type LimitKeyError,
   type LimitOptions,
   type LimitReason,
   type LimitRefusal,
@@ -123,10 +137,6 @@ export {
   type LimitStats,
   limitConnections,
   type Refusal,
-  type Release,
-  Semaphore,
-  type SemaphoreError,
-  type SemaphoreOptions,
 } from './limiter.ts';
 export {
   type Histogram,
@@ -138,8 +148,24 @@ export {
   registerProcess,
   type Sample,
 } from './metrics.ts';
+<<<<<<< HEAD
+=======
+export { IdempotencyCache, type IdempotencyCacheOptions } from './idempotency.ts';
+>>>>>>> door
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
+export type { Origins } from './origin.ts';
+export {
+  type AnsweredResponse,
+  answerError,
+  type HttpError,
+  httpError,
+  type Problem,
+  type ProblemResponse,
+  problemOf,
+  sendProblem,
+} from './problem.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
+export { type Permit, Semaphore, type SemaphoreError, type SemaphoreOptions } from './semaphore.ts';
 export {
   type CloseOptions,
   createSseServer,
@@ -165,6 +191,7 @@ export {
   type StreamResponse,
   type StreamSocket,
 } from './stream.ts';
+<<<<<<< HEAD
 export {
   type Lead,
   type LeaderOptions,
@@ -174,6 +201,10 @@ export {
   shareStream,
   type TabRole,
 } from './tabs.ts';
+=======
+export { Tickets, type TicketsOptions } from './tickets.ts';
+export { type SystemSample, SystemSampler } from './command/system.ts';
+>>>>>>> door
 export {
   defaultTransport,
   type FetchTransportOptions,

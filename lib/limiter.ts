@@ -1,179 +1,9 @@
-// Lets in as many as there is room for: permits to wait for, and caps on open connections for an HTTP server.
-// Stands alone: copy this file by itself.
+// Limits the connections of a server: in all, per client and per topic, and how fast a client opens them.
+// Needs `address.ts`, `problem.ts` and `semaphore.ts` beside it.
 
-import { isIP, isIPv6 } from 'node:net';
-
-/** Gives a permit back. Calling it again does nothing. */
-export type Release = () => void;
-
-export interface SemaphoreOptions {
-  /** Callers that may wait at once; default `Infinity`. `0`: nobody waits. */
-  maxWaiting?: number | undefined;
-  /** Milliseconds that one may wait; default `Infinity`. */
-  waitTimeout?: number | undefined;
-}
-
-/** What a wait that came to nothing rejects with, unless its signal fired. Tell it apart by `code`. */
-export interface SemaphoreError extends Error {
-  readonly code: 'ERR_SSE_QUEUE_FULL' | 'ERR_SSE_WAIT_TIMEOUT';
-}
-
-const MAX_TIMEOUT = 2 ** 31 - 1;
-
-interface Waiter {
-  readonly deadline: number;
-  readonly grant: () => void;
-  readonly fail: (reason: unknown) => void;
-}
-
-/**
- * So many permits, and a queue for those who come when there are none: first come, first served.
- *
- * A permit that is given back goes straight to the one who waited longest, so nobody overtakes by asking at
- * the right moment.
- */
-export class Semaphore {
-  readonly capacity: number;
-  readonly #maxWaiting: number;
-  readonly #waitTimeout: number;
-  // In the order of arrival, which is the order of the deadlines too: one timer serves all.
-  readonly #queue: Set<Waiter> = new Set();
-  #timer: NodeJS.Timeout | undefined;
-  #taken = 0;
-  #peak = 0;
-  #granted = 0;
-  #refused = 0;
-  #expired = 0;
-  #aborted = 0;
-
-  /** @throws {RangeError} naming the option and its value. `capacity` may be `Infinity`. */
-  constructor(capacity: number, options: SemaphoreOptions = {}) {
-    const { maxWaiting = Infinity, waitTimeout = Infinity } = options;
-    this.capacity = checkCount('capacity', capacity, 1);
-    this.#maxWaiting = checkCount('maxWaiting', maxWaiting, 0);
-    this.#waitTimeout = checkTimeout('waitTimeout', waitTimeout);
-  }
-
-  /** Permits that nobody holds. */
-  get available(): number {
-    return this.capacity - this.#taken;
-  }
-
-  /** Permits held now. */
-  get taken(): number {
-    return this.#taken;
-  }
-
-  /** The most permits ever held at once. */
-  get peak(): number {
-    return this.#peak;
-  }
-
-  /** Callers waiting now. */
-  get waiting(): number {
-    return this.#queue.size;
-  }
-
-  /** Permits given so far. */
-  get granted(): number {
-    return this.#granted;
-  }
-
-  /** Waits refused because the queue was full. */
-  get refused(): number {
-    return this.#refused;
-  }
-
-  /** Waits that took too long. */
-  get expired(): number {
-    return this.#expired;
-  }
-
-  /** Waits that their signal ended. */
-  get aborted(): number {
-    return this.#aborted;
-  }
-
-  /** A permit, if one is free. */
-  tryAcquire(): Release | undefined {
-    return this.#taken < this.capacity ? this.#take() : undefined;
-  }
-
-  /**
-   * A permit, when it is this caller's turn. Release it in a `finally`: one that is lost is lost for good.
-   *
-   * Rejects with the signal's own reason, or with a {@link SemaphoreError}.
-   */
-  async acquire(options: { signal?: AbortSignal | undefined } = {}): Promise<Release> {
-    const { signal } = options;
-    signal?.throwIfAborted();
-    const release = this.tryAcquire();
-    if (release !== undefined) return release;
-    if (this.#queue.size < this.#maxWaiting) return this.#wait(signal);
-    this.#refused++;
-    throw failure('ERR_SSE_QUEUE_FULL', `${this.#maxWaiting} are waiting already`);
-  }
-
-  #take(): Release {
-    this.#taken++;
-    this.#granted++;
-    if (this.#taken > this.#peak) this.#peak = this.#taken;
-    return once(() => {
-      this.#taken--;
-      for (const first of this.#queue) return first.grant();
-    });
-  }
-
-  #wait(signal: AbortSignal | undefined): Promise<Release> {
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        this.#queue.delete(waiter);
-        signal?.removeEventListener('abort', onAbort);
-        if (this.#queue.size === 0) this.#arm();
-      };
-      const waiter: Waiter = {
-        deadline: performance.now() + this.#waitTimeout,
-        grant: () => {
-          leave();
-          resolve(this.#take());
-        },
-        fail: (reason) => {
-          leave();
-          reject(reason);
-        },
-      };
-      const onAbort = () => {
-        this.#aborted++;
-        waiter.fail(signal?.reason);
-      };
-      signal?.addEventListener('abort', onAbort);
-      this.#queue.add(waiter);
-      if (this.#queue.size === 1) this.#arm();
-    });
-  }
-
-  /** Sets the timer for the one who came first, or clears it. */
-  #arm(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    if (this.#waitTimeout === Infinity) return;
-    for (const { deadline } of this.#queue) {
-      const wait = Math.max(1, Math.ceil(deadline - performance.now()));
-      this.#timer = setTimeout(() => this.#expire(), wait);
-      return;
-    }
-  }
-
-  #expire(): void {
-    const now = performance.now();
-    for (const waiter of this.#queue) {
-      if (waiter.deadline > now) break;
-      this.#expired++;
-      waiter.fail(failure('ERR_SSE_WAIT_TIMEOUT', `no permit within ${this.#waitTimeout} ms`));
-    }
-    this.#arm();
-  }
-}
+import { addressGroup, clientAddress } from './address.ts';
+import { sendProblem } from './problem.ts';
+import { Semaphore } from './semaphore.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
 export interface LimitRequest {
@@ -192,7 +22,7 @@ export interface LimitSocket {
 export interface LimitResponse {
   readonly headersSent: boolean;
   readonly writableEnded: boolean;
-  /** HTTP/1 says by `destroyed` that the client is gone, HTTP/2 by that of its stream. */
+  /** After a disconnect this is true on HTTP/1; on HTTP/2 that of `stream` is. */
   readonly destroyed?: boolean | undefined;
   readonly stream?: { readonly destroyed: boolean } | undefined;
   on(event: 'close', listener: () => void): unknown;
@@ -202,81 +32,92 @@ export interface LimitResponse {
 }
 
 /**
- * Why a connection was not let in.
+ * Why a connection was refused.
  *
- * - `server-full` (503): `max` are open.
- * - `client-full` (429): `maxPerKey` of this client are.
- * - `topic-full` (503): `maxPerTopic` of one of its topics are.
- * - `too-fast` (429): this client opens more than `rate` a second.
+ * - `client-full` (429): `maxPerKey` connections of this client are open.
+ * - `topic-full` (503): `maxPerTopic` connections on one of its topics are open.
+ * - `too-fast` (429): this client opens more than `rate` connections per second.
+ * - `server-full` (503): `maxConnections` are open.
  */
 export type LimitReason = 'server-full' | 'client-full' | 'topic-full' | 'too-fast';
 
-/** How a refusal is said: by its status, or so that a browser's EventSource comes back. */
-export type Refusal = 'status' | 'event-stream';
-
 /**
- * Who a client is: any value that a Map tells apart, or a path of such, as `[tenant, user]`. Never join
- * them to one string: `a_b` + `c` is `a` + `b_c`.
+ * How a refusal is sent: as its status, or as an event stream after which a browser's EventSource reconnects.
  */
-export type LimitKey = string | number | bigint | symbol | object | undefined;
+export type Refusal = 'status' | 'event-stream';
 
 export interface LimitRefusal<Req extends LimitRequest = LimitRequest> {
   readonly reason: LimitReason;
-  /** What the refusal means, even where an EventSource was told 200. */
+  /** The status that belongs to the reason, also where an event stream was sent with 200. */
   readonly status: 429 | 503;
   readonly refusal: Refusal;
   readonly req: Req;
 }
 
 export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
-  /** Connections open at once; default `Infinity`. Or a semaphore that several routes or servers share. */
-  max?: number | LimitSemaphore | undefined;
-  /** Of one client; default `Infinity`. */
+  /**
+   * Connections open at once; default `Infinity`. Or a {@link Semaphore}, which routes and servers can share.
+   */
+  maxConnections?: number | LimitSemaphore | undefined;
+  /** Connections that one client may have open; default `Infinity`. */
   maxPerKey?: number | undefined;
-  /** On one topic; default `Infinity`. Needs `topics`. */
+  /** Connections that one topic may have open; default `Infinity`. Needs `topics`. */
   maxPerTopic?: number | undefined;
-  /** Connections that one client may open per second, over time; default `Infinity`. */
+  /** Connections that one client may open per second, on average; default `Infinity`. */
   rate?: number | undefined;
-  /** Connections that one client may open at once, before `rate` counts; default `rate`, and at least 1. */
+  /** Connections that one client may open at once before `rate` applies; default `rate`, and at least 1. */
   burst?: number | undefined;
-  /** Who the client is; default the group of its address. `undefined`: nobody in particular, no limit of its own. */
-  key?: ((req: Req) => LimitKey) | undefined;
+  /**
+   * Names the client; by default the group of its address. `undefined`: the limits per client do not apply.
+   *
+   * Join several parts with `JSON.stringify([tenant, user])`. With a separator two clients can get the same
+   * key: `a_b` and `c` are joined to `a_b_c`, and so are `a` and `b_c`.
+   */
+  key?: ((req: Req) => string | undefined) | undefined;
   /** Proxies in front that append to `X-Forwarded-For`; default 0, which ignores the header. */
   trustProxy?: number | undefined;
   /** The topics that a request asks for. */
   topics?: ((req: Req) => Iterable<string>) | undefined;
   /** By default `event-stream` for a browser that accepts one, else `status`. */
   refusal?: Refusal | ((req: Req) => Refusal) | undefined;
-  /** Milliseconds after which a refused client is asked to come back, at the earliest; up to twice as long. Default 5,000. */
-  retryInterval?: number | undefined;
-  /** Told of every refusal: for the log. */
+  /**
+   * Milliseconds after which a refused client may try again; default 5,000. Each refusal names a random delay
+   * from this to twice as long, so that refused clients do not all return at once.
+   */
+  retryDelay?: number | undefined;
+  /** Called after each refusal. */
   onRefuse?: ((refusal: LimitRefusal<Req>) => void) | undefined;
   clock?: LimitClock | undefined;
 }
 
 /** The members of a semaphore that are used. */
-export interface LimitSemaphore extends Pick<Semaphore, 'tryAcquire'> {
+export interface LimitSemaphore {
+  tryAcquire(): { release(): void } | undefined;
   readonly waiting?: number | undefined;
 }
 
-/** Time, where a test wants its own. */
+/** A clock that tests can replace. */
 export interface LimitClock {
+  /** Milliseconds; only differences count. */
   now(): number;
   setInterval(callback: () => void, interval: number): NodeJS.Timeout;
   clearInterval(timer: NodeJS.Timeout): void;
 }
 
-/** The numbers of one limiter, as they are now. */
+/** The numbers of one limiter. Each getter gives the current one. */
 export interface LimitStats {
   readonly open: number;
+  /** The most connections ever open at once. */
   readonly peak: number;
-  /** Those who wait for a permit of a shared semaphore; a connection never does. */
+  /** Callers that wait for a permit of a shared semaphore. Connections never wait. */
   readonly waiting: number;
   readonly admitted: number;
   readonly refused: Readonly<Record<LimitReason, number>>;
-  /** Clients and topics with a connection, and clients whose rate is remembered. */
+  /** Clients that have a connection. */
   readonly keys: number;
+  /** Topics that have a connection. */
   readonly topics: number;
+  /** Clients whose rate is remembered. */
   readonly rates: number;
 }
 
@@ -285,238 +126,185 @@ export interface ConnectionLimit<Req extends LimitRequest = LimitRequest> {
   readonly stats: LimitStats;
 }
 
+/** What the middleware throws where `key` returns something other than a string or `undefined`. */
+export interface LimitKeyError extends TypeError {
+  readonly code: 'ERR_SSE_BAD_KEY';
+}
+
 /**
- * A middleware that counts a connection from here until its response is over, in whatever way, and refuses the
- * ones that are too many. It never ends one to let in another: both would come back.
+ * Makes a middleware that counts a connection until its response is over, and refuses connections above the
+ * limits. It never ends an open connection to admit another: the client of the ended one would reconnect.
  *
- * HEAD opens nothing and counts nothing. A client that closed its half of the connection is gone: its
- * unfinished response is destroyed.
+ * HEAD requests pass uncounted. When a client closes its half of the connection, its unfinished response is
+ * destroyed.
  *
- * The trap: a native EventSource gives up for good on any status but 200, so it is told 200, when to come
- * back, and the end. And behind a proxy without `trustProxy` all clients are one.
+ * Two traps. A native EventSource gives up for good on any status but 200, so it gets 200, a `retry` delay
+ * and the end of the stream. And behind a proxy, without `trustProxy` all clients count as one.
  *
  * @throws {TypeError | RangeError} naming the option and its value.
  */
 export function limitConnections<Req extends LimitRequest = LimitRequest>(
   options: LimitOptions<Req> = {},
 ): ConnectionLimit<Req> {
-  const { max = Infinity, trustProxy = 0, topics, refusal = defaultRefusal, onRefuse } = options;
-  const { retryInterval = 5000, clock = SYSTEM_CLOCK } = options;
-  const maxPerKey = checkCount('maxPerKey', options.maxPerKey ?? Infinity, 1);
-  const maxPerTopic = checkCount('maxPerTopic', options.maxPerTopic ?? Infinity, 1);
-  if (maxPerTopic !== Infinity && topics === undefined) throw new TypeError('`maxPerTopic` needs `topics`');
-  if (options.burst !== undefined && options.rate === undefined) throw new TypeError('`burst` needs `rate`');
-  checkTimeout('retryInterval', retryInterval);
+  const { topics, trustProxy = 0 } = options;
   checkHops(trustProxy);
   const key = options.key ?? ((req: Req) => addressGroup(clientAddress(req, trustProxy) ?? ''));
-  const shared = checkMax(max);
-  const rates =
-    options.rate === undefined || options.rate === Infinity
-      ? undefined
-      : new Rates(options.rate, options.burst, clock);
-  const byKey = new Counts();
-  const byTopic = new Counts();
-  const numbers = { open: 0, peak: 0, admitted: 0 };
+  const slots = new Slots(options);
+  const openResponses = new OpenResponses((admission) => slots.release(admission));
   const refused = { 'server-full': 0, 'client-full': 0, 'topic-full': 0, 'too-fast': 0 };
-  const openResponses = new OpenResponses((admission) => release(admission));
-
-  /** All of the limits, or none of them, take the connection. */
-  const admit = (
-    res: LimitResponse,
-    client: LimitKey,
-    wanted: readonly string[],
-  ): Admission | LimitReason => {
-    if (client !== undefined && byKey.get(client) >= maxPerKey) return 'client-full';
-    if (wanted.some((topic) => byTopic.get(topic) >= maxPerTopic)) return 'topic-full';
-    const permit = shared?.tryAcquire();
-    if (shared === undefined ? numbers.open >= (max as number) : permit === undefined) return 'server-full';
-    if (client !== undefined && rates !== undefined && !rates.take(client)) {
-      permit?.();
-      return 'too-fast';
-    }
-    if (client !== undefined) byKey.add(client, 1);
-    for (const topic of wanted) byTopic.add(topic, 1);
-    numbers.admitted++;
-    numbers.peak = Math.max(numbers.peak, ++numbers.open);
-    return { res, client, topics: wanted, permit, released: false, before: undefined };
-  };
-
-  const release = (admission: Admission) => {
-    if (admission.released) return;
-    admission.released = true;
-    const { client, topics, permit } = admission;
-    numbers.open--;
-    if (client !== undefined) byKey.add(client, -1);
-    for (const topic of topics) byTopic.add(topic, -1);
-    permit?.();
-  };
-
-  const refuse = (req: Req, res: LimitResponse, reason: LimitReason, client: LimitKey) => {
-    refused[reason]++;
-    const { status, message } = ANSWERS[reason];
-    const wait = reason === 'too-fast' ? Math.max(retryInterval, rates!.wait(client)) : retryInterval;
-    // Everyone at another time, or the crowd that was refused comes back as one.
-    const retry = Math.min(MAX_TIMEOUT, Math.ceil(wait * (1 + Math.random())));
-    const how = typeof refusal === 'function' ? refusal(req) : refusal;
-    if (how === 'event-stream') answerEventStream(res, message, retry);
-    else answerStatus(res, status, { error: reason, message }, retry);
-    onRefuse?.({ reason, status, refusal: how, req });
-  };
+  const refuse = createRefuse(options, refused);
 
   const middleware = (req: Req, res: LimitResponse, next: () => unknown): unknown => {
     if (req.method === 'HEAD') return next();
-    // What is closed already will not say so again: a permit would never come back.
+    // A response that is closed already emits no further 'close', so its slots would never be released.
     if (isGone(req, res)) return undefined;
-    const client = key(req);
-    const wanted = topics === undefined ? NO_TOPICS : [...new Set(topics(req))];
-    const admission = admit(res, client, wanted);
-    if (typeof admission === 'string') return refuse(req, res, admission, client);
+    const client = checkKey(key(req));
+    const admission = slots.admit(res, client, topics === undefined ? NO_TOPICS : [...new Set(topics(req))]);
+    if (typeof admission === 'string') return refuse(req, res, admission, slots.wait(client));
     openResponses.watch(req, admission);
     return follow(next, (error) => {
-      // Where the chain fails before there is a head, no response may ever come that could be over.
-      if (!res.headersSent) release(admission);
+      // A chain that fails before the head may never end the response.
+      if (!res.headersSent) slots.release(admission);
       throw error;
     });
   };
-  const stats: LimitStats = {
+  return Object.assign(middleware, { stats: statsOf(slots, refused) });
+}
+
+function statsOf(slots: Slots, refused: LimitStats['refused']): LimitStats {
+  return {
+    refused,
     get open() {
-      return numbers.open;
+      return slots.open;
     },
     get peak() {
-      return numbers.peak;
+      return slots.peak;
     },
     get waiting() {
-      return shared?.waiting ?? 0;
+      return slots.permits.waiting ?? 0;
     },
     get admitted() {
-      return numbers.admitted;
+      return slots.admitted;
     },
-    refused,
     get keys() {
-      return byKey.size;
+      return slots.byKey.size;
     },
     get topics() {
-      return byTopic.size;
+      return slots.byTopic.size;
     },
     get rates() {
-      return rates?.size ?? 0;
+      return slots.rates?.size ?? 0;
     },
   };
-  return Object.assign(middleware, { stats });
 }
 
 const NO_TOPICS: readonly string[] = [];
 
-const ANSWERS: Readonly<Record<LimitReason, { status: 429 | 503; message: string }>> = {
-  'server-full': { status: 503, message: 'The server has as many connections open as it may.' },
-  'client-full': { status: 429, message: 'This client has as many connections open as it may.' },
-  'topic-full': { status: 503, message: 'A topic has as many connections open as it may.' },
-  'too-fast': { status: 429, message: 'This client opens connections too fast.' },
-};
-
-function answerStatus(
-  res: LimitResponse,
-  status: number,
-  body: { error: string; message: string },
-  retry: number,
-) {
-  const text = JSON.stringify(body);
-  res.writeHead(status, {
-    'content-type': 'application/json',
-    'content-length': String(Buffer.byteLength(text)),
-    'cache-control': 'no-store',
-    'retry-after': String(Math.ceil(retry / 1000)),
-  });
-  res.end(text);
-}
-
-function answerEventStream(res: LimitResponse, message: string, retry: number): void {
-  res.writeHead(200, {
-    'content-type': 'text/event-stream',
-    'cache-control': 'no-store, no-transform',
-    'x-accel-buffering': 'no',
-  });
-  res.end(`: ${message}\nretry: ${retry}\n\n`);
-}
-
-/** A program that accepts an event stream can read a status; a browser's EventSource cannot. */
-function defaultRefusal(req: LimitRequest): Refusal {
-  const { accept, 'sec-fetch-mode': mode, 'sec-fetch-dest': dest, 'user-agent': agent } = req.headers;
-  // To a plain http: address other than localhost browsers send no Fetch-Metadata.
-  const isBrowser = mode !== undefined || dest !== undefined || String(agent).startsWith('Mozilla/');
-  return isBrowser && String(accept).includes('text/event-stream') ? 'event-stream' : 'status';
-}
-
-function isGone(req: LimitRequest, res: LimitResponse): boolean {
-  return req.socket.destroyed || res.destroyed === true || res.stream?.destroyed === true;
-}
-
-/** Hears of a failure now or later; makes no promise where there is none. */
-function follow(next: () => unknown, failed: (error: unknown) => never): unknown {
-  try {
-    const result = next() as Partial<PromiseLike<unknown>> | undefined;
-    return typeof result?.then === 'function' ? result.then(undefined, failed) : result;
-  } catch (error) {
-    return failed(error);
-  }
-}
-
-function once(release: Release): Release {
-  let released = false;
-  return () => {
-    if (released) return;
-    released = true;
-    release();
-  };
-}
-
-/** What one open connection holds. There are many, so it is one small object and no closures. */
+/** What one open connection holds. There are many, so it is one small object. */
 interface Admission {
   readonly res: LimitResponse;
-  readonly client: LimitKey;
+  readonly client: string | undefined;
   readonly topics: readonly string[];
-  readonly permit: Release | undefined;
-  released: boolean;
-  /** The newest that was still open on the same socket when it came. */
+  /** `undefined` once the connection is over. */
+  permit: { release(): void } | undefined;
+  /** The latest admission on the same socket that was open when this one was made. */
   before: Admission | undefined;
 }
 
+/** All limits of one limiter. A connection takes a slot of each, or none. */
+class Slots {
+  readonly permits: LimitSemaphore;
+  readonly byKey: Counts = new Counts();
+  readonly byTopic: Counts = new Counts();
+  readonly rates: Rates | undefined;
+  readonly #maxPerKey: number;
+  readonly #maxPerTopic: number;
+  open = 0;
+  peak = 0;
+  admitted = 0;
+
+  constructor(options: LimitOptions<never>) {
+    const { maxConnections = Infinity, maxPerKey = Infinity, maxPerTopic = Infinity } = options;
+    const { rate = Infinity, burst, clock = SYSTEM_CLOCK } = options;
+    this.permits = asSemaphore(maxConnections);
+    this.#maxPerKey = checkCount('maxPerKey', maxPerKey);
+    this.#maxPerTopic = checkCount('maxPerTopic', maxPerTopic);
+    if (maxPerTopic !== Infinity && options.topics === undefined) {
+      throw new TypeError('`maxPerTopic` needs `topics`');
+    }
+    if (burst !== undefined && options.rate === undefined) throw new TypeError('`burst` needs `rate`');
+    this.rates = rate === Infinity ? undefined : new Rates(rate, burst, clock);
+  }
+
+  admit(res: LimitResponse, client: string | undefined, topics: readonly string[]): Admission | LimitReason {
+    if (client !== undefined && this.byKey.get(client) >= this.#maxPerKey) return 'client-full';
+    for (const topic of topics) if (this.byTopic.get(topic) >= this.#maxPerTopic) return 'topic-full';
+    if (this.wait(client) > 0) return 'too-fast';
+    const permit = this.permits.tryAcquire();
+    if (permit === undefined) return 'server-full';
+    if (client !== undefined) {
+      this.rates?.spend(client);
+      this.byKey.add(client, 1);
+    }
+    for (const topic of topics) this.byTopic.add(topic, 1);
+    this.admitted++;
+    this.open++;
+    if (this.open > this.peak) this.peak = this.open;
+    return { res, client, topics, permit, before: undefined };
+  }
+
+  release(admission: Admission): void {
+    const { client, topics, permit } = admission;
+    if (permit === undefined) return;
+    admission.permit = undefined;
+    this.open--;
+    if (client !== undefined) this.byKey.add(client, -1);
+    for (const topic of topics) this.byTopic.add(topic, -1);
+    permit.release();
+  }
+
+  /** Milliseconds until `rate` lets the client open another connection. */
+  wait(client: string | undefined): number {
+    return client === undefined ? 0 : (this.rates?.wait(client) ?? 0);
+  }
+}
+
 /**
- * Notices the end of responses, however they end. `'close'` says it of every one but those queued behind
- * another on their socket (pipelining), which never say so: therefore the socket is watched too, with one
- * pair of listeners for all of its responses.
+ * Notices the end of responses. Each one emits `'close'`, except those that wait behind another one on their
+ * socket (pipelining). So each socket is watched too, by one pair of listeners for all of its responses.
  */
 class OpenResponses {
-  readonly #release: (admission: Admission) => void;
-  /** The latest of each HTTP/1 socket. */
+  /** The latest admission of each HTTP/1 socket. */
   readonly #latest: WeakMap<LimitSocket, Admission> = new WeakMap();
-  readonly #onEnd: (this: LimitSocket) => void;
-  readonly #onClose: (this: LimitSocket) => void;
+  readonly #onResponseClose: (this: Admission) => void;
+  readonly #onSocketEnd: (this: LimitSocket) => void;
+  readonly #onSocketClose: (this: LimitSocket) => void;
 
   constructor(release: (admission: Admission) => void) {
     const latest = this.#latest;
-    this.#release = release;
-    this.#onEnd = function () {
+    this.#onResponseClose = function () {
+      release(this);
+      // Skips what is over, so that a socket with always another request under way keeps no old responses.
+      this.before = newestOpen(this.before);
+    };
+    this.#onSocketEnd = function () {
       for (const { res } of allOpen(latest.get(this))) if (!res.writableEnded) res.destroy();
     };
-    this.#onClose = function () {
+    this.#onSocketClose = function () {
       for (const admission of allOpen(latest.get(this))) release(admission);
     };
   }
 
   watch(req: LimitRequest, admission: Admission): void {
-    admission.res.on('close', () => {
-      this.#release(admission);
-      // What is over must not hold on to what was over before it.
-      admission.before = newestOpen(admission.before);
-    });
-    // An HTTP/2 response is closed with its socket.
+    // A bound function takes 48 bytes, a closure and its context twice that.
+    admission.res.on('close', this.#onResponseClose.bind(admission));
+    // HTTP/2 closes each response when its session ends.
     if (req.httpVersionMajor !== 1) return;
     const { socket } = req;
     const latest = this.#latest.get(socket);
     if (latest === undefined) {
-      socket.on('end', this.#onEnd);
-      socket.on('close', this.#onClose);
+      socket.on('end', this.#onSocketEnd);
+      socket.on('close', this.#onSocketClose);
     }
     admission.before = newestOpen(latest);
     this.#latest.set(socket, admission);
@@ -525,7 +313,7 @@ class OpenResponses {
 
 function newestOpen(latest: Admission | undefined): Admission | undefined {
   let one = latest;
-  while (one?.released === true) one = one.before;
+  while (one !== undefined && one.permit === undefined) one = one.before;
   return one;
 }
 
@@ -533,67 +321,19 @@ function* allOpen(latest: Admission | undefined): Generator<Admission> {
   for (let one = newestOpen(latest); one !== undefined; one = newestOpen(one.before)) yield one;
 }
 
-/** A Map with paths for keys; a key that is no array is a path of one step. What is deleted leaves no branch. */
-class PathMap<Value> {
-  readonly #leaves: Map<unknown, Value> = new Map();
-  #branches: Map<unknown, PathMap<Value>> | undefined;
-  #size = 0;
-
-  get size(): number {
-    return this.#size;
-  }
-
-  get(key: LimitKey): Value | undefined {
-    if (!Array.isArray(key)) return this.#leaves.get(key);
-    const [step, rest] = splitPath(key);
-    return rest === undefined ? this.#leaves.get(step) : this.#branches?.get(step)?.get(rest);
-  }
-
-  /** Whether the key is new. */
-  set(key: LimitKey, value: Value): boolean {
-    const [step, rest] = splitPath(key);
-    const isNew = rest === undefined ? !this.#leaves.has(step) : this.#branch(step).set(rest, value);
-    if (rest === undefined) this.#leaves.set(step, value);
-    if (isNew) this.#size++;
-    return isNew;
-  }
-
-  /** Whether there was such a key. */
-  delete(key: LimitKey): boolean {
-    const [step, rest] = splitPath(key);
-    const branch = this.#branches?.get(step);
-    const was = rest === undefined ? this.#leaves.delete(step) : branch?.delete(rest) === true;
-    if (rest !== undefined && branch?.size === 0) this.#branches?.delete(step);
-    if (was) this.#size--;
-    return was;
-  }
-
-  #branch(step: unknown): PathMap<Value> {
-    this.#branches ??= new Map();
-    const branch = this.#branches.get(step) ?? new PathMap<Value>();
-    this.#branches.set(step, branch);
-    return branch;
-  }
-}
-
-/** A path's first step, and what is left of it if it goes further. */
-function splitPath(key: LimitKey): [step: unknown, rest: unknown[] | undefined] {
-  if (!Array.isArray(key)) return [key, undefined];
-  return [key[0], key.length > 1 ? key.slice(1) : undefined];
-}
-
+/** How many connections each key has. */
 class Counts {
-  readonly #counts: PathMap<number> = new PathMap();
+  readonly #counts: Map<string, number> = new Map();
 
   get size(): number {
     return this.#counts.size;
   }
 
-  get(key: LimitKey): number {
+  get(key: string): number {
     return this.#counts.get(key) ?? 0;
   }
 
-  add(key: LimitKey, change: 1 | -1): void {
+  add(key: string, change: 1 | -1): void {
     const count = this.get(key) + change;
     if (count === 0) this.#counts.delete(key);
     else this.#counts.set(key, count);
@@ -603,23 +343,24 @@ class Counts {
 const MAX_RATES = 100_000;
 
 /**
- * A token bucket for each client, kept as one number: when it will be full again.
+ * A token bucket for each client, stored as one number: the time at which it will be full again.
  *
- * A full one is as good as none, so they live in two generations: what was not used during one whole period
- * is dropped with its generation, without looking at any of them. A generation that grows too large ends early.
+ * A full bucket need not be stored. So there are two generations of buckets, each for the time that filling
+ * one takes: those that were not used in a whole period are full, and are dropped together, without looking
+ * at each. A generation ends early when it has `MAX_RATES` buckets.
  */
 class Rates {
   readonly #burst: number;
   /** Milliseconds for one token. */
   readonly #cost: number;
   readonly #clock: LimitClock;
-  #young: PathMap<number> = new PathMap();
-  #old: PathMap<number> = new PathMap();
+  #young: Map<string, number> = new Map();
+  #old: Map<string, number> = new Map();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(rate: number, burst: number | undefined, clock: LimitClock) {
-    if (!(rate > 0)) throw new RangeError(`\`rate\` must be more than 0 a second, got ${rate}`);
-    this.#burst = checkCount('burst', burst ?? Math.max(1, Math.ceil(rate)), 1);
+    if (!(rate > 0)) throw new RangeError(`\`rate\` must be more than 0 per second, got ${rate}`);
+    this.#burst = checkCount('burst', burst ?? Math.max(1, Math.ceil(rate)));
     this.#cost = 1000 / rate;
     this.#clock = clock;
   }
@@ -628,38 +369,34 @@ class Rates {
     return this.#young.size + this.#old.size;
   }
 
-  take(key: LimitKey): boolean {
-    if (this.wait(key) > 0) return false;
-    this.#keep(key, this.#fullAt(key) + this.#cost);
-    return true;
-  }
-
   /** Milliseconds until there is a token. */
-  wait(key: LimitKey): number {
+  wait(key: string): number {
     const wait = this.#fullAt(key) - this.#clock.now() - (this.#burst - 1) * this.#cost;
-    // What is left of a sum of fractions is no wait.
+    // Ignores rounding errors below 1 µs.
     return wait < 0.001 ? 0 : wait;
   }
 
-  #fullAt(key: LimitKey): number {
-    return Math.max(this.#clock.now(), this.#young.get(key) ?? this.#old.get(key) ?? 0);
-  }
-
-  #keep(key: LimitKey, fullAt: number): void {
+  /** Takes a token. There must be one: see {@link wait}. */
+  spend(key: string): void {
+    const fullAt = this.#fullAt(key) + this.#cost;
     if (this.#young.size >= MAX_RATES) this.#turn();
     this.#old.delete(key);
     this.#young.set(key, fullAt);
     this.#timer ??= this.#clock.setInterval(() => this.#turn(), this.#period()).unref();
   }
 
-  /** How long it takes to fill a bucket. */
+  #fullAt(key: string): number {
+    return Math.max(this.#clock.now(), this.#young.get(key) ?? this.#old.get(key) ?? 0);
+  }
+
+  /** Milliseconds that an empty bucket takes to fill. */
   #period(): number {
     return Math.min(MAX_TIMEOUT, Math.max(1000, Math.ceil(this.#burst * this.#cost)));
   }
 
   #turn(): void {
     this.#old = this.#young;
-    this.#young = new PathMap();
+    this.#young = new Map();
     if (this.#old.size > 0 || this.#timer === undefined) return;
     this.#clock.clearInterval(this.#timer);
     this.#timer = undefined;
@@ -672,81 +409,95 @@ const SYSTEM_CLOCK: LimitClock = {
   clearInterval: (timer) => clearInterval(timer),
 };
 
-/**
- * The client's address: the socket's, or, behind `trustProxy` proxies, the one that the outermost of them
- * wrote into `X-Forwarded-For`. Counted from the right, since what is further left anybody may have written.
- *
- * `undefined` on a Unix socket, and once the client is gone.
- */
-export function clientAddress(
-  req: Pick<LimitRequest, 'headers'> & { readonly socket: Pick<LimitSocket, 'remoteAddress'> },
-  trustProxy = 0,
-): string | undefined {
-  const direct = req.socket.remoteAddress;
-  const forwarded = req.headers['x-forwarded-for'];
-  if (trustProxy === 0 || forwarded === undefined) return direct;
-  const hops = String(forwarded).split(',');
-  const hop = hops[Math.max(0, hops.length - trustProxy)]!.trim();
-  // Some proxies write the port too.
-  const address = /^\[(.+)\](?::\d+)?$/.exec(hop)?.[1] ?? /^([\d.]+):\d+$/.exec(hop)?.[1] ?? hop;
-  return isIP(address) === 0 ? direct : address;
-}
+// ── refusals ────────────────────────────────────────────────────────────────────────────────────────────
+
+const ANSWERS: Readonly<Record<LimitReason, { status: 429 | 503; message: string }>> = {
+  'server-full': { status: 503, message: 'The server has no room for another connection.' },
+  'client-full': { status: 429, message: 'This client has as many connections open as it may.' },
+  'topic-full': { status: 503, message: 'A topic has as many connections open as it may.' },
+  'too-fast': { status: 429, message: 'This client opens connections too fast.' },
+};
 
 /**
- * What stands for one client: an IPv4 address itself, however it is written (also as `::ffff:192.0.2.1`, or
- * translated to `64:ff9b::192.0.2.1`); of an IPv6 address its /64, which is what one customer has at least.
+ * Makes the function that counts and sends a refusal. `wait`: milliseconds until the client's rate allows it
+ * again.
  */
-export function addressGroup(address: string): string {
-  const plain = address.replace(/%.*$/, '');
-  if (!isIPv6(plain)) return plain;
-  const groups = expand(plain);
-  const prefix = groups.slice(0, 6).join(':');
-  if (prefix === '0:0:0:0:0:ffff' || prefix === '64:ff9b:0:0:0:0') return dotted(groups[6]!, groups[7]!);
-  return `${groups.slice(0, 4).join(':')}::/64`;
+function createRefuse<Req extends LimitRequest>(
+  { refusal = defaultRefusal, retryDelay = 5000, onRefuse }: LimitOptions<Req>,
+  refused: Record<LimitReason, number>,
+): (req: Req, res: LimitResponse, reason: LimitReason, wait: number) => void {
+  if (!(retryDelay >= 0 && retryDelay <= MAX_TIMEOUT)) {
+    throw new RangeError(`\`retryDelay\` must be from 0 to ${MAX_TIMEOUT} milliseconds, got ${retryDelay}`);
+  }
+  return (req, res, reason, wait) => {
+    refused[reason]++;
+    const { status, message } = ANSWERS[reason];
+    const delay = Math.max(retryDelay, wait) * (1 + Math.random());
+    const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
+    const how = typeof refusal === 'function' ? refusal(req) : refusal;
+    if (how === 'event-stream') sendEventStream(res, message, retry);
+    else {
+      const headers = { 'retry-after': String(Math.ceil(retry / 1000)) };
+      sendProblem(res, { status, error: reason, message, headers });
+    }
+    onRefuse?.({ reason, status, refusal: how, req });
+  };
 }
 
-/** The eight groups of an IPv6 address, lower-case, without leading zeros. */
-function expand(address: string): string[] {
-  const hex = address.toLowerCase().replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) => {
-    return `${(a * 256 + Number(b)).toString(16)}:${(c * 256 + Number(d)).toString(16)}`;
+function sendEventStream(res: LimitResponse, message: string, retry: number): void {
+  res.writeHead(200, {
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-store, no-transform',
+    'x-accel-buffering': 'no',
   });
-  const [left = '', right] = hex.split('::');
-  const head = left === '' ? [] : left.split(':');
-  const tail = right === undefined || right === '' ? [] : right.split(':');
-  const zeros = new Array<string>(8 - head.length - tail.length).fill('0');
-  return [...head, ...zeros, ...tail].map((group) => group.replace(/^0+(?=.)/, ''));
+  res.end(`: ${message}\nretry: ${retry}\n\n`);
 }
 
-function dotted(high: string, low: string): string {
-  const bytes = [high, low]
-    .map((group) => Number.parseInt(group, 16))
-    .flatMap((two) => [two >> 8, two & 255]);
-  return bytes.join('.');
+/** A program that accepts an event stream can handle a status; a browser's EventSource cannot. */
+function defaultRefusal(req: LimitRequest): Refusal {
+  const { accept, 'sec-fetch-mode': mode, 'sec-fetch-dest': dest, 'user-agent': agent } = req.headers;
+  // Browsers send no Fetch-Metadata to a plain http: address other than localhost.
+  const isBrowser = mode !== undefined || dest !== undefined || String(agent).startsWith('Mozilla/');
+  return isBrowser && String(accept).includes('text/event-stream') ? 'event-stream' : 'status';
 }
 
-/** The semaphore, where it is one. */
-function checkMax(max: number | LimitSemaphore): LimitSemaphore | undefined {
-  if (typeof max === 'number') checkCount('max', max, 1);
-  else if (typeof max?.tryAcquire === 'function') return max;
-  else throw new TypeError(`\`max\` must be a number or a Semaphore, got ${max}`);
-  return undefined;
+// ── helpers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+function isGone(req: LimitRequest, res: LimitResponse): boolean {
+  return req.socket.destroyed || res.destroyed === true || res.stream?.destroyed === true;
 }
 
-function failure(code: SemaphoreError['code'], message: string): SemaphoreError {
-  return Object.assign(new Error(message), { code });
+/** Calls `failed` when `next` throws or rejects. Makes no promise where `next` makes none. */
+function follow(next: () => unknown, failed: (error: unknown) => never): unknown {
+  try {
+    const result = next() as Partial<PromiseLike<unknown>> | undefined;
+    return typeof result?.then === 'function' ? result.then(undefined, failed) : result;
+  } catch (error) {
+    return failed(error);
+  }
 }
 
-function checkCount(name: string, value: number, min: number): number {
-  if ((Number.isInteger(value) && value >= min) || value === Infinity) return value;
-  throw new RangeError(`\`${name}\` must be a whole number ≥ ${min}, got ${value}`);
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
+function checkKey(key: unknown): string | undefined {
+  if (typeof key === 'string' || key === undefined) return key;
+  const got = key === null ? 'null' : Array.isArray(key) ? 'an array' : `a value of type ${typeof key}`;
+  const error = new TypeError(`\`key\` must return a string or undefined, got ${got}`);
+  throw Object.assign(error, { code: 'ERR_SSE_BAD_KEY' as const }) satisfies LimitKeyError;
+}
+
+function asSemaphore(maxConnections: number | LimitSemaphore): LimitSemaphore {
+  if (typeof maxConnections === 'number') return new Semaphore(checkCount('maxConnections', maxConnections));
+  if (typeof maxConnections?.tryAcquire === 'function') return maxConnections;
+  throw new TypeError(`\`maxConnections\` must be a number or a Semaphore, got ${maxConnections}`);
+}
+
+function checkCount(name: string, value: number): number {
+  if ((Number.isInteger(value) && value >= 1) || value === Infinity) return value;
+  throw new RangeError(`\`${name}\` must be a whole number ≥ 1 or Infinity, got ${value}`);
 }
 
 function checkHops(trustProxy: number): void {
   if (Number.isInteger(trustProxy) && trustProxy >= 0) return;
   throw new RangeError(`\`trustProxy\` must be the number of proxies in front, got ${trustProxy}`);
-}
-
-function checkTimeout(name: string, value: number): number {
-  if ((value >= 0 && value <= MAX_TIMEOUT) || (name === 'waitTimeout' && value === Infinity)) return value;
-  throw new RangeError(`\`${name}\` must be from 0 to ${MAX_TIMEOUT} milliseconds, got ${value}`);
 }

@@ -21,7 +21,7 @@ export interface ProblemResponse {
   end(body: string): unknown;
 }
 
-/** An error that `answerError` tells the client about. */
+/** An error whose message and headers the client is sent. */
 export interface HttpError extends Error {
   /** `ERR_SSE_` and the words of the problem: `ERR_SSE_NOT_FOUND` for `not-found`. */
   readonly code: string;
@@ -29,9 +29,9 @@ export interface HttpError extends Error {
   readonly headers?: Readonly<Record<string, string>> | undefined;
 }
 
-/** Makes an error to throw where a request cannot be answered otherwise. */
+/** Makes an error to throw where the request cannot be answered on the spot. */
 export function httpError({ status, error, message, headers }: Problem): HttpError {
-  const code = `ERR_SSE_${error.toUpperCase().replaceAll('-', '_')}`;
+  const code = `${OWN}${error.toUpperCase().replaceAll('-', '_')}`;
   return Object.assign(new Error(message), { code, status, ...(headers && { headers }) });
 }
 
@@ -39,45 +39,49 @@ export function httpError({ status, error, message, headers }: Problem): HttpErr
 export function sendProblem(res: ProblemResponse, { status, error, message, headers }: Problem): void {
   const body = `${JSON.stringify({ error, message })}\n`;
   res.writeHead(status, {
+    ...lowerCased(headers),
     'content-type': 'application/json',
+    'content-length': String(Buffer.byteLength(body)),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
-    ...headers,
-    'content-length': String(Buffer.byteLength(body)),
   });
   res.end(body);
 }
 
 /**
- * What to tell the client about an error. An error with a `status` (or `statusCode`, as body parsers and
- * `http-errors` have it) from 400 to 499 is told with its message, and so is any other that has a `status` and a
- * `code` of ours. Everything else is a 500 that reveals nothing: log it.
+ * What to tell the client about an error:
+ *
+ * - One of ours, with a `status` from 400 to 599 and a `code` `ERR_SSE_…`: its message and its `headers`.
+ * - Any other with a `status` or `statusCode` from 400 to 499, as body parsers and `http-errors` make them:
+ *   its message, unless `expose` is false. Its headers are not sent, because they may be those of another
+ *   server's answer.
+ * - Everything else: a 500 that reveals nothing. Log the error.
  */
 export function problemOf(error: unknown): Problem {
-  const { status, statusCode, code, message, headers } = Object(error) as Record<string, unknown>;
+  const { status, statusCode, code, message, expose, headers } = Object(error) as Record<string, unknown>;
   const number = Number(status ?? statusCode);
-  const own =
-    typeof code === 'string' && code.startsWith('ERR_SSE_') ? code.slice('ERR_SSE_'.length) : undefined;
-  const mayBeTold = number >= 400 && number <= (own === undefined ? 499 : 599);
-  const words = own ?? STATUS_CODES[number];
-  if (!mayBeTold || words === undefined) return INTERNAL;
+  const isOwn = typeof code === 'string' && code.startsWith(OWN);
+  const name = isOwn ? code.slice(OWN.length) : STATUS_CODES[number];
+  const isTold = Number.isInteger(number) && number >= 400 && number <= (isOwn ? 599 : 499);
+  if (!isTold || name === undefined) return INTERNAL;
   return {
     status: number,
-    error: words.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-'),
-    message: String(message ?? words),
-    headers: headers as Problem['headers'],
+    error: name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-'),
+    message: expose === false || !message ? (STATUS_CODES[number] ?? name) : String(message),
+    ...(isOwn && headers !== undefined && { headers: headers as Problem['headers'] }),
   };
 }
 
-const INTERNAL: Problem = {
-  status: 500,
-  error: 'internal',
-  message: 'Something went wrong on the server; its log has more.',
-};
+/** The members of a response that say whether it can still be answered. */
+export interface AnsweredResponse {
+  readonly headersSent: boolean;
+  readonly writableEnded: boolean;
+  destroy(): unknown;
+}
 
 /**
- * Answers a request with the error that ended it, as `onError` of `compose` does: by {@link sendProblem} while no head
- * was sent. After that only the connection can tell, so an unfinished response is cut.
+ * Answers a request that ended in an error; fits `onError` of `compose`. It sends `problemOf(error)` while no
+ * head was sent. After the head it destroys an unfinished response, so that the client notices the failure.
  */
 export function answerError(
   error: unknown,
@@ -87,9 +91,15 @@ export function answerError(
   if (!res.writableEnded) res.destroy();
 }
 
-/** The members of a response that tell whether it can still be answered. */
-export interface AnsweredResponse {
-  readonly headersSent: boolean;
-  readonly writableEnded: boolean;
-  destroy(): unknown;
+const OWN = 'ERR_SSE_';
+
+const INTERNAL: Problem = {
+  status: 500,
+  error: 'internal',
+  message: 'The server could not handle the request.',
+};
+
+/** `writeHead` sends names that differ only in case as two headers. */
+function lowerCased(headers: Problem['headers'] = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
 }

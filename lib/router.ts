@@ -1,43 +1,43 @@
-// Finds what was stored for a method and a path, or the right refusal.
+// Finds the value stored for a method and a path, or the status to refuse the request with.
 // Stands alone: copy this file by itself.
 
-/** The path's named parts, decoded. Without a prototype, so that no name of a part means anything else. */
+/** The values of the parameters in the path, decoded. It has no prototype, so any parameter name is safe. */
 export type Params = Readonly<Record<string, string>>;
 
 export interface Found<T> {
   readonly status: 200;
   readonly value: T;
   readonly params: Params;
-  /** The pattern that matched: what a metric or a log may carry in the path's place. */
+  /** The pattern that matched. Metrics and logs should have it in place of the path. */
   readonly pattern: string;
 }
 
-/** 400: not a path that can be read. 404: nothing there. 405: there, with the methods that are allowed. */
+/** 400: the path is malformed. 404: no pattern matches. 405: one does, with other methods. */
 export interface Missed {
   readonly status: 400 | 404 | 405;
-  /** For the `Allow` header; empty unless the status is 405. */
+  /** The methods for the `Allow` header; empty unless the status is 405. */
   readonly allow: readonly string[];
 }
 
-interface Node<T> {
-  readonly literal: Map<string, Node<T>>;
-  parameter: { readonly name: string; readonly node: Node<T> } | undefined;
+interface Branch<T> {
+  readonly literal: Map<string, Branch<T>>;
+  parameter: { readonly name: string; readonly node: Branch<T> } | undefined;
   readonly methods: Map<string, { readonly value: T; readonly pattern: string }>;
 }
 
 /**
- * Stores one value per method and pattern. Patterns are segments: `/topics/:topic` has a literal and a
- * parameter; a literal wins over a parameter. `HEAD` falls back to `GET`.
+ * Stores one value per method and pattern. A pattern consists of segments: `/topics/:topic` has a literal one
+ * and a parameter. Literals take precedence over parameters. `HEAD` falls back to `GET`.
  *
- * The path is read by hand, segment by segment: dots, empty segments and an encoded slash have no power,
- * and nothing that a client sends can throw (`new URL('//[')` and `decodeURIComponent('/%')` do).
+ * The path is split by hand, not by `URL`: dots, empty segments and encoded slashes have no special meaning,
+ * and nothing that a client sends makes `find` throw (`new URL('//[')` and `decodeURIComponent('/%')` throw).
  */
 export class Router<T> {
-  readonly #root: Node<T> = createNode();
+  readonly #root: Branch<T> = createBranch();
 
   /**
-   * @throws {TypeError} for a pattern that does not begin with `/`, an unnamed, renamed or repeated parameter, or
-   *   a method and pattern that are stored already.
+   * @throws {TypeError} for a pattern that does not begin with `/`; for a parameter without a name, used
+   *   twice, or in the place of one with another name; for a method and pattern that are stored already.
    */
   add(method: string, pattern: string, value: T): this {
     if (!pattern.startsWith('/')) throw new TypeError(`\`pattern\` must begin with "/", got "${pattern}"`);
@@ -50,7 +50,7 @@ export class Router<T> {
     return this;
   }
 
-  /** Looks up a request's method and target (`req.url`); a query is left out of account. */
+  /** Looks up a request's method and target (`req.url`). The query is ignored. */
   find(method: string, target: string): Found<T> | Missed {
     if (!target.startsWith('/')) return { status: 400, allow: [] };
     const end = target.search(/[?#]/);
@@ -65,37 +65,37 @@ export class Router<T> {
   }
 }
 
-function createNode<T>(): Node<T> {
+function createBranch<T>(): Branch<T> {
   return { literal: new Map(), parameter: undefined, methods: new Map() };
 }
 
 function checkRepeated(segments: readonly string[], pattern: string): void {
   for (const [index, segment] of segments.entries()) {
     if (!segment.startsWith(':') || segments.indexOf(segment) === index) continue;
-    throw new TypeError(`"${segment}" is twice in "${pattern}"`);
+    throw new TypeError(`"${segment}" occurs twice in "${pattern}"`);
   }
 }
 
-function descend<T>(node: Node<T>, segment: string, pattern: string): Node<T> {
+function descend<T>(node: Branch<T>, segment: string, pattern: string): Branch<T> {
   if (segment.startsWith(':')) return descendParameter(node, segment.slice(1), pattern);
-  const child = node.literal.get(segment) ?? createNode<T>();
+  const child = node.literal.get(segment) ?? createBranch<T>();
   node.literal.set(segment, child);
   return child;
 }
 
-function descendParameter<T>(node: Node<T>, name: string, pattern: string): Node<T> {
+function descendParameter<T>(node: Branch<T>, name: string, pattern: string): Branch<T> {
   if (name === '') throw new TypeError(`a parameter of "${pattern}" has no name`);
-  node.parameter ??= { name, node: createNode<T>() };
+  node.parameter ??= { name, node: createBranch<T>() };
   if (node.parameter.name === name) return node.parameter.node;
-  throw new TypeError(`":${name}" of "${pattern}" is called ":${node.parameter.name}" elsewhere`);
+  throw new TypeError(`":${name}" of "${pattern}" is ":${node.parameter.name}" in another pattern`);
 }
 
 function match<T>(
-  node: Node<T>,
+  node: Branch<T>,
   segments: readonly string[],
   depth: number,
   params: Record<string, string>,
-): Node<T> | 'malformed' | undefined {
+): Branch<T> | 'malformed' | undefined {
   const segment = segments[depth];
   if (segment === undefined) return node.methods.size > 0 ? node : undefined;
   const literal = node.literal.get(segment);
@@ -116,7 +116,7 @@ function decodeSegment(segment: string): string | undefined {
   }
 }
 
-function allowed<T>(node: Node<T>): string[] {
+function allowed<T>(node: Branch<T>): string[] {
   const methods = [...node.methods.keys()];
   return node.methods.has('GET') && !node.methods.has('HEAD') ? [...methods, 'HEAD'] : methods;
 }

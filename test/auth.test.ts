@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { hasBearer, Tickets, tokenAccess } from '../lib/auth.ts';
+import { hasBearer, tokenAccess } from '../lib/auth.ts';
 
 describe('hasBearer', () => {
   it('accepts any of the tokens, whatever the case of the scheme', () => {
@@ -8,7 +8,7 @@ describe('hasBearer', () => {
     assert.equal(hasBearer('bearer  one ', ['one', 'two']), true);
   });
 
-  it('refuses everything else', () => {
+  it('rejects everything else', () => {
     for (const header of [
       undefined,
       '',
@@ -26,58 +26,18 @@ describe('hasBearer', () => {
   });
 });
 
-describe('Tickets', () => {
-  it('gives back what a ticket was issued for, once', () => {
-    const tickets = new Tickets<string>();
-    const { ticket } = tickets.issue('alice');
-    assert.match(ticket, /^[\w-]{32}$/);
-    assert.equal(tickets.redeem(ticket), 'alice');
-    assert.equal(tickets.redeem(ticket), undefined);
-    assert.equal(tickets.redeem('made up'), undefined);
-  });
-
-  it('does not take a ticket that is too old', () => {
-    let now = 1000;
-    const tickets = new Tickets<string>({ maxAge: 500, now: () => now });
-    const { ticket, expiresAt } = tickets.issue('alice');
-    assert.equal(expiresAt, 1500);
-    now = 1500;
-    assert.equal(tickets.redeem(ticket), undefined);
-  });
-
-  it('forgets the expired and, when there are too many, the oldest', () => {
-    let now = 0;
-    const tickets = new Tickets<number>({ maxAge: 1000, capacity: 3, now: () => now });
-    const issued = [1, 2, 3, 4].map((value) => tickets.issue(value).ticket);
-    assert.equal(tickets.size, 3);
-    assert.equal(tickets.redeem(issued[0] as string), undefined);
-    assert.equal(tickets.redeem(issued[3] as string), 4);
-    now = 2000;
-    tickets.issue(5);
-    assert.equal(tickets.size, 1);
-  });
-
-  it('names the option that is out of range', () => {
-    assert.throws(
-      () => new Tickets({ maxAge: 60_000 }),
-      /`maxAge` must be a number from 1 to 30000, got 60000/,
-    );
-    assert.throws(() => new Tickets({ capacity: 0 }), /`capacity` .* got 0/);
-  });
-});
-
 describe('tokenAccess', () => {
   const both = tokenAccess({ publishTokens: ['writer'], subscribeTokens: ['reader'] });
   const ask = (authorization?: string) => ({ headers: { authorization } });
 
-  it('knows a publisher, a reader, and nobody else', () => {
+  it('tells a publisher, a reader and nobody apart by their tokens', () => {
     assert.deepEqual(both.authorize(ask('Bearer writer')), { publish: true, subscribe: true });
     assert.deepEqual(both.authorize(ask('Bearer reader')), { publish: false, subscribe: true });
     for (const header of [undefined, 'Bearer wrong', 'Basic writer'])
       assert.equal(both.authorize(ask(header)), undefined);
   });
 
-  it('lets everybody do what no token is needed for, but for one who shows a wrong one', () => {
+  it('allows everybody what needs no token, except the sender of a wrong token', () => {
     const readable = tokenAccess({ publishTokens: ['writer'] });
     assert.deepEqual(readable.authorize(ask()), { publish: false, subscribe: true });
     assert.deepEqual(readable.authorize(ask('Basic somebody')), { publish: false, subscribe: true });
@@ -86,10 +46,21 @@ describe('tokenAccess', () => {
     assert.deepEqual(open.authorize(ask('Bearer whatever')), { publish: true, subscribe: true });
   });
 
-  it('refuses tokens that nobody could send', () => {
+  it('takes no answer of publishIsOpen but true for a yes', () => {
+    const unsure = tokenAccess({ publishIsOpen: async () => true } as never);
+    assert.deepEqual(unsure.authorize(ask()), { publish: false, subscribe: true });
+  });
+
+  it('rejects tokens that no header can carry', () => {
     assert.throws(
       () => tokenAccess({ subscribeTokens: [''] }),
       /a token must be printable ASCII without spaces/,
     );
+  });
+
+  it('allows each principal the actions that it carries, on every topic', () => {
+    const reader = { publish: false, subscribe: true };
+    assert.equal(both.may(reader, 'subscribe', 'a'), true);
+    assert.equal(both.may(reader, 'publish', 'a'), false);
   });
 });

@@ -262,7 +262,7 @@ describe('access of one’s own', () => {
 });
 
 describe('limits', () => {
-  const served = serve({ limits: { max: 2, retryInterval: 3000 } });
+  const served = serve({ limits: { maxConnections: 2, retryDelay: 3000 } });
 
   it('turn away who is one too many: a program by its status, a browser so that it comes back', async () => {
     const events = `${served.url}/events?topic=a`;
@@ -343,7 +343,7 @@ describe('heartbeats', () => {
 });
 
 describe('GET /metrics', () => {
-  const served = serve({ limits: { max: 1 } });
+  const served = serve({ limits: { maxConnections: 1 } });
 
   it('tells what happened, by reason', async () => {
     const events = `${served.url}/events?topic=a`;

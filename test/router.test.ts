@@ -16,7 +16,7 @@ function routing(...routes: string[]): Router<string> {
   return router;
 }
 
-/** What was found and its parameters, or the status and what is allowed. */
+/** The value that was found and its parameters, or the status and the allowed methods. */
 function answer(found: Found<string> | Missed): unknown[] {
   if (found.status !== 200) return [found.status, found.allow];
   assert.equal(found.pattern, found.value);
@@ -32,24 +32,24 @@ describe('Router', () => {
     'GET /a/:b/:c',
   );
 
-  it('finds what was stored for a method and a path', () => {
+  it('finds the value stored for a method and a path', () => {
     assert.deepEqual(answer(router.find('GET', '/')), ['/', {}]);
     assert.deepEqual(answer(router.find('GET', '/topics')), ['/topics', {}]);
     assert.deepEqual(answer(router.find('GET', '/a/1/2')), ['/a/:b/:c', { b: '1', c: '2' }]);
   });
 
-  it('stores whatever it is given, falsy values too', () => {
+  it('stores any value, also undefined', () => {
     const found = new Router<undefined>().add('GET', '/', undefined).find('GET', '/');
     assert.deepEqual([found.status, 'value' in found], [200, true]);
   });
 
-  it('leaves the query out of account', () => {
+  it('ignores the query', () => {
     for (const target of ['/topics?', '/topics?a=/b', '/topics?a?b', '/topics#x', '/topics?%']) {
       assert.deepEqual(answer(router.find('GET', target)), ['/topics', {}], target);
     }
   });
 
-  it('answers 404 where nothing is', () => {
+  it('answers 404 where no pattern matches', () => {
     for (const target of [
       '/topic',
       '/topics/',
@@ -65,14 +65,14 @@ describe('Router', () => {
     }
   });
 
-  it('answers 405 with all that is allowed where the method is not', () => {
+  it('answers 405 with the allowed methods where a pattern matches with others', () => {
     assert.deepEqual(answer(router.find('PUT', '/topics/a')), [405, ['POST', 'DELETE']]);
     assert.deepEqual(answer(router.find('HEAD', '/topics/a')), [405, ['POST', 'DELETE']]);
     assert.deepEqual(answer(router.find('POST', '/topics')), [405, ['GET', 'HEAD']]);
     assert.deepEqual(answer(router.find('get', '/topics')), [405, ['GET', 'HEAD']]);
   });
 
-  it('finds for HEAD what is stored for GET, unless it has its own', () => {
+  it('finds the value of GET for HEAD, unless one is stored for HEAD', () => {
     assert.deepEqual(answer(router.find('HEAD', '/topics')), ['/topics', {}]);
     const own = new Router<string>().add('GET', '/', 'get').add('HEAD', '/', 'head');
     const found = own.find('HEAD', '/');
@@ -80,13 +80,13 @@ describe('Router', () => {
     assert.deepEqual(answer(own.find('PUT', '/')), [405, ['GET', 'HEAD']]);
   });
 
-  it('lets a literal win over a parameter', () => {
+  it('prefers a literal to a parameter', () => {
     const both = routing('GET /:any', 'GET /fixed', 'POST /:any');
     assert.deepEqual(answer(both.find('GET', '/fixed')), ['/fixed', {}]);
     assert.deepEqual(answer(both.find('GET', '/other')), ['/:any', { any: 'other' }]);
   });
 
-  it('goes back from a literal that leads nowhere to the parameter beside it', () => {
+  it('falls back to the parameter where the rest of the path does not match behind the literal', () => {
     const forks = routing('GET /a/b/c', 'GET /a/:x/d', 'GET /:y/b/e', 'GET /:y/:z/f');
     assert.deepEqual(answer(forks.find('GET', '/a/b/c')), ['/a/b/c', {}]);
     assert.deepEqual(answer(forks.find('GET', '/a/b/d')), ['/a/:x/d', { x: 'b' }]);
@@ -101,19 +101,19 @@ describe('Router', () => {
     assert.deepEqual(answer(router.find('POST', '/topics/a+b')), ['/topics/:topic', { topic: 'a+b' }]);
   });
 
-  it('never takes an empty segment for a parameter', () => {
+  it('never matches an empty segment with a parameter', () => {
     assert.deepEqual(answer(router.find('POST', '/topics/')), [404, []]);
     assert.deepEqual(answer(router.find('GET', '/a//c')), [404, []]);
   });
 
-  it('refuses routes that cannot be, when they are added', () => {
+  it('throws a TypeError for a route that cannot be added', () => {
     const refused: [string, string, RegExp][] = [
       ['GET', 'topics', /`pattern` must begin with "\/", got "topics"/],
       ['GET', '', /`pattern` must begin with "\/"/],
       ['GET', '/a/:', /"\/a\/:" has no name/],
-      ['GET', '/topics/:name/x', /":name" of "\/topics\/:name\/x" is called ":topic" elsewhere/],
+      ['GET', '/topics/:name/x', /":name" of "\/topics\/:name\/x" is ":topic" in another pattern/],
       ['POST', '/topics/:topic', /POST \/topics\/:topic is stored already/],
-      ['GET', '/x/:twice/:twice', /":twice" is twice in "\/x\/:twice\/:twice"/],
+      ['GET', '/x/:twice/:twice', /":twice" occurs twice in "\/x\/:twice\/:twice"/],
     ];
     for (const [method, pattern, message] of refused) {
       assert.throws(() => router.add(method, pattern, ''), { name: 'TypeError', message });
@@ -124,7 +124,7 @@ describe('Router', () => {
 describe('trap 17: targets that crash other parsers', () => {
   const router = routing('GET /', 'GET /a/:b', 'GET /topics/:__proto__', 'GET /:constructor/:toString/x');
 
-  it('answers 404 or 400 to what is no path', () => {
+  it('answers 404 or 400 to a target that is no path', () => {
     for (const target of ['//[', '//', '///', '/a//', '/\\', '/a/b/c']) {
       assert.equal(router.find('GET', target).status, 404, target);
     }
@@ -133,13 +133,13 @@ describe('trap 17: targets that crash other parsers', () => {
     }
   });
 
-  it('answers 400 to a part that is not UTF-8', () => {
+  it('answers 400 to a segment that is not UTF-8', () => {
     for (const part of ['%', '%f', '%ff', '%c3', '%zz', '%ed%a0%80']) {
       assert.deepEqual(answer(router.find('GET', `/a/${part}`)), [400, []], part);
     }
   });
 
-  it('gives dots and an encoded slash no power', () => {
+  it('gives dots and an encoded slash no special meaning', () => {
     assert.deepEqual(answer(router.find('GET', '/a/..')), ['/a/:b', { b: '..' }]);
     assert.deepEqual(answer(router.find('GET', '/a/%2e%2e')), ['/a/:b', { b: '..' }]);
     assert.deepEqual(answer(router.find('GET', '/a/%2e%2e/b')), [404, []]);
@@ -148,7 +148,7 @@ describe('trap 17: targets that crash other parsers', () => {
     assert.deepEqual(answer(router.find('GET', '/a/b%2Fc')), ['/a/:b', { b: 'b/c' }]);
   });
 
-  it('knows no names but those of the pattern', () => {
+  it('gives no parameters but those of the pattern', () => {
     const found = router.find('GET', '/a/__proto__');
     assert.ok(found.status === 200);
     assert.equal(found.params.b, '__proto__');
@@ -157,7 +157,7 @@ describe('trap 17: targets that crash other parsers', () => {
     }
   });
 
-  it('lets a parameter be called whatever a pattern calls it', () => {
+  it('allows any name for a parameter', () => {
     const found = router.find('GET', '/topics/value');
     assert.ok(found.status === 200);
     assert.equal(Object.getOwnPropertyDescriptor(found.params, '__proto__')?.value, 'value');
@@ -192,7 +192,7 @@ describe('trap 17: targets that crash other parsers', () => {
   );
   const target = fc.array(piece, { maxLength: 10 }).map((pieces) => pieces.join(''));
 
-  it('never throws, and finds what it was told to: properties', () => {
+  it('never throws, and finds only what matches the pattern: property', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -202,7 +202,7 @@ describe('trap 17: targets that crash other parsers', () => {
         (hostile) => {
           const found = router.find('GET', hostile);
           if (found.status !== 200) return assert.ok(found.status === 400 || found.status === 404);
-          // What was found is the pattern with its parameters put in.
+          // The path is the pattern with its parameters filled in.
           const [path = ''] = hostile.split(/[?#]/);
           const parts = found.pattern.split('/');
           const names = parts.filter((part) => part.startsWith(':')).map((part) => part.slice(1));
@@ -215,7 +215,7 @@ describe('trap 17: targets that crash other parsers', () => {
     );
   });
 
-  it('brings back any text that was encoded into a segment', () => {
+  it('decodes any text that was encoded into a segment: property', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme', minLength: 1 }), (text) => {
         assert.deepEqual(answer(router.find('GET', `/a/${encodeURIComponent(text)}`)), [
@@ -226,7 +226,7 @@ describe('trap 17: targets that crash other parsers', () => {
     );
   });
 
-  it('gets such targets from node:http as they were sent', async (t) => {
+  it('answers such targets when they arrive over node:http', async (t) => {
     const server = createServer((req, res) => {
       res.end(`status ${router.find(req.method ?? '', req.url ?? '').status};`);
     });

@@ -425,7 +425,7 @@ describe('options', () => {
     assert.throws(() => createSseServer({ stream: { stallTimeout: -1 } }), /`stallTimeout` .* got -1/);
     assert.throws(() => createSseServer({ hub: { maxTopics: 0 } }), /`maxTopics` .* got 0/);
     assert.throws(() => createSseServer({ publishTokens: [''] }), /a token must be printable ASCII/);
-    assert.throws(() => createSseServer({ limits: { max: 0 } }), /`max` .* got 0/);
+    assert.throws(() => createSseServer({ limits: { maxConnections: 0 } }), /`maxConnections` .* got 0/);
   });
 });
 

@@ -266,7 +266,7 @@ function createServer(values: Values, tokens: Tokens, log: (line: LogLine) => vo
       heartbeat: heartbeat === Infinity ? false : { interval: heartbeat, profile, adaptive },
       hosts: hosts.length > 0 ? hosts : undefined,
       origins: values.cors,
-      limits: { max, maxPerKey, rate, trustProxy },
+      limits: { maxConnections: max, maxPerKey, rate, trustProxy },
       ...tokens,
       log,
     });
@@ -288,7 +288,7 @@ const OPTION_NAMES: Readonly<Record<string, string>> = {
   profile: '--heartbeat-profile',
   hosts: '--allow-host',
   origins: '--cors',
-  max: '--max-connections',
+  maxConnections: '--max-connections',
   maxPerKey: '--max-connections-per-client',
   rate: '--connection-rate',
   trustProxy: '--trust-proxy',

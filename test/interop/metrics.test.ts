@@ -69,7 +69,7 @@ describe('promtool check metrics', () => {
   });
 
   it('has nothing to say about a busy server', async () => {
-    const sse = createSseServer({ hub: { history: { maxEvents: 10 } }, limits: { max: 20 } });
+    const sse = createSseServer({ hub: { history: { maxEvents: 10 } }, limits: { maxConnections: 20 } });
     const url = await sse.listen(0);
     const stop = new AbortController();
     const ids = ['', 'nonsense', '1-1'];

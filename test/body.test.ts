@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { describe, it, type TestContext } from 'node:test';
+import { readText } from '../lib/body.ts';
+import { answerError } from '../lib/problem.ts';
+import { readAll, serve } from './helpers/http.ts';
+
+/**
+ * A server that echoes bodies of up to 8 bytes, and a way to send it a request with these head lines and
+ * body.
+ */
+async function echo(t: TestContext) {
+  const { port } = await serve(t, async (req, res) => {
+    try {
+      res.end(`got ${JSON.stringify(await readText(req, 8))}`);
+    } catch (error) {
+      answerError(error, { res });
+    }
+  });
+  return async (lines: readonly string[], body: string | Buffer = '') => {
+    const socket = connect(port, '127.0.0.1');
+    socket.write(['POST / HTTP/1.1', 'Host: localhost', 'Connection: close', ...lines, '', ''].join('\r\n'));
+    socket.write(body);
+    const text = await readAll(socket);
+    return { status: Number(text.split(' ')[1]), body: text.split('\r\n\r\n')[1] ?? '' };
+  };
+}
+
+const CHUNKED = 'Transfer-Encoding: chunked';
+
+describe('readText', () => {
+  it('reads a body with a length, and one in chunks', async (t) => {
+    const send = await echo(t);
+    assert.equal((await send(['Content-Length: 5'], 'hello')).body, 'got "hello"');
+    assert.equal((await send(['Content-Length: 0'])).body, 'got ""');
+    assert.equal((await send([CHUNKED], '3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n')).body, 'got "hello"');
+  });
+
+  it('reads any type of text, and characters that are cut between chunks', async (t) => {
+    const send = await echo(t);
+    for (const type of [
+      'application/x-www-form-urlencoded',
+      'text/plain; charset="UTF-8"',
+      'a/b;charset=utf8',
+    ]) {
+      assert.equal((await send(['Content-Length: 1', `Content-Type: ${type}`], 'x')).status, 200, type);
+    }
+    const chunks = Buffer.from('1\r\n\xc3\r\n1\r\n\xa9\r\n0\r\n\r\n', 'latin1');
+    assert.equal((await send([CHUNKED], chunks)).body, 'got "\xc3\xa9"');
+  });
+
+  it('keeps a byte order mark', async (t) => {
+    const send = await echo(t);
+    const mark = Buffer.from('\ufeffx');
+    assert.equal((await send(['Content-Length: 4'], mark)).body, 'got "\xef\xbb\xbfx"');
+  });
+
+  for (const [what, status, error, lines, body] of [
+    ['that is not UTF-8', 400, 'malformed-body', ['Content-Length: 1'], Buffer.from([0xff])],
+    ['without a length or chunks', 411, 'length-required', [], ''],
+    ['whose length is too large, before it arrives', 413, 'body-too-large', ['Content-Length: 9'], ''],
+    ['whose chunks are too large, before its end', 413, 'body-too-large', [CHUNKED], '9\r\n123456789\r\n'],
+    ['that is compressed', 415, 'unsupported-body', ['Content-Length: 1', 'Content-Encoding: gzip'], 'x'],
+    [
+      'in another charset',
+      415,
+      'unsupported-body',
+      ['Content-Length: 1', 'Content-Type: a/b;charset=x'],
+      'x',
+    ],
+    ['with parts', 415, 'unsupported-body', ['Content-Length: 1', 'Content-Type: multipart/x'], 'x'],
+  ] as const) {
+    it(`rejects a body ${what} with ${status} ${error}, on a connection that can be answered`, async (t) => {
+      const answer = await (await echo(t))(lines, body);
+      assert.deepEqual([answer.status, JSON.parse(answer.body).error], [status, error]);
+    });
+  }
+
+  it('leaves the request and its socket open when it rejects', async (t) => {
+    const outcomes: unknown[] = [];
+    const { port } = await serve(t, async (req, res) => {
+      await readText(req, 2).catch(() => outcomes.push(req.destroyed, req.socket?.destroyed));
+      res.end();
+    });
+    const socket = connect(port, '127.0.0.1');
+    socket.write(`POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${CHUNKED}\r\n\r\n3\r\nabc\r\n`);
+    assert.match(await readAll(socket), /^HTTP\/1.1 200/);
+    assert.deepEqual(outcomes, [false, false]);
+  });
+
+  it('rejects a body that ends early', async (t) => {
+    const outcomes: unknown[] = [];
+    const { server, port } = await serve(t, async (req) => {
+      outcomes.push(await readText(req, 8).catch(({ code, status }) => [code, status]));
+      server.emit('outcome');
+    });
+    const socket = connect(port, '127.0.0.1');
+    socket.write('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhel');
+    await once(server, 'request');
+    socket.destroy();
+    await once(server, 'outcome');
+    assert.deepEqual(outcomes, [['ERR_SSE_MALFORMED_BODY', 400]]);
+  });
+});
