@@ -1,224 +1,38 @@
-// Everything by name, in the order of the floors.
-// Needs `adaptive.ts`, `auth.ts`, `body.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`,
-// `encode.ts`, `eventsource.ts`, `follow.ts`, `guard.ts`, `gzip.ts`, `heartbeat.ts`, `hub.ts`, `instruments.ts`,
-// `leader.ts`, `limiter.ts`, `lines.ts`, `metrics.ts`, `once.ts`, `replay.ts`, `router.ts`, `server.ts`,
-// `shutdown.ts`, `stream.ts`, `system.ts`, `transport.ts` and `writer.ts` beside it.
+// What most programs start with, in the order of the floors. Everything else is in the modules: `sluice/<module>`.
+// Needs `auth.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`, `encode.ts`, `events.ts`, `eventsource.ts`,
+// `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`, `metrics.ts`, `positions.ts`, `problem.ts`, `replay.ts`,
+// `router.ts`, `semaphore.ts`, `server.ts`, `shutdown.ts`, `stream.ts`, `tabs.ts`, `tickets.ts` and `writer.ts`
+// beside it.
 
-export { type AdaptiveGroup, AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
-export { type AddressRequest, addressGroup, clientAddress } from './address.ts';
+export { type Access, tokenAccess } from './auth.ts';
+export { type Connection, type ConnectOptions, connect } from './client.ts';
+export { compose, type Middleware } from './compose.ts';
+export { type CorsOptions, cors } from './cors.ts';
+export { createDecoder, type DecodedEvent, decode } from './decode.ts';
+export { encode, type ServerSentEvent } from './encode.ts';
+export { type EventsHandler, type ServeEventsOptions, serveEvents } from './events.ts';
+export { EventSource, type EventSourceInit } from './eventsource.ts';
+export { type GuardOptions, guard } from './guard.ts';
+export { Heartbeat, type HeartbeatOptions } from './heartbeat.ts';
 export {
-  type Access,
-  type Action,
-  type AuthRequest,
-  hasBearer,
-  type Nobody,
-  type TokenAccessOptions,
-  type TokenPrincipal,
-  tokenAccess,
-} from './auth.ts';
-export { type BodyError, type BodyRequest, readText } from './body.ts';
-export {
-  type ConnectError,
-  type ConnectErrorCode,
-  Connection,
-  type ConnectionState,
-  type ConnectOptions,
-  connect,
-  fileStorage,
-  type Gap,
-  type PositionStorage,
-  type RequestHeaders,
-  type StateChange,
-} from './client.ts';
-export {
-<<<<<<< HEAD
-  createLineSplitter,
-  type LineOptions,
-  type LineSource,
-  type LineSplitter,
-  type LinesOptions,
-  lines,
-} from './command/lines.ts';
-export { type SystemSample, SystemSampler } from './command/system.ts';
-export { type FollowOptions, follow } from './command/tail-file.ts';
-export {
-  answerError,
-=======
->>>>>>> door
-  type ComposeOptions,
-  compose,
-  type Handler,
-  type Middleware,
-  type Next,
-  type RequestValue,
-  requestValue,
-} from './compose.ts';
-export { type Cors, type CorsOptions, type CorsRequest, type CorsResponse, cors } from './cors.ts';
-export {
-  createDecoder,
-  type DecodedEvent,
-  type DecodeError,
-  type DecodeLimits,
-  type Decoder,
-  type DecoderOptions,
-  type DecodeSource,
-  decode,
-  decoderStream,
-} from './decode.ts';
-export { encode, jsonEvents, type ServerSentEvent } from './encode.ts';
-export {
-  type EventMap,
-  EventSource,
-  type EventSourceErrorEvent,
-  type EventSourceInit,
-  type TypedEvent,
-} from './eventsource.ts';
-export {
-  type Guard,
-  type GuardOptions,
-  type GuardReason,
-  type GuardRefusal,
-  type GuardRequest,
-  type GuardResponse,
-  guard,
-} from './guard.ts';
-export { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
-export {
-  type BeatGroup,
-  type BeatOptions,
-  type BeatSink,
-  Heartbeat,
-  type HeartbeatClock,
-  type HeartbeatOptions,
-  heartbeatProfiles,
-} from './heartbeat.ts';
-export {
-  type GapReason,
-  type HistoryLimits,
   Hub,
   type HubEvent,
   type HubOptions,
-  type HubStats,
-  isTopic,
   type Log,
-  type LogEntry,
-  type LogPage,
   type Sink,
   type SubscribeOptions,
   type Subscription,
-  type TopicInfo,
 } from './hub.ts';
-export { Once, type OnceOptions } from './idempotency.ts';
-export { type Instrumented, instrument } from './instruments.ts';
-export {
-<<<<<<< HEAD
-  addressGroup,
-=======
-  type Lead,
-  type LeaderOptions,
-  type Locks,
-  type SharedEvent,
-  type SharedStream,
-  shareStream,
-  type TabRole,
-} from './tabs.ts';
-export {
->>>>>>> door
-  type ConnectionLimit,
-  type LimitClock,
-  type LimitKeyError,
-  type LimitOptions,
-  type LimitReason,
-  type LimitRefusal,
-  type LimitRequest,
-  type LimitResponse,
-  type LimitSemaphore,
-  type LimitSocket,
-  type LimitStats,
-  limitConnections,
-  type Refusal,
-} from './limiter.ts';
-export {
-  type Histogram,
-  type Labels,
-  metricsContentType,
-  type Reading,
-  Registry,
-  type RegistryOptions,
-  registerProcess,
-  type Sample,
-} from './metrics.ts';
-<<<<<<< HEAD
-=======
-export { IdempotencyCache, type IdempotencyCacheOptions } from './idempotency.ts';
->>>>>>> door
-export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
-export type { Origins } from './origin.ts';
-export {
-  type AnsweredResponse,
-  answerError,
-  type HttpError,
-  httpError,
-  type Problem,
-  type ProblemResponse,
-  problemOf,
-  sendProblem,
-} from './problem.ts';
-export { type Found, type Missed, type Params, Router } from './router.ts';
-export { type Permit, Semaphore, type SemaphoreError, type SemaphoreOptions } from './semaphore.ts';
-export {
-  type CloseOptions,
-  createSseServer,
-  type LogLine,
-  type SseServer,
-  type SseServerOptions,
-} from './server.ts';
-export {
-  type DrainableStream,
-  type ShutdownOptions,
-  type ShutdownOutcome,
-  shutdown,
-  trackConnections,
-} from './shutdown.ts';
-export {
-  EventStream,
-  isStreaming,
-  openStream,
-  type PipeOptions,
-  type PipeSource,
-  type StreamOptions,
-  type StreamRequest,
-  type StreamResponse,
-  type StreamSocket,
-} from './stream.ts';
-<<<<<<< HEAD
-export {
-  type Lead,
-  type LeaderOptions,
-  type Locks,
-  type SharedEvent,
-  type SharedStream,
-  shareStream,
-  type TabRole,
-} from './tabs.ts';
-=======
-export { Tickets, type TicketsOptions } from './tickets.ts';
-export { type SystemSample, SystemSampler } from './command/system.ts';
->>>>>>> door
-export {
-  defaultTransport,
-  type FetchTransportOptions,
-  fetchTransport,
-  http2Transport,
-  nodeTransport,
-  type Transport,
-  type TransportRequest,
-  type TransportResponse,
-} from './transport.ts';
-export {
-  type ClosedError,
-  type CloseReason,
-  Writer,
-  type WriterOptions,
-  type WriterTarget,
-} from './writer.ts';
+export { type LimitOptions, limitConnections } from './limiter.ts';
+export { metricsContentType, Registry } from './metrics.ts';
+export { fileStorage, type PositionStorage } from './positions.ts';
+export { answerError } from './problem.ts';
+export { ReplayBuffer, type ReplayOptions } from './replay.ts';
+export { Router } from './router.ts';
+export { Semaphore } from './semaphore.ts';
+export { createSseServer, type SseServer, type SseServerOptions } from './server.ts';
+export { type ShutdownOptions, shutdown, trackConnections } from './shutdown.ts';
+export { type EventStream, openStream, type StreamOptions } from './stream.ts';
+export { shareTabs } from './tabs.ts';
+export { Tickets } from './tickets.ts';
+export { type CloseReason, Writer } from './writer.ts';

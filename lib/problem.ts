@@ -1,4 +1,4 @@
-// Answers a request that failed: one JSON object, `{ "error", "message" }`, with the status that fits.
+// Answers a request with JSON; one that failed with `{ "error", "message" }` and the status that fits.
 // Stands alone: copy this file by itself.
 
 import { STATUS_CODES } from 'node:http';
@@ -37,7 +37,17 @@ export function httpError({ status, error, message, headers }: Problem): HttpErr
 
 /** Sends the problem. Headers that were set on the response before are kept. */
 export function sendProblem(res: ProblemResponse, { status, error, message, headers }: Problem): void {
-  const body = `${JSON.stringify({ error, message })}\n`;
+  sendJson(res, status, { error, message }, headers);
+}
+
+/** Sends a value as JSON, for no cache to keep. Headers that were set on the response before are kept. */
+export function sendJson(
+  res: ProblemResponse,
+  status: number,
+  value: unknown,
+  headers?: Readonly<Record<string, string>>,
+): void {
+  const body = `${JSON.stringify(value)}\n`;
   res.writeHead(status, {
     ...lowerCased(headers),
     'content-type': 'application/json',

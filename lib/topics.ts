@@ -7,7 +7,7 @@ import { readText } from './body.ts';
 import type { Hub, HubEvent } from './hub.ts';
 import { IdempotencyCache } from './idempotency.ts';
 import type { Permissions } from './permissions.ts';
-import { httpError } from './problem.ts';
+import { httpError, sendJson } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
 
 /** The members of a request's context that are used. */
@@ -141,16 +141,4 @@ function parseJson(text: string): unknown {
 
 function isList<T>(value: T | readonly T[]): value is readonly T[] {
   return Array.isArray(value);
-}
-
-/** Answers with a JSON value. */
-export function sendJson(res: ServerResponse, status: number, value: unknown): void {
-  const body = `${JSON.stringify(value)}\n`;
-  res.writeHead(status, {
-    'Content-Type': 'application/json',
-    'Cache-Control': 'no-store',
-    'X-Content-Type-Options': 'nosniff',
-    'Content-Length': Buffer.byteLength(body),
-  });
-  res.end(body);
 }
