@@ -31,6 +31,16 @@ export {
   type StateChange,
 } from './client.ts';
 export {
+  createLineSplitter,
+  type LineOptions,
+  type LineSource,
+  type LineSplitter,
+  type LinesOptions,
+  lines,
+} from './command/lines.ts';
+export { type SystemSample, SystemSampler } from './command/system.ts';
+export { type FollowOptions, follow } from './command/tail-file.ts';
+export {
   answerError,
   type ComposeOptions,
   compose,
@@ -52,7 +62,7 @@ export {
   decode,
   decoderStream,
 } from './decode.ts';
-export { encode, jsonEvents, type ServerSentEvent } from './encode.ts';
+export { type BadEventError, encode, type ServerSentEvent } from './encode.ts';
 export {
   type EventMap,
   EventSource,
@@ -60,7 +70,6 @@ export {
   type EventSourceInit,
   type TypedEvent,
 } from './eventsource.ts';
-export { type FollowOptions, follow } from './command/tail-file.ts';
 export {
   type Guard,
   type GuardOptions,
@@ -96,16 +105,8 @@ export {
   type Subscription,
   type TopicInfo,
 } from './hub.ts';
+export { Once, type OnceOptions } from './idempotency.ts';
 export { type Instrumented, instrument } from './instruments.ts';
-export {
-  type Lead,
-  type LeaderOptions,
-  type Locks,
-  type SharedEvent,
-  type SharedStream,
-  shareStream,
-  type TabRole,
-} from './tabs.ts';
 export {
   addressGroup,
   type ConnectionLimit,
@@ -128,14 +129,6 @@ export {
   type SemaphoreOptions,
 } from './limiter.ts';
 export {
-  createLineSplitter,
-  type LineOptions,
-  type LineSource,
-  type LineSplitter,
-  type LinesOptions,
-  lines,
-} from './command/lines.ts';
-export {
   type Histogram,
   type Labels,
   metricsContentType,
@@ -145,7 +138,6 @@ export {
   registerProcess,
   type Sample,
 } from './metrics.ts';
-export { Once, type OnceOptions } from './idempotency.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export {
@@ -173,7 +165,15 @@ export {
   type StreamResponse,
   type StreamSocket,
 } from './stream.ts';
-export { type SystemSample, SystemSampler } from './command/system.ts';
+export {
+  type Lead,
+  type LeaderOptions,
+  type Locks,
+  type SharedEvent,
+  type SharedStream,
+  shareStream,
+  type TabRole,
+} from './tabs.ts';
 export {
   defaultTransport,
   type FetchTransportOptions,
