@@ -9,7 +9,9 @@ export interface ServerSentEvent {
   readonly data?: string | undefined;
   /** A value to send as JSON in place of `data`: whatever `JSON.stringify` can express. */
   readonly json?: unknown;
-  /** The last event ID that a reader keeps: ≤ 128 printable ASCII characters. `''` makes the reader forget it. */
+  /**
+   * The last event ID that a reader keeps: ≤ 128 printable ASCII characters. `''` makes the reader forget it.
+   */
   readonly id?: string | undefined;
   /** Milliseconds that a reader waits before it reconnects: a whole number, 0 to 2³¹ − 1. */
   readonly retry?: number | undefined;
@@ -29,20 +31,23 @@ const MAX_RETRY = 2 ** 31 - 1;
 /**
  * Returns the event's text, which ends in the blank line that dispatches it.
  *
- * Nothing is repaired: a value that would arrive as a different value throws. The event type and the id must be one
- * line. Data and comments are split at CRLF, CR and LF, as readers split them, so a CR in data arrives as LF.
+ * Nothing is repaired: a value that would arrive as a different value throws. The event type and the id must
+ * be one line. Data and comments are split at CRLF, CR and LF, as readers split them, so a CR in data arrives
+ * as LF.
  *
- * Readers drop an event that has neither `data` nor `json`, but keep its `id` and `retry`. `data: ''` is delivered.
+ * Readers drop an event that has neither `data` nor `json`, but keep its `id` and `retry`. `data: ''` is
+ * delivered.
  *
- * @throws {BadEventError} naming the field and its value: a non-string; half a surrogate pair; a line break in
- *   `event` or `id`; an `id` that is not printable ASCII, is longer than 128 characters, or begins or ends with a
- *   space; a `retry` that is not a whole number in range; a `json` that JSON cannot express (`undefined`, a function,
- *   a BigInt, a cycle) or that stands beside `data`.
+ * @throws {BadEventError} naming the field and its value: a non-string; half a surrogate pair; a line break
+ *   in `event` or `id`; an `id` that is not printable ASCII, is longer than 128 characters, or begins or ends
+ *   with a space; a `retry` that is not a whole number in range; a `json` that JSON cannot express
+ *   (`undefined`, a function, a BigInt, a cycle) or that stands beside `data`.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 export function encode(event: ServerSentEvent): string {
   const { event: type, data, id, retry, comment, json } = event;
-  // The shape of nearly all events of a hub. One expression costs a third less than the lines below (bench/encode).
+  // The shape of nearly all events of a hub. One expression costs a third less than the lines below
+  // (bench/encode).
   if (
     id !== undefined &&
     data !== undefined &&
@@ -106,7 +111,8 @@ function checkText(field: 'event' | 'data' | 'comment', text: string): string {
   return text;
 }
 
-// The last type that passed the checks. Types repeat, and a comparison costs less than the checks (bench/encode).
+// The last type that passed the checks. Types repeat, and a comparison costs less than the checks
+// (bench/encode).
 let checkedType = '';
 
 function checkType(type: string): string {

@@ -14,12 +14,21 @@ export interface Sink {
   readonly destroyed?: boolean | undefined;
   readonly writableEnded?: boolean | undefined;
   write(chunk: Uint8Array): boolean;
+  /** Preferred over `write` for bytes that many sinks get. */
+  writeShared?(chunk: SharedChunk): boolean;
   end(): unknown;
   destroy?(): unknown;
   /** Preferred over `destroy` where it is there, for it takes the reason. */
   abort?(reason: 'slow-consumer' | 'error'): unknown;
   on(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
   off(event: 'drain' | 'close' | 'error', listener: () => void): unknown;
+}
+
+/** Bytes that many sinks get and nobody changes. */
+export interface SharedChunk {
+  readonly bytes: Uint8Array;
+  /** What sinks have made of the bytes, so that it is made once for all. */
+  made: object | undefined;
 }
 
 /** An event to publish. Its id is the hub's to give; names that begin with `sluice:` are the hub's own. */
@@ -626,15 +635,18 @@ export class Hub {
     page.cost = page.bytes.length;
     this.stats.delivered += page.count;
     this.stats.deliveredBytes += page.bytes.length;
-    const outcome = this.#write(cursor, page.bytes);
+    const outcome = this.#write(cursor, page.bytes, page);
     const hasAll = outcome === 'behind' && page.until === this.#order.head && !cursor.group.hasEnded;
     return hasAll ? 'head' : outcome;
   }
 
   /** What goes wrong with a sink is the end of its cursor and of nothing else. */
-  #write(cursor: Cursor, bytes: Buffer): Outcome {
+  #write(cursor: Cursor, bytes: Buffer, shared?: SharedChunk): Outcome {
+    const { sink } = cursor;
     try {
-      return cursor.sink.write(bytes) ? 'behind' : 'blocked';
+      const takesMore =
+        shared !== undefined && sink.writeShared !== undefined ? sink.writeShared(shared) : sink.write(bytes);
+      return takesMore ? 'behind' : 'blocked';
     } catch {
       return this.#cut(cursor, 'error');
     }
@@ -748,16 +760,6 @@ interface Lost {
   readonly seq: number;
 }
 
-/**
- * Bytes that many sinks are given and nobody changes. A sink that makes something else of them, such as a chunk or a
- * compressed block, may keep that here, so that it is made once for all.
- */
-const SHARED: unique symbol = Symbol.for('sluice.shared') as never;
-
-interface SharedBytes extends Buffer {
-  [SHARED]?: object;
-}
-
 /** Frames in one piece, for whichever cursors are from `after` up to, not including, `first`. */
 interface Page {
   readonly after: number;
@@ -766,6 +768,7 @@ interface Page {
   readonly until: number;
   readonly count: number;
   readonly bytes: Buffer;
+  made: object | undefined;
   /** What its next use costs a turn, in bytes: the first one pays for the making. */
   cost: number;
 }
@@ -1018,9 +1021,8 @@ function pageOf(
 ): Page {
   let text = '';
   for (const entry of entries) text += entry.frame;
-  const bytes: SharedBytes = Buffer.from(text, encoding);
-  bytes[SHARED] = {};
-  return { after, first, until, count: entries.length, bytes, cost: bytes.length };
+  const bytes = Buffer.from(text, encoding);
+  return { after, first, until, count: entries.length, bytes, made: undefined, cost: bytes.length };
 }
 
 /** As many bytes as characters: then the text is copied, which takes half the time of encoding it (bench/hub). */

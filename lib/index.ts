@@ -138,6 +138,7 @@ export {
   registerProcess,
   type Sample,
 } from './metrics.ts';
+export { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export {
@@ -156,10 +157,10 @@ export {
 } from './shutdown.ts';
 export {
   EventStream,
+  type HeadSentError,
   isStreaming,
   openStream,
-  type PipeOptions,
-  type PipeSource,
+  type SharedChunk,
   type StreamOptions,
   type StreamRequest,
   type StreamResponse,
@@ -188,6 +189,7 @@ export {
   type ClosedError,
   type CloseReason,
   Writer,
+  type WriterEvents,
   type WriterOptions,
   type WriterTarget,
 } from './writer.ts';

@@ -24,11 +24,11 @@ import { PassThrough, Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
+import type { PipeSource } from '../lib/pipe.ts';
 import {
   type EventStream,
   isStreaming,
   openStream,
-  type PipeSource,
   type StreamOptions,
   type StreamResponse,
 } from '../lib/stream.ts';

@@ -22,7 +22,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { Hub } from '../lib/hub.ts';
-import { type EventStream, openStream } from '../lib/stream.ts';
+import { type EventStream, openStream, type SharedChunk } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
 import { dial, request } from './helpers/raw.ts';
 import { listen } from './helpers/serve.ts';
@@ -44,15 +44,14 @@ const PIECES = [
 ];
 const TEXT = PIECES.join('');
 
-/** Bytes as a hub gives them to many. */
-const shared = (text: string): Buffer =>
-  Object.assign(Buffer.from(text), { [Symbol.for('sluice.shared')]: {} });
+/** Bytes as a hub writes them to many streams. */
+const shared = (text: string): SharedChunk => ({ bytes: Buffer.from(text), made: undefined });
 
 /** Writes all pieces, a turn between two, and says which ways they went. */
 async function writeAll(stream: EventStream): Promise<string[]> {
   const ways: string[] = [];
   for (const piece of PIECES) {
-    stream.write(shared(piece));
+    stream.writeShared(shared(piece));
     ways.push(stream.via ?? 'none');
     await turn(); // `res.write` corks its socket until then
   }
@@ -138,16 +137,16 @@ describe('the way to a client', () => {
     const { req, res, client } = await exchanging(t, LAST);
     const seen: Buffer[] = [];
     const stream = openStream(req, res);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'socket');
     const write = res.write;
     res.write = ((chunk: Buffer) => {
       seen.push(chunk);
       return write.call(res, chunk, 'utf8');
     }) as ServerResponse['write'];
-    stream.write(shared('data: 3\n\n'));
+    stream.writeShared(shared('data: 3\n\n'));
     assert.equal(stream.via, 'response');
     assert.equal(Buffer.concat(seen).toString(), 'data: 3\n\n');
     stream.end();
@@ -159,11 +158,11 @@ describe('the way to a client', () => {
     for (const replace of ['end', 'socket'] as const) {
       const { req, res } = await exchanging(t, LAST);
       const stream = openStream(req, res);
-      stream.write(shared('data: 1\n\n'));
+      stream.writeShared(shared('data: 1\n\n'));
       await turn();
       if (replace === 'end') res.end = res.end.bind(res) as ServerResponse['end'];
       else req.socket.write = req.socket.write.bind(req.socket) as typeof req.socket.write;
-      stream.write(shared('data: 2\n\n'));
+      stream.writeShared(shared('data: 2\n\n'));
       assert.equal(stream.via, 'response', replace);
     }
   });
@@ -199,8 +198,8 @@ describe('the way to a client', () => {
       removeHeader: () => {},
     });
     const stream = openStream({}, res);
-    stream.write(shared('data: 1\n\n'));
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     stream.end();
     assert.equal(await textOf(res), 'data: 1\n\ndata: 2\n\n');
@@ -210,23 +209,23 @@ describe('the way to a client', () => {
     const { req, res } = await exchanging(t, LAST);
     Object.setPrototypeOf(res, Object.create(Object.getPrototypeOf(res), { json: { value: () => {} } }));
     const stream = openStream(req, res);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'socket');
   });
 
   it('is the response while what was written waits in it', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
     res.cork();
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     res.uncork();
     await turn();
-    stream.write(shared('data: 3\n\n'));
+    stream.writeShared(shared('data: 3\n\n'));
     assert.equal(stream.via, 'socket');
     stream.end();
     assert.deepEqual((await textOf(client)).match(/data: \d/g), ['data: 1', 'data: 2', 'data: 3']);
@@ -240,12 +239,12 @@ describe('the way to a client', () => {
     while (responses.length < 2) await turn();
     const [first, second] = responses as [ServerResponse, ServerResponse];
     const stream = openStream(second.req, second);
-    stream.write(shared('data: 1\n\n'));
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     first.end('first');
     await turn();
-    stream.write(shared('data: 3\n\n'));
+    stream.writeShared(shared('data: 3\n\n'));
     stream.end();
     const text = await textOf(client);
     assert.deepEqual(text.match(/first|data: \d/g), ['first', 'data: 1', 'data: 2', 'data: 3']);
@@ -256,7 +255,7 @@ describe('the way to a client', () => {
     const stream = openStream(req, res);
     for (let i = 0; i < 12; i++) {
       if (i % 3 === 0) await turn();
-      if (i % 2 === 0) stream.write(shared(`data: ${i}\n\n`));
+      if (i % 2 === 0) stream.writeShared(shared(`data: ${i}\n\n`));
       else res.write(`data: ${i}\n\n`);
     }
     stream.end();
@@ -268,8 +267,8 @@ describe('the way to a client', () => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
-    stream.write(shared('data: 1\n\n'));
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     stream.end();
     const text = await textOf(client);
     const places = ['HTTP/1.1 200 OK', '\r\n\r\n', 'data: 1', 'data: 2'].map((part) => text.indexOf(part));
@@ -282,10 +281,10 @@ describe('the way to a client', () => {
 
   it('tells of a drain once, whichever way was refused, and leaves no listener', async (t) => {
     const { stream, req, res, client } = await streaming(t);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
     const before = [req.socket.listenerCount('drain'), res.listenerCount('drain')];
-    assert.equal(stream.write(shared('.'.repeat(16 * 1024 * 1024))), false);
+    assert.equal(stream.writeShared(shared('.'.repeat(16 * 1024 * 1024))), false);
     assert.equal(stream.via, 'socket');
     let drains = 0;
     stream.on('drain', () => drains++);
@@ -294,7 +293,7 @@ describe('the way to a client', () => {
     await turn();
     assert.equal(drains, 1);
     assert.deepEqual([req.socket.listenerCount('drain'), res.listenerCount('drain')], before);
-    assert.equal(stream.write(shared('data: 2\n\n')), true);
+    assert.equal(stream.writeShared(shared('data: 2\n\n')), true);
   });
 
   for (const gzip of [false, true])
