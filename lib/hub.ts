@@ -3,7 +3,7 @@
 
 import { channel } from 'node:diagnostics_channel';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { type Remembered, ReplayBuffer } from './replay.ts';
+import { ReplayBuffer, type ReplayEntry } from './replay.ts';
 
 /**
  * What takes the bytes: the members of Node's `Writable` that are used. A stream of `openStream`, a bare
@@ -79,7 +79,7 @@ export interface HubOptions {
 }
 
 /** An event as it is kept: its frame on the wire, and its place in the order. */
-export interface LogEntry extends Remembered {
+export interface LogEntry extends ReplayEntry {
   readonly topic: string;
   readonly frame: string;
   readonly key: string | undefined;
@@ -1185,7 +1185,7 @@ function checkEvent({ event, data, key }: HubEvent): void {
 function openHistory(limits: HistoryLimits, dropped = 0): ReplayBuffer<LogEntry> {
   const { maxEvents = 10_000, maxBytes = 4 * 1024 * 1024, maxAge = Infinity } = limits;
   if (maxEvents !== Infinity) wholeNumber('maxEvents', atLeast(1, 'maxEvents', maxEvents));
-  return new ReplayBuffer({ capacity: maxEvents, maxBytes, maxAge, dropped });
+  return new ReplayBuffer({ maxEntries: maxEvents, maxBytes, maxAge, dropped });
 }
 
 function failure(code: string, message: string): Error {

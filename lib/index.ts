@@ -81,12 +81,12 @@ export {
 } from './guard.ts';
 export { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
 export {
-  type BeatGroup,
-  type BeatOptions,
-  type BeatSink,
   Heartbeat,
   type HeartbeatClock,
+  type HeartbeatGroup,
   type HeartbeatOptions,
+  type HeartbeatSink,
+  type HeartbeatSinkOptions,
   heartbeatProfiles,
 } from './heartbeat.ts';
 export {
@@ -139,7 +139,7 @@ export {
   type Sample,
 } from './metrics.ts';
 export { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
-export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
+export { ReplayBuffer, type ReplayEntry, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export {
   type CloseOptions,

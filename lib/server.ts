@@ -14,7 +14,7 @@ import { readText } from './body.ts';
 import { compose, type Middleware, requestValue } from './compose.ts';
 import { cors } from './cors.ts';
 import { guard } from './guard.ts';
-import { type BeatGroup, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
+import { Heartbeat, type HeartbeatGroup, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
 import { Hub, type HubEvent, type HubOptions, isTopic, type Subscription } from './hub.ts';
 import { instrument } from './instruments.ts';
 import { addressGroup, clientAddress, type LimitOptions, limitConnections } from './limiter.ts';
@@ -23,7 +23,7 @@ import { Once } from './idempotency.ts';
 import { contentSecurityPolicy, page } from './dashboard/dashboard.ts';
 import { type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
-import { type EventStream, isStreaming, openStream, type StreamOptions } from './stream.ts';
+import { type EventStream, isStreaming, openStream, type SharedChunk, type StreamOptions } from './stream.ts';
 import { Writer } from './writer.ts';
 
 export interface SseServerOptions<Principal = unknown> {
@@ -108,7 +108,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   // Found now, not by the first client.
   new Writer(new PassThrough(), options.stream).abort();
   const registry = new Registry({
-    onError: (error, family) =>
+    onError: (error, { family }) =>
       log({ level: 'error', event: 'metric-failed', family, message: String(error) }),
   });
   const latency = registry.histogram(
@@ -427,9 +427,9 @@ interface Pulse {
   /** What a client's watchdog needs to know: how often something comes at the least, and how often it may fail to. */
   readonly announced: { readonly interval: number; readonly missed: number };
   /** What a stream is sent; `undefined` where it is the same for all. */
-  beatOf(subscription: Subscription): (() => Uint8Array) | undefined;
+  beatOf(subscription: Subscription): ((stream: EventStream) => unknown) | undefined;
   /** Whose experience decides the interval, where it adapts. */
-  groupOf(address: string | undefined): BeatGroup | undefined;
+  groupOf(address: string | undefined): HeartbeatGroup | undefined;
   /** Every interval in use, in milliseconds. */
   intervals(): number[];
 }
@@ -443,10 +443,10 @@ function createPulse(options: ServerHeartbeat = {}): Pulse {
   }
   const chosen = profile === undefined ? undefined : heartbeatProfiles[profile];
   // One that a client has brought about, not we: only that tells of the network.
-  const lost = (stream: EventStream) => stream.reason === 'client-gone';
+  const isLost = (stream: EventStream) => stream.reason === 'client-gone';
   const positionBeat = createPositionBeat();
   const ownBeat = rest.event !== undefined || rest.beat !== undefined;
-  const heartbeat = new Heartbeat<EventStream>({ interval: interval ?? chosen?.interval, lost, ...rest });
+  const heartbeat = new Heartbeat<EventStream>({ interval: interval ?? chosen?.interval, isLost, ...rest });
   // Bounds that are wide enough for where it is to begin.
   const {
     minInterval = Math.min(5000, heartbeat.interval),
@@ -465,7 +465,8 @@ function createPulse(options: ServerHeartbeat = {}): Pulse {
   return {
     heartbeat,
     announced: { interval: longest, missed: missed ?? chosen?.missed ?? 2 },
-    beatOf: (subscription) => (ownBeat ? undefined : () => positionBeat(subscription)),
+    beatOf: (subscription) =>
+      ownBeat ? undefined : (stream) => stream.writeShared(positionBeat(subscription)),
     groupOf: (address) => learner?.group(addressGroup(address ?? '')),
     intervals: () =>
       learner === undefined
@@ -478,20 +479,19 @@ function createPulse(options: ServerHeartbeat = {}): Pulse {
  * A comment, and the place up to which this stream has everything: on quiet topics it moves along with the hub,
  * so that a client which returns later is not told of a gap in what was never for it.
  */
-function createPositionBeat(): (subscription: Subscription) => Buffer {
+function createPositionBeat(): (subscription: Subscription) => SharedChunk {
   let known = '';
-  let beat = sharedBuffer(':\n\n');
+  let beat = shared(':\n\n');
   // Most streams are at one place: they share the Buffer.
   return ({ position }) => {
-    if (position !== known) beat = sharedBuffer(`:\nid: ${position}\n\n`);
+    if (position !== known) beat = shared(`:\nid: ${position}\n\n`);
     known = position;
     return beat;
   };
 }
 
-/** Bytes that nobody changes, of which a stream may keep what it makes of them; see `hub.ts`. */
-function sharedBuffer(text: string): Buffer {
-  return Object.assign(Buffer.from(text), { [Symbol.for('sluice.shared')]: {} });
+function shared(text: string): SharedChunk {
+  return { bytes: Buffer.from(text), made: undefined };
 }
 
 /** A permission that ends takes its stream with it, if nothing does before. */

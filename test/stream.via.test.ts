@@ -1,4 +1,5 @@
-// Shared bytes: straight to the socket where that equals `res.write`, and only there; compressed once for all.
+// Shared bytes: straight to the socket where that equals `res.write`, and only there; compressed once for
+// all.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
