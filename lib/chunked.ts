@@ -1,5 +1,4 @@
-// Frames bytes as a chunk of HTTP/1.1, and tells when a finished chunk may go straight to a response's
-// socket.
+// Frames bytes as a chunk of HTTP/1.1, and tells when a chunk may go straight to the socket of a response.
 // Stands alone: copy this file by itself.
 //
 // `res.write` frames each write, corks the socket, and schedules an uncork: for bytes that many clients get,
@@ -40,13 +39,13 @@ export function canWriteDirectly(
     // The response has this connection: it loses it when the client leaves or the response ends, and does not
     // have it yet while an earlier response on the same connection is unfinished.
     res.socket === socket &&
-    // The body is chunked: it is not for HTTP/1.0, HEAD, or with a Content-Length.
+    // The body is chunked, as it is not for HTTP/1.0, for HEAD, or with a Content-Length.
     res.chunkedEncoding === true &&
-    // Nobody has corked the response: their bytes would be overtaken.
+    // Nobody has corked the response: the bytes held back would be overtaken.
     res.writableCorked === 0 &&
     res.writableEnded === false &&
-    // The response holds back no bytes of its own, which would be overtaken too: it counts them beside the
-    // socket's.
+    // Nor does the response hold back bytes of its own, which `writableLength` counts beside those of the
+    // socket.
     res.writableLength === socket.writableLength &&
     socket.writable === true &&
     // Nobody has replaced a method in order to see or change the bytes, as compression middleware and loggers

@@ -83,10 +83,10 @@ export const heartbeatProfiles: Readonly<
 });
 
 const MAX_INTERVAL = 2 ** 31 - 1;
-// Each scan visits 1/64 of the interval's worth of members, so that heartbeats are on time and spread out. A
-// scan reads only `#looks`, a packed array. It examines a stream itself, in colder memory and most of a
-// sweep's cost, only when a heartbeat is due or a third of the interval has passed (an eighth for a group,
-// which measures silences) (bench/heartbeat).
+// All members are scanned 64 times per interval, so that heartbeats are on time and spread out. A scan reads
+// only `#looks`, a packed array. It examines a stream itself, which is colder memory and most of a sweep's
+// cost, only when a heartbeat is due or a third of the interval has passed; an eighth for a group, which
+// measures silences (bench/heartbeat).
 const SCANS_PER_INTERVAL = 64;
 const LOOKS_PER_INTERVAL = 3;
 const LOOKS_PER_GROUP_INTERVAL = 8;

@@ -138,7 +138,7 @@ export {
   registerProcess,
   type Sample,
 } from './metrics.ts';
-export { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
+export type { PipeOptions, PipeSource } from './pipe.ts';
 export { ReplayBuffer, type ReplayEntry, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export {

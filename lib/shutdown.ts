@@ -1,5 +1,4 @@
-// Shuts a server down: lets responses finish, ends streams without a stampede of reconnects, then cuts the
-// rest.
+// Shuts a server down: responses finish, streams end without a stampede of reconnects, the rest is cut.
 // Stands alone: copy this file by itself.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
