@@ -1,16 +1,16 @@
-// What looking after idle streams costs: the sweep by itself, as fast as time can be made to pass.
+// Measures heartbeats of idle streams: the sweep alone, with a clock that does not wait.
 //   npx tsx bench/heartbeat.bench.ts
-// And in real time, with real sockets if wanted: CPU time of one core.
+// With --seconds: CPU time of one core in real time, with real sockets if wanted.
 //   npx tsx bench/heartbeat.bench.ts --seconds 30 [--streams 15000] [--interval 15000] [--sockets 0]
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { parseArgs } from 'node:util';
-import { type BeatSink, Heartbeat } from '../lib/heartbeat.ts';
+import { Heartbeat, type HeartbeatSink } from '../lib/heartbeat.ts';
 import { type Effort, type Measurement, measure, runAlone } from './harness.ts';
 
-/** As cheap as a stream can be, so that what is measured is the sweep. */
+/** The cheapest stream, so that the sweep is measured. */
 class IdleSink {
   closed = false;
   writableNeedDrain = false;
@@ -25,7 +25,7 @@ class IdleSink {
 const STREAMS = 15_000;
 const INTERVAL = 15_000;
 
-/** What a stream costs in each interval, in which it gets one beat. */
+/** The cost of one stream for one interval with one heartbeat. */
 export function bench(effort: Effort): Measurement[] {
   let now = 0;
   let tick = () => {};
@@ -42,7 +42,7 @@ export function bench(effort: Effort): Measurement[] {
     for (const end = now + INTERVAL; now < end; now += INTERVAL / 64) tick();
     return STREAMS;
   }, effort);
-  if (beats.sent < STREAMS) throw new Error('the streams got no beats');
+  if (beats.sent < STREAMS) throw new Error('the streams got no heartbeats');
   beats.stop();
   return [{ case: 'an idle stream of 15,000, each interval', peer: 'sluice', figure: 'nanoseconds', value }];
 }
@@ -55,13 +55,13 @@ interface RealTime {
 async function measureFor(
   { interval, seconds }: RealTime,
   name: string,
-  sinks: readonly BeatSink[],
+  sinks: readonly HeartbeatSink[],
 ): Promise<void> {
   const beats = new Heartbeat({ interval });
   const before = process.memoryUsage().heapUsed;
   for (const sink of sinks) beats.add(sink);
   const bytes = process.memoryUsage().heapUsed - before;
-  // Compiling and the first collections are not what is measured.
+  // Excludes compilation and the first garbage collections.
   await new Promise((resolve) => setTimeout(resolve, 5000));
   const sent = beats.sent;
   const cpu = process.cpuUsage();
@@ -82,7 +82,7 @@ async function measureFor(
   beats.stop();
 }
 
-/** Server ends of loopback connections. The client ends live in another process, whose time is not counted. */
+/** Opens loopback connections; their client ends belong to another process, whose CPU time is not counted. */
 async function openSockets(count: number): Promise<{ sockets: Socket[]; close(): void }> {
   const sockets: Socket[] = [];
   const server = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1');

@@ -1,4 +1,4 @@
-// What it costs to render the page that Prometheus asks for, beside template literals of the same lines.
+// Measures rendering a page for Prometheus, beside template literals of the same lines.
 //   npx tsx bench/metrics.bench.ts
 
 import { Hub } from '../lib/hub.ts';
@@ -28,7 +28,7 @@ function template(): string {
   return page;
 }
 
-/** The page of a server with so many streams. */
+/** The metrics of a server with so many streams. */
 function server(streams: number): Registry {
   const hub = new Hub({ epoch: 1 });
   const sink = {
@@ -52,7 +52,7 @@ function server(streams: number): Registry {
   });
 }
 
-/** Whole pages: a text that is never read is never put together. */
+/** Measures the length of each page, because V8 never builds a string that nobody reads. */
 function pages(render: () => string): () => number {
   return () => Math.min(1, Buffer.byteLength(render()));
 }

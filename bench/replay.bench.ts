@@ -1,4 +1,4 @@
-// What it costs to remember an event, and to find where a reader has to go on, beside a plain array.
+// Measures pushing an entry and finding the next entry of a reader, beside a plain array.
 //   node --expose-gc --import tsx bench/replay.bench.ts
 
 import { ReplayBuffer } from '../lib/replay.ts';
@@ -14,13 +14,13 @@ interface Entry {
 const BATCH = 1000;
 const entry = (seq: number): Entry => ({ seq, at: seq, bytes: 100, frame: 'x' });
 
-/** Emptied now and then, as an array has to be that is not to grow for ever. */
-function arrayPush(capacity: number): () => number {
+/** Cut back at times, so that the array does not grow without limit. */
+function arrayPush(maxEntries: number): () => number {
   let kept: Entry[] = [];
   let seq = 0;
   return () => {
     for (let i = 0; i < BATCH; i++) kept.push(entry(++seq));
-    if (kept.length > capacity * 2) kept = kept.slice(-capacity);
+    if (kept.length > maxEntries * 2) kept = kept.slice(-maxEntries);
     return BATCH;
   };
 }
@@ -34,11 +34,11 @@ function ringPush(options: ConstructorParameters<typeof ReplayBuffer>[0]): () =>
   };
 }
 
-function pushing(capacity: number, effort: Effort): Measurement[] {
-  const limits = { capacity, maxBytes: capacity * 90, maxAge: capacity };
-  const works = [arrayPush(capacity), ringPush({ capacity }), ringPush(limits)];
+function pushing(maxEntries: number, effort: Effort): Measurement[] {
+  const limits = { maxEntries, maxBytes: maxEntries * 90, maxAge: maxEntries };
+  const works = [arrayPush(maxEntries), ringPush({ maxEntries }), ringPush(limits)];
   const [array, byCount, byAll] = measureInTurns(works, effort);
-  const name = `push, ${capacity} kept`;
+  const name = `push, ${maxEntries} kept`;
   return [
     { case: name, peer: 'array', figure: 'nanoseconds', value: array! },
     { case: name, peer: 'sluice', figure: 'nanoseconds', value: byCount! },
@@ -48,7 +48,7 @@ function pushing(capacity: number, effort: Effort): Measurement[] {
 }
 
 function lookingUp(size: number, effort: Effort): Measurement[] {
-  const ring = new ReplayBuffer<Entry>({ capacity: size });
+  const ring = new ReplayBuffer<Entry>({ maxEntries: size });
   for (let seq = 1; seq <= size * 2; seq++) ring.push(entry(seq));
   let found = 0;
   let seed = 1;

@@ -1,71 +1,75 @@
-// Learns at what silence the connections of a group die, and keeps their heartbeat interval below it.
-// Stands alone: copy this file by itself. Made for the `group` of `heartbeat.ts`.
+// Learns after what silence the connections of a group are cut, and keeps their heartbeat interval below it.
+// Stands alone: copy this file by itself. Fits the `group` option of `heartbeat.ts`.
 
 export interface AdaptiveOptions {
-  /** Milliseconds between beats of a group of which nothing is known; default 15,000. */
+  /** Milliseconds between heartbeats of a new group; default 15,000. */
   interval?: number | undefined;
-  /** Bounds of every group's interval, milliseconds; default 5,000 and 60,000. */
+  /** The shortest interval of any group, in milliseconds; default 5,000. */
   minInterval?: number | undefined;
+  /** The longest interval of any group, in milliseconds; default 60,000. */
   maxInterval?: number | undefined;
-  /** Losses in a row at about one silence before it is believed; default 5. */
-  losses?: number | undefined;
+  /** Losses in a row after about the same silence that shorten the interval; default 5. */
+  lossesToShorten?: number | undefined;
   /**
-   * Survived silences before a longer one is tried, doubled at each fall up to 4,096 times; default 32.
-   * `Infinity`: never lengthen.
+   * Survived silences that lengthen the interval; default 32. The number doubles each time the interval is
+   * shortened, up to 4,096 times. `Infinity`: never lengthen.
    */
-  patience?: number | undefined;
-  /** Groups remembered at most, the least recently asked for forgotten first; default 1,000. */
+  survivalsToLengthen?: number | undefined;
+  /** Most groups that are remembered; the least recently used is forgotten first. Default 1,000. */
   maxGroups?: number | undefined;
 }
 
-/** One group: hand it to `heartbeat.add(stream, { group })`. */
+/** One group: the `group` of `heartbeat.add(stream, { group })`. */
 export interface AdaptiveGroup {
   /** Milliseconds: the present interval. */
   readonly interval: number;
-  lived(silence: number): void;
-  died(silence: number): void;
+  /** A connection survived a silence of so many milliseconds. */
+  survived(silence: number): void;
+  /** A connection was lost after a silence of so many milliseconds. */
+  lost(silence: number): void;
 }
 
 const MAX_INTERVAL = 2 ** 31 - 1;
-// Losses whose silences differ by no more than this part have one cause.
-const ALIKE = 0.1;
-// A learned interval is this part of the silence that killed.
-const BELOW = 0.8;
-// Small, for what a step too far costs is every connection that is silent for so long before it is taken back.
-const CREEP = 1.02;
-// A survived silence counts if it was at least this part of the interval.
-const NEARLY = 0.7;
-const MAX_PATIENCE = 4096;
+// Silences that differ by no more than this fraction count as the same.
+const SAME_WITHIN = 0.1;
+// A shortened interval is this fraction of the silence that was fatal.
+const SHORTEN = 0.8;
+// A small step, because an interval that is too long costs every connection that is silent for it.
+const LENGTHEN = 1.02;
+// A survived silence counts if it lasted at least this fraction of the interval.
+const COUNTS_FROM = 0.7;
+const MAX_DOUBLING = 4096;
 
 /**
  * Intervals by group key, such as an address prefix, a carrier or an app version.
  *
- * A reader who leaves does so at any silence, and others outlive it; where something on the way cuts silent
- * connections, they die at one silence that nobody outlives. So: several losses in a row at about the same
- * silence, without one survivor of it, move the interval to 0.8 of it. Then each run of survived silences lengthens the
- * interval by 2 %, and each fall makes the next runs twice as long, so that a cut is probed ever more rarely.
+ * Readers leave after silences of any length, which other connections survive. A middlebox that cuts silent
+ * connections does so after one length, which none survives. Therefore several losses in a row after about
+ * the same silence, with no survivor between, shorten the interval to 0.8 of that silence. After that, each
+ * run of survived silences lengthens the interval by 2 %. Each shortening doubles the length of the runs, so
+ * that the limit is probed ever more rarely.
  */
 export class AdaptiveInterval<Key = string> {
   readonly #settings: Settings;
   readonly #maxGroups: number;
-  // In the order in which they were last asked for.
+  // Ordered by last use.
   readonly #groups: Map<Key, Group> = new Map();
 
   /** @throws {RangeError} naming the option and its value. */
   constructor(options: AdaptiveOptions = {}) {
     const { interval = 15_000, minInterval = 5000, maxInterval = 60_000 } = options;
-    const { losses = 5, patience = 32, maxGroups = 1000 } = options;
+    const { lossesToShorten = 5, survivalsToLengthen = 32, maxGroups = 1000 } = options;
     checkRange('minInterval', minInterval, 1, MAX_INTERVAL);
     checkRange('maxInterval', maxInterval, minInterval, MAX_INTERVAL);
     checkRange('interval', interval, minInterval, maxInterval);
-    checkCount('losses', losses);
-    if (patience !== Infinity) checkCount('patience', patience);
+    checkCount('lossesToShorten', lossesToShorten);
+    if (survivalsToLengthen !== Infinity) checkCount('survivalsToLengthen', survivalsToLengthen);
     checkCount('maxGroups', maxGroups);
-    this.#settings = { interval, minInterval, maxInterval, losses, patience };
+    this.#settings = { interval, minInterval, maxInterval, lossesToShorten, survivalsToLengthen };
     this.#maxGroups = maxGroups;
   }
 
-  /** The key's group, new or known. Streams keep theirs when it is forgotten here. */
+  /** Returns the key's group; makes it if necessary. Streams keep a group that is forgotten here. */
   group(key: Key): AdaptiveGroup {
     const group = this.#groups.get(key) ?? new Group(this.#settings);
     this.#groups.delete(key);
@@ -79,7 +83,10 @@ export class AdaptiveInterval<Key = string> {
     return this.#groups.size;
   }
 
-  /** Every key with its present interval in milliseconds, for metrics. Never make labels of client input. */
+  /**
+   * Yields every key with its present interval in milliseconds. Do not use keys from clients as metric
+   * labels.
+   */
   *intervals(): Generator<[key: Key, interval: number]> {
     for (const [key, group] of this.#groups) yield [key, group.interval];
   }
@@ -89,67 +96,69 @@ interface Settings {
   readonly interval: number;
   readonly minInterval: number;
   readonly maxInterval: number;
-  readonly losses: number;
-  readonly patience: number;
+  readonly lossesToShorten: number;
+  readonly survivalsToLengthen: number;
 }
 
 class Group implements AdaptiveGroup {
   readonly #settings: Settings;
   #interval: number;
-  #patience: number;
-  #survived = 0;
+  /** Survived silences that the next lengthening needs, and those counted so far. */
+  #needed: number;
+  #survivals = 0;
+  /** Losses in a row after about the same silence, and the shortest and the longest of those silences. */
   #losses = 0;
-  #lowest = 0;
-  #highest = 0;
+  #shortest = 0;
+  #longest = 0;
 
   constructor(settings: Settings) {
     this.#settings = settings;
     this.#interval = settings.interval;
-    this.#patience = settings.patience;
+    this.#needed = settings.survivalsToLengthen;
   }
 
   get interval(): number {
     return this.#interval;
   }
 
-  lived(silence: number): void {
-    if (silence > this.#lowest) this.#losses = 0;
-    if (silence < NEARLY * this.#interval) return;
-    if (++this.#survived >= this.#patience) this.#rise();
+  survived(silence: number): void {
+    if (silence > this.#shortest) this.#losses = 0;
+    if (silence < COUNTS_FROM * this.#interval) return;
+    if (++this.#survivals >= this.#needed) this.#lengthen();
   }
 
-  died(silence: number): void {
-    // What the shortest interval could not have saved teaches nothing.
+  lost(silence: number): void {
+    // Not even the shortest interval could have prevented this loss.
     if (silence < this.#settings.minInterval) return;
-    this.#suspect(silence);
-    if (this.#losses >= this.#settings.losses) this.#fall();
+    this.#count(silence);
+    if (this.#losses >= this.#settings.lossesToShorten) this.#shorten();
   }
 
-  #suspect(silence: number): void {
-    const lowest = Math.min(silence, this.#lowest);
-    const highest = Math.max(silence, this.#highest);
-    if (this.#losses > 0 && lowest >= highest * (1 - ALIKE)) {
+  #count(silence: number): void {
+    const shortest = Math.min(silence, this.#shortest);
+    const longest = Math.max(silence, this.#longest);
+    if (this.#losses > 0 && shortest >= longest * (1 - SAME_WITHIN)) {
       this.#losses++;
-      this.#lowest = lowest;
-      this.#highest = highest;
+      this.#shortest = shortest;
+      this.#longest = longest;
     } else {
       this.#losses = 1;
-      this.#lowest = silence;
-      this.#highest = silence;
+      this.#shortest = silence;
+      this.#longest = silence;
     }
   }
 
-  #fall(): void {
-    const { minInterval, patience } = this.#settings;
-    this.#interval = Math.max(minInterval, Math.min(this.#interval, BELOW * this.#lowest));
-    this.#patience = Math.min(2 * this.#patience, MAX_PATIENCE * patience);
-    this.#survived = 0;
+  #shorten(): void {
+    const { minInterval, survivalsToLengthen } = this.#settings;
+    this.#interval = Math.max(minInterval, Math.min(this.#interval, SHORTEN * this.#shortest));
+    this.#needed = Math.min(2 * this.#needed, MAX_DOUBLING * survivalsToLengthen);
+    this.#survivals = 0;
     this.#losses = 0;
   }
 
-  #rise(): void {
-    this.#interval = Math.min(this.#settings.maxInterval, CREEP * this.#interval);
-    this.#survived = 0;
+  #lengthen(): void {
+    this.#interval = Math.min(this.#settings.maxInterval, LENGTHEN * this.#interval);
+    this.#survivals = 0;
   }
 }
 

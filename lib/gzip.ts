@@ -1,58 +1,63 @@
-// Compresses a batch of bytes once for every gzip stream that is open, wherever each of them stands.
+// Compresses bytes once for any number of gzip streams, whatever each of them has sent before.
 // Stands alone: copy this file by itself.
 
 import zlib from 'node:zlib';
 
 /**
- * A piece of any gzip stream. Its blocks refer to nothing before them and end at a whole byte, so the same bytes
- * continue every stream.
+ * Compressed bytes that can continue any gzip stream: their blocks refer to nothing before them and end at a
+ * whole byte.
  */
 export interface GzipPiece {
   readonly blocks: Buffer;
-  /** Of what it stands for: bytes, their CRC-32, and what so many bytes do to the checksum of all before them. */
+  /** How many bytes were compressed. */
   readonly length: number;
+  /** Their CRC-32. */
   readonly crc: number;
+  /** A table that advances the CRC-32 of the bytes before by `length` bytes. */
   readonly advance: Uint32Array;
 }
 
 /**
- * Compresses bytes into a piece for any number of streams. About 25 µs for 1 KB of JSON, 200 µs for 64 KiB.
+ * Compresses bytes for any number of streams. Takes about 25 µs for 1 KB of JSON, 200 µs for 64 KiB.
  *
- * @param level of zlib, 1 (fast, default) to 9 (small). On short pieces they differ little.
+ * @param level of zlib, 1 (fast, default) to 9 (small). Short pieces differ little.
  */
 export function compress(bytes: Uint8Array, level = 1): GzipPiece {
   const blocks = zlib.deflateRawSync(bytes, { level, finishFlush: zlib.constants.Z_FULL_FLUSH });
   return { blocks, length: bytes.length, crc: zlib.crc32(bytes), advance: advanceBy(bytes.length) };
 }
 
-/** The most that one stored block can hold. */
+/** The most bytes that one stored block can hold. */
 const MAX_STORED = 0xffff;
 
 /**
- * One client's gzip stream: the order of its bytes is `head`, then what `append` and `store` give, then `end`. It
- * holds a checksum and a length, and nothing of zlib, so a client costs two numbers in place of some 260 KB.
+ * One client's gzip stream: send `head`, then what `append` and `store` return, then what `end` returns. It
+ * holds a checksum and a length, two numbers, where a stream of zlib would hold about 260 KB.
  */
 export class GzipStream {
-  /** The ten bytes that every stream begins with: no name, no time, any system. */
+  /** The ten bytes at the beginning of every stream: no name, no time, unknown system. */
   static readonly head: Uint8Array = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff);
 
   #crc = 0;
   #length = 0;
 
-  /** What a compressed piece adds: bytes that all streams share. Some ten nanoseconds, however long the piece. */
+  /**
+   * Adds a compressed piece; returns its blocks, which all streams share. Takes about 10 ns for a piece of
+   * any length.
+   */
   append({ blocks, length, crc, advance }: GzipPiece): Buffer {
     this.#crc = times(advance, this.#crc) ^ crc;
     this.#length = (this.#length + length) >>> 0;
     return blocks;
   }
 
-  /** What bytes add as they are: for what one client alone is sent, and is short. */
+  /** Adds bytes uncompressed: for short bytes that only this client gets. */
   store(bytes: Uint8Array): Buffer {
     const count = Math.ceil(bytes.length / MAX_STORED);
     const blocks = Buffer.allocUnsafe(bytes.length + 5 * count);
     for (let from = 0, at = 0; from < bytes.length; from += MAX_STORED) {
       const length = Math.min(MAX_STORED, bytes.length - from);
-      blocks[at] = 0; // stored, and not the last
+      blocks[at] = 0; // a stored block, not the last
       blocks.writeUInt16LE(length, at + 1);
       blocks.writeUInt16LE(length ^ 0xffff, at + 3);
       blocks.set(bytes.subarray(from, from + length), at + 5);
@@ -63,7 +68,7 @@ export class GzipStream {
     return blocks;
   }
 
-  /** What ends the stream: an empty last block, the checksum, and the length. */
+  /** Returns the end of the stream: an empty last block, the checksum and the length. */
   end(): Buffer {
     const bytes = Buffer.allocUnsafe(10);
     bytes.writeUInt16LE(0x0003, 0);
@@ -74,7 +79,7 @@ export class GzipStream {
 }
 
 /**
- * Whether a request's `Accept-Encoding` allows gzip: named, or by `*`, and not with a weight of 0.
+ * Whether an `Accept-Encoding` header allows gzip: by name or by `*`, with a weight above 0.
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
  */
 export function acceptsGzip(header: string | undefined): boolean {
@@ -88,11 +93,11 @@ export function acceptsGzip(header: string | undefined): boolean {
   return any;
 }
 
-// ── checksums of what is joined ─────────────────────────────────────────────────────────────────────────
+// ── checksums of joined bytes ───────────────────────────────────────────────────────────────────────────
 //
-// A CRC is a polynomial's remainder. Bytes that are appended multiply the remainder so far by x^8n and add their own.
-// The product with one known factor is linear, so it is eight look-ups, one for each four bits. The factor is a
-// piece's own, made once. Polynomials stand with x^0 in the highest bit, as gzip has them.
+// A CRC is the remainder of a polynomial. Appending n bytes multiplies the remainder by x^8n and adds that of
+// the bytes. Multiplication by one known factor is linear, so it takes eight table look-ups, one for each
+// four bits; each piece has the table of its factor. As in gzip, the highest bit stands for x^0.
 
 const POLYNOMIAL = 0xedb88320;
 const ONE = 1 << 31;
@@ -107,11 +112,11 @@ function product(a: number, b: number): number {
   return sum;
 }
 
-/** x to the power of 1, 2, 4, 8, …; the 32nd is the first again. */
+/** x to the powers 1, 2, 4, 8, …; the 33rd would equal the first. */
 const powers = [1 << 30];
 while (powers.length < 32) powers.push(product(powers.at(-1)!, powers.at(-1)!));
 
-/** For each four bits, from the lowest, and each of their sixteen values: its product with x^8n. */
+/** The products with x^8n: for each four bits, from the lowest, those of their sixteen values. */
 function advanceBy(bytes: number): Uint32Array {
   let factor = ONE;
   for (let power = 3, left = bytes; left >= 1; power++, left = Math.floor(left / 2)) {

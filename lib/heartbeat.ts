@@ -1,61 +1,78 @@
-// Keeps quiet streams alive: one timer for all of them, and a comment whenever one has been silent for too long.
+// Keeps quiet streams alive: one timer for all, and a comment to each stream that was silent for too long.
 // Stands alone: copy this file by itself.
 
-/** The members of a stream that are used. Node's `Writable`s fit; they are simply taken to be idle. */
-export interface BeatSink {
+/** The members of a stream that are used. Node's `Writable`s fit. */
+export interface HeartbeatSink {
   readonly closed: boolean;
-  /** While true nothing is sent: bytes are on their way anyhow. */
+  /** While true no heartbeat is sent: the stream is not silent, only slow. */
   readonly writableNeedDrain: boolean;
-  /** Bytes written so far. A change between two looks is activity; a sink without it gets every beat. */
+  /**
+   * Bytes written so far; growth means activity. A sink without it counts as silent and gets every heartbeat.
+   */
   readonly bytesWritten?: number | undefined;
   write(chunk: Uint8Array): boolean;
 }
 
-/** Where a stream's interval comes from, and who is told how silences end. `adaptive.ts` has one that learns. */
-export interface BeatGroup {
-  /** Milliseconds; read anew whenever a stream is looked at. */
+/** Decides the interval of some streams and learns how their silences end. `adaptive.ts` has one. */
+export interface HeartbeatGroup {
+  /** Milliseconds; read anew whenever a stream of the group is examined. */
   readonly interval: number;
-  /** A connection was silent for so many milliseconds and is still there. */
-  lived(silence: number): void;
-  /** A connection was lost after so many milliseconds of silence. */
-  died(silence: number): void;
+  /** A connection survived a silence of so many milliseconds. */
+  survived(silence: number): void;
+  /** A connection was lost after a silence of so many milliseconds. */
+  lost(silence: number): void;
 }
 
-/** Time, where a test wants its own. */
+/** The clock; replace it in tests. */
 export interface HeartbeatClock {
   now(): number;
   setInterval(callback: () => void, interval: number): NodeJS.Timeout;
   clearInterval(timer: NodeJS.Timeout): void;
 }
 
-export interface HeartbeatOptions<Sink extends BeatSink = BeatSink> {
-  /** Milliseconds: the longest silence. Default 15,000, under what every known proxy allows. */
+export interface HeartbeatOptions<Sink extends HeartbeatSink = HeartbeatSink> {
+  /** Milliseconds: the longest silence. Default 15,000, below the limit of every known proxy. */
   interval?: number | undefined;
-  /** Part of the interval by which the first beat of a silence may come early: no crowd beats at once; default 0.2. */
+  /**
+   * Fraction of the interval by which the first heartbeat of a silence may come early, so that streams that
+   * fell silent together do not all get theirs at once; default 0.2.
+   */
   jitter?: number | undefined;
-  /** What a beat is; default `:\n\n`, which readers skip. Must be whole events or comments. */
-  beat?: ((sink: Sink) => Uint8Array) | undefined;
-  /** The type of an event to send instead of a comment, for a reader that wants to see it. */
+  /**
+   * Writes one heartbeat to the sink: whole events or comments. Default: writes the comment `:\n\n`, which
+   * readers skip. Its result is ignored.
+   */
+  beat?: ((sink: Sink) => unknown) | undefined;
+  /**
+   * The type of an event to send instead of a comment, for readers that must see heartbeats. Excludes `beat`.
+   */
   event?: string | undefined;
-  /** Whether a closed sink was lost rather than ended here; only losses teach its group. */
-  lost?: ((sink: Sink) => boolean) | undefined;
-  /** Gets what a sink or its `beat` throws. The others get their beats in any case. */
-  onError?: ((error: unknown, sink: Sink) => void) | undefined;
+  /**
+   * Whether a closed sink was lost rather than ended by this side; only losses are reported to its group.
+   * Default: it was lost unless its `writableEnded` is true.
+   */
+  isLost?: ((sink: Sink) => boolean) | undefined;
+  /**
+   * Receives what a sink, its `beat` or its group throws; by default it is ignored. Other sinks are not
+   * affected.
+   */
+  onError?: ((error: unknown, context: { readonly sink: Sink }) => void) | undefined;
   clock?: HeartbeatClock | undefined;
 }
 
-export interface BeatOptions<Sink extends BeatSink = BeatSink> {
-  /** Milliseconds, for this stream; default the heartbeat's own. */
+/** Options of one stream. */
+export interface HeartbeatSinkOptions<Sink extends HeartbeatSink = HeartbeatSink> {
+  /** Milliseconds; default the heartbeat's own. */
   interval?: number | undefined;
-  /** For this stream; default the heartbeat's own. */
-  beat?: ((sink: Sink) => Uint8Array) | undefined;
-  /** Decides the interval instead, and learns from how the stream fares. */
-  group?: BeatGroup | undefined;
+  /** Default the heartbeat's own. */
+  beat?: ((sink: Sink) => unknown) | undefined;
+  /** Decides the interval in place of `interval`. */
+  group?: HeartbeatGroup | undefined;
 }
 
 /**
- * How often to beat on which network, and after how many missed beats the reader may give up: `interval × missed`
- * is the longest silence that still means "alive". Tell it to the reader, so that its watchdog matches.
+ * Intervals for kinds of networks, and how many heartbeats in a row may be missed before the reader gives the
+ * connection up. Announce both to the reader, so that its watchdog matches.
  */
 export const heartbeatProfiles: Readonly<
   Record<'mobile' | 'wifi' | 'lan', Readonly<{ interval: number; missed: number }>>
@@ -66,55 +83,62 @@ export const heartbeatProfiles: Readonly<
 });
 
 const MAX_INTERVAL = 2 ** 31 - 1;
-// A scan passes over all members 64 times per interval, so that beats come in time and in small portions. It looks at
-// the stream itself, which is colder memory and most of a sweep's cost, only a third of an interval after the last look
-// (an eighth, where a group wants to know how long silences are), or when a beat is due (bench/heartbeat).
+// All members are scanned 64 times per interval, so that heartbeats are on time and spread out. A scan reads
+// only `#looks`, a packed array. It examines a stream itself, which is colder memory and most of a sweep's
+// cost, only when a heartbeat is due or a third of the interval has passed; an eighth for a group, which
+// measures silences (bench/heartbeat).
 const SCANS_PER_INTERVAL = 64;
 const LOOKS_PER_INTERVAL = 3;
-const LOOKS_FOR_A_GROUP = 8;
+const LOOKS_PER_GROUP_INTERVAL = 8;
 
 interface Member<Sink> {
   readonly sink: Sink;
   readonly interval: number;
-  readonly beat: (sink: Sink) => Uint8Array;
-  readonly group: BeatGroup | undefined;
-  /** Where it stands in the array. */
+  readonly beat: (sink: Sink) => unknown;
+  readonly group: HeartbeatGroup | undefined;
+  /** Its index in `#order` and `#looks`. */
   index: number;
-  /** By how many thousandths of its interval the next beat is to come early. */
+  /** By how many thousandths of its interval the next heartbeat is to come early. */
   early: number;
+  /** `bytesWritten` when it was last examined. */
   bytes: number | undefined;
-  /** Not looked at yet: what it has written since it came is its greeting. */
+  /** Not examined yet: bytes written until then are its greeting. */
   isNew: boolean;
-  /** When it was last looked at, and since when it has been silent: whole milliseconds, which are stored in place. */
+  /**
+   * When it was last examined. This and the next two are whole milliseconds, which V8 stores without
+   * allocation.
+   */
   seen: number;
+  /** Since when it has been silent. */
   since: number;
-  /** The silence that its last beat broke; 0 once that beat is known to have been survived. */
+  /** The silence that the last heartbeat ended; 0 once the connection is known to have survived it. */
   broken: number;
 }
 
 /**
- * Sends a beat to every stream before it has been silent for longer than `interval`. One that writes something
- * at least every third of an interval gets none, but for one when that begins after a long silence.
+ * Sends a heartbeat to every stream before it has been silent for longer than `interval`. A stream that
+ * writes at least every third of an interval gets none, except one at the beginning if it was silent before.
  *
- * The timer is unref'd and runs only while there are members. A stream that is full is skipped and looked at
- * again, a closed one is dropped, one that throws is reported; none of them stops the others.
+ * The timer is unref'd and runs only while there are streams. A stream that takes no bytes is skipped and
+ * examined again, a closed stream is dropped, and what a stream throws goes to `onError`; none of these
+ * affects other streams.
  *
- * The trap: a beat under a proxy's time-out is what keeps a stream, but very frequent ones (below some 5 s)
- * keep TCP from noticing a dead peer.
+ * Choose the interval below the timeout of every proxy on the way. Intervals below about 5 s keep TCP from
+ * noticing a dead peer.
  */
-export class Heartbeat<Sink extends BeatSink = BeatSink> {
+export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
   /** Milliseconds: the longest silence of a stream that has no interval of its own. */
   readonly interval: number;
   readonly #jitter: number;
-  readonly #beat: (sink: Sink) => Uint8Array;
-  readonly #lost: (sink: Sink) => boolean;
-  readonly #onError: (error: unknown, sink: Sink) => void;
+  readonly #beat: (sink: Sink) => unknown;
+  readonly #isLost: (sink: Sink) => boolean;
+  readonly #onError: (error: unknown, context: { readonly sink: Sink }) => void;
   readonly #clock: HeartbeatClock;
   readonly #members: Map<Sink, Member<Sink>> = new Map();
-  // The same members in an array, looked at from the last to the first: taking one out moves the last one,
-  // already looked at, into its place, so none is missed.
+  // The same members in an array, scanned from the last to the first. Removing a member moves the last one,
+  // which the scan has passed, into its place, so that none is missed.
   readonly #order: Member<Sink>[] = [];
-  // When to look at each next: numbers in a row, so that a scan of 15,000 reads 120 KB and not the members.
+  // When to examine each next: packed numbers, so that a scan of 15,000 reads 120 KB and not the members.
   readonly #looks: number[] = [];
   #next = -1;
   #finest = Infinity;
@@ -126,46 +150,47 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
 
   /** @throws {TypeError | RangeError} naming the option and its value. */
   constructor(options: HeartbeatOptions<Sink> = {}) {
-    const { interval = 15_000, jitter = 0.2, event, beat, lost, onError, clock } = options;
+    const { interval = 15_000, jitter = 0.2, event, beat, isLost, onError, clock } = options;
     if (event !== undefined && beat !== undefined)
       throw new TypeError('`event` and `beat` exclude each other');
     if (!(jitter >= 0 && jitter <= 1)) throw new RangeError(`\`jitter\` must be from 0 to 1, got ${jitter}`);
-    const bytes = event === undefined ? COMMENT : namedEvent(event);
+    const bytes = event === undefined ? COMMENT : eventOf(event);
     this.interval = checkInterval(interval);
     this.#jitter = jitter;
-    this.#beat = beat ?? (() => bytes);
-    this.#lost = lost ?? notEnded;
+    this.#beat = beat ?? ((sink) => sink.write(bytes));
+    this.#isLost = isLost ?? isNotEnded;
     this.#onError = onError ?? ignore;
     this.#clock = clock ?? SYSTEM_CLOCK;
   }
 
-  /** How many streams it looks after. */
+  /** How many streams there are. */
   get size(): number {
     return this.#members.size;
   }
 
-  /** Beats sent so far. */
+  /** Heartbeats sent so far. */
   get sent(): number {
     return this.#sent;
   }
 
-  /** Beats not sent because the stream was full. */
+  /** Heartbeats not sent because the stream took no bytes. */
   get skipped(): number {
     return this.#skipped;
   }
 
-  /** Beats that threw: the sink, its `beat`, or its group. */
+  /** Heartbeats that failed: the sink, its `beat` or its group threw. */
   get failed(): number {
     return this.#failed;
   }
 
   /**
-   * Looks after one more stream; a closed one is not taken. The first beat comes anywhere within the interval,
-   * so that streams opened at once drift apart; within the last three fifths of it after a greeting.
+   * Adds a stream; ignores a closed one. The first heartbeat comes at a random time within the interval, so
+   * that streams opened together drift apart; within its last three fifths where the stream begins with a
+   * greeting.
    *
    * @throws {RangeError} when its `interval` is out of range.
    */
-  add(sink: Sink, options: BeatOptions<Sink> = {}): void {
+  add(sink: Sink, options: HeartbeatSinkOptions<Sink> = {}): void {
     const { interval = this.interval, beat = this.#beat, group } = options;
     checkInterval(interval);
     this.#forget(sink);
@@ -190,14 +215,17 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     this.#run(group?.interval ?? interval);
   }
 
-  /** Stops looking after it; `false` when it did not. If the sink is closed and was lost, its group learns. */
+  /**
+   * Removes a stream; `false` if it was not there. If the stream is closed and was lost, its group learns of
+   * it.
+   */
   delete(sink: Sink): boolean {
     const member = this.#forget(sink);
     if (member?.group !== undefined && sink.closed) this.#learn(member, this.#now());
     return member !== undefined;
   }
 
-  /** Forgets all streams and stops the timer. Adding one starts it again. */
+  /** Removes all streams and stops the timer. Adding a stream starts it again. */
   stop(): void {
     this.#members.clear();
     this.#order.length = 0;
@@ -220,7 +248,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     return member;
   }
 
-  /** Runs the timer finely enough for this interval. */
+  /** Makes the timer run often enough for this interval. */
   #run(interval: number): void {
     if (interval >= this.#finest) return;
     this.#halt();
@@ -237,7 +265,7 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
     this.#finest = Infinity;
   }
 
-  /** Looks at as many as the time since the last tick is worth. */
+  /** Scans the share of members that the time since the last tick stands for. */
   #tick(): void {
     const now = this.#now();
     const step = this.#finest / SCANS_PER_INTERVAL;
@@ -250,67 +278,70 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
       const member = this.#order[index];
       if (member === undefined) return;
       try {
-        this.#look(member, now, step);
+        this.#examine(member, now, step);
       } catch (error) {
         this.#failed++;
-        this.#onError(error, member.sink);
+        this.#onError(error, { sink: member.sink });
       }
     }
   }
 
-  #look(member: Member<Sink>, now: number, step: number): void {
+  #examine(member: Member<Sink>, now: number, step: number): void {
     const { sink, group } = member;
     if (sink.closed) {
       this.delete(sink);
       return;
     }
-    this.#notice(member);
+    this.#noteWrites(member);
     member.isNew = false;
     member.seen = now;
     if (group !== undefined && member.broken > 0 && now - member.since >= step / 2) survived(member, group);
     const interval = group?.interval ?? member.interval;
     if (interval < this.#finest) this.#run(interval);
     const limit = interval - (interval * member.early) / 1000;
-    // The next scan comes after one step, or after two if others left and this one changed places. What a group
-    // tries out costs connections: its beats keep twice as far from it.
+    // The next scan comes after one step, or after two if a removal moved this member. A group probes
+    // intervals that may cost connections, so its heartbeats keep twice that distance.
     const margin = (group === undefined ? 2 : 4) * step;
     const due = member.since + limit - margin;
-    if (now >= due) this.#give(member, now, interval - margin);
-    else this.#lookAt(member, Math.min(due, now + interval / looksOf(member)));
+    if (now >= due) this.#send(member, now, interval - margin);
+    else this.#examineAt(member, Math.min(due, now + interval / looksOf(member)));
   }
 
-  /** It may have been taken out meanwhile, and its place be another's. */
-  #lookAt(member: Member<Sink>, time: number): void {
+  /** Does nothing for a member that was removed meanwhile: its index belongs to another one. */
+  #examineAt(member: Member<Sink>, time: number): void {
     if (this.#order[member.index] === member) this.#looks[member.index] = time;
   }
 
-  #give(member: Member<Sink>, now: number, pause: number): void {
+  #send(member: Member<Sink>, now: number, pause: number): void {
     const { sink, group } = member;
     const silence = now - member.since;
     member.since = now;
     if (group === undefined) {
-      // Nothing was noticed since its last beat: it will be silent again, and is looked at when the next one is due.
+      // Nothing was written since its last heartbeat, so it is examined again only when the next one is due.
       const isSilent = member.early === 0;
-      this.#lookAt(member, now + (isSilent ? pause : Math.min(pause, member.interval / LOOKS_PER_INTERVAL)));
-      // A crowd that fell silent at once was spread by its first beats, and stays so.
+      this.#examineAt(
+        member,
+        now + (isSilent ? pause : Math.min(pause, member.interval / LOOKS_PER_INTERVAL)),
+      );
+      // The first heartbeats have spread streams that fell silent together.
       member.early = 0;
     } else {
-      this.#lookAt(member, now);
-      // A group learns from silences of several lengths.
+      this.#examineAt(member, now);
+      // A group needs silences of different lengths.
       member.early = this.#early();
     }
     if (sink.writableNeedDrain) {
       this.#skipped++;
       return;
     }
-    sink.write(member.beat(sink));
+    member.beat(sink);
     this.#sent++;
     member.broken = silence;
     member.bytes = sink.bytesWritten;
   }
 
-  /** Bytes that were written since the last look may have been written right after it. */
-  #notice(member: Member<Sink>): void {
+  /** Dates bytes written since the last examination right after it, the earliest possible time. */
+  #noteWrites(member: Member<Sink>): void {
     const bytes = member.sink.bytesWritten;
     if (bytes === member.bytes) return;
     member.bytes = bytes;
@@ -327,24 +358,24 @@ export class Heartbeat<Sink extends BeatSink = BeatSink> {
   }
 
   #learn(member: Member<Sink>, now: number): void {
-    if (!this.#lost(member.sink)) return;
-    this.#notice(member);
-    // Closed right after a beat: it was the silence before the beat that killed it, and the beat that showed it.
-    member.group?.died(member.broken > 0 ? member.broken : now - member.since);
+    if (!this.#isLost(member.sink)) return;
+    this.#noteWrites(member);
+    // Blames the silence before the heartbeat; the heartbeat only exposed the dead connection.
+    member.group?.lost(member.broken > 0 ? member.broken : now - member.since);
   }
 }
 
-// As far apart as can be without a beat to one that goes on writing every third of an interval.
+// The widest spread that sends no heartbeat to a stream that writes every third of an interval.
 function earlyAfterGreeting(): number {
   return Math.floor(600 * Math.random());
 }
 
 function looksOf<Sink>({ group }: Member<Sink>): number {
-  return group === undefined ? LOOKS_PER_INTERVAL : LOOKS_FOR_A_GROUP;
+  return group === undefined ? LOOKS_PER_INTERVAL : LOOKS_PER_GROUP_INTERVAL;
 }
 
-function survived<Sink>(member: Member<Sink>, group: BeatGroup): void {
-  group.lived(member.broken);
+function survived<Sink>(member: Member<Sink>, group: HeartbeatGroup): void {
+  group.survived(member.broken);
   member.broken = 0;
 }
 
@@ -356,12 +387,12 @@ const SYSTEM_CLOCK: HeartbeatClock = {
   clearInterval: (timer) => clearInterval(timer),
 };
 
-function namedEvent(type: string): Uint8Array {
+function eventOf(type: string): Uint8Array {
   if (typeof type === 'string' && /^[^\r\n]+$/.test(type)) return Buffer.from(`event: ${type}\ndata:\n\n`);
   throw new TypeError(`\`event\` must be one line of text, got ${JSON.stringify(type)}`);
 }
 
-function notEnded(sink: BeatSink): boolean {
+function isNotEnded(sink: HeartbeatSink): boolean {
   return (sink as { readonly writableEnded?: boolean }).writableEnded !== true;
 }
 

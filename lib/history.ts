@@ -2,10 +2,10 @@
 // Needs `protocol.ts` and `replay.ts` beside it.
 
 import { isTopic, topicRule } from './protocol.ts';
-import { type Remembered, ReplayBuffer } from './replay.ts';
+import { ReplayBuffer, type ReplayEntry } from './replay.ts';
 
 /** An event as it is remembered: its place, and its bytes on the wire. */
-export interface LogEntry extends Remembered {
+export interface LogEntry extends ReplayEntry {
   readonly topic: string;
   /** The event as it goes over the wire, its id included. */
   readonly frame: string;
@@ -207,7 +207,7 @@ function openRing(limits: HistoryLimits, dropped: number): ReplayBuffer<LogEntry
   if (maxEvents !== Infinity && !(Number.isSafeInteger(maxEvents) && maxEvents >= 1)) {
     throw new RangeError(`\`maxEvents\` must be a whole number ≥ 1, got ${maxEvents}`);
   }
-  return new ReplayBuffer({ capacity: maxEvents, maxBytes, maxAge, dropped });
+  return new ReplayBuffer({ maxEntries: maxEvents, maxBytes, maxAge, dropped });
 }
 
 function fail<E extends Error>(error: E, code: string, status: number): E {

@@ -1,9 +1,9 @@
-// Names the numbers of a server for Prometheus: streams, refusals, events, gaps, lag, memory.
+// Registers the metrics of a server: streams, refusals, events, gaps, lag, memory.
 // Needs `metrics.ts` beside it.
 
 import type { Registry, Sample } from './metrics.ts';
 
-/** What is read, each when somebody asks for the metrics; nothing is counted here. */
+/** The sources of the metrics. Each is read when the page is rendered; nothing is counted here. */
 export interface Instrumented {
   readonly hub: {
     readonly size: number;
@@ -21,10 +21,11 @@ export interface Instrumented {
     subscriptions(): Iterable<{ readonly lag: number }>;
   };
   readonly streams: Iterable<{ readonly writableLength: number; readonly writableNeedDrain: boolean }>;
-  /** How many streams have opened, and how many have closed for which reason. */
+  /** How many streams were opened. */
   readonly opened: () => number;
+  /** How many streams closed, by reason. */
   readonly closed: Readonly<Record<string, number>>;
-  /** How many requests were refused for which reason: by the guard, for want of a permission, and by the limits. */
+  /** How many requests were refused, by reason: by the guard, by authorization and by the limits. */
   readonly refused: () => Readonly<Record<string, number>>;
   readonly limit: {
     readonly stats: {
@@ -44,65 +45,73 @@ export interface Instrumented {
   readonly isDraining: () => boolean;
 }
 
-/** What is no id of this hub's order begins with a gap. */
-const NO_PLACE = ['unknown-epoch', 'ahead', 'malformed'];
+/** The gap reasons of a client whose id is not a position of this hub. */
+const NO_POSITION = ['unknown-epoch', 'ahead', 'malformed'];
 
 function outcomes({ resumed, started, gaps }: Instrumented['hub']['stats']): Record<string, number> {
-  const lost = NO_PLACE.reduce((sum, reason) => sum + (gaps[reason] ?? 0), 0);
+  const lost = NO_POSITION.reduce((sum, reason) => sum + (gaps[reason] ?? 0), 0);
   return { resumed: resumed - lost, lost, started };
 }
 
-/** Registers every family. Labels are reasons and outcomes of our own, never what a client sent. */
+/** Registers all families. Label values are this library's own words, never text from a client. */
 export function instrument(registry: Registry, { hub, heartbeat, ...server }: Instrumented): Registry {
   const { stats } = hub;
   registry
-    .gauge('sluice_streams_open', 'Streams that are open.', () => hub.size)
-    .counter('sluice_streams_opened_total', 'Streams that were opened.', server.opened)
-    .counter('sluice_streams_closed_total', 'Streams that are over, by the reason.', () =>
-      by('reason', server.closed),
-    )
-    .counter('sluice_refused_total', 'Requests turned away at the door, by the reason.', () =>
-      by('reason', server.refused()),
-    )
+    .gauge('sluice_streams_open', 'Open streams.', () => hub.size)
+    .counter('sluice_streams_opened_total', 'Streams opened.', server.opened)
+    .counter('sluice_streams_closed_total', 'Streams closed, by reason.', () => by('reason', server.closed))
+    .counter('sluice_refused_total', 'Requests refused, by reason.', () => by('reason', server.refused()))
     .gauge('sluice_connections', 'Connections that hold a permit.', () => server.limit.stats.open)
-    .gauge('sluice_connections_peak', 'The most permits ever held at once.', () => server.limit.stats.peak)
+    .gauge('sluice_connections_peak', 'Most permits ever held at once.', () => server.limit.stats.peak)
     .gauge(
       'sluice_connections_waiting',
-      'Those who wait for a permit, where others share them.',
+      'Waiters for a permit of a shared semaphore.',
       () => server.limit.stats.waiting,
     )
-    .gauge('sluice_connection_keys', 'Clients that the limiter knows now.', () => server.limit.stats.keys)
+    .gauge(
+      'sluice_connection_keys',
+      'Clients and topics that the limiter keeps count of.',
+      () => server.limit.stats.keys,
+    )
     .counter('sluice_published_events_total', 'Events published.', () => stats.published)
-    .counter('sluice_published_bytes_total', 'Their bytes on the wire.', () => stats.publishedBytes)
-    .counter('sluice_delivered_events_total', 'Events handed to streams.', () => stats.delivered)
-    .counter('sluice_delivered_bytes_total', 'Their bytes on the wire.', () => stats.deliveredBytes)
+    .counter(
+      'sluice_published_bytes_total',
+      'Bytes of published events on the wire.',
+      () => stats.publishedBytes,
+    )
+    .counter('sluice_delivered_events_total', 'Events written to streams.', () => stats.delivered)
+    .counter(
+      'sluice_delivered_bytes_total',
+      'Bytes of events written to streams.',
+      () => stats.deliveredBytes,
+    )
     .counter(
       'sluice_subscriptions_total',
-      'Streams that came to a topic: resumed after an id, with one that is not known here, or new.',
+      'Subscriptions: resumed after an id, lost with an unknown id, or started without one.',
       () => by('outcome', outcomes(stats)),
     )
-    .counter('sluice_gaps_total', 'Gaps told to clients, by the reason.', () => by('reason', stats.gaps))
-    .gauge('sluice_topics', 'Topics that are remembered or followed.', () => hub.topics().length)
-    .gauge('sluice_history_bytes', 'What all topics together remember.', () => hub.historyBytes)
-    .gauge('sluice_lag_max_events', 'How far the slowest stream is behind.', () =>
+    .counter('sluice_gaps_total', 'Gaps reported to clients, by reason.', () => by('reason', stats.gaps))
+    .gauge('sluice_topics', 'Topics with a history or a subscriber.', () => hub.topics().length)
+    .gauge('sluice_history_bytes', 'Bytes of the history of all topics.', () => hub.historyBytes)
+    .gauge('sluice_lag_max_events', 'Events by which the slowest stream is behind.', () =>
       max(hub.subscriptions(), ({ lag }) => lag),
     )
-    .gauge('sluice_streams_behind', 'Streams that have not been sent everything yet.', () =>
+    .gauge('sluice_streams_behind', 'Streams that are behind.', () =>
       count(hub.subscriptions(), ({ lag }) => lag > 0),
     )
-    .gauge('sluice_streams_full', 'Streams whose clients take nothing at the moment.', () =>
+    .gauge('sluice_streams_full', 'Streams whose client takes no more bytes at present.', () =>
       count(server.streams, (stream) => stream.writableNeedDrain),
     )
-    .gauge('sluice_buffered_bytes', 'Bytes that wait in this process for clients.', () =>
+    .gauge('sluice_buffered_bytes', 'Bytes that wait for clients in this process.', () =>
       sum(server.streams, (stream) => stream.writableLength),
     )
-    .gauge('sluice_draining', '1 while the server is stopping.', () => Number(server.isDraining()));
+    .gauge('sluice_draining', '1 while the server shuts down.', () => Number(server.isDraining()));
   if (heartbeat !== undefined) {
     const { sent, skipped, intervals } = heartbeat;
     registry
       .gauge(
         'sluice_heartbeat_interval_seconds',
-        'The longest silence of a stream: the bounds of all that are in use.',
+        'Heartbeat intervals in use: the shortest and the longest.',
         () => {
           const seconds = intervals().map((interval) => interval / 1000);
           return seconds.length === 0
@@ -110,8 +119,10 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
             : by('bound', { min: Math.min(...seconds), max: Math.max(...seconds) });
         },
       )
-      .counter('sluice_heartbeats_total', 'Heartbeats, sent or skipped because the stream was full.', () =>
-        by('outcome', { sent: sent(), skipped: skipped() }),
+      .counter(
+        'sluice_heartbeats_total',
+        'Heartbeats, sent, or skipped because the client took no bytes.',
+        () => by('outcome', { sent: sent(), skipped: skipped() }),
       );
   }
   return registry;

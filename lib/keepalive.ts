@@ -3,10 +3,10 @@
 
 import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 import { addressGroup } from './address.ts';
-import { type BeatSink, Heartbeat, type HeartbeatOptions, heartbeatProfiles } from './heartbeat.ts';
+import { Heartbeat, type HeartbeatOptions, type HeartbeatSink, heartbeatProfiles } from './heartbeat.ts';
 
 /** The members of a stream that are used. */
-export interface KeepaliveSink extends BeatSink {
+export interface KeepaliveSink extends HeartbeatSink {
   /** Why the stream is over; see `CloseReason`. */
   readonly reason?: string | undefined;
   writeShared(chunk: { readonly bytes: Uint8Array; made: object | undefined }): boolean;
@@ -36,8 +36,8 @@ export class Keepalive<Sink extends KeepaliveSink> {
     const { profile, adaptive, interval, missed, ...rest } = options;
     const chosen = profile === undefined ? undefined : profileNamed(profile);
     // Only a connection that the client or the network ended says something about the network.
-    const lost = (sink: Sink): boolean => sink.reason === 'client-gone';
-    this.heartbeat = new Heartbeat<Sink>({ interval: interval ?? chosen?.interval, lost, ...rest });
+    const isLost = (sink: Sink): boolean => sink.reason === 'client-gone';
+    this.heartbeat = new Heartbeat<Sink>({ interval: interval ?? chosen?.interval, isLost, ...rest });
     this.#hasOwnBeat = rest.event !== undefined || rest.beat !== undefined;
     const learning = adaptive === undefined ? undefined : rangeAround(this.heartbeat.interval, adaptive);
     this.#learned = learning && new AdaptiveInterval<string>(learning);

@@ -1,12 +1,12 @@
-// Shows numbers that are kept elsewhere as a page that Prometheus reads: text format 0.0.4, exactly.
+// Renders numbers as a page for Prometheus, in text format 0.0.4.
 // Stands alone: copy this file by itself.
 
 import { performance } from 'node:perf_hooks';
 
-/** What the page must be served as. */
+/** The `Content-Type` of the page. */
 export const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** Never of what a client sent: every new value is a series that Prometheus keeps for weeks. */
+/** Never use text from clients as a value: each new value is a series that Prometheus keeps for weeks. */
 export type Labels = Readonly<Record<string, string | number>>;
 
 export type Sample = readonly [labels: Labels, value: number];
@@ -17,36 +17,38 @@ export type Reading = number | Iterable<Sample>;
 export interface Histogram {
   /**
    * Counts a value in its bucket.
-   * @throws {TypeError} for what is not a number, and for labels that cannot be written.
+   * @throws {TypeError} for a value that is not a number, and for labels that cannot be written.
    */
   observe(value: number, labels?: Labels): void;
 }
 
 export interface RegistryOptions {
-  /** Told of each reading that failed; by default nobody is. */
-  onError?: ((error: unknown, name: string) => void) | undefined;
+  /** Receives the error of each reading that failed, and the name of its family; by default it is ignored. */
+  onError?: ((error: unknown, context: { readonly family: string }) => void) | undefined;
 }
 
 /**
- * The families of numbers on one page, in the order in which they were registered.
+ * The metric families of one page, in the order of their registration.
  *
- * Nothing is counted here but histograms: a counter or a gauge is read when the page is asked for. Where a reading
- * throws or cannot be written, its family is left out, a comment in its place, and the rest of the page stands.
+ * Counters and gauges are read when the page is rendered; only histograms count by themselves. Where a
+ * reading throws or cannot be written, a comment takes the place of its family, and the rest of the page is
+ * rendered.
  *
  * @see https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
  */
 export class Registry {
   readonly #families: Family[] = [];
   readonly #taken = new Set<string>();
-  readonly #onError: (error: unknown, name: string) => void;
+  readonly #onError: (error: unknown, context: { readonly family: string }) => void;
 
   constructor(options: RegistryOptions = {}) {
     this.#onError = options.onError ?? (() => {});
   }
 
   /**
-   * A number that only grows, until the process starts anew.
-   * @throws {TypeError} when the name is no metric's, is taken, or does not end in `_total`; or without help.
+   * Registers a number that only grows until the process ends.
+   * @throws {TypeError} when the name is not a metric name, is taken, or does not end in `_total`; or without
+   *   help.
    */
   counter(name: string, help: string, read: () => Reading): this {
     if (!checkName(name).endsWith('_total'))
@@ -56,8 +58,9 @@ export class Registry {
   }
 
   /**
-   * A number that goes up and down.
-   * @throws {TypeError} when the name is no metric's, is taken, or ends as one of another type; or without help.
+   * Registers a number that goes up and down.
+   * @throws {TypeError} when the name is not a metric name, is taken, or has the ending of another type; or
+   *   without help.
    */
   gauge(name: string, help: string, read: () => Reading): this {
     checkEnd(name);
@@ -66,8 +69,8 @@ export class Registry {
   }
 
   /**
-   * How many values there were up to each bound. `buckets` are the upper bounds, ascending, in the base unit
-   * (seconds, bytes); the one for all the rest comes by itself.
+   * Registers counts of values up to each bound. `buckets` are the upper bounds, ascending, in the base unit
+   * (seconds, bytes); the bucket `+Inf` is added.
    * @throws {TypeError} as `gauge` does, and for bounds that are not finite or do not ascend.
    */
   histogram(name: string, help: string, buckets: readonly number[]): Histogram {
@@ -77,7 +80,7 @@ export class Registry {
     return histogram;
   }
 
-  /** The page. Serve it as `metricsContentType`. */
+  /** Renders the page. Serve it as `metricsContentType`. */
   render(): string {
     return this.#families.map((family) => this.#section(family)).join('');
   }
@@ -96,29 +99,33 @@ export class Registry {
     try {
       return `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n${render()}`;
     } catch (error) {
-      this.#onError(error, name);
+      this.#onError(error, { family: name });
       return `# could not be read: ${name}\n`;
     }
   }
 }
 
 /**
- * What is worth knowing of any Node process: memory, CPU, and how late its event loop is. Returns what ends the
- * measuring of the latter.
+ * Registers memory, CPU time and event loop delay of this process. Returns a function that stops measuring
+ * the delay.
  */
 export function registerProcess(registry: Registry): () => void {
   const { memoryUsage } = process;
   registry
-    .counter('process_cpu_seconds_total', 'CPU time spent, user and system.', cpuSeconds)
-    .gauge('process_resident_memory_bytes', 'Memory that the process has in RAM.', () => memoryUsage.rss())
-    .gauge('process_start_time_seconds', 'When the process started, in Unix time.', startTime)
-    .gauge('nodejs_heap_used_bytes', 'JavaScript objects, dead ones included.', () => memoryUsage().heapUsed)
+    .counter('process_cpu_seconds_total', 'User and system CPU time.', cpuSeconds)
+    .gauge('process_resident_memory_bytes', 'Resident memory.', () => memoryUsage.rss())
+    .gauge('process_start_time_seconds', 'Start time of the process, in Unix time.', startTime)
+    .gauge(
+      'nodejs_heap_used_bytes',
+      'Heap in use, including garbage not yet collected.',
+      () => memoryUsage().heapUsed,
+    )
     .counter(
       'nodejs_event_loop_active_seconds_total',
-      'Its rate is how busy the event loop is.',
+      'Time the event loop was active; its rate is the utilization.',
       activeSeconds,
     );
-  const help = 'How late the event loop came to a timer.';
+  const help = 'Delay of a timer by the event loop.';
   return observeDelay(registry.histogram('nodejs_event_loop_delay_seconds', help, DELAYS));
 }
 
@@ -129,7 +136,7 @@ interface Family {
   render(): string;
 }
 
-/** The samples of a counter or a gauge. */
+/** Renders the samples of a counter or a gauge. */
 function scalars(name: string, reading: Reading, isFit: (value: number) => boolean): string {
   const samples: Iterable<Sample> = typeof reading === 'number' ? [[{}, reading]] : reading;
   const seen = new Set<string>();
@@ -147,7 +154,7 @@ function scalars(name: string, reading: Reading, isFit: (value: number) => boole
 class Buckets implements Histogram {
   readonly #name: string;
   readonly #bounds: readonly number[];
-  /** By rendered labels: how many values fell into each bucket, not added up. */
+  /** By rendered labels: the count of each bucket alone, not accumulated. */
   readonly #series = new Map<string, Series>();
 
   constructor(name: string, bounds: readonly number[]) {
@@ -166,7 +173,7 @@ class Buckets implements Histogram {
   }
 
   render(): string {
-    // One that has no labels is there from the start, so that the first value is a step up from 0.
+    // Rendered with zeros before the first value, so that Prometheus sees it as an increase.
     if (this.#series.size === 0) return this.#section('', this.#empty());
     return [...this.#series].map(([pairs, series]) => this.#section(pairs, series)).join('');
   }
@@ -211,12 +218,12 @@ function renderNumber(value: number): string {
   return value === -Infinity ? '-Inf' : String(value);
 }
 
-/** In the order of their names, so that one set of labels is one text. */
+/** Sorted by name, so that equal labels have equal text. */
 function renderLabels(labels: Labels, reserved?: string): string {
   const pairs: string[] = [];
   for (const name of Object.keys(labels).sort()) {
     const value = escapeValue(checkLabel(name, reserved), labels[name]);
-    // To Prometheus a label that is empty is one that is not there.
+    // Prometheus treats an empty label as a missing one.
     if (value !== '') pairs.push(`${name}="${value}"`);
   }
   return pairs.join(',');
@@ -241,11 +248,11 @@ function checkName(name: string): string {
 function checkEnd(name: string): string {
   const [end] = /_(?:total|bucket|sum|count)$/.exec(checkName(name)) ?? [];
   if (end === undefined) return name;
-  throw new TypeError(`\`name\` must not end in ${end}, which tells of another type, got ${name}`);
+  throw new TypeError(`\`name\` must not end in ${end}, the ending of another type, got ${name}`);
 }
 
 function checkLabel(name: string, reserved: string | undefined): string {
-  // Names that begin with two underscores are Prometheus's own.
+  // Prometheus reserves names that begin with two underscores.
   if (/^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$/.test(name) && name !== reserved) return name;
   throw new TypeError(
     `a label's name must be letters, digits and _, not reserved, got ${JSON.stringify(name)}`,
@@ -267,20 +274,22 @@ function isCount(value: unknown): boolean {
   return typeof value === 'number' && value >= 0;
 }
 
-// Each waking costs an idle process more than 0.1 ms: fifty a second were a fifth of what 15,000 idle streams take.
-const BEAT_INTERVAL = 250;
+// Each wake-up costs an idle process more than 0.1 ms: 50 per second took a fifth of the CPU time of 15,000
+// idle streams.
+const TICK_INTERVAL = 250;
 const DELAYS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
-// Not `monitorEventLoopDelay`: its quantiles are of the time since a reset, and two who read would reset for each other.
+// Not `monitorEventLoopDelay`, whose quantiles count from a reset: two readers would reset each other's.
 function observeDelay(histogram: Histogram): () => void {
-  let due = performance.now() + BEAT_INTERVAL;
-  const beat = () => {
+  let due = performance.now() + TICK_INTERVAL;
+  const tick = () => {
     const now = performance.now();
-    // Each beat that a long delay swallowed was late as well, or one stall of a second would count as one in four.
-    for (let late = Math.max(0, now - due); late >= 0; late -= BEAT_INTERVAL) histogram.observe(late / 1000);
-    due = now + BEAT_INTERVAL;
+    // Also counts the ticks that a long delay has skipped; otherwise a stall of one second would count as one
+    // late tick.
+    for (let late = Math.max(0, now - due); late >= 0; late -= TICK_INTERVAL) histogram.observe(late / 1000);
+    due = now + TICK_INTERVAL;
   };
-  const timer = setInterval(beat, BEAT_INTERVAL).unref();
+  const timer = setInterval(tick, TICK_INTERVAL).unref();
   return () => clearInterval(timer);
 }
 

@@ -1,91 +1,93 @@
-// Remembers the newest events, within a count, a size and an age, and finds what came after any of them.
+// Keeps the newest entries, limited by count, bytes and age, and finds those after a given one.
 // Stands alone: copy this file by itself.
 
-/** What the buffer reads of the entries that it is given; they carry whatever else their owner likes. */
-export interface Remembered {
-  /** The entry's place in the order: a whole number, greater than that of the entry before it. Holes are fine. */
+/** The members of an entry that are used. Entries may have any others. */
+export interface ReplayEntry {
+  /** Its place in the order: a whole number above that of the entry before it. Gaps are allowed. */
   readonly seq: number;
-  /** What it counts against `maxBytes`. */
+  /** Its size, counted against `maxBytes`. */
   readonly bytes: number;
-  /** When it was made, in milliseconds. Counts against `maxAge`. */
+  /** When it was made, in milliseconds, compared with `maxAge`. */
   readonly at: number;
 }
 
 export interface ReplayOptions {
-  /** Most entries kept; default 1,000. */
-  capacity?: number | undefined;
-  /** Most bytes kept, by the entries' own `bytes`; default no limit. */
+  /** Most entries kept; default 1,000. `Infinity`: no limit. */
+  maxEntries?: number | undefined;
+  /** Most bytes kept, as the sum of `bytes`; default no limit. */
   maxBytes?: number | undefined;
-  /** Milliseconds after which an entry is dropped, judged at each push and at `expire`; default no limit. */
+  /** Milliseconds after which `push` and `expire` drop an entry; default no limit. */
   maxAge?: number | undefined;
-  /** The newest seq that is already beyond recall, for a buffer that begins in mid-order; default 0. */
+  /** The seq up to which entries count as dropped, for a buffer that begins amid an order; default 0. */
   dropped?: number | undefined;
 }
 
-/** To begin with. */
-const SLOTS = 8;
+/** The slots of an empty buffer. */
+const MIN_SLOTS = 8;
 
 /**
- * A ring over one ordered sequence. Push is O(1), look-up O(log n), and O(1) for one who missed nothing.
+ * A ring over one ordered sequence. Push takes O(1), look-up O(log n), and O(1) where nothing came after.
  *
  *       dropped │ oldest ········ newest │
  *     ──────────┼────────────────────────┼───▶ seq
- *      'gone'   │  remembered            │  nothing newer
+ *               │ kept                   │ not pushed yet
  *
- * Two answers that must never be taken for each other: "nothing came after 7" is an empty list, "what came
- * after 7 is partly gone" is `undefined`.
+ * `after` keeps two cases apart: an empty list where nothing came after, `undefined` where entries are
+ * missing.
  */
-export class ReplayBuffer<T extends Remembered> {
-  readonly #capacity: number;
+export class ReplayBuffer<T extends ReplayEntry> {
+  readonly #maxEntries: number;
   readonly #maxBytes: number;
   readonly #maxAge: number;
-  // A circle whose length is a power of two, so that a position is a mask away; it grows with its content.
-  #slots: (T | undefined)[] = new Array(SLOTS);
+  // A circle that grows with its content. Its length is a power of two, so that a mask finds a slot.
+  #slots: (T | undefined)[] = new Array(MIN_SLOTS);
   #start = 0;
   #size = 0;
   #bytes = 0;
   #dropped: number;
   #last: number;
 
-  /** @throws {RangeError} naming the option that is not a number ≥ 1 (`capacity`: whole; `dropped`: whole, ≥ 0). */
+  /**
+   * @throws {RangeError} naming the option that is not a number ≥ 1 (`maxEntries`: whole; `dropped`: whole, ≥
+   * 0).
+   */
   constructor(options: ReplayOptions = {}) {
-    const { capacity = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
-    // Half an entry more would never be reached, and so never be a limit.
-    this.#capacity = capacity === Infinity ? capacity : whole(1, 'capacity', capacity);
+    const { maxEntries = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
+    // Whole, because `push` compares for equality: no size would ever equal a fraction.
+    this.#maxEntries = maxEntries === Infinity ? maxEntries : whole(1, 'maxEntries', maxEntries);
     this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
     this.#dropped = whole(0, 'dropped', dropped);
     this.#last = dropped;
   }
 
-  /** How many entries are remembered. */
+  /** How many entries are kept. */
   get size(): number {
     return this.#size;
   }
 
-  /** What they weigh together. */
+  /** The sum of their `bytes`. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** The newest seq that was dropped: whoever has seen less than this has missed something. */
+  /** The newest seq that was dropped: a reader at a lower seq has missed entries. */
   get dropped(): number {
     return this.#dropped;
   }
 
-  /** The newest seq ever pushed, remembered or not. */
+  /** The newest seq ever pushed, kept or not. */
   get last(): number {
     return this.#last;
   }
 
   /**
-   * Adds the newest entry; the oldest ones make room for it.
-   * @throws {RangeError} when its seq is not above `last`, or when it alone weighs more than `maxBytes`, or less
-   *   than nothing.
+   * Adds an entry and drops the oldest ones to stay within the limits.
+   * @throws {RangeError} when its `seq` is not above `last`, or its `bytes` are not from 0 to `maxBytes`.
    */
   push(entry: T): void {
     this.check(entry);
-    if (this.#size === this.#capacity) this.#dropOldest();
+    if (this.#size === this.#maxEntries) this.#dropOldest();
     while (this.#bytes + entry.bytes > this.#maxBytes) this.#dropOldest();
     if (this.#maxAge !== Infinity) this.expire(entry.at);
     if (this.#size === this.#slots.length) this.#grow();
@@ -95,18 +97,20 @@ export class ReplayBuffer<T extends Remembered> {
     this.#last = entry.seq;
   }
 
-  /** Throws what `push` would throw, and changes nothing. */
+  /** Throws what `push` would throw; changes nothing. */
   check(entry: T): void {
     if (!(entry.seq > this.#last)) {
       throw new RangeError(`\`seq\` must be above ${this.#last}, got ${entry.seq}`);
     }
-    // Said so that NaN fails too: a sum would never recover from it.
+    // Worded so that NaN fails: the sum would never recover from it.
     if (!(entry.bytes >= 0 && entry.bytes <= this.#maxBytes)) {
       throw new RangeError(`\`bytes\` must be from 0 to \`maxBytes\` ${this.#maxBytes}, got ${entry.bytes}`);
     }
   }
 
-  /** Drops what is older than `maxAge` at the time `now`. Call it before a look-up where age matters. */
+  /**
+   * Drops entries that are older than `maxAge` at the time `now`. Call it before a look-up where age matters.
+   */
   expire(now: number): void {
     const oldestAllowed = now - this.#maxAge;
     for (let oldest = this.at(0); oldest !== undefined && oldest.at < oldestAllowed; oldest = this.at(0)) {
@@ -114,19 +118,22 @@ export class ReplayBuffer<T extends Remembered> {
     }
   }
 
-  /** Drops the oldest until the rest weighs no more than `maxBytes`, this once. */
+  /** Drops the oldest entries until at most `maxBytes` are kept. Does not change the limit. */
   shrink(maxBytes: number): void {
     while (this.#size > 0 && this.#bytes > maxBytes) this.#dropOldest();
   }
 
-  /** Drops everything. Nothing is claimed to be remembered afterwards. */
+  /** Drops all entries. */
   clear(): void {
-    this.#slots = new Array(SLOTS);
+    this.#slots = new Array(MIN_SLOTS);
     this.#start = this.#size = this.#bytes = 0;
     this.#dropped = this.#last;
   }
 
-  /** Everything after `seq`, oldest first; `undefined` when part of it is gone, or `seq` was never reached. */
+  /**
+   * All entries after `seq`, oldest first. `undefined`: entries after `seq` were dropped, or `seq` lies in
+   * the future.
+   */
   after(seq: number): T[] | undefined {
     if (!(seq <= this.#last)) return undefined;
     const first = this.indexAfter(seq);
@@ -135,8 +142,8 @@ export class ReplayBuffer<T extends Remembered> {
   }
 
   /**
-   * Where to begin reading with `at`: the index of the first entry above `seq`, `size` when there is none,
-   * and −1 when an entry above `seq` was dropped.
+   * The index, for `at`, of the first entry above `seq`; `size` where there is none; −1 where an entry above
+   * `seq` was dropped.
    */
   indexAfter(seq: number): number {
     if (seq < this.#dropped) return -1;
@@ -151,7 +158,7 @@ export class ReplayBuffer<T extends Remembered> {
     return low;
   }
 
-  /** The entry at an index, 0 being the oldest; `undefined` outside of 0 … size − 1. */
+  /** The entry at an index from 0, the oldest, to `size` − 1; `undefined` for any other. */
   at(index: number): T | undefined {
     if (index < 0 || index >= this.#size) return undefined;
     return this.#slots[(this.#start + index) & (this.#slots.length - 1)];
@@ -164,8 +171,9 @@ export class ReplayBuffer<T extends Remembered> {
     this.#size--;
     this.#bytes -= oldest.bytes;
     this.#dropped = oldest.seq;
-    // One that was full once and is silent now holds nothing.
-    if (this.#size === 0 && this.#slots.length > SLOTS) [this.#slots, this.#start] = [new Array(SLOTS), 0];
+    // A buffer that was full once releases its slots when it is empty.
+    if (this.#size === 0 && this.#slots.length > MIN_SLOTS)
+      [this.#slots, this.#start] = [new Array(MIN_SLOTS), 0];
   }
 
   #grow(): void {

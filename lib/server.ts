@@ -193,7 +193,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     },
   });
   // 64 KiB on every Node: the 16 KiB of Node 20 would report a slow reader four times as often.
-  const server = createServer({ highWaterMark: 64 * 1024 }, handler);
+  const server: Server = createServer({ highWaterMark: 64 * 1024 }, handler);
   // Longer than proxies keep idle connections, so that none sends a request just as it is closed here.
   server.keepAliveTimeout = 65_000;
   trackConnections(server);

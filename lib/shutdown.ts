@@ -1,57 +1,59 @@
-// Takes a server out of service: lets responses finish, sends streams away without a stampede, then cuts the rest.
+// Shuts a server down: responses finish, streams end without a stampede of reconnects, the rest is cut.
 // Stands alone: copy this file by itself.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2Session } from 'node:http2';
 import { Server, type Socket } from 'node:net';
 
-/** The one member of a stream that is read. */
+/** The one member of a stream that is used. */
 export interface DrainableStream {
   /** True once nothing more can be written. */
   readonly closed: boolean;
 }
 
 export interface ShutdownOptions<S extends DrainableStream = DrainableStream> {
-  /** Called before anything else: turn the readiness probe off here. */
+  /** Called first: make the readiness probe fail here. */
   onDraining?: (() => void) | undefined;
-  /** The open streams: the live collection (a `Set`), not an iterator, because it is read again and again. */
+  /** The open streams: a live collection such as a `Set`, not an iterator, because it is read repeatedly. */
   streams?: Iterable<S> | undefined;
-  /** Ends one stream after telling it `retry:`. Needed with `streams`. */
-  end?: ((stream: S, told: { readonly retry: number }) => void) | undefined;
+  /** Sends one stream a `retry:` of so many milliseconds and ends it. Required with `streams`. */
+  end?: ((stream: S, context: { readonly retry: number }) => void) | undefined;
   /**
-   * `now`, the default: streams are ended from the start, evenly over `window`. `finish`: they may come to their
-   * own end until `window` has passed; what is open then is ended at once.
+   * `now`, the default: ends streams from the start, evenly over `window`. `finish`: lets streams end by
+   * themselves during `window`, then ends the rest at once.
    */
   mode?: 'now' | 'finish' | undefined;
-  /** Milliseconds; default 0, which ends all streams at once. Leave room between it and `deadline`. */
+  /** Milliseconds; default 0, which ends all streams at once. Keep it well below `deadline`. */
   window?: number | undefined;
-  /** Milliseconds, the least that a stream is told to wait before it comes back; default 1,000. */
+  /** Milliseconds: the shortest wait of a client before it reconnects; default 1,000. */
   retry?: number | undefined;
-  /** Milliseconds over which streams that are ended together come back, each told its own; default 5,000. */
+  /** Milliseconds over which the reconnects of clients are spread, beyond `retry`; default 5,000. */
   retrySpread?: number | undefined;
-  /** Milliseconds from the start until all that is left is cut; default 10,000. `Infinity`: never. */
+  /**
+   * Milliseconds from the start until the remaining connections are cut; default 10,000. `Infinity`: never.
+   */
   deadline?: number | undefined;
-  /** Cuts at once when it fires: the second Ctrl-C. */
+  /** Cuts the remaining connections at once when it fires, as a second Ctrl-C should. */
   signal?: AbortSignal | undefined;
 }
 
 export interface ShutdownOutcome {
-  /** Streams that were told to come back. */
+  /** Streams that `end` ended. */
   readonly ended: number;
-  /** Streams that were over before they were told: by themselves, or their client left. */
+  /** Streams that ended by themselves, or whose client left. */
   readonly finished: number;
-  /** Connections that were cut, streams or not: they were still open at the deadline or when `signal` fired. */
+  /** Connections that were still open at the deadline, or when `signal` fired, and were cut. */
   readonly cut: number;
-  /** Milliseconds from the call to the last connection's end. */
+  /** Milliseconds from the call until the last connection closed. */
   readonly duration: number;
-  /** What `onDraining` and `end` threw. It stopped nothing. */
+  /** What `onDraining` and `end` threw. It does not stop the shutdown. */
   readonly errors: readonly unknown[];
 }
 
 /**
- * Keeps track of a server's connections so that `shutdown` can tell the idle ones from the busy ones. Call it
- * where the server is created, before it listens. HTTP/1, HTTPS and HTTP/2 servers alike; a second call is free,
- * and one after a shutdown makes the server, should it listen again, ready for the next.
+ * Tracks a server's connections, so that `shutdown` can distinguish idle from busy ones. Call it where the
+ * server is created, before it listens. Takes HTTP/1, HTTPS and HTTP/2 servers. A second call does nothing;
+ * call it again after a shutdown if the server listens again.
  */
 export function trackConnections(server: Server): void {
   if (tracked.has(server)) return;
@@ -60,14 +62,14 @@ export function trackConnections(server: Server): void {
 }
 
 /**
- * Takes a server out of service: readiness off, no new connections, idle ones closed, streams ended, and, when the
- * last response is complete or the deadline has passed, resolves with what happened. Never rejects. Called again it
- * gives the same promise.
+ * Shuts a server down: calls `onDraining`, accepts no new connections, closes idle ones, ends streams, waits
+ * until the last response is complete or the deadline has passed, and resolves with what happened. Never
+ * rejects. Another call returns the same promise.
  *
- * Do not call `server.close()` before it: on Node 20 to 26 that destroys connections whose response has ended but
- * is not yet sent (a 12 MiB one arrived as 3.7 MiB).
+ * Do not call `server.close()` before it: on Node 20 to 26 that destroys connections whose response has ended
+ * but is not sent yet (a response of 12 MiB arrived as 3.7 MiB).
  *
- * @throws {TypeError} when the server was not given to `trackConnections`, or an option is of the wrong kind.
+ * @throws {TypeError} when the server was not given to `trackConnections`, or an option is of the wrong type.
  * @throws {RangeError} naming the option that is out of its range.
  */
 export function shutdown<S extends DrainableStream>(
@@ -87,10 +89,10 @@ export function shutdown<S extends DrainableStream>(
 const tracked = new WeakMap<Server, Connections>();
 const shutdowns = new WeakMap<Server, Promise<ShutdownOutcome>>();
 
-// Often enough for even waves, rare enough to cost nothing.
+// Frequent enough for even waves, and cheap.
 const WAVE_INTERVAL = 50;
-// A connection that was accepted just before may have its first request on the way, and nobody would repeat it.
-const UNUSED_GRACE = 1000;
+// A new connection may have its first request on the way, which no client would send again.
+const UNUSED_TIMEOUT = 1000;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 async function drain<S extends DrainableStream>(
@@ -106,10 +108,10 @@ async function drain<S extends DrainableStream>(
   const cut = await new Promise<number>((resolve) => {
     const look = () => {
       departures.wave(elapsed());
-      if (elapsed() >= UNUSED_GRACE) connections.closeUnused();
-      if (departures.allTold && connections.closed) leave(0);
+      if (elapsed() >= UNUSED_TIMEOUT) connections.closeUnused();
+      if (departures.allEnded && connections.closed) finish(0);
     };
-    const leave = (count: number) => {
+    const finish = (count: number) => {
       clearInterval(ticker);
       limits.stop();
       resolve(count);
@@ -117,9 +119,9 @@ async function drain<S extends DrainableStream>(
     const ticker = setInterval(look, WAVE_INTERVAL);
     connections.onClosed = look;
     limits.start(() => {
-      // Told even now: the words may still arrive, and then the client knows when to return.
+      // The `retry:` of the remaining streams may still arrive before the cut.
       departures.wave(Infinity);
-      leave(connections.cut());
+      finish(connections.cut());
     });
     look();
   });
@@ -127,20 +129,22 @@ async function drain<S extends DrainableStream>(
   return { ...departures.count(), cut, duration: elapsed() };
 }
 
-/** Decides who is told to leave, and when. */
+/** Decides which streams are ended, and when. */
 class Departures<S extends DrainableStream> {
   readonly window: number;
   readonly #mode: 'now' | 'finish';
   readonly #streams: Iterable<S>;
-  readonly #end: (stream: S, told: { readonly retry: number }) => void;
+  readonly #end: (stream: S, context: { readonly retry: number }) => void;
   readonly #retry: number;
   readonly #retrySpread: number;
   readonly #errors: unknown[] = [];
-  readonly #told = new WeakSet<S>();
+  /** Streams that were given to `end`. */
+  readonly #left = new WeakSet<S>();
+  /** Open streams that were not. */
   #waiting = new Set<S>();
   #ended = 0;
   #finished = 0;
-  // Where this process begins, in the waves and in the retries: a fleet that stops together must not be in step.
+  // A random offset of the waves and the retries: several processes that stop together must not act in step.
   readonly #phase = Math.random();
 
   constructor(options: ShutdownOptions<S>) {
@@ -155,18 +159,18 @@ class Departures<S extends DrainableStream> {
     this.#end = callback(end, options.streams === undefined);
   }
 
-  /** Whether nobody is left who should still be told. */
-  get allTold(): boolean {
+  /** Whether no stream remains to be ended. */
+  get allEnded(): boolean {
     return this.#waiting.size === 0;
   }
 
   wave(elapsed: number): void {
-    this.#look();
+    this.#update();
     let due = this.#due(elapsed);
     for (const stream of this.#waiting) {
       if (due-- < 1) break;
       this.#waiting.delete(stream);
-      this.#tell(stream);
+      this.#endOne(stream);
     }
   }
 
@@ -179,14 +183,14 @@ class Departures<S extends DrainableStream> {
   }
 
   count(): { ended: number; finished: number; errors: readonly unknown[] } {
-    this.#look();
+    this.#update();
     return { ended: this.#ended, finished: this.#finished, errors: this.#errors };
   }
 
-  /** Streams may still open, on connections that were busy, and others end: each wave sees them as they are. */
-  #look(): void {
+  /** Reads the collection anew: streams may still open on busy connections, and others close. */
+  #update(): void {
     const open = new Set<S>();
-    for (const stream of this.#streams) if (!stream.closed && !this.#told.has(stream)) open.add(stream);
+    for (const stream of this.#streams) if (!stream.closed && !this.#left.has(stream)) open.add(stream);
     for (const stream of this.#waiting) if (!open.has(stream)) this.#finished++;
     this.#waiting = open;
   }
@@ -198,10 +202,10 @@ class Departures<S extends DrainableStream> {
     return Math.floor((all * elapsed) / this.window + this.#phase) - this.#ended;
   }
 
-  #tell(stream: S): void {
-    // Steps of the golden ratio fill the spread evenly, however many there are and wherever one begins to look.
+  #endOne(stream: S): void {
+    // Steps of the golden ratio fill the spread evenly for any number of streams and any part of them.
     const place = (this.#phase + this.#ended * GOLDEN) % 1;
-    this.#told.add(stream);
+    this.#left.add(stream);
     this.#ended++;
     const retry = this.#retry + Math.floor(this.#retrySpread * place);
     this.attempt(() => this.#end(stream, { retry }));
@@ -210,7 +214,7 @@ class Departures<S extends DrainableStream> {
 
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
-/** The deadline and the caller's signal: whichever is first calls once. */
+/** The deadline and the caller's signal. The first of them calls `cut`. */
 class Limits {
   readonly #deadline: number;
   readonly #signal: AbortSignal | undefined;
@@ -235,10 +239,10 @@ class Limits {
   }
 }
 
-/** All that is open on one server. */
+/** The open connections of one server. */
 class Connections {
   readonly #server: Server;
-  /** Responses that are not complete, by the socket that HTTP/1 speaks on; `UNUSED` before the first request. */
+  /** The number of incomplete HTTP/1 responses of each socket; `UNUSED` before its first request. */
   readonly #responses = new Map<Socket, number>();
   readonly #sessions = new Set<Http2Session>();
   #draining = false;
@@ -250,7 +254,7 @@ class Connections {
   constructor(server: Server) {
     this.#server = server;
     const connections = this;
-    // One function for all connections: one each would cost 170 bytes of every idle stream.
+    // One function for all connections: one for each would cost 170 bytes per idle stream.
     this.#onGone = function (this: Socket) {
       connections.#left(this);
     };
@@ -260,19 +264,19 @@ class Connections {
     server.on('connection', this.#onConnection);
     server.on('secureConnection', this.#onConnection);
     server.on('session', this.#onSession);
-    // An HTTP/2 server that has no such listener speaks in streams only, and one from us would change that.
+    // An HTTP/2 server without such a listener emits only 'stream'; adding one would change that.
     if (server.listenerCount('request') > 0) server.prependListener('request', this.#onRequest);
     else server.on('newListener', this.#onListener);
   }
 
-  /** Whether no connection is open and none can come. */
+  /** Whether no connection is open and none is accepted. */
   get closed(): boolean {
     return this.#stopped && this.#responses.size === 0;
   }
 
   drain(): void {
     this.#draining = true;
-    // Not the close() of http: it destroys connections whose last response is not wholly sent.
+    // Not the close() of node:http, which destroys connections whose last response is not sent completely.
     Server.prototype.close.call(this.#server, () => {
       this.#stopped = true;
       this.onClosed();
@@ -281,17 +285,17 @@ class Connections {
     for (const [socket, responses] of this.#responses) if (responses === 0) socket.destroySoon();
   }
 
-  /** A browser opens connections ahead of need. They bring nothing; one that does has half a request. */
+  /** Closes connections that browsers opened in advance. One that has sent bytes has begun a request. */
   closeUnused(): void {
     for (const [socket, responses] of this.#responses)
       if (responses === UNUSED && socket.bytesRead === 0) socket.destroySoon();
   }
 
-  /** How many it were. */
+  /** Destroys all connections; returns their number. */
   cut(): number {
     let count = 0;
     for (const socket of this.#responses.keys()) {
-      // A TLS connection is here twice, once as the plain one below.
+      // A TLS connection is in the map twice: as itself, and as the TCP connection below it.
       if (!('encrypted' in socket)) count++;
       socket.destroy();
     }
@@ -299,7 +303,7 @@ class Connections {
     return count;
   }
 
-  /** Waits for the last connection, then lets go of the server. */
+  /** Waits for the last connection, then removes all listeners from the server. */
   async gone(): Promise<void> {
     if (this.#responses.size > 0)
       await new Promise<void>((resolve) => {
@@ -315,7 +319,7 @@ class Connections {
     };
     for (const [name, listener] of Object.entries(listeners)) this.#server.off(name, listener);
     tracked.delete(this.#server);
-    // Has nothing to accept or cut any more, but stops the timer with which http checks its connections.
+    // Closes nothing more, but stops the timer with which node:http checks its connections.
     this.#server.close();
   }
 
@@ -338,7 +342,7 @@ class Connections {
 
   readonly #onRequest = (req: IncomingMessage, res: ServerResponse): void => {
     const responses = this.#responses.get(req.socket);
-    // A request of HTTP/2 shows a stand-in for its socket: its session looks after it.
+    // The socket of an HTTP/2 request is a proxy, which is not in the map: `#sessions` covers it.
     if (responses === undefined) return;
     this.#responses.set(req.socket, Math.max(responses, 0) + 1);
     if (this.#draining) res.shouldKeepAlive = false;

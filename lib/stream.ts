@@ -1,14 +1,17 @@
-// Opens a Server-Sent Events response on a Node request, and knows when and why it is over.
-// Needs `encode.ts`, `gzip.ts` and `writer.ts` beside it.
+// Answers a Node request with an event stream, and reports when and why that stream is over.
+// Needs `chunked.ts`, `encode.ts`, `gzip.ts`, `pipe.ts` and `writer.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
-import { ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http';
-import { Socket } from 'node:net';
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { canWriteDirectly, toChunk } from './chunked.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
+import { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
 import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
 
-/** The members of a request that are used: Node's `IncomingMessage` and HTTP/2's compatible request have them. */
+/**
+ * The members of a request that are used: Node's `IncomingMessage` and HTTP/2's compatible request have them.
+ */
 export interface StreamRequest {
   readonly method?: string | undefined;
   readonly httpVersionMajor?: number | undefined;
@@ -32,16 +35,19 @@ export interface StreamSocket {
   off(event: string, listener: () => void): unknown;
 }
 
-/** The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have them. */
+/**
+ * The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have
+ * them.
+ */
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
   statusCode: number;
-  /** These four tell, where they are there, whether a chunk may go straight to the socket. */
+  /** These four only a `ServerResponse` has; `chunked.ts` reads them. */
   readonly socket?: unknown;
   readonly chunkedEncoding?: boolean | undefined;
   readonly writableCorked?: number | undefined;
   readonly writableEnded?: boolean | undefined;
-  /** Node's, where the head is kept as it was sent. */
+  /** The head as Node has sent it. */
   readonly _header?: unknown;
   hasHeader(name: string): boolean;
   getHeader(name: string): unknown;
@@ -51,44 +57,45 @@ export interface StreamResponse extends WriterTarget {
 }
 
 export interface StreamOptions extends WriterOptions {
-  /** More response headers. They win over those that are set on the response already. */
+  /** More response headers. They replace headers of the same name that are set on the response. */
   headers?: Readonly<Record<string, string>> | undefined;
   /**
-   * Milliseconds before the kernel probes a silent connection, at least 1,000; default 10,000. Keep it below the
-   * heartbeat.
+   * Milliseconds of silence before the kernel probes the connection, at least 1,000; default 10,000. Keep it
+   * below the heartbeat's interval.
    */
   keepAliveDelay?: number | undefined;
   /**
-   * Compress for a client that accepts gzip; default false. What a hub sends to many is compressed once for all.
-   * Leave it off where a page's secrets and what a stranger may publish would share an event (BREACH).
+   * Whether to compress for a client that accepts gzip; default false. Bytes shared by many streams are
+   * compressed once for all. Leave it off where an event holds both a secret and text that a stranger chose
+   * (BREACH).
    */
   gzip?: boolean | undefined;
 }
 
-/** What `pipe` takes: generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. */
-export type PipeSource = AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>;
+/** Bytes that many streams get and nobody changes. */
+export interface SharedChunk {
+  readonly bytes: Uint8Array;
+  /** What streams have made of the bytes, so that it is made once for all. */
+  made: object | undefined;
+}
 
-export interface PipeOptions {
-  /**
-   * The last event after the source's end; default `sluice:end` with data `{}`. Without one a reader cannot
-   * tell a finished stream from a broken one. `null`: none, for a source that brings its own.
-   */
-  end?: ServerSentEvent | null | undefined;
-  /** The last event when the source fails; by default `sluice:error`, whose data does not tell why. */
-  error?: ((error: unknown) => ServerSentEvent | null) | undefined;
+/** The error of a stream that was opened, or refused, after the head of the response was sent. */
+export interface HeadSentError extends Error {
+  readonly code: 'ERR_SSE_HEAD_SENT';
 }
 
 /**
- * Answers a request with an event stream. Nothing is sent before the first write or `open()`: until then
- * a refusal can still be an ordinary response.
+ * Answers a request with an event stream. Nothing is sent before the first write or `open()`: until then the
+ * request can still be refused with an ordinary response.
  *
- * Everything that was set on the response itself is kept (Fastify and Hono keep theirs elsewhere until they send). `HEAD` gets the headers and an end; a client that
- * is gone already gets a stream that was over from the start. One HTTP/1 connection carries one stream: a
- * second request for one, pipelined behind the first, destroys the connection.
+ * Headers that are set on the response are kept; those that a framework keeps elsewhere, as Fastify and Hono
+ * do, go into `options.headers`. A `HEAD` request gets the headers and no body. For a client that has already
+ * gone, the stream is closed from the start. One HTTP/1 connection carries one stream: a second, pipelined
+ * request for one destroys the connection.
  *
- * In a framework `await stream.done`, so that it takes the request for unfinished until it is.
+ * In a framework `await stream.done`, so that it does not end the response itself.
  *
- * @throws {Error} code `ERR_SSE_HEAD_SENT` when the response has begun already.
+ * @throws {HeadSentError} when the head of the response was sent already.
  * @throws {RangeError} naming the option that is out of its range.
  * @throws {TypeError} naming the header that cannot be sent.
  */
@@ -106,7 +113,7 @@ export function openStream(
 
 const MAX_DELAY = 2 ** 31 - 1;
 
-// At once, and not in the middle of a deadline that ends a stream and so sends its head.
+// Checked here because the head may be sent much later, by a deadline that has no caller to throw to.
 function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
   for (const name in headers) {
     validateHeaderName(name);
@@ -118,20 +125,18 @@ function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
   );
 }
 
-// The sockets that carry a stream now.
+// The sockets that carry an open stream.
 const streaming = new WeakMap<StreamSocket, EventStream>();
 
-// One function for all sockets: one for each would cost a connection 300 bytes.
+// One function for all sockets: one for each would cost 300 bytes per connection.
 function gone(this: StreamSocket): void {
   streaming.get(this)?.abort('client-gone');
 }
 
-/** Whether a connection carries a stream: then nothing else that is asked on it can be answered. */
+/** Whether a connection carries an open stream, behind which no further request on it can be answered. */
 export function isStreaming(socket: StreamSocket): boolean {
   return streaming.has(socket);
 }
-
-let flush: (stream: EventStream) => void;
 
 /** One client's stream of events. Made by `openStream`. */
 export class EventStream extends Writer {
@@ -142,205 +147,140 @@ export class EventStream extends Writer {
   #opened = false;
   #via: 'response' | 'socket' | undefined;
   #gzip: GzipStream | undefined;
-  /** What a source has yielded in this turn. */
-  #gathered = '';
+  /** Text to be written at the end of this tick. */
+  #queued = '';
 
   constructor(req: StreamRequest, res: StreamResponse, options: StreamOptions) {
     super(res, options);
     this.#req = req;
     this.#res = res;
     this.#options = options;
-    // From the start: `res.socket` becomes null. HTTP/2 shares its socket, and tells through the response alone.
+    // Kept from the start, because `res.socket` becomes null. An HTTP/2 socket carries many streams: not
+    // claimed.
     this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
     if (this.#socket !== undefined) this.#claim(this.#socket);
   }
 
   /**
-   * How the last bytes went: through `res.write`, or, for what a hub sends to many and where that is the same but for
-   * its cost, as a finished chunk straight to the socket. `undefined` before the first, which takes the head along.
+   * How the last bytes went: `'socket'` for the fast path, `'response'` for `res.write`. For diagnosis only.
    */
   get via(): 'response' | 'socket' | undefined {
     return this.#via;
   }
 
-  /** Whether what is sent is compressed. Decided with the head. */
+  /** Whether the stream is compressed. Decided when the head is sent. */
   get isCompressed(): boolean {
     return this.#gzip !== undefined;
   }
 
-  /** Sends the head now; otherwise the first write does. Does nothing the second time. */
+  /** Sends the head now rather than with the first write. Does nothing the second time. */
   open(): void {
     if (this.closed || this.#opened) return;
-    this.#prepare();
+    this.#prepareHead();
     this.#res.flushHeaders?.();
   }
 
   /**
-   * Answers with a bare status in the stream's place, while nothing was sent: 204 tells a browser's EventSource
-   * to stay away.
-   * @throws {Error} code `ERR_SSE_HEAD_SENT` when the stream has begun.
-   * @throws {RangeError} when `status` is none.
+   * Answers with a status and no body instead of a stream. 204 tells a browser's EventSource not to
+   * reconnect.
+   * @throws {HeadSentError} when the stream has begun.
+   * @throws {RangeError} when `status` is not a whole number from 200 to 599.
    */
   refuse(status: number): void {
     if (this.closed) return;
     if (!(Number.isInteger(status) && status >= 200 && status <= 599)) {
       throw new RangeError(`\`status\` must be a whole number from 200 to 599, got ${status}`);
     }
-    if (this.#opened) throw headSent();
+    if (this.#opened || this.#queued !== '') throw headSent();
     this.#opened = true;
     this.#res.statusCode = status;
     super.end();
   }
 
-  override write(chunk: Uint8Array): boolean {
-    if (this.#gathered !== '') this.#flush();
-    if (!this.#opened && !this.closed) this.#prepare();
-    return super.write(chunk);
-  }
-
-  override end(reason?: CloseReason, cause?: unknown): void {
-    if (this.#gathered !== '') this.#flush();
-    if (!this.#opened && !this.closed) this.#prepare();
-    if (this.#gzip !== undefined && !this.closed) this.#pass(this.#gzip.end());
-    super.end(reason, cause);
-  }
-
-  protected override handOver(chunk: Uint8Array): boolean {
-    return this.#pass(this.#gzip === undefined ? chunk : compressed(chunk, this.#gzip));
-  }
-
-  protected override get drains(): Pick<WriterTarget, 'on' | 'off'> {
-    return this.#via === 'socket' ? this.#socket! : super.drains;
-  }
-
-  #pass(bytes: Uint8Array): boolean {
-    const shared = sharedOf(bytes);
-    if (shared !== undefined && bytes.length > 0 && this.#isDirect) {
-      this.#via = 'socket';
-      shared.framed ??= frame(bytes);
-      return this.#socket!.write!(shared.framed);
-    }
-    const isFirst = this.#via === undefined;
-    // What is one client's own: `res.write` gathers all of it that is written in one turn, such as tokens.
-    this.#via = 'response';
-    const taken = super.handOver(bytes);
-    if (isFirst) putTogether(this.#res);
-    return taken;
-  }
-
   /**
-   * Whether `res.write` would do no more than put the bytes into a chunk and that to the socket: nobody has replaced
-   * it, and nothing waits in the response. Two thirds of what a write costs in user mode are saved (bench fanout).
-   */
-  get #isDirect(): boolean {
-    const res = this.#res;
-    const socket = this.#socket;
-    return (
-      socket !== undefined &&
-      this.#via !== undefined &&
-      res.socket === socket &&
-      res.chunkedEncoding === true &&
-      res.writableCorked === 0 &&
-      res.writableEnded === false &&
-      // Not so while an earlier response on the connection has yet to end.
-      res.writableLength === socket.writableLength &&
-      socket.writable === true &&
-      res.write === write &&
-      res.end === end &&
-      socket.write === writeToSocket
-    );
-  }
-
-  /**
-   * Sends one event to this client alone. Answers as `write` does.
-   * @throws {TypeError} naming the field that cannot be sent; nothing is sent then.
+   * Sends one event to this client. Returns what `write` returns.
+   * @throws {TypeError} code `ERR_SSE_BAD_EVENT`, naming the field that cannot be sent; then nothing is sent.
    */
   send(event: ServerSentEvent): boolean {
     return this.write(Buffer.from(encode(event)));
   }
 
+  override write(chunk: Uint8Array): boolean {
+    this.#beginWrite();
+    return super.write(chunk);
+  }
+
   /**
-   * Sends what a source yields, no faster than the client takes it, then one last event, then ends.
-   * A string is an event's data. What is yielded without waiting goes out in one write.
-   *
-   * When the client goes, the source is told: through `iterator.return()`, a `Readable` through `destroy()`, a
-   * `ReadableStream` through `cancel()`. A generator that waits hears nothing of these, so it should be
-   * listening to `stream.signal`. Should the source fail, the one last event says so and the reason is `error`
-   * with the failure as `stream.cause`.
-   *
-   * Never rejects; resolves with the reason.
+   * Writes bytes as `write` does. What has to be made of them (a chunk, a compressed block) is made once for
+   * all streams.
    */
-  async pipe(source: PipeSource, options: PipeOptions = {}): Promise<CloseReason> {
-    const { end = FINISHED, error: describe = () => FAILED } = options;
-    // Not awaited: when the client goes, the source may never answer.
-    this.#pump(source)
-      .then((isOver) => isOver && this.#conclude(end, 'ended'))
-      .catch((error) => this.closed || this.#fail(error, describe));
-    return this.done;
+  writeShared(chunk: SharedChunk): boolean {
+    this.#beginWrite();
+    return this.accept(chunk.bytes, chunk);
   }
 
-  /** Whether the source came to its end before the client did. */
-  async #pump(source: PipeSource): Promise<boolean> {
-    const iterator = iteratorOf(source);
-    let sourceIsOver = false;
-    let hasLeft = false;
-    const leave = () => {
-      if (!hasLeft) abandon(source, iterator);
-      hasLeft = true;
-    };
-    let turnEnds = TURN_BYTES;
-    this.once('close', leave);
-    try {
-      while (!this.closed && (!this.writableNeedDrain || (await this.ready()))) {
-        if (this.bytesWritten >= turnEnds) {
-          turnEnds = this.bytesWritten + TURN_BYTES;
-          await endOfTurn();
-          continue;
-        }
-        sourceIsOver = true;
-        const { done, value } = await iterator.next();
-        sourceIsOver = done === true;
-        if (sourceIsOver) return true;
-        if (!this.closed) this.#gather(eventOf(value));
-      }
-      return false;
-    } finally {
-      this.off('close', leave);
-      if (!sourceIsOver) leave();
-    }
+  /**
+   * Writes text at the end of this tick, or before the next `write`, `send` or `end`, together with all other
+   * text that is queued by then: one write costs more than many short texts. Text must be whole events, as
+   * `encode` makes them.
+   */
+  queueText(text: string): void {
+    if (text === '' || this.closed) return;
+    if (this.#queued === '') process.nextTick(() => this.#flush());
+    this.#queued += text;
+    if (this.#queued.length >= MAX_QUEUED_LENGTH) this.#flush();
   }
 
-  /** What a source yields without waiting goes out at once: a write costs more than many tokens. */
-  #gather(event: ServerSentEvent): void {
-    const text = encode(event);
-    if (text === '') return;
-    if (this.#gathered === '') process.nextTick(flush, this);
-    this.#gathered += text;
-    if (this.#gathered.length >= GATHERED_LENGTH) this.#flush();
+  /** Sends what a source yields, then one last event, then ends. See `pipe` of `pipe.ts`. Never rejects. */
+  pipe(source: PipeSource, options?: PipeOptions): Promise<CloseReason> {
+    return pipe(this, source, options);
+  }
+
+  override end(reason?: CloseReason, cause?: unknown): void {
+    this.#beginWrite();
+    if (this.#gzip !== undefined && !this.closed) this.#transmit(this.#gzip.end());
+    super.end(reason, cause);
+  }
+
+  #beginWrite(): void {
+    if (this.#queued !== '') this.#flush();
+    if (!this.#opened && !this.closed) this.#prepareHead();
   }
 
   #flush(): void {
-    const text = this.#gathered;
-    this.#gathered = '';
+    const text = this.#queued;
+    this.#queued = '';
     if (text !== '' && !this.closed) this.write(Buffer.from(text));
   }
 
-  static {
-    flush = (stream) => stream.#flush();
+  protected override transmit(bytes: Uint8Array, shared?: SharedChunk): boolean {
+    const gzip = this.#gzip;
+    if (gzip === undefined) return this.#transmit(bytes, shared);
+    if (shared === undefined) return this.#transmit(compressOwn(bytes, gzip));
+    const made = madeOf(shared);
+    made.compressed ??= compressShared(bytes);
+    return this.#transmit(gzip.append(made.compressed.piece), made.compressed.chunk);
   }
 
-  #fail(error: unknown, describe: (error: unknown) => ServerSentEvent | null): void {
-    try {
-      this.#conclude(describe(error), 'error', error);
-    } catch {
-      // It threw, or told what cannot be sent.
-      this.#conclude(FAILED, 'error', error);
+  #transmit(bytes: Uint8Array, shared?: SharedChunk): boolean {
+    const res = this.#res;
+    const socket = this.#socket;
+    const isFirst = this.#via === undefined;
+    // Only shared bytes take the fast path: `res.write` gathers the small writes of one turn, such as tokens.
+    if (shared !== undefined && bytes.length > 0 && !isFirst && socket && canWriteDirectly(res, socket)) {
+      this.#via = 'socket';
+      const made = madeOf(shared);
+      made.chunk ??= toChunk(bytes);
+      return socket.write(made.chunk);
     }
+    this.#via = 'response';
+    const accepted = res.write(bytes);
+    if (isFirst) flattenHead(res);
+    return accepted;
   }
 
-  #conclude(event: ServerSentEvent | null, reason: CloseReason, cause?: unknown): void {
-    if (event !== null) this.send(event);
-    this.end(reason, cause);
+  protected override get drainSource(): Pick<WriterTarget, 'on' | 'off'> {
+    return this.#via === 'socket' ? this.#socket! : super.drainSource;
   }
 
   #claim(socket: StreamSocket): void {
@@ -351,13 +291,13 @@ export class EventStream extends Writer {
       return this.abort('client-gone');
     }
     streaming.set(socket, this);
-    // A reader that half-closes and does not read never causes a 'close': its 'end' is a good-bye as well.
+    // A client that half-closes and does not read never causes a 'close', so its 'end' counts as leaving too.
     socket.on('end', gone);
     socket.on('close', gone);
   }
 
-  protected override settled(): void {
-    // Of a response that had gone before: this is not made yet.
+  protected override onClose(): void {
+    // The constructor of Writer calls this for a client that has already gone, before the fields here exist.
     if (!(#socket in this)) return;
     const socket = this.#socket;
     if (socket === undefined || streaming.get(socket) !== this) return;
@@ -366,28 +306,28 @@ export class EventStream extends Writer {
     socket.off('close', gone);
   }
 
-  #prepare(): void {
+  #prepareHead(): void {
     this.#opened = true;
     const { headers, keepAliveDelay = 10_000 } = this.#options;
     const res = this.#res;
-    // Somebody answered in the stream's place, and must not be failed by a deadline that finds it open.
+    // Somebody else has answered; a deadline that ends this stream must not break their response.
     if (res.headersSent) return;
-    // Koa, for one, has 404 there from the start, and EventSource gives up for good on anything but 200.
+    // Koa sets 404 before any handler runs, and EventSource gives up for good on anything but 200.
     res.statusCode = 200;
-    // nginx buffers a whole response otherwise.
+    // Without it nginx holds events back until a buffer is full.
     if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
     res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
     for (const name in headers) res.setHeader(name, headers[name]!);
     res.setHeader('Content-Type', 'text/event-stream');
     res.removeHeader('Content-Length');
     if (this.#options.gzip === true && !res.hasHeader('Content-Encoding')) this.#negotiate();
-    // An unread body would run into the server's requestTimeout, which kills the connection.
+    // The server's requestTimeout destroys connections whose request body is not read.
     if (this.#req.complete === false && this.#req.readableFlowing === null) this.#req.resume?.();
     this.#socket?.setTimeout?.(0);
     this.#socket?.setNoDelay?.(true);
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
     if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
-    if (this.#gzip !== undefined) this.#pass(GzipStream.head);
+    if (this.#gzip !== undefined) this.#transmit(GzipStream.head);
   }
 
   #negotiate(): void {
@@ -400,113 +340,52 @@ export class EventStream extends Writer {
   }
 }
 
-// As they are before anybody replaces them.
-const { write, end } = ServerResponse.prototype;
-const { write: writeToSocket } = Socket.prototype;
-
-/** Under this name a hub lets those it gives the same bytes keep what they made of them; see `hub.ts`. */
-const SHARED: unique symbol = Symbol.for('sluice.shared') as never;
-
-interface Shared {
-  framed?: Buffer | undefined;
-  piece?: GzipPiece | undefined;
+/** What streams keep in `SharedChunk.made`. */
+class Made {
+  /** The bytes as a chunk of HTTP/1.1. */
+  chunk: Uint8Array | undefined;
+  /** The bytes compressed; `chunk` shares the blocks of `piece`. */
+  compressed: { readonly piece: GzipPiece; readonly chunk: SharedChunk } | undefined;
 }
 
-function sharedOf(bytes: Uint8Array): Shared | undefined {
-  return (bytes as { [SHARED]?: Shared })[SHARED];
+function madeOf(shared: SharedChunk): Made {
+  // Not `??=`: another copy of this module may have left an object of another shape.
+  if (!(shared.made instanceof Made)) shared.made = new Made();
+  return shared.made as Made;
 }
 
-/**
- * Node keeps the head for as long as the response lives, in the two dozen pieces that it was made of: half a kilobyte
- * that reading it once as a whole gives back.
- */
-function putTogether({ _header: head }: StreamResponse): void {
+function compressShared(bytes: Uint8Array): NonNullable<Made['compressed']> {
+  const piece = compress(bytes);
+  return { piece, chunk: { bytes: piece.blocks, made: undefined } };
+}
+
+/** Compressing bytes for one client alone pays off from this length on: it needs a run of zlib. */
+const MIN_COMPRESSED_BYTES = 1024;
+
+function compressOwn(bytes: Uint8Array, gzip: GzipStream): Buffer {
+  return bytes.length < MIN_COMPRESSED_BYTES ? gzip.store(bytes) : gzip.append(compress(bytes));
+}
+
+/** Flattens the head, which V8 keeps as a rope: saves about 500 bytes per stream. */
+function flattenHead({ _header: head }: StreamResponse): void {
   if (typeof head === 'string') Buffer.byteLength(head);
 }
 
-/** The bytes as one chunk of HTTP/1.1. */
-function frame(bytes: Uint8Array): Buffer {
-  const size = `${bytes.length.toString(16)}\r\n`;
-  const chunk = Buffer.allocUnsafe(size.length + bytes.length + 2);
-  chunk.write(size, 'latin1');
-  chunk.set(bytes, size.length);
-  chunk[chunk.length - 2] = 0x0d;
-  chunk[chunk.length - 1] = 0x0a;
-  return chunk;
-}
+/** On `node:diagnostics_channel`: `{ stream, req }` for every stream just before its head is sent. */
+const openChannel = channel('sluice.stream.open');
 
-/** What one client alone is sent is compressed only where it is long enough to be worth a stream of zlib's own. */
-const WORTH_COMPRESSING = 1024;
-
-function compressed(bytes: Uint8Array, gzip: GzipStream): Buffer {
-  const shared = sharedOf(bytes);
-  if (shared === undefined) {
-    return bytes.length < WORTH_COMPRESSING ? gzip.store(bytes) : gzip.append(compress(bytes));
-  }
-  shared.piece ??= sharedPiece(bytes);
-  return gzip.append(shared.piece);
-}
-
-function sharedPiece(bytes: Uint8Array): GzipPiece {
-  const piece = compress(bytes);
-  Object.assign(piece.blocks, { [SHARED]: {} });
-  return piece;
-}
-
-/** On `node:diagnostics_channel`: `{ stream, req }` for every stream whose head is about to be sent. */
-const openChannel = channel('sluice:open');
-
-const FINISHED: ServerSentEvent = { event: 'sluice:end', data: '{}' };
-const FAILED: ServerSentEvent = {
-  event: 'sluice:error',
-  data: '{"message":"the source of this stream failed"}',
-};
-
-// A source that never waits, piped to a client that takes all, would leave nobody else a turn of the event loop.
-const TURN_BYTES = 64 * 1024;
-
-/** UTF-16 units of events that are gathered for one write. */
-const GATHERED_LENGTH = 16 * 1024;
-
-const endOfTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
-
-function iteratorOf(source: PipeSource): PipeIterator {
-  if ('getReader' in source && typeof source.getReader === 'function') {
-    // Its own iterator cannot be stopped while it waits for the next chunk.
-    const reader = source.getReader();
-    return { next: () => reader.read(), return: () => reader.cancel() };
-  }
-  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
-}
-
-/** Tells a source that nobody wants the rest. */
-function abandon(source: PipeSource, iterator: PipeIterator): void {
-  // Not awaited: a generator that is blocked in an `await` answers `return()` only after that.
-  Promise.resolve(iterator.return?.()).catch(() => {});
-  // A Readable's iterator is such a generator, and one that never ran leaves the Readable open.
-  if ('destroy' in source && typeof source.destroy === 'function') source.destroy();
-}
-
-function eventOf(value: ServerSentEvent | string): ServerSentEvent {
-  if (typeof value === 'string') return { data: value };
-  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
-  // It has none of an event's fields, and would vanish.
-  throw new TypeError(
-    `a source must give events or strings, got ${value instanceof Uint8Array ? 'bytes' : value}`,
-  );
-}
+/** UTF-16 units of queued text that are written without waiting for the end of the tick. */
+const MAX_QUEUED_LENGTH = 16 * 1024;
 
 /**
- * `no-store` keeps caches from giving one client's stream to another, `no-transform` keeps compressors from
- * holding it back. What the application or its framework set besides is kept.
+ * `no-store` keeps caches from serving one client's stream to another, `no-transform` keeps compressors from
+ * holding events back. Directives that the application has set are kept.
  */
 function uncached(given: unknown): string {
   return listed(given, ['no-store', 'no-transform']);
 }
 
-/** A header's list with what it must have. */
+/** Adds the needed names to a header's comma-separated list. */
 function listed(given: unknown, needed: readonly string[]): string {
   const names =
     given === undefined
@@ -518,7 +397,7 @@ function listed(given: unknown, needed: readonly string[]): string {
   return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].join(', ');
 }
 
-function headSent(): Error {
-  const message = 'the response has begun already: open the stream before anything is sent';
-  return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' });
+function headSent(): HeadSentError {
+  const message = 'the head of the response was sent already: open or refuse the stream before';
+  return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' as const });
 }

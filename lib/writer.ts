@@ -1,4 +1,4 @@
-// Writes bytes to one client for as long as it takes them, and says once, with the reason, when that is over.
+// Writes bytes to one client, with backpressure and deadlines, and reports once why writing has ended.
 // Stands alone: copy this file by itself.
 
 import { channel } from 'node:diagnostics_channel';
@@ -8,14 +8,15 @@ import { EventEmitter } from 'node:events';
  * Why writing ended.
  *
  * - `ended`: the application called `end()`.
- * - `client-gone`: the connection closed before that.
- * - `stalled`: a write was refused and nothing drained for `stallTimeout`.
- * - `slow-consumer`: more was written than `maxBufferedBytes` could hold, or a reader was overtaken.
+ * - `client-gone`: the connection closed before the end.
+ * - `stalled`: a write was refused and no byte drained for `stallTimeout`.
+ * - `slow-consumer`: more than `maxBufferedBytes` had to wait for the client, or a reader fell too far
+ *   behind.
  * - `lifetime`: `maxAge` was reached.
  * - `idle`: nothing was written for `idleTimeout`.
  * - `aborted`: the caller's `signal` fired.
- * - `shutdown`: the server is going away.
- * - `error`: what was to be written failed.
+ * - `shutdown`: the server is stopping.
+ * - `error`: the source of the bytes failed.
  */
 export type CloseReason =
   | 'ended'
@@ -28,17 +29,28 @@ export type CloseReason =
   | 'shutdown'
   | 'error';
 
-/** What `signal.reason` is. Tell it apart by `code`, then by `reason`; `cause` is what lay behind it, if known. */
+/**
+ * The reason of `writer.signal`. Recognise it by `code`; `cause` is the underlying error or signal reason, if
+ * any.
+ */
 export interface ClosedError extends Error {
   readonly code: 'ERR_SSE_CLOSED';
   readonly reason: CloseReason;
 }
 
-/** The members of Node's `Writable` that are used. A `ServerResponse`, a socket and a `PassThrough` have them. */
+/** The events of a writer: typed arguments for its listeners. */
+export interface WriterEvents {
+  drain: [];
+  close: [reason: CloseReason];
+}
+
+/**
+ * The members of Node's `Writable` that are used. A `ServerResponse`, a socket and a `PassThrough` have them.
+ */
 export interface WriterTarget {
   readonly closed?: boolean | undefined;
   readonly destroyed?: boolean | undefined;
-  /** An HTTP/2 response has it, and tells only through it that it is destroyed, or was cancelled. */
+  /** Only an HTTP/2 response has it, and only there it shows that it was destroyed or cancelled. */
   readonly stream?: { readonly destroyed: boolean; readonly rstCode?: number | undefined } | undefined;
   readonly writableLength: number;
   write(chunk: Uint8Array): boolean;
@@ -50,39 +62,45 @@ export interface WriterTarget {
 
 export interface WriterOptions {
   /**
-   * Most bytes that may wait for the client in this process; default 1 MiB. Writing on beyond it ends in
-   * `slow-consumer`. While nothing waits, one chunk of any size is taken.
+   * Most bytes that may wait for the client in this process; default 1 MiB. A write beyond it cuts the
+   * connection as `slow-consumer`. While nothing waits, one chunk of any size is accepted.
    */
   maxBufferedBytes?: number | undefined;
   /**
-   * Milliseconds that a refused write may wait for a drain; default 60,000. `Infinity`: for ever. A slow
-   * reader is no stalled one, but the kernel reports room in large steps: a reader at 10 KB/s may need tens
-   * of seconds for one.
+   * Milliseconds that a refused write may wait for a drain; default 60,000. `Infinity`: no limit. Progress
+   * resets the wait, but the kernel reports progress in large steps: a reader at 10 KB/s may need tens of
+   * seconds for one.
    */
   stallTimeout?: number | undefined;
-  /** Milliseconds without a write, comments (chunks that begin with `:`) not counted; default `Infinity`. */
+  /**
+   * Milliseconds without a write before the end. Comments (chunks that begin with `:`) do not count; default
+   * `Infinity`.
+   */
   idleTimeout?: number | undefined;
-  /** Milliseconds after which the stream is ended, so that it is reopened elsewhere or afresh; default `Infinity`. */
+  /** Milliseconds until the end, so that clients reconnect now and then; default `Infinity`. */
   maxAge?: number | undefined;
-  /** Part of `maxAge` by which it varies, either way, so that streams opened at once do not end at once; default 0.1. */
+  /**
+   * Fraction by which `maxAge` varies, up or down, so that streams opened together end apart; default 0.1.
+   */
   maxAgeJitter?: number | undefined;
-  /** Ends the stream when it fires. May be shared by any number of streams. */
+  /** Ends the stream when it fires. Any number of streams may share one signal. */
   signal?: AbortSignal | undefined;
 }
 
-// What the shared timer below may do with a writer, and nobody else.
+// Assigned in the class: the shared timer below needs private members that are not for subclasses or users.
 let sweep: (writer: Writer, now: number) => void;
 let resolutionOf: (writer: Writer) => number;
 
 /**
- * Backpressure, deadlines and the one true "gone" for anything that looks like a `Writable`.
+ * Adds backpressure, deadlines and one reliable `'close'` to anything that looks like a `Writable`.
  *
- * `write` answers as Node's does: `false` means taken, but wait for `'drain'` (or `await ready()`). Write
- * Buffers, never strings: `writableLength` counts a string's UTF-16 units, up to three times too few.
+ * `write` returns what Node's returns: `false` means accepted, but wait for `'drain'` (or `await ready()`).
+ * It takes bytes and no strings, because `writableLength` counts a string's UTF-16 units: up to three times
+ * too few.
  *
- * Emits `'drain'`, and `'close'` with the reason, once.
+ * Emits `'drain'`, and once `'close'` with the reason.
  */
-export class Writer extends EventEmitter {
+export class Writer extends EventEmitter<WriterEvents> {
   readonly #target: WriterTarget;
   readonly #maxBufferedBytes: number;
   readonly #signal: AbortSignal | undefined;
@@ -98,11 +116,11 @@ export class Writer extends EventEmitter {
 
   /**
    * @throws {RangeError} naming the option that is out of its range.
-   * @throws {TypeError} when `signal` is none.
+   * @throws {TypeError} when `signal` is not an AbortSignal.
    */
   constructor(target: WriterTarget, options: WriterOptions = {}) {
     super();
-    // As many as like may wait in `ready`.
+    // No listener limit: each pending `ready()` adds two.
     this.setMaxListeners(0);
     this.#target = target;
     this.#maxBufferedBytes = inRange(
@@ -113,51 +131,55 @@ export class Writer extends EventEmitter {
     );
     this.#deadlines = new Deadlines(options);
     this.#signal = checkSignal(options.signal);
+    // Stays for good: a write by somebody else after the end must not become an uncaught exception.
     target.on('error', ignore);
     target.on('close', this.#gone);
     if (target.closed || target.destroyed || target.stream?.destroyed) this.#settle('client-gone');
-    else if (this.#deadlines.fromTheStart) watch(this);
+    else if (this.#deadlines.always) watch(this);
     if (this.#signal !== undefined && !this.closed) follow(this.#signal, this);
   }
 
-  /** True from the moment on which nothing more can be written. */
+  /** True once nothing more can be written: after `end`, `abort`, or the client's leaving. */
   get closed(): boolean {
     return this.#ending !== undefined || this.#reason !== undefined;
   }
 
-  /** Why it is over; `undefined` until the last byte is handed over or dropped. */
+  /** Why writing ended; `undefined` until the last byte has been handed over or dropped. */
   get reason(): CloseReason | undefined {
     return this.#reason;
   }
 
-  /** What lay behind the reason, where there is such a thing: the error of a source, the reason of a signal. */
+  /** The underlying error of a source or reason of a signal, where there is one. */
   get cause(): unknown {
     return this.#cause;
   }
 
-  /** Every byte taken so far. */
+  /** How many bytes were accepted so far. */
   get bytesWritten(): number {
     return this.#bytesWritten;
   }
 
-  /** Bytes that wait in this process for the client to take them. */
+  /** How many bytes wait for the client in this process. */
   get writableLength(): number {
     return this.#target.writableLength;
   }
 
-  /** True between a write that answered `false` and the drain after it. */
+  /** True between a write that returned `false` and the next `'drain'`. */
   get writableNeedDrain(): boolean {
     return this.#drained !== undefined;
   }
 
-  /** Aborts when it is over, with a `ClosedError`. Made on first use: it costs more than all the rest. */
+  /**
+   * Aborts at `'close'`, with a {@link ClosedError}. Made on first use, because it costs more than the rest
+   * of a writer.
+   */
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
     if (this.#reason !== undefined) this.#abortSignal(this.#reason);
     return this.#controller.signal;
   }
 
-  /** Resolves with the reason when it is over, whatever the reason. Never rejects. */
+  /** Resolves at `'close'` with the reason, whatever the reason. Never rejects. */
   get done(): Promise<CloseReason> {
     this.#done ??= withResolver();
     if (this.#reason !== undefined) this.#done.resolve(this.#reason);
@@ -165,41 +187,50 @@ export class Writer extends EventEmitter {
   }
 
   /**
-   * Hands bytes to the client. `false`: wait for `'drain'`; nothing is lost by writing on, until
-   * `maxBufferedBytes`. After the end it does nothing and answers `false`.
+   * Writes bytes. `false`: accepted, but wait for `'drain'`; writing on loses nothing until
+   * `maxBufferedBytes` is reached. After the end it does nothing and returns `false`.
    *
    * @throws {TypeError} for anything but bytes.
    */
   write(chunk: Uint8Array): boolean {
+    return this.accept(chunk);
+  }
+
+  /**
+   * Counts bytes against all limits and transmits them. A subclass that has another form of the same bytes
+   * passes it as `form`, which goes on to `transmit`.
+   */
+  protected accept(bytes: Uint8Array, form?: object): boolean {
     if (this.closed) return false;
-    if (!(chunk instanceof Uint8Array)) throw new TypeError(`\`chunk\` must be bytes, got ${typeof chunk}`);
-    // Before the first refusal less than a high-water mark is waiting: only after it is there something to count.
-    if (this.writableNeedDrain && this.writableLength + chunk.length > this.#maxBufferedBytes) {
+    if (!(bytes instanceof Uint8Array)) throw new TypeError(`\`chunk\` must be bytes, got ${typeof bytes}`);
+    // Until the first refusal less than a high-water mark waits, so there is nothing to compare.
+    if (this.writableNeedDrain && this.writableLength + bytes.length > this.#maxBufferedBytes) {
       this.abort('slow-consumer');
       return false;
     }
-    this.#bytesWritten += chunk.length;
-    if (chunk[0] !== COLON) this.#deadlines.active = true;
-    if (this.handOver(chunk)) return true;
-    // It may have closed inside of that write: then nobody would take this wait away again.
+    this.#bytesWritten += bytes.length;
+    if (bytes[0] !== COLON) this.#deadlines.active = true;
+    if (this.transmit(bytes, form)) return true;
+    // After a close inside that write no drain would follow, and nothing would remove the listener.
     if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
     return false;
   }
 
   /**
-   * Gives bytes to the target. A class that knows a shorter way to the same client overrides it, and `drains`.
+   * Gives bytes to the target. A subclass that has a shorter way to the same client overrides it and
+   * `drainSource`.
    */
-  protected handOver(chunk: Uint8Array): boolean {
-    return this.#target.write(chunk);
+  protected transmit(bytes: Uint8Array, _form?: object): boolean {
+    return this.#target.write(bytes);
   }
 
-  /** Whose 'drain' follows the write that was refused last. */
-  protected get drains(): Pick<WriterTarget, 'on' | 'off'> {
+  /** The emitter of the `'drain'` that follows the last refused write. */
+  protected get drainSource(): Pick<WriterTarget, 'on' | 'off'> {
     return this.#target;
   }
 
   /**
-   * Waits until writing makes sense. `true`: the client takes more; `false`: it is over.
+   * Waits until the client takes more (`true`) or writing has ended (`false`).
    * @throws the reason of `signal`, when that fires first.
    */
   ready(options: { signal?: AbortSignal | undefined } = {}): Promise<boolean> {
@@ -207,7 +238,7 @@ export class Writer extends EventEmitter {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.closed || !this.writableNeedDrain) return Promise.resolve(!this.closed);
     return new Promise((resolve, reject) => {
-      // Drain never follows close, so this is a race, and whoever wins takes all the listeners away.
+      // No drain follows a close, so this waits for either. The first event removes all three listeners.
       const settle = () => {
         this.off('drain', settle).off('close', settle);
         signal?.removeEventListener('abort', settle);
@@ -220,8 +251,8 @@ export class Writer extends EventEmitter {
   }
 
   /**
-   * Ends once all that was written has been handed over. A client that will not take the rest is cut off
-   * after `stallTimeout`, and the reason is then `stalled`.
+   * Ends the target once everything written has been handed over. A client that does not take the rest is cut
+   * off after `stallTimeout`; the reason is then `stalled`.
    */
   end(reason: CloseReason = 'ended', cause?: unknown): void {
     if (this.closed) return;
@@ -233,7 +264,7 @@ export class Writer extends EventEmitter {
     this.#target.end();
   }
 
-  /** Cuts the connection now; what still waits for the client is dropped. */
+  /** Cuts the connection now and drops what still waits for the client. */
   abort(reason: CloseReason = 'ended', cause?: unknown): void {
     if (this.#reason !== undefined) return;
     this.#cause ??= cause;
@@ -256,13 +287,13 @@ export class Writer extends EventEmitter {
   readonly #gone = (): void => this.#settle('client-gone');
 
   #finished(): void {
-    // A cancelled HTTP/2 stream says that it has finished, too.
+    // A cancelled HTTP/2 stream also emits 'finish'.
     const cancelled = Boolean(this.#target.stream?.rstCode);
     this.#settle(cancelled ? 'client-gone' : (this.#ending ?? 'ended'));
   }
 
   #awaitDrain(): void {
-    const source = this.drains;
+    const source = this.drainSource;
     const listener = () => {
       this.#forgetDrain();
       if (!this.closed) this.emit('drain');
@@ -275,7 +306,7 @@ export class Writer extends EventEmitter {
   #forgetDrain(): void {
     this.#drained?.source.off('drain', this.#drained.listener);
     this.#drained = undefined;
-    if (!this.#deadlines.fromTheStart && !this.closed) unwatch(this);
+    if (!this.#deadlines.always && !this.closed) unwatch(this);
     this.#deadlines.drained();
   }
 
@@ -285,40 +316,39 @@ export class Writer extends EventEmitter {
     this.#forgetDrain();
     unwatch(this);
     if (this.#signal !== undefined) unfollow(this.#signal, this);
-    // The 'error' listener stays: a late write of somebody else must not become an uncaught exception.
     this.#target.off('close', this.#gone);
     if (this.#onFinish !== undefined) this.#target.off('finish', this.#onFinish);
     this.#done?.resolve(reason);
     if (this.#controller !== undefined) this.#abortSignal(reason);
     if (closeChannel.hasSubscribers) closeChannel.publish({ stream: this, reason, cause: this.#cause });
-    this.settled();
+    this.onClose();
     this.emit('close', reason);
   }
 
-  /** It is over, and `'close'` is about to be emitted: for a class that has something of its own to put away. */
-  protected settled(): void {}
+  /** Called just before `'close'`, so that a subclass can release what it holds. */
+  protected onClose(): void {}
 
   #abortSignal(reason: CloseReason): void {
     if (!this.#controller?.signal.aborted) this.#controller?.abort(closedError(reason, this.#cause));
   }
 }
 
-/** On `node:diagnostics_channel`: `{ stream, reason, cause }` for every writer that is over. */
-const closeChannel = channel('sluice:close');
+/** On `node:diagnostics_channel`: `{ stream, reason, cause }` for every writer at its `'close'`. */
+const closeChannel = channel('sluice.stream.close');
 
 const COLON = 0x3a;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 const ignore = (): void => {};
 
-/** One writer's deadlines, judged from what the sweep sees: no clock is read for a write. */
+/** One writer's deadlines. They are judged by the sweep alone, so that a write reads no clock. */
 class Deadlines {
   readonly stallTimeout: number;
   readonly #idleTimeout: number;
   readonly #endsAt: number;
-  /** Milliseconds between two sweeps that are of use to it; many writers share one timer. */
+  /** Milliseconds between two sweeps that these deadlines need. */
   readonly resolution: number;
-  /** Set by each write that counts, cleared by each sweep. */
+  /** Set by each write that is not a comment, cleared by each sweep. */
   active = false;
   #idleSince = clock();
   #stalledSince = 0;
@@ -334,8 +364,8 @@ class Deadlines {
     this.resolution = Math.min(1000, Math.max(10, Math.min(this.stallTimeout, this.#idleTimeout, age) / 8));
   }
 
-  /** Whether there is something to look for even while the client takes all that it is given. */
-  get fromTheStart(): boolean {
+  /** Whether a sweep is needed even while no write waits. */
+  get always(): boolean {
     return this.#idleTimeout !== Infinity || this.#endsAt !== Infinity;
   }
 
@@ -360,14 +390,16 @@ class Deadlines {
   }
 }
 
-/** Whole milliseconds since this module was loaded, from 1: small enough to be stored without allocation. */
+/**
+ * Whole milliseconds since this module was loaded, from 1. V8 stores such small integers without allocation.
+ */
 function clock(): number {
   return Math.floor(performance.now() - loadedAt) + 1;
 }
 
 const loadedAt = performance.now();
 
-// One timer for all writers, there only while one of them has a deadline, and never what keeps a process alive.
+// One timer for all writers. It runs only while a writer has a deadline, and does not keep the process alive.
 
 const watched = new Set<Writer>();
 let timer: NodeJS.Timeout | undefined;
@@ -401,11 +433,11 @@ function sweepAll(): void {
     sweep(writer, now);
     finest = Math.min(finest, resolutionOf(writer));
   }
-  // The one with the shortest deadline may have gone: the rest need not be looked at so often.
+  // The writer with the shortest deadline may have gone, and the rest need fewer sweeps.
   if (watched.size > 0 && finest > interval) startTimer(finest);
 }
 
-// One listener per signal, however many writers it ends.
+// One listener per signal, however many writers follow it: Node warns at the eleventh.
 
 interface Following {
   readonly writers: Set<Writer>;
@@ -415,7 +447,7 @@ interface Following {
 const followers = new WeakMap<AbortSignal, Following>();
 
 function follow(signal: AbortSignal, writer: Writer): void {
-  // A microtask later, because a class that extends this one is not ready to end inside its constructor.
+  // A microtask later, because this runs in the constructor, before the fields of a subclass exist.
   if (signal.aborted) return queueMicrotask(() => writer.end('aborted', signal.reason));
   const following = followers.get(signal) ?? startFollowing(signal);
   following.writers.add(writer);

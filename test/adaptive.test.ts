@@ -7,7 +7,7 @@ import { FakeClock } from './helpers/clock.ts';
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 
-/** A connection through something that cuts it after `cut` ms of silence, or whose reader leaves at `leaves`. */
+/** A connection that a middlebox cuts after some silence, and whose reader leaves at `leaves`. */
 class Connection {
   readonly #clock: FakeClock;
   readonly writableNeedDrain = false;
@@ -29,7 +29,10 @@ class Connection {
   }
 }
 
-/** So many readers for so long, each back at once when its connection is cut. Answers how many were cut, by hour. */
+/**
+ * Runs readers that reconnect at once when their connection is cut; `stay` is the mean visit of a reader.
+ * Returns the number of cuts in each hour.
+ */
 function simulate(options: {
   group: AdaptiveGroup;
   cut: number;
@@ -70,24 +73,24 @@ function simulate(options: {
 }
 
 describe('AdaptiveInterval', () => {
-  it('moves below the silence at which connections die, and seldom loses any after that', () => {
+  it('shortens the interval below the silence after which connections are cut, and then loses few', () => {
     for (const cut of [7, 12, 14]) {
       const group = new AdaptiveInterval().group('carrier');
       const cuts = simulate({ group, cut: cut * SECOND, readers: 20, hours: 4 });
       assert.ok(group.interval <= 1.03 * cut * SECOND, `${group.interval} for a cut at ${cut} s`);
       assert.ok(group.interval >= 0.6 * cut * SECOND, `${group.interval} for a cut at ${cut} s`);
-      // Without learning each reader would be cut some 300 times an hour.
+      // Without learning each reader would lose about 300 connections an hour.
       assert.ok(cuts.at(-1)! < 60, `cuts by hour: ${cuts}`);
     }
   });
 
-  it('creeps up to its bound where nothing dies', () => {
+  it('lengthens the interval to maxInterval where no connection is cut', () => {
     const group = new AdaptiveInterval({ maxInterval: 40_000 }).group('lan');
     simulate({ group, cut: Infinity, readers: 20, hours: 2 });
     assert.equal(group.interval, 40_000);
   });
 
-  it('finds the way back up when the network gets better', () => {
+  it('lengthens a shortened interval when the network stops cutting', () => {
     const group = new AdaptiveInterval().group('moved');
     simulate({ group, cut: 7 * SECOND, readers: 20, hours: 1 });
     const before = group.interval;
@@ -95,62 +98,67 @@ describe('AdaptiveInterval', () => {
     assert.ok(group.interval > 2 * before, `${before} → ${group.interval}`);
   });
 
-  it('does not take readers who leave for connections that are cut', () => {
+  it('ignores readers that leave by themselves', () => {
     const group = new AdaptiveInterval({ maxInterval: 15_000 }).group('visitors');
     simulate({ group, cut: Infinity, readers: 50, hours: 2, stay: 60 * SECOND });
     assert.ok(group.interval > 0.95 * 15_000, `${group.interval}`);
   });
 
-  it('believes several losses at about one silence, no single one and no scattered ones', () => {
-    const groups = new AdaptiveInterval({ losses: 3 });
+  it('reacts to several losses after the same silence, not to scattered or contradicted ones', () => {
+    const groups = new AdaptiveInterval({ lossesToShorten: 3 });
     const [alike, scattered, contradicted] = [groups.group('a'), groups.group('b'), groups.group('c')];
-    for (const silence of [10_000, 10_500, 11_000]) alike.died(silence);
-    for (const silence of [6000, 10_000, 14_000, 6000]) scattered.died(silence);
+    for (const silence of [10_000, 10_500, 11_000]) alike.lost(silence);
+    for (const silence of [6000, 10_000, 14_000, 6000]) scattered.lost(silence);
     for (const silence of [10_000, 10_500, 11_000]) {
-      contradicted.died(silence);
-      contradicted.lived(12_000);
+      contradicted.lost(silence);
+      contradicted.survived(12_000);
     }
     assert.equal(alike.interval, 8000);
     assert.equal(scattered.interval, 15_000);
     assert.equal(contradicted.interval, 15_000);
   });
 
-  it('stays within its bounds', () => {
-    const groups = new AdaptiveInterval({ minInterval: 8000, maxInterval: 20_000, losses: 1, patience: 1 });
+  it('stays from minInterval to maxInterval', () => {
+    const groups = new AdaptiveInterval({
+      minInterval: 8000,
+      maxInterval: 20_000,
+      lossesToShorten: 1,
+      survivalsToLengthen: 1,
+    });
     const group = groups.group('a');
-    group.died(7000);
+    group.lost(7000);
     assert.equal(group.interval, 15_000);
-    group.died(8500);
+    group.lost(8500);
     assert.equal(group.interval, 8000);
-    for (let n = 0; n < 200; n++) group.lived(group.interval);
+    for (let n = 0; n < 200; n++) group.survived(group.interval);
     assert.equal(group.interval, 20_000);
   });
 
-  it('waits twice as long after each fall before it tries again, or for ever', () => {
-    const group = new AdaptiveInterval({ losses: 1, patience: 10 }).group('a');
+  it('doubles the survivals that lengthening needs after each shortening; with Infinity never lengthens', () => {
+    const group = new AdaptiveInterval({ lossesToShorten: 1, survivalsToLengthen: 10 }).group('a');
     const rounds = [];
     for (let fall = 0; fall < 3; fall++) {
-      group.died(10_000);
+      group.lost(10_000);
       const low = group.interval;
       let beats = 0;
       while (group.interval === low) {
-        group.lived(low);
+        group.survived(low);
         beats++;
       }
       rounds.push(beats);
     }
     assert.deepEqual(rounds, [20, 40, 80]);
-    const settled = new AdaptiveInterval({ patience: Infinity }).group('a');
-    for (let n = 0; n < 10_000; n++) settled.lived(15_000);
+    const settled = new AdaptiveInterval({ survivalsToLengthen: Infinity }).group('a');
+    for (let n = 0; n < 10_000; n++) settled.survived(15_000);
     assert.equal(settled.interval, 15_000);
   });
 
-  it('keeps groups apart, by any kind of key, and a bounded number of them', () => {
-    const groups = new AdaptiveInterval<object | string>({ maxGroups: 2, losses: 1 });
+  it('keeps groups apart by any kind of key, and at most maxGroups of them', () => {
+    const groups = new AdaptiveInterval<object | string>({ maxGroups: 2, lossesToShorten: 1 });
     const key = { carrier: 1 };
     const kept = groups.group(key);
     groups.group('b');
-    kept.died(10_000);
+    kept.lost(10_000);
     assert.equal(groups.group(key), kept);
     groups.group('c');
     assert.equal(groups.size, 2);
@@ -166,7 +174,7 @@ describe('AdaptiveInterval', () => {
     assert.equal(kept.interval, 8000);
   });
 
-  it('refuses options out of range, by name', () => {
+  it('refuses options out of range, naming them', () => {
     assert.throws(
       () => new AdaptiveInterval({ interval: 4000 }),
       /^RangeError: `interval` must be from 5000 .*4000$/,
@@ -174,10 +182,13 @@ describe('AdaptiveInterval', () => {
     assert.throws(() => new AdaptiveInterval({ minInterval: 0 }), /`minInterval`.* got 0$/);
     assert.throws(() => new AdaptiveInterval({ maxInterval: Infinity }), /`maxInterval`.* got Infinity$/);
     assert.throws(
-      () => new AdaptiveInterval({ losses: 0 }),
-      /^RangeError: `losses` must be a whole number ≥ 1, got 0$/,
+      () => new AdaptiveInterval({ lossesToShorten: 0 }),
+      /^RangeError: `lossesToShorten` must be a whole number ≥ 1, got 0$/,
     );
-    assert.throws(() => new AdaptiveInterval({ patience: 1.5 }), /`patience`.* got 1.5$/);
+    assert.throws(
+      () => new AdaptiveInterval({ survivalsToLengthen: 1.5 }),
+      /`survivalsToLengthen`.* got 1.5$/,
+    );
     assert.throws(() => new AdaptiveInterval({ maxGroups: Infinity }), /`maxGroups`.* got Infinity$/);
   });
 });

@@ -410,11 +410,13 @@ describe('node:diagnostics_channel', () => {
 
   it('tells of openings, closings, gaps and refusals', async () => {
     const told: unknown[] = [];
-    const listeners = (['open', 'close', 'gap', 'refuse'] as const).map((name) => {
-      const listener = (message: unknown) => told.push([name, (message as { reason?: string }).reason]);
-      subscribe(`sluice:${name}`, listener);
-      return () => unsubscribe(`sluice:${name}`, listener);
-    });
+    const listeners = ['sluice.stream.open', 'sluice.stream.close', 'sluice:gap', 'sluice:refuse'].map(
+      (name) => {
+        const listener = (message: unknown) => told.push([name, (message as { reason?: string }).reason]);
+        subscribe(name, listener);
+        return () => unsubscribe(name, listener);
+      },
+    );
     await ask(`${served.url}/events?topic=a`, { Host: 'evil.example' });
     const reader = await Reader.open(`${served.url}/events?topic=a&lastEventId=1-1`);
     await reader.until(({ frames }) => frames.length === 2);
@@ -422,10 +424,10 @@ describe('node:diagnostics_channel', () => {
     while (served.sse.streams.size > 0) await new Promise(setImmediate);
     for (const stop of listeners) stop();
     assert.deepEqual(told, [
-      ['refuse', 'host-not-listed'],
-      ['gap', 'unknown-epoch'],
-      ['open', undefined],
-      ['close', 'client-gone'],
+      ['sluice:refuse', 'host-not-listed'],
+      ['sluice:gap', 'unknown-epoch'],
+      ['sluice.stream.open', undefined],
+      ['sluice.stream.close', 'client-gone'],
     ]);
   });
 });

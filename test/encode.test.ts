@@ -1,44 +1,46 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { encode, type ServerSentEvent } from '../lib/encode.ts';
+import { type BadEventError, encode, type ServerSentEvent } from '../lib/encode.ts';
 import { type Frame, parse } from './helpers/frames.ts';
 
 const FIELDS = ['event', 'data', 'id', 'comment'] as const;
 
+const ID = '1795408776829004-7';
+
 describe('encode', () => {
   it('writes one line per field and a blank line at the end', () => {
-    const text = encode({ comment: 'c', retry: 5, id: '7', event: 'e', data: 'd' });
-    assert.equal(text, ': c\nretry: 5\nid: 7\nevent: e\ndata: d\n\n');
+    const text = encode({ comment: 'c', retry: 5, id: ID, event: 'e', data: 'd' });
+    assert.equal(text, `: c\nretry: 5\nid: ${ID}\nevent: e\ndata: d\n\n`);
   });
 
-  it('writes nothing at all for an event without fields', () => {
+  it('returns an empty string for an event without fields', () => {
     assert.equal(encode({}), '');
     assert.equal(encode({ event: undefined, data: undefined, id: undefined }), '');
   });
 
-  it('prefixes every line of data, wherever it breaks', () => {
+  it('prefixes every line of data and comments, split at CRLF, CR and LF', () => {
     assert.equal(encode({ data: 'a\nb\rc\r\nd' }), 'data: a\ndata: b\ndata: c\ndata: d\n\n');
     assert.equal(encode({ data: '\n\r' }), 'data: \ndata: \ndata: \n\n');
     assert.equal(encode({ comment: 'a\r\rb' }), ': a\n: \n: b\n\n');
   });
 
-  it('keeps the space at the beginning of a value', () => {
+  it('keeps a space at the beginning of a value', () => {
     assert.deepEqual(parse(encode({ event: ' e', data: '  d' })).frames, [
       { id: undefined, event: ' e', data: '  d' },
     ]);
   });
 
-  it('delivers empty data, which is not the same as no data', () => {
+  it('distinguishes empty data, which is delivered, from no data, which is not', () => {
     assert.deepEqual(parse(encode({ data: '' })).frames, [{ id: undefined, event: undefined, data: '' }]);
     assert.deepEqual(parse(encode({ event: 'e' })).frames, []);
   });
 
-  it("keeps the ids '' and '0'", () => {
+  it("accepts the ids '' and '0'", () => {
     for (const id of ['', '0']) assert.deepEqual(parse(encode({ id, data: 'd' })).frames[0]?.id, id);
   });
 
-  it('takes every retry from 0 to the longest timeout there is', () => {
+  it('accepts every retry from 0 to the longest timeout of JavaScript', () => {
     for (const retry of [0, 1, 2 ** 31 - 1]) assert.deepEqual(parse(encode({ retry })).retries, [retry]);
     assert.equal(encode({ retry: -0 }), 'retry: 0\n\n');
   });
@@ -62,18 +64,18 @@ describe('encode', () => {
     for (const retry of refused) refuses('retry', retry);
   });
 
-  it('refuses a line break in an event type or an id, a bare CR too', () => {
+  it('refuses a line break in an event type or an id, including a bare CR', () => {
     for (const hostile of ['a\nb', 'a\rb', 'a\r\nb', '\n', '\r', 'a\n', 'a\r']) {
       refuses('event', hostile);
       refuses('id', hostile);
     }
   });
 
-  it('refuses an id that would not come back in a header as it went', () => {
+  it('refuses an id that would not survive the Last-Event-ID header', () => {
     for (const id of ['a\0b', '\0', 'é', '😀', '\u2028', ' a', 'a ', ' ', 'a\tb', '\x7f']) refuses('id', id);
   });
 
-  it('takes an id of 128 characters and no longer one', () => {
+  it('accepts an id of 128 characters and refuses a longer one', () => {
     assert.equal(encode({ id: 'x'.repeat(128) }), `id: ${'x'.repeat(128)}\n\n`);
     refuses('id', 'x'.repeat(129));
   });
@@ -84,7 +86,7 @@ describe('encode', () => {
     }
   });
 
-  it('refuses whatever is not a string, even what cannot be shown as one', () => {
+  it('refuses values that are not strings, even those that cannot be converted to one', () => {
     const unshowable = Object.create(null);
     const throwing = { toString: () => assert.fail('must not be asked') };
     for (const value of [null, 1, NaN, true, 5n, {}, ['a'], Symbol('s'), () => 'f', unshowable, throwing]) {
@@ -92,14 +94,14 @@ describe('encode', () => {
     }
   });
 
-  it('does not repeat a long value in full where it refuses it', () => {
+  it('shortens a long value in the error message', () => {
     assert.throws(
       () => encode({ event: `\n${'x'.repeat(100_000)}` }),
       ({ message }: TypeError) => message.includes('`event`') && message.length < 200,
     );
   });
 
-  it('reads each field once, so that what was checked is what is written', () => {
+  it('reads each field once, so that it writes what it has checked', () => {
     let reads = 0;
     const event = {
       get event(): string {
@@ -109,9 +111,55 @@ describe('encode', () => {
     assert.equal(encode(event), 'event: safe\n\n');
     assert.equal(reads, 1);
   });
+
+  it('throws errors with a code and the status 400', () => {
+    assert.throws(() => encode({ id: '\n' }), { name: 'TypeError', code: 'ERR_SSE_BAD_EVENT', status: 400 });
+  });
 });
 
-// What breaks formats: separators, half characters, other fields' names, and the characters next to them.
+describe('encode with `json`', () => {
+  it('writes the value as JSON in the place of data', () => {
+    const json = { price: 7.25, text: 'two\nlines \ud800' };
+    const expected = `id: ${ID}\nevent: tick\ndata: {"price":7.25,"text":"two\\nlines \\ud800"}\n\n`;
+    assert.equal(encode({ id: ID, event: 'tick', json }), expected);
+  });
+
+  it('accepts falsy values', () => {
+    for (const json of [null, false, 0, '']) {
+      assert.equal(encode({ json }), `data: ${JSON.stringify(json)}\n\n`);
+    }
+  });
+
+  it('ignores an undefined value beside data', () => {
+    assert.equal(encode({ id: ID, data: 'd', json: undefined }), `id: ${ID}\ndata: d\n\n`);
+  });
+
+  it('refuses values that JSON cannot express, and keeps the cause', () => {
+    const cycle: unknown[] = [];
+    cycle.push(cycle);
+    const thrown = new Error('from toJSON');
+    const throwing = {
+      toJSON() {
+        throw thrown;
+      },
+    };
+    for (const json of [undefined, () => {}, Symbol('s'), 5n, cycle, throwing]) {
+      assert.throws(() => encode({ event: 'e', json }), namesOneOf(['json']));
+    }
+    assert.throws(() => encode({ json: throwing }), { cause: thrown });
+  });
+
+  it('refuses data and json together', () => {
+    for (const event of [
+      { data: 'd', json: {} },
+      { id: ID, data: '', json: null },
+    ]) {
+      assert.throws(() => encode(event), namesOneOf(['json']));
+    }
+  });
+});
+
+// Text that breaks formats: separators, half characters, field names, and the characters beside them.
 const hostilePiece = fc.oneof(
   fc.constantFrom('\n', '\r', '\r\n', '\n\n', '\0', ':', ' ', '\t', '\ufeff', '\u2028', '\u0085', '\v', '\f'),
   fc.constantFrom('data: x', 'data', 'id: 1', 'event: x', 'retry: 1', ': c', '\ud800', '\udfff', '😀', 'é'),
@@ -130,8 +178,8 @@ const hostileEvent = fc.record(
   { requiredKeys: [] },
 );
 
-describe('trap 18: whatever is in its fields', () => {
-  it('is one event, exactly that one, between its neighbours, or a TypeError that names the field', () => {
+describe('trap 18: an event with hostile fields', () => {
+  it('arrives as exactly one event between its neighbours, or throws a TypeError that names the field', () => {
     fc.assert(
       fc.property(hostileEvent, fc.integer({ min: 1, max: 7 }), (event, pieceLength) => {
         const wrong = unsendable(event);
@@ -154,11 +202,14 @@ function refuses(field: string, value: unknown): void {
 }
 
 function namesOneOf(fields: readonly string[]): (error: unknown) => boolean {
-  return (error) =>
-    error instanceof TypeError && fields.some((field) => error.message.startsWith(`\`${field}\``));
+  return (error) => {
+    assert.ok(error instanceof TypeError);
+    assert.equal((error as BadEventError).code, 'ERR_SSE_BAD_EVENT');
+    return fields.some((field) => error.message.startsWith(`\`${field}\``));
+  };
 }
 
-/** The fields that cannot be sent, said in other words than in the code under test. */
+/** The fields that cannot be sent, found by other means than those of the code under test. */
 function unsendable({ event, data, id, comment, retry }: ServerSentEvent): string[] {
   const wrong = [];
   const broken = (text: string) => Buffer.from(text).toString() !== text;
@@ -176,7 +227,7 @@ function survivesHeader(id: string): boolean {
 }
 
 function arriving({ event, data, id }: ServerSentEvent): Frame[] {
-  // The specification: an event without data is not dispatched, and an empty type is none.
+  // The specification: an event without data is not dispatched, and an empty type counts as none.
   return data === undefined ? [] : [{ id, event: event || undefined, data: linesOf(data).join('\n') }];
 }
 

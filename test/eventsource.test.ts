@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
-import { jsonEvents } from '../lib/encode.ts';
 import { EventSource, type EventSourceInit } from '../lib/eventsource.ts';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
@@ -267,15 +266,10 @@ describe('EventSource with an event map', () => {
     const made = new EventSource<Events>(url, atOnce);
     t.after(() => made.close());
     await once(made, 'sluice:ready');
-    const event = jsonEvents<Events>();
-    // @ts-expect-error: no such event.
-    event('tock', { price: 1 });
-    // @ts-expect-error: a price is a number.
-    event('tick', { price: '7' });
     const price = new Promise<number>((resolve) => {
       made.listen('tick', (event) => resolve(event.data.price));
     });
-    hub.publish('prices', event('tick', { price: 7.25 }));
+    hub.publish('prices', { event: 'tick', data: JSON.stringify({ price: 7.25 }) });
     assert.equal(await price, 7.25);
     hub.end('prices');
   });

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { acceptsGzip, compress, GzipStream } from '../lib/gzip.ts';
 
 describe('GzipStream', () => {
-  it('is read back whole, however its pieces were made and mixed', () => {
+  it('can be read by gunzip, however stored and compressed pieces are mixed', () => {
     const pieces = fc.array(fc.tuple(fc.boolean(), fc.uint8Array({ maxLength: 3000 })), { maxLength: 30 });
     fc.assert(
       fc.property(pieces, (made) => {
@@ -13,14 +13,14 @@ describe('GzipStream', () => {
         const sent = made.map(([isShared, bytes]) =>
           isShared ? stream.append(compress(bytes)) : stream.store(bytes),
         );
-        // gunzip checks the checksum and the length at the end, and throws.
+        // gunzip throws if the checksum or the length at the end is wrong.
         const read = gunzipSync(Buffer.concat([GzipStream.head, ...sent, stream.end()]));
         assert.deepEqual(read, Buffer.concat(made.map(([, bytes]) => bytes)));
       }),
     );
   });
 
-  it('continues any stream with the same piece, wherever that stands', () => {
+  it('can append the same piece to any stream', () => {
     const piece = compress(Buffer.from('data: shared\n\n'.repeat(100)));
     for (const before of ['', ': one\n\n', 'data: something else\n\n'.repeat(5000)]) {
       const stream = new GzipStream();
@@ -35,14 +35,14 @@ describe('GzipStream', () => {
     }
   });
 
-  it('stores more than one block can hold in several', () => {
+  it('stores bytes that exceed one block in several', () => {
     const bytes = Buffer.alloc(3 * 65_535 + 7, 'abc');
     const stream = new GzipStream();
     const sent = [GzipStream.head, stream.store(bytes), stream.end()];
     assert.deepEqual(gunzipSync(Buffer.concat(sent)), bytes);
   });
 
-  it('makes a piece the smaller the more it repeats itself', () => {
+  it('appends a fraction of the bytes where they repeat', () => {
     const bytes = Buffer.from('{"symbol":"EURUSD","bid":1.0871}\n'.repeat(100));
     assert.ok(compress(bytes).blocks.length < bytes.length / 10);
     assert.ok(compress(bytes, 9).blocks.length <= compress(bytes, 1).blocks.length);

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { Heartbeat, heartbeatProfiles } from '../lib/heartbeat.ts';
 import { FakeClock } from './helpers/clock.ts';
 
-/** A Writable that remembers when it was written to, and counts its bytes as a socket does. */
+/** A Writable that records the times of its writes, and counts its bytes as a socket does. */
 class Recorder extends Writable {
   readonly clock: FakeClock;
   readonly times: number[] = [];
@@ -30,7 +30,7 @@ class Recorder extends Writable {
 
 const SECOND = 1000;
 
-/** How many streams had their first beat in each of fifteen seconds; all of them had. */
+/** How many streams had their first heartbeat in each of fifteen seconds. Asserts that all had one. */
 function firstBeats(streams: readonly Recorder[]): number[] {
   const perSecond = new Array<number>(15).fill(0);
   for (const { times } of streams) perSecond[Math.ceil(times[0]! / SECOND) - 1]!++;
@@ -58,7 +58,7 @@ describe('Heartbeat', () => {
     }
   });
 
-  it('leaves a busy stream alone', () => {
+  it('sends nothing to a busy stream', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const busy = new Recorder(clock);
@@ -71,7 +71,7 @@ describe('Heartbeat', () => {
     assert.equal(beats.sent, 0);
   });
 
-  it('leaves a stream alone that is busy again after a long silence, but for one beat', () => {
+  it('sends at most one heartbeat to a stream that is busy again after a long silence', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const stream = new Recorder(clock);
@@ -85,7 +85,7 @@ describe('Heartbeat', () => {
     assert.ok(beats.sent <= sent + 1, `${beats.sent - sent}`);
   });
 
-  it('breaks every silence in time and no other, whatever the application writes, adds and takes away', () => {
+  it('ends every silence in time, whatever the application writes, adds and removes', () => {
     const step = fc.record({
       wait: fc.integer({ min: 0, max: 20 * SECOND }),
       write: fc.array(fc.nat(19), { maxLength: 8 }),
@@ -128,7 +128,7 @@ describe('Heartbeat', () => {
     );
   });
 
-  it('beats on the interval where a sink does not count its bytes', () => {
+  it('sends a heartbeat each interval to a sink without bytesWritten', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const plain = new PassThrough();
@@ -141,7 +141,7 @@ describe('Heartbeat', () => {
     assert.ok(beats.sent >= 4, `${beats.sent} beats`);
   });
 
-  it('skips a stream that is full, and goes on once it has drained', () => {
+  it('skips a stream that takes no bytes, and resumes after its drain', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const slow = new PassThrough({ highWaterMark: 1 });
@@ -160,18 +160,19 @@ describe('Heartbeat', () => {
     });
   });
 
-  it('spreads the first beats of a crowd over the interval', () => {
+  it('spreads the first heartbeats of streams that were added together', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const crowd = Array.from({ length: 3000 }, () => new Recorder(clock));
     for (const stream of crowd) beats.add(stream);
     clock.advance(15 * SECOND);
     const perSecond = firstBeats(crowd);
-    // 200 is the share of a second. The first takes more, as what falls due before the second look goes there.
+    // 200 is the share of a second. The first second has more: it takes what falls due before the second
+    // examination.
     assert.ok(Math.max(...perSecond) <= 600, perSecond.join());
   });
 
-  it('spreads them though each of the crowd is greeted', () => {
+  it('spreads the first heartbeats of streams that begin with a greeting', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const crowd = Array.from({ length: 3000 }, () => new Recorder(clock));
@@ -182,12 +183,12 @@ describe('Heartbeat', () => {
     }
     clock.advance(15 * SECOND);
     const perSecond = firstBeats(crowd);
-    // Over nine seconds: five ticks of 78 each at most, and chance. Over three, as those after a burst of events are,
-    // it would be a thousand.
+    // Spread over nine seconds: at most five ticks of 78 each, give or take. Over three seconds, as after a
+    // burst of events, it would be a thousand.
     assert.ok(Math.max(...perSecond) <= 600, perSecond.join());
   });
 
-  it('never lets a crowd beat at once, later on either', () => {
+  it('keeps heartbeats spread later on', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const crowd = Array.from({ length: 1000 }, () => new Recorder(clock));
@@ -213,7 +214,7 @@ describe('Heartbeat', () => {
     assert.equal(beats.delete(other), true);
   });
 
-  it('does not take a stream that is closed already', async () => {
+  it('ignores a stream that is closed when it is added', async () => {
     const beats = new Heartbeat({ clock: new FakeClock() });
     const gone = new PassThrough();
     gone.destroy();
@@ -222,10 +223,10 @@ describe('Heartbeat', () => {
     assert.equal(beats.size, 0);
   });
 
-  it('reports a sink that throws and serves the others', () => {
+  it('reports a sink that throws, and serves the others', () => {
     const clock = new FakeClock();
     const errors: unknown[] = [];
-    const beats = new Heartbeat({ clock, onError: (error, sink) => errors.push([error, sink]) });
+    const beats = new Heartbeat({ clock, onError: (...reported) => errors.push(reported) });
     const streams = Array.from({ length: 5 }, () => new Recorder(clock));
     const broken = {
       closed: false,
@@ -240,10 +241,10 @@ describe('Heartbeat', () => {
     assert.ok(streams.every((stream) => stream.times.length > 0));
     assert.ok(errors.length > 0);
     assert.equal(errors.length, beats.failed);
-    assert.deepEqual(errors[0], [new Error('broken'), broken]);
+    assert.deepEqual(errors[0], [new Error('broken'), { sink: broken }]);
   });
 
-  it('lets a sink leave, and others join, in the middle of a beat', () => {
+  it('allows adding and deleting sinks while it writes a heartbeat', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const late = new Recorder(clock);
@@ -265,22 +266,22 @@ describe('Heartbeat', () => {
     assert.ok(late.times.length > 0);
   });
 
-  it('sends a named event, or what a function makes for the stream', () => {
+  it('sends a named event, or what `beat` writes to the stream', () => {
     const clock = new FakeClock();
     const named = new Heartbeat({ clock, event: 'ping' });
     const seen = new Recorder(clock);
     named.add(seen);
-    const own = new Heartbeat<Recorder>({ clock, beat: () => Buffer.from('event: a\ndata:\n\n') });
+    const own = new Heartbeat<Recorder>({ clock, beat: (sink) => sink.write('event: a\ndata:\n\n') });
     const [common, special] = [new Recorder(clock), new Recorder(clock)];
     own.add(common);
-    own.add(special, { beat: (sink) => Buffer.from(`data: ${sink.times.length}\n\n`) });
+    own.add(special, { beat: (sink) => sink.write(`data: ${sink.times.length}\n\n`) });
     clock.advance(31 * SECOND);
     assert.match(seen.text, /^(event: ping\ndata:\n\n)+$/);
     assert.match(common.text, /^(event: a\ndata:\n\n)+$/);
     assert.match(special.text, /^data: 0\n\ndata: 1\n\n/);
   });
 
-  it('gives a stream an interval of its own, shorter or longer', () => {
+  it('accepts an interval for one stream, shorter or longer', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const [usual, quick, rare] = [new Recorder(clock), new Recorder(clock), new Recorder(clock)];
@@ -294,7 +295,7 @@ describe('Heartbeat', () => {
     assert.ok(rare.times.length >= 2 && rare.times.length <= 4);
   });
 
-  it('keeps silences short when the event loop was held up', () => {
+  it('catches up at once after the event loop was blocked', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const crowd = Array.from({ length: 100 }, () => new Recorder(clock));
@@ -304,7 +305,7 @@ describe('Heartbeat', () => {
     assert.equal(beats.sent, 100);
   });
 
-  it('runs one timer, unref’d, and only while it has members', () => {
+  it('runs one unref’d timer, only while it has streams', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     assert.equal(clock.timers, 0);
@@ -322,7 +323,7 @@ describe('Heartbeat', () => {
     assert.equal(beats.size, 0);
   });
 
-  it('refuses options out of range, by name', () => {
+  it('refuses options out of range, naming them', () => {
     const add = (interval: number) => new Heartbeat().add(new PassThrough(), { interval });
     assert.throws(() => new Heartbeat({ interval: 0 }), /^RangeError: `interval` must be .*, got 0$/);
     assert.throws(() => new Heartbeat({ interval: Infinity }), /`interval` must be .*, got Infinity$/);
@@ -336,10 +337,10 @@ describe('Heartbeat', () => {
       () => new Heartbeat({ event: 'a\rb' }),
       /^TypeError: `event` must be one line of text, got "a\\rb"$/,
     );
-    assert.throws(() => new Heartbeat({ event: 'a', beat: () => Buffer.from('') }), /exclude each other/);
+    assert.throws(() => new Heartbeat({ event: 'a', beat: () => {} }), /exclude each other/);
   });
 
-  it('names how often to beat on which network', () => {
+  it('has frozen profiles for kinds of networks', () => {
     assert.deepEqual(heartbeatProfiles, {
       mobile: { interval: 30_000, missed: 3 },
       wifi: { interval: 60_000, missed: 2 },
@@ -349,19 +350,19 @@ describe('Heartbeat', () => {
   });
 });
 
-describe('Heartbeat and its groups', () => {
+describe('Heartbeat with groups', () => {
   function recordingGroup(interval: number) {
-    const lived: number[] = [];
-    const died: number[] = [];
+    const survived: number[] = [];
+    const lost: number[] = [];
     return {
       interval,
-      lived: (silence: number) => void lived.push(silence),
-      died: (silence: number) => void died.push(silence),
-      silences: { lived, died },
+      survived: (silence: number) => void survived.push(silence),
+      lost: (silence: number) => void lost.push(silence),
+      silences: { survived, lost },
     };
   }
 
-  it('takes the interval from the group, and follows when it moves', () => {
+  it('takes the interval from the group, and follows its changes', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const stream = new Recorder(clock);
@@ -372,26 +373,26 @@ describe('Heartbeat and its groups', () => {
     group.interval = SECOND;
     clock.advance(60 * SECOND);
     assert.ok(slow >= 10 && slow <= 16, `${slow} at 60 s`);
-    // It is noticed within an eighth of a minute.
+    // The change takes effect within an eighth of the old interval.
     assert.ok(stream.times.length - slow >= 51);
   });
 
-  it('tells the group which silences were survived', () => {
+  it('reports survived silences to the group', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const group = recordingGroup(10 * SECOND);
     beats.add(new Recorder(clock), { group });
     clock.advance(100 * SECOND);
-    const { lived, died } = group.silences;
-    assert.ok(lived.length >= beats.sent - 1 && lived.length > 8);
+    const { survived, lost } = group.silences;
+    assert.ok(survived.length >= beats.sent - 1 && survived.length > 8);
     assert.ok(
-      lived.slice(1).every((silence) => silence > 7 * SECOND && silence <= 10 * SECOND),
-      lived.join(),
+      survived.slice(1).every((silence) => silence > 7 * SECOND && silence <= 10 * SECOND),
+      survived.join(),
     );
-    assert.deepEqual(died, []);
+    assert.deepEqual(lost, []);
   });
 
-  it('tells the group at what silence a connection was lost, whether the sweep or the owner finds it', async () => {
+  it('reports the silence of a lost connection to the group, whether the sweep or `delete` finds it', async () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const group = recordingGroup(60 * SECOND);
@@ -409,12 +410,12 @@ describe('Heartbeat and its groups', () => {
     assert.equal(beats.delete(streams[0]!), true);
     clock.advance(8 * SECOND);
     assert.equal(beats.size, 0);
-    assert.equal(group.silences.died.length, 2);
-    for (const silence of group.silences.died)
+    assert.equal(group.silences.lost.length, 2);
+    for (const silence of group.silences.lost)
       assert.ok(silence >= 20 * SECOND && silence < 36 * SECOND, `${silence}`);
   });
 
-  it('counts the silence before the beat when the beat is what showed the loss', () => {
+  it('reports the silence before the heartbeat that exposed the loss', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const group = recordingGroup(10 * SECOND);
@@ -431,11 +432,11 @@ describe('Heartbeat and its groups', () => {
     };
     beats.add(reset, { group });
     clock.advance(21 * SECOND);
-    assert.equal(group.silences.died.length, 1);
-    assert.ok(group.silences.died[0]! > 7 * SECOND, `${group.silences.died}`);
+    assert.equal(group.silences.lost.length, 1);
+    assert.ok(group.silences.lost[0]! > 7 * SECOND, `${group.silences.lost}`);
   });
 
-  it('learns nothing from streams that were ended here', async () => {
+  it('reports nothing of streams that were ended on this side', async () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const group = recordingGroup(10 * SECOND);
@@ -446,13 +447,13 @@ describe('Heartbeat and its groups', () => {
     await once(stream, 'close');
     clock.advance(5 * SECOND);
     assert.equal(beats.size, 0);
-    assert.deepEqual(group.silences.died, []);
+    assert.deepEqual(group.silences.lost, []);
   });
 
-  it('asks the owner what a loss is, where one says', () => {
+  it('lets `isLost` decide which closed streams were lost', () => {
     const clock = new FakeClock();
     const sink = { closed: false, writableNeedDrain: false, reason: '', write: () => true };
-    const beats = new Heartbeat<typeof sink>({ clock, lost: ({ reason }) => reason === 'client-gone' });
+    const beats = new Heartbeat<typeof sink>({ clock, isLost: ({ reason }) => reason === 'client-gone' });
     const group = recordingGroup(10 * SECOND);
     for (const reason of ['stalled', 'client-gone']) {
       const one = { ...sink };
@@ -460,12 +461,12 @@ describe('Heartbeat and its groups', () => {
       Object.assign(one, { reason, closed: true });
       clock.advance(SECOND);
     }
-    assert.equal(group.silences.died.length, 1);
+    assert.equal(group.silences.lost.length, 1);
   });
 });
 
 describe('Heartbeat on real connections', () => {
-  it('reaches a client through a ServerResponse, as a comment', async () => {
+  it('reaches a client through a ServerResponse', async () => {
     const beats = new Heartbeat({ interval: 20 });
     const server = createServer((_req, res) => {
       res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
@@ -485,7 +486,7 @@ describe('Heartbeat on real connections', () => {
     while (beats.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   });
 
-  it('sees what a socket writes by its byte count', async () => {
+  it('notices the writes of a socket by its byte count', async () => {
     const server = createTcpServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const client = connect((server.address() as { port: number }).port, '127.0.0.1').resume();

@@ -14,7 +14,7 @@ function gauge(read: () => Reading): string {
 }
 
 describe('Registry', () => {
-  it('renders to the letter what the format says', () => {
+  it('renders counters, gauges and histograms in the text format', () => {
     const registry = new Registry();
     registry.counter('http_requests_total', 'Requests, by outcome.', () => [
       [{ method: 'get', code: 200 }, 1027],
@@ -43,11 +43,11 @@ request_seconds_count 3
     );
   });
 
-  it('is an empty page while nothing is registered', () => {
+  it('renders an empty page while nothing is registered', () => {
     assert.equal(new Registry().render(), '');
   });
 
-  it('reads the numbers anew for each page', () => {
+  it('reads the numbers for each page anew', () => {
     let open = 1;
     const registry = new Registry().gauge('open', 'Open streams.', () => open);
     registry.render();
@@ -55,12 +55,12 @@ request_seconds_count 3
     assert.match(registry.render(), /^open 2$/m);
   });
 
-  it('escapes backslash, line feed and, in labels alone, quotes', () => {
+  it('escapes backslash and line feed, and quotes in labels only', () => {
     const page = new Registry().gauge('g', 'a\\b\n"c"', () => [[{ a: 'a\\b\n"c"' }, 1]]).render();
     assert.equal(page, '# HELP g a\\\\b\\n"c"\n# TYPE g gauge\ng{a="a\\\\b\\n\\"c\\""} 1\n');
   });
 
-  it('spells the numbers that are none as Prometheus does', () => {
+  it('writes NaN, infinities and exponents as Prometheus does', () => {
     const page = gauge(() => [NaN, Infinity, -Infinity, -0, 1e21, 1.5e-7].map((value, i) => [{ i }, value]));
     const spelled = page.matchAll(/^g\{.*\} (.*)$/gm);
     assert.deepEqual(
@@ -69,7 +69,7 @@ request_seconds_count 3
     );
   });
 
-  it('leaves out labels that are empty, which are none to Prometheus', () => {
+  it('leaves out empty labels, which Prometheus treats as missing', () => {
     assert.match(
       gauge(() => [[{ a: '', b: 'x' }, 1]]),
       /^g\{b="x"\} 1$/m,
@@ -80,7 +80,7 @@ request_seconds_count 3
     );
   });
 
-  it('stays readable and loses nothing, whatever help, labels and numbers hold', () => {
+  it('can be read back, whatever help, labels and numbers contain', () => {
     const text = fc.oneof(
       fc.string({ unit: 'binary' }),
       fc.string({ unit: fc.constantFrom('\\', '"', '\n', '\r', 'n', '{', '}', ',', '=', ' ', '#', 'é') }),
@@ -101,7 +101,7 @@ request_seconds_count 3
         const page = new Registry().gauge('g', help, () => expected).render();
         const family = readExposition(page).get('g')!;
         assert.equal(family.help, help);
-        // One number has two zeros, and the format has one.
+        // -0 is rendered as 0.
         const plain = expected.map(([pairs, value]) => ({ name: 'g', labels: pairs, value: value + 0 }));
         assert.deepEqual(
           family.samples.map((each) => ({ ...each, labels: { ...each.labels } })),
@@ -111,7 +111,7 @@ request_seconds_count 3
     );
   });
 
-  describe('with a reading that fails', () => {
+  describe('with a reading that cannot be rendered', () => {
     const failing: [string, () => unknown][] = [
       ['throws', () => assert.fail('on purpose')],
       [
@@ -122,42 +122,42 @@ request_seconds_count 3
         },
       ],
       ['is a promise', async () => 1],
-      ['is a text', () => '1'],
-      ['is nothing', () => undefined],
-      ['holds what is no number', () => [[{}, '1']]],
+      ['is a string', () => '1'],
+      ['is undefined', () => undefined],
+      ['holds a value that is not a number', () => [[{}, '1']]],
       ['holds a bigint', () => [[{}, 1n]]],
       [
-        'has one set of labels twice',
+        'has the same labels twice',
         () => [
           [{ a: 'x', b: 'y' }, 1],
           [{ b: 'y', a: 'x' }, 2],
         ],
       ],
       [
-        'has it twice once it is UTF-8',
+        'has labels that are the same as UTF-8',
         () => [
           [{ a: '\ud800' }, 1],
           [{ a: '\udbff' }, 2],
         ],
       ],
       [
-        'has it twice but for an empty label',
+        'has labels that differ in an empty label only',
         () => [
           [{}, 1],
           [{ a: '' }, 2],
         ],
       ],
       ['has a label with a dash', () => [[{ 'a-b': 'x' }, 1]]],
-      ["has a label of Prometheus's own", () => [[{ __name__: 'x' }, 1]]],
-      ['has a label without text', () => [[{ a: undefined }, 1]]],
+      ['has a label that Prometheus reserves', () => [[{ __name__: 'x' }, 1]]],
+      ['has a label that is undefined', () => [[{ a: undefined }, 1]]],
       ['is below zero', () => -1],
-      ['is not a number at all', () => NaN],
+      ['is NaN', () => NaN],
     ];
 
     for (const [how, read] of failing)
-      it(`leaves out the family, and only that, when it ${how}`, () => {
-        const errors: [unknown, string][] = [];
-        const registry = new Registry({ onError: (...told) => errors.push(told) });
+      it(`leaves out only that family when the reading ${how}`, () => {
+        const errors: [unknown, unknown][] = [];
+        const registry = new Registry({ onError: (...reported) => errors.push(reported) });
         registry.counter('before_total', 'Before.', nothing);
         registry.counter('bad_total', 'Bad.', read as () => Reading);
         registry.counter('after_total', 'After.', nothing);
@@ -166,10 +166,10 @@ request_seconds_count 3
         assert.deepEqual([...readExposition(page).keys()], ['before_total', 'after_total']);
         assert.equal(errors.length, 1);
         assert.ok(errors[0]![0] instanceof Error);
-        assert.equal(errors[0]![1], 'bad_total');
+        assert.deepEqual(errors[0]![1], { family: 'bad_total' });
       });
 
-    it('renders the page though nobody wants to hear of it', () => {
+    it('renders the page without onError too', () => {
       assert.equal(
         gauge(() => assert.fail('on purpose')),
         '# could not be read: g\n',
@@ -177,16 +177,24 @@ request_seconds_count 3
     });
   });
 
-  describe('refuses at once', () => {
+  it('leaves a name free when another argument is refused', () => {
+    const own = new Registry();
+    assert.throws(() => own.gauge('g', '', nothing));
+    assert.throws(() => own.histogram('h', 'H.', []));
+    own.gauge('g', 'G.', nothing).histogram('h', 'H.', [1]);
+    assert.equal(readExposition(own.render()).size, 2);
+  });
+
+  describe('throws a TypeError for', () => {
     const registry = () => new Registry();
     const wrong: [string, () => unknown, RegExp][] = [
       [
-        'a counter that does not say so',
+        'a counter whose name does not end in _total',
         () => registry().counter('c', 'C.', nothing),
         /must end in _total, got c$/,
       ],
       [
-        'a gauge that says it is a counter',
+        'a gauge whose name ends in _total',
         () => registry().gauge('g_total', 'G.', nothing),
         /must not end in _total/,
       ],
@@ -211,12 +219,8 @@ request_seconds_count 3
         () => registry().counter('0_total', 'G.', nothing),
         /`name` must be letters/,
       ],
-      [
-        'a name that is none',
-        () => registry().gauge(undefined as never, 'G.', nothing),
-        /`name` must be letters/,
-      ],
-      ['no help', () => registry().gauge('g', '', nothing), /`help` must say what g is, got ""/],
+      ['a missing name', () => registry().gauge(undefined as never, 'G.', nothing), /`name` must be letters/],
+      ['empty help', () => registry().gauge('g', '', nothing), /`help` must say what g is, got ""/],
       [
         'a name that is taken',
         () => registry().gauge('g', 'G.', nothing).gauge('g', 'G.', nothing),
@@ -228,14 +232,10 @@ request_seconds_count 3
         /`buckets` must be finite numbers that ascend/,
       ],
       ['buckets that do not ascend', () => registry().histogram('h', 'H.', [1, 1]), /got 1,1$/],
-      ['a bucket without a bound', () => registry().histogram('h', 'H.', [1, Infinity]), /got 1,Infinity$/],
+      ['an infinite bucket', () => registry().histogram('h', 'H.', [1, Infinity]), /got 1,Infinity$/],
+      ['an observation of NaN', () => registry().histogram('h', 'H.', [1]).observe(NaN), /`value`.*got NaN/],
       [
-        'to observe what is no number',
-        () => registry().histogram('h', 'H.', [1]).observe(NaN),
-        /`value`.*got NaN/,
-      ],
-      [
-        'to observe a text',
+        'an observation of a string',
         () =>
           registry()
             .histogram('h', 'H.', [1])
@@ -243,7 +243,7 @@ request_seconds_count 3
         /`value`.*got 1/,
       ],
       [
-        "a histogram's own label",
+        'the label le in an observation',
         () => registry().histogram('h', 'H.', [1]).observe(1, { le: '1' }),
         /a label's name must be.*not reserved, got "le"/,
       ],
@@ -254,14 +254,6 @@ request_seconds_count 3
         assert.throws(action, (error) => error instanceof TypeError && message.test(error.message)),
       );
 
-    it('nothing that was refused before takes a name', () => {
-      const own = registry();
-      assert.throws(() => own.gauge('g', '', nothing));
-      assert.throws(() => own.histogram('h', 'H.', []));
-      own.gauge('g', 'G.', nothing).histogram('h', 'H.', [1]);
-      assert.equal(readExposition(own.render()).size, 2);
-    });
-
     it('a histogram where one of its parts is taken', () => {
       const own = registry();
       own.histogram('h', 'H.', [1]);
@@ -271,7 +263,7 @@ request_seconds_count 3
 });
 
 describe('a histogram', () => {
-  it('is there from the start, so that the first value is a step up from zero', () => {
+  it('is rendered with zeros before the first value', () => {
     const registry = new Registry();
     registry.histogram('h', 'H.', [1]);
     assert.deepEqual(
@@ -282,15 +274,19 @@ describe('a histogram', () => {
     );
   });
 
-  it('keeps its buckets, whatever becomes of the array that it was given', () => {
+  it('copies the array of its buckets', () => {
     const registry = new Registry();
     const bounds = [1, 2];
     registry.histogram('h', 'H.', bounds);
     bounds.reverse();
-    readExposition(registry.render());
+    const buckets = readExposition(registry.render()).get('h')!.samples;
+    assert.deepEqual(
+      buckets.flatMap(({ labels }) => labels.le ?? []),
+      ['1', '2', '+Inf'],
+    );
   });
 
-  it('keeps each set of labels apart, in whatever order they are given', () => {
+  it('keeps different labels apart, in any order of their names', () => {
     const registry = new Registry();
     const h = registry.histogram('h', 'H.', [1]);
     h.observe(1, { a: 'x', b: 'y' });
@@ -308,7 +304,7 @@ describe('a histogram', () => {
     );
   });
 
-  it('counts as a count of all values would', () => {
+  it('counts in each bucket all values up to its bound', () => {
     const finite = { noNaN: true, noDefaultInfinity: true, min: -1e6, max: 1e6 };
     const bounds = fc
       .uniqueArray(fc.double(finite), { minLength: 1 })
@@ -317,7 +313,7 @@ describe('a histogram', () => {
       fc.property(bounds, fc.array(fc.double(finite)), (buckets, values) => {
         const registry = new Registry();
         const h = registry.histogram('h', 'H.', buckets);
-        // Values on a bound belong below it.
+        // A value on a bound belongs to its bucket.
         const all = [...values, ...buckets, Infinity];
         for (const value of all) h.observe(value);
         const { samples } = readExposition(registry.render()).get('h')!;
@@ -332,7 +328,7 @@ describe('a histogram', () => {
 });
 
 describe('registerProcess', () => {
-  it('tells of memory, CPU and the event loop in base units', () => {
+  it('reports memory, CPU time and the event loop in base units', () => {
     const registry = new Registry({ onError: (error) => assert.fail(error as Error) });
     registerProcess(registry)();
     const families = readExposition(registry.render());
@@ -345,7 +341,7 @@ describe('registerProcess', () => {
     assert.ok(value('nodejs_event_loop_active_seconds_total') <= process.uptime());
   });
 
-  it('counts a stall at its full length, and each beat that it swallowed', async (t) => {
+  it('counts a stall of the event loop with its full length, and each tick that it skipped', async (t) => {
     const registry = new Registry();
     t.after(registerProcess(registry));
     const count = () => sampleOf(registry, 'nodejs_event_loop_delay_seconds_count');
@@ -353,15 +349,15 @@ describe('registerProcess', () => {
     const [before, sum] = [count(), sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum')];
     for (const end = performance.now() + 1270; performance.now() < end; );
     while (count() === before) await new Promise((resolve) => setImmediate(resolve));
-    // The next beat is no later for what the one before has told.
-    const told = count();
-    while (count() === told) await new Promise((resolve) => setImmediate(resolve));
-    // At least five beats of 250 ms were due, late by 1,020, 770, … 20 ms.
+    // The tick after the stall is on time again.
+    const after = count();
+    while (count() === after) await new Promise((resolve) => setImmediate(resolve));
+    // At least five ticks of 250 ms were due, late by 1,020, 770, … 20 ms.
     assert.ok(count() - before >= 5, `${count() - before}`);
     assert.ok(sampleOf(registry, 'nodejs_event_loop_delay_seconds_sum') - sum >= 2.6);
   });
 
-  it('stops when it is told, and keeps no process alive until then', () => {
+  it('keeps no process alive', () => {
     const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     const before = timers();
     const stop = registerProcess(new Registry());
@@ -370,7 +366,7 @@ describe('registerProcess', () => {
   });
 });
 
-it('is served as the content type says', async (t) => {
+it('a page is served with metricsContentType and read as UTF-8', async (t) => {
   const registry = new Registry().gauge('g', 'Größe.', () => [[{ name: 'é' }, 1]]);
   const server = createServer((_req, res) => {
     res.writeHead(200, { 'content-type': metricsContentType }).end(registry.render());

@@ -1,28 +1,29 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { type Remembered, ReplayBuffer, type ReplayOptions } from '../lib/replay.ts';
+import { ReplayBuffer, type ReplayEntry, type ReplayOptions } from '../lib/replay.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 
-const entry = (seq: number, bytes = 1, at = 0): Remembered => ({ seq, bytes, at });
+const entry = (seq: number, bytes = 1, at = 0): ReplayEntry => ({ seq, bytes, at });
 
-function filled(options: ReplayOptions, ...seqs: number[]): ReplayBuffer<Remembered> {
+function filled(options: ReplayOptions, ...seqs: number[]): ReplayBuffer<ReplayEntry> {
   const buffer = new ReplayBuffer(options);
   for (const seq of seqs) buffer.push(entry(seq));
   return buffer;
 }
 
-const seqsAfter = (buffer: ReplayBuffer<Remembered>, seq: number) => buffer.after(seq)?.map((one) => one.seq);
+const seqsAfter = (buffer: ReplayBuffer<ReplayEntry>, seq: number) =>
+  buffer.after(seq)?.map((one) => one.seq);
 
 describe('ReplayBuffer', () => {
-  it('answers what came after a seq, oldest first', () => {
+  it('returns the entries after a seq, oldest first', () => {
     const buffer = filled({}, 1, 2, 3);
     assert.deepEqual(seqsAfter(buffer, 0), [1, 2, 3]);
     assert.deepEqual(seqsAfter(buffer, 2), [3]);
   });
 
-  it('tells "nothing newer" from "no longer known" and from "never reached"', () => {
-    const buffer = filled({ capacity: 2 }, 1, 2, 3);
+  it('returns an empty list where nothing came after, and undefined where entries are missing or the seq lies ahead', () => {
+    const buffer = filled({ maxEntries: 2 }, 1, 2, 3);
     assert.deepEqual(buffer.after(3), []);
     assert.equal(buffer.after(0), undefined);
     assert.equal(buffer.after(4), undefined);
@@ -30,43 +31,43 @@ describe('ReplayBuffer', () => {
     assert.equal(new ReplayBuffer().after(1), undefined);
   });
 
-  it('answers a seq that is no number as one that was never reached', () => {
+  it('treats NaN as a seq that lies ahead', () => {
     assert.equal(filled({}, 1).after(NaN), undefined);
   });
 
-  it('still answers the newest seq that it dropped: whoever has that one has missed nothing', () => {
-    const buffer = filled({ capacity: 2 }, 1, 2, 3, 4);
+  it('returns the entries after the newest dropped seq, since a reader there has missed nothing', () => {
+    const buffer = filled({ maxEntries: 2 }, 1, 2, 3, 4);
     assert.equal(buffer.dropped, 2);
     assert.deepEqual(seqsAfter(buffer, 2), [3, 4]);
     assert.equal(buffer.after(1), undefined);
   });
 
-  it('hands back the very entries that it was given', () => {
-    const buffer = new ReplayBuffer<Remembered & { text: string }>();
+  it('returns the same objects that were pushed', () => {
+    const buffer = new ReplayBuffer<ReplayEntry & { text: string }>();
     const one = { ...entry(1), text: 'one' };
     buffer.push(one);
     assert.equal(buffer.after(0)?.[0], one);
     assert.equal(buffer.at(0), one);
   });
 
-  it('takes a seq in a hole for the place that it is', () => {
-    const buffer = filled({ capacity: 3 }, 2, 5, 9, 14);
+  it('accepts a seq that lies in a gap between entries', () => {
+    const buffer = filled({ maxEntries: 3 }, 2, 5, 9, 14);
     assert.deepEqual(seqsAfter(buffer, 3), [5, 9, 14]);
     assert.deepEqual(seqsAfter(buffer, 7), [9, 14]);
     assert.deepEqual(seqsAfter(buffer, 13), [14]);
     assert.equal(buffer.after(1), undefined);
   });
 
-  it('keeps its order when the ring has gone round many times', () => {
-    const buffer = new ReplayBuffer({ capacity: 5 });
+  it('keeps the order when the ring has wrapped many times', () => {
+    const buffer = new ReplayBuffer({ maxEntries: 5 });
     for (let seq = 1; seq <= 1003; seq++) buffer.push(entry(seq));
     assert.deepEqual(seqsAfter(buffer, 998), [999, 1000, 1001, 1002, 1003]);
     assert.equal(buffer.size, 5);
   });
 
-  it('keeps its order when it grows while it is wrapped', () => {
+  it('keeps the order when it grows while it is wrapped', () => {
     const buffer = new ReplayBuffer({ maxBytes: 100 });
-    // Seven heavy ones go round the first eight slots; then light ones crowd in behind them.
+    // Seven large entries at a time wrap around the first eight slots; small ones then make the ring grow.
     for (let seq = 1; seq <= 20; seq++) buffer.push(entry(seq, 14));
     for (let seq = 21; seq <= 90; seq++) buffer.push(entry(seq, 1));
     assert.deepEqual(
@@ -76,16 +77,19 @@ describe('ReplayBuffer', () => {
     assert.equal(buffer.bytes, 98);
   });
 
-  it('keeps at most its capacity', () => {
-    assert.deepEqual(seqsAfter(filled({ capacity: 1 }, 1, 2, 3), 2), [3]);
+  it('keeps at most maxEntries, by default 1,000', () => {
+    assert.deepEqual(seqsAfter(filled({ maxEntries: 1 }, 1, 2, 3), 2), [3]);
     assert.equal(filled({}, ...Array.from({ length: 1500 }, (_, i) => i + 1)).size, 1000);
   });
 
-  it('has no limit of number where that is Infinity', () => {
-    assert.equal(filled({ capacity: Infinity }, ...Array.from({ length: 5000 }, (_, i) => i + 1)).size, 5000);
+  it('keeps any number of entries where maxEntries is Infinity', () => {
+    assert.equal(
+      filled({ maxEntries: Infinity }, ...Array.from({ length: 5000 }, (_, i) => i + 1)).size,
+      5000,
+    );
   });
 
-  it('drops as many old entries as a heavy new one needs, and no more', () => {
+  it('drops no more old entries than a large new one needs', () => {
     const buffer = new ReplayBuffer({ maxBytes: 10 });
     for (let seq = 1; seq <= 5; seq++) buffer.push(entry(seq, 2));
     assert.equal(buffer.bytes, 10);
@@ -96,7 +100,7 @@ describe('ReplayBuffer', () => {
     assert.deepEqual(seqsAfter(buffer, 6), [7]);
   });
 
-  it('refuses an entry heavier than all that it may keep, and forgets nothing over it', () => {
+  it('refuses an entry larger than maxBytes, and drops nothing for it', () => {
     const buffer = new ReplayBuffer({ maxBytes: 10 });
     buffer.push(entry(1, 10));
     const refusal = { name: 'RangeError', message: /`maxBytes` 10, got 11/ };
@@ -105,7 +109,7 @@ describe('ReplayBuffer', () => {
     assert.deepEqual([buffer.last, buffer.size, buffer.bytes], [1, 1, 10]);
   });
 
-  it('refuses a weight that is no number, which no sum would recover from', () => {
+  it('refuses bytes that are NaN or negative', () => {
     const buffer = new ReplayBuffer({ maxBytes: 10 });
     assert.throws(() => buffer.push(entry(1, NaN)), RangeError);
     assert.throws(() => buffer.push(entry(1, -1)), RangeError);
@@ -123,13 +127,13 @@ describe('ReplayBuffer', () => {
     assert.deepEqual(seqsAfter(buffer, 0), [1, 7]);
   });
 
-  it('drops what is older than maxAge when something new arrives', () => {
+  it('drops entries older than maxAge at each push', () => {
     const buffer = new ReplayBuffer({ maxAge: 100 });
     for (const at of [0, 50, 100, 101]) buffer.push(entry(buffer.last + 1, 1, at));
     assert.deepEqual(seqsAfter(buffer, 1), [2, 3, 4]);
   });
 
-  it('drops what is older than maxAge when it is asked to, even the newest', () => {
+  it('drops entries older than maxAge at expire, even the newest', () => {
     const buffer = new ReplayBuffer({ maxAge: 100 });
     for (const at of [0, 50]) buffer.push(entry(buffer.last + 1, 1, at));
     buffer.expire(100);
@@ -142,13 +146,13 @@ describe('ReplayBuffer', () => {
     assert.deepEqual(buffer.after(2), []);
   });
 
-  it('expires nothing without a maxAge', () => {
+  it('expires nothing without maxAge', () => {
     const buffer = filled({}, 1);
     buffer.expire(Number.MAX_SAFE_INTEGER);
     assert.equal(buffer.size, 1);
   });
 
-  it('claims to remember nothing after clear, and goes on in order', () => {
+  it('keeps nothing after clear, and continues the order', () => {
     const buffer = filled({}, 1, 2, 3);
     buffer.clear();
     assert.deepEqual([buffer.size, buffer.bytes, buffer.dropped, buffer.last], [0, 0, 3, 3]);
@@ -160,7 +164,7 @@ describe('ReplayBuffer', () => {
     assert.deepEqual(seqsAfter(buffer, 3), [4]);
   });
 
-  it('may begin in mid-order', () => {
+  it('may begin amid an order', () => {
     const buffer = new ReplayBuffer({ dropped: 41 });
     assert.equal(buffer.after(40), undefined);
     assert.deepEqual(buffer.after(41), []);
@@ -169,17 +173,17 @@ describe('ReplayBuffer', () => {
     assert.deepEqual(seqsAfter(buffer, 41), [42]);
   });
 
-  it('answers nothing at an index outside of what it remembers', () => {
-    const buffer = filled({ capacity: 2 }, 1, 2, 3);
+  it('returns undefined for an index out of range', () => {
+    const buffer = filled({ maxEntries: 2 }, 1, 2, 3);
     assert.deepEqual(
       [-1, 0, 1, 2].map((index) => buffer.at(index)?.seq),
       [undefined, 2, 3, undefined],
     );
   });
 
-  it('refuses options out of range, by name and value', () => {
+  it('refuses options out of range, naming option and value', () => {
     const options: [keyof ReplayOptions, unknown[]][] = [
-      ['capacity', [0, -1, NaN, 1.5, '5', null]],
+      ['maxEntries', [0, -1, NaN, 1.5, '5', null]],
       ['maxBytes', [0, -1, NaN, '5', null]],
       ['maxAge', [0, -1, NaN, '5', null]],
       ['dropped', [-1, NaN, 0.5, '5', null]],
@@ -194,15 +198,15 @@ describe('ReplayBuffer', () => {
     }
   });
 
-  it('holds on to nothing that it dropped', () => {
+  it('releases dropped entries to the garbage collector', () => {
     const { registered, collected } = watchGarbage();
-    const buffer = new ReplayBuffer({ capacity: 4 });
+    const buffer = new ReplayBuffer({ maxEntries: 4 });
     for (let seq = 1; seq <= 100; seq++) buffer.push(registered(entry(seq)));
     return collected(96);
   });
 });
 
-/** Fulfils once as many registered objects were collected; without that the test ends in its time-out. */
+/** `collected` resolves once so many registered objects were collected; otherwise the test times out. */
 function watchGarbage() {
   let seen = 0;
   let wake = () => {};
@@ -226,14 +230,14 @@ function watchGarbage() {
   return { registered, collected };
 }
 
-/** The same promises, kept by an array that is searched from end to end. */
+/** The same behaviour, by searching an array from end to end. */
 class Model {
-  entries: Remembered[] = [];
+  entries: ReplayEntry[] = [];
   dropped = 0;
   last = 0;
-  readonly options: { capacity: number; maxBytes: number; maxAge: number };
+  readonly options: { maxEntries: number; maxBytes: number; maxAge: number };
 
-  constructor(options: { capacity: number; maxBytes: number; maxAge: number }) {
+  constructor(options: { maxEntries: number; maxBytes: number; maxAge: number }) {
     this.options = options;
   }
 
@@ -241,10 +245,10 @@ class Model {
     return this.entries.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  push(added: Remembered): boolean {
-    const { capacity, maxBytes } = this.options;
+  push(added: ReplayEntry): boolean {
+    const { maxEntries, maxBytes } = this.options;
     if (added.seq <= this.last || added.bytes > maxBytes) return false;
-    while (this.entries.length >= capacity || this.bytes + added.bytes > maxBytes) this.drop(1);
+    while (this.entries.length >= maxEntries || this.bytes + added.bytes > maxBytes) this.drop(1);
     this.expire(added.at);
     this.entries.push(added);
     this.last = added.seq;
@@ -265,22 +269,22 @@ class Model {
     this.dropped = this.last;
   }
 
-  after(seq: number): Remembered[] | undefined {
+  after(seq: number): ReplayEntry[] | undefined {
     if (seq < this.dropped || seq > this.last) return undefined;
     return this.entries.filter((one) => one.seq > seq);
   }
 }
 
 const limits = fc.record({
-  capacity: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.constant(Infinity)),
+  maxEntries: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.constant(Infinity)),
   maxBytes: fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constant(Infinity)),
   maxAge: fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constant(Infinity)),
 });
 
 const pushes = fc.record({
   do: fc.constant('push' as const),
-  // 0 is a repeated seq, above 1 a hole; the clock may step back.
-  hole: fc.integer({ min: 0, max: 4 }),
+  // 0 repeats a seq, above 1 leaves a gap; the clock may step back.
+  gap: fc.integer({ min: 0, max: 4 }),
   bytes: fc.integer({ min: 0, max: 70 }),
   passed: fc.integer({ min: -5, max: 20 }),
 });
@@ -290,8 +294,8 @@ const operation = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('clear' as const) }) },
 );
 
-describe('ReplayBuffer, against an array that is searched', () => {
-  it('answers alike, whatever was pushed, expired and cleared', () => {
+describe('ReplayBuffer against a model', () => {
+  it('returns the same as the model, whatever is pushed, expired and cleared', () => {
     fc.assert(
       fc.property(limits, fc.array(operation, { maxLength: 120 }), (options, operations) => {
         const model = new Model(options);
@@ -307,7 +311,7 @@ describe('ReplayBuffer, against an array that is searched', () => {
             buffer.expire(now);
           } else {
             now += step.passed;
-            const added = entry(model.last + step.hole, step.bytes, now);
+            const added = entry(model.last + step.gap, step.bytes, now);
             assert.equal(accepted(buffer, added), model.push(added));
           }
           agree(buffer, model);
@@ -318,7 +322,7 @@ describe('ReplayBuffer, against an array that is searched', () => {
   });
 });
 
-function accepted(buffer: ReplayBuffer<Remembered>, added: Remembered): boolean {
+function accepted(buffer: ReplayBuffer<ReplayEntry>, added: ReplayEntry): boolean {
   try {
     buffer.push(added);
     return true;
@@ -328,7 +332,7 @@ function accepted(buffer: ReplayBuffer<Remembered>, added: Remembered): boolean 
   }
 }
 
-function agree(buffer: ReplayBuffer<Remembered>, model: Model): void {
+function agree(buffer: ReplayBuffer<ReplayEntry>, model: Model): void {
   assert.deepEqual(
     { size: buffer.size, bytes: buffer.bytes, dropped: buffer.dropped, last: buffer.last },
     { size: model.entries.length, bytes: model.bytes, dropped: model.dropped, last: model.last },

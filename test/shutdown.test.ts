@@ -21,7 +21,7 @@ afterEach(() => {
 
 async function listen<S extends Server>(server: S): Promise<S> {
   trackConnections(server);
-  // A reader that resets is no failure of the server.
+  // A client's reset must not fail the test.
   server.on('sessionError', () => {});
   opened.push({ destroy: () => server.close() });
   return once(server.listen(0, '127.0.0.1'), 'listening').then(() => server);
@@ -31,7 +31,7 @@ function portOf(server: Server): number {
   return (server.address() as AddressInfo).port;
 }
 
-/** A client that keeps what it reads, from the moment on which it reads. */
+/** A client that keeps what it reads, once `read` was called. */
 class Reader {
   readonly socket: Socket;
   readonly closed: Promise<void>;
@@ -57,7 +57,7 @@ class Reader {
     return Buffer.concat(this.#chunks).toString('latin1');
   }
 
-  /** What came after the head of the one response. */
+  /** Everything after the head of the only response. */
   get body(): Buffer {
     const all = Buffer.concat(this.#chunks);
     return all.subarray(all.indexOf('\r\n\r\n') + 4);
@@ -78,10 +78,8 @@ class Reader {
   }
 }
 
-/** A set of real streams, and the way a server ends one of them. */
+/** A set of real streams, and how a server opens and ends them. */
 class Streams extends Set<EventStream> {
-  readonly told = new Map<EventStream, number>();
-
   readonly open: RequestListener = (req, res) => {
     const stream = openStream(req, res);
     this.add(stream);
@@ -90,13 +88,12 @@ class Streams extends Set<EventStream> {
   };
 
   readonly end = (stream: EventStream, { retry }: { readonly retry: number }): void => {
-    this.told.set(stream, retry);
     stream.write(Buffer.from(`retry: ${retry}\n\n`));
     stream.end('shutdown');
   };
 }
 
-/** A stream that stays as it is until it is told. */
+/** A stream that stays open until `end` is called. */
 class Still extends EventEmitter implements DrainableStream {
   closed = false;
   readonly end = (): void => {
@@ -105,7 +102,7 @@ class Still extends EventEmitter implements DrainableStream {
 }
 
 describe('shutdown', () => {
-  it('turns readiness off, then refuses new connections', async () => {
+  it('calls onDraining before it refuses new connections', async () => {
     const server = await listen(createServer());
     const port = portOf(server);
     let listening: boolean | undefined;
@@ -136,7 +133,7 @@ describe('shutdown', () => {
   });
 
   for (const kind of ['HTTP', 'HTTPS'])
-    it(`closes an ${kind} connection that was never used a second later, in case its request is on the way`, async (t) => {
+    it(`closes an unused ${kind} connection after a second, in which its first request may still arrive`, async (t) => {
       const { advance } = fakeTime(t);
       const answer: RequestListener = (_req, res) => res.end('done');
       const tls = kind === 'HTTPS';
@@ -153,7 +150,7 @@ describe('shutdown', () => {
       assert.equal((await done).cut, 0);
     });
 
-  it('leaves those alone that are in the middle of something, whatever they speak', async (t) => {
+  it('leaves connections alone that have a request or response in progress, on every protocol', async (t) => {
     const { advance } = fakeTime(t);
     const again = new AbortController();
     const open: Promise<unknown>[] = [];
@@ -185,7 +182,7 @@ describe('shutdown', () => {
     );
   });
 
-  it('answers what is asked on a busy connection while draining, and says that it was the last', async () => {
+  it('answers requests on a busy connection, with Connection: close', async () => {
     const answers: (() => void)[] = [];
     const server = await listen(createServer((_req, res) => answers.push(() => res.end('done'))));
     const reader = Reader.dial(server).send(REQUEST);
@@ -202,8 +199,8 @@ describe('shutdown', () => {
     assert.equal((await done).cut, 0);
   });
 
-  describe('with a response of 12 MiB in flight', () => {
-    it('lets it arrive whole over HTTP/1, though it ended before and its reader has not begun', async () => {
+  describe('with a response of 12 MiB in progress', () => {
+    it('lets it arrive completely over HTTP/1, although it ended before and its client has not begun to read', async () => {
       const server = await listen(createServer((_req, res) => res.end(BIG)));
       const reader = new Reader(connect(portOf(server), '127.0.0.1')).send(REQUEST);
       await once(server, 'request');
@@ -215,7 +212,7 @@ describe('shutdown', () => {
       assert.equal((await done).cut, 0);
     });
 
-    it('lets it arrive whole over HTTPS', async () => {
+    it('lets it arrive completely over HTTPS', async () => {
       const server = await listen(createTlsServer({ key, cert }, (_req, res) => res.end(BIG)));
       const tls = connectTls({ port: portOf(server), host: '127.0.0.1', rejectUnauthorized: false });
       const reader = new Reader(tls).send(REQUEST);
@@ -228,7 +225,7 @@ describe('shutdown', () => {
       assert.equal((await done).cut, 0);
     });
 
-    it('lets it arrive whole over HTTP/2', async () => {
+    it('lets it arrive completely over HTTP/2', async () => {
       const server = await listen(http2.createServer((_req, res) => res.end(BIG)));
       const stream = session(server).request({ ':path': '/' });
       await once(server, 'request');
@@ -239,8 +236,8 @@ describe('shutdown', () => {
     });
   });
 
-  describe('of streams', () => {
-    it('tells each when to come back, each something else, and ends it', async () => {
+  describe('with streams', () => {
+    it('sends each a retry of its own and ends it', async () => {
       const streams = new Streams();
       const server = await listen(createServer(streams.open));
       const readers = Array.from({ length: 20 }, () => Reader.dial(server).send(REQUEST));
@@ -259,7 +256,7 @@ describe('shutdown', () => {
       assert.equal(outcome.cut, 0);
     });
 
-    it('does so over HTTP/2, whose other streams are done first', async () => {
+    it('waits for them over HTTP/2 in mode `finish`, after a GOAWAY', async () => {
       const streams = new Streams();
       const server = await listen(http2.createServer((req, res) => streams.open(req as never, res as never)));
       const client = session(server);
@@ -285,7 +282,7 @@ describe('shutdown', () => {
       assert.equal((await done).finished, 1);
     });
 
-    it('spreads them evenly over the window: no second holds over twice its share', async (t) => {
+    it('ends them evenly over the window', async (t) => {
       const { time, advance } = fakeTime(t);
       const server = await listen(createServer());
       const streams = new Set(Array.from({ length: 5000 }, () => new Still()));
@@ -300,7 +297,7 @@ describe('shutdown', () => {
       assert.ok(Math.max(...perSecond) <= 550 && Math.min(...perSecond) >= 450, `${perSecond}`);
     });
 
-    it('spreads few of them as well, and never hurries when others leave by themselves', async (t) => {
+    it('ends a few evenly too, and does not hurry when others close by themselves', async (t) => {
       const { time, advance } = fakeTime(t);
       const server = await listen(createServer());
       const streams = Array.from({ length: 10 }, () => new Still());
@@ -320,7 +317,7 @@ describe('shutdown', () => {
       assert.ok(Math.min(...gaps) >= 900, `${moments}`);
     });
 
-    it('begins at a place of its own, so that a fleet that stops at once is not in step', async (t) => {
+    it('begins at a random offset, so that several processes that stop together are not in step', async (t) => {
       const { time, advance } = fakeTime(t);
       const moments: number[] = [];
       const end = (stream: Still) => {
@@ -340,22 +337,22 @@ describe('shutdown', () => {
       assert.deepEqual(moments, [250, 750]);
     });
 
-    it('tells each once, however long it takes to end', async (t) => {
+    it('calls `end` once for each, however long it takes to close', async (t) => {
       const { advance } = fakeTime(t);
       const server = await listen(createServer((_req, res) => res.write('held')));
       const reader = Reader.dial(server).send(REQUEST);
       await reader.until('held');
-      let told = 0;
+      let calls = 0;
       const end = () => {
-        told++;
+        calls++;
       };
       const done = shutdown(server, { streams: [new Still()], end, deadline: 1000 });
       await advance(1000);
       assert.equal((await done).ended, 1);
-      assert.equal(told, 1);
+      assert.equal(calls, 1);
     });
 
-    it('spreads what they are told evenly, so that no second brings them all back', async () => {
+    it('spreads the retries evenly over retrySpread', async () => {
       const server = await listen(createServer());
       const perSecond = new Array<number>(5).fill(0);
       const end = (stream: Still, { retry }: { retry: number }) => {
@@ -367,7 +364,7 @@ describe('shutdown', () => {
       assert.ok(Math.max(...perSecond) <= 205 && Math.min(...perSecond) >= 195, `${perSecond}`);
     });
 
-    it('lets them finish in mode `finish`, and ends the rest when the window has passed', async (t) => {
+    it('lets them end by themselves in mode `finish`, and ends the rest after the window', async (t) => {
       const { advance } = fakeTime(t);
       const server = await listen(createServer());
       const [finite, endless] = [new Still(), new Still()];
@@ -382,7 +379,7 @@ describe('shutdown', () => {
       assert.deepEqual([ended, finished], [1, 1]);
     });
 
-    it('is over as soon as the last has finished', async () => {
+    it('resolves as soon as the last has ended by itself', async () => {
       const streams = new Streams();
       const server = await listen(createServer(streams.open));
       const reader = Reader.dial(server).send(REQUEST);
@@ -401,7 +398,7 @@ describe('shutdown', () => {
       assert.deepEqual([ended, finished], [0, 1]);
     });
 
-    it('also sees one that opens late, on a connection that was busy', async () => {
+    it('ends one that opens later on a busy connection', async () => {
       const streams = new Streams();
       const admitted = new EventEmitter();
       const server = await listen(
@@ -416,14 +413,14 @@ describe('shutdown', () => {
       assert.equal((await done).ended, 1);
     });
 
-    it('goes on when ending one throws, and says what was thrown', async () => {
+    it('continues when `end` throws, and reports the error', async () => {
       const streams = new Streams();
       const server = await listen(createServer(streams.open));
       const readers = [Reader.dial(server).send(REQUEST), Reader.dial(server).send(REQUEST)];
       await Promise.all(readers.map((reader) => reader.until('hello')));
       const mistake = new Error('a mistake');
-      const end = (stream: EventStream, told: { readonly retry: number }) => {
-        streams.end(stream, told);
+      const end = (stream: EventStream, context: { readonly retry: number }) => {
+        streams.end(stream, context);
         throw mistake;
       };
       const { ended, errors } = await shutdown(server, { streams, end, deadline: Infinity });
@@ -442,7 +439,7 @@ describe('shutdown', () => {
       assert.equal(cut, 1);
     });
 
-    it('cuts one that never completes its TLS handshake, and one that has and says nothing more', async () => {
+    it('cuts a connection that never completes its TLS handshake, or its request after it', async () => {
       const server = await listen(createTlsServer({ key, cert }));
       const half = Reader.dial(server).send(Buffer.from([0x16, 0x03, 0x01, 0x02]));
       await received(server);
@@ -454,7 +451,7 @@ describe('shutdown', () => {
       assert.equal(cut, 2);
     });
 
-    it('cuts a response whose reader stands still', async () => {
+    it('cuts a response whose client does not read', async () => {
       const server = await listen(createServer((_req, res) => res.end(BIG)));
       const reader = new Reader(connect(portOf(server), '127.0.0.1')).send(REQUEST);
       await once(server, 'request');
@@ -464,7 +461,7 @@ describe('shutdown', () => {
       assert.ok(reader.body.length < BIG.length);
     });
 
-    it('cuts what was open before it was told of the server', async () => {
+    it('cuts connections that were open before trackConnections', async () => {
       const server = createServer();
       opened.push({ destroy: () => server.close() });
       await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -475,7 +472,7 @@ describe('shutdown', () => {
       await early.closed;
     });
 
-    it('cuts HTTP/2 sessions with all that is in them', async () => {
+    it('cuts HTTP/2 sessions with their streams', async () => {
       const server = await listen(http2.createServer((_req, res) => res.write('never more')));
       const client = session(server);
       const streams = [client.request({ ':path': '/' }), client.request({ ':path': '/' })];
@@ -486,7 +483,7 @@ describe('shutdown', () => {
       await closed;
     });
 
-    it('comes early when the signal fires, and still tells the streams', async () => {
+    it('is brought forward by the signal, which still sends streams their retry', async () => {
       const streams = new Streams();
       const server = await listen(createServer(streams.open));
       const [reader, slowloris] = [Reader.dial(server).send(REQUEST), Reader.dial(server).send('GET /')];
@@ -501,7 +498,7 @@ describe('shutdown', () => {
       assert.deepEqual([ended, cut], [1, 2]);
     });
 
-    it('is at once when the signal has fired before', async () => {
+    it('is immediate when the signal has already fired', async () => {
       const server = await listen(createServer());
       const slowloris = Reader.dial(server).send('GET /');
       await received(server);
@@ -512,7 +509,7 @@ describe('shutdown', () => {
   });
 
   describe('on HTTP/2', () => {
-    it('refuses what a session asks after the GOAWAY, even of a client that does not heed it', async () => {
+    it('refuses requests of a client that ignores the GOAWAY', async () => {
       const asked: (string | undefined)[] = [];
       const held: http2.Http2ServerResponse[] = [];
       const server = await listen(
@@ -527,7 +524,7 @@ describe('shutdown', () => {
       const done = shutdown(server, { deadline: Infinity });
       await client.until(String.fromCharCode(0, 0, 8, GOAWAY));
       client.send(headers(3, '/index.html')).send(ping());
-      // The answer to a PING proves that what was sent before it has been dealt with.
+      // The answer to a PING proves that the server has read everything before it.
       await client.until('pingpong');
       assert.deepEqual(asked, ['/']);
       for (const res of held) res.end();
@@ -535,7 +532,7 @@ describe('shutdown', () => {
       assert.equal((await done).cut, 0);
     });
 
-    it('closes sessions that have nothing open', async () => {
+    it('closes sessions without open streams', async () => {
       const server = await listen(http2.createSecureServer({ key, cert }, (_req, res) => res.end('done')));
       const client = session(server);
       await client.request({ ':path': '/' }).toArray();
@@ -544,7 +541,7 @@ describe('shutdown', () => {
       await closed;
     });
 
-    it('closes a session that comes of a connection accepted before', async () => {
+    it('closes a session that begins on a connection accepted before', async () => {
       const server = await listen(http2.createSecureServer({ key, cert }));
       const socket = connect(portOf(server), '127.0.0.1');
       await once(server, 'connection');
@@ -557,7 +554,7 @@ describe('shutdown', () => {
       assert.equal((await done).cut, 0);
     });
 
-    it('also knows the HTTP/1 connections of a server that speaks both', async () => {
+    it('closes the HTTP/1 connections of a server for both protocols', async () => {
       const server = await listen(
         http2.createSecureServer({ key, cert, allowHTTP1: true }, (_req, res) => res.end('done')),
       );
@@ -567,7 +564,7 @@ describe('shutdown', () => {
       await reader.closed;
     });
 
-    it('leaves a server that speaks in streams as it is, and drains it', async () => {
+    it('drains a server that handles `stream` events, without adding a request listener', async () => {
       const server = http2.createServer();
       server.on('stream', (stream) => {
         stream.respond({ ':status': 200 });
@@ -581,7 +578,7 @@ describe('shutdown', () => {
     });
   });
 
-  it('gives the same promise when it is called again', async () => {
+  it('returns the same promise when it is called again', async () => {
     const server = await listen(createServer());
     let calls = 0;
     const onDraining = () => {
@@ -594,7 +591,7 @@ describe('shutdown', () => {
     assert.equal(calls, 1);
   });
 
-  it('waits for what is open though the server was closed by somebody else', async () => {
+  it('waits for open responses although somebody else has closed the server', async () => {
     let answer = () => {};
     const server = await listen(
       createServer((_req, res) => {
@@ -628,7 +625,7 @@ describe('shutdown', () => {
     while (timers.active.size > 0) await turn();
   });
 
-  it('can be done again after the server listens again', async () => {
+  it('can be repeated after the server listens again', async () => {
     const server = await listen(createServer((_req, res) => res.end('done')));
     const first = shutdown(server);
     await first;
@@ -641,7 +638,7 @@ describe('shutdown', () => {
     await reader.closed;
   });
 
-  it('names what is wrong with the options, and then touches nothing', async () => {
+  it('throws for bad options, naming them, before it touches the server', async () => {
     const server = await listen(createServer());
     const streams = new Set<Still>();
     const end = (stream: Still) => stream.end();
@@ -680,7 +677,7 @@ function session(server: Server): http2.ClientHttp2Session {
   return client;
 }
 
-/** Waits until the next connection has brought some bytes. */
+/** Waits until the next connection has sent some bytes. */
 async function received(server: Server): Promise<void> {
   const [socket] = await once(server, 'connection');
   while (socket.bytesRead === 0) await turn();
@@ -693,7 +690,7 @@ function listenersOf(server: Server): Record<string, number> {
   return Object.fromEntries(counts.sort());
 }
 
-/** Those that have been made since and are not cleared, even if they would not keep the process alive. */
+/** The timers made from now on that are not cleared, whether or not they keep the process alive. */
 function timersFromNow(t: { after(fn: () => void): void }): { readonly active: Set<number> } {
   const active = new Set<number>();
   const hook = createHook({
@@ -705,7 +702,7 @@ function timersFromNow(t: { after(fn: () => void): void }): { readonly active: S
   return { active };
 }
 
-/** Time that passes in steps, only when it is told to. */
+/** Time that passes only in `advance`, in steps. */
 function fakeTime(t: { after(fn: () => void): void }): {
   time(): number;
   advance(ms: number): Promise<void>;
@@ -729,7 +726,7 @@ function fakeTime(t: { after(fn: () => void): void }): {
   };
 }
 
-// HTTP/2 by hand, for a client ruder than Node's. https://www.rfc-editor.org/rfc/rfc9113#section-4.1
+// HTTP/2 by hand, for a client that ignores a GOAWAY. https://www.rfc-editor.org/rfc/rfc9113#section-4.1
 
 const GOAWAY = 7;
 
@@ -747,7 +744,7 @@ const PREFACE = Buffer.concat([
   frame(4, 0, 0, Buffer.alloc(0)),
 ]);
 
-/** A GET of one of the two paths that HPACK has in its table, with both END_STREAM and END_HEADERS. */
+/** A GET of one of the two paths in the static table of HPACK, with END_STREAM and END_HEADERS. */
 function headers(stream: number, path: '/' | '/index.html'): Buffer {
   const authority = Buffer.from('\x41\x09localhost', 'latin1');
   return frame(

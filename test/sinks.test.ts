@@ -8,14 +8,14 @@ import { dial, request } from './helpers/raw.ts';
 import { listen } from './helpers/serve.ts';
 import { exchanging } from './helpers/streaming.ts';
 
-// The connection closes with the response.
+// The connection closes after the response.
 const LAST = request('GET / HTTP/1.1', 'Connection: close');
 
-/** The bytes of a chunked response's body, told from its head and its chunks' sizes by their only character. */
+/** Counts the dots in a response's body, and so leaves out its head and the sizes of its chunks. */
 const dots = (source: Readable) => async (): Promise<number> => {
   let count = 0;
   source.on('data', (piece: Buffer) => {
-    // The head has dots too, and chunk sizes none.
+    // The head has dots too; chunk sizes have none.
     const headEnd = piece.subarray(0, 5).equals(Buffer.from('HTTP/')) ? piece.indexOf('\r\n\r\n') : 0;
     for (const byte of piece.subarray(headEnd)) if (byte === 0x2e) count++;
   });
@@ -50,7 +50,7 @@ describeSink('a socket', async (t) => {
   const connected = once(server, 'connection') as Promise<[Socket]>;
   const client = await dial(t, await listen(t, server));
   const [sink] = await connected;
-  // Our client half-closes nothing, and so the socket is over when both ends are.
+  // A socket closes when both ends have ended, and this client does not end by itself.
   client.on('end', () => client.end());
   sink.resume();
   sink.on('error', () => {});

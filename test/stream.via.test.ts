@@ -1,4 +1,5 @@
-// The short way to a client: straight to the socket where that is the same as `res.write`, and only there.
+// Shared bytes: straight to the socket where that equals `res.write`, and only there; compressed once for
+// all.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -22,13 +23,14 @@ import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { Hub } from '../lib/hub.ts';
-import { type EventStream, openStream } from '../lib/stream.ts';
+import { type EventStream, openStream, type SharedChunk, type StreamOptions } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
 import { dial, request } from './helpers/raw.ts';
 import { listen } from './helpers/serve.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
+import { fakeTime } from './helpers/time.ts';
 
-/** A request after which the server closes the connection, so that all of the answer can be waited for. */
+/** A request after which the server closes the connection, so that the answer can be read to its end. */
 const LAST = request('GET / HTTP/1.1', 'Connection: close');
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -44,17 +46,16 @@ const PIECES = [
 ];
 const TEXT = PIECES.join('');
 
-/** Bytes as a hub gives them to many. */
-const shared = (text: string): Buffer =>
-  Object.assign(Buffer.from(text), { [Symbol.for('sluice.shared')]: {} });
+/** Bytes as a hub writes them to many streams. */
+const shared = (text: string): SharedChunk => ({ bytes: Buffer.from(text), made: undefined });
 
-/** Writes all pieces, a turn between two, and says which ways they went. */
+/** Writes all pieces, one each turn, and returns the way of each. */
 async function writeAll(stream: EventStream): Promise<string[]> {
   const ways: string[] = [];
   for (const piece of PIECES) {
-    stream.write(shared(piece));
+    stream.writeShared(shared(piece));
     ways.push(stream.via ?? 'none');
-    await turn(); // `res.write` corks its socket until then
+    await turn(); // `res.write` corks the socket until then
   }
   stream.end();
   return ways;
@@ -63,7 +64,7 @@ async function writeAll(stream: EventStream): Promise<string[]> {
 const DIRECT = ['response', 'socket', 'socket', 'response', 'socket', 'socket', 'socket'];
 const PLAIN = PIECES.map(() => 'response');
 
-/** Everything that a connection brings, to its end and without TLS, without the head's date. */
+/** All bytes of a connection, decrypted, without the Date header. */
 async function bytesOf(t: TestContext, handler: RequestListener, wire: Wire): Promise<string> {
   const isTls = wire === 'HTTPS';
   const port = await listen(t, isTls ? createHttpsServer({ key, cert }, handler) : createServer(handler));
@@ -78,7 +79,7 @@ async function bytesOf(t: TestContext, handler: RequestListener, wire: Wire): Pr
 
 type Wire = 'HTTP/1.1' | 'HTTP/1.0' | 'HTTPS';
 
-/** The same events as they come the way that was found, and as they come through `res.write`. */
+/** The bytes of the same events by way of the fast path, and through `res.write` alone. */
 async function bothWays(
   t: TestContext,
   wire: Wire,
@@ -103,9 +104,9 @@ async function bothWays(
   return { ways, ours, theirs };
 }
 
-describe('the way to a client', () => {
+describe('the way of shared bytes to a client', () => {
   for (const wire of ['HTTP/1.1', 'HTTPS'] as const)
-    it(`is the socket on ${wire}, byte for byte what res.write sends`, async (t) => {
+    it(`is the socket on ${wire}, with the same bytes that res.write sends`, async (t) => {
       const { ways, ours, theirs } = await bothWays(t, wire);
       assert.deepEqual(ways, DIRECT);
       assert.equal(ours, theirs);
@@ -134,20 +135,20 @@ describe('the way to a client', () => {
     assert.deepEqual(ways, PLAIN);
   });
 
-  it('is the response where somebody has replaced its write, before or meanwhile, who then sees every byte', async (t) => {
+  it('is the response as soon as its write is replaced, so that the replacement sees every byte', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const seen: Buffer[] = [];
     const stream = openStream(req, res);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'socket');
     const write = res.write;
     res.write = ((chunk: Buffer) => {
       seen.push(chunk);
       return write.call(res, chunk, 'utf8');
     }) as ServerResponse['write'];
-    stream.write(shared('data: 3\n\n'));
+    stream.writeShared(shared('data: 3\n\n'));
     assert.equal(stream.via, 'response');
     assert.equal(Buffer.concat(seen).toString(), 'data: 3\n\n');
     stream.end();
@@ -155,20 +156,20 @@ describe('the way to a client', () => {
     assert.deepEqual(text.match(/data: \d/g), ['data: 1', 'data: 2', 'data: 3']);
   });
 
-  it('is the response where its end was replaced, or the write of its socket', async (t) => {
+  it('is the response where its end or the write of its socket was replaced', async (t) => {
     for (const replace of ['end', 'socket'] as const) {
       const { req, res } = await exchanging(t, LAST);
       const stream = openStream(req, res);
-      stream.write(shared('data: 1\n\n'));
+      stream.writeShared(shared('data: 1\n\n'));
       await turn();
       if (replace === 'end') res.end = res.end.bind(res) as ServerResponse['end'];
       else req.socket.write = req.socket.write.bind(req.socket) as typeof req.socket.write;
-      stream.write(shared('data: 2\n\n'));
+      stream.writeShared(shared('data: 2\n\n'));
       assert.equal(stream.via, 'response', replace);
     }
   });
 
-  it('is the response for what is this client’s own, which is gathered to one write a turn', async (t) => {
+  it('is the response for events of one client, which Node gathers to one write each turn', async (t) => {
     const { stream, req, client } = await streaming(t, {}, LAST);
     stream.open();
     await turn();
@@ -189,7 +190,7 @@ describe('the way to a client', () => {
     assert.equal((await textOf(client)).match(/data: token/g)?.length, 20);
   });
 
-  it('is the response for a mock', async () => {
+  it('is the response for an object that is not a ServerResponse', async () => {
     const res = Object.assign(new PassThrough(), {
       headersSent: false,
       statusCode: 0,
@@ -199,40 +200,40 @@ describe('the way to a client', () => {
       removeHeader: () => {},
     });
     const stream = openStream({}, res);
-    stream.write(shared('data: 1\n\n'));
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     stream.end();
     assert.equal(await textOf(res), 'data: 1\n\ndata: 2\n\n');
   });
 
-  it('is the socket for a response that a framework has extended', async (t) => {
+  it('is the socket for a response whose prototype a framework has extended', async (t) => {
     const { req, res } = await exchanging(t, LAST);
     Object.setPrototypeOf(res, Object.create(Object.getPrototypeOf(res), { json: { value: () => {} } }));
     const stream = openStream(req, res);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'socket');
   });
 
-  it('is the response while what was written waits in it', async (t) => {
+  it('is the response while the response is corked', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
     res.cork();
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     res.uncork();
     await turn();
-    stream.write(shared('data: 3\n\n'));
+    stream.writeShared(shared('data: 3\n\n'));
     assert.equal(stream.via, 'socket');
     stream.end();
     assert.deepEqual((await textOf(client)).match(/data: \d/g), ['data: 1', 'data: 2', 'data: 3']);
   });
 
-  it('is the response while an earlier one on the connection has yet to end', async (t) => {
+  it('is the response while an earlier response on the connection is unfinished', async (t) => {
     const responses: ServerResponse[] = [];
     const server = createServer((_, res) => responses.push(res));
     const client = await dial(t, await listen(t, server));
@@ -240,23 +241,23 @@ describe('the way to a client', () => {
     while (responses.length < 2) await turn();
     const [first, second] = responses as [ServerResponse, ServerResponse];
     const stream = openStream(second.req, second);
-    stream.write(shared('data: 1\n\n'));
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     assert.equal(stream.via, 'response');
     first.end('first');
     await turn();
-    stream.write(shared('data: 3\n\n'));
+    stream.writeShared(shared('data: 3\n\n'));
     stream.end();
     const text = await textOf(client);
     assert.deepEqual(text.match(/first|data: \d/g), ['first', 'data: 1', 'data: 2', 'data: 3']);
   });
 
-  it('takes turns with what others write to the response, in order', async (t) => {
+  it('keeps the order with what others write to the response', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
     for (let i = 0; i < 12; i++) {
       if (i % 3 === 0) await turn();
-      if (i % 2 === 0) stream.write(shared(`data: ${i}\n\n`));
+      if (i % 2 === 0) stream.writeShared(shared(`data: ${i}\n\n`));
       else res.write(`data: ${i}\n\n`);
     }
     stream.end();
@@ -264,12 +265,12 @@ describe('the way to a client', () => {
     assert.deepEqual(places, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
   });
 
-  it('never sends a head that somebody else has set, and not sent, behind the events', async (t) => {
+  it('never sends events before a head that somebody else has written but not flushed', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
-    stream.write(shared('data: 1\n\n'));
-    stream.write(shared('data: 2\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 2\n\n'));
     stream.end();
     const text = await textOf(client);
     const places = ['HTTP/1.1 200 OK', '\r\n\r\n', 'data: 1', 'data: 2'].map((part) => text.indexOf(part));
@@ -280,12 +281,12 @@ describe('the way to a client', () => {
     assert.equal(places[0], 0);
   });
 
-  it('tells of a drain once, whichever way was refused, and leaves no listener', async (t) => {
+  it('emits one drain after a refusal by the socket, and leaves no listener', async (t) => {
     const { stream, req, res, client } = await streaming(t);
-    stream.write(shared('data: 1\n\n'));
+    stream.writeShared(shared('data: 1\n\n'));
     await turn();
     const before = [req.socket.listenerCount('drain'), res.listenerCount('drain')];
-    assert.equal(stream.write(shared('.'.repeat(16 * 1024 * 1024))), false);
+    assert.equal(stream.writeShared(shared('.'.repeat(16 * 1024 * 1024))), false);
     assert.equal(stream.via, 'socket');
     let drains = 0;
     stream.on('drain', () => drains++);
@@ -294,11 +295,11 @@ describe('the way to a client', () => {
     await turn();
     assert.equal(drains, 1);
     assert.deepEqual([req.socket.listenerCount('drain'), res.listenerCount('drain')], before);
-    assert.equal(stream.write(shared('data: 2\n\n')), true);
+    assert.equal(stream.writeShared(shared('data: 2\n\n')), true);
   });
 
   for (const gzip of [false, true])
-    it(`gives the same chunk of a shared batch to all${gzip ? ', compressed' : ''}`, async (t) => {
+    it(`takes the same chunk to all clients of a hub${gzip ? ', compressed' : ''}`, async (t) => {
       const server = createServer((req, res) => void hub.subscribe('a', openStream(req, res, { gzip })));
       const hub = new Hub();
       const port = await listen(t, server);
@@ -323,10 +324,97 @@ describe('the way to a client', () => {
     });
 });
 
+describe('stream.writeShared', () => {
+  /** The same act on two streams: one that writes its own bytes, and one that writes shared bytes. */
+  async function bothForms(
+    t: TestContext,
+    options: StreamOptions,
+    act: (stream: EventStream, write: (text: string) => boolean) => unknown,
+  ): Promise<unknown[]> {
+    const results = [];
+    for (const isShared of [false, true]) {
+      const { stream } = await streaming(t, options);
+      const write = (text: string) =>
+        isShared ? stream.writeShared(shared(text)) : stream.write(Buffer.from(text));
+      write('data: the head goes with this\n\n');
+      await turn();
+      results.push(await act(stream, write));
+    }
+    return results;
+  }
+
+  it('counts the same bytes as write', async (t) => {
+    const counts = await bothForms(t, {}, (stream, write) => {
+      for (const piece of PIECES) write(piece);
+      return stream.bytesWritten;
+    });
+    assert.equal(counts[0], Buffer.byteLength(`data: the head goes with this\n\n${TEXT}`));
+    assert.equal(counts[1], counts[0]);
+  });
+
+  it('is bounded by maxBufferedBytes', async (t) => {
+    const bulk = '.'.repeat(16 * 1024 * 1024);
+    const outcomes = await bothForms(t, { maxBufferedBytes: 1024 }, (stream, write) => {
+      assert.equal(write(bulk), false);
+      assert.equal(stream.closed, false, 'one chunk of any size is accepted');
+      assert.equal(write('data: x\n\n'), false);
+      return stream.reason;
+    });
+    assert.deepEqual(outcomes, ['slow-consumer', 'slow-consumer']);
+  });
+
+  it('counts as activity, unless the bytes are a comment', async (t) => {
+    const time = fakeTime(t);
+    for (const [piece, isClosed] of [
+      ['data: x\n\n', false],
+      [':\n\n', true],
+    ] as const) {
+      const outcomes = await bothForms(t, { idleTimeout: 8000 }, (stream, write) => {
+        for (let i = 0; i < 3; i++) {
+          time.advance(6000);
+          write(piece);
+        }
+        return stream.closed;
+      });
+      assert.deepEqual(outcomes, [isClosed, isClosed]);
+    }
+  });
+
+  it('does nothing after the end', async (t) => {
+    const { stream } = await streaming(t);
+    stream.end();
+    assert.equal(stream.writeShared(shared('data: x\n\n')), false);
+    assert.equal(stream.bytesWritten, 0);
+  });
+
+  it('refuses whatever is not bytes', async (t) => {
+    const { stream } = await streaming(t);
+    const chunk = { bytes: 'text' as never, made: undefined };
+    assert.throws(() => stream.writeShared(chunk), { name: 'TypeError', message: /^`chunk` must be bytes/ });
+  });
+
+  it('replaces what another copy of the module has made', async (t) => {
+    for (const gzip of [false, true]) {
+      const { stream, answer } = await compressing(t, gzip);
+      const chunk = {
+        bytes: Buffer.from('data: shared\n\n'),
+        made: { chunk: 'theirs', compressed: 'theirs' },
+      };
+      stream.writeShared(chunk);
+      await turn();
+      stream.writeShared(chunk);
+      assert.equal(stream.via, 'socket');
+      stream.end();
+      const bytes = await bufferOf(await answer);
+      assert.equal((gzip ? gunzipSync(bytes) : bytes).toString(), 'data: shared\n\n'.repeat(2));
+    }
+  });
+});
+
 describe('a compressed stream', () => {
   const gzip = { headers: { 'Accept-Encoding': 'gzip, br' } };
 
-  it('is for those who accept it, where it is switched on', async (t) => {
+  it('needs a client that accepts it and the option `gzip`', async (t) => {
     const handler: RequestListener = (req, res) => openStream(req, res, { gzip: req.url === '/on' }).end();
     const port = await listen(t, createServer(handler));
     const headersOf = async (path: string, headers = {}) => {
@@ -339,7 +427,7 @@ describe('a compressed stream', () => {
     assert.deepEqual(await headersOf('/off', gzip.headers), [undefined, undefined]);
   });
 
-  it('adds to a Vary that is there, and leaves an encoding that is there alone', async (t) => {
+  it('adds to an existing Vary header, and leaves an existing Content-Encoding alone', async (t) => {
     const port = await listen(
       t,
       createServer((req, res) => {
@@ -354,7 +442,7 @@ describe('a compressed stream', () => {
     assert.equal(encoded['content-encoding'], 'identity');
   });
 
-  it('brings each event as it is sent', async (t) => {
+  it('delivers each event as it is sent', async (t) => {
     const { stream, answer } = await compressing(t);
     stream.open();
     const inflated = (await answer).pipe(createGunzip({ flush: constants.Z_SYNC_FLUSH })).setEncoding('utf8');
@@ -368,7 +456,7 @@ describe('a compressed stream', () => {
     }
   });
 
-  it('ends as gzip does, with what was sent checked', async (t) => {
+  it('ends with a checksum that fits', async (t) => {
     for (const events of [0, 1, 50]) {
       const { stream, answer } = await compressing(t);
       for (let i = 0; i < events; i++) stream.send({ data: `${i} ${'x'.repeat(i * 100)}` });
@@ -378,7 +466,7 @@ describe('a compressed stream', () => {
     }
   });
 
-  it('is one batch of a hub, compressed once, for all that are at the same place', async (t) => {
+  it('carries the same events of a hub as an uncompressed one', async (t) => {
     const hub = new Hub();
     const streams: EventStream[] = [];
     const server = createServer((req, res) => {
@@ -408,7 +496,7 @@ describe('a compressed stream', () => {
     assert.deepEqual(streams.map(({ isCompressed }) => isCompressed).sort(), [false, true, true]);
   });
 
-  it('answers HEAD as GET is answered, and with no body', async (t) => {
+  it('answers HEAD with the headers of GET and no body', async (t) => {
     const port = await listen(
       t,
       createServer((req, res) => void openStream(req, res, { gzip: true }).end()),
@@ -418,7 +506,7 @@ describe('a compressed stream', () => {
     assert.equal(await body.over, '');
   });
 
-  it('can be refused still, with a bare status', async (t) => {
+  it('can be refused with a status', async (t) => {
     const port = await listen(
       t,
       createServer((req, res) => openStream(req, res, { gzip: true }).refuse(204)),
@@ -438,7 +526,7 @@ async function textOf(readable: AsyncIterable<Buffer>): Promise<string> {
   return (await bufferOf(readable)).toString();
 }
 
-/** Asks for a compressed answer, and gives it as it comes. */
+/** Requests a compressed answer, and returns it as soon as its head has arrived. */
 async function answerFrom(
   t: TestContext,
   port: number,
@@ -451,13 +539,14 @@ async function answerFrom(
   return response;
 }
 
-/** One stream whose client accepts gzip. */
+/** One stream whose client accepts gzip, and what the client receives. */
 async function compressing(
   t: TestContext,
+  gzip = true,
 ): Promise<{ stream: EventStream; answer: Promise<IncomingMessage> }> {
   const server = createServer();
   const asked = once(server, 'request') as Promise<[IncomingMessage, ServerResponse]>;
   const answer = answerFrom(t, await listen(t, server));
   const [req, res] = await asked;
-  return { stream: openStream(req, res, { gzip: true }), answer };
+  return { stream: openStream(req, res, { gzip }), answer };
 }

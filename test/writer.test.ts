@@ -15,10 +15,10 @@ const KIB = 1024;
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
-/** A client that has had enough after one byte, until it reads. */
+/** A client that takes no more after one byte, until it reads. */
 const slowClient = (): PassThrough => new PassThrough({ highWaterMark: 1 });
 
-/** Reads all that there is, as long as something comes. */
+/** Reads a target to its end. */
 const textOf = async (target: PassThrough): Promise<string> => {
   let text = '';
   for await (const piece of target) text += piece;
@@ -36,13 +36,13 @@ function writerOn(target: WriterTarget, options?: WriterOptions): Writer {
   return writer;
 }
 
-// All writers share one timer: those of one test must not lend theirs to the next.
+// All writers share one timer: the writers of one test must not keep it running for the next.
 afterEach(() => {
   for (const writer of made.splice(0)) writer.abort();
 });
 
-describe('Writer, writing', () => {
-  it('answers as the client does, and says when it takes more', async () => {
+describe('Writer.write', () => {
+  it('returns what the target returns, and emits drain after it', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     assert.equal(writer.writableNeedDrain, false);
@@ -55,7 +55,7 @@ describe('Writer, writing', () => {
     assert.equal(writerOn(new PassThrough()).write(bytes('a')), true);
   });
 
-  it('loses nothing and keeps the order when it is written to in spite of a refusal', async () => {
+  it('loses nothing and keeps the order when writes follow a refusal', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     let written = '';
@@ -68,7 +68,7 @@ describe('Writer, writing', () => {
     assert.equal(await writer.done, 'ended');
   });
 
-  it('says once that a client drained, however often it was refused', async () => {
+  it('emits one drain, however many writes were refused', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     let drains = 0;
@@ -80,21 +80,21 @@ describe('Writer, writing', () => {
     assert.equal(drains, 1);
   });
 
-  it('says nothing of a drain after the end, for it would invite more', async () => {
+  it('emits no drain after the end', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     let drains = 0;
     writer.on('drain', () => drains++);
     for (let i = 0; i < 5; i++) writer.write(bytes('a'));
     writer.end();
-    // A Writable keeps it to itself by then; not every target is one.
+    // A Writable emits no drain then, but other targets may.
     client.emit('drain');
     client.resume();
     await writer.done;
     assert.equal(drains, 0);
   });
 
-  it('counts the bytes that it took and those that wait', () => {
+  it('counts the bytes that it accepted and those that wait', () => {
     const client = slowClient();
     const writer = writerOn(client);
     for (const text of ['é', '😀', 'abc']) writer.write(bytes(text));
@@ -102,7 +102,7 @@ describe('Writer, writing', () => {
     assert.equal(writer.writableLength, client.writableLength);
   });
 
-  it('refuses whatever is not bytes: the length of a string is not the number of its bytes', () => {
+  it('throws a TypeError for anything but bytes', () => {
     const writer = writerOn(new PassThrough());
     for (const chunk of ['text', null, undefined, 5, [1], new ArrayBuffer(1)]) {
       assert.throws(() => writer.write(chunk as never), {
@@ -113,7 +113,7 @@ describe('Writer, writing', () => {
     assert.equal(writer.bytesWritten, 0);
   });
 
-  it('writes nothing after its end, and does not fail', async () => {
+  it('writes nothing after the end, and does not throw', async () => {
     const client = new PassThrough();
     const writer = writerOn(client);
     writer.write(bytes('a'));
@@ -124,7 +124,7 @@ describe('Writer, writing', () => {
     assert.equal(writer.bytesWritten, 1);
   });
 
-  it('leaves nothing waiting for a client that closed inside of the write', (t) => {
+  it('waits for no drain when the client closes during the write', (t) => {
     const time = fakeTime(t);
     const client = slowClient();
     const writer = writerOn(client);
@@ -138,8 +138,8 @@ describe('Writer, writing', () => {
   });
 });
 
-describe('Writer, bounding what waits', () => {
-  it('ends in slow-consumer at the byte that is too many, and drops what waits', async () => {
+describe('maxBufferedBytes of Writer', () => {
+  it('ends in slow-consumer at the first byte too many, and drops what waits', async () => {
     const client = slowClient();
     const writer = writerOn(client, { maxBufferedBytes: 10 });
     writer.write(bytes('.'));
@@ -152,7 +152,7 @@ describe('Writer, bounding what waits', () => {
     assert.equal(writer.bytesWritten, 1 + room);
   });
 
-  it('takes one chunk of any size from a client that keeps up', async () => {
+  it('allows one chunk of any size while nothing waits', async () => {
     const client = slowClient();
     const writer = writerOn(client, { maxBufferedBytes: 10 });
     writer.write(Buffer.alloc(1000));
@@ -172,12 +172,12 @@ describe('Writer, bounding what waits', () => {
   });
 });
 
-describe('Writer, waiting', () => {
-  it('is ready at once while the client takes what it is given', async () => {
+describe('Writer.ready', () => {
+  it('resolves with true at once while the client takes more', async () => {
     assert.equal(await writerOn(new PassThrough()).ready(), true);
   });
 
-  it('is ready after the drain', async () => {
+  it('resolves with true at the drain', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     writer.write(bytes('a'));
@@ -186,7 +186,7 @@ describe('Writer, waiting', () => {
     assert.equal(await ready, true);
   });
 
-  it('is not ready, and waits no longer, once it is over', async () => {
+  it('resolves with false when the client leaves', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     writer.write(bytes('a'));
@@ -196,7 +196,7 @@ describe('Writer, waiting', () => {
     assert.equal(await writer.ready(), false);
   });
 
-  it('is not ready after the end, though the client has not taken the rest', async () => {
+  it('resolves with false after the end, although bytes still wait', async () => {
     const writer = writerOn(slowClient());
     writer.write(bytes('a'));
     const waiting = writer.ready();
@@ -206,7 +206,7 @@ describe('Writer, waiting', () => {
     assert.equal(await waiting, false);
   });
 
-  it("rejects with the signal's own reason", async () => {
+  it('rejects with the reason of its signal', async () => {
     const writer = writerOn(slowClient());
     writer.write(bytes('a'));
     const reason = new Error('enough');
@@ -218,7 +218,7 @@ describe('Writer, waiting', () => {
     assert.equal(writer.closed, false);
   });
 
-  it('leaves no listener behind, however the wait ended', async () => {
+  it('leaves no listener behind, however the wait ends', async () => {
     const endings: [string, (client: PassThrough, writer: Writer, controller: AbortController) => void][] = [
       ['drain', (client) => client.read()],
       ['close', (client) => client.destroy()],
@@ -244,12 +244,12 @@ describe('Writer, waiting', () => {
       assert.deepEqual(listenersOf(writer), [], name);
       assert.equal(getEventListeners(controller.signal, 'abort').length, 0, name);
       writer.abort();
-      // The one against uncaught errors stays, for whoever writes after us.
+      // The error listener stays, for writes by others after the end.
       assert.deepEqual(listenersOf(client).sort(), [...before, 'error'].sort(), name);
     }
   });
 
-  it('lets a crowd wait, without a warning of a leak', async (t) => {
+  it('allows many waits at once without a warning from Node', async (t) => {
     const warnings = warningsDuring(t);
     const client = slowClient();
     const writer = writerOn(client);
@@ -260,7 +260,7 @@ describe('Writer, waiting', () => {
     assert.deepEqual(await warnings(), []);
   });
 
-  it('waits a thousand times without a listener more', async () => {
+  it('adds no listeners when it is called again and again', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     client.resume();
@@ -274,20 +274,20 @@ describe('Writer, waiting', () => {
   });
 });
 
-describe('Writer, ending', () => {
-  it('hands over what was written before it is over', async () => {
+describe('the end of a Writer', () => {
+  it('comes after everything written was handed over', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     for (const text of ['a', 'b', 'c']) writer.write(bytes(text));
     writer.end();
     assert.equal(writer.closed, true);
-    assert.equal(writer.reason, undefined, 'there is more to hand over');
+    assert.equal(writer.reason, undefined, 'bytes are still to be handed over');
     assert.equal(await textOf(client), 'abc');
     assert.equal(await writer.done, 'ended');
     assert.equal(writer.reason, 'ended');
   });
 
-  it('drops what was written when it is aborted', () => {
+  it('drops what waits when it is an abort', () => {
     const client = slowClient();
     const writer = writerOn(client);
     writer.write(bytes('a'));
@@ -296,7 +296,7 @@ describe('Writer, ending', () => {
     assert.equal(client.destroyed, true);
   });
 
-  it('is client-gone when the client leaves between the end and the last byte', async () => {
+  it('is client-gone when the client leaves between `end` and the last byte', async () => {
     const client = slowClient();
     const writer = writerOn(client);
     for (let i = 0; i < 10; i++) writer.write(bytes('a'));
@@ -305,7 +305,7 @@ describe('Writer, ending', () => {
     assert.equal(await writer.done, 'client-gone');
   });
 
-  it('is over from the start when the client is gone already', async () => {
+  it('comes at the start when the client has already gone', async () => {
     const client = new Writable({ destroy: (_error, done) => setImmediate(done) });
     client.destroy();
     const leaving = writerOn(client);
@@ -320,7 +320,7 @@ describe('Writer, ending', () => {
     }
   });
 
-  it('says close once, with the first reason, whatever happens after', async () => {
+  it('emits close once, with the first reason', async () => {
     const client = new PassThrough();
     const writer = writerOn(client);
     const reasons: string[] = [];
@@ -333,7 +333,7 @@ describe('Writer, ending', () => {
     assert.equal(await writer.done, 'shutdown');
   });
 
-  it('gives its reason and cause through the signal, made before or after', async () => {
+  it('aborts the signal with reason and cause, whether the signal was made before or after', async () => {
     const writer = writerOn(new PassThrough());
     const { signal } = writer;
     assert.equal(signal.aborted, false);
@@ -360,7 +360,7 @@ describe('Writer, ending', () => {
     }
   });
 
-  it('makes no AbortController for those who do not ask', async (t) => {
+  it('makes no AbortController unless `signal` is read', async (t) => {
     const made = t.mock.method(globalThis, 'AbortController');
     const writer = writerOn(slowClient(), { idleTimeout: 1000 });
     writer.write(bytes('a'));
@@ -371,7 +371,7 @@ describe('Writer, ending', () => {
     assert.equal(made.mock.callCount(), 1);
   });
 
-  it('gives one promise, before the end and after', async () => {
+  it('resolves the promise `done`, whether it was made before or after', async () => {
     const writer = writerOn(new PassThrough());
     const { done } = writer;
     writer.abort('lifetime');
@@ -382,7 +382,7 @@ describe('Writer, ending', () => {
     assert.equal(await late.done, 'lifetime');
   });
 
-  it('survives an error of its target, before and after the end', async () => {
+  it('is client-gone after an error of the target, and later errors are harmless', async () => {
     const failing = new Writable({ write: (_chunk, _encoding, done) => done(new Error('EPIPE')) });
     const writer = writerOn(failing);
     writer.write(bytes('a'));
@@ -392,10 +392,10 @@ describe('Writer, ending', () => {
   });
 });
 
-describe('Writer, keeping deadlines', () => {
+describe('the deadlines of a Writer', () => {
   const sweeps = (timeout: number) => 2 * Math.min(1000, timeout / 8);
 
-  it('is stalled when a refused write sees no drain for stallTimeout', (t) => {
+  it('end it as stalled when no drain follows a refusal within stallTimeout', (t) => {
     const time = fakeTime(t);
     const client = slowClient();
     const writer = writerOn(client, { stallTimeout: 8000 });
@@ -409,7 +409,7 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, []);
   });
 
-  it('takes slow for slow, and only still for stalled', (t) => {
+  it('do not end it as stalled while a slow client takes some bytes', (t) => {
     const time = fakeTime(t);
     const client = slowClient();
     const writer = writerOn(client, { stallTimeout: 8000 });
@@ -424,7 +424,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(writer.reason, 'stalled');
   });
 
-  it('begins to count anew after a drain', async (t) => {
+  it('start anew after a drain', async (t) => {
     const time = fakeTime(t);
     const client = slowClient();
     const writer = writerOn(client, { stallTimeout: 8000 });
@@ -434,12 +434,12 @@ describe('Writer, keeping deadlines', () => {
       const drained = once(writer, 'drain');
       client.read();
       await drained;
-      assert.deepEqual(time.intervals, [], 'nothing to look for while nothing waits');
+      assert.deepEqual(time.intervals, [], 'no timer while nothing waits');
     }
     assert.equal(writer.closed, false);
   });
 
-  it('cuts off a client that does not take the rest after the end', (t) => {
+  it('cut off a client that does not take the rest after the end', (t) => {
     const time = fakeTime(t);
     const client = slowClient();
     const writer = writerOn(client, { stallTimeout: 8000 });
@@ -454,7 +454,7 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, []);
   });
 
-  it('cuts off a client that took everything but the end', (t) => {
+  it('cut off a client that took everything but the end', (t) => {
     const time = fakeTime(t);
     const client = new Writable({ final: () => {} });
     const writer = writerOn(client, { stallTimeout: 8000 });
@@ -464,7 +464,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(client.destroyed, true);
   });
 
-  it('looks at those who wait however many come after them', (t) => {
+  it('are kept however many writers come later', (t) => {
     const time = fakeTime(t);
     const writer = writerOn(slowClient(), { stallTimeout: 8000 });
     writer.write(bytes('a'));
@@ -475,7 +475,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(writer.reason, 'stalled');
   });
 
-  it('waits for ever where stallTimeout is Infinity', (t) => {
+  it('do not end a stalled writer where stallTimeout is Infinity', (t) => {
     const time = fakeTime(t);
     const writer = writerOn(slowClient(), { stallTimeout: Infinity });
     writer.write(bytes('a'));
@@ -485,7 +485,7 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, []);
   });
 
-  it('is idle when nothing was written for idleTimeout', async (t) => {
+  it('end it as idle when nothing was written for idleTimeout', async (t) => {
     const time = fakeTime(t);
     const client = new PassThrough();
     const writer = writerOn(client, { idleTimeout: 8000 });
@@ -500,7 +500,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(client.writableEnded, true, 'ended, not cut off');
   });
 
-  it('does not take comments for activity', async (t) => {
+  it('do not count comments as activity', async (t) => {
     const time = fakeTime(t);
     const writer = writerOn(new PassThrough(), { idleTimeout: 8000 });
     for (let i = 0; i < 16; i++) {
@@ -511,7 +511,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(await writer.done, 'idle');
   });
 
-  it('ends at maxAge, however busy it is', async (t) => {
+  it('end it at maxAge, however busy it is', async (t) => {
     const time = fakeTime(t);
     const client = new PassThrough();
     const writer = writerOn(client, { maxAge: 80_000, maxAgeJitter: 0 });
@@ -525,7 +525,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(client.writableEnded, true, 'ended, not cut off');
   });
 
-  it('varies maxAge by its jitter, either way', (t) => {
+  it('vary maxAge by its jitter, up and down', (t) => {
     const time = fakeTime(t);
     const random = t.mock.method(Math, 'random', () => 0);
     const early = writerOn(new PassThrough(), { maxAge: 80_000, maxAgeJitter: 0.5 });
@@ -541,7 +541,7 @@ describe('Writer, keeping deadlines', () => {
     assert.equal(late.closed, true);
   });
 
-  it('takes 0 for zero', async (t) => {
+  it('may be zero', async (t) => {
     const time = fakeTime(t);
     const zeros = { idleTimeout: 0 } satisfies WriterOptions;
     const idle = writerOn(new PassThrough(), zeros);
@@ -552,7 +552,7 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual([await idle.done, await old.done, await stalled.done], ['idle', 'lifetime', 'stalled']);
   });
 
-  it('needs one timer for all writers, and none when the last has gone', async (t) => {
+  it('need one timer for all writers, and none after the last has closed', async (t) => {
     const time = fakeTime(t);
     const writers = Array.from({ length: 100 }, () => writerOn(new PassThrough(), { idleTimeout: 60_000 }));
     writers.push(writerOn(new PassThrough(), { maxAge: 800 }), writerOn(new PassThrough(), { maxAge: 1e6 }));
@@ -561,7 +561,7 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, []);
   });
 
-  it('looks less often again when the one with the shortest deadline has gone', async (t) => {
+  it('slow the timer down after the writer with the shortest deadline has closed', async (t) => {
     const time = fakeTime(t);
     writerOn(new PassThrough(), { maxAge: 60_000 });
     const brief = writerOn(new PassThrough(), { maxAge: 80, maxAgeJitter: 0 });
@@ -572,14 +572,14 @@ describe('Writer, keeping deadlines', () => {
     assert.deepEqual(time.intervals, [1000]);
   });
 
-  it('needs no timer without deadlines', (t) => {
+  it('need no timer where there are none', (t) => {
     const time = fakeTime(t);
     const writer = writerOn(new PassThrough());
     writer.write(bytes('a'));
     assert.deepEqual(time.intervals, []);
   });
 
-  it('does not look more often the nearer an end comes', (t) => {
+  it('do not speed the timer up when maxAge comes near', (t) => {
     const time = fakeTime(t);
     const writer = writerOn(slowClient(), { maxAge: 3_600_000, maxAgeJitter: 0 });
     time.advance(3_599_900);
@@ -588,7 +588,7 @@ describe('Writer, keeping deadlines', () => {
     writer.abort();
   });
 
-  it('keeps no process alive', (t) => {
+  it('keep no process alive', (t) => {
     const started = t.mock.method(globalThis, 'setInterval');
     const before = process.getActiveResourcesInfo();
     const writer = writerOn(new PassThrough(), { maxAge: 1e6 });
@@ -602,8 +602,8 @@ describe('Writer, keeping deadlines', () => {
   });
 });
 
-describe("Writer, following a caller's signal", () => {
-  it('ends when it fires, with its reason as the cause', async () => {
+describe('the option `signal` of Writer', () => {
+  it('ends the writer when it fires, with its reason as the cause', async () => {
     const controller = new AbortController();
     const client = new PassThrough();
     const writer = writerOn(client, { signal: controller.signal });
@@ -614,12 +614,12 @@ describe("Writer, following a caller's signal", () => {
     assert.deepEqual([await writer.done, writer.cause], ['aborted', 'because']);
   });
 
-  it('ends at once when it has fired already', async () => {
+  it('ends the writer at once when it has already fired', async () => {
     const writer = writerOn(new PassThrough(), { signal: AbortSignal.abort('because') });
     assert.deepEqual([await writer.done, writer.cause], ['aborted', 'because']);
   });
 
-  it('puts one listener on a signal that a thousand writers share', async (t) => {
+  it('gets one listener from a thousand writers that share it', async (t) => {
     const warnings = warningsDuring(t);
     const { signal } = new AbortController();
     const writers = Array.from({ length: 1000 }, () => writerOn(new PassThrough(), { signal }));
@@ -629,7 +629,7 @@ describe("Writer, following a caller's signal", () => {
     assert.deepEqual(await warnings(), []);
   });
 
-  it('ends all that share it, those that came after others had gone too', async () => {
+  it('ends all writers that share it, including those made after another has closed', async () => {
     const controller = new AbortController();
     const { signal } = controller;
     writerOn(new PassThrough(), { signal }).abort();
@@ -640,8 +640,8 @@ describe("Writer, following a caller's signal", () => {
     assert.equal(getEventListeners(signal, 'abort').length, 0);
   });
 
-  it('honours an AbortSignal.timeout that nobody else holds', async (t) => {
-    // Such a signal's timer does not keep the process alive, and a test is a process.
+  it('may be an AbortSignal.timeout that nobody else holds', async (t) => {
+    // The timer of such a signal does not keep the test's process alive.
     const alive = setInterval(() => {}, 1000);
     t.after(() => clearInterval(alive));
     const writer = writerOn(new PassThrough(), { signal: AbortSignal.timeout(30) });
@@ -651,8 +651,8 @@ describe("Writer, following a caller's signal", () => {
   });
 });
 
-describe('Writer, being made', () => {
-  it('refuses options out of range, by name and value, and touches nothing', () => {
+describe('the options of Writer', () => {
+  it('are refused out of range, naming option and value, before the target is touched', () => {
     const refused: [keyof WriterOptions, unknown[]][] = [
       ['maxBufferedBytes', [0, -1, NaN, '5']],
       ['stallTimeout', [-1, NaN, 2 ** 31, '5']],
@@ -673,7 +673,7 @@ describe('Writer, being made', () => {
     }
   });
 
-  it('refuses a signal that is none, and touches nothing', () => {
+  it('are refused with a signal that is not an AbortSignal, before the target is touched', () => {
     for (const signal of [{}, 'x', 5, null, new AbortController()] as never[]) {
       const target = new PassThrough();
       const before = listenersOf(target);
@@ -685,19 +685,19 @@ describe('Writer, being made', () => {
     }
   });
 
-  it('takes the longest durations that there are, and Infinity', () => {
+  it('may be the longest duration of a timer, and Infinity', () => {
     for (const most of [2 ** 31 - 1, Infinity]) {
       writerOn(new PassThrough(), { stallTimeout: most, idleTimeout: most, maxAge: most }).abort();
     }
   });
 });
 
-// 16 MiB is more than the kernel keeps for a reader on the loopback that does not read.
+// 16 MiB is more than the kernel keeps for a client on the loopback that does not read.
 const BULK = Buffer.alloc(64 * KIB, '.');
 const MANY = 256;
 
-describe('Writer, over a real socket', () => {
-  it('is refused by a client that does not read, and goes on when it does', async (t) => {
+describe('Writer on a socket', () => {
+  it('is refused while the client does not read, and continues when it does', async (t) => {
     const { socket, client } = await pair(t);
     const writer = writerOn(socket);
     let sent = 0;
@@ -718,7 +718,7 @@ describe('Writer, over a real socket', () => {
     assert.equal(await writer.done, 'ended');
   });
 
-  it('keeps to its bound, whatever is published to a client that does not read', async (t) => {
+  it('keeps to maxBufferedBytes while the client does not read', async (t) => {
     const { socket } = await pair(t);
     const writer = writerOn(socket, { maxBufferedBytes: 256 * KIB });
     let most = 0;
@@ -731,20 +731,20 @@ describe('Writer, over a real socket', () => {
     assert.equal(socket.destroyed, true);
   });
 
-  it('hears of a reset', async (t) => {
+  it('is client-gone after a reset', async (t) => {
     const { socket, client } = await pair(t);
     const writer = writerOn(socket);
     assert.equal(writer.write(Buffer.alloc(16 * 1024 * KIB)), false);
     const waiting = writer.ready();
     client.resetAndDestroy();
     assert.equal(await writer.done, 'client-gone');
-    // Some Nodes say drain before close, for bytes that the reset discarded.
+    // Some versions of Node emit a drain before the close, for bytes that the reset discarded.
     await waiting;
     assert.equal(await writer.ready(), false);
   });
 });
 
-describe('Writer, over a bare ServerResponse', () => {
+describe('Writer on a ServerResponse', () => {
   it('writes, is refused, drains and ends', async (t) => {
     const { response, client } = await responding(t);
     const writer = writerOn(response);
@@ -758,7 +758,7 @@ describe('Writer, over a bare ServerResponse', () => {
     await reading.until('the last');
   });
 
-  it('hears of a client that leaves, in any way', async (t) => {
+  it('is client-gone when the client leaves, in any way', async (t) => {
     const ways: ((client: Socket) => unknown)[] = [
       (client) => client.destroy(),
       (client) => client.resetAndDestroy(),
@@ -774,7 +774,7 @@ describe('Writer, over a bare ServerResponse', () => {
     }
   });
 
-  it('survives what others write after the end', async (t) => {
+  it('leaves a write by others after the end harmless', async (t) => {
     const { response, client } = await responding(t);
     client.resume();
     const writer = writerOn(response);
@@ -804,14 +804,14 @@ async function responding(t: TestContext): Promise<{ response: ServerResponse; c
   return { response, client };
 }
 
-/** Gives the process's warnings since the call, as soon as all of them can have come. */
+/** Collects the process's warnings from now on; the function returned waits for the last of them. */
 function warningsDuring(t: TestContext): () => Promise<string[]> {
   const messages: string[] = [];
   const listener = ({ name, message }: Error) => messages.push(`${name}: ${message}`);
   process.on('warning', listener);
   t.after(() => process.off('warning', listener));
   return async () => {
-    // Warnings are emitted on the next tick.
+    // Node emits warnings on the next tick.
     await new Promise((resolve) => setImmediate(resolve));
     return messages;
   };

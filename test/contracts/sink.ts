@@ -3,31 +3,46 @@ import { type EventEmitter, once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
 import type { Sink } from '../../lib/hub.ts';
 
-/** Something that takes bytes, and the client at its other end, which reads nothing unless it is told to. */
+/** A sink, and its client, which reads nothing before `readAll`. */
 export interface SinkUnderTest {
   readonly sink: Sink & EventEmitter;
-  /** Reads everything from now on; fulfils with the number of bytes, once no more can come. */
+  /** Reads everything from now on; resolves with the number of bytes once no more can come. */
   readAll(): Promise<number>;
-  /** Goes away without a word. */
+  /** Closes the connection without notice. */
   leave(): void;
 }
 
 const CHUNK = Buffer.alloc(64 * 1024, '.');
 
-/** What a hub may rely on in whatever takes its bytes. */
+/** What a hub expects of every sink. */
 export function describeSink(name: string, open: (t: TestContext) => Promise<SinkUnderTest>): void {
-  describe(`${name}, as a sink`, () => {
+  describe(`${name} as a sink`, () => {
     it('is open at first', async (t) => {
       const { sink } = await open(t);
       assert.ok(!sink.closed && !sink.destroyed && !sink.writableEnded);
     });
 
-    it('answers true while the client takes more', async (t) => {
+    it('returns true while the client takes more', async (t) => {
       const { sink } = await open(t);
       assert.equal(sink.write(Buffer.from('x')), true);
     });
 
-    it('answers false when it does not, and says drain once it does again', async (t) => {
+    it('delivers bytes that it shares with other sinks, and leaves them unchanged', async (t) => {
+      const { sink, readAll } = await open(t);
+      const chunk = { bytes: Buffer.from(CHUNK), made: undefined };
+      // As a hub does.
+      const write = () => (sink.writeShared ? sink.writeShared(chunk) : sink.write(chunk.bytes));
+      let written = CHUNK.length;
+      for (; write(); written += CHUNK.length) assert.ok(written < 1024 ** 3, 'the sink never returns false');
+      const drained = once(sink, 'drain');
+      const read = readAll();
+      await drained;
+      sink.end();
+      assert.equal(await read, written);
+      assert.deepEqual(chunk.bytes, CHUNK);
+    });
+
+    it('returns false when the client takes no more, and emits drain when it does again', async (t) => {
       const { sink, readAll } = await open(t);
       for (let round = 0; round < 2; round++) fill(sink);
       const drained = once(sink, 'drain');
@@ -36,7 +51,7 @@ export function describeSink(name: string, open: (t: TestContext) => Promise<Sin
       assert.equal(sink.write(Buffer.from('x')), true);
     });
 
-    it('loses nothing that it took, refused or not, before its end', async (t) => {
+    it('delivers all that was written before its end, refused or not', async (t) => {
       const { sink, readAll } = await open(t);
       let written = 0;
       for (let extra = 0; extra < 4; extra++) written += fill(sink);
@@ -47,7 +62,7 @@ export function describeSink(name: string, open: (t: TestContext) => Promise<Sin
       over(sink);
     });
 
-    it('says close, once, when the client leaves, and never drain after it', async (t) => {
+    it('emits close once when the client leaves, and no drain after it', async (t) => {
       const { sink, leave } = await open(t);
       const said: string[] = [];
       for (const name of ['drain', 'close'] as const) sink.on(name, () => said.push(name));
@@ -57,11 +72,11 @@ export function describeSink(name: string, open: (t: TestContext) => Promise<Sin
       await closed;
       over(sink);
       for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
-      // The kernel may have taken a little more before it heard.
+      // A drain before the close is allowed: the kernel may have taken a little more.
       assert.equal(said.indexOf('close'), said.length - 1);
     });
 
-    it('says close, once, when it is cut off, and drops what waits', async (t) => {
+    it('emits close once when it is cut off', async (t) => {
       const { sink } = await open(t);
       let closes = 0;
       sink.on('close', () => closes++);
@@ -74,7 +89,7 @@ export function describeSink(name: string, open: (t: TestContext) => Promise<Sin
       over(sink);
     });
 
-    it('takes its listeners off again', async (t) => {
+    it('removes listeners', async (t) => {
       const { sink } = await open(t);
       const before = sink.listenerCount('drain') + sink.listenerCount('close');
       const listener = () => {};
@@ -87,25 +102,26 @@ export function describeSink(name: string, open: (t: TestContext) => Promise<Sin
   });
 }
 
-// Not by `once`, which an error ends, such as a reset before the close.
+// Not `once`, which rejects when an error, such as a reset, comes before the close.
 function closing(sink: EventEmitter): Promise<void> {
   return new Promise((resolve) => sink.once('close', resolve));
 }
 
-/** Writes until the client takes no more; tells how many bytes that were. */
+/** Writes until the client takes no more; returns how many bytes were written. */
 function fill(sink: Sink): number {
   let written = CHUNK.length;
-  for (; sink.write(CHUNK); written += CHUNK.length) assert.ok(written < 1024 ** 3, 'no end of it');
+  for (; sink.write(CHUNK); written += CHUNK.length)
+    assert.ok(written < 1024 ** 3, 'the sink never returns false');
   return written;
 }
 
-/** As a hub does. */
+/** Cuts a sink off as a hub does. */
 function cutOff(sink: Sink): void {
   if (sink.abort !== undefined) sink.abort('slow-consumer');
   else sink.destroy?.();
 }
 
-/** What is over says so, takes nothing, and fails nobody. */
+/** A closed sink says so, and every call on it is harmless. */
 function over(sink: Sink): void {
   assert.equal(sink.closed || sink.destroyed, true);
   assert.equal(sink.write(CHUNK), false);

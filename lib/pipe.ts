@@ -1,0 +1,169 @@
+// Sends what a generator, a Readable or a ReadableStream yields to one stream, as fast as its client reads.
+// Needs `encode.ts` and `protocol.ts` beside it.
+
+import { encode, type ServerSentEvent } from './encode.ts';
+import { controlEvents } from './protocol.ts';
+
+/** Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. */
+export type PipeSource = AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>;
+
+export interface PipeOptions {
+  /**
+   * The last event after the end of the source; default `sluice:end` with data `{}`. It tells a finished
+   * stream from a broken one. `null`: none, for a source that has its own.
+   */
+  end?: ServerSentEvent | null | undefined;
+  /**
+   * Makes the last event when the source fails; by default `sluice:error`, whose data does not reveal the
+   * error.
+   */
+  error?: ((error: unknown) => ServerSentEvent | null) | undefined;
+}
+
+/** The members of a stream that are used. `EventStream` has them. */
+export interface PipeTarget<Reason> {
+  /** True once nothing more can be written. */
+  readonly closed: boolean;
+  /** True while the client takes no more. */
+  readonly writableNeedDrain: boolean;
+  /** Resolves with the reason when the stream is closed. */
+  readonly done: Promise<Reason>;
+  /** Waits until the client takes more, or the stream is closed. */
+  ready(): Promise<unknown>;
+  /** Writes the text at the end of this tick, together with all other text that was queued in it. */
+  queueText(text: string): void;
+  /** Writes what is queued, then ends the stream. */
+  end(reason: 'ended' | 'error', cause?: unknown): void;
+}
+
+/**
+ * Sends what a source yields, then one last event, then ends the stream. A string is sent as an event's data.
+ * Waits for the client where it is slow; what the source yields without waiting goes out in one write.
+ *
+ * When the stream closes first, the source is stopped: through `iterator.return()`, a `Readable` through
+ * `destroy()`, a `ReadableStream` through `cancel()`. A generator that is blocked in an `await` notices none
+ * of these, so let it listen to `stream.signal`. When the source fails, the last event says so, the reason is
+ * `error`, and the failure is the stream's `cause`.
+ *
+ * Never rejects; resolves with the reason for which the stream closed.
+ */
+export function pipe<Reason>(
+  target: PipeTarget<Reason>,
+  source: PipeSource,
+  options: PipeOptions = {},
+): Promise<Reason> {
+  const { end = FINISHED, error: describe = () => FAILED } = options;
+  // The result does not wait for this: once the stream is closed, the source may never answer.
+  pump(target, source)
+    .then((isFinished) => isFinished && conclude(target, end, 'ended'))
+    .catch((error) => target.closed || fail(target, error, describe));
+  return target.done;
+}
+
+const FINISHED: ServerSentEvent = { event: controlEvents.end, data: '{}' };
+const FAILED: ServerSentEvent = {
+  event: controlEvents.error,
+  data: '{"message":"the source of this stream failed"}',
+};
+
+/**
+ * UTF-16 units after which a source that never waits gives way to the rest of the process. Each event counts
+ * at least one, so that empty events cannot block it either.
+ */
+const TURN_LENGTH = 64 * 1024;
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Sends until the source has finished (`true`) or the stream is closed (`false`). */
+async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Promise<boolean> {
+  const iterator = iteratorOf(source);
+  let isAsking = false;
+  /** The source has finished, failed or been stopped. */
+  let isOver = false;
+  const stop = () => {
+    if (!isOver) stopSource(source, iterator);
+    isOver = true;
+  };
+  target.done.then(stop);
+  try {
+    for (let length = 0; !target.closed; ) {
+      if (target.writableNeedDrain) {
+        await target.ready();
+      } else if (length >= TURN_LENGTH) {
+        length = 0;
+        await nextTurn();
+      } else {
+        isAsking = true;
+        const { done, value } = await iterator.next();
+        isAsking = false;
+        if (done === true) {
+          isOver = true;
+          return true;
+        }
+        const text = encode(eventOf(value));
+        target.queueText(text);
+        length += 1 + text.length;
+      }
+    }
+    return false;
+  } catch (error) {
+    // A source whose `next` fails is over; one that gave something that cannot be sent is stopped.
+    isOver ||= isAsking;
+    throw error;
+  } finally {
+    stop();
+  }
+}
+
+function fail<Reason>(
+  target: PipeTarget<Reason>,
+  error: unknown,
+  describe: (error: unknown) => ServerSentEvent | null,
+): void {
+  try {
+    conclude(target, describe(error), 'error', error);
+  } catch {
+    // The description threw, or cannot be sent.
+    conclude(target, FAILED, 'error', error);
+  }
+}
+
+function conclude<Reason>(
+  target: PipeTarget<Reason>,
+  event: ServerSentEvent | null,
+  reason: 'ended' | 'error',
+  cause?: unknown,
+): void {
+  if (event !== null) target.queueText(encode(event));
+  target.end(reason, cause);
+}
+
+type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
+
+function iteratorOf(source: PipeSource): PipeIterator {
+  if ('getReader' in source && typeof source.getReader === 'function') {
+    // The iterator of a ReadableStream cannot be stopped while it waits for a chunk; its reader can.
+    const reader = source.getReader();
+    return { next: () => reader.read(), return: () => reader.cancel() };
+  }
+  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+}
+
+function stopSource(source: PipeSource, iterator: PipeIterator): void {
+  attempt(() => iterator.return?.());
+  // The iterator of a Readable is a generator: one that never ran would leave the Readable open.
+  attempt(() => 'destroy' in source && typeof source.destroy === 'function' && source.destroy());
+}
+
+/** Neither waits, since a generator that is blocked in an `await` returns only after that, nor throws. */
+function attempt(action: () => unknown): void {
+  new Promise((resolve) => resolve(action())).catch(() => {});
+}
+
+function eventOf(value: ServerSentEvent | string): ServerSentEvent {
+  if (typeof value === 'string') return { data: value };
+  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
+  // Anything else has none of an event's fields, so it would be encoded to nothing.
+  const given = value instanceof Uint8Array ? 'bytes' : value;
+  throw new TypeError(`a source must give events or strings, got ${given}`);
+}
