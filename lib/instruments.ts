@@ -55,7 +55,6 @@ function outcomes({ resumed, started, gaps }: Instrumented['hub']['stats']): Rec
 
 /** Registers all families. Label values are this library's own words, never text from a client. */
 export function instrument(registry: Registry, { hub, heartbeat, ...server }: Instrumented): Registry {
-  const { stats } = hub;
   registry
     .gauge('sluice_streams_open', 'Open streams.', () => hub.size)
     .counter('sluice_streams_opened_total', 'Streams opened.', server.opened)
@@ -73,24 +72,24 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
       'Clients and topics that the limiter keeps count of.',
       () => server.limit.stats.keys,
     )
-    .counter('sluice_published_events_total', 'Events published.', () => stats.published)
+    .counter('sluice_published_events_total', 'Events published.', () => hub.stats.published)
     .counter(
       'sluice_published_bytes_total',
       'Bytes of published events on the wire.',
-      () => stats.publishedBytes,
+      () => hub.stats.publishedBytes,
     )
-    .counter('sluice_delivered_events_total', 'Events written to streams.', () => stats.delivered)
+    .counter('sluice_delivered_events_total', 'Events written to streams.', () => hub.stats.delivered)
     .counter(
       'sluice_delivered_bytes_total',
       'Bytes of events written to streams.',
-      () => stats.deliveredBytes,
+      () => hub.stats.deliveredBytes,
     )
     .counter(
       'sluice_subscriptions_total',
       'Subscriptions: resumed after an id, lost with an unknown id, or started without one.',
-      () => by('outcome', outcomes(stats)),
+      () => by('outcome', outcomes(hub.stats)),
     )
-    .counter('sluice_gaps_total', 'Gaps reported to clients, by reason.', () => by('reason', stats.gaps))
+    .counter('sluice_gaps_total', 'Gaps reported to clients, by reason.', () => by('reason', hub.stats.gaps))
     .gauge('sluice_topics', 'Topics with a history or a subscriber.', () => hub.topics().length)
     .gauge('sluice_history_bytes', 'Bytes of the history of all topics.', () => hub.historyBytes)
     .gauge('sluice_lag_max_events', 'Events by which the slowest stream is behind.', () =>

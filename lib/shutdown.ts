@@ -5,10 +5,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2Session } from 'node:http2';
 import { Server, type Socket } from 'node:net';
 
-/** The one member of a stream that is used. */
+/** The members of a stream that are used. `EventStream` has them. */
 export interface DrainableStream {
   /** True once nothing more can be written. */
   readonly closed: boolean;
+  /** Needed unless the option `end` is given. */
+  send?(event: { readonly retry: number }): unknown;
+  /** Needed unless the option `end` is given. */
+  end?(reason: 'shutdown'): unknown;
 }
 
 export interface ShutdownOptions<S extends DrainableStream = DrainableStream> {
@@ -16,7 +20,7 @@ export interface ShutdownOptions<S extends DrainableStream = DrainableStream> {
   onDraining?: (() => void) | undefined;
   /** The open streams: a live collection such as a `Set`, not an iterator, because it is read repeatedly. */
   streams?: Iterable<S> | undefined;
-  /** Sends one stream a `retry:` of so many milliseconds and ends it. Required with `streams`. */
+  /** Ends one stream; default `stream.send({ retry })`, then `stream.end('shutdown')`. `retry`: milliseconds. */
   end?: ((stream: S, context: { readonly retry: number }) => void) | undefined;
   /**
    * `now`, the default: ends streams from the start, evenly over `window`. `finish`: lets streams end by
@@ -156,7 +160,7 @@ class Departures<S extends DrainableStream> {
     this.#retrySpread = within('retrySpread', retrySpread, 0, MAX_TIMEOUT - retry);
     this.#mode = mode;
     this.#streams = collection(streams);
-    this.#end = callback(end, options.streams === undefined);
+    this.#end = checkEnd(end);
   }
 
   /** Whether no stream remains to be ended. */
@@ -372,10 +376,16 @@ function collection<S>(streams: Iterable<S>): Iterable<S> {
   return streams;
 }
 
-function callback<F extends (...args: never[]) => void>(end: F | undefined, unneeded: boolean): F {
+function checkEnd<S extends DrainableStream>(
+  end: ShutdownOptions<S>['end'] = sendAway,
+): NonNullable<ShutdownOptions<S>['end']> {
   if (typeof end === 'function') return end;
-  if (end === undefined && unneeded) return (() => {}) as unknown as F;
-  throw new TypeError(`\`end\` must be a function where there are \`streams\`, got ${typeof end}`);
+  throw new TypeError(`\`end\` must be a function, got ${typeof end}`);
+}
+
+function sendAway(stream: DrainableStream, { retry }: { readonly retry: number }): void {
+  stream.send?.({ retry });
+  stream.end?.('shutdown');
 }
 
 function within(name: string, value: number, least: number, most: number): number {
