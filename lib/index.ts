@@ -24,9 +24,10 @@ export {
   type ConnectionState,
   type ConnectOptions,
   connect,
-  fileStorage,
+  type EventMap,
+  type EventOf,
   type Gap,
-  type PositionStorage,
+  type ReceivedEvent,
   type RequestHeaders,
   type StateChange,
 } from './client.ts';
@@ -54,7 +55,6 @@ export {
 } from './decode.ts';
 export { encode, jsonEvents, type ServerSentEvent } from './encode.ts';
 export {
-  type EventMap,
   EventSource,
   type EventSourceErrorEvent,
   type EventSourceInit,
@@ -146,6 +146,7 @@ export {
   type Sample,
 } from './metrics.ts';
 export { Once, type OnceOptions } from './idempotency.ts';
+export { fileStorage, type PositionFileError, type PositionStorage } from './positions.ts';
 export { type Remembered, ReplayBuffer, type ReplayOptions } from './replay.ts';
 export { type Found, type Missed, type Params, Router } from './router.ts';
 export {
@@ -179,6 +180,7 @@ export {
   type FetchTransportOptions,
   fetchTransport,
   http2Transport,
+  type NodeTransportOptions,
   nodeTransport,
   type Transport,
   type TransportRequest,
