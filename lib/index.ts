@@ -99,12 +99,12 @@ export {
 export { type Instrumented, instrument } from './instruments.ts';
 export {
   type Lead,
-  type LeaderOptions,
   type Locks,
   type SharedEvent,
   type SharedStream,
-  shareStream,
+  shareAcrossTabs,
   type TabRole,
+  type TabsOptions,
 } from './tabs.ts';
 export {
   addressGroup,
