@@ -11,8 +11,8 @@ import { Backoff, type BackoffOptions } from './backoff.ts';
 import { createDecoder, type DecodedEvent, type DecodeLimits, type Decoder } from './decode.ts';
 import { PositionSaver, type PositionStorage } from './positions.ts';
 import {
-  compareIds,
   controlEvents,
+  type EventId,
   type Gap,
   isControlEvent,
   parseId,
@@ -170,8 +170,8 @@ export class Connection<Events extends EventMap = EventMap> implements AsyncIter
   #yieldedPosition: string | undefined;
   // The origins that have sent ids: a redirect may take ids there again.
   readonly #idOrigins = new Set<string>();
-  // The newest hub id, to drop repetitions. Stays undefined where the server sends no `sluice:ready`.
-  #newestId: string | undefined;
+  // The newest event, to drop repetitions. Stays undefined where the server sends no `sluice:ready`.
+  #newest: EventId | undefined;
 
   constructor(url: string | URL, options: ConnectOptions<Events>) {
     this.#url = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
@@ -387,22 +387,23 @@ export class Connection<Events extends EventMap = EventMap> implements AsyncIter
   }
 
   #takeReady({ id, data }: DecodedEvent): void {
-    const isOtherEpoch = compareIds(id, this.#newestId) === undefined;
-    if (isOtherEpoch && parseId(id) !== undefined) this.#newestId = id;
+    const position = parseId(id);
+    if (position !== undefined && position.epoch !== this.#newest?.epoch) this.#newest = position;
     if (this.#options.silenceTimeout === undefined) this.#silenceTimeout = announcedSilence(data);
   }
 
   // Delivery continues at the id of the gap, even where newer events have arrived: none is a repetition.
   async #takeGap({ id, data, lastEventId }: DecodedEvent): Promise<void> {
-    if (parseId(id) !== undefined) this.#newestId = id;
+    this.#newest = parseId(id) ?? this.#newest;
     await this.#options.onGap?.(readGap(data, lastEventId));
   }
 
-  #isRepeated({ id }: DecodedEvent): boolean {
-    if (id === undefined || this.#newestId === undefined) return false;
-    const order = compareIds(id, this.#newestId);
-    if (order !== undefined && order <= 0) return true;
-    if (order !== undefined || parseId(id) !== undefined) this.#newestId = id;
+  #isRepeated({ id: text }: DecodedEvent): boolean {
+    const newest = this.#newest;
+    const id = newest && parseId(text);
+    if (newest === undefined || id === undefined) return false;
+    if (id.epoch === newest.epoch && id.seq <= newest.seq) return true;
+    this.#newest = id;
     return false;
   }
 
