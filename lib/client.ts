@@ -25,9 +25,9 @@ import {
   checkHeaders,
   failed,
   failureOf,
+  type IncomingStream,
   isSendable,
   isToken,
-  type OpenStream,
   type Outcome,
   type RequestHeaders,
   requestStream,
@@ -305,7 +305,7 @@ export class Connection<Events extends EventMap = EventMap> implements AsyncIter
   }
 
   async *#read(
-    stream: OpenStream,
+    stream: IncomingStream,
     controller: AbortController,
   ): AsyncGenerator<EventOf<Events>, Outcome, undefined> {
     this.#enter({ state: 'open', attempt: this.#attempt, url: stream.url.href });

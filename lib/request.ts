@@ -28,7 +28,7 @@ export interface ConnectError extends Error {
   readonly retryDelay?: number | undefined;
 }
 
-export interface StreamRequest {
+export interface ConnectRequest {
   readonly url: URL;
   readonly method: string;
   /** The caller's own headers: the reason not to follow a redirect to another origin. */
@@ -48,7 +48,7 @@ export interface StreamRequest {
 }
 
 /** An open event stream. */
-export interface OpenStream {
+export interface IncomingStream {
   readonly body: AsyncIterable<Uint8Array>;
   /** Where it comes from, after all redirects. */
   readonly url: URL;
@@ -62,8 +62,8 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 
 /** Sends the request, and again to each address that it is redirected to. A 204 means that all is over. */
 export async function requestStream(
-  request: StreamRequest,
-): Promise<{ readonly stream: OpenStream } | { readonly outcome: Outcome }> {
+  request: ConnectRequest,
+): Promise<{ readonly stream: IncomingStream } | { readonly outcome: Outcome }> {
   if (!isSendable(request.lastEventId)) {
     return { outcome: failed('ERR_SSE_ID', 'the last event ID cannot be sent in a header') };
   }
@@ -89,7 +89,7 @@ type Answer = { readonly response: TransportResponse; readonly url: URL };
 
 async function send(
   { url, method, body }: Hop,
-  request: StreamRequest,
+  request: ConnectRequest,
 ): Promise<Answer | { readonly outcome: Outcome }> {
   const { connectTimeout, transport, controller, lastEventId } = request;
   const headers: Record<string, string> = { accept: 'text/event-stream', 'cache-control': 'no-store' };
@@ -107,7 +107,7 @@ async function send(
   }
 }
 
-function judge({ response, url }: Answer): { stream: OpenStream } | { outcome: Outcome } {
+function judge({ response, url }: Answer): { stream: IncomingStream } | { outcome: Outcome } {
   const { status, header, body } = response;
   if (status === 204) return { outcome: 'over' };
   if (status !== 200) {
@@ -137,7 +137,7 @@ function locationOf({ response, url }: Answer): URL | undefined {
 
 // To an origin that is not listed, only without headers and body of the caller's, and only with an id that
 // this origin has sent before.
-function mayFollow(target: URL, hop: Hop, request: StreamRequest): boolean {
+function mayFollow(target: URL, hop: Hop, request: ConnectRequest): boolean {
   const { url, headers, lastEventId, idOrigins, redirectOrigins } = request;
   if (target.origin === url.origin || redirectOrigins.includes(target.origin)) return true;
   const isSafe = target.protocol === 'https:' || url.protocol === 'http:';

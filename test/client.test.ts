@@ -224,7 +224,7 @@ describe('connect, when a connection fails,', () => {
       const from = seqOf(req.headers['last-event-id']);
       let text = `retry: 0\n\n`;
       for (let seq = from + 1; seq <= from + 4; seq++) text += frame(seq);
-      // Some cuts come before the first event: the log must move on all the same.
+      // Some cuts come before the first event, and the client has to get past those too.
       const cut = random() < 0.8 ? cutAfter : resetAfter;
       cut(res, text.slice(0, Math.floor(random() * text.length)));
     });
@@ -259,7 +259,7 @@ describe('connect, when a connection fails,', () => {
     assert.equal(changes[1]!.failure?.code, 'ERR_SSE_NETWORK');
   });
 
-  it('reconnects when nobody listens, and keeps the system error as the cause', async () => {
+  it('reconnects when no server listens, and keeps the system error as the cause', async () => {
     const server = createTcpServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
