@@ -1,220 +1,210 @@
-// Reads an event stream for as long as it lasts: reconnects, resumes, keeps its place, admits gaps.
-// Needs `decode.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// Reads an event stream for as long as it lasts: reconnects, resumes, and reports lost events.
+// Needs `backoff.ts`, `decode.ts`, `positions.ts`, `protocol.ts`, `request.ts` and `transport.ts` beside it.
+// Runs in Node, browsers, workers, Deno and Bun.
 //
 //   for await (const { event, data } of connect('https://example.org/events')) …
 //
-// One generator does it all: connect, read a chunk, hand over its events one by one, read on. Nothing is read
-// while an event is being processed, so a slow consumer slows the server and nothing piles up in between.
+// How it works: one generator connects, reads a chunk, yields its events one by one, and reads on. It reads
+// nothing while an event is processed, so a slow consumer slows the server down and nothing piles up.
 
+import { Backoff, type BackoffOptions } from './backoff.ts';
 import { createDecoder, type DecodedEvent, type DecodeLimits, type Decoder } from './decode.ts';
+import { PositionSaver, type PositionStorage } from './positions.ts';
 import {
-  defaultTransport,
-  type Transport,
-  type TransportRequest,
-  type TransportResponse,
-} from './transport.ts';
+  controlEvents,
+  type EventId,
+  type Gap,
+  isControlEvent,
+  parseId,
+  readGap,
+  readReady,
+} from './protocol.ts';
+import {
+  type ConnectError,
+  type ConnectErrorCode,
+  checkHeaders,
+  failed,
+  failureOf,
+  type IncomingStream,
+  isSendable,
+  isToken,
+  type Outcome,
+  type RequestHeaders,
+  requestStream,
+  startTimer,
+} from './request.ts';
+import { defaultTransport, type Transport } from './transport.ts';
 
-export type RequestHeaders = Readonly<Record<string, string>>;
+export type { PositionStorage } from './positions.ts';
+export type { Gap } from './protocol.ts';
+export type { ConnectError, ConnectErrorCode, RequestHeaders } from './request.ts';
 
-export interface ConnectOptions extends DecodeLimits {
+/**
+ * The JSON data of each event type: `{ tick: { price: number } }`. Share it with the code that publishes. A
+ * control event that the loop is to see has to be in it too: `{ 'sluice:gap': Gap }`.
+ */
+export type EventMap = Record<string, unknown>;
+
+/** One event of a stream. */
+export interface ReceivedEvent<Type extends string = string, Json = unknown> extends DecodedEvent {
+  readonly event: Type;
+  /**
+   * `data` as JSON, parsed when it is first read. Nothing checks that it is what the type says.
+   *
+   * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event, where the data is not JSON. A loop over
+   *   `const { event, json }` reads it for each event: throws at the first one without JSON.
+   */
+  readonly json: Json;
+}
+
+/** Any event of the map, discriminated by `event`. */
+export type EventOf<Events extends EventMap> = {
+  [Type in keyof Events & string]: ReceivedEvent<Type, Events[Type]>;
+}[keyof Events & string];
+
+export interface ConnectOptions<Events extends EventMap = EventMap> extends DecodeLimits, BackoffOptions {
   /** Ends the connection; the loop rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /** Default `GET`, or `POST` where there is a `body`. Only GET and HEAD are retried by default. */
   readonly method?: string | undefined;
   readonly body?: string | Uint8Array | undefined;
-  /** A function is asked again before each attempt: the place to refresh a token. */
-  readonly headers?:
-    | RequestHeaders
-    | ((attempt: number) => RequestHeaders | Promise<RequestHeaders>)
-    | undefined;
-  /** Where to begin: sent as `Last-Event-ID`. What `storage` holds takes precedence. */
+  /** A function is called before each attempt, for example to refresh a token. */
+  readonly headers?: RequestHeaders | HeadersFunction | undefined;
+  /** The position to resume from, sent as `Last-Event-ID`. A position in `storage` takes precedence. */
   readonly lastEventId?: string | undefined;
-  /** Where the place is kept between lives: `localStorage`, {@link fileStorage}, or a look-alike. */
+  /** Where the position is stored: `localStorage`, `fileStorage`, or anything with the same two methods. */
   readonly storage?: PositionStorage | undefined;
-  /** Default `sluice:` and the URL. */
+  /** Default `sluice.position:URL`. */
   readonly storageKey?: string | undefined;
   /** Default `node:http(s)` on Node, `fetch` elsewhere. */
   readonly transport?: Transport | undefined;
   /**
-   * Whether to try again after this failure; `undefined` leaves it to the rule: GET and HEAD only, after a
-   * lost or silent connection, an end, a 408, 425, 429 or 5xx.
+   * Whether to reconnect after this failure. `undefined` applies the default: only GET and HEAD, after a lost
+   * or silent connection, after the end of a stream, and after a 408, 425, 429 or 5xx.
    */
-  readonly shouldRetry?: ((failure: ConnectError, attempt: number) => boolean | undefined) | undefined;
-  /** Further origins that may be sent the caller's headers, body and last event ID by a redirect. */
+  readonly shouldRetry?:
+    | ((failure: ConnectError, context: { readonly attempt: number }) => boolean | undefined)
+    | undefined;
+  /** Further origins to which a redirect may take the caller's headers, body and last event ID. */
   readonly redirectOrigins?: readonly string[] | undefined;
-  /** Events were missed for good. Awaited before anything newer. Without it the gap is an event like any other. */
+  /** Called when events are lost for good; awaited before any newer event. Default: yield `sluice:gap`. */
   readonly onGap?: ((gap: Gap) => void | Promise<void>) | undefined;
-  /** Told of each change of `state`. */
+  /** Called after each change of `state`. */
   readonly onState?: ((change: StateChange) => void) | undefined;
-  readonly onComment?: ((text: string) => void) | undefined;
-  /** Hand over `sluice:ready` and `sluice:end` as events too, and `sluice:gap` even with `onGap`. Default false. */
+  /** Called for each comment. Without it, comments are skipped faster. */
+  readonly onComment?: ((event: { readonly comment: string }) => void) | undefined;
+  /** Whether to yield `sluice:ready` and `sluice:end`, and `sluice:gap` also with `onGap`. Default false. */
   readonly controlEvents?: boolean | undefined;
-  /** The last event there will be: after it the loop is done, and a request that is not retried may end. */
-  readonly isLast?: ((event: DecodedEvent) => boolean) | undefined;
-
-  /** Until the answer's head has come, in ms. Default 30 s. */
+  /** Whether this event is the last one: the loop ends after it. */
+  readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
+  /** Milliseconds until the response has its head. Default 30 s; `Infinity`: no limit. */
   readonly connectTimeout?: number | undefined;
-  /** Silence after which the connection counts as dead, in ms. Default: what the server announced, else none. */
+  /** Milliseconds of silence that end a connection. Default: what the server announces, if it does. */
   readonly silenceTimeout?: number | undefined;
-  /** First bound of the random wait before a reconnect, in ms; doubled by each failure. Default 1 s. */
-  readonly backoffBaseTimeout?: number | undefined;
-  /** Last bound of that wait. Default 30 s. */
-  readonly backoffMaxTimeout?: number | undefined;
-  /** A connection that lived this long, in ms, begins the back-off anew. Default 60 s. */
-  readonly healthyAge?: number | undefined;
-  /** What the server asks for (`retry:`, `Retry-After`) is obeyed from here, in ms. Default 250. */
-  readonly minRetryTimeout?: number | undefined;
-  /** … to here. Default 10 minutes. */
-  readonly maxRetryTimeout?: number | undefined;
 }
 
-/** The part of `localStorage` that is used. A promise is waited for. */
-export interface PositionStorage {
-  getItem(key: string): string | null | Promise<string | null>;
-  setItem(key: string, value: string): unknown;
-}
+/** Gives the headers of one attempt, counted from 1. */
+export type HeadersFunction = (context: {
+  readonly attempt: number;
+}) => RequestHeaders | Promise<RequestHeaders>;
 
-/** Events between `from` and `to` that will never come. */
-export interface Gap {
-  /** `evicted`, `unknown-epoch`, `ahead`, `truncated`, `store-changed`, `malformed`. */
-  readonly reason: string;
-  /** The reader's last event ID, as the server understood it. */
-  readonly from: string | null;
-  /** Where delivery goes on. */
-  readonly to: string;
-  /** The topics it is about; empty where the server did not say. */
-  readonly topics: readonly string[];
-}
-
-/** `waiting` lies between two attempts, `idle` before the first, `closed` after the last. */
+/** `idle`: before the first attempt. `waiting`: between two attempts. `closed`: after the last one. */
 export type ConnectionState = 'idle' | 'connecting' | 'open' | 'waiting' | 'closed';
 
 export interface StateChange {
   readonly state: ConnectionState;
-  /** Attempts so far, this one included. */
+  /** The number of attempts, this one included. */
   readonly attempt: number;
-  /** With `waiting` and `closed`: why. `undefined` for an end that was asked for. */
+  /** With `waiting` and `closed`: the reason. `undefined` where the end was intended. */
   readonly failure?: ConnectError | undefined;
-  /** With `waiting`: ms until the next attempt. */
+  /** With `waiting`: milliseconds until the next attempt. */
   readonly delay?: number | undefined;
-  /** With `open`: where the stream comes from, redirects followed. */
+  /** With `open`: where the stream comes from, after all redirects. */
   readonly url?: string | undefined;
 }
 
-export type ConnectErrorCode =
-  | 'ERR_SSE_NETWORK'
-  | 'ERR_SSE_TIMEOUT'
-  | 'ERR_SSE_SILENT'
-  | 'ERR_SSE_EOF'
-  | 'ERR_SSE_STATUS'
-  | 'ERR_SSE_CONTENT_TYPE'
-  | 'ERR_SSE_REDIRECT'
-  | 'ERR_SSE_ID'
-  | 'ERR_SSE_LINE_TOO_LONG'
-  | 'ERR_SSE_EVENT_TOO_LARGE';
-
-export interface ConnectError extends Error {
-  readonly code: ConnectErrorCode;
-  /** With `ERR_SSE_STATUS`. */
-  readonly status?: number | undefined;
-  /** With `ERR_SSE_STATUS`: what `Retry-After` asked for, in ms. */
-  readonly retryAfter?: number | undefined;
-}
-
 /**
- * A stream of events that outlives its connections. The request is sent when the loop first asks.
+ * Reads a stream of events across reconnects. The first request is sent when the loop asks for an event.
  *
- * An event counts as processed when the loop asks for the next one; then its id is the place to resume from,
- * and is stored. Leaving the loop leaves its last event unprocessed: it comes again after a restart, unless
- * `commit()` was called. So: at least once across restarts, once and in order within a life.
+ * An event counts as processed when the loop asks for the next one. Its id is then the position to resume
+ * from, and is stored. Leaving the loop leaves the last event unprocessed: it arrives again after a restart,
+ * unless `commit()` was called. Events arrive in order, once in the life of a connection object, and at least
+ * once across restarts.
  *
  * The loop ends at a 204, at `sluice:end`, after `isLast` and after `close()`. It throws a
- * {@link ConnectError} for a failure that is not to be retried, and the signal's reason when aborted.
- * A request that is not retried and whose answer simply ends ends the loop too, except where `isLast`
- * waits for more: a proxy makes a server's crash look like a proper end.
+ * {@link ConnectError} for a failure that is not retried, and the signal's reason when that is aborted. The
+ * end of a response ends the loop where the request is not retried; with `isLast` it throws `ERR_SSE_EOF`
+ * instead, because a proxy turns the crash of a server into an orderly end.
  *
  * @throws {TypeError | RangeError} at once, naming the option that is wrong.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
-export function connect(url: string | URL, options: ConnectOptions = {}): Connection {
+export function connect<Events extends EventMap = EventMap>(
+  url: string | URL,
+  options: ConnectOptions<Events> = {},
+): Connection<Events> {
   return new Connection(url, options);
 }
 
-const MAX_TIMEOUT = 2 ** 31 - 1;
-const MAX_REDIRECTS = 10;
-const MIN_ANNOUNCED_SILENCE = 1000;
-const TO_BE_RETRIED = new Set([408, 425, 429]);
-// Within a header's value: no control character but the tab.
-const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-
-/** Made by {@link connect}. To be looped over once. */
-export class Connection implements AsyncIterable<DecodedEvent> {
-  readonly #options: ConnectOptions;
+/** Made by {@link connect}. It can be iterated once. */
+export class Connection<Events extends EventMap = EventMap> implements AsyncIterable<EventOf<Events>> {
+  readonly #options: ConnectOptions<Events>;
   readonly #url: URL;
   readonly #method: string;
   readonly #transport: Transport;
-  readonly #timing: Timing;
-  readonly #saver: Saver | undefined;
+  readonly #connectTimeout: number;
+  readonly #backoff: Backoff;
+  readonly #saver: PositionSaver | undefined;
 
-  #events: AsyncGenerator<DecodedEvent, void, undefined> | undefined;
+  #events: AsyncGenerator<EventOf<Events>, void, undefined> | undefined;
   #state: ConnectionState = 'idle';
   #attempt = 0;
-  #failures = 0;
   #closing = false;
-  // Ends whatever is being waited for.
+  // Ends the request, the stream or the wait that is under way.
   #interrupt: (() => void) | undefined;
   #serverRetry = 0;
   #silenceTimeout: number;
 
+  // The id in force when the latest processed event arrived, and when the latest yielded one did.
   #position: string;
-  #handedOut: string | undefined;
-  // Where ids came from: a redirect may take them there again.
+  #yieldedPosition: string | undefined;
+  // The origins that have sent ids: a redirect may take ids there again.
   readonly #idOrigins = new Set<string>();
-  // The hub's latest, to drop what comes twice; only where the server is one that said `sluice:ready`.
-  #latest: HubId | undefined;
+  // The newest event, to drop repetitions. Stays undefined where the server sends no `sluice:ready`.
+  #newest: EventId | undefined;
 
-  constructor(url: string | URL, options: ConnectOptions) {
+  constructor(url: string | URL, options: ConnectOptions<Events>) {
     this.#url = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
-    if (!/^https?:$/.test(this.#url.protocol)) throw refused('url', 'must be http: or https:', url);
-    // The decoder's limits are checked now rather than at the first answer.
-    createDecoder({ ...options, onEvent: () => {} });
-    this.#options = options;
     this.#method = options.method?.toUpperCase() ?? (options.body === undefined ? 'GET' : 'POST');
-    if (!TOKEN.test(this.#method)) throw refused('method', 'must be a word', options.method);
-    if (typeof options.headers === 'object') checkHeaders(options.headers);
-    if (UNSENDABLE.test(options.lastEventId ?? ''))
-      throw refused(
-        'lastEventId',
-        'must be one that a header can carry',
-        JSON.stringify(options.lastEventId),
-      );
-    // What carries nothing of the caller's may go where a browser is sent; elsewhere redirects are followed here.
+    this.#options = options;
+    checkOptions(this.#url, this.#method, options);
+    this.#backoff = new Backoff(options);
+    this.#connectTimeout = options.connectTimeout ?? 30_000;
+    this.#silenceTimeout = options.silenceTimeout ?? Number.POSITIVE_INFINITY;
+    // A browser's fetch follows redirects with headers and body: only for requests that have none.
     const followRedirects = options.headers === undefined && options.body === undefined;
     this.#transport = options.transport ?? defaultTransport({ followRedirects });
-    this.#timing = checkTiming(options);
-    this.#silenceTimeout = options.silenceTimeout ?? Number.POSITIVE_INFINITY;
     this.#position = options.lastEventId ?? '';
-    const key = options.storageKey ?? `sluice:${this.#url}`;
-    this.#saver = options.storage === undefined ? undefined : new Saver(options.storage, key);
+    const key = options.storageKey ?? `sluice.position:${this.#url}`;
+    this.#saver = options.storage === undefined ? undefined : new PositionSaver(options.storage, key);
   }
 
   get state(): ConnectionState {
     return this.#state;
   }
 
-  /** Requests made so far; redirects are part of theirs. */
+  /** The number of attempts so far. Redirects are part of their attempt. */
   get attempt(): number {
     return this.#attempt;
   }
 
-  /** The place to resume from: the id in force when the latest processed event came. */
+  /** The position to resume from: the id in force when the latest processed event arrived. */
   get lastEventId(): string {
     return this.#position;
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<DecodedEvent, void, undefined> {
-    if (this.#events !== undefined) throw new TypeError('a connection can be looped over only once');
+  [Symbol.asyncIterator](): AsyncIterator<EventOf<Events>, void, undefined> {
+    if (this.#events !== undefined) throw new TypeError('a connection can be iterated only once');
     const events = this.#run();
     this.#events = events;
     return {
@@ -226,20 +216,20 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     };
   }
 
-  /** Ends the connection and the loop. What was handed over last stays unprocessed, see `commit()`. */
+  /** Ends the connection and the loop. The latest event stays unprocessed, see `commit()`. */
   close(): void {
     this.#closing = true;
     if (this.#events === undefined) this.#enter({ state: 'closed', attempt: 0 });
     this.#interrupt?.();
   }
 
-  /** Counts the event handed over last as processed now. Resolves once its place is stored. */
+  /** Counts the latest event as processed now. Resolves once its position is stored. */
   async commit(): Promise<void> {
     this.#markProcessed();
     await this.#saver?.flush();
   }
 
-  async *#run(): AsyncGenerator<DecodedEvent, void, undefined> {
+  async *#run(): AsyncGenerator<EventOf<Events>, void, undefined> {
     const { signal } = this.#options;
     const abort = (): void => this.close();
     let failure: ConnectError | undefined;
@@ -250,8 +240,8 @@ export class Connection implements AsyncIterable<DecodedEvent> {
       while (!this.#closing) {
         this.#enter({ state: 'connecting', attempt: ++this.#attempt });
         const outcome = yield* this.#connectOnce();
-        if (this.#closing || outcome === DONE) break;
-        if (!this.#isToBeRetried(outcome)) {
+        if (this.#closing || outcome === 'over') break;
+        if (!this.#shouldRetry(outcome)) {
           if (outcome.code === 'ERR_SSE_EOF' && this.#options.isLast === undefined) break;
           failure = outcome;
           throw outcome;
@@ -267,15 +257,28 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     }
   }
 
-  async *#connectOnce(): AsyncGenerator<DecodedEvent, Outcome, undefined> {
+  async *#connectOnce(): AsyncGenerator<EventOf<Events>, Outcome, undefined> {
     const begun = performance.now();
     const controller = new AbortController();
     this.#interrupt = () => controller.abort();
     try {
-      const answer = await this.#request(controller);
-      if (!('response' in answer)) return answer.outcome;
-      const outcome = yield* this.#read(answer, controller);
-      if (performance.now() - begun >= this.#timing.healthyAge) this.#failures = 0;
+      const headers = await this.#headers(controller.signal);
+      if (this.#closing) return 'over';
+      const answer = await requestStream({
+        url: this.#url,
+        method: this.#method,
+        headers,
+        body: this.#options.body,
+        lastEventId: this.#position,
+        idOrigins: this.#idOrigins,
+        redirectOrigins: this.#options.redirectOrigins ?? [],
+        connectTimeout: this.#connectTimeout,
+        transport: this.#transport,
+        controller,
+      });
+      if ('outcome' in answer) return answer.outcome;
+      const outcome = yield* this.#read(answer.stream, controller);
+      this.#backoff.connectionEnded(performance.now() - begun);
       return outcome;
     } finally {
       this.#interrupt = undefined;
@@ -283,104 +286,63 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     }
   }
 
-  async #request(controller: AbortController): Promise<Answer> {
-    const { headers = {}, body } = this.#options;
-    const own = typeof headers === 'function' ? await this.#ask(headers, controller.signal) : headers;
-    if (own === undefined) return { outcome: DONE };
-    let next: Hop = { url: this.#url, method: this.#method, body };
-    for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
-      if (UNSENDABLE.test(this.#position))
-        return { outcome: failed('ERR_SSE_ID', 'the last event ID cannot be sent in a header') };
-      const answer = await this.#send(next, own, controller);
-      if (!('response' in answer)) return answer;
-      const { response } = answer;
-      if (response.status < 300 || response.status > 399 || response.status === 304) return judge(answer);
-      const target = locationOf(answer);
-      if (target === undefined || !this.#mayGoTo(target, own, next.body))
-        return refusedRedirect(answer, target);
-      next = followed(next, response.status, target);
-    }
-    return { outcome: failed('ERR_SSE_REDIRECT', `more than ${MAX_REDIRECTS} redirects`) };
-  }
-
-  // `undefined` when the connection was closed in the meantime: a token that never comes holds nobody.
-  async #ask(
-    headers: Extract<ConnectOptions['headers'], (attempt: number) => unknown>,
-    closed: AbortSignal,
-  ): Promise<RequestHeaders | undefined> {
+  // Also ends when the connection is closed, although the function never answers.
+  async #headers(closed: AbortSignal): Promise<RequestHeaders> {
+    const { headers = {} } = this.#options;
+    if (typeof headers !== 'function') return headers;
     let stop = (): void => {};
     const ended = new Promise<undefined>((resolve) => {
       stop = () => resolve(undefined);
       closed.addEventListener('abort', stop, { once: true });
     });
     try {
-      const given = (await Promise.race([headers(this.#attempt), ended])) ?? {};
+      const given = (await Promise.race([headers({ attempt: this.#attempt }), ended])) ?? {};
       checkHeaders(given);
-      return closed.aborted ? undefined : given;
+      return given;
     } finally {
       closed.removeEventListener('abort', stop);
     }
   }
 
-  async #send(hop: Hop, own: RequestHeaders, controller: AbortController): Promise<Answer> {
-    const headers: Record<string, string> = { accept: 'text/event-stream', 'cache-control': 'no-store' };
-    for (const [name, value] of Object.entries(own)) headers[name.toLowerCase()] = value;
-    if (this.#position !== '') headers['last-event-id'] = asHeader(this.#position);
-    const { connectTimeout } = this.#timing;
-    const late = failed('ERR_SSE_TIMEOUT', `no answer within ${connectTimeout} ms`);
-    const timer = startTimer(connectTimeout, () => controller.abort(late));
-    try {
-      const response = await this.#transport({ ...hop, headers, signal: controller.signal });
-      return { response, url: response.url === undefined ? hop.url : new URL(response.url) };
-    } catch (error) {
-      return { outcome: this.#failureOf(error, controller.signal) };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  #mayGoTo(target: URL, own: RequestHeaders, body: unknown): boolean {
-    const { redirectOrigins = [] } = this.#options;
-    if (target.origin === this.#url.origin || redirectOrigins.includes(target.origin)) return true;
-    // Elsewhere only when nothing of the caller's goes along, and no id that came from another place.
-    const safe = target.protocol === 'https:' || this.#url.protocol === 'http:';
-    const empty = Object.keys(own).length === 0 && body === undefined;
-    return safe && empty && (this.#position === '' || this.#idOrigins.has(target.origin));
-  }
-
   async *#read(
-    answer: Answered,
+    stream: IncomingStream,
     controller: AbortController,
-  ): AsyncGenerator<DecodedEvent, Outcome, undefined> {
-    this.#enter({ state: 'open', attempt: this.#attempt, url: answer.url.href });
+  ): AsyncGenerator<EventOf<Events>, Outcome, undefined> {
+    this.#enter({ state: 'open', attempt: this.#attempt, url: stream.url.href });
+    const { maxLineBytes, maxEventBytes, onComment, isLast } = this.#options;
+    // Events, and the ids that arrive without one.
     let items: (DecodedEvent | string)[] = [];
     const decoder = createDecoder({
-      ...this.#options,
+      maxLineBytes,
+      maxEventBytes,
       lastEventId: this.#position,
       onEvent: (event) => items.push(event),
       onId: (id) => items.push(id),
       onRetry: (ms) => {
         this.#serverRetry = ms;
       },
+      onComment: onComment && ((comment) => onComment({ comment })),
     });
-    const chunks = answer.response.body[Symbol.asyncIterator]();
+    const chunks = stream.body[Symbol.asyncIterator]();
     for (;;) {
       const failure = await this.#feed(decoder, chunks, controller);
-      const ready = items;
+      const arrived = items;
       items = [];
-      for (const item of ready) {
-        if (this.#closing) return DONE;
-        if (item !== '') this.#idOrigins.add(answer.url.origin);
+      for (const item of arrived) {
+        if (this.#closing) return 'over';
+        if (item !== '') this.#idOrigins.add(stream.url.origin);
         if (typeof item === 'string') {
           this.#moveTo(item);
           continue;
         }
-        const shown = CONTROL.has(item.event) ? await this.#takeControl(item) : !this.#isRepeated(item);
-        this.#handedOut = item.lastEventId;
-        if (shown) yield item;
-        // Asked for the next one: so this one was processed.
+        const event = new Received(item) as ReceivedEvent as EventOf<Events>;
+        const isControl = isControlEvent(item.event);
+        const isWanted = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
+        this.#yieldedPosition = item.lastEventId;
+        if (isWanted) yield event;
+        // The loop has asked for the next event, so this one was processed.
         this.#markProcessed();
-        if (item.event === 'sluice:end' || this.#options.isLast?.(item)) return DONE;
+        if (item.event === controlEvents.end || isLast?.(event)) return 'over';
       }
       if (failure !== undefined) return failure;
     }
@@ -392,7 +354,7 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     controller: AbortController,
   ): Promise<ConnectError | undefined> {
     const limit = this.#silenceTimeout;
-    const silent = failed('ERR_SSE_SILENT', `nothing was heard for ${limit} ms`);
+    const silent = failed('ERR_SSE_SILENT', `the server was silent for ${limit} ms`);
     const timer = startTimer(limit, () => controller.abort(silent));
     try {
       const next = await chunks.next();
@@ -401,39 +363,53 @@ export class Connection implements AsyncIterable<DecodedEvent> {
       decoder.feed(next.value);
       return undefined;
     } catch (error) {
-      return this.#failureOf(error, controller.signal);
+      return failureOf(error, controller.signal);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  // Answers whether the consumer is to see it.
+  // Returns whether to yield the event.
   async #takeControl(event: DecodedEvent): Promise<boolean> {
-    const { onGap, controlEvents = false } = this.#options;
-    if (event.event === 'sluice:ready') this.#takeReady(event);
-    if (event.event !== 'sluice:gap') return controlEvents;
-    this.#latest = hubId(event.id) ?? this.#latest;
-    await onGap?.(gapOf(event));
-    return controlEvents || onGap === undefined;
+    const { onGap, controlEvents: areWanted = false } = this.#options;
+    switch (event.event) {
+      case controlEvents.ready:
+        this.#takeReady(event);
+        return areWanted;
+      case controlEvents.gap:
+        await this.#takeGap(event);
+        return areWanted || onGap === undefined;
+      case controlEvents.end:
+        return areWanted;
+      default:
+        return !this.#isRepeated(event);
+    }
   }
 
-  #takeReady(event: DecodedEvent): void {
-    const id = hubId(event.id);
-    if (id !== undefined && id.epoch !== this.#latest?.epoch) this.#latest = id;
-    if (this.#options.silenceTimeout === undefined) this.#silenceTimeout = announcedSilence(event.data);
+  #takeReady({ id, data }: DecodedEvent): void {
+    const position = parseId(id);
+    if (position !== undefined && position.epoch !== this.#newest?.epoch) this.#newest = position;
+    if (this.#options.silenceTimeout === undefined) this.#silenceTimeout = announcedSilence(data);
   }
 
-  #isRepeated(event: DecodedEvent): boolean {
-    const id = this.#latest && hubId(event.id);
-    if (this.#latest === undefined || id === undefined) return false;
-    if (id.epoch === this.#latest.epoch && id.seq <= this.#latest.seq) return true;
-    this.#latest = id;
+  // Delivery continues at the id of the gap, even where newer events have arrived: none is a repetition.
+  async #takeGap({ id, data, lastEventId }: DecodedEvent): Promise<void> {
+    this.#newest = parseId(id) ?? this.#newest;
+    await this.#options.onGap?.(readGap(data, lastEventId));
+  }
+
+  #isRepeated({ id: text }: DecodedEvent): boolean {
+    const newest = this.#newest;
+    const id = newest && parseId(text);
+    if (newest === undefined || id === undefined) return false;
+    if (id.epoch === newest.epoch && id.seq <= newest.seq) return true;
+    this.#newest = id;
     return false;
   }
 
   #markProcessed(): void {
-    if (this.#handedOut !== undefined) this.#moveTo(this.#handedOut);
-    this.#handedOut = undefined;
+    if (this.#yieldedPosition !== undefined) this.#moveTo(this.#yieldedPosition);
+    this.#yieldedPosition = undefined;
   }
 
   #moveTo(position: string): void {
@@ -442,29 +418,14 @@ export class Connection implements AsyncIterable<DecodedEvent> {
     this.#saver?.save(position);
   }
 
-  #failureOf(error: unknown, signal: AbortSignal): ConnectError {
-    const cause = signal.aborted ? signal.reason : error;
-    const code = (cause as { code?: unknown } | undefined)?.code;
-    if (typeof code === 'string' && code.startsWith('ERR_SSE_')) return cause as ConnectError;
-    const message = cause instanceof Error ? cause.message || String(code ?? cause.name) : String(cause);
-    return failed('ERR_SSE_NETWORK', message, { cause });
-  }
-
-  #isToBeRetried(failure: ConnectError): boolean {
-    const asked = this.#options.shouldRetry?.(failure, this.#attempt);
-    if (asked !== undefined) return asked;
-    if (this.#method !== 'GET' && this.#method !== 'HEAD') return false;
-    const { code, status = 0 } = failure;
-    return code === 'ERR_SSE_STATUS' ? status >= 500 || TO_BE_RETRIED.has(status) : PASSING.has(code);
+  #shouldRetry(failure: ConnectError): boolean {
+    const answer = this.#options.shouldRetry?.(failure, { attempt: this.#attempt });
+    if (answer !== undefined) return answer;
+    return (this.#method === 'GET' || this.#method === 'HEAD') && isPassing(failure);
   }
 
   async #waitAfter(failure: ConnectError): Promise<void> {
-    const { backoffBaseTimeout, backoffMaxTimeout, minRetryTimeout, maxRetryTimeout } = this.#timing;
-    const asked = Math.max(this.#serverRetry, failure.retryAfter ?? 0);
-    const floor = Math.min(Math.max(asked, minRetryTimeout), maxRetryTimeout);
-    // Full jitter: anywhere between nothing and the bound, so that a crowd does not return at once.
-    const bound = Math.min(backoffBaseTimeout * 2 ** this.#failures++, backoffMaxTimeout);
-    const delay = Math.round(floor + Math.random() * bound);
+    const delay = this.#backoff.nextDelay(Math.max(this.#serverRetry, failure.retryDelay ?? 0));
     this.#enter({ state: 'waiting', attempt: this.#attempt, failure, delay });
     if (this.#closing) return;
     await new Promise<void>((resolve) => {
@@ -485,62 +446,45 @@ export class Connection implements AsyncIterable<DecodedEvent> {
 }
 
 /**
- * Keeps positions in a JSON file on Node: written beside it, then renamed over it, so a crash leaves the old
- * one or the new one, never half of one. One process per file.
+ * The data of an event as JSON: what `json` of a {@link ReceivedEvent} is.
+ *
+ * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event's type and the last event ID, for other data.
  */
-export function fileStorage(path: string): PositionStorage {
-  const { readdir, readFile, rename, rm, writeFile } = process.getBuiltinModule('node:fs/promises');
-  const { basename, dirname, join } = process.getBuiltinModule('node:path');
-  const isUnfinished = (name: string): boolean =>
-    name.startsWith(`${basename(path)}.`) && /^\d+\.tmp$/.test(name.slice(basename(path).length + 1));
-  // A process that was killed between writing and renaming has left its half behind.
-  const tidy = async (): Promise<void> => {
-    const folder = dirname(path);
-    const names = await readdir(folder).catch(() => []);
-    for (const name of names) if (isUnfinished(name)) await rm(join(folder, name), { force: true });
-  };
-  const load = async (): Promise<Map<string, string>> => {
-    await tidy();
-    try {
-      return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8'))));
-    } catch (error) {
-      if ((error as { code?: string }).code === 'ENOENT') return new Map();
-      throw new Error(`cannot read positions from ${path}`, { cause: error });
-    }
-  };
-  let positions: Promise<Map<string, string>> | undefined;
-  const known = (): Promise<Map<string, string>> => {
-    positions ??= load();
-    return positions;
-  };
-  let last: Promise<unknown> = Promise.resolve();
-  const set = async (key: string, value: string): Promise<void> => {
-    const all = await known();
-    all.set(key, value);
-    const fresh = `${path}.${process.pid}.tmp`;
-    await writeFile(fresh, JSON.stringify(Object.fromEntries(all)));
-    await rename(fresh, path);
-  };
-  return {
-    getItem: async (key) => (await known()).get(key) ?? null,
-    setItem: (key, value) => {
-      last = last.then(
-        () => set(key, value),
-        () => set(key, value),
-      );
-      return last;
-    },
-  };
+export function readJson({ event, data, lastEventId }: Omit<DecodedEvent, 'id'>): unknown {
+  try {
+    return JSON.parse(data);
+  } catch (cause) {
+    const name = `${shortened(event)} (last event ID ${shortened(lastEventId)})`;
+    const error = new SyntaxError(`the data of event ${name} is not JSON: ${(cause as Error).message}`);
+    throw Object.assign(error, { code: 'ERR_SSE_BAD_JSON' as const });
+  }
 }
 
-const DONE = 'done';
-type Outcome = ConnectError | typeof DONE;
-type Answered = { readonly response: TransportResponse; readonly url: URL };
-type Answer = Answered | { readonly outcome: Outcome };
-type Hop = Pick<TransportRequest, 'url' | 'method' | 'body'>;
-type HubId = { readonly epoch: number; readonly seq: number };
+function shortened(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+}
 
-const CONTROL = new Set(['sluice:ready', 'sluice:gap', 'sluice:end']);
+class Received implements ReceivedEvent {
+  readonly event: string;
+  readonly data: string;
+  readonly id: string | undefined;
+  readonly lastEventId: string;
+  #json: { readonly value: unknown } | undefined;
+
+  constructor({ event, data, id, lastEventId }: DecodedEvent) {
+    this.event = event;
+    this.data = data;
+    this.id = id;
+    this.lastEventId = lastEventId;
+  }
+
+  get json(): unknown {
+    this.#json ??= { value: readJson(this) };
+    return this.#json.value;
+  }
+}
+
+const PASSING_STATUS = new Set([408, 425, 429]);
 const PASSING = new Set<ConnectErrorCode>([
   'ERR_SSE_NETWORK',
   'ERR_SSE_TIMEOUT',
@@ -548,176 +492,45 @@ const PASSING = new Set<ConnectErrorCode>([
   'ERR_SSE_EOF',
 ]);
 
-function judge(answer: Answered): Answer {
-  const { status, header } = answer.response;
-  if (status === 204) return { outcome: DONE };
-  if (status !== 200) {
-    const retryAfter = retryAfterOf(header('retry-after'));
-    return { outcome: failed('ERR_SSE_STATUS', `the server answered ${status}`, { status, retryAfter }) };
-  }
-  const type = header('content-type') ?? 'none';
-  if (/^text\/event-stream\s*(;|$)/i.test(type)) return answer;
-  return {
-    outcome: failed('ERR_SSE_CONTENT_TYPE', `the answer's content type is ${type}, not text/event-stream`),
-  };
+// Whether the next attempt may succeed.
+function isPassing({ code, status = 0 }: ConnectError): boolean {
+  return code === 'ERR_SSE_STATUS' ? status >= 500 || PASSING_STATUS.has(status) : PASSING.has(code);
 }
 
-function locationOf(answer: Answered): URL | undefined {
-  const location = answer.response.header('location');
-  return location !== undefined && URL.canParse(location, answer.url.href)
-    ? new URL(location, answer.url)
-    : undefined;
-}
+const MIN_ANNOUNCED_SILENCE = 1000;
 
-function refusedRedirect(answer: Answered, target: URL | undefined): Answer {
-  const where = target === undefined ? 'to no address that can be seen' : `to ${target.origin}`;
-  const { status } = answer.response;
-  return { outcome: failed('ERR_SSE_REDIRECT', `redirected (${status}) ${where}, which is not followed`) };
-}
-
-// As fetch does it: 303 always becomes a GET, 301 and 302 turn a POST into one.
-function followed(hop: Hop, status: number, url: URL): Hop {
-  const becomesGet = status === 303 || (status < 303 && hop.method === 'POST');
-  return becomesGet ? { url, method: 'GET', body: undefined } : { ...hop, url };
-}
-
-// Otherwise each attempt would fail alike, and be tried again for ever.
-function checkHeaders(headers: RequestHeaders): void {
-  for (const [name, value] of Object.entries(headers)) {
-    if (!TOKEN.test(name)) throw refused('headers', 'must have names that are words', JSON.stringify(name));
-    // Its value may be a secret: the message goes without it.
-    if (UNSENDABLE.test(value) || /[^\x00-\xff]/.test(value))
-      throw new TypeError(`\`headers\` must have values of one line of Latin-1, \`${name}\` has another`);
-  }
-}
-
-/** Seconds or a date, in ms from now. */
-function retryAfterOf(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  if (/^\d+$/.test(value)) return Number(value) * 1000;
-  const at = Date.parse(value);
-  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
-}
-
-// "`Last-Event-ID` … encoded as UTF-8": headers take it as one character per byte.
-function asHeader(id: string): string {
-  return String.fromCharCode(...new TextEncoder().encode(id));
-}
-
-function hubId(id: string | undefined): HubId | undefined {
-  const parts = /^(\d{1,15})-(\d{1,15})$/.exec(id ?? '');
-  return parts === null ? undefined : { epoch: Number(parts[1]), seq: Number(parts[2]) };
-}
-
-function parsed(json: string): Record<string, unknown> {
-  try {
-    return Object(JSON.parse(json));
-  } catch {
-    return {};
-  }
-}
-
-function gapOf({ data, lastEventId }: DecodedEvent): Gap {
-  const { reason, from, topics } = parsed(data);
-  return {
-    reason: typeof reason === 'string' ? reason : 'unknown',
-    from: typeof from === 'string' ? from : null,
-    to: lastEventId,
-    topics: Array.isArray(topics) ? topics.map(String) : [],
-  };
-}
-
-// So many heartbeats may be missed; the one after them decides.
+// As many heartbeats may be missed as the server says; the one after them decides.
 function announcedSilence(data: string): number {
-  const { interval, missed } = Object(parsed(data).heartbeat) as { interval?: unknown; missed?: unknown };
-  if (typeof interval !== 'number' || typeof missed !== 'number') return Number.POSITIVE_INFINITY;
-  const silence = interval * (missed + 1);
+  const { heartbeat } = readReady(data);
+  const silence = heartbeat === undefined ? 0 : heartbeat.interval * (heartbeat.missed + 1);
   return silence > 0 ? Math.max(silence, MIN_ANNOUNCED_SILENCE) : Number.POSITIVE_INFINITY;
 }
 
-/** `undefined` for no limit: what no timer can wait for needs none. */
-function startTimer(timeout: number, act: () => void): ReturnType<typeof setTimeout> | undefined {
-  return timeout > MAX_TIMEOUT ? undefined : setTimeout(act, timeout);
-}
-
-function failed(
-  code: ConnectErrorCode,
-  message: string,
-  details: { status?: number; retryAfter?: number | undefined; cause?: unknown } = {},
-): ConnectError {
-  const { cause, ...rest } = details;
-  return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code, ...rest });
-}
-
-const DEFAULT_TIMING = {
-  connectTimeout: 30_000,
-  backoffBaseTimeout: 1000,
-  backoffMaxTimeout: 30_000,
-  healthyAge: 60_000,
-  minRetryTimeout: 250,
-  maxRetryTimeout: 600_000,
-};
-type Timing = typeof DEFAULT_TIMING;
-const MAY_BE_INFINITE = new Set(['connectTimeout', 'silenceTimeout', 'healthyAge']);
-
-function checkTiming(options: ConnectOptions): Timing {
-  const timing = { ...DEFAULT_TIMING };
-  for (const name of Object.keys(timing) as (keyof Timing)[]) {
-    timing[name] = checkTimeout(name, options[name] ?? timing[name]);
+function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'isLast'>): void {
+  if (!/^https?:$/.test(url.protocol)) throw refused('url', 'must be http: or https:', url);
+  if (!isToken(method)) throw refused('method', 'must be a word', options.method);
+  if (typeof options.headers === 'object') checkHeaders(options.headers);
+  if (!isSendable(options.lastEventId ?? '')) {
+    throw refused('lastEventId', 'must not have control characters', JSON.stringify(options.lastEventId));
   }
-  if (options.silenceTimeout !== undefined) checkTimeout('silenceTimeout', options.silenceTimeout);
-  return timing;
+  checkTimeout('connectTimeout', options.connectTimeout);
+  checkTimeout('silenceTimeout', options.silenceTimeout);
+  // The decoder checks its limits: now rather than at the first response.
+  const { maxLineBytes, maxEventBytes } = options;
+  createDecoder({ maxLineBytes, maxEventBytes, onEvent: () => {} });
 }
 
-function checkTimeout(name: string, value: number): number {
-  if (value === Number.POSITIVE_INFINITY && MAY_BE_INFINITE.has(name)) return value;
-  if (typeof value === 'number' && value >= 0 && value <= MAX_TIMEOUT) return value;
-  throw refused(name, `must be a number of milliseconds from 0 to ${MAX_TIMEOUT}`, value, RangeError);
+function checkTimeout(name: string, value = 0): void {
+  if (typeof value === 'number' && (value === Number.POSITIVE_INFINITY || (value >= 0 && value < 2 ** 31)))
+    return;
+  throw refused(
+    name,
+    'must be a number of milliseconds from 0 to 2147483647, or Infinity',
+    value,
+    RangeError,
+  );
 }
 
 function refused(name: string, rule: string, value: unknown, Kind: typeof RangeError = TypeError): Error {
   return new Kind(`\`${name}\` ${rule}, got ${String(value)}`);
-}
-
-// Writes the newest position, one write at a time: what was overtaken while one was under way is skipped.
-class Saver {
-  readonly #storage: PositionStorage;
-  readonly #key: string;
-  #unsaved: string | undefined;
-  #writing: Promise<void> | undefined;
-  #error: { readonly reason: unknown } | undefined;
-
-  constructor(storage: PositionStorage, key: string) {
-    this.#storage = storage;
-    this.#key = key;
-  }
-
-  async load(): Promise<string | undefined> {
-    return (await this.#storage.getItem(this.#key)) ?? undefined;
-  }
-
-  save(position: string): void {
-    if (this.#error !== undefined) throw this.#error.reason;
-    this.#unsaved = position;
-    this.#writing ??= this.#write();
-  }
-
-  async flush(): Promise<void> {
-    await this.#writing;
-    if (this.#error !== undefined) throw this.#error.reason;
-  }
-
-  async #write(): Promise<void> {
-    try {
-      while (this.#unsaved !== undefined) {
-        const position = this.#unsaved;
-        this.#unsaved = undefined;
-        await this.#storage.setItem(this.#key, position);
-      }
-    } catch (reason) {
-      this.#error = { reason };
-    } finally {
-      this.#writing = undefined;
-    }
-  }
 }

@@ -1,52 +1,55 @@
 // Turns the bytes of an event stream into its events, exactly as the HTML standard reads them.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 
-/** One event as a reader dispatches it. */
+/** One event, as the standard dispatches it. */
 export interface DecodedEvent {
-  /** Its type; `'message'` where the stream named none. */
+  /** Its type; `'message'` where the stream names none. */
   readonly event: string;
   /** Its text; several `data` lines are joined by LF. */
   readonly data: string;
-  /** The id that this very event carried; `undefined` where it carried none. */
+  /** The event's own id; `undefined` where it has none. */
   readonly id: string | undefined;
-  /** The last event ID in force, from this event or an earlier one: what a reconnect sends. */
+  /**
+   * The last event ID in force, from this event or an earlier one: the one that a reconnecting client sends.
+   */
   readonly lastEventId: string;
 }
 
 export interface DecodeLimits {
   /** The longest line accepted, without its line end: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
   readonly maxLineBytes?: number | undefined;
-  /** The most `data` one event may gather, line feeds included: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
+  /** The most `data` of one event, line feeds included: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
   readonly maxEventBytes?: number | undefined;
-  /** The last event ID to begin with. A reconnecting reader hands over its own, as browsers do. */
+  /** The last event ID in force at the start: after a reconnect, the one of the connection before. */
   readonly lastEventId?: string | undefined;
 }
 
+/** Except for events, handlers get plain values: an object for each comment and each id would cost time. */
 export interface DecoderOptions extends DecodeLimits {
   readonly onEvent: (event: DecodedEvent) => void;
-  /** A `retry` line: the reconnection time in ms, as sent (unbounded: `Infinity` for absurdly many digits). */
+  /** Called at each `retry` line with its milliseconds, unbounded: `Infinity` for 310 digits. */
   readonly onRetry?: ((ms: number) => void) | undefined;
-  /** A comment, without its colon and one space: proof of life, nothing more. */
+  /** Called for each comment, with its text after the colon and one space. */
   readonly onComment?: ((text: string) => void) | undefined;
-  /** A block without data moved the last event ID: no event, but a new place to resume from. */
+  /** Called when a block without data sets the last event ID: no event, but a new position to resume from. */
   readonly onId?: ((lastEventId: string) => void) | undefined;
 }
 
 export interface Decoder {
-  /** The last event ID in force: committed by a blank line, never by a cut-off event. */
+  /** The last event ID in force. A blank line sets it, so the id of an event that is cut off never does. */
   readonly lastEventId: string;
   /**
-   * Reads on. Bytes may be cut anywhere, within a character too; text may be cut anywhere.
-   * What follows the last blank line when the stream ends was no event: just feed no more.
+   * Decodes one more chunk. Bytes and text may be cut anywhere, bytes also within a character. There is
+   * nothing to call at the end of a stream: by the standard, what follows its last blank line is discarded.
    *
-   * A handler's exception passes through and leaves the rest of the chunk unread.
+   * An exception of a handler passes through and leaves the rest of the chunk unread.
    *
-   * @throws {DecodeError} when a line or an event grows past its limit, and on every later call.
+   * @throws {DecodeError} when a line or an event is larger than its limit, and at each later call.
    */
   feed(chunk: Uint8Array | string): void;
 }
 
-/** A limit was passed. The stream cannot be read on from there. */
+/** A line or an event is larger than its limit. The stream cannot be decoded any further. */
 export interface DecodeError extends Error {
   readonly code: 'ERR_SSE_LINE_TOO_LONG' | 'ERR_SSE_EVENT_TOO_LARGE';
   /** The limit, in bytes. */
@@ -61,13 +64,13 @@ const LETTER_D = 100;
 const LETTER_E = 101;
 const LETTER_I = 105;
 const BYTE_ORDER_MARK = 0xfeff;
-// Beyond the longest string there can be, and still a small integer to the engine.
+// Greater than any index into a string, and still a small integer for V8.
 const NONE = 2 ** 30 - 1;
 
 /**
- * A decoder for one connection; a new connection takes a new one, with `lastEventId` handed over.
+ * Makes the decoder of one connection. Make a new one, with its `lastEventId`, when you reconnect.
  *
- * Work is linear in the input however it is cut, and what is kept between chunks is bounded by the limits.
+ * Time is linear in the input, however it is cut. The limits bound what is kept between chunks.
  *
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
@@ -76,7 +79,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   const { maxLineBytes = MEBIBYTE, maxEventBytes = MEBIBYTE } = options;
   checkLimit('maxLineBytes', maxLineBytes);
   checkLimit('maxEventBytes', maxEventBytes);
-  // A UTF-16 unit is at most three bytes of UTF-8: up to here nothing needs to be counted.
+  // A UTF-16 unit is at most three bytes of UTF-8, so shorter texts need no counting.
   const freeLineUnits = Math.floor(maxLineBytes / 3);
   const freeEventUnits = Math.floor(maxEventBytes / 3);
   const freeUnits = Math.min(freeLineUnits, freeEventUnits);
@@ -85,7 +88,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let begun = false;
   let skipLf = false;
 
-  // The unfinished line, in the pieces in which it came: joined once, when its end arrives.
+  // The unfinished line, in the pieces in which it arrived. They are joined once, when its end arrives.
   let pieces: string[] = [];
   let pieceUnits = 0;
   let pieceBytes = 0;
@@ -109,13 +112,13 @@ export function createDecoder(options: DecoderOptions): Decoder {
       const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
       if (text === '') return;
       const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
-      readFrom(text, skipWhatWasRead(text), ascii);
+      readFrom(text, skipLeading(text), ascii);
       if (data !== undefined) setAside(data);
     },
   };
 
-  // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; and a LF that follows a CR is its half.
-  function skipWhatWasRead(text: string): number {
+  // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF after a CR is the CR's other half.
+  function skipLeading(text: string): number {
     if (!begun) {
       begun = true;
       return text.charCodeAt(0) === BYTE_ORDER_MARK ? 1 : 0;
@@ -132,7 +135,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (at < text.length) hold(text.slice(at));
   }
 
-  // Returns where the next line begins: past the end, when this one is still unfinished.
+  // Returns where the next line begins, or the length of the text when this line is still unfinished.
   function endHeldLine(text: string, start: number, cr: number): number {
     const end = Math.min(find(text, '\n', start), cr);
     hold(end === NONE ? text.slice(start) : text.slice(start, end));
@@ -144,8 +147,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
-  // Lines that end in LF only, as nearly all do: returns where the unfinished one begins. Blank lines, comments that
-  // nobody wants and lines of data are told here: that makes a stream of heartbeats twice as quick to read.
+  // Reads lines that end in LF only, as nearly all do, and returns where the unfinished one begins. Blank
+  // lines, unwanted comments and data lines are handled here: a stream of heartbeats is read twice as fast.
   function readPlain(text: string, start: number, ascii: Uint8Array | undefined): number {
     let bytes = ascii;
     let at = start;
@@ -153,7 +156,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
       if (bytes !== undefined && at < bytes.length && bytes[at]! >= LETTER_D && isBetweenEvents()) {
         const begin = at;
         at = readFrames(text, begin, bytes);
-        // A stream of other shapes: asking at each of its events would cost more than it gives.
+        // Events of other shapes: to try the fast path at each of them would cost more than it saves.
         if (at === begin) bytes = undefined;
       }
       const end = text.indexOf('\n', at);
@@ -168,8 +171,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     }
   }
 
-  // An event's first line of data and those that follow it at once: nearly always all of them, and then the event
-  // is dispatched without its data being set aside. Returns where the next line begins.
+  // Reads an event's first data line and the data lines right after it. When a blank line follows, as nearly
+  // always, it dispatches the event without storing the data. Returns where the next line begins.
   function readData(text: string, start: number, firstEnd: number): number {
     let lines = text.slice(skipSpace(text, start + 5), firstEnd);
     let at = firstEnd + 1;
@@ -198,9 +201,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return data === undefined && type === '' && ownId === undefined && earlier.length === 0;
   }
 
-  // The fast path: whole events of the two shapes that servers write. Anything else is left to `readLine`.
-  // Where all is ASCII the bytes stand where the text's units stand, and are quicker asked: a hub's event of 145
-  // bytes takes a fifth to a third less time than line by line (Node 20 to 26; bench/decode.bench.ts).
+  // The fast path: reads whole events of the two shapes that servers write, and leaves the rest to
+  // `readLine`. In ASCII the index of a byte is that of its UTF-16 unit, and bytes are faster to read: an
+  // event of 145 bytes from a hub takes a fifth to a third less time than line by line (Node 20 to 26;
+  // bench/decode.bench.ts).
   function readFrames(text: string, start: number, ascii: Uint8Array): number {
     for (let at = start; ; ) {
       const named = readBare(text, at, ascii, freeUnits, lastEventId, onEvent);
@@ -209,7 +213,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     }
   }
 
-  // One event of an `id`, an `event` and a `data` line, of which the first two may be missing.
+  // Reads one event of an `id`, an `event` and a `data` line, of which the first two may be missing.
   function readNamed(text: string, start: number, ascii: Uint8Array): number {
     const last = ascii.length - 1;
     let at = start;
@@ -249,7 +253,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return at;
   }
 
-  // A CR ends its line at once; whether it is half of a CRLF the next chunk may tell.
+  // A CR ends its line at once. Where it ends the chunk, a LF at the start of the next one belongs to it.
   function stepOverCr(text: string, cr: number): number {
     if (cr + 1 === text.length) skipLf = true;
     return is(text, cr + 1, LF) ? cr + 2 : cr + 1;
@@ -261,7 +265,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
       return;
     }
     if (end - start > freeLineUnits && utf8Length(text.slice(start, end)) > maxLineBytes) fail('line');
-    // The lines that nearly all streams are made of are told without looking for a colon.
+    // The common lines are recognised without a search for the colon.
     const first = text.charCodeAt(start);
     if (first === LETTER_D && isData(text, start)) addData(text.slice(skipSpace(text, start + 5), end));
     else if (first === COLON) onComment?.(text.slice(skipSpace(text, start + 1), end));
@@ -290,7 +294,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (dataUnits > freeEventUnits) countData(line);
   }
 
-  // "If the data buffer is an empty string": no event, but the id holds all the same.
+  // "If the data buffer is an empty string", there is no event, but the id takes effect.
   function dispatch(): void {
     if (data === undefined && ownId === undefined && type === '' && earlier.length === 0) return;
     const id = ownId;
@@ -307,7 +311,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     else if (id !== undefined) onId?.(id);
   }
 
-  // A slice keeps the whole chunk that it was cut from alive; `join` makes a string of its own.
+  // A slice of a string keeps the whole chunk in memory; `join` makes a copy.
   function setAside(lines: string): void {
     earlier.push([lines, ''].join('\n'));
     data = undefined;
@@ -319,7 +323,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return data === undefined ? text.slice(0, -1) : text + data;
   }
 
-  // Counts what was gathered so far once, then only what is added.
+  // Counts all data of the event at the first call, then only the line that was added.
   function countData(line: string): void {
     if (dataBytes > 0) dataBytes += utf8Length(line) + 1;
     else for (const lines of [...earlier, data ?? '']) dataBytes += utf8Length(lines);
@@ -342,19 +346,19 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 }
 
-/** Anything that yields the stream's chunks in order: a Node `Readable`, a fetch `body`, an array. */
+/** The chunks of a stream in their order: a Node `Readable`, the `body` of a fetch response, an array. */
 export type DecodeSource =
   | AsyncIterable<Uint8Array | string>
   | Iterable<Uint8Array | string>
   | ReadableStream<Uint8Array>;
 
 /**
- * The events of a stream: `for await (const { event, data } of decode(response.body)) …`.
+ * Yields the events of a stream: `for await (const { event, data } of decode(response.body)) …`.
  *
- * Reads on only when asked for the next event, and lets go of the source when the loop is left.
- * It does not reconnect; a source that fails fails the loop.
+ * Reads only when the loop asks for the next event, and closes the source when the loop is left. It does not
+ * reconnect: an error of the source is thrown.
  *
- * @throws {DecodeError} when a line or an event grows past its limit.
+ * @throws {DecodeError} when a line or an event is larger than its limit.
  */
 export async function* decode(
   source: DecodeSource,
@@ -371,9 +375,9 @@ export async function* decode(
 }
 
 /**
- * The same as a `TransformStream`: `response.body.pipeThrough(decoderStream())`.
+ * Decodes in a `TransformStream`: `response.body.pipeThrough(decoderStream())`.
  *
- * A limit passed errors both sides with the {@link DecodeError}.
+ * A line or an event that is larger than its limit errors both sides with a {@link DecodeError}.
  */
 export function decoderStream(limits: DecodeLimits = {}): TransformStream<Uint8Array | string, DecodedEvent> {
   let decoder: Decoder;
@@ -387,7 +391,7 @@ export function decoderStream(limits: DecodeLimits = {}): TransformStream<Uint8A
   });
 }
 
-// Events of one `data` line and nothing else, as language models send them by the thousand.
+// Reads events of one `data` line and nothing else, as language models send them by the thousand.
 function readBare(
   text: string,
   start: number,
@@ -433,7 +437,7 @@ function isEventAt(ascii: Uint8Array, at: number): boolean {
   );
 }
 
-// The first control character: the line's end, or something that the slow path must judge, as NUL in an id.
+// Finds the first control character: the end of the line, or one for the slow path, such as NUL in an id.
 function endOfWord(ascii: Uint8Array, from: number): number {
   let at = from;
   while (at < ascii.length && ascii[at]! >= SPACE) at++;
@@ -447,7 +451,7 @@ function find(text: string, lineEnd: string, from: number): number {
   return at === -1 ? NONE : at;
 }
 
-// Reading past the end would give NaN all the same, but costs the engine its fast path for good.
+// `charCodeAt` past the end gives NaN, but V8 then drops its fast path for good.
 function is(text: string, at: number, code: number): boolean {
   return at < text.length && text.charCodeAt(at) === code;
 }
@@ -493,10 +497,11 @@ function utf8Length(text: string): number {
   return bytes;
 }
 
-// On Node 20 decoding a whole chunk of ASCII is several times faster than a streaming decoder; such a chunk
-// cannot end within a character; other text is better off with the streaming one (bench/decode.bench.ts).
+// A chunk that ends in an ASCII byte does not end within a character, so it can be decoded by itself: on Node
+// 20 that is several times faster for ASCII. Other text is faster with a streaming decoder
+// (bench/decode.bench.ts).
 interface TextReader {
-  /** What was read last was ASCII from end to end: each byte is one unit of the text. */
+  /** Whether the last chunk was all ASCII, so that each byte is one unit of the text. */
   ascii: boolean;
   read(bytes: Uint8Array): string;
 }
@@ -524,7 +529,7 @@ function createTextReader(): TextReader {
 
 async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | string, void, undefined> {
   if (Symbol.asyncIterator in source || Symbol.iterator in source) return yield* source;
-  // Not every browser's ReadableStream can be iterated.
+  // In some browsers a ReadableStream is not iterable.
   const reader = (source as ReadableStream<Uint8Array>).getReader();
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;

@@ -1,49 +1,52 @@
-// The standard's EventSource, with headers, typed listeners, and a client underneath that keeps its place.
-// Needs `client.ts`, `decode.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// The standard's EventSource, with headers, typed listeners and the other options of `connect`.
+// Needs `client.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import {
   type ConnectError,
   type Connection,
   type ConnectOptions,
   connect,
+  type EventMap,
+  type ReceivedEvent,
+  readJson,
   type StateChange,
 } from './client.ts';
-import type { DecodedEvent } from './decode.ts';
 import { defaultTransport } from './transport.ts';
 
-/** What each event type carries: `{ tick: { price: number } }`. Share it with what publishes. */
-export type EventMap = Record<string, unknown>;
+export type { EventMap } from './client.ts';
 
 export interface EventSourceInit
   extends Omit<ConnectOptions, 'signal' | 'controlEvents' | 'onState' | 'isLast'> {
-  /** Send cookies across origins, where there is a browser to keep them. Default false. */
+  /** Whether to send cookies to other origins, where there is a browser that has them. Default false. */
   readonly withCredentials?: boolean | undefined;
-  /** How `listen` reads data. Default `JSON.parse`. */
-  readonly parse?: ((data: string) => unknown) | undefined;
 }
 
-/** What a listener of `listen` gets. */
-export interface TypedEvent<Data> {
-  readonly type: string;
-  readonly data: Data;
+/** The argument of a listener of `listen`. */
+export interface TypedEvent<Type extends string = string, Json = unknown> {
+  readonly type: Type;
+  readonly data: string;
+  /** `data`, parsed as JSON. Nothing checks that it is what the type says. */
+  readonly json: Json;
   readonly lastEventId: string;
   readonly origin: string;
 }
 
-/** The event of `onerror`: the standard's, with what went wrong. */
+/** The event of `onerror`: the standard's, with the reason. */
 export interface EventSourceErrorEvent extends Event {
+  /** `undefined` where the server ended the stream for good (204 or `sluice:end`). */
   readonly error: unknown;
 }
 
 type Handler<E extends Event> = ((this: EventSource, event: E) => unknown) | null;
 
 /**
- * As in a browser: reconnects by itself until `close()`, and gives up, with `readyState` CLOSED, after any answer
- * but an event stream with status 200. To outlast a 503 or a 429 too, say so in `shouldRetry`.
+ * Works as in a browser: reconnects until `close()`, and gives up, with `readyState` CLOSED, after any
+ * response but an event stream with status 200. `shouldRetry` can make it reconnect after a 503 or a 429.
  *
- * Beyond the standard: `headers`, `storage`, `onGap`, the watchdog and the other options of `connect`; it stops
- * after `sluice:end`; `listen` gives parsed data; `onerror` says why. Control events (`sluice:…`) are events like any
- * other, for `addEventListener`. Every listener has run when an event counts as processed.
+ * Beyond the standard: `headers`, `storage`, `onGap`, `silenceTimeout` and the other options of `connect`; it
+ * closes after `sluice:end`; `listen` is typed and parses JSON; `onerror` gets the reason. Control events
+ * (`sluice:…`) are dispatched like any other. An event counts as processed when all its listeners have
+ * returned.
  *
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-eventsource-interface
  */
@@ -75,26 +78,24 @@ export class EventSource<Events extends EventMap = EventMap> extends EventTarget
   readonly url: string;
   readonly withCredentials: boolean;
   readonly #connection: Connection;
-  readonly #parse: (data: string) => unknown;
   readonly #handlers = new Map<string, EventHandler>();
   #readyState: 0 | 1 | 2 = 0;
   #origin: string;
 
-  /** @throws {DOMException} `SyntaxError` for what is no URL; `TypeError`, `RangeError` for a wrong option. */
+  /** @throws {DOMException} `SyntaxError` for no URL; a `TypeError` or `RangeError` for a wrong option. */
   constructor(url: string | URL, init: EventSourceInit = {}) {
     super();
-    const { withCredentials = false, parse = JSON.parse, ...options } = init;
+    const { withCredentials = false, ...options } = init;
     const resolved = resolve(url);
     this.url = resolved.href;
     this.#origin = resolved.origin;
     this.withCredentials = withCredentials;
-    this.#parse = parse;
     this.#connection = connect(resolved, {
       ...options,
       transport:
         options.transport ?? defaultTransport({ withCredentials, followRedirects: !options.headers }),
       controlEvents: true,
-      shouldRetry: (failure, attempt) => options.shouldRetry?.(failure, attempt) ?? isPassing(failure),
+      shouldRetry: (failure, context) => options.shouldRetry?.(failure, context) ?? isPassing(failure),
       onState: (change) => this.#follow(change),
     });
     void this.#read();
@@ -126,39 +127,42 @@ export class EventSource<Events extends EventMap = EventMap> extends EventTarget
   }
 
   /**
-   * Listens to one type of event, its data parsed: `source.listen('tick', (event) => event.data.price)`.
-   * Not called `on`: Node's own `events.once(source, …)` takes what has that for an EventEmitter.
-   * Data that cannot be parsed is told to `onerror`, and the listener is not called.
+   * Listens to one type of event and parses its data as JSON:
+   * `source.listen('tick', ({ json }) => show(json.price))`.
    *
-   * @returns a function that stops listening.
+   * Where the data is not JSON, the listener is not called and `onerror` gets a `SyntaxError`
+   * (`ERR_SSE_BAD_JSON`). The method is not named `on` because `events.once()` of Node takes an object with a
+   * method `on` for an EventEmitter.
+   *
+   * @returns a function that removes the listener.
    */
   listen<Type extends keyof Events & string>(
     type: Type,
-    listener: (event: TypedEvent<Events[Type]>) => void,
+    listener: (event: TypedEvent<Type, Events[Type]>) => void,
   ): () => void {
-    const hear = (event: Event): void => {
+    const receive = (event: Event): void => {
       const { data, lastEventId, origin } = event as MessageEvent;
-      let parsed: Events[Type];
+      let json: Events[Type];
       try {
-        parsed = this.#parse(data) as Events[Type];
+        json = readJson({ event: type, data, lastEventId }) as Events[Type];
       } catch (error) {
-        this.#tell(error);
+        this.#dispatchError(error);
         return;
       }
-      listener({ type, data: parsed, lastEventId, origin });
+      listener({ type, data, json, lastEventId, origin });
     };
-    this.addEventListener(type, hear);
-    return () => this.removeEventListener(type, hear);
+    this.addEventListener(type, receive);
+    return () => this.removeEventListener(type, receive);
   }
 
-  /** No event is dispatched after this. */
+  /** Ends the connection. No event is dispatched after this. */
   close(): void {
     this.#readyState = EventSource.CLOSED;
     this.#connection.close();
   }
 
   async #read(): Promise<void> {
-    // Listeners are added after construction: nothing may happen before.
+    // Nothing may be dispatched before the caller could add listeners.
     await Promise.resolve();
     try {
       for await (const event of this.#connection) {
@@ -171,7 +175,7 @@ export class EventSource<Events extends EventMap = EventMap> extends EventTarget
     }
   }
 
-  #dispatch({ event, data, lastEventId }: DecodedEvent): void {
+  #dispatch({ event, data, lastEventId }: ReceivedEvent): void {
     this.dispatchEvent(new MessageEvent(event, { data, lastEventId, origin: this.#origin }));
   }
 
@@ -183,17 +187,17 @@ export class EventSource<Events extends EventMap = EventMap> extends EventTarget
       this.dispatchEvent(new Event('open'));
     } else if (state === 'waiting') {
       this.#readyState = EventSource.CONNECTING;
-      this.#tell(failure);
+      this.#dispatchError(failure);
     }
   }
 
   #fail(error: unknown): void {
     if (this.#readyState === EventSource.CLOSED) return;
     this.#readyState = EventSource.CLOSED;
-    this.#tell(error);
+    this.#dispatchError(error);
   }
 
-  #tell(error: unknown): void {
+  #dispatchError(error: unknown): void {
     this.dispatchEvent(Object.assign(new Event('error'), { error }));
   }
 
@@ -201,7 +205,7 @@ export class EventSource<Events extends EventMap = EventMap> extends EventTarget
     return (this.#handlers.get(type)?.call ?? null) as Handler<E>;
   }
 
-  // "The first time the handler is set" decides its turn among the listeners; later ones take its place.
+  // "The first time the handler is set" decides its place among the listeners; later ones take that place.
   #handle<E extends Event>(type: string, handler: Handler<E>): void {
     const call = typeof handler === 'function' ? (handler as Handler<Event>) : null;
     const known = this.#handlers.get(type);
@@ -225,10 +229,10 @@ interface EventHandler {
 function resolve(url: string | URL): URL {
   const base = (globalThis as { location?: { href: string } }).location?.href;
   if (URL.canParse(String(url), base)) return new URL(url, base);
-  throw new DOMException(`cannot open ${JSON.stringify(String(url))}: it is no URL`, 'SyntaxError');
+  throw new DOMException(`cannot open ${JSON.stringify(String(url))}: it is not a URL`, 'SyntaxError');
 }
 
-// The standard retries what got no answer, or lost it; any other answer than the right one is final.
+// By the standard a missing or broken response is retried, and any response but an event stream is final.
 function isPassing(failure: ConnectError): boolean | undefined {
   return failure.code === 'ERR_SSE_STATUS' ? false : undefined;
 }

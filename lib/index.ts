@@ -5,7 +5,7 @@
 // beside it.
 
 export { type Access, tokenAccess } from './auth.ts';
-export { type Connection, type ConnectOptions, connect } from './client.ts';
+export { type ConnectError, type Connection, type ConnectOptions, connect } from './client.ts';
 export { compose, type Middleware } from './compose.ts';
 export { type CorsOptions, cors } from './cors.ts';
 export { createDecoder, type DecodedEvent, decode } from './decode.ts';
@@ -33,6 +33,6 @@ export { Semaphore } from './semaphore.ts';
 export { createSseServer, type SseServer, type SseServerOptions } from './server.ts';
 export { type ShutdownOptions, shutdown, trackConnections } from './shutdown.ts';
 export { type EventStream, openStream, type StreamOptions } from './stream.ts';
-export { shareTabs } from './tabs.ts';
+export { shareAcrossTabs } from './tabs.ts';
 export { Tickets } from './tickets.ts';
 export { type CloseReason, Writer } from './writer.ts';

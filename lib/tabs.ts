@@ -1,43 +1,50 @@
-// One tab holds the stream for all tabs of an origin; when it goes, the next one takes over where it was.
-// Stands alone: copy this file by itself. For browsers, where six connections per origin is a wall.
+// Shares one event stream among the tabs of an origin: one tab reads it for all, until it is closed.
+// Needs `protocol.ts` beside it. For browsers, which open at most six HTTP/1 connections to an origin.
 //
-// How it works: whoever holds the Web Lock leads, reads the stream and says each event on a BroadcastChannel.
-// The others hear it there and wait in the lock's queue. Each keeps the last event ID, so each can resume.
+// How it works: the tab that holds a Web Lock leads. It reads the stream and posts each event to a
+// BroadcastChannel, where the other tabs listen while they wait for the lock. Each tab keeps the last event
+// ID, so each can resume.
 
-/** An event as it goes from tab to tab; what `connect` yields fits. */
+import { compareIds, controlEvents } from './protocol.ts';
+
+/** An event as one tab posts it to the others. What `connect` yields fits. */
 export interface SharedEvent {
   readonly event: string;
   readonly data: string;
-  /** The id of this very event, where it has one of its own. */
+  /** The event's own id; `undefined` where it has none. */
   readonly id?: string | undefined;
   readonly lastEventId: string;
 }
 
-export interface Lead {
-  /** Where to resume; `''` where no tab has seen an id yet. */
+/** What the leading tab gets. */
+export interface Lead<Event extends SharedEvent = SharedEvent> {
+  /** Hands an event to all tabs, this one included. Does nothing once `signal` is aborted. */
+  readonly share: (event: Event) => void;
+  /** The position to resume from; `''` where no tab has seen an id yet. */
   readonly lastEventId: string;
-  /** Ends with this tab's turn: close the stream. */
+  /** Aborted when this tab stops leading: close the stream then. */
   readonly signal: AbortSignal;
 }
 
-export interface LeaderOptions<Event extends SharedEvent = SharedEvent> {
+export interface TabsOptions<Event extends SharedEvent = SharedEvent> {
   /**
-   * Called in the tab that leads: opens the stream and hands each event to `share`.
+   * Called when this tab begins to lead: opens the stream and shares each event.
    *
-   * When it returns a promise that settles, the stream is over for this tab, and the next tab has its turn, once
-   * each. When it returns nothing, this tab leads until it closes.
+   * When the promise that it returns settles, this tab retires and the next one leads; each tab leads at most
+   * once. When it returns nothing, this tab leads until it closes.
    */
-  readonly lead: (share: (event: Event) => void, lead: Lead) => void | Promise<void>;
-  /** Called in every tab, the leading one too, once for each event. */
+  readonly lead: (lead: Lead<Event>) => void | Promise<void>;
+  /** Called in every tab, once for each event. */
   readonly onEvent: (event: Event) => void;
-  /** `lead` threw or rejected, in this tab. */
-  readonly onError?: ((error: unknown) => void) | undefined;
-  readonly onRole?: ((role: TabRole) => void) | undefined;
-  /** Default `navigator.locks`. Without any, each tab leads itself. */
+  /** Called in this tab when `lead` fails in it, or the lock cannot be requested. */
+  readonly onError?: ((error: unknown, context: { readonly role: TabRole }) => void) | undefined;
+  /** Called after each change of this tab's role. */
+  readonly onRole?: ((change: { readonly role: TabRole }) => void) | undefined;
+  /** Default `navigator.locks`. Without locks every tab leads and reads for itself. */
   readonly locks?: Locks | undefined;
 }
 
-/** `retired`: its turn is over. It still hears the tab that leads now. */
+/** `retired`: it has led, and now listens to the tab that leads. */
 export type TabRole = 'following' | 'leading' | 'retired' | 'closed';
 
 /** The part of `navigator.locks` that is used. */
@@ -45,40 +52,42 @@ export interface Locks {
   request(name: string, options: { signal: AbortSignal }, held: () => Promise<void>): Promise<unknown>;
 }
 
+/** This tab's part in the shared stream. */
 export interface SharedStream {
   readonly role: TabRole;
   /** The last event ID that this tab has seen. */
   readonly lastEventId: string;
-  /** Leaves the tabs. When this one leads, the next one takes over. */
+  /** Leaves the stream. When this tab leads, the next one takes over. */
   close(): void;
 }
 
 /**
- * Joins the tabs that share the stream `name`. A tab hears what is said after it joined: for what came before,
- * load a snapshot.
+ * Joins the tabs that share the stream `name`. A tab gets the events after it joined: load a snapshot for the
+ * state before. The names of the lock and of the channel are `sluice.tabs:NAME`.
  *
- * Events with an id like the hub's (`<epoch>-<seq>`) are given once, also when a new leader reads some again.
+ * Events with ids of a hub are delivered once, also when a new leader reads some of them again.
  *
  * @see https://developer.mozilla.org/docs/Web/API/Web_Locks_API
  */
-export function shareStream<Event extends SharedEvent = SharedEvent>(
+export function shareAcrossTabs<Event extends SharedEvent = SharedEvent>(
   name: string,
-  options: LeaderOptions<Event>,
+  options: TabsOptions<Event>,
 ): SharedStream {
   const { lead, onEvent, onError, onRole } = options;
   const locks = options.locks ?? (globalThis.navigator as { locks?: Locks } | undefined)?.locks;
-  // Without locks each tab reads for itself, so none may hear the others.
+  // Without locks every tab reads for itself, so no tab may listen to another.
   const canShare = locks !== undefined && typeof BroadcastChannel === 'function';
-  const channel = canShare ? new BroadcastChannel(`sluice:${name}`) : undefined;
+  const sharedName = `sluice.tabs:${name}`;
+  const channel = canShare ? new BroadcastChannel(sharedName) : undefined;
   const leaving = new AbortController();
   let role: TabRole = 'following';
   let lastEventId = '';
 
   if (channel !== undefined) {
-    channel.onmessage = (message: unknown) => hear((message as { data: Said<Event> }).data);
-    say({ kind: 'hello' });
+    channel.onmessage = (message: unknown) => receive((message as { data: Message<Event> }).data);
+    post({ kind: 'hello' });
   }
-  const turn = canShare ? waitForTurn(locks) : takeTurn();
+  const turn = canShare ? locks.request(sharedName, { signal: leaving.signal }, leadOnce) : leadOnce();
   turn.catch(report);
 
   return {
@@ -96,44 +105,42 @@ export function shareStream<Event extends SharedEvent = SharedEvent>(
     },
   };
 
-  function say(said: Said<Event>): void {
-    if (role !== 'closed') channel?.postMessage(said);
+  function post(message: Message<Event>): void {
+    if (role !== 'closed') channel?.postMessage(message);
   }
 
-  function hear(said: Said<Event>): void {
+  function receive(message: Message<Event>): void {
     if (role === 'closed') return;
-    if (said.kind === 'event') take(said.event);
-    // A tab that came late has to know the place, should it ever lead.
-    else if (said.kind === 'hello' && role === 'leading') say({ kind: 'place', lastEventId });
-    else if (said.kind === 'place' && lastEventId === '') lastEventId = said.lastEventId;
+    if (message.kind === 'event') take(message.event);
+    // A tab that has just joined needs the position, in case it leads later.
+    else if (message.kind === 'hello' && role === 'leading') post({ kind: 'position', lastEventId });
+    else if (message.kind === 'position' && lastEventId === '') lastEventId = message.lastEventId;
   }
 
   function take(event: Event): void {
-    if (event.event !== 'sluice:gap' && wasSeen(event, lastEventId)) return;
+    if (event.event !== controlEvents.gap && wasSeen(event, lastEventId)) return;
     lastEventId = event.lastEventId;
     onEvent(event);
   }
 
-  async function waitForTurn(locks: Locks): Promise<void> {
-    await locks.request(`sluice:${name}`, { signal: leaving.signal }, takeTurn);
-  }
-
-  async function takeTurn(): Promise<void> {
+  async function leadOnce(): Promise<void> {
     if (role === 'closed') return;
     enter('leading');
-    const turn = new AbortController();
+    const stopped = new AbortController();
     const left = new Promise<void>((resolve) => {
       leaving.signal.addEventListener('abort', () => resolve(), { once: true });
     });
     const share = (event: Event): void => {
-      if (turn.signal.aborted) return;
-      say({ kind: 'event', event });
+      if (stopped.signal.aborted) return;
+      post({ kind: 'event', event });
       take(event);
     };
     try {
-      await Promise.race([left, lead(share, { lastEventId, signal: turn.signal }) ?? left]);
+      await Promise.race([left, lead({ share, lastEventId, signal: stopped.signal }) ?? left]);
+    } catch (error) {
+      report(error);
     } finally {
-      turn.abort();
+      stopped.abort();
       enter('retired');
     }
   }
@@ -141,25 +148,21 @@ export function shareStream<Event extends SharedEvent = SharedEvent>(
   function enter(next: TabRole): void {
     if (role === 'closed') return;
     role = next;
-    onRole?.(next);
+    onRole?.({ role });
   }
 
   function report(error: unknown): void {
-    if (role !== 'closed') onError?.(error);
+    if (role !== 'closed') onError?.(error, { role });
   }
 }
 
-type Said<Event> =
+type Message<Event> =
   | { readonly kind: 'hello' }
-  | { readonly kind: 'place'; readonly lastEventId: string }
+  | { readonly kind: 'position'; readonly lastEventId: string }
   | { readonly kind: 'event'; readonly event: Event };
 
-const HUB_ID = /^(\d{1,15})-(\d{1,15})$/;
-
-// Only ids like the hub's have an order. An event without one of its own comes after the one that had it.
-function wasSeen({ id, lastEventId }: SharedEvent, latest: string): boolean {
-  const [a, b] = [HUB_ID.exec(lastEventId), HUB_ID.exec(latest)];
-  if (a === null || b === null || a[1] !== b[1]) return false;
-  const ahead = Number(a[2]) - Number(b[2]);
-  return ahead < 0 || (ahead === 0 && id !== undefined);
+// Only a hub's ids have an order. An event without an id of its own follows the event whose id is in force.
+function wasSeen({ id, lastEventId }: SharedEvent, newest: string): boolean {
+  const order = compareIds(lastEventId, newest);
+  return order !== undefined && (order < 0 || (order === 0 && id !== undefined));
 }

@@ -1,7 +1,7 @@
-// Sends one request and hands back its answer as it streams: over node:http(s), node:http2 or fetch.
+// Sends one request and returns its response while that is arriving: over node:http(s), node:http2 or fetch.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 //
-// On Node, not through fetch: its fetch gives up on a response after five minutes of silence.
+// The default on Node is node:http(s), because fetch there aborts a response after five minutes of silence.
 
 import type { Readable, Transform } from 'node:stream';
 
@@ -10,49 +10,55 @@ export interface TransportRequest {
   readonly method: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Uint8Array | undefined;
-  /** Ends the request, and the body if that is being read already. */
+  /** Ends the request, and the response too where that is arriving already. */
   readonly signal: AbortSignal;
 }
 
 export interface TransportResponse {
   readonly status: number;
-  /** Where the answer came from, if redirects were followed on the way. */
+  /** Where the response came from, where the transport followed redirects. */
   readonly url?: string | undefined;
   /** The value of a header by its lower-case name. */
   readonly header: (name: string) => string | undefined;
-  /** Its bytes with any content encoding undone. Leaving its loop lets go of the connection. */
+  /** The decompressed bytes. Leaving the loop over them closes the connection. */
   readonly body: AsyncIterable<Uint8Array>;
 }
 
 /**
- * One request, one answer. Redirects are handed back, not followed; failing to get an answer rejects.
- * An answer whose body nobody will read must be ended through the request's signal.
+ * Sends one request. Returns redirects instead of following them, and rejects where there is no response. A
+ * caller that does not read the body must abort the request's signal.
  */
 export type Transport = (request: TransportRequest) => Promise<TransportResponse>;
 
+export interface NodeTransportOptions {
+  /** As for `http.request`. Default: a new connection for each request. */
+  readonly agent?: import('node:http').Agent | undefined;
+}
+
 export interface FetchTransportOptions {
-  /** Default the global one. */
+  /** Default: the global `fetch`. */
   readonly fetch?: typeof fetch | undefined;
-  /** Send cookies across origins. Default false. */
+  /** Whether to send cookies to other origins. Default false. */
   readonly withCredentials?: boolean | undefined;
   /**
-   * Let fetch follow redirects by itself, with all headers, across origins too. Default false.
-   * A browser hides where a redirect leads to, so there it is this or none; `defaultTransport` heeds it there only.
+   * Whether fetch follows redirects by itself, with all headers, also to other origins. Default false. A
+   * browser hides where a redirect leads, so there is no other way to follow one there; `defaultTransport`
+   * ignores the option everywhere else.
    */
   readonly followRedirects?: boolean | undefined;
 }
 
-/** What fits the place: `node:http(s)` on Node, `fetch` everywhere else. */
+/** `node:http(s)` on Node, `fetch` everywhere else. */
 export function defaultTransport(options: FetchTransportOptions = {}): Transport {
   const isNode = typeof process === 'object' && process.versions?.node !== undefined;
   const isOther = 'Deno' in globalThis || 'Bun' in globalThis;
   if (isNode && !isOther && options.fetch === undefined) return nodeTransport();
-  // Whoever can see where a redirect leads to judges it, before an id goes there.
+  // Outside browsers the address of a redirect is visible, so the client decides before an id goes there.
   return fetchTransport(isNode || isOther ? { ...options, followRedirects: false } : options);
 }
 
-/** @param agent - As for `http.request`; by default each stream has a connection of its own. */
-export function nodeTransport(agent?: import('node:http').Agent): Transport {
+/** Sends requests by `node:http` and `node:https`. */
+export function nodeTransport({ agent }: NodeTransportOptions = {}): Transport {
   return ({ url, method, headers, body, signal }) =>
     new Promise((resolve, reject) => {
       signal.throwIfAborted();
@@ -74,7 +80,7 @@ export function nodeTransport(agent?: import('node:http').Agent): Transport {
     });
 }
 
-/** A session of its own for each stream; `http:` URLs speak HTTP/2 in clear text. */
+/** Sends requests over HTTP/2, each in a new session; those to `http:` URLs in clear text. */
 export function http2Transport(): Transport {
   return ({ url, method, headers, body, signal }) =>
     new Promise((resolve, reject) => {
@@ -103,6 +109,7 @@ export function http2Transport(): Transport {
     });
 }
 
+/** Sends requests by `fetch`. */
 export function fetchTransport(options: FetchTransportOptions = {}): Transport {
   const { withCredentials = false, followRedirects = false } = options;
   return async ({ url, method, headers, body, signal }) => {
@@ -115,7 +122,7 @@ export function fetchTransport(options: FetchTransportOptions = {}): Transport {
       credentials: withCredentials ? 'include' : 'same-origin',
       redirect: followRedirects ? 'follow' : 'manual',
     });
-    // A browser tells that there was a redirect, and nothing else of it.
+    // A browser reveals that there was a redirect, but not its status or address.
     const status = response.type === 'opaqueredirect' ? 302 : response.status;
     return {
       status,
@@ -133,12 +140,12 @@ interface Builtins {
   'node:zlib': typeof import('node:zlib');
 }
 
-// Not an import: a browser or a bundler that reads this file must not look for these.
+// Not an import, which browsers and bundlers would try to resolve.
 function builtin<Name extends keyof Builtins>(name: Name): Builtins[Name] {
   return process.getBuiltinModule(name) as Builtins[Name];
 }
 
-// Headers that HTTP/2 has no place for are refused by an exception: no session may be left behind by it.
+// Node throws for headers that HTTP/2 does not have, such as `connection`: close the session then.
 function opened<Stream>(session: { destroy(): void }, open: () => Stream): Stream {
   try {
     return open();
@@ -163,7 +170,7 @@ async function* decoded(
 }
 
 function unpacked(incoming: Incoming, encoding: string): AsyncIterable<Uint8Array> {
-  // Listened to always: a connection that breaks before the loop begins must not be an uncaught error.
+  // Without a listener, a connection that breaks before the loop begins would be an uncaught error.
   incoming.on('error', () => {});
   if (encoding === 'identity') return incoming;
   const unzip = unzipperFor(encoding);
@@ -173,7 +180,7 @@ function unpacked(incoming: Incoming, encoding: string): AsyncIterable<Uint8Arra
 
 function unzipperFor(encoding: string): Transform {
   const { createUnzip, createBrotliDecompress, constants } = builtin('node:zlib');
-  // What has arrived is handed on at once, and a cut is told by the connection, not by the last block.
+  // The flags pass on at once what has arrived, and make a cut the connection's error rather than zlib's.
   if (/^(x-)?gzip$|^deflate$/.test(encoding)) return createUnzip({ finishFlush: constants.Z_SYNC_FLUSH });
   if (encoding === 'br') return createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH });
   throw new Error(`cannot read a response with content-encoding ${encoding}`);

@@ -6,16 +6,21 @@ import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { formatId } from '../lib/protocol.ts';
 import { examplesOf, runnable, serveExamples } from './helpers/docs.ts';
-import type { TestServer } from './helpers/misbehaving.ts';
+import { idOf, type TestServer } from './helpers/misbehaving.ts';
 
 const examples = examplesOf(new URL('../docs/client.md', import.meta.url));
 const tsx = import.meta.resolve('tsx');
 
-/** What each prints when it runs; those that need a browser are run by test/interop. */
+/** An id of a former life of the server. */
+const formerId = formatId(1795408312207551, 5);
+
+/** What each example prints. test/interop runs those that need a browser. */
 const prints: Record<string, RegExp> = {
-  loop: /^tick \{"price":7.25\} 7-1\ntick .* 7-2\ntick .* 7-3\n$/,
-  resume: /^missed 1-5 to 7-0: unknown-epoch\n(\{"price":.*\}\n){3}$/,
+  loop: new RegExp(`^tick \\{"price":7.25\\} ${idOf(1)}\ntick .* ${idOf(2)}\ntick .* ${idOf(3)}\n$`),
+  typed: /^7\.25\n7\.50\n7\.75\n$/,
+  resume: new RegExp(`^missed ${formerId} to ${idOf(0)}: unknown-epoch\n(\\{"price":.*\\}\n){3}$`),
   states:
     /^connecting 1\s+open 1\s+first\nwaiting 1 ERR_SSE_NETWORK later\nconnecting 2\s+waiting 2 ERR_SSE_STATUS later\nconnecting 3\s+open 3\s+second\nclosed 3\s+$/,
   eventsource: /^7\.25\n7\.50\n7\.75\nover\nclosed\n$/,
@@ -33,9 +38,9 @@ describe('the examples of docs/client.md', () => {
   before(async () => {
     server = await serveExamples((_, res) => res.writeHead(404).end());
     folder = await mkdtemp(join(tmpdir(), 'sluice-'));
-    // A place from a former life of the server, so that there is a gap to tell of.
-    const key = `sluice:${server.url}events?topic=prices`;
-    await writeFile(join(folder, 'prices.place.json'), JSON.stringify({ [key]: '1-5' }));
+    // A position from a former life of the server makes it send a gap.
+    const key = `sluice.position:${server.url}events?topic=prices`;
+    await writeFile(join(folder, 'prices.position.json'), JSON.stringify({ [key]: formerId }));
     const command = fileURLToPath(new URL('./helpers/sluice-command.ts', import.meta.url));
     await writeFile(
       join(folder, 'sluice'),
@@ -58,10 +63,10 @@ describe('the examples of docs/client.md', () => {
 
   for (const [name, example] of examples) {
     if (inBrowser.has(name)) continue;
-    it(`${name} does what it says`, async () => {
+    it(`${name} prints what the document promises`, async () => {
       const code = runnable(example, server.url.slice(0, -1));
       const expected = prints[name];
-      assert.ok(expected, 'nobody knows what it should print');
+      assert.ok(expected, '`prints` has no entry for it');
       if (example.language === 'sh') {
         assert.match(await outputOf('sh', ['-c', code]), expected);
       } else {
@@ -72,7 +77,7 @@ describe('the examples of docs/client.md', () => {
     });
   }
 
-  it('has none that is never run', () => {
+  it('are all run, here or in a browser', () => {
     assert.deepEqual(new Set([...Object.keys(prints), ...inBrowser]), new Set(examples.keys()));
   });
 });

@@ -5,9 +5,9 @@ import { EventSource, type EventSourceInit } from '../lib/eventsource.ts';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
-import { cutAfter, eventStream, open, serve, whole } from './helpers/misbehaving.ts';
+import { cutAfter, eventStream, idOf, open, serve, whole } from './helpers/misbehaving.ts';
 
-const atOnce = { minRetryTimeout: 0, backoffBaseTimeout: 0 } as const;
+const atOnce = { minRetryDelay: 0, backoffDelay: 0 } as const;
 
 async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
   const server = await serve(handler);
@@ -26,7 +26,7 @@ async function closed(made: EventSource): Promise<void> {
   while (made.readyState !== EventSource.CLOSED) await once(made, 'error');
 }
 
-describe('EventSource reads as the standard says', () => {
+describe('EventSource, as the standard says,', () => {
   for (const { name, stream, reads } of formatCases) {
     it(name, async (t) => {
       const { url } = await started(t, (_, res, attempt) => {
@@ -48,7 +48,7 @@ describe('EventSource reads as the standard says', () => {
 });
 
 describe('EventSource', () => {
-  it('opens, hands over a message with its origin and last event ID, and closes', async (t) => {
+  it('opens, dispatches a message with its origin and last event ID, and closes', async (t) => {
     const { url } = await started(t, (_, res) => open(res, 'id: 1\ndata: a\n\n'));
     const made = source(t, url);
     assert.equal(made.readyState, EventSource.CONNECTING);
@@ -63,7 +63,7 @@ describe('EventSource', () => {
     assert.equal(made.readyState, 2);
   });
 
-  it('has the constants of the interface, which cannot be set', () => {
+  it('has the constants of the interface, and does not let them be set', () => {
     for (const [name, value] of Object.entries({ CONNECTING: 0, OPEN: 1, CLOSED: 2 })) {
       for (const place of [EventSource, EventSource.prototype]) {
         assert.equal(Reflect.get(place, name), value);
@@ -72,19 +72,19 @@ describe('EventSource', () => {
     }
   });
 
-  it('reconnects after an end, with the last event ID, telling each time', async (t) => {
+  it('reconnects after an end with the last event ID, and dispatches open and error each time', async (t) => {
     const { url, requests } = await started(t, (_, res, attempt) => {
       if (attempt < 4) whole(res, `id: ${attempt}\ndata: a\n\n`);
       else res.writeHead(204).end();
     });
     const made = source(t, url);
-    const told: string[] = [];
-    made.onopen = () => told.push(`open ${made.readyState}`);
-    made.onmessage = (event) => told.push(`message ${event.lastEventId}`);
-    made.onerror = () => told.push(`error ${made.readyState}`);
+    const seen: string[] = [];
+    made.onopen = () => seen.push(`open ${made.readyState}`);
+    made.onmessage = (event) => seen.push(`message ${event.lastEventId}`);
+    made.onerror = () => seen.push(`error ${made.readyState}`);
     await closed(made);
     const once = (id: number): string[] => ['open 1', `message ${id}`, 'error 0'];
-    assert.deepEqual(told, [...once(1), ...once(2), ...once(3), 'error 2']);
+    assert.deepEqual(seen, [...once(1), ...once(2), ...once(3), 'error 2']);
     assert.deepEqual(
       requests.map((req) => req.headers['last-event-id']),
       [undefined, '1', '2', '3'],
@@ -119,7 +119,7 @@ describe('EventSource', () => {
     });
   }
 
-  it('outlasts a 503 where it is told to', async (t) => {
+  it('reconnects after a 503 where shouldRetry returns true', async (t) => {
     const { url } = await started(t, (_, res, attempt) => {
       if (attempt < 3) res.writeHead(503).end();
       else open(res, 'data: a\n\n');
@@ -148,7 +148,7 @@ describe('EventSource', () => {
     }
   });
 
-  it('tells the origin that it was redirected to', async (t) => {
+  it('gives messages the origin that it was redirected to', async (t) => {
     const there = await started(t, (_, res) => open(res, 'data: a\n\n'));
     const here = await started(t, (_, res) => res.writeHead(301, { location: there.url }).end());
     const made = source(t, here.url);
@@ -157,7 +157,7 @@ describe('EventSource', () => {
     assert.equal(made.url, here.url);
   });
 
-  it('dispatches nothing after close, not even what had arrived', async (t) => {
+  it('dispatches nothing after close(), not even events that had arrived', async (t) => {
     const { url } = await started(t, (_, res) => open(res, 'data: a\n\ndata: b\n\n'));
     const made = source(t, url);
     const data: string[] = [];
@@ -172,14 +172,14 @@ describe('EventSource', () => {
     assert.deepEqual(data, ['a']);
   });
 
-  it('makes no request when it is closed at once', async (t) => {
+  it('sends no request when it is closed at once', async (t) => {
     const { url, requests } = await started(t, (_, res) => open(res));
     new EventSource(url).close();
     await new Promise((resolve) => setTimeout(resolve, 20));
     assert.equal(requests.length, 0);
   });
 
-  it('keeps a handler’s turn among the listeners when it is replaced, and forgets it at null', async (t) => {
+  it('puts a new handler in the place of the old one, and removes it at null', async (t) => {
     const { url } = await started(t, (_, res) => open(res, 'data: a\n\n'));
     const made = source(t, url);
     const turns: string[] = [];
@@ -197,23 +197,23 @@ describe('EventSource', () => {
     assert.deepEqual(turns, ['second a', 'listener']);
   });
 
-  it('throws a SyntaxError for what is no URL', () => {
+  it('throws a SyntaxError for a string that is no URL', () => {
     assert.throws(() => new EventSource('http://['), { name: 'SyntaxError', constructor: DOMException });
   });
 
-  it('sends headers, asked again each time', async (t) => {
+  it('sends new headers with each attempt', async (t) => {
     const { url, requests } = await started(t, (_, res, attempt) => {
       if (attempt === 1) whole(res, '');
       else res.writeHead(204).end();
     });
-    await closed(source(t, url, { headers: (attempt) => ({ authorization: `token ${attempt}` }) }));
+    await closed(source(t, url, { headers: ({ attempt }) => ({ authorization: `token ${attempt}` }) }));
     assert.deepEqual(
       requests.map((req) => req.headers.authorization),
       ['token 1', 'token 2'],
     );
   });
 
-  it('stops at sluice:end, having dispatched it', async (t) => {
+  it('dispatches sluice:end and closes', async (t) => {
     const { url, requests } = await started(t, (_, res) => whole(res, 'event: sluice:end\ndata: {}\n\n'));
     const made = source(t, url);
     let ended = 0;
@@ -223,7 +223,7 @@ describe('EventSource', () => {
     assert.equal(requests.length, 1);
   });
 
-  it('says what went wrong', async (t) => {
+  it('gives onerror the reason', async (t) => {
     const { url } = await started(t, (_, res) => res.writeHead(403).end());
     const made = source(t, url);
     const error = await new Promise((resolve) => {
@@ -236,29 +236,39 @@ describe('EventSource', () => {
 describe('EventSource with an event map', () => {
   type Events = { tick: { price: number }; note: string };
 
-  it('gives parsed data of the right type', async (t) => {
+  it('gives its listeners data and JSON of the right type', async (t) => {
     const { url } = await started(t, (_, res) => open(res, 'id: 3\nevent: tick\ndata: {"price":7}\n\n'));
     const made = new EventSource<Events>(url, atOnce);
     t.after(() => made.close());
     const price = await new Promise<number>((resolve) => {
       made.listen('tick', (event) => {
-        assert.deepEqual(event, {
-          type: 'tick',
-          data: { price: 7 },
-          lastEventId: '3',
-          origin: new URL(url).origin,
-        });
-        resolve(event.data.price);
+        const { origin } = new URL(url);
+        const data = '{"price":7}';
+        assert.deepEqual(event, { type: 'tick', data, json: { price: 7 }, lastEventId: '3', origin });
+        resolve(event.json.price);
       });
-      // @ts-expect-error: no such event.
+      // @ts-expect-error: there is no such event.
       made.listen('tock', () => {});
-      // @ts-expect-error: a note is a string.
-      made.listen('note', (event) => event.data.price);
+      // @ts-expect-error: a note has no price.
+      made.listen('note', (event) => event.json.price);
+      // @ts-expect-error: data is the text.
+      made.listen('tick', (event) => event.data.price);
     });
     assert.equal(price, 7);
   });
 
-  it('is typed from the hub that publishes to the listener, by the one map', async (t) => {
+  it('gets JSON of unknown type without a map', async (t) => {
+    const { url } = await started(t, (_, res) => open(res, 'event: tick\ndata: {"price":7}\n\n'));
+    const made = source(t, url);
+    const json = await new Promise<unknown>((resolve) => {
+      made.listen('tick', (event) => resolve(event.json));
+      // @ts-expect-error: nothing is known of it.
+      made.listen('tick', (event) => event.json.price);
+    });
+    assert.deepEqual(json, { price: 7 });
+  });
+
+  it('listens to a hub', async (t) => {
     const hub = new Hub();
     const { url } = await started(t, (req, res) => {
       hub.subscribe(['prices'], openStream(req, res));
@@ -267,38 +277,32 @@ describe('EventSource with an event map', () => {
     t.after(() => made.close());
     await once(made, 'sluice:ready');
     const price = new Promise<number>((resolve) => {
-      made.listen('tick', (event) => resolve(event.data.price));
+      made.listen('tick', ({ json }) => resolve(json.price));
     });
     hub.publish('prices', { event: 'tick', data: JSON.stringify({ price: 7.25 }) });
     assert.equal(await price, 7.25);
     hub.end('prices');
   });
 
-  it('tells onerror of data that it cannot parse, and goes on', async (t) => {
+  it('gives onerror the data that is not JSON, calls no listener, and continues', async (t) => {
     const { url } = await started(t, (_, res) =>
-      open(res, 'event: tick\ndata: {\n\nevent: tick\ndata: {"price":1}\n\n'),
+      open(res, `id: ${idOf(1)}\nevent: tick\ndata: {\n\nevent: tick\ndata: {"price":1}\n\n`),
     );
     const made = new EventSource<Events>(url, atOnce);
     t.after(() => made.close());
-    const told: unknown[] = [];
-    made.onerror = (event) => told.push((event.error as Error).name, made.readyState);
+    const seen: unknown[] = [];
+    made.onerror = ({ error }) => {
+      const { name, code, message } = error as Error & { code: string };
+      assert.match(message, /"tick".*"1795408776829004-1"/);
+      seen.push(name, code, made.readyState);
+    };
     await new Promise<void>((resolve) => {
-      const stop = made.listen('tick', (event) => {
-        told.push(event.data.price);
+      const stop = made.listen('tick', ({ json }) => {
+        seen.push(json.price);
         stop();
         resolve();
       });
     });
-    assert.deepEqual(told, ['SyntaxError', 1, 1]);
-  });
-
-  it('reads data another way where asked', async (t) => {
-    const { url } = await started(t, (_, res) => open(res, 'event: note\ndata: plain\n\n'));
-    const made = new EventSource<Events>(url, { ...atOnce, parse: (text) => text.toUpperCase() });
-    t.after(() => made.close());
-    assert.equal(
-      await new Promise((resolve) => made.listen('note', (event) => resolve(event.data))),
-      'PLAIN',
-    );
+    assert.deepEqual(seen, ['SyntaxError', 'ERR_SSE_BAD_JSON', 1, 1]);
   });
 });

@@ -3,15 +3,15 @@ import { describe, it, type TestContext } from 'node:test';
 import { connect } from '../lib/client.ts';
 import {
   type Lead,
-  type LeaderOptions,
   type Locks,
   type SharedEvent,
-  shareStream,
+  shareAcrossTabs,
   type TabRole,
+  type TabsOptions,
 } from '../lib/tabs.ts';
-import { open, seqOf, serve } from './helpers/misbehaving.ts';
+import { frame, idOf, open, seqOf, serve } from './helpers/misbehaving.ts';
 
-/** A lock manager as browsers have: one holder per name, the others wait in line. The channel is Node's own. */
+/** A lock manager as browsers have it: one holder per name, the others wait in order. */
 function createLocks(): Locks {
   const tails = new Map<string, Promise<unknown>>();
   return {
@@ -33,27 +33,24 @@ function createLocks(): Locks {
 
 let names = 0;
 
-/** Tabs of one origin: each with a record of what it heard and what it became. */
-function createTabs(
-  t: TestContext,
-  lead: (share: (event: SharedEvent) => void, lead: Lead, tab: number) => void | Promise<void>,
-) {
+/** Opens tabs of one origin, each with a record of its events and roles. */
+function createTabs(t: TestContext, lead: (lead: Lead, tab: number) => void | Promise<void>) {
   const locks = createLocks();
   const name = `test ${++names}`;
   let tabs = 0;
-  return (options: Partial<LeaderOptions> = {}) => {
+  return (options: Partial<TabsOptions> = {}) => {
     const number = ++tabs;
     const heard: string[] = [];
     const roles: TabRole[] = [];
     let wake = (): void => {};
-    const stream = shareStream(name, {
+    const stream = shareAcrossTabs(name, {
       locks,
-      lead: (share, position) => lead(share, position, number),
+      lead: (given) => lead(given, number),
       onEvent: (event) => {
         heard.push(event.data);
         wake();
       },
-      onRole: (role) => {
+      onRole: ({ role }) => {
         roles.push(role);
         wake();
       },
@@ -74,8 +71,8 @@ function createTabs(
 const event = (seq: number): SharedEvent => ({
   event: 'message',
   data: `${seq}`,
-  id: `7-${seq}`,
-  lastEventId: `7-${seq}`,
+  id: idOf(seq),
+  lastEventId: idOf(seq),
 });
 const turns = (count: number): Promise<void> =>
   new Promise((resolve) => {
@@ -83,13 +80,13 @@ const turns = (count: number): Promise<void> =>
     next(count);
   });
 
-describe('shareStream', () => {
-  it('lets the first tab lead, and all tabs hear each event once', async (t) => {
+describe('shareAcrossTabs', () => {
+  it('lets the first tab lead, and gives each event to all tabs once', async (t) => {
     let share = (_: SharedEvent): void => {};
     const leads: number[] = [];
-    const openTab = createTabs(t, (given, _, tab) => {
+    const openTab = createTabs(t, (lead, tab) => {
       leads.push(tab);
-      share = given;
+      share = lead.share;
     });
     const tabs = [openTab(), openTab(), openTab()];
     await tabs[0]!.until(() => tabs[0]!.roles.includes('leading'));
@@ -107,14 +104,14 @@ describe('shareStream', () => {
     assert.deepEqual(leads, [1]);
   });
 
-  it('hands over to the next tab, which resumes where it was', async (t) => {
+  it('lets the next tab lead when the first one closes, from the same position', async (t) => {
     const resumed: [number, string][] = [];
     let share = (_: SharedEvent): void => {};
     const signals: AbortSignal[] = [];
-    const openTab = createTabs(t, (given, { lastEventId, signal }, tab) => {
-      resumed.push([tab, lastEventId]);
-      signals.push(signal);
-      share = given;
+    const openTab = createTabs(t, (lead, tab) => {
+      resumed.push([tab, lead.lastEventId]);
+      signals.push(lead.signal);
+      share = lead.share;
     });
     const [first, second, third] = [openTab(), openTab(), openTab()];
     await first.until(() => first.roles.includes('leading'));
@@ -125,16 +122,16 @@ describe('shareStream', () => {
     await second.until(() => second.roles.includes('leading'));
     assert.deepEqual(resumed, [
       [1, ''],
-      [2, '7-4'],
+      [2, idOf(4)],
     ]);
     assert.deepEqual(
       signals.map(({ aborted }) => aborted),
       [true, false],
     );
-    // What the new leader reads a second time is nothing new to anybody.
+    // The new leader reads an event again: no tab may get it twice.
     share(event(4));
     share(event(5));
-    share({ event: 'message', data: 'no id of its own', lastEventId: '7-5' });
+    share({ event: 'message', data: 'no id of its own', lastEventId: idOf(5) });
     await third.until(() => third.heard.length === 3);
     assert.deepEqual(third.heard, ['4', '5', 'no id of its own']);
     assert.deepEqual(second.heard, third.heard);
@@ -142,12 +139,12 @@ describe('shareStream', () => {
     assert.equal(first.stream.role, 'closed');
   });
 
-  it('tells a tab that came late the place, in case it leads one day', async (t) => {
+  it('gives a tab that joins late the position, from which it leads later', async (t) => {
     const resumed: string[] = [];
     let share = (_: SharedEvent): void => {};
-    const openTab = createTabs(t, (given, { lastEventId }) => {
-      resumed.push(lastEventId);
-      share = given;
+    const openTab = createTabs(t, (lead) => {
+      resumed.push(lead.lastEventId);
+      share = lead.share;
     });
     const early = openTab();
     await early.until(() => early.roles.includes('leading'));
@@ -156,29 +153,29 @@ describe('shareStream', () => {
     while (late.stream.lastEventId === '') await turns(1);
     early.stream.close();
     await late.until(() => late.roles.includes('leading'));
-    assert.deepEqual(resumed, ['', '7-9']);
+    assert.deepEqual(resumed, ['', idOf(9)]);
     assert.deepEqual(late.heard, []);
   });
 
-  it('gives each tab one turn when the stream is over, and none a second', async (t) => {
+  it('lets each tab lead once when the stream is over, and reports its failures', async (t) => {
     const tried: number[] = [];
     const errors: unknown[] = [];
-    const openTab = createTabs(t, async (_, __, tab) => {
+    const openTab = createTabs(t, async (_, tab) => {
       tried.push(tab);
       if (tab === 2) throw new Error('403');
     });
-    const onError = (error: unknown): void => void errors.push((error as Error).message);
+    const onError: TabsOptions['onError'] = (error, { role }) => errors.push((error as Error).message, role);
     const tabs = [openTab({ onError }), openTab({ onError }), openTab({ onError })];
     for (const tab of tabs) await tab.until(() => tab.stream.role === 'retired');
     await turns(10);
     assert.deepEqual(tried, [1, 2, 3]);
-    assert.deepEqual(errors, ['403']);
+    assert.deepEqual(errors, ['403', 'leading']);
   });
 
-  it('takes what a retired leader still shares for nothing', async (t) => {
+  it('ignores what a retired tab shares', async (t) => {
     let share = (_: SharedEvent): void => {};
-    const openTab = createTabs(t, async (given) => {
-      share = given;
+    const openTab = createTabs(t, async (lead) => {
+      share = lead.share;
     });
     const tab = openTab();
     await tab.until(() => tab.stream.role === 'retired');
@@ -186,9 +183,9 @@ describe('shareStream', () => {
     assert.deepEqual(tab.heard, []);
   });
 
-  it('never leads when it was closed while waiting', async (t) => {
+  it('does not let a tab lead that closed while it waited', async (t) => {
     const led: number[] = [];
-    const openTab = createTabs(t, (_, __, tab) => void led.push(tab));
+    const openTab = createTabs(t, (_, tab) => void led.push(tab));
     const [first, second, third] = [openTab(), openTab(), openTab()];
     await first.until(() => first.roles.includes('leading'));
     second.stream.close();
@@ -198,7 +195,7 @@ describe('shareStream', () => {
     assert.deepEqual(second.roles, ['closed']);
   });
 
-  it('does not lead though the lock comes after all, and hears nothing that was under way', async () => {
+  it('ignores the lock and the events that reach a tab after it closed', async () => {
     const name = `test ${++names}`;
     let grant = (): Promise<void> => Promise.resolve();
     const locks: Locks = {
@@ -208,9 +205,9 @@ describe('shareStream', () => {
       },
     };
     const lead = (): void => assert.fail('led');
-    const onEvent = (): void => assert.fail('heard');
-    const tab = shareStream(name, { locks, lead, onEvent });
-    const other = new BroadcastChannel(`sluice:${name}`);
+    const onEvent = (): void => assert.fail('an event');
+    const tab = shareAcrossTabs(name, { locks, lead, onEvent });
+    const other = new BroadcastChannel(`sluice.tabs:${name}`);
     other.postMessage({ kind: 'event', event: event(1) });
     tab.close();
     tab.close();
@@ -220,9 +217,23 @@ describe('shareStream', () => {
     assert.equal(tab.role, 'closed');
   });
 
-  it('lets each tab lead itself where there are no locks', async (t) => {
+  it('reports a lock that cannot be requested', async (t) => {
+    const locks: Locks = { request: () => Promise.reject(new Error('insecure')) };
+    const reported = await new Promise((resolve) => {
+      const tab = shareAcrossTabs(`test ${++names}`, {
+        locks,
+        lead: () => assert.fail('led'),
+        onEvent: () => assert.fail('an event'),
+        onError: (error, context) => resolve([(error as Error).message, context]),
+      });
+      t.after(() => tab.close());
+    });
+    assert.deepEqual(reported, ['insecure', { role: 'following' }]);
+  });
+
+  it('lets every tab lead where there are no locks', async (t) => {
     const led: number[] = [];
-    const openTab = createTabs(t, (share, _, tab) => {
+    const openTab = createTabs(t, ({ share }, tab) => {
       led.push(tab);
       share(event(tab));
     });
@@ -245,17 +256,17 @@ describe('shareStream', () => {
     );
   });
 
-  it('shares what connect reads over one connection, across a change of leader', async (t) => {
+  it('shares what connect reads over one connection, also when the leading tab changes', async (t) => {
     let connections = 0;
     const server = await serve((req, res) => {
       connections++;
       let seq = seqOf(req.headers['last-event-id']);
       open(res);
-      const timer = setInterval(() => res.write(`id: 7-${++seq}\ndata: ${seq}\n\n`), 2);
+      const timer = setInterval(() => res.write(frame(++seq)), 2);
       res.on('close', () => clearInterval(timer));
     });
     t.after(() => server.close());
-    const openTab = createTabs(t, async (share, { lastEventId, signal }) => {
+    const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
       for await (const event of connect(server.url, { lastEventId, signal })) share(event);
     });
     const [first, second] = [openTab(), openTab()];

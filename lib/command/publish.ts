@@ -132,7 +132,7 @@ function planOf(argv: readonly string[]): Plan | undefined {
     batch: atLeastOne('--batch', values.batch ?? 500),
     attempts: atLeastOne('--attempts', values.attempts ?? 8),
     ids: values.ids ?? false,
-    send: nodeTransport(agent),
+    send: nodeTransport({ agent }),
     agents: [agent],
   };
 }

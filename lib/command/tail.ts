@@ -3,8 +3,9 @@
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { type ConnectError, type ConnectOptions, connect, fileStorage, type StateChange } from '../client.ts';
+import { type ConnectError, type ConnectOptions, connect, type StateChange } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
+import { fileStorage } from '../positions.ts';
 import { type OptionValues, readHeaders, readOptions, readUrl, usageError } from './argv.ts';
 
 /** What a command reads and writes: `process` has it, and so have a few `PassThrough`s. */

@@ -1,14 +1,16 @@
-// The examples of a document, and the server that those of docs/client.md are run against.
+// Reads the examples of a document, and serves what those of docs/client.md ask for.
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { cutAfter, open, seqOf, serve, type TestServer, whole } from './misbehaving.ts';
+import { encode } from '../../lib/encode.ts';
+import { gapEvent, parseId, readyEvent } from '../../lib/protocol.ts';
+import { cutAfter, EPOCH, idOf, open, seqOf, serve, type TestServer, whole } from './misbehaving.ts';
 
 export interface Example {
   readonly language: string;
   readonly code: string;
 }
 
-/** Every fenced example by its name; one without a name is an error, for nobody would run it. */
+/** Every fenced example by its name. One without a name is an error, because no test would run it. */
 export function examplesOf(path: URL): Map<string, Example> {
   const text = readFileSync(path, 'utf8');
   const examples = new Map<string, Example>();
@@ -22,7 +24,7 @@ export function examplesOf(path: URL): Map<string, Example> {
   return examples;
 }
 
-/** The code of an example, made to run from anywhere against this server. */
+/** The code of an example, changed to import from lib/ and to ask this server. */
 export function runnable({ code }: Example, origin: string): string {
   const lib = new URL('../../lib/', import.meta.url);
   return code
@@ -30,14 +32,16 @@ export function runnable({ code }: Example, origin: string): string {
     .replaceAll('http://localhost:8080', origin);
 }
 
-const tick = (seq: number): string => `id: 7-${seq}\nevent: tick\ndata: {"price":${7 + seq / 4}}\n\n`;
+const topics = ['prices'];
+const tick = (seq: number): string =>
+  encode({ id: idOf(seq), event: 'tick', data: JSON.stringify({ price: 7 + seq / 4 }) });
 const ready = (seq: number): string =>
-  `retry: 1000\n\nevent: sluice:ready\nid: 7-${seq}\ndata: {"topics":["prices"],"heartbeat":null}\n\n`;
+  encode({ retry: 1000 }) + encode(readyEvent(idOf(seq), topics, { heartbeat: null }));
 const gap = (from: string): string =>
-  `event: sluice:gap\nid: 7-0\ndata: {"reason":"unknown-epoch","from":"${from}","to":"7-0","topics":["prices"]}\n\n`;
+  encode(gapEvent(idOf(0), { reason: 'unknown-epoch', from, to: idOf(0), topics }));
 const end = 'event: sluice:end\ndata: {}\n\n';
 
-/** Speaks as `sluice serve` does where the examples expect it. Other paths are the caller's. */
+/** Answers as `sluice serve` does where the examples expect that. Other paths are the caller's. */
 export function serveExamples(
   other: (req: IncomingMessage, res: ServerResponse, path: string) => void,
 ): Promise<TestServer> {
@@ -51,11 +55,11 @@ export function serveExamples(
     const { pathname, searchParams } = new URL(req.url!, 'http://localhost');
     const lastEventId = (req.headers['last-event-id'] ?? searchParams.get('lastEventId') ?? '') as string;
     if (pathname === '/events' && searchParams.get('topic') === 'news') {
-      whole(res, published.map((data, n) => `id: 7-${n + 1}\ndata: ${data}\n\n`).join(''));
+      whole(res, published.map((data, n) => encode({ id: idOf(n + 1), data })).join(''));
     } else if (pathname === '/events') {
-      const from = lastEventId.startsWith('7-') ? seqOf(lastEventId) : 0;
-      const opening =
-        ready(from) + (lastEventId !== '' && !lastEventId.startsWith('7-') ? gap(lastEventId) : '');
+      const isOurs = parseId(lastEventId)?.epoch === EPOCH;
+      const from = isOurs ? seqOf(lastEventId) : 0;
+      const opening = ready(from) + (lastEventId === '' || isOurs ? '' : gap(lastEventId));
       whole(
         res,
         opening +
@@ -82,7 +86,7 @@ export function serveExamples(
       req.on('end', () => {
         const lines = body.trimEnd().split('\n');
         for (const line of lines) published.push(JSON.parse(line).data);
-        json(res, { ids: lines.map((_, n) => `7-${published.length - lines.length + n + 1}`) });
+        json(res, { ids: lines.map((_, n) => idOf(published.length - lines.length + n + 1)) });
       });
     } else if (pathname === '/login' && req.method === 'POST') {
       res.writeHead(204, { 'set-cookie': 'session=1; HttpOnly; SameSite=Lax' }).end();
@@ -96,7 +100,7 @@ export function serveExamples(
     } else if (pathname === '/ticketed') {
       if (!tickets.delete(searchParams.get('ticket')!)) return void res.writeHead(401).end();
       const seq = seqOf(lastEventId) + 1;
-      whole(res, `id: 7-${seq}\nevent: tick\ndata: ${seq} \n\n`);
+      whole(res, encode({ id: idOf(seq), event: 'tick', data: `${seq} ` }));
     } else {
       other(req, res, pathname);
     }

@@ -1,6 +1,7 @@
-// Servers for tests of readers: well-behaved ones that keep a log, and ones that do what servers should not.
+// Servers for tests of readers: correct ones, and ones that break off, reset and send what they should not.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { formatId, parseId } from '../../lib/protocol.ts';
 
 export interface TestServer extends AsyncDisposable {
   readonly url: string;
@@ -12,7 +13,7 @@ export interface TestServer extends AsyncDisposable {
 
 export type Handler = (req: IncomingMessage, res: ServerResponse, attempt: number) => void;
 
-/** Serves on a port of its own. The handler is told the number of the request, from 1. */
+/** Serves on a free port. The handler gets the number of the request, from 1. */
 export async function serve(handler: Handler): Promise<TestServer> {
   const requests: IncomingMessage[] = [];
   const server = createServer((req, res) => {
@@ -42,21 +43,21 @@ export function whole(res: ServerResponse, text: string): void {
   res.writeHead(200, eventStream).end(text);
 }
 
-/** Lets the bytes out, then breaks off without the proper end of a response. */
+/** Sends the bytes, then destroys the connection without ending the response. */
 export function cutAfter(res: ServerResponse, bytes: string | Uint8Array): void {
   if (!res.headersSent) res.writeHead(200, eventStream);
   const socket = res.socket as Socket;
   res.write(bytes, () => socket.destroy());
 }
 
-/** Resets the connection, as a crash does: what was under way is lost with it, the bytes too perhaps. */
+/** Sends the bytes, then resets the connection as a crash does: the bytes may be lost too. */
 export function resetAfter(res: ServerResponse, bytes: string | Uint8Array): void {
   if (!res.headersSent) res.writeHead(200, eventStream);
   const socket = res.socket as Socket;
   res.write(bytes, () => socket.resetAndDestroy());
 }
 
-/** A number in [0, 1), the same ones for the same seed. */
+/** Returns numbers in [0, 1), the same ones for the same seed. */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -65,7 +66,21 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** The sequence number of an id of our form, 0 for none. */
+/** An epoch as a hub makes it, and the one after a restart. */
+export const EPOCH = 1795408776829004;
+export const NEXT_EPOCH = 1795408801334112;
+
+/** The id of an event as a hub sends it. */
+export function idOf(seq: number, epoch: number = EPOCH): string {
+  return formatId(epoch, seq);
+}
+
+/** An event with a hub's id, and its sequence number as data. */
+export function frame(seq: number): string {
+  return `id: ${idOf(seq)}\ndata: ${seq}\n\n`;
+}
+
+/** The sequence number of a hub's id; 0 for anything else. */
 export function seqOf(lastEventId: string | string[] | undefined): number {
-  return Number(/^\d+-(\d+)$/.exec(String(lastEventId ?? ''))?.[1] ?? 0);
+  return parseId(String(lastEventId ?? ''))?.seq ?? 0;
 }

@@ -1,7 +1,7 @@
 // What the pages of browser.test.ts run: bundled, and put before each page's own scripts.
 import { connect } from '../../lib/client.ts';
 import { EventSource as OurEventSource } from '../../lib/eventsource.ts';
-import { shareStream } from '../../lib/tabs.ts';
+import { shareAcrossTabs } from '../../lib/tabs.ts';
 
 type Read = [type: string, data: string, lastEventId: string];
 
@@ -73,8 +73,8 @@ export async function readOne(url: string): Promise<string | undefined> {
 export const heard: string[] = [];
 
 export function share(url: string): void {
-  shareStream('interop', {
-    lead: async (say, { lastEventId, signal }) => {
+  shareAcrossTabs('interop', {
+    lead: async ({ share: say, lastEventId, signal }) => {
       for await (const event of connect(url, { lastEventId, signal })) say(event);
     },
     onEvent: (event) => heard.push(event.data),

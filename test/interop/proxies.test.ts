@@ -192,9 +192,9 @@ function readOn(t: TestContext, { url }: RunningProxy, told: string[]): ReadOn {
   const events = connect(`${url}/events?topic=news`, {
     signal: stop.signal,
     controlEvents: true,
-    backoffBaseTimeout: 50,
-    backoffMaxTimeout: 200,
-    maxRetryTimeout: 250,
+    backoffDelay: 50,
+    maxBackoffDelay: 200,
+    maxRetryDelay: 250,
     onGap: ({ reason }: Gap) => note(`gap ${reason}`),
     onState: ({ state, failure }) => {
       if (state === 'waiting' && failure) failures.push(failure.code + (failure.status ?? ''));

@@ -1,0 +1,124 @@
+// Stores the position of a reader, so that it resumes after a restart: in a file, or in `localStorage`.
+// Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
+
+/** The part of `localStorage` that is used. Promises are awaited. */
+export interface PositionStorage {
+  getItem(key: string): string | null | Promise<string | null>;
+  setItem(key: string, value: string): unknown;
+}
+
+/** A file of positions that cannot be read, or holds something else; `cause` says why. */
+export interface PositionFileError extends Error {
+  readonly code: 'ERR_SSE_POSITION_FILE';
+}
+
+/**
+ * Stores positions in a JSON file, on Node. Each write goes to a second file, which then replaces the first:
+ * a crash leaves the old positions or the new ones, never a part. At most one process may use a file.
+ *
+ * Its methods reject with a {@link PositionFileError} where the file cannot be read, and with the error of
+ * `node:fs` where it cannot be written.
+ */
+export function fileStorage(path: string): PositionStorage {
+  const { readFile, rename, writeFile } = process.getBuiltinModule('node:fs/promises');
+  let loaded: Promise<Map<string, string>> | undefined;
+  let lastWrite: Promise<unknown> = Promise.resolve();
+
+  async function load(): Promise<Map<string, string>> {
+    await removeUnfinished(path);
+    try {
+      return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8'))));
+    } catch (cause) {
+      if ((cause as { code?: unknown }).code === 'ENOENT') return new Map();
+      const error = new Error(`cannot read positions from ${path}`, { cause });
+      throw Object.assign(error, { code: 'ERR_SSE_POSITION_FILE' as const });
+    }
+  }
+
+  function positions(): Promise<Map<string, string>> {
+    loaded ??= load();
+    return loaded;
+  }
+
+  async function write(key: string, value: string): Promise<void> {
+    const all = await positions();
+    all.set(key, value);
+    const unfinished = `${path}.${process.pid}.tmp`;
+    await writeFile(unfinished, JSON.stringify(Object.fromEntries(all)));
+    await rename(unfinished, path);
+  }
+
+  return {
+    getItem: async (key) => (await positions()).get(key) ?? null,
+    setItem: (key, value) => {
+      const next = (): Promise<void> => write(key, value);
+      lastWrite = lastWrite.then(next, next);
+      return lastWrite;
+    },
+  };
+}
+
+// Removes the second files of processes that were killed before they renamed them.
+async function removeUnfinished(path: string): Promise<void> {
+  const { readdir, rm } = process.getBuiltinModule('node:fs/promises');
+  const { basename, dirname, join } = process.getBuiltinModule('node:path');
+  const folder = dirname(path);
+  const prefix = `${basename(path)}.`;
+  for (const name of await readdir(folder).catch(() => [])) {
+    const isUnfinished = name.startsWith(prefix) && /^\d+\.tmp$/.test(name.slice(prefix.length));
+    if (isUnfinished) await rm(join(folder, name), { force: true });
+  }
+}
+
+/**
+ * Saves the newest position of one reader: one write at a time, and positions that are outdated before their
+ * write begins are skipped. After a write that failed, `save` and `flush` throw its error.
+ */
+export class PositionSaver {
+  readonly #storage: PositionStorage;
+  readonly #key: string;
+  #unsaved: string | undefined;
+  #writing: Promise<void> | undefined;
+  #failure: { readonly reason: unknown } | undefined;
+
+  constructor(storage: PositionStorage, key: string) {
+    this.#storage = storage;
+    this.#key = key;
+  }
+
+  /** The stored position; `undefined` where there is none. */
+  async load(): Promise<string | undefined> {
+    return (await this.#storage.getItem(this.#key)) ?? undefined;
+  }
+
+  /** Begins to save the position, and does not wait for the write. */
+  save(position: string): void {
+    this.#throwIfFailed();
+    this.#unsaved = position;
+    this.#writing ??= this.#write();
+  }
+
+  /** Resolves once the newest position is stored. */
+  async flush(): Promise<void> {
+    await this.#writing;
+    this.#throwIfFailed();
+  }
+
+  async #write(): Promise<void> {
+    try {
+      while (this.#unsaved !== undefined) {
+        const position = this.#unsaved;
+        this.#unsaved = undefined;
+        await this.#storage.setItem(this.#key, position);
+      }
+    } catch (reason) {
+      this.#failure = { reason };
+    } finally {
+      this.#writing = undefined;
+    }
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.reason;
+  }
+}

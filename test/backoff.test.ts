@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { describe, it, mock, type TestContext } from 'node:test';
+import { Backoff, type BackoffOptions } from '../lib/backoff.ts';
+
+function fixRandom(t: TestContext, value: number): void {
+  const random = mock.method(Math, 'random', () => value);
+  t.after(() => random.mock.restore());
+}
+
+const delaysOf = (backoff: Backoff, requested: readonly number[]): number[] =>
+  requested.map((ms) => backoff.nextDelay(ms));
+
+describe('Backoff', () => {
+  it('adds a random part to what the server asks for, and doubles its bound up to maxBackoffDelay', (t) => {
+    fixRandom(t, 0.5);
+    const backoff = new Backoff({ backoffDelay: 100, maxBackoffDelay: 300, minRetryDelay: 0 });
+    assert.deepEqual(delaysOf(backoff, [0, 1000, 0, 0]), [50, 1100, 150, 150]);
+  });
+
+  it('keeps what the server asks for between minRetryDelay and maxRetryDelay', () => {
+    const backoff = new Backoff({ backoffDelay: 0, minRetryDelay: 10, maxRetryDelay: 20 });
+    assert.deepEqual(delaysOf(backoff, [0, 15, 1000, Infinity]), [10, 15, 20, 20]);
+  });
+
+  it('resets its bound after a connection that lived for healthyAge, and not before', (t) => {
+    fixRandom(t, 1);
+    const backoff = new Backoff({ backoffDelay: 1, minRetryDelay: 0, healthyAge: 1000 });
+    assert.deepEqual(delaysOf(backoff, [0, 0]), [1, 2]);
+    backoff.connectionEnded(999);
+    assert.deepEqual(delaysOf(backoff, [0]), [4]);
+    backoff.connectionEnded(1000);
+    assert.deepEqual(delaysOf(backoff, [0]), [1]);
+  });
+
+  it('waits from 250 ms to 1.25 s at first, by default', (t) => {
+    fixRandom(t, 0);
+    assert.equal(new Backoff().nextDelay(0), 250);
+    fixRandom(t, 1);
+    assert.equal(new Backoff().nextDelay(0), 1250);
+  });
+
+  for (const [options, message] of [
+    [{ backoffDelay: Infinity }, /^RangeError: `backoffDelay` must be a number .* got Infinity$/],
+    [{ maxBackoffDelay: 2 ** 31 }, /^RangeError: `maxBackoffDelay`/],
+    [{ minRetryDelay: '1' as unknown as number }, /^RangeError: `minRetryDelay`/],
+    [{ maxRetryDelay: -0.5 }, /^RangeError: `maxRetryDelay`/],
+    [{ healthyAge: Number.NaN }, /^RangeError: `healthyAge`/],
+  ] as [BackoffOptions, RegExp][]) {
+    it(`names the option of ${JSON.stringify(options)}`, () => {
+      assert.throws(() => new Backoff(options), message);
+    });
+  }
+});

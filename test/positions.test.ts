@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { fileStorage, PositionSaver, type PositionStorage } from '../lib/positions.ts';
+import { idOf } from './helpers/misbehaving.ts';
+
+async function temporaryFile(t: TestContext): Promise<{ folder: string; path: string }> {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-'));
+  t.after(() => rm(folder, { recursive: true }));
+  return { folder, path: join(folder, 'positions.json') };
+}
+
+describe('fileStorage', () => {
+  it('stores positions by key, and reads them again from its file', async (t) => {
+    const { path } = await temporaryFile(t);
+    const storage = fileStorage(path);
+    assert.equal(await storage.getItem('a'), null);
+    await Promise.all([storage.setItem('a', idOf(1)), storage.setItem('__proto__', idOf(2))]);
+    await storage.setItem('a', idOf(3));
+    const again = fileStorage(path);
+    assert.equal(await again.getItem('a'), idOf(3));
+    assert.equal(await again.getItem('__proto__'), idOf(2));
+    assert.equal(await again.getItem('toString'), null);
+  });
+
+  it('removes the unfinished files of killed processes, and no other files', async (t) => {
+    const { folder, path } = await temporaryFile(t);
+    await writeFile(`${path}.17.tmp`, '{"a":');
+    await writeFile(`${path}.other.tmp`, 'another file');
+    await fileStorage(path).setItem('a', idOf(1));
+    assert.deepEqual((await readdir(folder)).sort(), ['positions.json', 'positions.json.other.tmp']);
+  });
+
+  it('rejects with a code and leaves the file as it is where that holds something else', async (t) => {
+    const { path } = await temporaryFile(t);
+    await writeFile(path, 'not JSON');
+    await assert.rejects(async () => fileStorage(path).getItem('a'), { code: 'ERR_SSE_POSITION_FILE' });
+    await assert.rejects(async () => fileStorage(path).setItem('a', idOf(1)), {
+      code: 'ERR_SSE_POSITION_FILE',
+    });
+    assert.equal(await readFile(path, 'utf8'), 'not JSON');
+  });
+
+  it('rejects with the system error where the file cannot be written', async () => {
+    const storage = fileStorage('/no/such/folder/positions.json');
+    await assert.rejects(async () => storage.setItem('a', idOf(1)), { code: 'ENOENT' });
+  });
+});
+
+describe('PositionSaver', () => {
+  it('writes one position at a time, and skips those that are outdated by then', async () => {
+    const written: string[] = [];
+    let finish = (): void => {};
+    const storage: PositionStorage = {
+      getItem: () => null,
+      setItem: (_, position) => {
+        written.push(position);
+        return new Promise<void>((resolve) => {
+          finish = resolve;
+        });
+      },
+    };
+    const saver = new PositionSaver(storage, 'a');
+    for (const seq of [1, 2, 3]) saver.save(idOf(seq));
+    assert.deepEqual(written, [idOf(1)]);
+    finish();
+    while (written.length < 2) await Promise.resolve();
+    finish();
+    await saver.flush();
+    assert.deepEqual(written, [idOf(1), idOf(3)]);
+  });
+
+  it('throws the error of the storage at each later save and flush', async () => {
+    const storage: PositionStorage = {
+      getItem: () => null,
+      setItem: () => Promise.reject(new Error('disk full')),
+    };
+    const saver = new PositionSaver(storage, 'a');
+    saver.save(idOf(1));
+    await assert.rejects(saver.flush(), /disk full/);
+    await assert.rejects(saver.flush(), /disk full/);
+    assert.throws(() => saver.save(idOf(2)), /disk full/);
+  });
+});
