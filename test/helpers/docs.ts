@@ -24,7 +24,7 @@ export function examplesOf(path: URL): Map<string, Example> {
 
 /** The code of an example, made to run from anywhere against this server. */
 export function runnable({ code }: Example, origin: string): string {
-  const lib = new URL('../../lib', import.meta.url);
+  const lib = new URL('../../lib/', import.meta.url);
   return code
     .replace(/'sluice\/([a-z0-9]+)'/g, (_, name) => `'${new URL(`${name}.ts`, lib).pathname}'`)
     .replaceAll('http://localhost:8080', origin);
