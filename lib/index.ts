@@ -60,7 +60,7 @@ export {
   type EventSourceInit,
   type TypedEvent,
 } from './eventsource.ts';
-export { type FollowOptions, follow } from './command/tail-file.ts';
+export { type TailFileOptions, tailFile } from './command/tail-file.ts';
 export {
   type Guard,
   type GuardOptions,

@@ -36,7 +36,7 @@ describe('the examples of docs/client.md', () => {
     // A place from a former life of the server, so that there is a gap to tell of.
     const key = `sluice:${server.url}events?topic=prices`;
     await writeFile(join(folder, 'prices.place.json'), JSON.stringify({ [key]: '1-5' }));
-    const command = fileURLToPath(new URL('./helpers/sluice-command.ts', import.meta.url));
+    const command = fileURLToPath(new URL('../lib/command/bin.ts', import.meta.url));
     await writeFile(
       join(folder, 'sluice'),
       `#!/bin/sh\nexec "${process.execPath}" --import "${tsx}" "${command}" "$@"\n`,
