@@ -32,7 +32,7 @@ export interface LineSplitter {
  * become U+FFFD. A character that is split between two chunks does not: a line is decoded when it is
  * complete.
  *
- * A line that is too long is never delivered in pieces: a piece would pass for a line that nobody wrote.
+ * A line that is too long is never delivered in pieces: each piece would pass for a line.
  *
  * @throws {RangeError} for a `maxLineBytes` that is not a whole number ≥ 1 or `Infinity`.
  */

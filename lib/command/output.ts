@@ -39,7 +39,7 @@ export class Output {
   async end(): Promise<void> {
     this.throwIfFailed();
     const ended = this.#wait();
-    // A last write that fails is told to this callback before 'error' is emitted.
+    // A last write that fails reaches this callback before 'error' is emitted.
     this.#target.end((error?: Error | null) => (error ? this.fail(error) : this.#wake?.()));
     await ended;
   }

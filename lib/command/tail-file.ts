@@ -212,7 +212,7 @@ function watchIfPossible(path: string | URL, alarm: Alarm): FSWatcher | undefine
   }
 }
 
-/** A wait that `ring()` ends, or else the interval. A ring while nobody waits ends the next wait at once. */
+/** Waits for `ring()`, at most for the interval. A ring that nobody waits for ends the next wait at once. */
 class Alarm {
   stopped: boolean = false;
   readonly persistent: boolean;

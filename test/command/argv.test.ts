@@ -38,7 +38,7 @@ describe('readOptions', () => {
     assert.deepEqual([values.port, values.system, values.cors], [undefined, undefined, []]);
   });
 
-  it('takes the last value of an option that is repeated in vain', () => {
+  it('takes the last value of an option that collects none', () => {
     assert.equal(readOptions(['--port', '1', '--port=2'], specs).values.port, 2);
   });
 
@@ -90,7 +90,7 @@ describe('readTopic', () => {
     assert.equal(readTopic('TOPIC', 'a.b:c'), 'a.b:c');
   });
 
-  it('names what is accepted, for any other name', () => {
+  it('states what a topic may be, for any other name', () => {
     assert.throws(() => readTopic('TOPIC', 'a/b'), {
       code: 'ERR_SSE_USAGE',
       message: 'TOPIC must be 1 to 200 characters of A–Z a–z 0–9 . _ ~ : -, got "a/b"',

@@ -219,7 +219,7 @@ describe('sluice serve', () => {
 });
 
 describe('sluice publish and sluice tail', () => {
-  it('carry lines from stdin to stdout', async () => {
+  it('carries lines from the stdin of publish to the stdout of tail', async () => {
     const { url } = await serve([]);
     const publisher = sluice(['publish', url, 'news', '--event', 'line', '--ids']);
     const reader = sluice(['tail', `${url}/events?topic=news`, '--max', '3', '--json']);
@@ -251,7 +251,7 @@ describe('sluice publish and sluice tail', () => {
     );
   });
 
-  it('resume at the stored position after a restart of the reader', async () => {
+  it('resumes at the stored position after a restart of tail', async () => {
     const { url } = await serve([]);
     const state = join(folder, 'place');
     const read = () => sluice(['tail', `${url}/events?topic=kept`, '--state', state, '--max', '1']);
@@ -355,7 +355,7 @@ describe('a sluice command that cannot run', () => {
     assert.match(directory.stderr(), /^sluice serve: --tail .* is not a regular file\n$/);
   });
 
-  it('exits with 2 as a process, too', async () => {
+  it('exits with 2 as a process after a mistake', async () => {
     assert.equal(await sluice(['serve', '--prot', '80']).code, 2);
   });
 

@@ -34,7 +34,7 @@ describe('createLineSplitter', () => {
     assert.deepEqual(splitter.flush(), []);
   });
 
-  it('tells an empty last line from none', () => {
+  it('distinguishes an empty last line from no line', () => {
     assert.deepEqual(split(['a\n']), ['a']);
     assert.deepEqual(split(['a\n\n']), ['a', '']);
     assert.deepEqual(split([]), []);

@@ -152,7 +152,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
   });
 
   describe('when the file is truncated', () => {
-    it('reads the file from its start', async () => {
+    it('reads a truncated file from its start', async () => {
       const lines = started('a\nb\n');
       await pull(lines, 2);
       truncateSync(file);
@@ -168,7 +168,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines, 2), ['a', 'd']);
     });
 
-    it('notices it although the file is as long again, or longer, at the next check', async () => {
+    it('notices a truncation although the file is as long again, or longer, at the next check', async () => {
       const lines = started('first\n');
       await pull(lines);
       writeFileSync(file, 'other\n');
@@ -177,21 +177,21 @@ describe('tailFile', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines, 2), ['third', 'and more than there was']);
     });
 
-    it('notices it in a file larger than a piece', async () => {
+    it('notices a truncation in a file larger than a piece', async () => {
       const lines = started('0123456789\n'.repeat(20_000));
       await pull(lines, 20_000);
       writeFileSync(file, '9876543210\n'.repeat(30_000));
       assert.deepEqual(new Set(await pull(lines, 30_000)), new Set(['9876543210']));
     });
 
-    it('yields half a line by itself, not joined to what follows', async () => {
+    it('yields half a line of a truncated file by itself, not joined to what follows', async () => {
       const lines = started('a\nhalf');
       await pull(lines);
       writeFileSync(file, 'new\n');
       assert.deepEqual(await pull(lines, 2), ['half', 'new']);
     });
 
-    it('skips the hole that a writer leaves that does not append', async () => {
+    it('skips the hole in a truncated file whose writer does not append', async () => {
       const fd = openSync(file, 'w');
       writeSync(fd, 'before\n'.repeat(40_000));
       const lines = tailFile(file, { from: 'start', watch: false, pollInterval: 2 });
@@ -204,7 +204,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
   });
 
   describe('when the file is rotated', () => {
-    it('reads the old one to its end, then the new one', async () => {
+    it('reads a rotated file to its end, then the new file', async () => {
       const lines = started('a\n');
       await pull(lines);
       renameSync(file, `${file}.1`);
@@ -215,7 +215,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['e']);
     });
 
-    it('stays with the old one while the new one is empty', async () => {
+    it('stays with a rotated file while the new file is empty', async () => {
       const lines = started('a\n');
       await pull(lines);
       renameSync(file, `${file}.1`);
@@ -228,7 +228,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['e']);
     });
 
-    it('yields the last line of the old one even without its line feed', async () => {
+    it('yields the last line of a rotated file even without its line feed', async () => {
       const lines = started('a\n');
       await pull(lines);
       appendFileSync(file, 'last');

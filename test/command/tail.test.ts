@@ -116,6 +116,7 @@ describe('sluice tail', () => {
   });
 
   it('prints JSON lines, with every event’s type and id', async (t) => {
+    const began = Date.now();
     const { url } = await started(t, (_, res) =>
       whole(res, `id: 1\nevent: x\ndata: a\ndata: b\n\ndata: c\n\n${end}`),
     );
@@ -131,7 +132,9 @@ describe('sluice tail', () => {
         { event: 'message', data: 'c', id: undefined },
       ],
     );
-    assert.ok(lines.every(({ time }) => Math.abs(Date.parse(time) - Date.now()) < 60_000));
+    for (const { time } of lines) {
+      assert.ok(Date.parse(time) >= began && Date.parse(time) <= Date.now(), time);
+    }
   });
 
   it('prints times of arrival and the gaps between them', async (t) => {
@@ -158,7 +161,7 @@ describe('sluice tail', () => {
     });
   });
 
-  it('exits with 3 when the stream ends before that', async (t) => {
+  it('exits with 3 when the stream ends before --max or --until is reached', async (t) => {
     const { url } = await started(t, (_, res) => whole(res, frame(1) + end));
     assert.equal((await run('tail', ['--max', '2', url])).code, 3);
     assert.equal((await run('tail', ['--until', 'done', url])).code, 3);
