@@ -18,6 +18,11 @@ export class Output {
     target.on('error', (error) => this.fail(error));
   }
 
+  /** Whether the reader of the output has closed it. */
+  get isAbandoned(): boolean {
+    return (this.#failure as { readonly code?: string } | undefined)?.code === 'EPIPE';
+  }
+
   fail(reason: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;

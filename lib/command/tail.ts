@@ -91,7 +91,7 @@ export async function tail(argv: readonly string[], io: CommandIo): Promise<numb
   try {
     return await print(connection, line.values, io, stdout);
   } catch (error) {
-    if ((error as { code?: string }).code === 'EPIPE') return 0;
+    if (stdout.isAbandoned) return 0;
     if (io.signal.aborted) return 130;
     throw error;
   } finally {
