@@ -27,12 +27,9 @@ export async function* batches(
 ): AsyncGenerator<string[], void, undefined> {
   const { maxLineBytes, signal } = options;
   const splitter = createLineSplitter({ maxLineBytes, overlong: 'throw' });
-  const linesIn = function* (chunks: readonly Uint8Array[]) {
-    for (const chunk of chunks) yield* splitter.push(chunk);
-  };
   try {
-    for await (const chunks of arrivals(source, options.maxBytes, signal)) {
-      yield* cut(linesIn(chunks), options);
+    for await (const bytes of arrivals(source, options.maxBytes, signal)) {
+      yield* cut(splitter.push(bytes), options);
     }
     yield* cut(splitter.flush(), options);
   } finally {
@@ -65,12 +62,12 @@ function* cut(
   if (batch.length > 0) yield batch;
 }
 
-/** Yields the chunks that are there already in one list, however small they are. */
+/** Yields what has arrived as one piece, however small its chunks are. */
 async function* arrivals(
   source: LineSource,
   maxBytes: number,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array[], void, undefined> {
+): AsyncGenerator<Uint8Array, void, undefined> {
   const chunks = source[Symbol.asyncIterator]();
   const pull = () => {
     const next = chunks.next();
@@ -89,7 +86,7 @@ async function* arrivals(
       next = pull();
       result = await Promise.race([next, nothingYet()]);
     }
-    yield together;
+    yield Buffer.concat(together);
     if (result?.done) return;
   }
 }
