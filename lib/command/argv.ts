@@ -1,17 +1,31 @@
-// Reads a command's words: options by name, each checked, with one clear line for whatever is wrong.
-// Stands alone: copy this file by itself.
+// Reads a command line: options, URLs, headers and topics. Each mistake gives one line that names it.
+// Needs `../protocol.ts` beside it.
 
 import { parseArgs } from 'node:util';
+import { isTopic, topicRule } from '../protocol.ts';
 
-/** How an option is written and what it becomes. `many` collects every occurrence into a list. */
+/** How an option is written and which values it takes. */
 export interface OptionSpec {
   readonly kind: 'flag' | 'text' | 'count' | 'duration';
-  readonly many?: boolean | undefined;
   readonly short?: string | undefined;
+  /** Collects the values of every occurrence. Of any other option only the last occurrence counts. */
+  readonly many?: boolean | undefined;
+  /** The smallest value of a count, or of a duration in milliseconds. */
+  readonly min?: number | undefined;
+  /** The largest value of a count, or of a finite duration in milliseconds. */
+  readonly max?: number | undefined;
+  /** `false`: the duration must be finite, so `off` is refused. */
+  readonly off?: boolean | undefined;
+  /** What is counted, for messages: `bytes`. */
+  readonly unit?: string | undefined;
 }
 
-/** `flag` gives a boolean, `text` a string, `count` and `duration` (in milliseconds) a number; absent: `undefined`. */
-export type OptionValues<Specs extends Readonly<Record<string, OptionSpec>>> = {
+export type OptionSpecs = Readonly<Record<string, OptionSpec>>;
+
+/**
+ * A flag gives a boolean, a text a string, a count or duration (milliseconds) a number. Absent: `undefined`.
+ */
+export type OptionValues<Specs extends OptionSpecs> = {
   readonly [Name in keyof Specs]: Specs[Name] extends { many: true }
     ? readonly OptionValue<Specs[Name]['kind']>[]
     : OptionValue<Specs[Name]['kind']> | undefined;
@@ -19,40 +33,70 @@ export type OptionValues<Specs extends Readonly<Record<string, OptionSpec>>> = {
 
 type OptionValue<Kind> = Kind extends 'flag' ? boolean : Kind extends 'text' ? string : number;
 
-/** A misuse of the command: print its message and exit with 2. */
+export interface CommandLine<Specs extends OptionSpecs> {
+  readonly values: OptionValues<Specs>;
+  readonly positionals: readonly string[];
+  /** Every option that occurs, with its values as they were written. */
+  readonly written: ReadonlyMap<string, readonly string[]>;
+}
+
+/** The command was used in a way that it does not understand: print the message and exit with 2. */
 export interface UsageError extends Error {
   readonly code: 'ERR_SSE_USAGE';
 }
 
-/**
- * Every word of a command line. Durations are `500ms`, `10s`, `5m`, `1h`, `0`, or `off` for no limit; a bare
- * number could be meant as seconds or as milliseconds, and is refused.
- *
- * @throws {UsageError} naming the option that is unknown, lacks its value or has one that cannot be read.
- */
-export function readOptions<const Specs extends Readonly<Record<string, OptionSpec>>>(
-  argv: readonly string[],
-  specs: Specs,
-): { values: OptionValues<Specs>; positionals: string[] } {
-  const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { kind, many = false, short }]) => [
-      name,
-      { type: kind === 'flag' ? 'boolean' : 'string', multiple: many, ...(short && { short }) } as const,
-    ]),
-  );
-  const { values, positionals } = parse(argv, options);
-  const read = Object.entries(specs).map(([name, spec]) => [name, readAll(name, spec, values[name])]);
-  return { values: Object.fromEntries(read), positionals };
+export function usageError(message: string): UsageError {
+  return Object.assign(new Error(message), { code: 'ERR_SSE_USAGE' as const });
 }
 
-/** `http://host:port/…`, where the scheme may be left out. @throws {UsageError} for anything else. */
+/**
+ * Reads a whole command line. A duration is `500ms`, `10s`, `5m`, `1h`, `0`, or `off` for `Infinity`. A bare
+ * number could mean seconds or milliseconds, so it is refused.
+ *
+ * @throws {UsageError} naming the option that is unknown, lacks its value or has one that is not accepted.
+ */
+export function readOptions<const Specs extends OptionSpecs>(
+  argv: readonly string[],
+  specs: Specs,
+): CommandLine<Specs> {
+  const positionals: string[] = [];
+  const written = new Map<string, string[]>();
+  for (const token of tokensOf(argv, specs)) {
+    if (token.kind === 'positional') positionals.push(token.value);
+    if (token.kind === 'option') addTo(written, token.name, checkToken(token, specs));
+  }
+  const values = Object.entries(specs).map(([name, spec]) => [name, readAll(name, spec, written.get(name))]);
+  return { values: Object.fromEntries(values), positionals, written };
+}
+
+/**
+ * Calls `make`, which passes options of the command on to a module. Where the module rejects one, the error
+ * names the option of the command instead, and the value as it was written. `names` lists, for each option of
+ * the module, the options of the command that set it.
+ *
+ * @throws {UsageError} for a `TypeError` or `RangeError` of `make`; any other error as it is.
+ */
+export function withOptionNames<Result>(
+  line: CommandLine<OptionSpecs>,
+  names: Readonly<Record<string, readonly string[]>>,
+  make: () => Result,
+): Result {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw usageError(renamed(error.message, line, names));
+  }
+}
+
+/** Reads `http://host:port/…`; the scheme may be left out. @throws {UsageError} for anything else. */
 export function readUrl(text: string): URL {
   const full = text.includes('://') ? text : `http://${text}`;
   if (URL.canParse(full) && /^https?:/.test(full)) return new URL(full);
   throw usageError(`expected an http or https URL, got ${text}`);
 }
 
-/** Lines of `NAME: VALUE`, names in lower case. @throws {UsageError} for a line that is no header. */
+/** Reads lines of `NAME: VALUE`; names become lower case. @throws {UsageError} for any other line. */
 export function readHeaders(lines: readonly string[]): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const line of lines) {
@@ -65,56 +109,113 @@ export function readHeaders(lines: readonly string[]): Record<string, string> {
 
 const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
 
-export function usageError(message: string): UsageError {
-  return Object.assign(new Error(message), { code: 'ERR_SSE_USAGE' as const });
+/** Answers the topic itself. @throws {UsageError} that begins with `where`, for what cannot be a topic. */
+export function readTopic(where: string, text: string): string {
+  if (isTopic(text)) return text;
+  throw usageError(`${where} must be ${topicRule}, got ${JSON.stringify(text)}`);
 }
 
-type Raw = string | boolean | (string | boolean)[] | undefined;
+// ── from words to texts ───────────────────────────────────────────────────────────────────────────────────
 
-function parse(
-  argv: readonly string[],
-  options: NonNullable<NonNullable<Parameters<typeof parseArgs>[0]>['options']>,
-): { values: Record<string, Raw>; positionals: string[] } {
-  try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true });
-  } catch (error) {
-    // Node's own text goes on to explain positionals; its first sentence names the option.
-    const [sentence = ''] = (error as Error).message.split(/\.(?: |$)/);
-    throw usageError(
-      sentence.charAt(0).toLowerCase() + sentence.slice(1).replaceAll("'", '"').split('\n')[0],
-    );
+type Token = NonNullable<ReturnType<typeof parseArgs>['tokens']>[number];
+type OptionToken = Token & { kind: 'option' };
+
+// Not strict: Node's own complaints span lines, and call `--port -1` ambiguous.
+function tokensOf(argv: readonly string[], specs: OptionSpecs): readonly Token[] {
+  const options = Object.entries(specs).map(([name, { kind, short }]) => [
+    name,
+    { type: kind === 'flag' ? 'boolean' : 'string', ...(short && { short }) } as const,
+  ]);
+  const config = { args: [...argv], options: Object.fromEntries(options) };
+  return parseArgs({ ...config, strict: false, tokens: true, allowPositionals: true }).tokens;
+}
+
+/** The text that an option was given; empty for a flag. */
+function checkToken({ name, rawName, value, inlineValue }: OptionToken, specs: OptionSpecs): string {
+  const spec = Object.hasOwn(specs, name) ? specs[name] : undefined;
+  if (spec === undefined) throw usageError(`unknown option "${rawName}"`);
+  if (spec.kind === 'flag') {
+    if (value === undefined) return '';
+    throw usageError(`--${name} takes no value, got "${value}"`);
   }
+  if (value === undefined) throw usageError(`--${name} needs a value`);
+  if (spec.kind === 'text' && !inlineValue && /^-./.test(value))
+    throw usageError(
+      `--${name} needs a value, got "${value}"; write --${name}=${value} if that is the value`,
+    );
+  return value;
 }
 
-function readAll(name: string, spec: OptionSpec, raw: Raw): unknown {
-  if (Array.isArray(raw)) return raw.map((one) => readOne(name, spec, one));
-  if (raw === undefined) return spec.many ? [] : undefined;
-  return readOne(name, spec, raw);
+function addTo(written: Map<string, string[]>, name: string, text: string): void {
+  const texts = written.get(name);
+  if (texts === undefined) written.set(name, [text]);
+  else texts.push(text);
 }
 
-function readOne(name: string, { kind }: OptionSpec, raw: string | boolean): unknown {
-  if (kind === 'flag' || kind === 'text') return raw;
-  const text = String(raw);
-  const value = kind === 'count' ? readCount(text) : readDuration(text);
-  if (value !== undefined) return value;
-  throw usageError(`--${name} must be ${EXPECTED[kind]}, got "${text}"`);
+// ── from texts to values ──────────────────────────────────────────────────────────────────────────────────
+
+function readAll(name: string, spec: OptionSpec, texts: readonly string[] = []): unknown {
+  if (spec.many) return texts.map((text) => readOne(name, spec, text));
+  const last = texts.at(-1);
+  return last === undefined ? undefined : readOne(name, spec, last);
 }
 
-const EXPECTED = {
-  count: 'a whole number',
-  duration: 'a duration such as 500ms, 10s, 5m, 1h or off',
-} as const;
+function readOne(name: string, spec: OptionSpec, text: string): unknown {
+  if (spec.kind === 'flag') return true;
+  if (spec.kind === 'text') return text;
+  const value = spec.kind === 'count' ? readCount(text, spec) : readDuration(text, spec);
+  if (typeof value === 'number') return value;
+  throw usageError(`--${name} must be ${value}, got ${JSON.stringify(text)}`);
+}
 
-function readCount(text: string): number | undefined {
+/** The number; or what is accepted, in words, where the text is something else. */
+function readCount(
+  text: string,
+  { min = 0, max = Number.MAX_SAFE_INTEGER, unit }: OptionSpec,
+): number | string {
   const value = Number(text);
-  return /^\d+$/.test(text) && Number.isSafeInteger(value) ? value : undefined;
+  if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+  const what = unit === undefined ? 'a whole number' : `a whole number of ${unit}`;
+  if (max < Number.MAX_SAFE_INTEGER) return `${what} from ${min} to ${max}`;
+  return min > 0 ? `${what} ≥ ${min}` : what;
+}
+
+/** The milliseconds; or what is accepted, in words, where the text is something else. */
+function readDuration(text: string, { min = 0, max = Infinity, off = true }: OptionSpec): number | string {
+  const value = milliseconds(text);
+  if (value === Infinity && off) return value;
+  if (value === undefined || value === Infinity)
+    return off ? 'a duration such as 500ms, 10s, 5m, 1h or off' : 'a duration such as 500ms, 10s, 5m or 1h';
+  if (value < min) return `at least ${inUnits(min)}`;
+  return value > max ? `at most ${inUnits(max)}${off ? ', or off' : ''}` : value;
 }
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
-function readDuration(text: string): number | undefined {
-  if (text === 'off') return Number.POSITIVE_INFINITY;
+function milliseconds(text: string): number | undefined {
+  if (text === 'off') return Infinity;
   if (text === '0') return 0;
   const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
-  return digits === undefined ? undefined : Number(digits) * (UNITS[unit] as number);
+  return digits === undefined ? undefined : Number(digits) * UNITS[unit]!;
+}
+
+/** Rounded down to tenths of an hour, so that the limit itself is accepted. */
+function inUnits(duration: number): string {
+  return duration < 3_600_000 ? `${duration}ms` : `${Math.floor(duration / 360_000) / 10}h`;
+}
+
+// ── a module's options as the command calls them ──────────────────────────────────────────────────────────
+
+/** `` `maxAge` must be …, got 0 `` becomes `--history-age must be …, got "0s"`. */
+function renamed(
+  message: string,
+  { values, written }: CommandLine<OptionSpecs>,
+  names: Readonly<Record<string, readonly string[]>>,
+): string {
+  const [, option = '', limit, got] = /^`(\w+)` (.*?)(?:, got (.*))?$/s.exec(message) ?? [];
+  const possible = Object.hasOwn(names, option) ? names[option]! : [];
+  const name = possible.find((one) => String(values[one]) === got) ?? possible[0];
+  if (name === undefined) return message;
+  const text = String(values[name]) === got ? JSON.stringify(written.get(name)?.at(-1)) : got;
+  return `--${name} ${limit}${got === undefined ? '' : `, got ${text}`}`;
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The executable: hands the process to `cli.ts`, and stops it once when asked, at once when asked again.
+// The executable: runs `cli.ts`. The first SIGTERM or SIGINT stops it gracefully, the second at once.
 // Needs `cli.ts` beside it.
 
 import { readFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ for (const name of ['SIGTERM', 'SIGINT'] as const) {
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const { stdin, stdout, stderr, env } = process;
-// A reader of our output that has seen enough (`| head`) is no failure of ours.
+// A reader that closes our output early (`| head`) is no failure of ours.
 for (const output of [stdout, stderr]) output.on('error', () => {});
 main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal }, version).then((code) => {
   process.exitCode = code;

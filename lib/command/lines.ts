@@ -1,38 +1,51 @@
-// Cuts bytes into lines of bounded length: a splitter to feed by hand, and an iterator over any readable.
+// Cuts bytes into lines of bounded length: a splitter that is fed by hand, and an iterator over any readable.
 // Stands alone: copy this file by itself.
 
 export interface LineOptions {
-  /** Most bytes of one line that are kept; default 1 MiB. `Infinity`: no limit. */
+  /** How many bytes of one line are kept; default 1 MiB. `Infinity`: no limit. */
   maxLineBytes?: number | undefined;
+  /**
+   * What happens to a line that is longer. `'shorten'` (default) keeps its beginning, cut between two
+   * characters, and adds the number of bytes that are missing: `the begi… [+1234 bytes]`. `'throw'` throws a
+   * {@link LineError} as soon as the limit is exceeded; the splitter is of no use afterwards.
+   */
+  overlong?: 'shorten' | 'throw' | undefined;
+}
+
+export interface LineError extends Error {
+  readonly code: 'ERR_SSE_LINE_TOO_LONG';
 }
 
 export interface LineSplitter {
   /**
-   * The lines that `bytes` completes. What is left is kept for the next call, as a copy: the buffer may be
-   * used again once the lines have been read to the last (they are cut as they are asked for).
+   * Yields the lines that `bytes` completes, and keeps a copy of the rest for the next call. Lines are cut
+   * while they are iterated over: iterate to the end before the next call, and before the buffer is used
+   * again.
    */
   push(bytes: Uint8Array): Iterable<string>;
-  /** The line that still lacks its line feed, or nothing, and a fresh start. */
+  /** Answers the unfinished line, or nothing, and starts afresh. */
   flush(): readonly string[];
 }
 
 /**
- * Splits at LF and drops a CR before it; a CR elsewhere is the line's own. Bytes that are not UTF-8 become
- * U+FFFD; a character in two pieces does not, since nothing is decoded before its line is whole.
+ * Splits at LF and drops a CR before it; a CR anywhere else belongs to the line. Bytes that are not UTF-8
+ * become U+FFFD. A character that is split between two chunks does not: a line is decoded when it is
+ * complete.
  *
- * A line over `maxLineBytes` is still one line: its beginning, cut between two characters, and a mark with
- * the number of bytes that are missing: `the begi… [+1234 bytes]`. It is not delivered in pieces, because a
- * piece of one line would pass for a line that nobody wrote.
+ * A line that is too long is never delivered in pieces: each piece would pass for a line.
  *
- * @throws {RangeError} on a `maxLineBytes` that is not a whole number ≥ 1 or `Infinity`.
+ * @throws {RangeError} for a `maxLineBytes` that is not a whole number ≥ 1 or `Infinity`.
  */
-export function createLineSplitter({ maxLineBytes = 2 ** 20 }: LineOptions = {}): LineSplitter {
+export function createLineSplitter({
+  maxLineBytes = 2 ** 20,
+  overlong = 'shorten',
+}: LineOptions = {}): LineSplitter {
   checkLimit(maxLineBytes);
   let held: Buffer = EMPTY;
-  let length = 0; // of the unfinished line, including what is not held of it
+  let length = 0; // of the unfinished line, including the bytes of it that are not held
   let last = 0; // its last byte
 
-  // One byte more than the limit is held: a CR that may yet be dropped, or the one that shows where to cut.
+  // Holds one byte more than the limit: a CR that is dropped later, or the byte that shows where to cut.
   function hold(bytes: Buffer): void {
     if (bytes.length === 0) return;
     const room = maxLineBytes + 1 - length;
@@ -43,10 +56,15 @@ export function createLineSplitter({ maxLineBytes = 2 ** 20 }: LineOptions = {})
     }
     length += bytes.length;
     last = bytes[bytes.length - 1]!;
+    if (overlong === 'throw' && sizeOfLine() > maxLineBytes) throw tooLong(maxLineBytes);
+  }
+
+  function sizeOfLine(): number {
+    return last === CR ? length - 1 : length;
   }
 
   function take(): string {
-    const size = last === CR ? length - 1 : length;
+    const size = sizeOfLine();
     const line = size <= maxLineBytes ? held.toString('utf8', 0, size) : shortened(held, maxLineBytes, size);
     if (held.length > KEPT_BYTES) held = EMPTY;
     length = last = 0;
@@ -75,7 +93,7 @@ export function createLineSplitter({ maxLineBytes = 2 ** 20 }: LineOptions = {})
 }
 
 export interface LinesOptions extends LineOptions {
-  /** Ends the iteration, as if the source had ended, and destroys a source that has `destroy`. */
+  /** Ends the iteration as if the source had ended, and destroys the source where it has `destroy`. */
   signal?: AbortSignal | undefined;
 }
 
@@ -85,21 +103,22 @@ export interface LineSource extends AsyncIterable<Uint8Array | string> {
 }
 
 /**
- * The source's lines, one per pull: a consumer that waits makes the source wait. At the source's end the
- * last line comes even without its line feed; the source's error is thrown once the lines before it are read.
+ * Yields the lines of a source, one per pull: while the consumer waits, so does the source. At the source's
+ * end the last line is yielded even without its line feed. An error of the source is thrown after the lines
+ * before it.
  *
- * Leaving the loop or aborting `signal` ends the iteration and destroys the source: `process.stdin` then no
- * longer holds the process. A source without `destroy` is only let go when its next chunk arrives.
+ * Leaving the loop or aborting `signal` ends the iteration and destroys the source, so that `process.stdin`
+ * no longer keeps the process running. A source without `destroy` is released when its next chunk arrives.
  *
- * @throws {RangeError} at once, on a bad `maxLineBytes`.
+ * @throws {RangeError} at once, for a bad `maxLineBytes`.
  * @see createLineSplitter for what counts as a line
  */
 export function lines(
   source: LineSource,
   options: LinesOptions = {},
 ): AsyncGenerator<string, void, undefined> {
-  const { maxLineBytes, signal } = options;
-  const splitter = createLineSplitter({ maxLineBytes });
+  const { signal } = options;
+  const splitter = createLineSplitter(options);
   let stopped = false;
   const leave = (): void => void generator.return().catch(() => {});
 
@@ -115,7 +134,7 @@ export function lines(
       }
       if (!stopped) yield* splitter.flush();
     } catch (error) {
-      if (!stopped) throw error; // A destroyed Readable says so as an error.
+      if (!stopped) throw error; // A Readable that was destroyed reports it as an error.
     } finally {
       signal?.removeEventListener('abort', leave);
     }
@@ -130,8 +149,14 @@ export function lines(
   return generator;
 }
 
-// A generator that is waiting hears of `return()` only when its wait is over: so end the wait first.
-function stoppable<T extends AsyncGenerator<string, void, undefined>>(generator: T, stop: () => void): T {
+/**
+ * Makes `return()` end a generator that is waiting. By itself it takes effect only when the wait is over, so
+ * `stop` is called first: it must end the wait.
+ */
+export function stoppable<Generator extends AsyncGenerator<string, void, undefined>>(
+  generator: Generator,
+  stop: () => void,
+): Generator {
   const leave = generator.return;
   generator.return = (value) => {
     stop();
@@ -145,7 +170,7 @@ const CR = 0x0d;
 const EMPTY: Buffer = Buffer.alloc(0);
 const KEPT_BYTES = 64 * 1024;
 
-// Doubling: a line that drips in byte by byte is copied twice in all, not once per byte.
+// Doubles, so that a line that arrives byte by byte is copied twice in all, not once per byte.
 function grown(held: Buffer, used: number, needed: number): Buffer {
   const larger = Buffer.allocUnsafe(Math.max(needed, held.length * 2, 256));
   held.copy(larger, 0, 0, used);
@@ -154,12 +179,17 @@ function grown(held: Buffer, used: number, needed: number): Buffer {
 
 function shortened(bytes: Buffer, limit: number, size: number): string {
   let end = limit;
-  // 10xxxxxx goes on with a character; none has more than three of them.
+  // 10xxxxxx continues a character; no character has more than three such bytes.
   while (end > 0 && limit - end < 3 && (bytes[end]! & 0xc0) === 0x80) end -= 1;
   return `${bytes.toString('utf8', 0, end)}… [+${size - end} bytes]`;
 }
 
+function tooLong(maxLineBytes: number): LineError {
+  const error = new Error(`a line is longer than ${maxLineBytes} bytes`);
+  return Object.assign(error, { code: 'ERR_SSE_LINE_TOO_LONG' as const });
+}
+
 function checkLimit(value: number): void {
-  if (value === Number.POSITIVE_INFINITY || (Number.isSafeInteger(value) && value >= 1)) return;
+  if (value === Infinity || (Number.isSafeInteger(value) && value >= 1)) return;
   throw new RangeError(`\`maxLineBytes\` must be a whole number ≥ 1 or Infinity, got ${String(value)}`);
 }

@@ -1,105 +1,39 @@
-// Publishes lines from stdin (`sluice publish URL TOPIC`), in batches, each retried until it is taken.
-// Needs `hub.ts`, `options.ts` and `transport.ts` beside it.
+// Publishes the lines of stdin (`sluice publish URL TOPIC`) in batches; each is sent until it is accepted.
+// Needs `../transport.ts`, `argv.ts`, `batches.ts` and `io.ts` beside it.
 
 import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
-import { isTopic } from '../hub.ts';
 import { nodeTransport, type Transport } from '../transport.ts';
-import { readHeaders, readOptions, readUrl, usageError } from './argv.ts';
-
-/** What a command reads and writes: `process` has it, and so have a few `PassThrough`s. */
-export interface PublishIo {
-  readonly stdin: AsyncIterable<Uint8Array | string>;
-  readonly stdout: NodeJS.WritableStream;
-  readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean | undefined };
-  /** Interrupts the command, as Ctrl-C does. */
-  readonly signal?: AbortSignal | undefined;
-}
+import { readHeaders, readOptions, readTopic, readUrl, usageError } from './argv.ts';
+import { batches } from './batches.ts';
+import { type CommandIo, escapeControls } from './io.ts';
 
 const HELP = `Usage: sluice publish [options] URL TOPIC
 
-Publishes each line of stdin as one event, in order. What has arrived is sent at once, many lines to a
-request where there are many; little more is read while a request is under way.
+Publishes each line of stdin as one event, in order. Lines are sent as soon as they arrive, many in one
+request where many have arrived. While a request is pending, little more is read.
 
   -H, --header 'NAME: VALUE'  send this header; may be repeated
       --token TOKEN           send Authorization: Bearer TOKEN
       --event TYPE            the type of the events
-      --key KEY               their key, for readers that ask for the latest per key
+      --key KEY               their key, for readers that ask for the newest event per key
       --ndjson                lines are JSON: {"event"?, "data", "key"?} or a string
       --batch N               at most N lines in a request; default 500
       --attempts N            give up on a request after N attempts; default 8
-      --ids                   print the ids that the events got
+      --ids                   print the ids of the events
   -h, --help
 
-No answer, 408, 429, 502, 503 and 504 are tried again, after what Retry-After says or a growing, random wait.
-Each request carries an Idempotency-Key, the same one each time it is tried, so that what was published before
-its answer got lost is not published twice, unless the server was restarted in between.
+A request is sent again when no answer comes, or one with 408, 429, 502, 503 or 504, after the time that
+Retry-After gives or a random wait that grows. Each attempt has the same Idempotency-Key, so a batch whose
+answer was lost is not published twice, unless the server has restarted in between.
 
 Exit codes:
   0  every line was published
-  1  a line or a request was refused, or every attempt failed; how many lines were published is told
+  1  a line or a request was refused, or every attempt failed; stderr says how many lines were published
   2  wrong usage
   130  interrupted
 `;
-
-const BATCH_BYTES = 512 * 1024;
-const MAX_LINE_BYTES = 1024 * 1024;
-const ANSWER_TIMEOUT = 30_000;
-const BASE_TIMEOUT = 200;
-const MAX_TIMEOUT = 10_000;
-const TO_BE_RETRIED = new Set([408, 429, 502, 503, 504]);
-
-/** Runs the command and resolves with its exit code; `argv` is what follows `sluice publish`. */
-export async function publish(argv: readonly string[], io: PublishIo): Promise<number> {
-  let published = 0;
-  let agents: { destroy(): void }[] = [];
-  try {
-    const plan = planOf(argv);
-    if (plan === undefined) {
-      io.stdout.write(HELP);
-      return 0;
-    }
-    agents = plan.agents;
-    for await (const batch of batchesOf(io.stdin, plan, io.signal)) {
-      const ids = await post(batch, plan, io);
-      published += ids.length;
-      if (plan.ids) io.stdout.write(ids.map((id) => `${id}\n`).join(''));
-      if (io.stderr.isTTY) io.stderr.write(`\r${published} published`);
-    }
-    if (io.stderr.isTTY) io.stderr.write(`\r${published} published\n`);
-    return 0;
-  } catch (error) {
-    return report(error, published, io);
-  } finally {
-    for (const agent of agents) agent.destroy();
-  }
-}
-
-function report(error: unknown, published: number, io: PublishIo): number {
-  const { code, message } = error as Error & { code?: string };
-  if (code === 'ERR_SSE_USAGE') {
-    io.stderr.write(`sluice publish: ${message}\n`);
-    return 2;
-  }
-  const interrupted = io.signal?.aborted === true;
-  const why = interrupted ? 'interrupted' : message;
-  io.stderr.write(`${io.stderr.isTTY ? '\n' : ''}sluice publish: ${why}; ${published} published before\n`);
-  return interrupted ? 130 : 1;
-}
-
-interface Plan {
-  readonly url: URL;
-  readonly headers: Record<string, string>;
-  readonly event: string | undefined;
-  readonly key: string | undefined;
-  readonly ndjson: boolean;
-  readonly batch: number;
-  readonly attempts: number;
-  readonly ids: boolean;
-  readonly send: Transport;
-  readonly agents: { destroy(): void }[];
-}
 
 const OPTIONS = {
   header: { kind: 'text', short: 'H', many: true },
@@ -107,135 +41,113 @@ const OPTIONS = {
   event: { kind: 'text' },
   key: { kind: 'text' },
   ndjson: { kind: 'flag' },
-  batch: { kind: 'count' },
-  attempts: { kind: 'count' },
+  batch: { kind: 'count', min: 1 },
+  attempts: { kind: 'count', min: 1 },
   ids: { kind: 'flag' },
   help: { kind: 'flag', short: 'h' },
 } as const;
 
+// Half of what the server takes as one body by default.
+const MAX_BATCH_BYTES = 512 * 1024;
+const MAX_LINE_BYTES = 1024 * 1024;
+const ANSWER_TIMEOUT = 30_000;
+const BASE_DELAY = 200;
+const MAX_DELAY = 10_000;
+const TO_BE_RETRIED = new Set([408, 429, 502, 503, 504]);
+
+/**
+ * Runs `sluice publish`; `argv` is what follows. A failure states how many events were published before it.
+ */
+export async function publish(argv: readonly string[], io: CommandIo): Promise<number> {
+  const plan = planOf(argv);
+  if (plan === undefined) {
+    io.stdout.write(HELP);
+    return 0;
+  }
+  const { isTTY } = io.stderr;
+  const agent = new (plan.url.protocol === 'https:' ? SecureAgent : Agent)({
+    keepAlive: true,
+    maxSockets: 1,
+  });
+  const send = nodeTransport({ agent });
+  let published = 0;
+  try {
+    for await (const batch of batches(io.stdin, { ...plan, signal: io.signal })) {
+      const ids = await post(batch, plan, send, io.signal);
+      published += ids.length;
+      if (plan.ids) print(ids, io.stdout);
+      if (isTTY) io.stderr.write(`\r${published} published`);
+    }
+    if (isTTY) io.stderr.write(`\r${published} published\n`);
+    return 0;
+  } catch (error) {
+    if (isTTY) io.stderr.write('\n');
+    const why = io.signal.aborted ? 'interrupted' : (error as Error).message;
+    throw new Error(`${why}; ${published} published before`, { cause: error });
+  } finally {
+    agent.destroy();
+  }
+}
+
+interface Plan {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly maxLines: number;
+  readonly maxBytes: number;
+  readonly maxLineBytes: number;
+  /** Makes a line of stdin a line of the request. */
+  readonly convert: (line: string) => string;
+  readonly attempts: number;
+  readonly ids: boolean;
+}
+
 function planOf(argv: readonly string[]): Plan | undefined {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
-  if (positionals.length !== 2)
+  const [url, topic] = positionals;
+  if (url === undefined || topic === undefined || positionals.length > 2)
     throw usageError(`expected a URL and a topic, got ${positionals.length || 'nothing'}`);
-  const url = urlFor(positionals[0]!, checkTopic(positionals[1]!));
-  if (values.event !== undefined && /[\r\n]/.test(values.event)) throw usageError('--event must be one line');
+  const { event, key, token, ndjson = false, batch = 500, attempts = 8, ids = false } = values;
+  if (event !== undefined && /[\r\n]/.test(event)) throw usageError('--event must be one line');
   const headers = readHeaders(values.header);
-  if (values.token !== undefined) headers.authorization = `Bearer ${checkToken(values.token)}`;
-  const agent = new (url.protocol === 'https:' ? SecureAgent : Agent)({ keepAlive: true, maxSockets: 1 });
+  if (token !== undefined) headers.authorization = `Bearer ${checkToken(token)}`;
   return {
-    url,
+    url: urlFor(readUrl(url), readTopic('TOPIC', topic)),
     headers,
-    event: values.event,
-    key: values.key,
-    ndjson: values.ndjson ?? false,
-    batch: atLeastOne('--batch', values.batch ?? 500),
-    attempts: atLeastOne('--attempts', values.attempts ?? 8),
-    ids: values.ids ?? false,
-    send: nodeTransport({ agent }),
-    agents: [agent],
+    maxLines: batch,
+    maxBytes: MAX_BATCH_BYTES,
+    maxLineBytes: MAX_LINE_BYTES,
+    convert: ndjson ? jsonConverter({ event, key }) : (data) => JSON.stringify({ event, data, key }),
+    attempts,
+    ids,
   };
 }
 
-/** Lines as they come, as many together as have arrived, within the limits of a request. */
-async function* batchesOf(
-  stdin: PublishIo['stdin'],
-  plan: Plan,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<string[], void, undefined> {
+function checkToken(token: string): string {
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  // The message does not show the token: it is a secret.
+  throw usageError('--token must be one word of printable ASCII');
+}
+
+function urlFor(url: URL, topic: string): URL {
+  const full = new URL(url);
+  full.pathname = `${url.pathname.replace(/\/$/, '')}/topics/${topic}`;
+  return full;
+}
+
+/** Checks JSON lines, and adds the type and the key to those that have none. */
+function jsonConverter(defaults: { event: string | undefined; key: string | undefined }): Plan['convert'] {
   let number = 0;
-  let batch: string[] = [];
-  let units = 0;
-  for await (const lines of linesOf(stdin, signal)) {
-    for (const line of lines) {
-      const event = eventOf(line, ++number, plan);
-      if (event instanceof Error) {
-        // What stands before it is published all the same.
-        if (batch.length > 0) yield batch;
-        throw event;
-      }
-      if (batch.length === plan.batch || (units + event.length > BATCH_BYTES && batch.length > 0)) {
-        yield batch;
-        batch = [];
-        units = 0;
-      }
-      batch.push(event);
-      units += event.length;
-    }
-    if (batch.length > 0) yield batch;
-    batch = [];
-    units = 0;
-  }
-}
-
-async function* linesOf(
-  stdin: PublishIo['stdin'],
-  signal: AbortSignal | undefined,
-): AsyncGenerator<string[], void, undefined> {
-  const decoder = new TextDecoder();
-  let rest: string[] = [];
-  let restUnits = 0;
-  for await (const chunks of gathered(stdin, signal)) {
-    const texts = chunks.map((chunk) =>
-      typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true }),
-    );
-    const lines = texts.join('').split('\n');
-    if (lines.length > 1) {
-      lines[0] = rest.join('') + lines[0]!;
-      rest = [];
-      restUnits = 0;
-    }
-    const last = lines.pop()!;
-    rest.push(last);
-    restUnits += last.length;
-    if (restUnits > MAX_LINE_BYTES) throw new Error(`a line is longer than ${MAX_LINE_BYTES} bytes`);
-    if (lines.length > 0) yield lines.map(withoutCr);
-  }
-  const last = rest.join('') + decoder.decode();
-  if (last !== '') yield [withoutCr(last)];
-}
-
-/** Chunks that are there already come together, however small they are. */
-async function* gathered<Chunk extends Uint8Array | string>(
-  stdin: AsyncIterable<Chunk>,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Chunk[], void, undefined> {
-  const chunks = stdin[Symbol.asyncIterator]();
-  let next = chunks.next();
-  for (;;) {
-    let result: IteratorResult<Chunk> | undefined = await unlessAborted(next, signal);
-    const together: Chunk[] = [];
-    for (let units = 0; result !== undefined && !result.done && units < BATCH_BYTES; ) {
-      together.push(result.value);
-      units += result.value.length;
-      next = chunks.next();
-      // It may fail while a request is under way: that is told when it is waited for.
-      next.catch(() => {});
-      result = await Promise.race([next, nothingYet()]);
-    }
-    yield together;
-    if (result?.done) return;
-  }
-}
-
-function nothingYet(): Promise<undefined> {
-  return new Promise((resolve) => setImmediate(resolve, undefined));
-}
-
-function withoutCr(line: string): string {
-  return line.endsWith('\r') ? line.slice(0, -1) : line;
-}
-
-/** A line of stdin as a line of the request. */
-function eventOf(line: string, number: number, { ndjson, event, key }: Plan): string | Error {
-  if (!ndjson) return JSON.stringify({ event, data: line, key });
-  const value = parsed(line);
-  if (typeof value === 'string') return JSON.stringify({ event, data: value, key });
-  if (typeof value !== 'object' || value === null || !('data' in value)) {
-    return new Error(`line ${number} is neither a JSON object with data nor a JSON string`);
-  }
-  const given = value as { event?: unknown; data: unknown; key?: unknown };
-  return JSON.stringify({ event: given.event ?? event, data: given.data, key: given.key ?? key });
+  return (line) => {
+    number++;
+    const value = parsed(line);
+    if (typeof value === 'string')
+      return JSON.stringify({ event: defaults.event, data: value, key: defaults.key });
+    if (typeof value !== 'object' || value === null || !('data' in value))
+      throw new Error(`line ${number} is neither a JSON object with data nor a JSON string`);
+    const { event, data, key } = value as Record<string, unknown>;
+    return JSON.stringify({ event: event ?? defaults.event, data, key: key ?? defaults.key });
+  };
 }
 
 function parsed(line: string): unknown {
@@ -246,7 +158,19 @@ function parsed(line: string): unknown {
   }
 }
 
-async function post(batch: readonly string[], plan: Plan, io: PublishIo): Promise<string[]> {
+function print(ids: readonly string[], stdout: CommandIo['stdout']): void {
+  const text = ids.map((id) => `${id}\n`).join('');
+  stdout.write(stdout.isTTY ? escapeControls(text) : text);
+}
+
+// ── one batch ─────────────────────────────────────────────────────────────────────────────────────────────
+
+async function post(
+  batch: readonly string[],
+  plan: Plan,
+  send: Transport,
+  signal: AbortSignal,
+): Promise<string[]> {
   const body = `${batch.join('\n')}\n`;
   const headers = {
     ...plan.headers,
@@ -255,55 +179,56 @@ async function post(batch: readonly string[], plan: Plan, io: PublishIo): Promis
     'idempotency-key': randomUUID(),
   };
   for (let attempt = 1; ; attempt++) {
-    const answer = await postOnce(plan, headers, body, io.signal);
+    const answer = await postOnce(send, { url: plan.url, headers, body }, signal);
     if (Array.isArray(answer)) return checkIds(answer, batch.length);
-    if (!answer.passing || attempt >= plan.attempts) throw new Error(answer.message);
+    if (!answer.mayPass || attempt >= plan.attempts) throw new Error(answer.message);
     // Full jitter: anywhere between nothing and the bound, so that a crowd does not return at once.
-    const bound = Math.min(BASE_TIMEOUT * 2 ** attempt, MAX_TIMEOUT);
-    await sleep(answer.retryAfter ?? Math.random() * bound, io.signal);
+    const bound = Math.min(BASE_DELAY * 2 ** attempt, MAX_DELAY);
+    await sleep(answer.retryAfter ?? Math.random() * bound, signal);
   }
 }
 
 interface Failure {
   readonly message: string;
-  readonly passing: boolean;
+  /** Whether another attempt may succeed. */
+  readonly mayPass: boolean;
+  /** Milliseconds. */
   readonly retryAfter?: number | undefined;
 }
 
 async function postOnce(
-  { send, url }: Plan,
-  headers: Record<string, string>,
-  body: string,
-  signal: AbortSignal | undefined,
+  send: Transport,
+  request: { readonly url: URL; readonly headers: Readonly<Record<string, string>>; readonly body: string },
+  signal: AbortSignal,
 ): Promise<unknown[] | Failure> {
-  signal?.throwIfAborted();
+  signal.throwIfAborted();
   const controller = new AbortController();
-  const stop = (): void => controller.abort(signal?.reason);
-  signal?.addEventListener('abort', stop, { once: true });
+  const stop = (): void => controller.abort(signal.reason);
+  signal.addEventListener('abort', stop, { once: true });
   const timer = setTimeout(() => controller.abort(new Error('no answer in time')), ANSWER_TIMEOUT);
   try {
-    const response = await send({ url, method: 'POST', headers, body, signal: controller.signal });
+    const response = await send({ ...request, method: 'POST', signal: controller.signal });
     const chunks: Uint8Array[] = [];
     for await (const chunk of response.body) chunks.push(chunk);
     return judge(response.status, Buffer.concat(chunks).toString(), response.header('retry-after'));
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (signal.aborted) throw error;
     const { message, code } = error as Error & { code?: string };
-    return { message: `no answer from ${url.host}: ${message || code}`, passing: true };
+    return { message: `no answer from ${request.url.host}: ${message || code}`, mayPass: true };
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener('abort', stop);
+    signal.removeEventListener('abort', stop);
   }
 }
 
 function judge(status: number, text: string, retryAfter: string | undefined): unknown[] | Failure {
-  const answer = Object(parsed(text)) as { ids?: unknown; id?: unknown; message?: unknown };
+  const answer = Object(parsed(text)) as { ids?: unknown; message?: unknown };
   if (status === 200 && Array.isArray(answer.ids)) return answer.ids;
-  if (status === 200) return { message: 'the server answered 200 without ids', passing: false };
+  if (status === 200) return { message: 'the server answered 200 without ids', mayPass: false };
   const reason = typeof answer.message === 'string' ? `: ${answer.message}` : '';
   return {
     message: `the server answered ${status}${reason}`,
-    passing: TO_BE_RETRIED.has(status),
+    mayPass: TO_BE_RETRIED.has(status),
     retryAfter: /^\d{1,4}$/.test(retryAfter ?? '') ? Number(retryAfter) * 1000 : undefined,
   };
 }
@@ -313,43 +238,17 @@ function checkIds(ids: unknown[], expected: number): string[] {
   throw new Error(`the server gave ${ids.length} ids to ${expected} events`);
 }
 
-async function sleep(timeout: number, signal: AbortSignal | undefined): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const slept = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, timeout);
-  });
-  await unlessAborted(slept, signal).finally(() => clearTimeout(timer));
-}
-
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
+function sleep(delay: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
-  let stop = (): void => {};
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
+  return new Promise((resolve, reject) => {
+    const stop = (): void => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', stop);
+      resolve();
+    }, delay);
     signal.addEventListener('abort', stop, { once: true });
   });
-  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', stop));
-}
-
-function checkTopic(name: string): string {
-  if (isTopic(name)) return name;
-  throw usageError(`a topic is 1 to 200 of A–Z a–z 0–9 . _ ~ : -, got ${JSON.stringify(name)}`);
-}
-
-function checkToken(token: string): string {
-  // Not shown: a secret does not belong on a terminal.
-  if (/^[\x21-\x7e]+$/.test(token)) return token;
-  throw usageError('--token must be one word of printable ASCII');
-}
-
-function urlFor(text: string, topic: string): URL {
-  const url = readUrl(text);
-  url.pathname = `${url.pathname.replace(/\/$/, '')}/topics/${topic}`;
-  return url;
-}
-
-function atLeastOne(name: string, value: number): number {
-  if (value >= 1) return value;
-  throw usageError(`${name} must be a whole number ≥ 1, got ${value}`);
 }

@@ -4,25 +4,25 @@
 import { cpus, freemem, loadavg, totalmem, uptime } from 'node:os';
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 
-/** Plain and ready for JSON; the unit is in the name. What cannot be known is `null`. */
+/** Plain data for JSON. Names end in their unit. A figure that is not available is `null`. */
 export interface SystemSample {
-  /** When it was taken: ISO 8601, UTC. */
+  /** The time of the sample: ISO 8601, UTC. */
   readonly time: string;
   readonly host: {
     readonly cpus: number;
-    /** Of all CPUs together: 100 when none was idle. `null` where the system does not count, or too little time has passed. */
+    /** Of all CPUs together: 100 when none was idle. `null` where the system has not counted since. */
     readonly cpuPercent: number | null;
-    /** Processes that ran or wanted to, averaged over 1, 5 and 15 minutes; 0 on Windows, which does not count them. */
+    /** Average number of processes that run or wait to run, over 1, 5 and 15 minutes. Always 0 on Windows. */
     readonly load1: number;
     readonly load5: number;
     readonly load15: number;
     readonly memoryTotalBytes: number;
-    /** What could be had without swapping (`MemAvailable` on Linux), which is more than what lies idle. */
+    /** Memory that can be allocated without swapping: `MemAvailable` on Linux, not only free memory. */
     readonly memoryAvailableBytes: number;
     readonly uptimeSeconds: number;
   };
   readonly process: {
-    /** Of one CPU: 200 when threads kept two busy. */
+    /** Of one CPU: 200 when threads keep two CPUs busy. */
     readonly cpuPercent: number;
     readonly rssBytes: number;
     readonly heapUsedBytes: number;
@@ -31,7 +31,10 @@ export interface SystemSample {
     readonly arrayBuffersBytes: number;
     readonly uptimeSeconds: number;
   };
-  /** How late timers ran since the last sample. `null` if none ran in that time: it was too short, or the loop was blocked throughout. */
+  /**
+   * How late timers ran since the last sample. `null` if none ran: the time was too short, or the event loop
+   * was blocked throughout.
+   */
   readonly eventLoop: {
     readonly p50Ms: number | null;
     readonly p99Ms: number | null;
@@ -40,9 +43,8 @@ export interface SystemSample {
 }
 
 /**
- * `sample()` whenever you like, `close()` when done. Averages and percentiles cover the time since the
- * sample before; the first, since the construction. Costs one timer every 10 ms, which does not hold the
- * process.
+ * Takes a sample with each `sample()`. Averages and percentiles cover the time since the previous sample, or
+ * since construction. A timer runs every 10 ms until `close()`; it does not keep the process running.
  *
  *     const sampler = new SystemSampler();
  *     setInterval(() => hub.publish('system', { data: JSON.stringify(sampler.sample()) }), 1000);
@@ -53,7 +55,8 @@ export class SystemSampler {
   #then: Counters = readCounters();
 
   constructor() {
-    // Not `monitorEventLoopDelay`: after each `reset` it lets the first tick pass, and with it a delay of any length.
+    // `monitorEventLoopDelay` does not serve: after each `reset` it ignores the first tick, and so a delay of
+    // any length.
     let due = performance.now() + TICK_INTERVAL;
     this.#timer = setInterval(() => {
       const now = performance.now();
@@ -74,7 +77,7 @@ export class SystemSampler {
     };
   }
 
-  /** Stops the timer. Later samples have no figures for the event loop. */
+  /** Ends the timer. Later samples have no figures for the event loop. */
   close(): void {
     clearInterval(this.#timer);
     this.#delays.reset();

@@ -3,64 +3,65 @@
 
 import { type BigIntStats, constants, type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { createLineSplitter } from './lines.ts';
+import { createLineSplitter, stoppable } from './lines.ts';
 
-export interface FollowOptions {
-  /** Where to begin in a file that is there at the start: after its last whole line (default), or before its first. */
+export interface TailFileOptions {
+  /** Where to begin in a file that exists: after its last complete line (default), or at its start. */
   from?: 'end' | 'start' | undefined;
-  /** Wait for a file that is not there yet, then read it from its start; default `false`, an `ENOENT`. */
+  /** Wait for a file that does not exist yet, then read it from its start; default `false`, an `ENOENT`. */
   wait?: boolean | undefined;
-  /** Milliseconds between two looks at the file, 1 to 2³¹ − 1; default 250. */
+  /** Milliseconds between two checks of the file, 1 to 2³¹ − 1; default 250. */
   pollInterval?: number | undefined;
   /**
-   * Look at once when `fs.watch` tells of a change; default `true`. Nothing depends on it: where it is
-   * silent (network filesystems) or refused (no inotify watches left), the interval decides.
+   * Check at once when `fs.watch` reports a change; default `true`. It only saves time: where it reports
+   * nothing (network filesystems) or is refused (no inotify watches left), the interval decides.
    */
   watch?: boolean | undefined;
-  /** Most bytes kept of one line; default 1 MiB. A longer one says what is missing of it. */
+  /** How many bytes of one line are kept; default 1 MiB. A longer line states how many are missing. */
   maxLineBytes?: number | undefined;
-  /** As in `fs.watch`: `false` lets the process end though the file is still followed; default `true`. */
+  /** As in `fs.watch`: with `false` the process may end while the file is still followed; default `true`. */
   persistent?: boolean | undefined;
-  /** Called once, when the place to begin at is taken: what is appended from then on is not missed. */
+  /** Called once, when the place to begin at is fixed: no line that is appended from then on is missed. */
   onReady?: (() => void) | undefined;
   /** Ends the iteration: the pending pull answers `done`. */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * The lines appended to `file`, without their line ends, one per pull: a consumer that waits makes the
- * reading wait, and memory stays at one piece of 64 KiB and one line. Nothing is opened before the first
- * pull; `signal`, `return()` and leaving the loop close what was.
+ * Yields the lines appended to `file`, without their line ends, one per pull. While the consumer waits
+ * nothing is read, and memory stays at one piece of 64 KiB and one line. The first pull opens the file;
+ * `signal`, `return()` and leaving the loop close it.
  *
- * What is noticed, at the next look:
- * - **Rotation**: another file has the name and is not empty. The old one is read to its end first, so what
- *   a writer wrote there until it turned to the new one is not lost. The name may be gone in between for as
- *   long as it likes.
- * - **Truncation**: the file is shorter, or the last 64 bytes that were read are not in their place any
- *   more, which tells of a file that was emptied and is already longer, or just as long. It is read from
- *   its start; the hole of NULs left by a writer that does not append is skipped.
+ * Each check notices:
+ * - **Rotation**: another file has the name, and is not empty. The old file is read to its end first, so that
+ *   nothing is lost of what its writer added before it turned to the new one. In between, the name may be
+ *   missing for any length of time.
+ * - **Truncation**: the file is shorter, or the last 64 bytes that were read are no longer in their place, as
+ *   in a file that was emptied and has grown again. The file is read from its start. A writer that does not
+ *   append leaves a hole of NULs at the start; the hole is skipped.
  *
- * In both cases what had no line feed yet is delivered as a line: a beginning is never joined to an end
- * that may not be its own. What no follower can see: lines written and truncated between two looks, and a
- * file that came and went between two looks (two rotations within one interval).
+ * In both cases the unfinished line is delivered as a line: its beginning is never joined to an end that may
+ * belong to another line. What cannot be noticed: lines that are written and truncated between two checks,
+ * and a file that comes and goes between two checks (two rotations within one interval).
  *
- * The first pull throws the system's error, with its `code`, for a file that is missing or cannot be read,
- * and `ERR_SSE_NOT_A_FILE` for a directory, a pipe or a device. So does a later one, for a later file.
+ * The first pull throws the system's error, with its `code`, where the file is missing or cannot be read, and
+ * `ERR_SSE_NOT_A_FILE` for a directory, a pipe or a device. Later pulls throw the same for the files that
+ * follow.
  *
- * @throws {TypeError|RangeError} at once, on a bad option.
+ * @throws {TypeError|RangeError} at once, for a bad option.
  * @see createLineSplitter for what counts as a line
  */
-export function follow(
+export function tailFile(
   file: string | URL,
-  options: FollowOptions = {},
+  options: TailFileOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const { from = 'end', wait = false, pollInterval = 250, persistent = true } = options;
   const { maxLineBytes, onReady, signal } = options;
   checkOptions(from, pollInterval);
   const splitter = createLineSplitter({ maxLineBytes });
   const alarm = new Alarm(pollInterval, persistent);
-  const openFile = (): Promise<FollowedFile> =>
-    FollowedFile.open(file, options.watch === false ? undefined : alarm);
+  const openFile = (): Promise<TailedFile> =>
+    TailedFile.open(file, options.watch === false ? undefined : alarm);
   const leave = (): void => void generator.return().catch(() => {});
 
   async function* read(): AsyncGenerator<string, void, undefined> {
@@ -82,9 +83,9 @@ export function follow(
   return generator;
 }
 
-// What is appended; `undefined` where the next piece does not go on from the last one.
+// Yields what is appended; `undefined` where the next piece does not continue the last one.
 async function* pieces(
-  openFile: () => Promise<FollowedFile>,
+  openFile: () => Promise<TailedFile>,
   from: 'end' | 'start',
   wait: boolean,
   alarm: Alarm,
@@ -96,13 +97,13 @@ async function* pieces(
     onReady?.();
     if (begun !== undefined) yield begun;
     while (!alarm.stopped) {
-      // First look at the name, then read: all that its writer gave the old file before the new one is there.
+      // Checks the name before it reads: all that was written to the old file before is there by then.
       const replaced = file === undefined || (await file.isReplaced());
       while (file !== undefined && !alarm.stopped) {
         yield await file.read();
         if (file.atEnd) break;
       }
-      const next: FollowedFile | undefined = replaced ? await unlessMissing(openFile()) : undefined;
+      const next: TailedFile | undefined = replaced ? await unlessMissing(openFile()) : undefined;
       if (next === undefined) await alarm.wait();
       else {
         await file?.close();
@@ -119,8 +120,8 @@ const PIECE_BYTES = 64 * 1024;
 const MARK_BYTES = 64;
 const NOTHING: Buffer = Buffer.alloc(0);
 
-class FollowedFile {
-  /** Whether the last read came to the end of what was there. */
+class TailedFile {
+  /** Whether the last read reached the end of the file. */
   atEnd: boolean = false;
   readonly #path: string | URL;
   readonly #handle: FileHandle;
@@ -128,16 +129,16 @@ class FollowedFile {
   readonly #watcher: FSWatcher | undefined;
   readonly #buffer: Buffer = Buffer.allocUnsafe(MARK_BYTES + PIECE_BYTES);
   #offset = 0;
-  #mark: Buffer = NOTHING; // the last bytes before the offset
+  #mark: Buffer = NOTHING; // the last bytes before the offset, to recognise the file by
   #inHole = false;
 
-  static async open(path: string | URL, alarm: Alarm | undefined): Promise<FollowedFile> {
-    // Without O_NONBLOCK a pipe would keep a thread waiting for its writer; Windows has neither.
+  static async open(path: string | URL, alarm: Alarm | undefined): Promise<TailedFile> {
+    // Without O_NONBLOCK, opening a pipe blocks a thread until the pipe has a writer. Windows has neither.
     const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     try {
       const stats = await handle.stat({ bigint: true });
       if (!stats.isFile()) throw notAFile(path);
-      return new FollowedFile(path, handle, stats, alarm);
+      return new TailedFile(path, handle, stats, alarm);
     } catch (error) {
       await handle.close();
       throw error;
@@ -151,7 +152,7 @@ class FollowedFile {
     this.#watcher = alarm && watchIfPossible(path, alarm);
   }
 
-  /** The next piece, valid until the next call; empty at the end; `undefined` if it begins at the start again. */
+  /** The next piece, valid until the next call. Empty at the end; `undefined` where it starts again at 0. */
   async read(): Promise<Buffer | undefined> {
     const { bytesRead } = await this.#handle.read({
       buffer: this.#buffer,
@@ -180,7 +181,7 @@ class FollowedFile {
     return piece.subarray(start);
   }
 
-  /** Moves to the end; answers the beginning of a line that is still being written there. */
+  /** Moves to the end. Answers the beginning of the unfinished line there. */
   async skipLines(): Promise<Buffer | undefined> {
     const { size } = await this.#handle.stat();
     this.#offset = Math.max(0, size - PIECE_BYTES);
@@ -188,7 +189,7 @@ class FollowedFile {
     return piece?.subarray(piece.lastIndexOf(0x0a) + 1);
   }
 
-  /** Whether another file has the name, and something in it: an empty one has nothing that could be missed. */
+  /** Whether another file has the name, and is not empty. An empty one has nothing to read yet. */
   async isReplaced(): Promise<boolean> {
     const stats = await unlessMissing(stat(this.#path, { bigint: true }));
     if (stats === undefined || stats.size === 0n) return false;
@@ -211,7 +212,7 @@ function watchIfPossible(path: string | URL, alarm: Alarm): FSWatcher | undefine
   }
 }
 
-/** Rings when told, or when nothing was told for an interval. A ring that nobody waits for is kept. */
+/** Waits for `ring()`, at most for the interval. A ring that nobody waits for ends the next wait at once. */
 class Alarm {
   stopped: boolean = false;
   readonly persistent: boolean;
@@ -251,16 +252,6 @@ class Alarm {
   }
 }
 
-// A generator that is waiting hears of `return()` only when its wait is over: so end the wait first.
-function stoppable<T extends AsyncGenerator<string, void, undefined>>(generator: T, stop: () => void): T {
-  const leave = generator.return;
-  generator.return = (value) => {
-    stop();
-    return leave.call(generator, value);
-  };
-  return generator;
-}
-
 async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;
@@ -271,7 +262,7 @@ async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
 }
 
 function notAFile(path: string | URL): Error {
-  const error = new Error(`\`${path}\` is not a regular file: it cannot be followed`);
+  const error = new Error(`\`${path}\` is not a regular file, so it cannot be followed`);
   return Object.assign(error, { code: 'ERR_SSE_NOT_A_FILE' });
 }
 

@@ -1,79 +1,53 @@
-// Prints the events of a stream (`sluice tail URL`): reconnects, and keeps its place.
-// Needs `client.ts`, `decode.ts` and `options.ts` beside it.
+// Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
+// Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `io.ts` and `output.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { type ConnectError, type ConnectOptions, connect, type StateChange } from '../client.ts';
+import { type ConnectError, type Connection, type ConnectOptions, connect } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
 import { fileStorage } from '../positions.ts';
-import { type OptionValues, readHeaders, readOptions, readUrl, usageError } from './argv.ts';
-
-/** What a command reads and writes: `process` has it, and so have a few `PassThrough`s. */
-export interface TailIo {
-  readonly stdin: AsyncIterable<Uint8Array | string>;
-  readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean | undefined };
-  readonly stderr: NodeJS.WritableStream;
-  /** Interrupts the command, as Ctrl-C does. */
-  readonly signal?: AbortSignal | undefined;
-}
+import { controlEvents, readGap } from '../protocol.ts';
+import {
+  type CommandLine,
+  type OptionValues,
+  readHeaders,
+  readOptions,
+  readUrl,
+  usageError,
+  withOptionNames,
+} from './argv.ts';
+import { type CommandInput, type CommandIo, escapeControls, jsonLine, report } from './io.ts';
+import { Output } from './output.ts';
 
 const HELP = `Usage: sluice tail [options] URL
 
-Prints the data of each event on a line of its own. Reconnects, and resumes where it was.
-What was missed for good (sluice:gap) is told on stderr.
+Prints the data of each event on a line of its own. Reconnects after a failure, and resumes after the last
+event. Events that are lost for good (${controlEvents.gap}) are reported on stderr.
 
   -H, --header 'NAME: VALUE'  send this header; may be repeated
   -X, --request METHOD        default GET, or POST with -d
   -d, --data BODY             send this body; @FILE reads it from a file, @- from stdin
-      --retry                 send a POST again after a failure (by default never)
+      --retry                 send a POST again after a failure; by default it is sent once
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
-      --event TYPE            print events of this type only; may be repeated
-      --last-event-id ID      resume after this event, where --state has no place yet
-      --state FILE            keep the place in FILE, and resume from it
+      --event TYPE            print only events of this type; may be repeated
+      --last-event-id ID      resume after this event, unless --state has a position already
+      --state FILE            keep the position in FILE, and resume from it
       --json                  print each event as JSON: event, data, id, time
-      --timestamps            put the time of arrival before each event
-      --gaps                  put the milliseconds since the event before it there
+      --timestamps            print the time of arrival before each event
+      --gaps                  print the milliseconds since the event before it, too
       --max N                 stop after N events
       --until TYPE            stop after an event of this type
       --record FILE           append every event to FILE as JSON lines, for \`sluice publish --ndjson\`
-  -q, --quiet                 say nothing about reconnects
+  -q, --quiet                 do not report reconnects
   -h, --help
 
 Exit codes:
-  0  the stream ended, or --max or --until was reached, or nobody reads the output any more
+  0  the stream ended, or --max or --until was reached, or the reader of the output is gone
   1  the stream failed in a way that is not retried, or a file could not be read or written
   2  wrong usage
   3  the stream ended before --max or --until was reached
   130  interrupted
 `;
-
-/** Runs the command and resolves with its exit code; `argv` is what follows `sluice tail`. */
-export async function tail(argv: readonly string[], io: TailIo): Promise<number> {
-  let plan: Plan | undefined;
-  try {
-    plan = await planOf(argv, io);
-    if (plan === undefined) {
-      io.stdout.write(HELP);
-      return 0;
-    }
-  } catch (error) {
-    say(io, (error as Error).message);
-    return isMisuse(error) ? 2 : 1;
-  }
-  return follow(plan, io);
-}
-
-interface Plan {
-  readonly url: URL;
-  readonly options: ConnectOptions;
-  readonly events: ReadonlySet<string>;
-  readonly max: number;
-  readonly until: string | undefined;
-  readonly record: string | undefined;
-  readonly quiet: boolean;
-  readonly json: boolean;
-  readonly format: (event: DecodedEvent, time: number) => string;
-}
 
 const OPTIONS = {
   header: { kind: 'text', short: 'H', many: true },
@@ -87,173 +61,115 @@ const OPTIONS = {
   json: { kind: 'flag' },
   timestamps: { kind: 'flag' },
   gaps: { kind: 'flag' },
-  max: { kind: 'count' },
+  max: { kind: 'count', min: 1 },
   until: { kind: 'text' },
   record: { kind: 'text' },
   quiet: { kind: 'flag', short: 'q' },
   help: { kind: 'flag', short: 'h' },
 } as const;
 
-async function planOf(argv: readonly string[], io: TailIo): Promise<Plan | undefined> {
-  const { values, positionals } = readOptions(argv, OPTIONS);
-  if (values.help) return undefined;
-  if (positionals.length !== 1) throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
-  const url = readUrl(positionals[0]!);
-  for (const topic of values.topic) url.searchParams.append('topic', topic);
+type Values = OptionValues<typeof OPTIONS>;
+
+/** The options of `connect`, as this command calls them. */
+const OPTION_NAMES = {
+  method: ['request'],
+  body: ['data'],
+  headers: ['header'],
+  lastEventId: ['last-event-id'],
+} as const;
+
+/** Runs `sluice tail`; `argv` is what follows. */
+export async function tail(argv: readonly string[], io: CommandIo): Promise<number> {
+  const line = readOptions(argv, OPTIONS);
+  if (line.values.help) {
+    io.stdout.write(HELP);
+    return 0;
+  }
+  const connection = await connectionFor(line, io);
+  const stdout = new Output(io.stdout, { onFailure: () => connection.close() });
+  const interrupt = (): void => stdout.fail(io.signal.reason);
+  io.signal.addEventListener('abort', interrupt, { once: true });
+  try {
+    return await print(connection, line.values, io, stdout);
+  } catch (error) {
+    if (stdout.isAbandoned) return 0;
+    if (io.signal.aborted) return 130;
+    throw error;
+  } finally {
+    io.signal.removeEventListener('abort', interrupt);
+  }
+}
+
+async function print(connection: Connection, values: Values, io: CommandIo, stdout: Output): Promise<number> {
+  const { max = Infinity, until, json = false } = values;
+  const types = new Set(values.event);
+  const format = formatOf(values, io.stdout.isTTY === true);
+  const record = recordFor(values.record, connection);
+  let printed = 0;
+  let reached = false;
+  for await (const event of connection) {
+    const time = Date.now();
+    const isGap = event.event === controlEvents.gap;
+    if (isGap) reportGap(event, io);
+    await record?.write(recorded(event, time));
+    const isWanted = !isGap && (types.size === 0 || types.has(event.event));
+    if (isWanted || (isGap && json)) await stdout.write(format(event, time));
+    if (isWanted) printed++;
+    reached = printed >= max || event.event === until;
+    if (!reached) continue;
+    // The event is printed, so it must not come again after a restart.
+    await connection.commit();
+    break;
+  }
+  await record?.end();
+  stdout.throwIfFailed();
+  return reached || (until === undefined && max === Infinity) ? 0 : 3;
+}
+
+// ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────
+
+async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): Promise<Connection> {
+  const { values, positionals } = line;
+  const [url] = positionals;
+  if (url === undefined || positionals.length > 1)
+    throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
+  const target = readUrl(url);
+  for (const topic of values.topic) target.searchParams.append('topic', topic);
+  const options = await connectOptions(values, io);
+  return withOptionNames(line, OPTION_NAMES, () => connect(target, options));
+}
+
+async function connectOptions(values: Values, io: CommandIo): Promise<ConnectOptions> {
+  const { request, until, state, 'last-event-id': lastEventId, data } = values;
   const headers = readHeaders(values.header);
-  const max = atLeastOne('--max', values.max ?? Number.POSITIVE_INFINITY);
-  const { until, request, 'last-event-id': lastEventId } = values;
   if (request !== undefined && !/^[a-z]+$/i.test(request))
     throw usageError(`--request must be a method such as POST, got ${JSON.stringify(request)}`);
   if (/[\x00-\x1f\x7f]/.test(lastEventId ?? ''))
     throw usageError(`--last-event-id must be one line, got ${JSON.stringify(lastEventId)}`);
-  const body = values.data === undefined ? undefined : await bodyOf(values.data, io.stdin);
+  const body = data === undefined ? undefined : await readBody(data, io.stdin);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
   return {
-    url,
-    max,
-    until,
-    events: new Set(values.event),
-    record: values.record,
-    quiet: values.quiet ?? false,
-    json: values.json ?? false,
-    format: formatOf(values, io.stdout.isTTY === true),
-    options: {
-      headers,
-      body,
-      method: request,
-      lastEventId,
-      storage: values.state === undefined ? undefined : fileStorage(values.state),
-      isLast: until === undefined ? undefined : (event) => event.event === until,
-      shouldRetry: values.retry ? isPassing : undefined,
+    headers,
+    body,
+    method: request,
+    lastEventId,
+    storage: state === undefined ? undefined : fileStorage(state),
+    isLast: until === undefined ? undefined : (event) => event.event === until,
+    shouldRetry: values.retry ? mayPass : undefined,
+    signal: io.signal,
+    onState: ({ state, failure, delay = 0 }) => {
+      if (state !== 'waiting' || values.quiet) return;
+      report(io, 'sluice tail', `${failure?.message}; trying again in ${(delay / 1000).toFixed(1)} s`);
     },
   };
 }
 
-async function follow(plan: Plan, io: TailIo): Promise<number> {
-  const output = new Output(io.stdout);
-  const record =
-    plan.record === undefined ? undefined : new Output(createWriteStream(plan.record, { flags: 'a' }));
-  const interrupt = (): void => output.fail(io.signal?.reason);
-  let printed = 0;
-  let reached = false;
-  try {
-    io.signal?.addEventListener('abort', interrupt, { once: true });
-    const connection = connect(plan.url, {
-      ...plan.options,
-      signal: io.signal,
-      onState: (change) => plan.quiet || tell(io, change),
-    });
-    output.onFailure(() => connection.close());
-    record?.onFailure(() => connection.close());
-    for await (const event of connection) {
-      const isGap = event.event === 'sluice:gap';
-      if (isGap) say(io, `events were missed: ${event.data}`);
-      const time = Date.now();
-      await record?.write(recorded(event, time));
-      const isWanted = !isGap && (plan.events.size === 0 || plan.events.has(event.event));
-      if (isWanted || (isGap && plan.json)) await output.write(plan.format(event, time));
-      if (isWanted) printed++;
-      reached = printed >= plan.max || event.event === plan.until;
-      if (!reached) continue;
-      // Printed is processed: nothing of this is to come again.
-      await connection.commit();
-      break;
-    }
-    await record?.end();
-    output.throwIfFailed();
-    return reached || (plan.until === undefined && plan.max === Number.POSITIVE_INFINITY) ? 0 : 3;
-  } catch (error) {
-    if (isClosedPipe(error)) return 0;
-    if (io.signal?.aborted) return 130;
-    say(io, (error as Error).message);
-    return isMisuse(error) ? 2 : 1;
-  } finally {
-    io.signal?.removeEventListener('abort', interrupt);
-  }
-}
-
-/** Writes at the pace of whoever reads, and remembers why it cannot. */
-class Output {
-  readonly #target: NodeJS.WritableStream;
-  #failure: Error | undefined;
-  #wake: (() => void) | undefined;
-  #onFailure: (() => void) | undefined;
-
-  constructor(target: NodeJS.WritableStream) {
-    this.#target = target;
-    target.on('drain', () => this.#wake?.());
-    target.on('error', (error) => this.fail(error));
-  }
-
-  /** Ends the waiting, and all later writes, with this error. */
-  fail(error: Error): void {
-    this.#failure ??= error;
-    this.#onFailure?.();
-    this.#wake?.();
-  }
-
-  onFailure(act: () => void): void {
-    this.#onFailure = act;
-  }
-
-  throwIfFailed(): void {
-    if (this.#failure !== undefined) throw this.#failure;
-  }
-
-  async write(text: string): Promise<void> {
-    this.throwIfFailed();
-    if (this.#target.write(text)) return;
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    this.throwIfFailed();
-  }
-
-  async end(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      this.#target.end(resolve);
-    });
-    this.throwIfFailed();
-  }
-}
-
-type Values = OptionValues<typeof OPTIONS>;
-
-function formatOf({ json, timestamps, gaps }: Values, isTerminal: boolean): Plan['format'] {
-  let before: number | undefined;
-  return (event, time) => {
-    const waited = time - (before ?? time);
-    before = time;
-    const { event: type, data, id } = event;
-    if (json) {
-      const when = { time: new Date(time).toISOString(), ...(gaps && { gap: waited }) };
-      return `${JSON.stringify({ event: type, data, id, ...when })}\n`;
-    }
-    const prefix = `${timestamps ? `${new Date(time).toISOString()} ` : ''}${gaps ? `+${waited}ms ` : ''}`;
-    return `${prefix}${isTerminal ? harmless(data) : data}\n`;
-  };
-}
-
-// What a server sends must not move the cursor of a terminal or change its title.
-function harmless(text: string): string {
-  return text.replace(
-    /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
-    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  );
-}
-
-function recorded({ event, data, id }: DecodedEvent, time: number): string {
-  return `${JSON.stringify({ time: new Date(time).toISOString(), id, event, data })}\n`;
-}
-
-function tell(io: TailIo, { state, failure, delay = 0 }: StateChange): void {
-  if (state === 'waiting') say(io, `${failure?.message}; trying again in ${(delay / 1000).toFixed(1)} s`);
-}
-
-function say(io: TailIo, message: string): void {
-  io.stderr.write(`sluice tail: ${harmless(message)}\n`);
+async function readBody(data: string, stdin: CommandInput): Promise<string | Uint8Array> {
+  if (!data.startsWith('@')) return data;
+  if (data !== '@-') return readFile(data.slice(1));
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
 }
 
 const FINAL = new Set([
@@ -263,28 +179,39 @@ const FINAL = new Set([
   'ERR_SSE_EVENT_TOO_LARGE',
 ]);
 
-function isPassing({ code, status = 503 }: ConnectError): boolean {
+/** The rule of `connect` for GET, for every method. */
+function mayPass({ code, status = 503 }: ConnectError): boolean {
   return !FINAL.has(code) && (status >= 500 || status === 408 || status === 425 || status === 429);
 }
 
-function isClosedPipe(error: unknown): boolean {
-  return (error as { code?: string }).code === 'EPIPE';
+// ── what is printed ───────────────────────────────────────────────────────────────────────────────────────
+
+type Format = (event: DecodedEvent, time: number) => string;
+
+function formatOf({ json, timestamps, gaps }: Values, isTerminal: boolean): Format {
+  let before: number | undefined;
+  return ({ event, data, id }, time) => {
+    const gap = time - (before ?? time);
+    before = time;
+    const at = new Date(time).toISOString();
+    if (json) return jsonLine({ event, data, id, time: at, ...(gaps && { gap }) });
+    const prefix = `${timestamps ? `${at} ` : ''}${gaps ? `+${gap}ms ` : ''}`;
+    return `${prefix}${isTerminal ? escapeControls(data) : data}\n`;
+  };
 }
 
-function isMisuse(error: unknown): boolean {
-  const { code } = error as { code?: string };
-  return code === 'ERR_SSE_USAGE' || error instanceof TypeError || error instanceof RangeError;
+function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {
+  const { reason, from, to, topics } = readGap(data, id);
+  const where = topics.length > 0 ? ` of ${topics.join(', ')}` : '';
+  const range = `from ${from ?? 'an unreadable id'} to ${to}`;
+  report(io, 'sluice tail', `events${where} were missed: ${reason}, ${range}`);
 }
 
-function atLeastOne(name: string, value: number): number {
-  if (value >= 1) return value;
-  throw usageError(`${name} must be a whole number ≥ 1, got ${value}`);
+function recordFor(path: string | undefined, connection: Connection): Output | undefined {
+  if (path === undefined) return undefined;
+  return new Output(createWriteStream(path, { flags: 'a' }), { onFailure: () => connection.close() });
 }
 
-async function bodyOf(data: string, stdin: TailIo['stdin']): Promise<string | Uint8Array> {
-  if (!data.startsWith('@')) return data;
-  if (data !== '@-') return readFile(data.slice(1));
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks);
+function recorded({ event, data, id }: DecodedEvent, time: number): string {
+  return jsonLine({ time: new Date(time).toISOString(), id, event, data });
 }

@@ -3,11 +3,12 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { run } from '../helpers/command.ts';
 import { Reader } from '../helpers/reader.ts';
 
 const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
@@ -47,19 +48,19 @@ function sluice(argv: readonly string[], env: Record<string, string> = {}): Run 
   return { child, stdout: () => stdout, stderr: () => stderr, code };
 }
 
-/** A served command, once it accepts. */
+/** A running server. Resolves when it accepts connections. */
 async function serve(
   argv: readonly string[],
   env: Record<string, string> = {},
 ): Promise<Run & { url: string }> {
-  const run = sluice(['serve', '--port', '0', ...argv], env);
-  while (!run.stdout().includes('\n')) {
-    const ended = await Promise.race([run.code, once(run.child.stdout, 'data')]);
-    if (typeof ended === 'number') throw new Error(`it ended with ${ended}: ${run.stderr()}`);
+  const started = sluice(['serve', '--port', '0', ...argv], env);
+  while (!started.stdout().includes('\n')) {
+    const ended = await Promise.race([started.code, once(started.child.stdout, 'data')]);
+    if (typeof ended === 'number') throw new Error(`it ended with ${ended}: ${started.stderr()}`);
   }
-  const [, url = ''] = /^listening on (http:\/\/\S+)\n$/.exec(run.stdout()) ?? [];
-  assert.notEqual(url, '', run.stdout());
-  return { ...run, url };
+  const [, url = ''] = /^listening on (http:\/\/\S+)\n$/.exec(started.stdout()) ?? [];
+  assert.notEqual(url, '', started.stdout());
+  return { ...started, url };
 }
 
 async function follow(url: string, topic: string): Promise<Reader> {
@@ -78,7 +79,7 @@ describe('sluice serve', () => {
     for (const line of stderr().trim().split('\n')) assert.equal(typeof JSON.parse(line).time, 'string');
   });
 
-  it('tells open streams to come back, and exits with 0 on SIGTERM', async () => {
+  it('ends open streams with a retry, and exits with 0 on SIGTERM', async () => {
     const { url, child, code } = await serve([]);
     const reader = await follow(url, 'a');
     child.kill('SIGTERM');
@@ -88,14 +89,14 @@ describe('sluice serve', () => {
     assert.equal(await code, 0);
   });
 
-  it('exits with 0 within its deadline though a client reads nothing and another never asks', async () => {
+  it('exits with 0 at its deadline although one client reads nothing and another sends half a request', async () => {
     const { url, child, code } = await serve(['--deadline', '1s']);
     const reader = await follow(url, 'a');
     reader.response.pause();
     const body = 'x'.repeat(900_000);
     for (let i = 0; i < 12; i++) await fetch(`${url}/topics/a`, { method: 'POST', body });
     const { port, hostname } = new URL(url);
-    const silent = (await import('node:net')).connect(Number(port), hostname);
+    const silent = connect(Number(port), hostname);
     silent.on('error', () => {});
     silent.write('GET / HTTP/1.1\r\n');
     await once(silent, 'connect');
@@ -105,7 +106,7 @@ describe('sluice serve', () => {
     silent.destroy();
   });
 
-  it('answers to the names it is given and to no other', async () => {
+  it('answers to the names that --allow-host lists and to no others', async () => {
     const { url } = await serve(['--allow-host', 'events.example', '--allow-host', 'other.example:81']);
     const statusFor = async (host: string) => {
       const request = get(`${url}/position`, { agent: false, headers: { host } });
@@ -120,7 +121,7 @@ describe('sluice serve', () => {
     assert.equal(await statusFor('localhost'), 421);
   });
 
-  it('sends a comment within the heartbeat, announces it, and can do without', async () => {
+  it('sends and announces heartbeats, and neither with --heartbeat off', async () => {
     const beating = await follow((await serve(['--heartbeat', '50ms'])).url, 'a');
     assert.equal(JSON.parse(beating.frame('sluice:ready').data).heartbeat.interval, 50);
     await beating.until(({ text }) => text.includes('\n:\n'));
@@ -130,11 +131,11 @@ describe('sluice serve', () => {
     silent.close();
   });
 
-  it('sends its streams away one after another over the window', async () => {
+  it('ends its streams one after another over --window', async () => {
     const { url, child, code, stderr } = await serve(['--window', '1s']);
     const readers = await Promise.all(Array.from({ length: 20 }, () => follow(url, 'a')));
     child.kill('SIGTERM');
-    // Some are sent away while others are still being served.
+    // When the first has ended, others are still open.
     await Promise.race(readers.map((reader) => reader.untilEnded()));
     assert.ok(readers.some(({ ended }) => !ended));
     await Promise.all(readers.map((reader) => reader.untilEnded()));
@@ -147,7 +148,7 @@ describe('sluice serve', () => {
     writeFileSync(file, 'old\n');
     const { url } = await serve(['--tail', `${file}:log`, '--tail', file]);
     const readers = await Promise.all(['log', 'app.log'].map((topic) => follow(url, topic)));
-    // The two followers are at no one pace: one step of the file at a time, and no lines are lost between two looks.
+    // Both inputs must have read one state of the file before it changes again.
     const areUpTo = (line: string) =>
       Promise.all(readers.map((reader) => reader.until(({ data }) => data.at(-1) === line)));
     appendFileSync(file, 'one\ntw');
@@ -165,7 +166,7 @@ describe('sluice serve', () => {
     }
   });
 
-  it('publishes the lines of standard input, whose end ends the topic', async () => {
+  it('publishes the lines of standard input, and ends the topic with them', async () => {
     const { url, child } = await serve(['--stdin', 'build']);
     const reader = await follow(url, 'build');
     child.stdin.end('compiling\nlinking\n');
@@ -174,7 +175,7 @@ describe('sluice serve', () => {
     assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
   });
 
-  it('does not end the topic when it is stopped itself, and stops though its input stays open', async () => {
+  it('keeps the topic of standard input when it stops, and stops although the input stays open', async () => {
     const { url, child, code } = await serve(['--stdin', 'build', '--system']);
     const reader = await follow(url, 'build');
     child.stdin.write('compiling\n');
@@ -198,7 +199,7 @@ describe('sluice serve', () => {
     reader.close();
   });
 
-  it('takes a token from the environment', async () => {
+  it('accepts a token from the environment', async () => {
     const { url } = await serve([], { SLUICE_PUBLISH_TOKEN: 'secret' });
     const publish = (headers: Record<string, string>) =>
       fetch(`${url}/topics/a`, { method: 'POST', body: 'x', headers }).then(({ status }) => status);
@@ -206,7 +207,7 @@ describe('sluice serve', () => {
     assert.equal(await publish({ Authorization: 'Bearer secret' }), 200);
   });
 
-  it('shows its metrics to whom it is told to', async () => {
+  it('shows its metrics to the bearer of a token from a file', async () => {
     const file = join(folder, 'metrics-token');
     writeFileSync(file, 'secret\n');
     const { url } = await serve(['--metrics-token-file', file]);
@@ -218,7 +219,7 @@ describe('sluice serve', () => {
 });
 
 describe('sluice publish and sluice tail', () => {
-  it('carry lines from one end to the other', async () => {
+  it('carries lines from the stdin of publish to the stdout of tail', async () => {
     const { url } = await serve([]);
     const publisher = sluice(['publish', url, 'news', '--event', 'line', '--ids']);
     const reader = sluice(['tail', `${url}/events?topic=news`, '--max', '3', '--json']);
@@ -250,7 +251,7 @@ describe('sluice publish and sluice tail', () => {
     );
   });
 
-  it('let a reader that was killed go on where it was', async () => {
+  it('resumes at the stored position after a restart of tail', async () => {
     const { url } = await serve([]);
     const state = join(folder, 'place');
     const read = () => sluice(['tail', `${url}/events?topic=kept`, '--state', state, '--max', '1']);
@@ -271,32 +272,47 @@ describe('sluice publish and sluice tail', () => {
   });
 });
 
-describe('a command that cannot be run', () => {
+describe('a sluice command that cannot run', () => {
   const misuse: [string[], RegExp][] = [
     [['serve', '--prot', '80'], /^sluice serve: unknown option "--prot"; see sluice serve --help\n$/],
-    [['serve', '--port', 'http'], /^sluice serve: --port must be a whole number, got "http"; /],
-    [['serve', '--port', '70000'], /^sluice serve: --port must be .* 65535, got 70000; /],
+    [
+      ['serve', '--port', 'http'],
+      /^sluice serve: --port must be a whole number from 0 to 65535, got "http"; /,
+    ],
+    [['serve', '--port', '70000'], /^sluice serve: --port must be .* 65535, got "70000"; /],
+    [['serve', '--port', '-1'], /^sluice serve: --port must be .* 65535, got "-1"; /],
     [['serve', '--retry', 'soon'], /^sluice serve: --retry must be a duration such as .*, got "soon"; /],
-    [['serve', '--history', '0'], /^sluice serve: --history must be .* got 0; /],
+    [['serve', '--retry', 'off'], /^sluice serve: --retry must be a duration such as .* 1h, got "off"; /],
+    [['serve', '--retry', '500h'], /^sluice serve: --retry must be at most 477.2h, got "500h"; /],
+    [['serve', '--history', '0'], /^sluice serve: --history must be .* got "0"; /],
+    [
+      ['serve', '--history-bytes', '4MB'],
+      /^sluice serve: --history-bytes must be a whole number of bytes, got "4MB"; /,
+    ],
+    [['serve', '--history-age', '0s'], /^sluice serve: --history-age must be .* got "0s"; /],
+    [['serve', '--max-age', '600h'], /^sluice serve: --max-age must be at most 596.5h, or off, got "600h"; /],
     [['serve', '--heartbeat', '15'], /^sluice serve: --heartbeat must be a duration such as .*, got "15"; /],
-    [['serve', '--max-connections', '0'], /^sluice serve: --max-connections must be .* got 0; /],
+    [['serve', '--max-connections', '0'], /^sluice serve: --max-connections must be .* got "0"; /],
     [['serve', '--subscribe-token', ''], /^sluice serve: --subscribe-token is empty; /],
     [
       ['serve', '--publish-token-file', '/dev/null'],
       /^sluice serve: --publish-token-file \/dev\/null holds no token; /,
     ],
     [['serve', '--log', 'redis:x'], /^sluice serve: --log must be memory in this version, got "redis:x"; /],
-    [['serve', '--stdin', 'a b'], /^sluice serve: --stdin: .* got "a b"; /],
-    [['serve', '--tail', '/dev/null:a b'], /^sluice serve: --tail \/dev\/null:a b: .* got "a b"; /],
-    [['serve', '--heartbeat', '0'], /^sluice serve: --heartbeat must be from 1 to .* got 0; /],
+    [['serve', '--stdin', 'a b'], /^sluice serve: --stdin must be .* got "a b"; /],
+    [
+      ['serve', '--tail', '/dev/null:a b'],
+      /^sluice serve: the topic of --tail \/dev\/null:a b must be .* got "a b"; /,
+    ],
+    [['serve', '--heartbeat', '0'], /^sluice serve: --heartbeat must be at least 1ms, got "0"; /],
     [
       ['serve', '--allow-host', 'http://a'],
       /^sluice serve: --allow-host must hold names .* got "http:\/\/a"; /,
     ],
-    [['serve', '--window', 'off'], /^sluice serve: --window must be a limit, not off; /],
+    [['serve', '--window', 'off'], /^sluice serve: --window must be a duration such as .* got "off"; /],
     [
       ['serve', '--window', '5s', '--deadline', '4s'],
-      /^sluice serve: --deadline must not be below --window, got 4000ms; /,
+      /^sluice serve: --deadline must be at least --window, which is "5s", got "4s"; /,
     ],
     [['serve', 'now'], /^sluice serve: unexpected "now"; /],
     [['tail'], /^sluice tail: .*\n$/],
@@ -306,35 +322,44 @@ describe('a command that cannot be run', () => {
     [['toString'], /^sluice: unknown command "toString"; /],
   ];
   for (const [argv, line] of misuse) {
-    it(`says so in one line and exits with 2: sluice ${argv.join(' ')}`, async () => {
-      const { code, stderr, stdout } = sluice(argv);
-      assert.equal(await code, 2);
-      assert.match(stderr(), line);
-      assert.equal(stderr().split('\n').length, 2);
-      assert.equal(stdout(), '');
+    it(`reports the mistake in one line and exits with 2: sluice ${argv.join(' ')}`, async () => {
+      // A server that starts after all is stopped, and exits with 0.
+      const [command = '', ...rest] = argv;
+      const { code, stderr, stdout } = await run(command, rest, { signal: AbortSignal.timeout(10_000) });
+      assert.equal(code, 2);
+      assert.match(stderr, line);
+      assert.equal(stderr.split('\n').length, 2);
+      assert.equal(stdout, '');
     });
   }
 
-  it('says in one line that the port is in use, and exits with 1', async () => {
+  it('reports a port that is in use in one line, and exits with 1', async (t) => {
     const taken = createServer().listen(0, '127.0.0.1');
+    t.after(() => taken.close());
     await once(taken, 'listening');
     const { port } = taken.address() as { port: number };
     const { code, stderr } = sluice(['serve', '--port', String(port)]);
     assert.equal(await code, 1);
-    assert.match(stderr(), new RegExp(`^sluice serve: .*EADDRINUSE.*${port}\n$`));
-    taken.close();
+    assert.equal(
+      stderr(),
+      `sluice serve: --port ${port} is in use on 127.0.0.1; give another port, or 0 for a free one (EADDRINUSE)\n`,
+    );
   });
 
-  it('says in one line that a file is missing or cannot be read, and exits with 1', async () => {
+  it('reports a file that is missing or no regular file in one line, and exits with 1', async () => {
     const missing = sluice(['serve', '--port', '0', '--tail', 'missing.log']);
     assert.equal(await missing.code, 1);
-    assert.match(missing.stderr(), /^sluice serve: ENOENT.*missing.log.*\n$/);
+    assert.match(missing.stderr(), /^sluice serve: --tail missing\.log cannot be read: ENOENT.*\n$/);
     const directory = sluice(['serve', '--port', '0', '--tail', folder]);
     assert.equal(await directory.code, 1);
-    assert.match(directory.stderr(), /^sluice serve: .*not a file.*\n$/i);
+    assert.match(directory.stderr(), /^sluice serve: --tail .* is not a regular file\n$/);
   });
 
-  it('prints help and version, and exits with 0', async () => {
+  it('exits with 2 as a process after a mistake', async () => {
+    assert.equal(await sluice(['serve', '--prot', '80']).code, 2);
+  });
+
+  it('prints its help and its version, and exits with 0', async () => {
     for (const [argv, text] of [
       [[], /^Usage: sluice /],
       [['--help'], /^Usage: sluice /],

@@ -21,7 +21,7 @@ async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {
 }
 
 describe('createLineSplitter', () => {
-  it('ends a line at LF and at CRLF, and nowhere else', () => {
+  it('ends a line at LF and at CRLF only', () => {
     assert.deepEqual(split(['a\nb\r\nc\rd\n\n\r\ne\r\r\n']), ['a', 'b', 'c\rd', '', '', 'e\r']);
   });
 
@@ -34,20 +34,20 @@ describe('createLineSplitter', () => {
     assert.deepEqual(splitter.flush(), []);
   });
 
-  it('does not confuse an empty line with no line at the end', () => {
+  it('distinguishes an empty last line from no line', () => {
     assert.deepEqual(split(['a\n']), ['a']);
     assert.deepEqual(split(['a\n\n']), ['a', '']);
     assert.deepEqual(split([]), []);
     assert.deepEqual(split(['\r']), ['']);
   });
 
-  it('joins a character that came in two pieces, and shows what is not UTF-8 as U+FFFD', () => {
+  it('joins a character that arrives in pieces, and shows bytes that are not UTF-8 as U+FFFD', () => {
     const euro = Buffer.from('€\n');
     assert.deepEqual(split([euro.subarray(0, 1), euro.subarray(1, 2), euro.subarray(2)]), ['€']);
     assert.deepEqual(split([Buffer.from([0x61, 0xff, 0x62, 0x0a, 0xe2, 0x82, 0x0a])]), ['a�b', '�']);
   });
 
-  it('delivers a line over the limit as one line that says what is missing', () => {
+  it('shortens a line over the limit, and states how much is missing', () => {
     assert.deepEqual(split(['abcdefgh\nshort\n'], 5), ['abcde… [+3 bytes]', 'short']);
     assert.deepEqual(split(['ab', 'cd', 'ef', 'gh\r\n'], 5), ['abcde… [+3 bytes]']);
     assert.deepEqual(split(['abcdefgh'], 5), ['abcde… [+3 bytes]']);
@@ -60,13 +60,13 @@ describe('createLineSplitter', () => {
     }
   });
 
-  it('cuts between two characters', () => {
+  it('shortens a line between two characters', () => {
     assert.deepEqual(split(['aaaa€€\n'], 5), ['aaaa… [+6 bytes]']);
     assert.deepEqual(split(['aaaa😀\n'], 7), ['aaaa… [+4 bytes]']);
     assert.deepEqual(split(['aaaa😀b\n'], 8), ['aaaa😀… [+1 bytes]']);
   });
 
-  it('holds no more than the limit of a line that never ends', () => {
+  it('holds no more than the limit of an endless line', () => {
     const splitter = createLineSplitter({ maxLineBytes: 1000 });
     const chunk = Buffer.alloc(64 * 1024, 0x61);
     const before = process.memoryUsage().arrayBuffers;
@@ -75,12 +75,26 @@ describe('createLineSplitter', () => {
     assert.deepEqual(splitter.flush(), [`${'a'.repeat(1000)}… [+${2000 * 64 * 1024 - 1000} bytes]`]);
   });
 
-  it('takes a buffer that is used again for the next piece', () => {
+  it('accepts a buffer that is used again for the next chunk', () => {
     const splitter = createLineSplitter();
     const buffer = Buffer.from('half');
     assert.deepEqual([...splitter.push(buffer)], []);
     buffer.write('way\n');
     assert.deepEqual([...splitter.push(buffer)], ['halfway']);
+  });
+
+  it('throws with `overlong: throw` as soon as a line exceeds the limit', () => {
+    const tooLong = { code: 'ERR_SSE_LINE_TOO_LONG', message: 'a line is longer than 5 bytes' };
+    const splitter = () => createLineSplitter({ maxLineBytes: 5, overlong: 'throw' });
+    const found: string[] = [];
+    assert.throws(() => {
+      for (const line of splitter().push(Buffer.from('abcde\r\nabcdef\nx\n'))) found.push(line);
+    }, tooLong);
+    assert.deepEqual(found, ['abcde']);
+    const dripped = splitter();
+    assert.deepEqual([...dripped.push(Buffer.from('abcde')), ...dripped.push(Buffer.from('\r'))], []);
+    assert.deepEqual([...dripped.push(Buffer.from('\nabcde'))], ['abcde']);
+    assert.throws(() => [...dripped.push(Buffer.from('f'))], tooLong);
   });
 
   it('finds the same lines wherever the input is cut', () => {
@@ -106,7 +120,7 @@ describe('createLineSplitter', () => {
     );
   });
 
-  it('never makes two lines of one, nor cuts one that fits', () => {
+  it('never makes two lines of one, and never shortens one within the limit', () => {
     fc.assert(
       fc.property(
         fc.array(fc.string({ unit: 'grapheme' }).map((s) => s.replace(/[\r\n]/g, '_'))),
@@ -122,7 +136,7 @@ describe('createLineSplitter', () => {
     );
   });
 
-  it('refuses a limit that is none, by name and value', () => {
+  it('rejects a bad limit with its name and value', () => {
     for (const maxLineBytes of [0, -1, 1.5, Number.NaN, '5' as never]) {
       assert.throws(() => createLineSplitter({ maxLineBytes }), {
         name: 'RangeError',
@@ -134,18 +148,18 @@ describe('createLineSplitter', () => {
 });
 
 describe('lines', () => {
-  it('reads any readable to its end, with a last line that has no line feed', async () => {
+  it('reads a readable to its end, and yields a last line without line feed', async () => {
     const found = await collect(lines(Readable.from([Buffer.from('a\r\nb'), Buffer.from('c\nlast')])));
     assert.deepEqual(found, ['a', 'bc', 'last']);
   });
 
-  it('reads a readable that gives strings', async () => {
+  it('reads a readable of strings', async () => {
     const source = new PassThrough({ encoding: 'utf8' });
     source.end(Buffer.from('ä\nö'));
     assert.deepEqual(await collect(lines(source)), ['ä', 'ö']);
   });
 
-  it('lets the source wait while the consumer waits', async () => {
+  it('pulls no chunk from the source while the consumer waits', async () => {
     let pulled = 0;
     async function* endless(): AsyncGenerator<Buffer> {
       for (;;) {
@@ -161,7 +175,7 @@ describe('lines', () => {
     await iterator.return();
   });
 
-  it('throws the source’s error after the lines that came before it', async () => {
+  it('throws the error of the source after the lines before it', async () => {
     const source = new PassThrough();
     const failure = new Error('disk on fire');
     const iterator = lines(source);
@@ -173,7 +187,7 @@ describe('lines', () => {
     assert.equal((await iterator.next()).done, true);
   });
 
-  it('ends when its signal aborts, in the middle of a wait, and leaves no listener', async () => {
+  it('ends a wait when its signal aborts, and leaves no listener', async () => {
     const source = new PassThrough();
     const control = new AbortController();
     const iterator = lines(source, { signal: control.signal });
@@ -196,14 +210,14 @@ describe('lines', () => {
     assert.deepEqual(found, ['a']);
   });
 
-  it('reads nothing when the signal has aborted before', async () => {
+  it('reads nothing when its signal is already aborted', async () => {
     const source = new PassThrough();
     source.write('a\n');
     assert.deepEqual(await collect(lines(source, { signal: AbortSignal.abort() })), []);
     assert.equal(source.destroyed, true);
   });
 
-  it('ends a pending pull when it is told to return', async () => {
+  it('ends a pending pull when `return()` is called', async () => {
     const source = new PassThrough();
     const iterator = lines(source);
     const next = iterator.next();
@@ -212,7 +226,7 @@ describe('lines', () => {
     assert.equal(source.destroyed, true);
   });
 
-  it('lets a process end whose stdin stays open', async () => {
+  it('lets the process end although stdin stays open', async () => {
     const script = `
       import { lines } from ${JSON.stringify(new URL('../../lib/command/lines.ts', import.meta.url).href)};
       const control = new AbortController();
@@ -233,7 +247,7 @@ describe('lines', () => {
     child.stdin.destroy();
   });
 
-  it('refuses a bad limit at once, not at the first pull', () => {
+  it('rejects a bad limit at once, not at the first pull', () => {
     assert.throws(() => lines(new PassThrough(), { maxLineBytes: 0 }), RangeError);
   });
 });

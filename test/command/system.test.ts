@@ -21,7 +21,7 @@ function block(ms: number): void {
   while (performance.now() < end);
 }
 
-// Until the timer that measures delays has run again.
+/** Resolves when the timer that measures delays has run again. */
 async function ticked(system: SystemSampler): Promise<SystemSample> {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1));
@@ -31,7 +31,7 @@ async function ticked(system: SystemSampler): Promise<SystemSample> {
 }
 
 describe('SystemSampler', () => {
-  it('gives plain figures that JSON keeps', async () => {
+  it('gives figures that survive JSON', async () => {
     const sample = await ticked(sampler());
     assert.deepEqual(JSON.parse(JSON.stringify(sample)), sample);
     assert.equal(new Date(sample.time).toISOString(), sample.time);
@@ -45,7 +45,7 @@ describe('SystemSampler', () => {
     assert.ok(own.uptimeSeconds <= host.uptimeSeconds);
   });
 
-  it('counts memory that the system could give as available, not only what lies idle', {
+  it('counts memory that the system could free as available', {
     skip: process.platform !== 'linux',
   }, () => {
     const kilobytes = /^MemAvailable: +(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'));
@@ -54,7 +54,7 @@ describe('SystemSampler', () => {
     assert.ok(difference < memoryTotalBytes / 20, `${difference} bytes apart`);
   });
 
-  it('measures the CPU since the sample before', () => {
+  it('measures the CPU time since the previous sample', () => {
     const system = sampler();
     block(60);
     const busy = system.sample();
@@ -69,7 +69,7 @@ describe('SystemSampler', () => {
     assert.ok(idle.process.cpuPercent <= spent + 20, `${idle.process.cpuPercent} % of ${spent} %`);
   });
 
-  it('tells how long the event loop was blocked, once', async () => {
+  it('reports a blocked event loop in one sample', async () => {
     const system = sampler();
     await ticked(system);
     block(150);
@@ -81,20 +81,20 @@ describe('SystemSampler', () => {
     assert.ok(calm.eventLoop.maxMs! < 120, `${calm.eventLoop.maxMs} ms`);
   });
 
-  it('does not call a timer’s own interval a delay', async () => {
+  it('does not count the interval of its timer as delay', async () => {
     const system = sampler();
     const delays: number[] = [];
     for (let i = 0; i < 20; i += 1) delays.push((await ticked(system)).eventLoop.p50Ms!);
     assert.ok(Math.min(...delays) < 5, `${delays}`);
   });
 
-  it('has nothing to say of an event loop that has not turned', () => {
+  it('gives null for an event loop that has not turned', () => {
     const system = sampler();
     system.sample();
     assert.deepEqual(system.sample().eventLoop, { p50Ms: null, p99Ms: null, maxMs: null });
   });
 
-  it('answers at once when asked twice in a moment', () => {
+  it('gives finite figures for samples without time between them', () => {
     const system = sampler();
     for (let i = 0; i < 50; i += 1) {
       const { host, process: own } = system.sample();
@@ -103,7 +103,7 @@ describe('SystemSampler', () => {
     }
   });
 
-  it('still samples after close, without the event loop', () => {
+  it('still samples after `close()`, except the event loop', () => {
     const system = sampler();
     system.close();
     system.close();
@@ -112,7 +112,7 @@ describe('SystemSampler', () => {
     assert.equal(sample.eventLoop.maxMs, null);
   });
 
-  it('does not hold the process', () => {
+  it('lets the process end without `close()`', () => {
     const script = `
       import { SystemSampler } from ${JSON.stringify(new URL('../../lib/command/system.ts', import.meta.url).href)};
       console.log(typeof new SystemSampler().sample().time);`;

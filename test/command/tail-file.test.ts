@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { follow as begin, type FollowOptions } from '../../lib/command/tail-file.ts';
+import { tailFile as begin, type TailFileOptions } from '../../lib/command/tail-file.ts';
 
 const NEVER = 2 ** 31 - 1;
 let folder: string;
@@ -28,7 +28,7 @@ let file: string;
 let count = 0;
 
 before(() => {
-  folder = mkdtempSync(join(tmpdir(), 'sluice-follow-'));
+  folder = mkdtempSync(join(tmpdir(), 'sluice-tail-file-'));
 });
 beforeEach(() => {
   count += 1;
@@ -38,16 +38,16 @@ after(() => rmSync(folder, { recursive: true }));
 
 type Lines = AsyncGenerator<string, void, undefined>;
 
-// A follower holds the process: one left over by a failed test must not.
+// An open iteration holds the process, so those that a failed test has left are ended.
 const begun: Lines[] = [];
-function follow(path: string, options?: FollowOptions): Lines {
+function tailFile(path: string, options?: TailFileOptions): Lines {
   const lines = begin(path, options);
   begun.push(lines);
   return lines;
 }
 afterEach(() => Promise.all(begun.splice(0).map((lines) => lines.return())));
 
-// Between two pulls a follower looks at nothing: what a test does there happens between two looks.
+// Nothing is checked between two pulls: what a test does there falls between two checks.
 async function pull(lines: Lines, count = 1): Promise<string[]> {
   const found: string[] = [];
   while (found.length < count) {
@@ -58,12 +58,12 @@ async function pull(lines: Lines, count = 1): Promise<string[]> {
   return found;
 }
 
-function started(content: string, options: FollowOptions = {}): Lines {
+function started(content: string, options: TailFileOptions = {}): Lines {
   writeFileSync(file, content);
-  return follow(file, { from: 'start', watch: false, pollInterval: 2, ...options });
+  return tailFile(file, { from: 'start', watch: false, pollInterval: 2, ...options });
 }
 
-/** The next line, of a file that grows meanwhile: nobody can tell when a follower has found its end. */
+/** The next line of a file that grows meanwhile: a test cannot see when the end of the file was found. */
 async function whileAppending(text: string, lines: Lines): Promise<string | void> {
   const timer = setInterval((to: string) => appendFileSync(to, text), 5, file);
   try {
@@ -73,61 +73,61 @@ async function whileAppending(text: string, lines: Lines): Promise<string | void
   }
 }
 
-describe('follow', { timeout: 120_000 }, () => {
-  it('yields what is in the file and what is appended', async () => {
+describe('tailFile', { timeout: 120_000 }, () => {
+  it('yields the lines of the file, then those that are appended', async () => {
     const lines = started('a\nb\n');
     assert.deepEqual(await pull(lines, 2), ['a', 'b']);
     appendFileSync(file, 'c\r\n\nd\n');
     assert.deepEqual(await pull(lines, 3), ['c', '', 'd']);
   });
 
-  it('begins after the last line unless told otherwise', async () => {
+  it('begins after the last line by default', async () => {
     writeFileSync(file, 'old\nolder\n');
-    const lines = follow(file, { pollInterval: 2 });
+    const lines = tailFile(file, { pollInterval: 2 });
     assert.equal(await whileAppending('new\n', lines), 'new');
   });
 
-  it('says when it has begun: it misses nothing that is appended from then on', async () => {
+  it('misses no line that is appended after `onReady`', async () => {
     writeFileSync(file, 'old\n');
     const begun: string[] = [];
     const onReady = () => {
       begun.push('once');
       appendFileSync(file, 'new\n');
     };
-    const lines = follow(file, { pollInterval: 2, onReady });
+    const lines = tailFile(file, { pollInterval: 2, onReady });
     assert.deepEqual(await pull(lines), ['new']);
     appendFileSync(file, 'newer\n');
     assert.deepEqual(await pull(lines), ['newer']);
     assert.deepEqual(begun, ['once']);
   });
 
-  it('has begun as well when it waits for a file that is not there', async () => {
+  it('misses no line of a file that appears after `onReady`', async () => {
     const onReady = () => writeFileSync(`${file}.late`, 'first\n');
-    const lines = follow(`${file}.late`, { wait: true, pollInterval: 2, onReady });
+    const lines = tailFile(`${file}.late`, { wait: true, pollInterval: 2, onReady });
     assert.deepEqual(await pull(lines), ['first']);
     await lines.return();
   });
 
-  it('delivers a line whole that was being written when it began', async () => {
+  it('yields the whole line that was being written when it began', async () => {
     writeFileSync(file, `${'old\n'.repeat(50_000)}{"half":`);
-    const lines = follow(file, { pollInterval: 2 });
+    const lines = tailFile(file, { pollInterval: 2 });
     // Whenever it begins, a line is half there.
     assert.equal(await whileAppending('1}\n{"half":', lines), '{"half":1}');
   });
 
-  it('keeps half a line, and half a character, until the rest comes', async () => {
+  it('keeps half a line and half a character until the rest is appended', async () => {
     const lines = started('a\nhal');
     const euro = Buffer.from('€');
     assert.deepEqual(await pull(lines), ['a']);
     const next = lines.next();
     appendFileSync(file, 'f ');
     appendFileSync(file, euro.subarray(0, 1));
-    await new Promise((resolve) => setTimeout(resolve, 20)); // some looks, each of which finds half a line
+    await new Promise((resolve) => setTimeout(resolve, 20)); // some checks, each of which finds half a line
     appendFileSync(file, Buffer.concat([euro.subarray(1), Buffer.from('\n')]));
     assert.equal((await next).value, 'half €');
   });
 
-  it('reads a large file in pieces, at the pace of its consumer', async () => {
+  it('reads a large file in pieces, at the pace of the consumer', async () => {
     const lines = started(`${'x'.repeat(99)}\n`.repeat(300_000));
     const before = process.memoryUsage().arrayBuffers;
     await pull(lines);
@@ -136,12 +136,12 @@ describe('follow', { timeout: 120_000 }, () => {
     assert.ok(process.memoryUsage().arrayBuffers - before < 4 * 2 ** 20);
   });
 
-  it('says what is missing of a line that is too long', async () => {
+  it('shortens a line that is too long, and states how much is missing', async () => {
     const lines = started(`${'x'.repeat(200_000)}\nshort\n`, { maxLineBytes: 10 });
     assert.deepEqual(await pull(lines, 2), ['xxxxxxxxxx… [+199990 bytes]', 'short']);
   });
 
-  it('needs no poll where the system tells of changes', async () => {
+  it('needs no interval where the system reports changes', async () => {
     const lines = started('a\n', { watch: true, pollInterval: NEVER });
     assert.deepEqual(await pull(lines), ['a']);
     for (const text of ['b', 'c', 'd']) {
@@ -152,7 +152,7 @@ describe('follow', { timeout: 120_000 }, () => {
   });
 
   describe('when the file is truncated', () => {
-    it('reads it from its start', async () => {
+    it('reads a truncated file from its start', async () => {
       const lines = started('a\nb\n');
       await pull(lines, 2);
       truncateSync(file);
@@ -160,7 +160,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['c']);
     });
 
-    it('reads what a truncation to a size in between has left', async () => {
+    it('reads what is left of a file that was cut to a smaller size', async () => {
       const lines = started('a\nb\nc\n');
       await pull(lines, 3);
       truncateSync(file, 2);
@@ -168,7 +168,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines, 2), ['a', 'd']);
     });
 
-    it('notices one that was made up for before the next look, to the same size or beyond', async () => {
+    it('notices a truncation although the file is as long again, or longer, at the next check', async () => {
       const lines = started('first\n');
       await pull(lines);
       writeFileSync(file, 'other\n');
@@ -177,24 +177,24 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines, 2), ['third', 'and more than there was']);
     });
 
-    it('notices one in a file larger than a piece', async () => {
+    it('notices a truncation in a file larger than a piece', async () => {
       const lines = started('0123456789\n'.repeat(20_000));
       await pull(lines, 20_000);
       writeFileSync(file, '9876543210\n'.repeat(30_000));
       assert.deepEqual(new Set(await pull(lines, 30_000)), new Set(['9876543210']));
     });
 
-    it('delivers half a line as it is, and does not join it to what follows', async () => {
+    it('yields half a line of a truncated file by itself, not joined to what follows', async () => {
       const lines = started('a\nhalf');
       await pull(lines);
       writeFileSync(file, 'new\n');
       assert.deepEqual(await pull(lines, 2), ['half', 'new']);
     });
 
-    it('skips the hole that a writer leaves who does not append', async () => {
+    it('skips the hole in a truncated file whose writer does not append', async () => {
       const fd = openSync(file, 'w');
       writeSync(fd, 'before\n'.repeat(40_000));
-      const lines = follow(file, { from: 'start', watch: false, pollInterval: 2 });
+      const lines = tailFile(file, { from: 'start', watch: false, pollInterval: 2 });
       await pull(lines, 40_000);
       truncateSync(file);
       writeSync(fd, 'after\n');
@@ -204,7 +204,7 @@ describe('follow', { timeout: 120_000 }, () => {
   });
 
   describe('when the file is rotated', () => {
-    it('reads what was still written to the old one, then the new one', async () => {
+    it('reads a rotated file to its end, then the new file', async () => {
       const lines = started('a\n');
       await pull(lines);
       renameSync(file, `${file}.1`);
@@ -215,7 +215,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['e']);
     });
 
-    it('stays with the old one as long as the new one is empty', async () => {
+    it('stays with a rotated file while the new file is empty', async () => {
       const lines = started('a\n');
       await pull(lines);
       renameSync(file, `${file}.1`);
@@ -228,7 +228,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['e']);
     });
 
-    it('delivers the old one’s last line even without its line feed', async () => {
+    it('yields the last line of a rotated file even without its line feed', async () => {
       const lines = started('a\n');
       await pull(lines);
       appendFileSync(file, 'last');
@@ -237,17 +237,17 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines, 2), ['last', 'first']);
     });
 
-    it('waits through the time when no file has the name', async () => {
+    it('waits while no file has the name', async () => {
       const lines = started('a\n');
       await pull(lines);
       rmSync(file);
       const next = lines.next();
-      await new Promise((resolve) => setTimeout(resolve, 20)); // some looks, each of which finds nothing
+      await new Promise((resolve) => setTimeout(resolve, 20)); // some checks, each of which finds nothing
       writeFileSync(file, 'b\n');
       assert.equal((await next).value, 'b');
     });
 
-    it('takes a file of the same size and content for the new one that it is', async () => {
+    it('recognises a new file of the same size and content', async () => {
       const lines = started('a\n');
       await pull(lines);
       writeFileSync(`${file}.new`, 'a\n');
@@ -255,18 +255,18 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['a']);
     });
 
-    it('goes with a symbolic link that is turned to another file', async () => {
+    it('follows a symbolic link to its new target', async () => {
       writeFileSync(`${file}.a`, 'a\n');
       writeFileSync(`${file}.b`, 'b\n');
       symlinkSync(`${file}.a`, file);
-      const lines = follow(file, { from: 'start', pollInterval: 2 });
+      const lines = tailFile(file, { from: 'start', pollInterval: 2 });
       assert.deepEqual(await pull(lines), ['a']);
       symlinkSync(`${file}.b`, `${file}.link`);
       renameSync(`${file}.link`, file);
       assert.deepEqual(await pull(lines), ['b']);
     });
 
-    it('reads the newest when it was rotated twice between two looks', async () => {
+    it('reads the newest file after two rotations between two checks', async () => {
       const lines = started('a\n');
       await pull(lines);
       renameSync(file, `${file}.2`);
@@ -276,7 +276,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['c']);
     });
 
-    it('throws when a directory has taken the name', async () => {
+    it('throws where a directory has the name', async () => {
       const lines = started('a\n');
       await pull(lines);
       rmSync(file);
@@ -286,7 +286,7 @@ describe('follow', { timeout: 120_000 }, () => {
     });
   });
 
-  it('loses no line through appends and rotations, in whatever pieces they come', async () => {
+  it('loses no line through appends and rotations, in pieces of any size', async () => {
     const text = fc.string({ unit: fc.constantFrom('a', '€', '😀', '\n', '\r\n'), maxLength: 12 });
     const step = fc.oneof(
       fc.record({ append: text }),
@@ -296,7 +296,7 @@ describe('follow', { timeout: 120_000 }, () => {
       fc.asyncProperty(fc.array(step, { maxLength: 12 }), fc.boolean(), async (steps, watched) => {
         const path = join(folder, `p${count++}.log`);
         writeFileSync(path, 'begun\n');
-        const lines = follow(path, { from: 'start', watch: watched, pollInterval: 1 });
+        const lines = tailFile(path, { from: 'start', watch: watched, pollInterval: 1 });
         assert.deepEqual(await pull(lines), ['begun']);
         let current = '';
         for (const [i, action] of steps.entries()) {
@@ -309,7 +309,7 @@ describe('follow', { timeout: 120_000 }, () => {
             writeFileSync(path, action.rotate);
             expected = [...expected, ...(current === '' ? [] : [current]), ...whole(action.rotate)];
             current = action.rotate.slice(action.rotate.lastIndexOf('\n') + 1);
-            // A look must fall between two rotations: the last line of the new file proves it.
+            // A check must fall between two rotations: the last line of the new file proves it.
             appendFileSync(path, '\n');
             expected.push(current);
             current = '';
@@ -322,15 +322,15 @@ describe('follow', { timeout: 120_000 }, () => {
     );
   });
 
-  describe('at the start', () => {
-    it('throws the system’s error for a missing file, at the first pull', async () => {
-      const lines = follow(file);
+  describe('at the start of a tail', () => {
+    it('throws the error of the system for a missing file, at the first pull', async () => {
+      const lines = tailFile(file);
       await assert.rejects(lines.next(), { code: 'ENOENT', path: file });
       assert.equal((await lines.next()).done, true);
     });
 
-    it('waits for a missing file when told to, and reads it from its start', async () => {
-      const lines = follow(file, { wait: true, pollInterval: 2 });
+    it('waits for a missing file with `wait`, and reads it from its start', async () => {
+      const lines = tailFile(file, { wait: true, pollInterval: 2 });
       const next = lines.next();
       await new Promise((resolve) => setTimeout(resolve, 10));
       writeFileSync(file, 'a\nb\n');
@@ -338,45 +338,45 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await pull(lines), ['b']);
     });
 
-    it('does not take another trouble for a missing file', async () => {
+    it('does not take another error for a missing file', async () => {
       writeFileSync(file, '');
-      await assert.rejects(follow(`${file}/x`, { wait: true }).next(), { code: 'ENOTDIR' });
+      await assert.rejects(tailFile(`${file}/x`, { wait: true }).next(), { code: 'ENOTDIR' });
     });
 
-    it('refuses what is not a regular file, without waiting for it', async () => {
-      await assert.rejects(follow(folder).next(), {
+    it('refuses anything but a regular file, at once', async () => {
+      await assert.rejects(tailFile(folder).next(), {
         code: 'ERR_SSE_NOT_A_FILE',
-        message: `\`${folder}\` is not a regular file: it cannot be followed`,
+        message: `\`${folder}\` is not a regular file, so it cannot be followed`,
       });
       if (process.platform === 'win32') return;
       execFileSync('mkfifo', [file]);
-      await assert.rejects(follow(file).next(), { code: 'ERR_SSE_NOT_A_FILE' });
+      await assert.rejects(tailFile(file).next(), { code: 'ERR_SSE_NOT_A_FILE' });
     });
 
-    it('refuses bad options at once, by name and value', () => {
+    it('rejects a bad option at once, with its name and value', () => {
       const max = NEVER;
       for (const pollInterval of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31]) {
-        assert.throws(() => follow(file, { pollInterval }), {
+        assert.throws(() => tailFile(file, { pollInterval }), {
           name: 'RangeError',
           message: `\`pollInterval\` must be a whole number of milliseconds from 1 to ${max}, got ${pollInterval}`,
         });
       }
-      assert.throws(() => follow(file, { from: 'middle' as never }), {
+      assert.throws(() => tailFile(file, { from: 'middle' as never }), {
         name: 'TypeError',
         message: "`from` must be 'end' or 'start', got middle",
       });
-      assert.throws(() => follow(file, { maxLineBytes: 0 }), RangeError);
+      assert.throws(() => tailFile(file, { maxLineBytes: 0 }), RangeError);
     });
   });
 
-  describe('at the end', () => {
+  describe('at the end of a tail', () => {
     const OURS = ['CloseReq', 'FSEventWrap', 'FSReqCallback', 'FSReqPromise', 'Timeout'];
     const handles = (): string[] => process.getActiveResourcesInfo().filter((name) => OURS.includes(name));
     const descriptors = (): number =>
       process.platform === 'linux' ? readdirSync('/proc/self/fd').length : 0;
     let baseline: number;
 
-    // What is closed is gone one or two turns later.
+    // A closed handle disappears one or two turns later.
     async function leavesNothing(): Promise<void> {
       for (let turn = 0; turn < 2000 && handles().length > 0; turn += 1) {
         await new Promise((resolve) => setTimeout(resolve, 1));
@@ -393,7 +393,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.equal(descriptors(), baseline);
     });
 
-    it('ends a wait through its signal, and leaves no handle and no listener', async () => {
+    it('ends a wait when its signal aborts, and leaves no handle and no listener', async () => {
       const control = new AbortController();
       const lines = started('a\n', { watch: true, pollInterval: NEVER, signal: control.signal });
       await pull(lines);
@@ -404,7 +404,7 @@ describe('follow', { timeout: 120_000 }, () => {
       await leavesNothing();
     });
 
-    it('closes the file on abort even if nobody pulls again', async () => {
+    it('closes the file on abort without another pull', async () => {
       const control = new AbortController();
       const lines = started('a\nb\n', { watch: true, signal: control.signal });
       await pull(lines);
@@ -413,11 +413,11 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.equal((await lines.next()).done, true);
     });
 
-    it('opens nothing when the signal has aborted before', async () => {
-      assert.deepEqual(await pull(follow(file, { signal: AbortSignal.abort() })), []);
+    it('opens no file when the signal is already aborted', async () => {
+      assert.deepEqual(await pull(tailFile(file, { signal: AbortSignal.abort() })), []);
     });
 
-    it('ends a pending pull when it is told to return', async () => {
+    it('ends a pending pull when `return()` is called', async () => {
       const lines = started('', { watch: true, pollInterval: NEVER });
       const next = lines.next();
       assert.deepEqual(await lines.return(), { done: true, value: undefined });
@@ -425,14 +425,14 @@ describe('follow', { timeout: 120_000 }, () => {
       await leavesNothing();
     });
 
-    it('ends a wait for a file that never came', async () => {
+    it('ends the wait for a missing file when its signal aborts', async () => {
       const control = new AbortController();
-      const next = follow(file, { wait: true, pollInterval: NEVER, signal: control.signal }).next();
+      const next = tailFile(file, { wait: true, pollInterval: NEVER, signal: control.signal }).next();
       control.abort();
       assert.equal((await next).done, true);
     });
 
-    it('closes the file when the loop is left, or throws', async () => {
+    it('closes the file when the loop is left or throws', async () => {
       for await (const line of started('a\nb\n', { watch: true })) {
         assert.equal(line, 'a');
         break;
@@ -443,7 +443,7 @@ describe('follow', { timeout: 120_000 }, () => {
       await leavesNothing();
     });
 
-    it('leaves nothing after 250 files opened, truncated, rotated and left', async () => {
+    it('leaves no handle after 250 files', async () => {
       for (let i = 0; i < 250; i += 1) {
         const lines = started('a\n', { watch: i % 2 === 0 });
         await pull(lines);
@@ -459,13 +459,13 @@ describe('follow', { timeout: 120_000 }, () => {
     const run = (options: string, abortAfter: number): Promise<{ code: number | null; output: string }> => {
       writeFileSync(file, 'a\n');
       const script = `
-        import { follow } from ${JSON.stringify(new URL('../../lib/command/tail-file.ts', import.meta.url).href)};
+        import { tailFile } from ${JSON.stringify(new URL('../../lib/command/tail-file.ts', import.meta.url).href)};
         const control = new AbortController();
         const options = { from: 'start', signal: control.signal, ${options} };
         setTimeout(() => control.abort(), ${abortAfter}).unref();
         process.on('exit', () => console.log(control.signal.aborted));
         (async () => {
-          for await (const line of follow(${JSON.stringify(file)}, options)) console.log(line);
+          for await (const line of tailFile(${JSON.stringify(file)}, options)) console.log(line);
           console.log('ended');
         })();`;
       const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
@@ -484,7 +484,7 @@ describe('follow', { timeout: 120_000 }, () => {
       assert.deepEqual(await run('watch: false', 200), { code: 0, output: 'a\nended\ntrue\n' });
     });
 
-    it('lets the process end when it is not persistent', async () => {
+    it('lets the process end with `persistent: false`', async () => {
       assert.deepEqual(await run('persistent: false', 60_000), { code: 0, output: 'a\nfalse\n' });
     });
   });

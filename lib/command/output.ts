@@ -1,0 +1,58 @@
+// Writes text at the pace of its reader, and ends every wait when the reader is gone.
+// Stands alone: copy this file by itself.
+
+/**
+ * A stream to write text to. Its first failure, or what `fail()` was given, ends the pending write and all
+ * later ones; `onFailure` is called once for it.
+ */
+export class Output {
+  readonly #target: NodeJS.WritableStream;
+  readonly #onFailure: () => void;
+  #failure: unknown;
+  #wake: (() => void) | undefined;
+
+  constructor(target: NodeJS.WritableStream, { onFailure }: { readonly onFailure: () => void }) {
+    this.#target = target;
+    this.#onFailure = onFailure;
+    target.on('drain', () => this.#wake?.());
+    target.on('error', (error) => this.fail(error));
+  }
+
+  /** Whether the reader of the output has closed it. */
+  get isAbandoned(): boolean {
+    return (this.#failure as { readonly code?: string } | undefined)?.code === 'EPIPE';
+  }
+
+  fail(reason: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = reason;
+    this.#onFailure();
+    this.#wake?.();
+  }
+
+  throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Resolves when more may be written. Rejects with the failure. */
+  async write(text: string): Promise<void> {
+    this.throwIfFailed();
+    if (!this.#target.write(text)) await this.#wait();
+  }
+
+  /** Resolves when everything is written, and closes the stream. Rejects with the failure. */
+  async end(): Promise<void> {
+    this.throwIfFailed();
+    const ended = this.#wait();
+    // A last write that fails reaches this callback before 'error' is emitted.
+    this.#target.end((error?: Error | null) => (error ? this.fail(error) : this.#wake?.()));
+    await ended;
+  }
+
+  async #wait(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    this.throwIfFailed();
+  }
+}
