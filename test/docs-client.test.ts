@@ -41,7 +41,7 @@ describe('the examples of docs/client.md', () => {
     // A position from a former life of the server makes it send a gap.
     const key = `sluice.position:${server.url}events?topic=prices`;
     await writeFile(join(folder, 'prices.position.json'), JSON.stringify({ [key]: formerId }));
-    const command = fileURLToPath(new URL('./helpers/sluice-command.ts', import.meta.url));
+    const command = fileURLToPath(new URL('../lib/command/bin.ts', import.meta.url));
     await writeFile(
       join(folder, 'sluice'),
       `#!/bin/sh\nexec "${process.execPath}" --import "${tsx}" "${command}" "$@"\n`,

@@ -8,7 +8,7 @@ import { Reader } from './helpers/reader.ts';
 
 function serve(options: SseServerOptions = {}): { url: string; sse: SseServer; lines: LogLine[] } {
   const lines: LogLine[] = [];
-  const served = { url: '', lines, sse: createSseServer({ log: (line) => lines.push(line), ...options }) };
+  const served = { url: '', lines, sse: createSseServer({ logger: (line) => lines.push(line), ...options }) };
   before(async () => {
     served.url = await served.sse.listen(0);
   });
@@ -227,7 +227,7 @@ describe('access of one’s own', () => {
     const closed: unknown[] = [];
     const log = ({ event, topics }: LogLine) => event === 'stream-closed' && closed.push(topics);
     const open = async (topic: string, options: SseServerOptions) => {
-      const sse = createSseServer({ log, ...options });
+      const sse = createSseServer({ logger: log, ...options });
       t.after(() => sse.close());
       return Reader.open(`${await sse.listen(0)}/events?topic=${topic}`);
     };
@@ -410,13 +410,16 @@ describe('node:diagnostics_channel', () => {
 
   it('tells of openings, closings, gaps and refusals', async () => {
     const told: unknown[] = [];
-    const listeners = ['sluice.stream.open', 'sluice.stream.close', 'sluice:gap', 'sluice:refuse'].map(
-      (name) => {
-        const listener = (message: unknown) => told.push([name, (message as { reason?: string }).reason]);
-        subscribe(name, listener);
-        return () => unsubscribe(name, listener);
-      },
-    );
+    const listeners = [
+      'sluice.stream.open',
+      'sluice.stream.close',
+      'sluice.hub.gap',
+      'sluice.server.refuse',
+    ].map((name) => {
+      const listener = (message: unknown) => told.push([name, (message as { reason?: string }).reason]);
+      subscribe(name, listener);
+      return () => unsubscribe(name, listener);
+    });
     await ask(`${served.url}/events?topic=a`, { Host: 'evil.example' });
     const reader = await Reader.open(`${served.url}/events?topic=a&lastEventId=1-1`);
     await reader.until(({ frames }) => frames.length === 2);
@@ -424,8 +427,8 @@ describe('node:diagnostics_channel', () => {
     while (served.sse.streams.size > 0) await new Promise(setImmediate);
     for (const stop of listeners) stop();
     assert.deepEqual(told, [
-      ['sluice:refuse', 'host-not-listed'],
-      ['sluice:gap', 'unknown-epoch'],
+      ['sluice.server.refuse', 'host-not-listed'],
+      ['sluice.hub.gap', 'unknown-epoch'],
       ['sluice.stream.open', undefined],
       ['sluice.stream.close', 'client-gone'],
     ]);

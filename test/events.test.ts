@@ -2,7 +2,12 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
-import { type EventsHandler, type EventsRefusal, type ServeEventsOptions, serveEvents } from '../lib/events.ts';
+import {
+  type EventsHandler,
+  type EventsRefusal,
+  type ServeEventsOptions,
+  serveEvents,
+} from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
 import { Reader } from './helpers/reader.ts';
@@ -63,7 +68,9 @@ describe('serveEvents', () => {
     for (const topics of options) {
       const { hub, url } = await serve(t, { topics });
       publish(hub, 'a', '1');
-      const reader = await Reader.open(`${url}/a`, { headers: { 'last-event-id': hub.position.replace(/\d+$/, '0') } });
+      const reader = await Reader.open(`${url}/a`, {
+        headers: { 'last-event-id': hub.position.replace(/\d+$/, '0') },
+      });
       await reader.until(({ data }) => data.length === 1);
     }
   });
@@ -92,7 +99,9 @@ describe('serveEvents', () => {
   it('resumes after the header, else after the query, and the header wins', async (t) => {
     const { hub, url } = await serve(t, { topics: 'a' });
     const ids = publish(hub, 'a', '1', '2', '3');
-    const byHeader = await Reader.open(`${url}/?lastEventId=${ids[0]}`, { headers: { 'last-event-id': ids[1]! } });
+    const byHeader = await Reader.open(`${url}/?lastEventId=${ids[0]}`, {
+      headers: { 'last-event-id': ids[1]! },
+    });
     assert.deepEqual(bySeq(await byHeader.until(({ data }) => data.length === 1)), ['3']);
     const byQuery = await Reader.open(`${url}/?lastEventId=${ids[0]}&from=earliest&last=1`);
     assert.deepEqual(bySeq(await byQuery.until(({ data }) => data.length === 2)), ['2', '3']);
@@ -103,7 +112,11 @@ describe('serveEvents', () => {
     publish(hub, 'a', '1', '2');
     publish(hub, 'b', '3');
     publish(hub, 'a', '4');
-    const expected = { 'from=earliest': ['1', '2', '3', '4'], 'last=2': ['3', '4'], 'last=9': ['1', '2', '3', '4'] };
+    const expected = {
+      'from=earliest': ['1', '2', '3', '4'],
+      'last=2': ['3', '4'],
+      'last=9': ['1', '2', '3', '4'],
+    };
     for (const [query, texts] of Object.entries(expected)) {
       const reader = await Reader.open(`${url}/?topic=a&topic=b&${query}`);
       await reader.until(({ data }) => data.length === texts.length);
@@ -118,7 +131,8 @@ describe('serveEvents', () => {
 
   it('conflates by the query: a client that is behind gets the newest event of each key', async (t) => {
     const { hub, url } = await serve(t, { topics: 'a' });
-    for (const [key, data] of ['x1', 'y1', 'x2'].entries()) hub.publish('a', { key: data[0], data: `${key}${data}` });
+    for (const [key, data] of ['x1', 'y1', 'x2'].entries())
+      hub.publish('a', { key: data[0], data: `${key}${data}` });
     const reader = await Reader.open(`${url}/?conflate=1&from=earliest`);
     await reader.until(({ data }) => data.length === 2);
     assert.deepEqual(reader.data, ['1y1', '2x2']);
@@ -130,7 +144,10 @@ describe('serveEvents', () => {
     hub.end('a');
     const rest = await Reader.open(`${url}/?from=earliest`);
     await rest.untilEnded();
-    assert.deepEqual(rest.frames.map(({ event, data }) => event ?? data), ['sluice:ready', '1', 'sluice:end']);
+    assert.deepEqual(
+      rest.frames.map(({ event, data }) => event ?? data),
+      ['sluice:ready', '1', 'sluice:end'],
+    );
     assert.equal((await fetch(url, { headers: { 'last-event-id': id! } })).status, 204);
     assert.equal(events.streams.size, 0);
     hub.reopen('a');
@@ -218,7 +235,10 @@ describe('serveEvents', () => {
     reader.close();
     await stream.done;
     assert.deepEqual(seen, ['open a me', 'close a client-gone']);
-    assert.deepEqual([events.stats.opened, events.stats.closed, events.streams.size], [1, { 'client-gone': 1 }, 0]);
+    assert.deepEqual(
+      [events.stats.opened, events.stats.closed, events.streams.size],
+      [1, { 'client-gone': 1 }, 0],
+    );
   });
 
   it('hands its streams to shutdown, which tells each when to return', async (t) => {
@@ -249,7 +269,10 @@ describe('serveEvents, permissions', () => {
         onRefuse: (refusal) => refusals.push(refusal),
       });
       assert.deepEqual(await problem(url), { status: 401, error: 'unauthorized' });
-      assert.deepEqual(refusals.map(({ reason, status }) => [reason, status]), [['unauthorized', 401]]);
+      assert.deepEqual(
+        refusals.map(({ reason, status }) => [reason, status]),
+        [['unauthorized', 401]],
+      );
       assert.equal(events.stats.refused.unauthorized, 1);
     });
   }
@@ -416,4 +439,3 @@ describe('serveEvents, types', () => {
     serveEvents(hub, { authorize: () => ({ name: 'ann' }), may: ({ age }) => age > 18 });
   });
 });
-

@@ -7,7 +7,7 @@ import { Reader } from './helpers/reader.ts';
 import { Reading } from './helpers/reading.ts';
 
 const logged: LogLine[] = [];
-const sse = createSseServer({ log: (line) => logged.push(line) });
+const sse = createSseServer({ logger: (line) => logged.push(line) });
 // As in production, only sooner: Node gives a head a minute, a request five, and looks every 30 s.
 const impatient = { headersTimeout: 1000, requestTimeout: 1500, connectionsCheckingInterval: 100 };
 Object.assign(sse.server, impatient);
@@ -132,13 +132,13 @@ describe('a hostile client', { timeout: 120_000 }, () => {
       421,
       'host-not-listed',
     ],
-    ['//[ for a path', request('GET //[ HTTP/1.1'), 404, 'not_found'],
-    ['/% for a path', request('GET /% HTTP/1.1'), 404, 'not_found'],
-    ['/topics/% for a path', request('POST /topics/% HTTP/1.1', 'Content-Length: 0'), 400, 'malformed_path'],
-    ['dots for a topic', request('GET /events/%2e%2e%2fx HTTP/1.1'), 400, 'malformed_topic'],
-    ['__proto__ for a path', request('GET /__proto__ HTTP/1.1'), 404, 'not_found'],
-    ['a whole URL', request('GET http://localhost/events?topic=steady HTTP/1.1'), 400, 'malformed_path'],
-    ['a star', request('OPTIONS * HTTP/1.1'), 400, 'malformed_path'],
+    ['//[ for a path', request('GET //[ HTTP/1.1'), 404, 'not-found'],
+    ['/% for a path', request('GET /% HTTP/1.1'), 404, 'not-found'],
+    ['/topics/% for a path', request('POST /topics/% HTTP/1.1', 'Content-Length: 0'), 400, 'malformed-path'],
+    ['dots for a topic', request('GET /events/%2e%2e%2fx HTTP/1.1'), 400, 'malformed-topic'],
+    ['__proto__ for a path', request('GET /__proto__ HTTP/1.1'), 404, 'not-found'],
+    ['a whole URL', request('GET http://localhost/events?topic=steady HTTP/1.1'), 400, 'malformed-path'],
+    ['a star', request('OPTIONS * HTTP/1.1'), 400, 'malformed-path'],
     ['no HTTP', 'hello\r\n\r\n', 400],
     ['two lengths', request('POST /topics/steady HTTP/1.1', 'Content-Length: 1', 'Content-Length: 2'), 400],
     [
@@ -161,13 +161,13 @@ describe('a hostile client', { timeout: 120_000 }, () => {
       'cross-site',
     ],
     ['an id of 17 KB', stream(`Last-Event-ID: ${'1'.repeat(17_000)}`), 431],
-    ['a topic of 201', request(`GET /events/${'t'.repeat(201)} HTTP/1.1`), 400, 'malformed_topic'],
-    ['65 topics', request(`GET /events?${'topic=a&'.repeat(65)} HTTP/1.1`), 400, 'too_many_topics'],
+    ['a topic of 201', request(`GET /events/${'t'.repeat(201)} HTTP/1.1`), 400, 'malformed-topic'],
+    ['65 topics', request(`GET /events?${'topic=a&'.repeat(65)} HTTP/1.1`), 400, 'too-many-topics'],
     [
       'a body of 2 MB',
       request('POST /topics/steady HTTP/1.1', 'Content-Length: 2000000'),
       413,
-      'body_too_large',
+      'body-too-large',
     ],
   ];
   for (const [what, text, status, error] of refusals) {

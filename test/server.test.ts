@@ -166,13 +166,13 @@ describe('GET /events', () => {
   });
 
   for (const [target, status, error] of [
-    ['/events', 400, 'topic_missing'],
-    ['/events?topic=', 400, 'malformed_topic'],
-    ['/events?topic=a/b', 400, 'malformed_topic'],
-    [`/events?topic=${'a'.repeat(201)}`, 400, 'malformed_topic'],
-    [`/events?${'topic=a&'.repeat(65)}`, 400, 'too_many_topics'],
-    ['/events/a%20b', 400, 'malformed_topic'],
-    ['/events/%ff', 400, 'malformed_path'],
+    ['/events', 400, 'topic-missing'],
+    ['/events?topic=', 400, 'malformed-topic'],
+    ['/events?topic=a/b', 400, 'malformed-topic'],
+    [`/events?topic=${'a'.repeat(201)}`, 400, 'malformed-topic'],
+    [`/events?${'topic=a&'.repeat(65)}`, 400, 'too-many-topics'],
+    ['/events/a%20b', 400, 'malformed-topic'],
+    ['/events/%ff', 400, 'malformed-path'],
   ] as const) {
     it(`refuses ${target.slice(0, 40)} with ${status} ${error}`, async () => {
       const answer = await ask(served.url + target);
@@ -183,7 +183,7 @@ describe('GET /events', () => {
 
   it('refuses a reader that does not take event streams with 406', async () => {
     const answer = await ask(`${served.url}/events?topic=a`, { headers: { Accept: 'application/json' } });
-    assert.deepEqual([answer.status, answer.json.error], [406, 'not_acceptable']);
+    assert.deepEqual([answer.status, answer.json.error], [406, 'not-acceptable']);
   });
 });
 
@@ -236,7 +236,7 @@ describe('POST /topics/{topic}', () => {
     const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
     for (const line of ['{', '{}', '1', 'null', '[]', '{"data":"x","event":1}', '{"data":"x","key":null}']) {
       const answer = await post(`${served.url}/topics/none`, `"fine"\n${line}\n`, type);
-      assert.deepEqual([answer.status, answer.json.error], [400, 'bad_event'], line);
+      assert.deepEqual([answer.status, answer.json.error], [400, 'bad-event'], line);
     }
     assert.equal(
       served.sse.hub.topics().some(({ topic }) => topic === 'none'),
@@ -250,7 +250,7 @@ describe('POST /topics/{topic}', () => {
     assert.deepEqual((await post(`${served.url}/topics/retried`, 'x', key)).json, first.json);
     assert.notDeepEqual((await post(`${served.url}/topics/retried2`, 'x', key)).json, first.json);
     const long = { 'Idempotency-Key': 'x'.repeat(201) };
-    assert.equal((await post(`${served.url}/topics/retried`, 'x', long)).json.error, 'malformed_key');
+    assert.equal((await post(`${served.url}/topics/retried`, 'x', long)).json.error, 'malformed-key');
   });
 
   it('takes what curl calls a form, and an empty body', async () => {
@@ -260,13 +260,13 @@ describe('POST /topics/{topic}', () => {
   });
 
   for (const [name, body, headers, status, error] of [
-    ['a body that is not UTF-8', Buffer.from([0x61, 0xff]), {}, 400, 'malformed_body'],
-    ['half a character at the end', Buffer.from([0xe2, 0x82]), {}, 400, 'malformed_body'],
-    ['a surrogate in UTF-8', Buffer.from([0xed, 0xa0, 0x80]), {}, 400, 'malformed_body'],
-    ['a body too large by its length', 'x'.repeat(1001), {}, 413, 'body_too_large'],
-    ['another charset', 'x', { 'Content-Type': 'text/plain; charset=latin1' }, 415, 'unsupported_body'],
-    ['a multipart form', 'x', { 'Content-Type': 'multipart/form-data; boundary=x' }, 415, 'unsupported_body'],
-    ['a compressed body', 'x', { 'Content-Encoding': 'gzip' }, 415, 'unsupported_body'],
+    ['a body that is not UTF-8', Buffer.from([0x61, 0xff]), {}, 400, 'malformed-body'],
+    ['half a character at the end', Buffer.from([0xe2, 0x82]), {}, 400, 'malformed-body'],
+    ['a surrogate in UTF-8', Buffer.from([0xed, 0xa0, 0x80]), {}, 400, 'malformed-body'],
+    ['a body too large by its length', 'x'.repeat(1001), {}, 413, 'body-too-large'],
+    ['another charset', 'x', { 'Content-Type': 'text/plain; charset=latin1' }, 415, 'unsupported-body'],
+    ['a multipart form', 'x', { 'Content-Type': 'multipart/form-data; boundary=x' }, 415, 'unsupported-body'],
+    ['a compressed body', 'x', { 'Content-Encoding': 'gzip' }, 415, 'unsupported-body'],
   ] as const) {
     it(`refuses ${name} with ${status}`, async () => {
       const answer = await post(`${served.url}/topics/refused`, body, headers);
@@ -286,7 +286,7 @@ describe('POST /topics/{topic}', () => {
       `POST /topics/refused HTTP/1.1\r\nHost: ${hostname}:${port}\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${chunk}0\r\n\r\n` +
         `GET /healthz HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: close\r\n\r\n`,
     );
-    assert.match(answer, /^HTTP\/1.1 413 [\s\S]*"body_too_large"[\s\S]*HTTP\/1.1 200 /);
+    assert.match(answer, /^HTTP\/1.1 413 [\s\S]*"body-too-large"[\s\S]*HTTP\/1.1 200 /);
   });
 
   it('refuses a body of unknown length with 411', async () => {
@@ -304,7 +304,7 @@ describe('POST /topics/{topic}', () => {
   ]) {
     it(`refuses ${why} with 400`, async () => {
       const answer = await post(`${served.url}/topics/injected${query}`, 'x');
-      assert.deepEqual([answer.status, answer.json.error], [400, 'bad_event']);
+      assert.deepEqual([answer.status, answer.json.error], [400, 'bad-event']);
       assert.match(String(answer.json.message), /`event`/);
     });
   }
@@ -313,7 +313,7 @@ describe('POST /topics/{topic}', () => {
     const small = createSseServer({ hub: { history: { maxBytes: 100 } } });
     const url = await small.listen(0);
     const answer = await post(`${url}/topics/large`, 'x'.repeat(200));
-    assert.deepEqual([answer.status, answer.json.error], [413, 'event_too_large']);
+    assert.deepEqual([answer.status, answer.json.error], [413, 'event-too-large']);
     small.server.close();
     small.server.closeAllConnections();
   });
@@ -351,7 +351,7 @@ describe('DELETE /topics/{topic}', () => {
     await post(`${served.url}/topics/over`, '1');
     await ask(`${served.url}/topics/over`, { method: 'DELETE' });
     const answer = await post(`${served.url}/topics/over`, '2');
-    assert.deepEqual([answer.status, answer.json.error], [409, 'topic_ended']);
+    assert.deepEqual([answer.status, answer.json.error], [409, 'topic-ended']);
   });
 });
 

@@ -1,9 +1,10 @@
 // Runs the reference server as a command (`sluice serve`), with files, standard input and this host as
 // inputs.
-// Needs `../server.ts`, `argv.ts`, `inputs.ts`, `io.ts` and `tokens.ts` beside it.
+// Needs `../keepalive.ts`, `../server.ts`, `argv.ts`, `inputs.ts`, `io.ts` and `tokens.ts` beside it.
 
 import { once } from 'node:events';
-import { type CloseOptions, createSseServer, type ServerHeartbeat, type SseServer } from '../server.ts';
+import type { KeepaliveOptions } from '../keepalive.ts';
+import { type CloseOptions, createSseServer, type LogLine, type SseServer } from '../server.ts';
 import { type CommandLine, type OptionValues, readOptions, usageError, withOptionNames } from './argv.ts';
 import { type Inputs, readInputs, startInputs } from './inputs.ts';
 import { type CommandIo, jsonLine } from './io.ts';
@@ -177,11 +178,7 @@ function stoppingOf({ values, written }: CommandLine<typeof OPTIONS>): CloseOpti
 
 // ── the server ────────────────────────────────────────────────────────────────────────────────────────────
 
-type Logger = (entry: {
-  readonly level: 'info' | 'warn' | 'error';
-  readonly event: string;
-  readonly [detail: string]: unknown;
-}) => void;
+type Logger = (line: LogLine) => void;
 
 function loggerTo(stderr: CommandIo['stderr']): Logger {
   return (entry) => void stderr.write(jsonLine({ time: new Date().toISOString(), ...entry }));
