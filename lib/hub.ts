@@ -7,7 +7,7 @@ import { encode, type ServerSentEvent } from './encode.ts';
 import { checkTopic, History, type HistoryOptions } from './history.ts';
 import { newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { type Gap, type GapReason, gapEvent, isControlEvent, readyEvent } from './protocol.ts';
+import { controlPrefix, type Gap, type GapReason, gapEvent, isControlEvent, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { Log, LogPage } from './delivery.ts';
@@ -411,7 +411,7 @@ function refuse(sink: Sink, topics: readonly string[], { readyId: position }: St
 /** Checks what `encode` does not. */
 function checkEvent(type: unknown, data: unknown, json: unknown, key: unknown): void {
   if (typeof type === 'string' && isControlEvent(type))
-    throw badEvent(`\`event\` must not begin with "sluice:", which is reserved, got ${show(type)}`);
+    throw badEvent(`\`event\` must not begin with "${controlPrefix}", which is reserved, got ${show(type)}`);
   if (typeof data !== 'string' && (data !== undefined || json === undefined))
     throw badEvent(`\`data\` must be a string, got ${typeof data}: pass other values as \`json\``);
   if (key !== undefined && !(typeof key === 'string' && key.length <= MAX_KEY_LENGTH))

@@ -56,9 +56,12 @@ export const controlEvents = {
   error: 'sluice:error',
 } as const;
 
-/** Whether an event type is reserved for control events, known or not. */
+/** What the types of all control events begin with, also of those that are yet to come. */
+export const controlPrefix = 'sluice:';
+
+/** Whether an event type is reserved for control events. */
 export function isControlEvent(type: string | undefined): boolean {
-  return type?.startsWith('sluice:') === true;
+  return type?.startsWith(controlPrefix) === true;
 }
 
 /**

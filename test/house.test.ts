@@ -8,9 +8,12 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import * as index from '../lib/index.ts';
 
-// Modules of the street that are no export of the package: `index` is its root, the others are parts of the
-// reference server.
-const NOT_EXPORTED = ['index', 'topics'];
+// Modules of the street that are no export of the package: `index` is its root, the others are parts of `hub`, of
+// `client`, of `stream` and of the reference server.
+const NOT_EXPORTED = [
+  ...['index', 'cursors', 'delivery', 'history', 'order', 'pages'],
+  ...['topics', 'permissions', 'backoff', 'chunked', 'request'],
+];
 
 // The folders of what is not copied, and which module of the street may import from each.
 const YARDS = new Map([

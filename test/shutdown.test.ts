@@ -652,7 +652,7 @@ describe('shutdown', () => {
       [{ deadline: Number.NaN }, /`deadline`.*got NaN/],
       [{ retry: -1 }, /`retry`/],
       [{ retry: 2 ** 31 - 1, retrySpread: 1 }, /`retrySpread` must be a number from 0 to 0, got 1/],
-      [{ streams }, /^TypeError: `end` must be a function where there are `streams`, got undefined$/],
+      [{ streams, end: 5 as never }, /^TypeError: `end` must be a function, got number$/],
       [{ streams: 5, end }, /^TypeError: `streams` must be iterable, got number$/],
       [{ streams: streams.values(), end }, /`streams` must be a collection that can be read again/],
     ];

@@ -1,5 +1,4 @@
-// Runs the reference server as a command (`sluice serve`), with files, standard input and this host as
-// inputs.
+// Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
 // Needs `../keepalive.ts`, `../server.ts`, `argv.ts`, `inputs.ts`, `io.ts` and `tokens.ts` beside it.
 
 import { once } from 'node:events';

@@ -21,8 +21,9 @@ export const controlEvents = {
     end: 'sluice:end',
     error: 'sluice:error',
 };
+export const controlPrefix = 'sluice:';
 export function isControlEvent(type) {
-    return type?.startsWith('sluice:') === true;
+    return type?.startsWith(controlPrefix) === true;
 }
 export const gapReasons = [
     'evicted',
