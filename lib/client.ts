@@ -58,11 +58,11 @@ export interface ReceivedEvent<Type extends string = string, Json = unknown> ext
 }
 
 /** Any event of the map, discriminated by `event`. */
-export type EventOf<Events extends EventMap> = {
+export type EventOf<Events extends object> = {
   [Type in keyof Events & string]: ReceivedEvent<Type, Events[Type]>;
 }[keyof Events & string];
 
-export interface ConnectOptions<Events extends EventMap = EventMap> extends DecodeLimits, BackoffOptions {
+export interface ConnectOptions<Events extends object = EventMap> extends DecodeLimits, BackoffOptions {
   /** Ends the connection; the loop rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /** Default `GET`, or `POST` where there is a `body`. Only GET and HEAD are retried by default. */
@@ -139,7 +139,7 @@ export interface StateChange {
  * @throws {TypeError | RangeError} at once, naming the option that is wrong.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
-export function connect<Events extends EventMap = EventMap>(
+export function connect<Events extends object = EventMap>(
   url: string | URL,
   options: ConnectOptions<Events> = {},
 ): Connection<Events> {
@@ -147,7 +147,7 @@ export function connect<Events extends EventMap = EventMap>(
 }
 
 /** Made by {@link connect}. It can be iterated once. */
-export class Connection<Events extends EventMap = EventMap> implements AsyncIterable<EventOf<Events>> {
+export class Connection<Events extends object = EventMap> implements AsyncIterable<EventOf<Events>> {
   readonly #options: ConnectOptions<Events>;
   readonly #url: URL;
   readonly #method: string;

@@ -50,7 +50,7 @@ type Handler<E extends Event> = ((this: EventSource, event: E) => unknown) | nul
  *
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-eventsource-interface
  */
-export class EventSource<Events extends EventMap = EventMap> extends EventTarget {
+export class EventSource<Events extends object = EventMap> extends EventTarget {
   static get CONNECTING(): 0 {
     return 0;
   }
