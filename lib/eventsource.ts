@@ -37,7 +37,7 @@ export interface EventSourceErrorEvent extends Event {
   readonly error: unknown;
 }
 
-type Handler<E extends Event> = ((this: EventTarget, event: E) => unknown) | null;
+type Handler<E extends Event> = ((this: Omit<EventSource, 'listen'>, event: E) => unknown) | null;
 
 /**
  * Works as in a browser: reconnects until `close()`, and gives up, with `readyState` CLOSED, after any
