@@ -22,6 +22,16 @@ export interface Access<Principal, Req = AuthRequest> {
   may(principal: Principal, action: Action, topic: string): boolean;
 }
 
+/**
+ * When a principal's permission ends, in milliseconds since 1970: its `expiresAt`, or `Infinity` where it has none. A
+ * non-numeric `expiresAt` gives `NaN`, which is after no time: test with `expiryOf(principal) > Date.now()`.
+ */
+export function expiryOf(principal: unknown): number {
+  const { expiresAt } = Object(principal) as { readonly expiresAt?: unknown };
+  if (expiresAt === undefined || expiresAt === null) return Infinity;
+  return typeof expiresAt === 'number' ? expiresAt : Number.NaN;
+}
+
 /** The member of a request that is used. */
 export interface AuthRequest {
   readonly headers: { readonly authorization?: string | undefined };

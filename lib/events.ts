@@ -1,13 +1,15 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `problem.ts`, `protocol.ts`, `stream.ts` and `writer.ts`
-// beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts`,
+// `stream.ts` and `writer.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { clientAddress } from './address.ts';
+import { expiryOf } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections } from './limiter.ts';
+import { onlyTrue } from './origin.ts';
 import { httpError, type Problem, problemOf, sendProblem } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
 import { type EventStream, openStream, type StreamOptions } from './stream.ts';
@@ -133,6 +135,7 @@ export function serveEvents<Principal = unknown>(
   if (!(Number.isSafeInteger(maxTopics) && maxTopics >= 1)) {
     throw new RangeError(`\`maxTopics\` must be a whole number ≥ 1, got ${maxTopics}`);
   }
+  const mayRead = may === undefined ? () => true : onlyTrue('may', may);
   // Finds stream options that are out of range now, not at the first request.
   new Writer(new PassThrough(), streamOptions).abort();
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
@@ -180,15 +183,6 @@ export function serveEvents<Principal = unknown>(
     if (!(expiryOf(principal) > Date.now())) throw httpError(UNAUTHORIZED);
     for (const name of names) if (!mayRead(principal as Principal, name)) throw httpError(FORBIDDEN);
     return principal as Principal;
-  }
-
-  function mayRead(principal: Principal, topic: string): boolean {
-    if (may === undefined) return true;
-    const answer: unknown = may(principal, topic);
-    if (typeof (answer as Partial<PromiseLike<unknown>> | undefined)?.then !== 'function')
-      return answer === true;
-    (answer as Promise<unknown>).then(undefined, () => {});
-    throw new TypeError('`may` must return true or false, got a promise: look permissions up in `authorize`');
   }
 
   function open(
@@ -325,12 +319,6 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
 }
 
 // ── permissions that end ──────────────────────────────────────────────────────────────────────────────────
-
-/** Milliseconds since 1970. A non-numeric `expiresAt` counts as expired. */
-function expiryOf(principal: unknown): number {
-  const expiresAt = (principal as { readonly expiresAt?: unknown } | null | undefined)?.expiresAt ?? Infinity;
-  return typeof expiresAt === 'number' ? expiresAt : Number.NaN;
-}
 
 /** Ends a stream when its permission ends, if `maxAge` does not end it before. */
 function untilExpiry(

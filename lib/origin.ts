@@ -1,4 +1,4 @@
-// Decides whether the pages of another origin are listed: the rule that `guard` and `cors` share.
+// Decides whether the pages of another origin are listed; and that of all answers only `true` allows.
 // Stands alone: copy this file by itself.
 
 /**

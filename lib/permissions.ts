@@ -1,8 +1,9 @@
 // Decides for each request of the reference server who asks, and whether they may.
-// Needs `auth.ts`, `problem.ts` and `tickets.ts` beside it.
+// Needs `auth.ts`, `origin.ts`, `problem.ts` and `tickets.ts` beside it.
 
 import type { IncomingMessage } from 'node:http';
-import type { Access, Action } from './auth.ts';
+import { type Access, type Action, expiryOf } from './auth.ts';
+import { onlyTrue } from './origin.ts';
 import { type HttpError, httpError } from './problem.ts';
 import { Tickets } from './tickets.ts';
 
@@ -11,16 +12,16 @@ export class Permissions {
   readonly #access: Access<unknown, IncomingMessage>;
   readonly #tickets = new Tickets<unknown>();
   readonly #publishIsClosed: () => boolean;
+  /** Whether a principal may do this. */
+  readonly may: (principal: unknown, action: Action, topic: string) => boolean;
 
   /** @param publishIsClosed - Whether no credentials at all would let a client publish. */
   constructor(access: Access<unknown, IncomingMessage>, publishIsClosed: () => boolean) {
     this.#access = access;
     this.#publishIsClosed = publishIsClosed;
-  }
-
-  /** Whether a principal may do this; only `true` allows. */
-  may(principal: unknown, action: Action, topic: string): boolean {
-    return this.#access.may(principal, action, topic) === true;
+    this.may = onlyTrue('access.may', (principal: unknown, action: Action, topic: string) =>
+      access.may(principal, action, topic),
+    );
   }
 
   /**
@@ -64,8 +65,7 @@ export class Permissions {
     const answer: unknown =
       ticket === null ? await this.#access.authorize(req) : this.#tickets.redeem(ticket);
     if (answer === null || answer === false) return undefined;
-    const expiresAt = (answer as { readonly expiresAt?: unknown } | undefined)?.expiresAt ?? Infinity;
-    return typeof expiresAt === 'number' && expiresAt > Date.now() ? answer : undefined;
+    return expiryOf(answer) > Date.now() ? answer : undefined;
   }
 }
 

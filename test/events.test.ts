@@ -310,7 +310,7 @@ describe('serveEvents, permissions', () => {
       onError: (error) => errors.push(error),
     });
     assert.deepEqual(await problem(url), { status: 500, error: 'internal' });
-    assert.match(String(errors), /TypeError: `may` must return true or false, got a promise/);
+    assert.match(String(errors), /TypeError: `may` must answer true or false, got a promise/);
     assert.equal(hub.size, 0);
   });
 
