@@ -276,24 +276,3 @@ export function isClosed(sink: Sink): boolean {
 
 /** The 'error' listener of every sink: its 'close' follows, and without a listener the error would be uncaught. */
 export function ignore(): void {}
-
-/** First come, first served. An array's own `shift` moves all that wait, which is slow once they are many. */
-export class Queue<T> {
-  #items: (T | undefined)[] = [];
-  #at = 0;
-
-  get first(): T | undefined {
-    return this.#items[this.#at];
-  }
-
-  add(item: T): void {
-    this.#items.push(item);
-  }
-
-  remove(): void {
-    this.#items[this.#at++] = undefined;
-    if (this.#at * 2 < this.#items.length) return;
-    this.#items = this.#items.slice(this.#at);
-    this.#at = 0;
-  }
-}
