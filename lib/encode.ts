@@ -7,6 +7,8 @@ export interface ServerSentEvent {
   readonly event?: string | undefined;
   /** Its text, in as many lines as it has. Objects are the caller's to serialise. */
   readonly data?: string | undefined;
+  /** Any value that JSON can express, to be sent as `data`. */
+  readonly json?: unknown;
   /** The last event ID a reader keeps: ≤ 128 printable ASCII characters. `''` makes the reader forget. */
   readonly id?: string | undefined;
   /** Milliseconds that a reader waits before it reconnects: a whole number, 0 to 2³¹ − 1. */
@@ -32,7 +34,8 @@ const MAX_RETRY = 2 ** 31 - 1;
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 export function encode(event: ServerSentEvent): string {
-  const { event: type, data, id, retry, comment } = event;
+  const { event: type, id, retry, comment, json } = event;
+  const data = json === undefined ? event.data : stringify(json, event.data);
   // A hub's events, nearly all of them: put together at once, they cost a third less (bench/encode).
   if (
     id !== undefined &&
@@ -65,6 +68,15 @@ export function jsonEvents<Events extends Record<string, unknown>>(): <Type exte
   data: Events[Type],
 ) => { readonly event: Type; readonly data: string } {
   return (event, data) => ({ event, data: JSON.stringify(data) });
+}
+
+function stringify(json: unknown, data: unknown): string {
+  if (data !== undefined) throw refused('json', 'must not be given beside `data`', json);
+  try {
+    const text: unknown = JSON.stringify(json);
+    if (typeof text === 'string') return text;
+  } catch {}
+  throw refused('json', 'must be a value that JSON can express', json);
 }
 
 const LINE_BREAK = /\r\n|\r|\n/;
@@ -126,7 +138,8 @@ function checkRetry(retry: number): number {
 function refused(field: string, rule: string, value: unknown): TypeError {
   const shown =
     typeof value === 'string' ? JSON.stringify(value) : isObject(value) ? typeof value : String(value);
-  return new TypeError(`\`${field}\` ${rule}, got ${shown.length > 80 ? `${shown.slice(0, 80)}…` : shown}`);
+  const message = `\`${field}\` ${rule}, got ${shown.length > 80 ? `${shown.slice(0, 80)}…` : shown}`;
+  return Object.assign(new TypeError(message), { code: 'ERR_SSE_BAD_EVENT', status: 400 });
 }
 
 // An object may have no text, or code of its own in the place of one.
