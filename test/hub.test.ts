@@ -3,21 +3,18 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
-import { Hub, type HubOptions } from '../lib/hub.ts';
-import { isTopic } from '../lib/protocol.ts';
+import { Hub, type HubOptions, type SubscribeOptions } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
-import { drain, handRun, parse, Reader, slowReader, TestLog, times } from './helpers/hub.ts';
+import { at, drain, EPOCH, handRun, parse, Reader, slowReader, times } from './helpers/hub.ts';
 
-describe('publishing', () => {
+describe('publish', () => {
   it('numbers the events of all topics in one order', () => {
     const { hub } = handRun();
-    assert.equal(hub.position, '1795408776829004-0');
-    assert.equal(hub.publish('a', { data: 'x' }), '1795408776829004-1');
-    assert.equal(hub.publish('b', { data: 'x' }), '1795408776829004-2');
-    assert.equal(hub.publish('a', { data: 'x' }), '1795408776829004-3');
-    assert.equal(hub.position, '1795408776829004-3');
+    assert.equal(hub.position, at(0));
+    assert.equal(hub.publish('a', { data: 'x' }), at(1));
+    assert.equal(hub.publish('b', { data: 'x' }), at(2));
+    assert.equal(hub.publish('a', { data: 'x' }), at(3));
+    assert.equal(hub.position, at(3));
   });
 
   it('sends the whole event, with its id, its type, its lines, its retry and its comment', () => {
@@ -33,7 +30,7 @@ describe('publishing', () => {
     );
   });
 
-  it('does not let an event carry an id of its own', () => {
+  it('gives an event its own id, whatever id it brings', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     hub.subscribe('a', reader);
@@ -41,71 +38,91 @@ describe('publishing', () => {
     turns.all();
     assert.deepEqual(
       reader.of().map(({ id }) => id),
-      ['1795408776829004-1'],
+      [at(1)],
     );
   });
 
-  it('takes no event that cannot be sent, and changes nothing then', () => {
-    const { hub, turns } = handRun({ history: { maxBytes: 100 } });
-    assert.throws(() => hub.publish('a', { data: 'x', event: 'a\rb' }), {
-      name: 'TypeError',
-      message: /`event`/,
-    });
-    assert.throws(() => hub.publish('a', { data: 'x', event: 5 } as never), {
-      name: 'TypeError',
-      message: /`event`/,
-    });
-    assert.throws(
-      () => hub.publish('a', { data: 'x', event: 'sluice:gap' }),
-      /`event` must not begin with "sluice:"/,
+  it('publishes any value that JSON can express as the data of the event', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    hub.subscribe('a', reader);
+    const values = [{ price: 7 }, [1, 'zwei'], 'text\nof two lines', 0, false, null, { at: new Date(0) }];
+    for (const json of values) hub.publish('a', { event: 'tick', json });
+    turns.all();
+    assert.deepEqual(
+      reader.of('tick').map(({ data }) => data),
+      values.map((json) => JSON.stringify(json)),
     );
-    assert.throws(() => hub.publish('a', {} as never), {
-      name: 'TypeError',
-      message: /`data` must be a string/,
+  });
+
+  const circle: Record<string, unknown> = {};
+  circle.itself = circle;
+  const refused: [what: string, event: unknown, message: RegExp][] = [
+    ['a type of two lines', { data: 'x', event: 'a\rb' }, /^`event`/],
+    ['a type that is no string', { data: 'x', event: 5 }, /^`event`/],
+    [
+      'a reserved type',
+      { data: 'x', event: 'sluice:gap' },
+      /^`event` must not begin with "sluice:".*got "sluice:gap"/,
+    ],
+    ['neither data nor json', {}, /^`data` must be a string, got undefined/],
+    ['data that is no string', { data: { price: 7 } }, /^`data` must be a string, got object: .*`json`/],
+    ['data with half a surrogate pair', { data: '\ud800' }, /^`data`/],
+    ['data and json', { data: 'x', json: 7 }, /^`json`/],
+    ['a circle as json', { json: circle }, /^`json`/],
+    ['a BigInt as json', { json: 7n }, /^`json`/],
+    ['a function as json', { json: () => {} }, /^`json`/],
+    ['undefined as json', { json: undefined }, /`json`/],
+    ['a comment that is no string', { data: 'x', comment: 5 }, /^`comment`/],
+    ['a retry below 0', { data: 'x', retry: -1 }, /^`retry`/],
+    [
+      'a key that is no string',
+      { data: 'x', key: 5 },
+      /^`key` must be a string of at most 1000 characters, got 5/,
+    ],
+    ['a key of 1,001 characters', { data: 'x', key: 'k'.repeat(1001) }, /^`key`/],
+  ];
+  for (const [what, event, message] of refused) {
+    it(`refuses ${what} with a code and a status, and changes nothing`, () => {
+      const { hub, turns } = handRun();
+      const wanted = { name: 'TypeError', code: 'ERR_SSE_BAD_EVENT', status: 400, message };
+      assert.throws(() => hub.publish('a', event as never), wanted);
+      assertUntouched(hub);
+      assert.equal(turns.planned, 0);
     });
-    assert.throws(() => hub.publish('a', { data: 'x', key: 5 } as never), {
-      name: 'TypeError',
-      message: /`key`/,
-    });
-    assert.throws(() => hub.publish('a', { data: 'x'.repeat(100) }), {
+  }
+
+  it('refuses an event larger than the topic may hold with a code and a status, and changes nothing', () => {
+    const { hub } = handRun({ history: { maxBytes: 100 } });
+    const wanted = {
       name: 'RangeError',
-      message: /maxBytes/,
-    });
-    assert.equal(hub.position, '1795408776829004-0');
-    assert.equal(hub.stats.published, 0);
-    assert.equal(hub.historyBytes, 0);
-    assert.equal(turns.planned, 0);
+      code: 'ERR_SSE_EVENT_TOO_LARGE',
+      status: 413,
+      message: /`maxBytes`/,
+    };
+    assert.throws(() => hub.publish('a', { data: 'x'.repeat(100) }), wanted);
+    assertUntouched(hub);
   });
 
-  it('takes for a topic 1 to 200 of A–Z a–z 0–9 . _ ~ : - and nothing else', () => {
+  it('refuses a malformed topic in every method, with a code and a status', () => {
     const { hub } = handRun();
-    for (const name of ['a', 'A.b_c~d:e-9', 'x'.repeat(200)]) assert.ok(isTopic(name));
-    for (const name of [
-      '',
-      'x'.repeat(201),
-      'a b',
-      'a/b',
-      'ä',
-      'a\n',
-      '%61',
-      undefined,
-      5,
-      ['a'],
-    ] as string[]) {
-      assert.throws(() => hub.publish(name, { data: 'x' }), {
+    for (const name of ['', 'a b', 'x'.repeat(201), 'a\n', '%61', undefined, 5, ['a']] as string[]) {
+      const wanted = {
         name: 'TypeError',
-        message: /`topic` must be/,
-      });
-      assert.throws(() => hub.subscribe([name], new Reader()), {
-        name: 'TypeError',
-        message: /`topic` must be/,
-      });
-      assert.throws(() => hub.end(name), { name: 'TypeError', message: /`topic` must be/ });
+        code: 'ERR_SSE_MALFORMED_TOPIC',
+        status: 400,
+        message: /^`topic` must be 1 to 200 characters/,
+      };
+      assert.throws(() => hub.publish(name, { data: 'x' }), wanted);
+      assert.throws(() => hub.subscribe(['fine', name], new Reader()), wanted);
+      assert.throws(() => hub.end(name), wanted);
+      assert.throws(() => hub.reopen(name), wanted);
+      assert.throws(() => hub.delete(name), wanted);
     }
-    assert.deepEqual(hub.topics(), []);
+    assertUntouched(hub);
   });
 
-  it('keeps names that objects have apart from the topics', () => {
+  it('takes names and keys that objects have, such as __proto__, like any other', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     hub.subscribe(['constructor', '__proto__'], reader, { conflate: true });
@@ -115,8 +132,13 @@ describe('publishing', () => {
   });
 });
 
-describe('the first bytes', () => {
-  it('are retry and ready, with the position from which delivery continues', () => {
+function assertUntouched(hub: Hub): void {
+  assert.deepEqual([hub.position, hub.stats.published, hub.historyBytes, hub.size], [at(0), 0, 0, 0]);
+  assert.deepEqual(hub.topics(), []);
+}
+
+describe('the first bytes of a subscription', () => {
+  it('sends retry and ready first, with the position from which delivery continues', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'before' });
     const reader = new Reader();
@@ -130,22 +152,22 @@ describe('the first bytes', () => {
     assert.deepEqual(reader.texts, ['after']);
   });
 
-  it('wait for the next turn, so that a refusal can still be a status', () => {
+  it('writes nothing before the next turn, so that a refusal can still be a status', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     const subscription = hub.subscribe('a', reader);
     hub.publish('a', { data: 'x' });
     assert.equal(reader.chunks.length, 0);
-    subscription?.close();
+    subscription.close();
     turns.all();
     assert.equal(reader.chunks.length, 0);
   });
 
-  it('tell a client that comes back its own id, not the one it will have', () => {
+  it('sends a returning client its own id in ready, not the one that it will have', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' });
+    hub.subscribe('a', reader, { lastEventId: at(1) });
     turns.all();
     assert.deepEqual(
       reader.events.map(({ id, event }) => `${id} ${event}`),
@@ -153,7 +175,7 @@ describe('the first bytes', () => {
     );
   });
 
-  it('name the topics, and what the caller wants announced', () => {
+  it('names the topics in ready, beside what the caller announces', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     hub.subscribe(['b', 'a', 'b'], reader, { announce: { server: 'x', topics: 'no' } });
@@ -161,7 +183,7 @@ describe('the first bytes', () => {
     assert.deepEqual(JSON.parse(reader.events[0]!.data), { server: 'x', topics: ['a', 'b'] });
   });
 
-  it('spread the clients’ return over a quarter of retry, either way', () => {
+  it('varies retry by a quarter either way, so that clients do not all return at once', () => {
     for (const [random, retry] of [
       [0, 750],
       [0.5, 1000],
@@ -176,8 +198,8 @@ describe('the first bytes', () => {
   });
 });
 
-describe('resuming', () => {
-  it('from every earlier id gives exactly what came after, topics merged in order', () => {
+describe('resuming after an id', () => {
+  it('delivers after every earlier id exactly what came after it, topics merged in order', () => {
     const { hub, turns } = handRun();
     const published: { seq: number; topic: string; data: string }[] = [];
     for (let seq = 1; seq <= 60; seq++) {
@@ -188,7 +210,7 @@ describe('resuming', () => {
     for (const topics of [['a'], ['b'], ['c'], ['a', 'b'], ['b', 'a', 'c'], ['a', 'never-published']]) {
       for (let seq = 0; seq <= 60; seq++) {
         const reader = new Reader();
-        hub.subscribe(topics, reader, { lastEventId: `1795408776829004-${seq}` });
+        hub.subscribe(topics, reader, { lastEventId: at(seq) });
         turns.all();
         const after = published.filter((event) => event.seq > seq && topics.includes(event.topic));
         assert.deepEqual(
@@ -200,12 +222,12 @@ describe('resuming', () => {
     }
   });
 
-  it('in pages of any size gives the same', () => {
-    for (const maxPageBytes of [1, 20, 100, 1000]) {
+  it('delivers the same in pages of any size', () => {
+    for (const maxPageBytes of [1, 35, 170, 1500]) {
       const { hub, turns } = handRun({ maxPageBytes });
       for (let i = 0; i < 40; i++) hub.publish(i % 3 ? 'a' : 'b', { data: String(i) });
       const reader = new Reader();
-      hub.subscribe(['a', 'b'], reader, { lastEventId: '1795408776829004-5' });
+      hub.subscribe(['a', 'b'], reader, { lastEventId: at(5) });
       turns.all();
       assert.deepEqual(
         reader.texts,
@@ -217,13 +239,13 @@ describe('resuming', () => {
     }
   });
 
-  it('goes over into live delivery without a seam, whatever is published in between', () => {
-    const { hub, turns } = handRun({ maxPageBytes: 50 });
+  it('goes over from replay to live delivery without a seam, whatever is published in between', () => {
+    const { hub, turns } = handRun({ maxPageBytes: 70 });
     let count = 0;
     const publish = () => hub.publish('a', { data: String(count++) });
     for (let i = 0; i < 10; i++) publish();
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
+    hub.subscribe('a', reader, { lastEventId: at(0) });
     for (let i = 0; i < 20; i++) {
       turns.next();
       publish();
@@ -232,7 +254,7 @@ describe('resuming', () => {
     assert.deepEqual(reader.texts, times(30, String));
   });
 
-  it('without an id, or with an empty one, is a beginning at the head', () => {
+  it('begins at the head without an id and with an empty one', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'past' });
     for (const lastEventId of [undefined, '', null]) {
@@ -241,109 +263,109 @@ describe('resuming', () => {
       turns.all();
       assert.deepEqual(
         reader.events.map(({ id }) => id),
-        ['1795408776829004-1'],
+        [at(1)],
       );
     }
     assert.deepEqual([hub.stats.started, hub.stats.resumed], [3, 0]);
   });
 
-  it('gives two connections with one id the same', () => {
+  it('delivers the same to two connections with one id', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const readers = [new Reader(), new Reader()];
-    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' });
+    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: at(1) });
     turns.all();
     for (const reader of readers) assert.deepEqual(reader.texts, ['2', '3']);
   });
 });
 
 describe('a gap', () => {
-  it('is told once, before anything newer, when what comes next was evicted', () => {
+  it('sends one gap, before anything newer, when what comes next was evicted', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '1795408776829004-4' });
+    hub.subscribe('a', reader, { lastEventId: at(4) });
     turns.all();
     hub.publish('a', { data: '11' });
     turns.all();
     assert.deepEqual(
       reader.events.map(({ id, event, data }) => [id, event ?? data]),
       [
-        ['1795408776829004-4', 'sluice:ready'],
-        ['1795408776829004-7', 'sluice:gap'],
-        ['1795408776829004-8', '8'],
-        ['1795408776829004-9', '9'],
-        ['1795408776829004-10', '10'],
-        ['1795408776829004-11', '11'],
+        [at(4), 'sluice:ready'],
+        [at(7), 'sluice:gap'],
+        [at(8), '8'],
+        [at(9), '9'],
+        [at(10), '10'],
+        [at(11), '11'],
       ],
     );
     assert.deepEqual(reader.gaps, [
       {
-        id: '1795408776829004-7',
+        id: at(7),
         reason: 'evicted',
-        from: '1795408776829004-4',
-        to: '1795408776829004-7',
+        from: at(4),
+        to: at(7),
         topics: ['a'],
       },
     ]);
     assert.equal(hub.stats.gaps.evicted, 1);
   });
 
-  it('is none for one who has seen the newest that was dropped', () => {
+  it('sends no gap to a client that has seen the newest event that was dropped', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '1795408776829004-7' });
+    hub.subscribe('a', reader, { lastEventId: at(7) });
     turns.all();
     assert.deepEqual(reader.gaps, []);
     assert.deepEqual(reader.texts, ['8', '9', '10']);
   });
 
-  it('of one topic leaves the others whole, and an id from which they stay whole', () => {
+  it('leaves the other topics whole when one has lost events, and sends an id from which they stay whole', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 2 } });
     hub.publish('quiet', { data: 'q1' });
     for (let i = 2; i <= 8; i++) hub.publish('busy', { data: `b${i}` });
     hub.publish('quiet', { data: 'q9' });
     const reader = new Reader();
-    hub.subscribe(['busy', 'quiet'], reader, { lastEventId: '1795408776829004-0' });
+    hub.subscribe(['busy', 'quiet'], reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.gaps, [
       {
-        id: '1795408776829004-0',
+        id: at(0),
         reason: 'evicted',
-        from: '1795408776829004-0',
-        to: '1795408776829004-6',
+        from: at(0),
+        to: at(6),
         topics: ['busy'],
       },
     ]);
     assert.deepEqual(reader.texts, ['q1', 'b7', 'b8', 'q9']);
   });
 
-  it('of several topics names them all, once', () => {
+  it('names all the topics that have lost events in one gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     for (let i = 1; i <= 9; i++) hub.publish('abc'[i % 3]!, { data: String(i) });
     const reader = new Reader();
-    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: '1795408776829004-3' });
+    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: at(3) });
     turns.all();
     assert.deepEqual(reader.gaps, [
       {
-        id: '1795408776829004-4',
+        id: at(4),
         reason: 'evicted',
-        from: '1795408776829004-3',
-        to: '1795408776829004-6',
+        from: at(3),
+        to: at(6),
         topics: ['a', 'b', 'c'],
       },
     ]);
     assert.deepEqual(reader.texts, ['7', '8', '9']);
   });
 
-  it('is told again when the gap itself was cut off on its way, from every frame on', () => {
+  it('sends the gap again to a client that was cut off before it arrived, whatever it had received', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 2 } });
     hub.publish('quiet', { data: 'q1' });
     for (let i = 2; i <= 8; i++) hub.publish('busy', { data: `b${i}` });
     for (const topics of [['busy'], ['busy', 'quiet']]) {
       const whole = new Reader();
-      hub.subscribe(topics, whole, { lastEventId: '1795408776829004-0' });
+      hub.subscribe(topics, whole, { lastEventId: at(0) });
       turns.all();
       for (let cut = 1; cut <= whole.events.length; cut++) {
         const seen = whole.events.slice(0, cut);
@@ -358,30 +380,22 @@ describe('a gap', () => {
     }
   });
 
-  it('is none for a quiet topic, however far the hub has moved on', () => {
+  it('sends no gap for a quiet topic, however far the hub has moved on', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 2 } });
     hub.publish('quiet', { data: 'q1' });
     for (let i = 0; i < 1000; i++) hub.publish('busy', { data: 'b' });
-    for (const lastEventId of [
-      '1795408776829004-0',
-      '1795408776829004-1',
-      '1795408776829004-500',
-      '1795408776829004-1001',
-    ]) {
+    for (const lastEventId of [at(0), at(1), at(500), at(1001)]) {
       for (const topics of [['quiet'], ['never-published'], ['never-published', 'quiet']]) {
         const reader = new Reader();
         hub.subscribe(topics, reader, { lastEventId });
         turns.all();
         assert.deepEqual(reader.gaps, []);
-        assert.deepEqual(
-          reader.texts,
-          lastEventId === '1795408776829004-0' && topics.includes('quiet') ? ['q1'] : [],
-        );
+        assert.deepEqual(reader.texts, lastEventId === at(0) && topics.includes('quiet') ? ['q1'] : []);
       }
     }
   });
 
-  it('of an unknown epoch and a position ahead of the head leads to the head', () => {
+  it('leads to the head, with a gap, after an id of an unknown epoch and one ahead of the head', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: '1' });
     hub.publish('a', { data: '2' });
@@ -389,7 +403,7 @@ describe('a gap', () => {
       '1795408776829003-1': 'unknown-epoch',
       '1795408776829005-2': 'unknown-epoch',
       '0-0': 'unknown-epoch',
-      '1795408776829004-3': 'ahead',
+      [at(3)]: 'ahead',
       '1795408776829004-9007199254740991': 'ahead',
     };
     for (const [lastEventId, reason] of Object.entries(reasons)) {
@@ -408,7 +422,7 @@ describe('a gap', () => {
     assert.equal(hub.stats.gaps.ahead, 2);
   });
 
-  it('is what a malformed id gives: never the beginning, never silence', () => {
+  it('answers a malformed id with a gap, never with the beginning and never with silence', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: '1' });
     const malformed = [
@@ -436,7 +450,7 @@ describe('a gap', () => {
       '1795408776829004-99999999999999999',
       '9007199254740993-1',
       '1'.repeat(10_000),
-      `1795408776829004-${'1'.repeat(10_000)}`,
+      `${EPOCH}-${'1'.repeat(10_000)}`,
       '٧-١',
       'undefined',
       'null',
@@ -455,10 +469,10 @@ describe('a gap', () => {
       );
       assert.deepEqual(reader.gaps, [
         {
-          id: '1795408776829004-1',
+          id: at(1),
           reason: 'malformed',
           from: null,
-          to: '1795408776829004-1',
+          to: at(1),
           topics: ['a'],
         },
       ]);
@@ -473,9 +487,9 @@ describe('a gap', () => {
     }
   });
 
-  it('is followed by what is published from then on', () => {
+  it('delivers after a gap what is published from then on', () => {
     const { hub, turns } = handRun();
-    for (const lastEventId of ['1795408776829003-1', '1795408776829004-9', 'x']) {
+    for (const lastEventId of ['1795408776829003-1', at(9), 'x']) {
       const reader = new Reader();
       hub.subscribe('a', reader, { lastEventId });
       hub.publish('a', { data: 'new' });
@@ -487,7 +501,7 @@ describe('a gap', () => {
     }
   });
 
-  it('is told to a client of an earlier life of the hub, whose ids are never taken for this one’s', () => {
+  it('sends a gap to a client of an earlier life of the hub, whose ids are never taken for its own', () => {
     const first = new Hub();
     const second = new Hub();
     first.publish('a', { data: '1' });
@@ -505,15 +519,15 @@ describe('a gap', () => {
   });
 });
 
-describe('the end of a topic', () => {
-  it('is told to its subscribers after all that they lack, and ends the response', async () => {
+describe('end', () => {
+  it('sends subscribers all that they lack, then sluice:end, then the end of the response', async () => {
     const { hub, turns } = handRun({ maxPageBytes: 30 });
     const early = new Reader();
     hub.subscribe('a', early);
     turns.all();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const late = new Reader();
-    hub.subscribe('a', late, { lastEventId: '1795408776829004-1' });
+    hub.subscribe('a', late, { lastEventId: at(1) });
     assert.equal(hub.end('a'), true);
     assert.equal(hub.end('a'), false);
     assert.equal(hub.end('unknown'), false);
@@ -522,7 +536,7 @@ describe('the end of a topic', () => {
     assert.deepEqual(late.texts, ['2', '3']);
     for (const reader of [early, late]) {
       assert.deepEqual(reader.events.at(-1), {
-        id: '1795408776829004-3',
+        id: at(3),
         event: 'sluice:end',
         data: '{"topics":["a"]}',
       });
@@ -531,7 +545,7 @@ describe('the end of a topic', () => {
     assert.equal(hub.size, 0);
   });
 
-  it('comes only after the end of all the topics of the connection', () => {
+  it('ends a connection only once all its topics have ended', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     hub.subscribe(['a', 'b'], reader);
@@ -548,7 +562,7 @@ describe('the end of a topic', () => {
     );
   });
 
-  it('waits for a slow reader', async () => {
+  it('lets a slow reader receive everything before the end', async () => {
     const { hub, turns } = handRun({ maxPageBytes: 30 });
     const reader = slowReader();
     hub.subscribe('a', reader);
@@ -570,8 +584,8 @@ describe('the end of a topic', () => {
     hub.end('a');
     const refused: number[] = [];
     const stream = Object.assign(new Reader(), { refuse: (status: number) => refused.push(status) });
-    const subscription = hub.subscribe('a', stream, { lastEventId: '1795408776829004-2' });
-    assert.deepEqual([subscription.closed, subscription.position], [true, '1795408776829004-2']);
+    const subscription = hub.subscribe('a', stream, { lastEventId: at(2) });
+    assert.deepEqual([subscription.closed, subscription.position], [true, at(2)]);
     assert.deepEqual(refused, [204]);
     assert.equal(stream.writableEnded, false);
     const plain = new Reader();
@@ -580,9 +594,9 @@ describe('the end of a topic', () => {
     assert.equal(hub.size, 0);
     assert.equal(stream.listenerCount('close'), new Reader().listenerCount('close'));
     const open = new Reader();
-    assert.equal(hub.subscribe(['a', 'b'], open, { lastEventId: '1795408776829004-2' }).closed, false);
+    assert.equal(hub.subscribe(['a', 'b'], open, { lastEventId: at(2) }).closed, false);
     const behind = new Reader();
-    hub.subscribe('a', behind, { lastEventId: '1795408776829004-1' });
+    hub.subscribe('a', behind, { lastEventId: at(1) });
     turns.all();
     assert.deepEqual(
       behind.events.map(({ event, data }) => event ?? data),
@@ -592,14 +606,14 @@ describe('the end of a topic', () => {
     assert.equal(hub.subscribe('a', new Reader(), { lastEventId }).closed, true);
   });
 
-  it('does not hide a gap', () => {
+  it('sends a gap before the end', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.end('a');
     for (const [lastEventId, rest] of [
-      ['1795408776829004-0', ['2']],
+      [at(0), ['2']],
       ['6-9', []],
-      ['1795408776829004-9', []],
+      [at(9), []],
       ['x', []],
     ] as const) {
       const reader = new Reader();
@@ -611,17 +625,422 @@ describe('the end of a topic', () => {
     }
   });
 
-  it('makes publishing fail', () => {
+  it('makes publishing fail with a code and a status', () => {
     const { hub } = handRun();
     hub.publish('a', { data: '1' });
     hub.end('a');
-    assert.throws(() => hub.publish('a', { data: '2' }), { code: 'ERR_SSE_TOPIC_ENDED', message: /"a"/ });
-    assert.equal(hub.position, '1795408776829004-1');
+    assert.throws(() => hub.publish('a', { data: '2' }), {
+      code: 'ERR_SSE_TOPIC_ENDED',
+      status: 409,
+      message: 'the topic "a" has ended',
+    });
+    assert.equal(hub.position, at(1));
+  });
+
+  it('ends a topic that was only followed', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    hub.subscribe('a', reader);
+    assert.equal(hub.end('a'), true);
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', 'sluice:end']);
+    assert.deepEqual(
+      hub.topics().map(({ topic, ended }) => [topic, ended]),
+      [['a', true]],
+    );
   });
 });
 
+describe('reopen', () => {
+  it('lets an ended topic take events again, with the history that it had', () => {
+    const { hub, turns } = handRun();
+    hub.publish('a', { data: '1' });
+    hub.end('a');
+    turns.all();
+    assert.equal(hub.reopen('a'), true);
+    assert.equal(hub.publish('a', { data: '2' }), at(2));
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: at(0) });
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', '1', '2']);
+    assert.equal(reader.writableEnded, false);
+    assert.equal(hub.topics()[0]!.ended, false);
+  });
+
+  it('keeps the subscribers that have not been sent away yet', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    hub.subscribe('a', reader);
+    turns.all();
+    hub.end('a');
+    hub.reopen('a');
+    turns.all();
+    hub.publish('a', { data: '1' });
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', '1']);
+  });
+
+  it('delivers after the id of sluice:end what was published since', () => {
+    const { hub, turns } = handRun();
+    const first = new Reader();
+    hub.subscribe('a', first);
+    hub.publish('a', { data: '1' });
+    hub.end('a');
+    turns.all();
+    hub.reopen('a');
+    hub.publish('a', { data: '2' });
+    const second = new Reader();
+    hub.subscribe('a', second, { lastEventId: first.events.at(-1)!.id });
+    turns.all();
+    assert.deepEqual([second.texts, second.gaps], [['2'], []]);
+  });
+
+  it('answers whether there was an ended topic', () => {
+    const { hub } = handRun();
+    hub.publish('a', { data: '1' });
+    assert.deepEqual([hub.reopen('a'), hub.reopen('unknown')], [false, false]);
+    hub.end('a');
+    assert.deepEqual([hub.reopen('a'), hub.reopen('a')], [true, false]);
+  });
+
+  it('leaves no record of a topic to which nothing was ever published', () => {
+    const { hub, turns } = handRun();
+    hub.subscribe('a', new Reader());
+    hub.end('a');
+    turns.all();
+    assert.equal(hub.topics().length, 1);
+    hub.reopen('a');
+    assert.deepEqual(hub.topics(), []);
+  });
+});
+
+describe('delete', () => {
+  it('forgets what the topic remembers, and lists it no more', () => {
+    const { hub } = handRun();
+    for (const topic of ['a', 'a', 'b']) hub.publish(topic, { data: 'x' });
+    const { bytes } = hub.topics()[1]!;
+    assert.equal(hub.delete('a'), true);
+    assert.deepEqual(
+      hub.topics().map(({ topic }) => topic),
+      ['b'],
+    );
+    assert.equal(hub.historyBytes, bytes);
+  });
+
+  it('answers whether there was such a topic', () => {
+    const { hub } = handRun();
+    hub.subscribe('followed', new Reader());
+    hub.publish('a', { data: 'x' });
+    assert.deepEqual([hub.delete('a'), hub.delete('a')], [true, false]);
+    assert.deepEqual([hub.delete('unknown'), hub.delete('followed')], [false, false]);
+    hub.end('followed');
+    assert.equal(hub.delete('followed'), true);
+  });
+
+  it('sends a gap to clients that are behind, and none to those at the head', async () => {
+    const { hub, turns } = handRun();
+    const [live, slow] = [new Reader(), slowReader()];
+    for (const reader of [live, slow]) hub.subscribe('a', reader);
+    turns.all();
+    for (const data of ['1', '2', '3']) hub.publish('a', { data });
+    turns.all();
+    hub.delete('a');
+    turns.all();
+    hub.publish('a', { data: '4' });
+    for (let i = 0; i < 4; i++) {
+      turns.all();
+      await drain(slow);
+    }
+    assert.deepEqual(live.story, ['sluice:ready', '1', '2', '3', '4']);
+    assert.deepEqual(slow.story, ['sluice:ready', 'sluice:gap', '4']);
+    assert.deepEqual(slow.gaps, [{ id: at(3), reason: 'evicted', from: at(0), to: at(3), topics: ['a'] }]);
+  });
+
+  it('sends a gap at once, without waiting for the next event', async () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    hub.subscribe('a', reader);
+    turns.all();
+    hub.publish('a', { data: 'never written' });
+    hub.delete('a');
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', 'sluice:gap']);
+  });
+
+  it('sends a gap to a client that returns with an older id, and none to one that had everything', () => {
+    const { hub, turns } = handRun();
+    for (const data of ['1', '2']) hub.publish('a', { data });
+    hub.delete('a');
+    const [behind, whole, fresh] = [new Reader(), new Reader(), new Reader()];
+    hub.subscribe('a', behind, { lastEventId: at(1) });
+    hub.subscribe('a', whole, { lastEventId: at(2) });
+    hub.subscribe('a', fresh, { from: 'earliest' });
+    hub.publish('a', { data: '3' });
+    turns.all();
+    assert.deepEqual(behind.story, ['sluice:ready', 'sluice:gap', '3']);
+    assert.deepEqual(whole.story, ['sluice:ready', '3']);
+    assert.deepEqual(fresh.story, ['sluice:ready', '3']);
+  });
+
+  it('sends a gap in the middle of a replay, from where the client is to the end of what was deleted', () => {
+    const { hub, turns } = handRun({ maxPageBytes: 70 });
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: at(0) });
+    turns.next();
+    turns.next();
+    hub.delete('a');
+    hub.publish('a', { data: '10' });
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', '1', '2', 'sluice:gap', '10']);
+    assert.deepEqual(
+      reader.gaps.map(({ from, to }) => [from, to]),
+      [[at(2), at(9)]],
+    );
+  });
+
+  it('leaves the other topics of a connection whole', () => {
+    const { hub, turns } = handRun();
+    for (const [topic, data] of ['a1', 'b2', 'a3', 'b4'].map((data) => [data[0]!, data] as const)) {
+      hub.publish(topic, { data });
+    }
+    const reader = new Reader();
+    hub.subscribe(['a', 'b'], reader, { lastEventId: at(0) });
+    hub.delete('a');
+    turns.all();
+    assert.deepEqual(reader.texts, ['b2', 'b4']);
+    assert.deepEqual(
+      reader.gaps.map(({ topics }) => topics),
+      [['a']],
+    );
+  });
+
+  it('lifts the end: an ended topic that was deleted takes events again', () => {
+    const { hub, turns } = handRun();
+    hub.publish('a', { data: '1' });
+    hub.end('a');
+    hub.delete('a');
+    assert.equal(hub.publish('a', { data: '2' }), at(2));
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: at(1) });
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', '2']);
+    assert.deepEqual(
+      hub.topics().map(({ events, ended }) => [events, ended]),
+      [[1, false]],
+    );
+  });
+
+  it('keeps the subscribers, lists the topic for as long as they stay, and lets it be ended', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    const subscription = hub.subscribe('a', reader);
+    hub.publish('a', { data: '1' });
+    turns.all();
+    hub.delete('a');
+    turns.all();
+    assert.deepEqual(
+      hub.topics().map(({ topic, events, subscribers, last }) => [topic, events, subscribers, last]),
+      [['a', 0, 1, at(1)]],
+    );
+    assert.equal(hub.end('a'), true);
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', '1', 'sluice:end']);
+    assert.equal(subscription.closed, true);
+    assert.throws(() => hub.publish('a', { data: '2' }), { code: 'ERR_SSE_TOPIC_ENDED' });
+    assert.equal(hub.delete('a'), true);
+    assert.deepEqual([hub.end('a'), hub.reopen('a'), hub.topics()], [false, false, []]);
+  });
+});
+
+describe('beginning without an id', () => {
+  /** What clients with these options receive, and the id of their ready. */
+  function begin(hub: Hub, turns: { all(): number }, topics: string | string[], options: SubscribeOptions) {
+    const reader = new Reader();
+    hub.subscribe(topics, reader, options);
+    turns.all();
+    return reader;
+  }
+
+  it('delivers from the earliest event that is remembered, and goes on live', () => {
+    const { hub, turns } = handRun();
+    for (const data of ['1', '2', '3']) hub.publish('a', { data });
+    const reader = begin(hub, turns, 'a', { from: 'earliest' });
+    hub.publish('a', { data: '4' });
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', '1', '2', '3', '4']);
+    assert.equal(reader.events[0]!.id, at(0));
+  });
+
+  it('begins at the head with from: now, as without any option', () => {
+    const { hub, turns } = handRun();
+    hub.publish('a', { data: '1' });
+    for (const options of [{}, { from: 'now' }, { last: 0 }] as const) {
+      const reader = begin(hub, turns, 'a', options);
+      assert.deepEqual([reader.story, reader.events[0]!.id], [['sluice:ready'], at(1)]);
+    }
+  });
+
+  it('delivers the earliest events of several topics in order, without a gap for what was evicted before', () => {
+    const { hub, turns } = handRun({ history: (topic) => ({ maxEvents: topic === 'a' ? 1 : 3 }) });
+    for (let i = 1; i <= 9; i++) hub.publish(i % 3 ? 'b' : 'a', { data: String(i) });
+    for (const topics of [
+      ['a', 'b'],
+      ['b', 'a'],
+      ['a', 'b', 'unknown'],
+    ]) {
+      const reader = begin(hub, turns, topics, { from: 'earliest' });
+      assert.deepEqual(reader.story, ['sluice:ready', '5', '7', '8', '9']);
+      assert.deepEqual(reader.events[0]!.id, at(4));
+    }
+    const reader = begin(hub, turns, 'a', { from: 'earliest' });
+    assert.deepEqual([reader.story, reader.events[0]!.id], [['sluice:ready', '9'], at(6)]);
+  });
+
+  it('delivers the last events of several topics together, and all where there are fewer', () => {
+    const { hub, turns } = handRun({ history: (topic) => ({ maxEvents: topic === 'a' ? 1 : 3 }) });
+    for (let i = 1; i <= 9; i++) hub.publish(i % 3 ? 'b' : 'a', { data: String(i) });
+    hub.publish('other', { data: 'of a topic that is not followed' });
+    const remembered = ['5', '7', '8', '9'];
+    for (const last of [1, 2, 3, 4, 5, 100]) {
+      const reader = begin(hub, turns, ['a', 'b', 'unknown'], { last });
+      assert.deepEqual(reader.story, ['sluice:ready', ...remembered.slice(-last)]);
+    }
+    assert.deepEqual(begin(hub, turns, 'a', { last: 2 }).texts, ['9']);
+    assert.deepEqual(begin(hub, turns, 'b', { last: 2 }).texts, ['7', '8']);
+  });
+
+  it('begins at the head of topics that are unknown, deleted or emptied', () => {
+    let now = 0;
+    const { hub, turns } = handRun({ history: { maxAge: 100 }, now: () => now, maxTopics: 3 });
+    for (const topic of ['forgotten', 'deleted', 'emptied']) hub.publish(topic, { data: 'past' });
+    hub.publish('more', { data: 'past' }); // makes room by forgetting the first
+    hub.delete('deleted');
+    now = 200;
+    for (const topics of ['unknown', 'forgotten', 'deleted', 'emptied', ['deleted', 'emptied']]) {
+      for (const options of [{ from: 'earliest' }, { last: 5 }] as const) {
+        const reader = new Reader();
+        const subscription = hub.subscribe(topics, reader, options);
+        turns.all();
+        assert.deepEqual([reader.story, reader.events[0]!.id], [['sluice:ready'], at(4)]);
+        subscription.close();
+      }
+    }
+  });
+
+  it('sends no gap later on the connection for what was evicted before it began', () => {
+    const { hub, turns } = handRun({ history: (topic) => ({ maxEvents: topic === 'a' ? 1 : 100 }) });
+    for (let i = 1; i <= 6; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
+    const readers = [{ from: 'earliest' }, { last: 100 }, { last: 2 }].map((options) =>
+      begin(hub, turns, ['a', 'b'], options as SubscribeOptions),
+    );
+    for (let i = 7; i <= 9; i++) {
+      hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
+      turns.all();
+    }
+    assert.deepEqual(
+      readers.map(({ gaps }) => gaps),
+      [[], [], []],
+    );
+    assert.deepEqual(
+      readers.map(({ texts }) => texts.join('')),
+      ['2456789', '2456789', '56789'],
+    );
+  });
+
+  it('sends a gap for what is evicted while the client catches up', () => {
+    const { hub, turns } = handRun({ maxPageBytes: 35, history: { maxEvents: 3 } });
+    for (let i = 1; i <= 3; i++) hub.publish('a', { data: String(i) });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { from: 'earliest' });
+    turns.next();
+    for (let i = 4; i <= 5; i++) hub.publish('a', { data: String(i) });
+    turns.all();
+    assert.deepEqual(reader.story, ['sluice:ready', 'sluice:gap', '3', '4', '5']);
+  });
+
+  it('delivers the same once more to a client that was cut off after ready', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 3 } });
+    for (let i = 1; i <= 9; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
+    for (const options of [{ from: 'earliest' }, { last: 3 }] as const) {
+      const cut = begin(hub, turns, ['a', 'b'], options);
+      const again = begin(hub, turns, ['a', 'b'], { ...options, lastEventId: cut.events[0]!.id });
+      assert.deepEqual(again.texts, cut.texts);
+    }
+    const one = begin(hub, turns, 'a', { from: 'earliest' });
+    const again = begin(hub, turns, 'a', { lastEventId: one.events[0]!.id });
+    assert.deepEqual([again.texts, again.gaps], [one.texts, []]);
+  });
+
+  it('continues after the last event ID where there is one, whatever else is asked for', () => {
+    const { hub, turns } = handRun();
+    for (const data of ['1', '2', '3']) hub.publish('a', { data });
+    for (const options of [{ from: 'earliest' }, { last: 3 }, { last: 0 }] as const) {
+      assert.deepEqual(begin(hub, turns, 'a', { ...options, lastEventId: at(2) }).texts, ['3']);
+      const lost = begin(hub, turns, 'a', { ...options, lastEventId: 'x' });
+      assert.deepEqual(lost.story, ['sluice:ready', 'sluice:gap']);
+      for (const lastEventId of ['', null, undefined]) {
+        const { length } = begin(hub, turns, 'a', { ...options, lastEventId }).texts;
+        assert.equal(length, 'last' in options ? options.last : 3);
+      }
+    }
+  });
+
+  it('prefers last to from', () => {
+    const { hub, turns } = handRun();
+    for (const data of ['1', '2', '3']) hub.publish('a', { data });
+    assert.deepEqual(begin(hub, turns, 'a', { from: 'earliest', last: 1 }).texts, ['3']);
+    assert.deepEqual(begin(hub, turns, 'a', { from: 'now', last: 1 }).texts, ['3']);
+  });
+
+  it('conflates what it delivers of the past', () => {
+    const { hub, turns } = handRun();
+    for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i), key: i % 2 ? 'odd' : 'even' });
+    assert.deepEqual(begin(hub, turns, 'a', { from: 'earliest', conflate: true }).texts, ['5', '6']);
+    assert.deepEqual(begin(hub, turns, 'a', { last: 3, conflate: true }).texts, ['5', '6']);
+  });
+
+  it('delivers the past of a topic that has ended, and refuses a sink for which nothing is left', () => {
+    const { hub, turns } = handRun();
+    for (const data of ['1', '2']) hub.publish('a', { data });
+    hub.end('a');
+    assert.deepEqual(begin(hub, turns, 'a', { from: 'earliest' }).story, [
+      'sluice:ready',
+      '1',
+      '2',
+      'sluice:end',
+    ]);
+    assert.deepEqual(begin(hub, turns, 'a', { last: 1 }).story, ['sluice:ready', '2', 'sluice:end']);
+    assert.equal(hub.subscribe('a', new Reader(), { last: 0 }).closed, true);
+  });
+
+  it('counts a client without an id as started, wherever it begins', () => {
+    const { hub, turns } = handRun();
+    hub.publish('a', { data: '1' });
+    for (const options of [{ from: 'earliest' }, { last: 1 }, {}] as const) begin(hub, turns, 'a', options);
+    assert.deepEqual([hub.stats.started, hub.stats.resumed], [3, 0]);
+  });
+
+  const refused: [SubscribeOptions, string, RegExp][] = [
+    [{ from: 'latest' as never }, 'TypeError', /^`from` must be "earliest" or "now", got latest$/],
+    [{ from: null as never }, 'TypeError', /^`from` .* got null$/],
+    [{ last: -1 }, 'RangeError', /^`last` must be a whole number ≥ 0, got -1$/],
+    [{ last: 1.5 }, 'RangeError', /^`last` .* got 1.5$/],
+    [{ last: Infinity }, 'RangeError', /^`last` .* got Infinity$/],
+    [{ last: '5' as never }, 'RangeError', /^`last` .* got 5$/],
+  ];
+  for (const [options, name, message] of refused) {
+    const [[option, value] = []] = Object.entries(options);
+    it(`refuses ${option}: ${typeof value === 'string' ? `'${value}'` : value}, and subscribes nobody`, () => {
+      const { hub } = handRun();
+      assert.throws(() => hub.subscribe('a', new Reader(), options), { name, message });
+      assertUntouched(hub);
+    });
+  }
+});
+
 describe('conflation', () => {
-  it('gives one who lags the newest of each key, and all without a key, in order', () => {
+  it('delivers to a client that lags the newest event of each key and all without a key, in order', () => {
     const { hub, turns } = handRun();
     for (const [key, data] of [
       ['x', 'x1'],
@@ -634,14 +1053,14 @@ describe('conflation', () => {
       hub.publish('a', { key, data });
     }
     const [conflating, plain] = [new Reader(), new Reader()];
-    hub.subscribe('a', conflating, { lastEventId: '1795408776829004-0', conflate: true });
-    hub.subscribe('a', plain, { lastEventId: '1795408776829004-0' });
+    hub.subscribe('a', conflating, { lastEventId: at(0), conflate: true });
+    hub.subscribe('a', plain, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(conflating.texts, ['y1', '-', '=', 'x3']);
     assert.deepEqual(plain.texts, ['x1', 'y1', '-', 'x2', '=', 'x3']);
   });
 
-  it('holds for one at the head as well, within a turn', () => {
+  it('conflates what was published in one turn for clients at the head as well', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     hub.subscribe('a', reader, { conflate: true });
@@ -658,18 +1077,18 @@ describe('conflation', () => {
     for (const data of ['1', '2'])
       for (const topic of ['a', 'b']) hub.publish(topic, { key: 'k', data: topic + data });
     const reader = new Reader();
-    hub.subscribe(['a', 'b'], reader, { lastEventId: '1795408776829004-0', conflate: true });
+    hub.subscribe(['a', 'b'], reader, { lastEventId: at(0), conflate: true });
     turns.all();
     assert.deepEqual(reader.texts, ['a2', 'b2']);
   });
 
   it('takes the newest from all that was missed, not from one page of it, and loses nothing between pages', () => {
-    const { hub, turns } = handRun({ maxPageBytes: 60 });
+    const { hub, turns } = handRun({ maxPageBytes: 80 });
     for (let round = 0; round < 50; round++) {
       for (let key = 0; key < 10; key++) hub.publish('a', { key: `k${key}`, data: `${key}:${round}` });
     }
     const reader = new Reader();
-    hub.subscribe('a', reader, { lastEventId: '1795408776829004-3', conflate: true });
+    hub.subscribe('a', reader, { lastEventId: at(3), conflate: true });
     turns.all();
     assert.deepEqual(
       reader.texts,
@@ -678,7 +1097,7 @@ describe('conflation', () => {
     assert.ok(reader.chunks.length > 4);
   });
 
-  it('is what a slow reader of a fast ticker needs: as many events as it can take, the newest at last', async () => {
+  it('gives a slow reader of a fast ticker as many events as it can take, and the newest last', async () => {
     const { hub, turns } = handRun();
     const reader = slowReader();
     hub.subscribe('a', reader, { conflate: true });
@@ -697,37 +1116,15 @@ describe('conflation', () => {
   });
 });
 
-describe('what is remembered', () => {
-  it('is bounded for each topic by what a function says of it', () => {
-    const asked: string[] = [];
-    const { hub } = handRun({
-      history: (topic) => {
-        asked.push(topic);
-        return { maxEvents: topic === 'long' ? 100 : 2 };
-      },
-    });
-    for (let i = 0; i < 50; i++) for (const topic of ['long', 'short']) hub.publish(topic, { data: 'x' });
-    const sizes = Object.fromEntries(hub.topics().map(({ topic, events }) => [topic, events]));
-    assert.deepEqual(sizes, { long: 50, short: 2 });
-    assert.deepEqual(asked, ['long', 'short']);
-  });
-
-  it('is bounded by bytes, in each topic', () => {
-    const { hub } = handRun({ history: { maxBytes: 1000 } });
-    for (let i = 0; i < 100; i++) hub.publish('a', { data: 'x'.repeat(80) });
-    const [topic] = hub.topics();
-    assert.ok(topic!.bytes <= 1000 && topic!.bytes > 800);
-    assert.equal(hub.historyBytes, topic!.bytes);
-  });
-
-  it('is bounded by age, also in a topic that has fallen silent', () => {
+describe('what is remembered, and for whom', () => {
+  it('sends a gap for what has grown too old, also in a topic that has fallen silent', () => {
     let now = 1000;
     const { hub, turns } = handRun({ history: { maxAge: 100 }, now: () => now });
     hub.publish('silent', { data: 'x' });
     hub.publish('a', { data: 'x' });
     now += 101;
     const back = new Reader();
-    hub.subscribe('a', back, { lastEventId: '1795408776829004-0' });
+    hub.subscribe('a', back, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(
       back.gaps.map(({ reason }) => reason),
@@ -741,28 +1138,7 @@ describe('what is remembered', () => {
     assert.equal(silent, 0);
   });
 
-  it('is, of all topics together, no more than maxHistoryBytes, the silent ones losing theirs first', () => {
-    const { hub, turns } = handRun({ maxHistoryBytes: 10_000 });
-    for (let i = 0; i < 500; i++) {
-      hub.publish(`t${i % 20 < 15 ? i % 3 : i % 20}`, { data: 'x'.repeat(100) });
-      assert.ok(hub.historyBytes <= 10_000);
-      assert.equal(
-        hub.historyBytes,
-        hub.topics().reduce((sum, { bytes }) => sum + bytes, 0),
-      );
-    }
-    hub.publish('silent', { data: 'x' });
-    for (let i = 0; i < 200; i++) hub.publish('busy', { data: 'x'.repeat(100) });
-    const reader = new Reader();
-    hub.subscribe('silent', reader, { lastEventId: '1795408776829004-500' });
-    turns.all();
-    assert.deepEqual(
-      reader.gaps.map(({ from, to }) => [from, to]),
-      [['1795408776829004-500', '1795408776829004-501']],
-    );
-  });
-
-  it('is never so little that a live subscriber misses what was just published', () => {
+  it('delivers what was just published to live subscribers, however little is remembered', () => {
     const { hub, turns } = handRun({ maxHistoryBytes: 1000 });
     const reader = new Reader();
     hub.subscribe(['a', 'b'], reader);
@@ -776,12 +1152,12 @@ describe('what is remembered', () => {
     assert.ok(hub.historyBytes <= 1000 && hub.historyBytes > 700);
   });
 
-  it('does not lose one of the topics asked for to make room for another of them', () => {
+  it('does not forget one of the topics of a subscription to make room for another of them', () => {
     const { hub, turns } = handRun({ maxTopics: 2 });
     hub.publish('old', { data: '1' });
     hub.publish('newer', { data: '2' });
     const reader = new Reader();
-    hub.subscribe(['fresh', 'old'], reader, { lastEventId: '1795408776829004-0' });
+    hub.subscribe(['fresh', 'old'], reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.texts, ['1']);
     assert.deepEqual(
@@ -790,7 +1166,7 @@ describe('what is remembered', () => {
     );
   });
 
-  it('is forgotten with idle topics when there are too many, and a cursor of them gets its gap', () => {
+  it('sends a gap for a topic that was forgotten because there were too many', () => {
     const { hub, turns } = handRun({ maxTopics: 5 });
     const staying = new Reader();
     hub.subscribe('followed', staying);
@@ -802,11 +1178,11 @@ describe('what is remembered', () => {
     turns.all();
     assert.deepEqual(staying.texts, ['x']);
     const gone = new Reader();
-    hub.subscribe('t3', gone, { lastEventId: '1795408776829004-3' });
+    hub.subscribe('t3', gone, { lastEventId: at(3) });
     const kept = new Reader();
-    hub.subscribe('t19', kept, { lastEventId: '1795408776829004-19' });
+    hub.subscribe('t19', kept, { lastEventId: at(19) });
     const both = new Reader();
-    hub.subscribe(['t3', 't19'], both, { lastEventId: '1795408776829004-3' });
+    hub.subscribe(['t3', 't19'], both, { lastEventId: at(3) });
     const fresh = new Reader();
     hub.subscribe('t3', fresh, { lastEventId: hub.position });
     turns.all();
@@ -824,14 +1200,14 @@ describe('what is remembered', () => {
     assert.deepEqual(fresh.gaps, []);
   });
 
-  it('cannot make room when every topic is followed', () => {
+  it('refuses a new topic in publish and subscribe when every topic is followed, and changes nothing', () => {
     const { hub, turns } = handRun({ maxTopics: 3 });
     const readers = ['a', 'b', 'c'].map((topic) => {
       const reader = new Reader();
       hub.subscribe(topic, reader);
       return reader;
     });
-    const full = { code: 'ERR_SSE_TOO_MANY_TOPICS', message: /`maxTopics`/ };
+    const full = { code: 'ERR_SSE_TOO_MANY_TOPICS', status: 503, message: /`maxTopics`/ };
     assert.throws(() => hub.publish('d', { data: 'x' }), full);
     const refused = new Reader();
     const listeners = refused.listenerCount('close');
@@ -854,450 +1230,13 @@ describe('what is remembered', () => {
     );
   });
 
-  it('does not include topics that were only waited for', () => {
+  it('removes a topic that was only followed together with its last subscriber', () => {
     const { hub, turns } = handRun();
     const subscription = hub.subscribe(['a', 'b'], new Reader());
     turns.all();
     assert.equal(hub.topics().length, 2);
-    subscription?.close();
+    subscription.close();
     assert.equal(hub.topics().length, 0);
-  });
-});
-
-describe('a slow reader', () => {
-  it('is written to when it drains, and not before', async () => {
-    const { hub, turns } = handRun({ maxPageBytes: 60 });
-    for (let i = 0; i < 10; i++) hub.publish('a', { data: `event ${i}` });
-    const reader = slowReader();
-    const subscription = hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
-    turns.all();
-    assert.equal(reader.chunks.length, 1);
-    for (let chunks = 2; reader.texts.length < 10; chunks++) {
-      hub.publish('b', { data: 'a turn that is no business of the reader' });
-      turns.all();
-      assert.equal(reader.chunks.length, chunks - 1);
-      await drain(reader);
-      turns.all();
-      assert.equal(reader.chunks.length, chunks);
-    }
-    assert.deepEqual(
-      reader.texts,
-      times(10, (i) => `event ${i}`),
-    );
-    await drain(reader);
-    turns.all();
-    assert.equal(subscription?.lag, 0);
-  });
-
-  it('that is overtaken is told what it has missed', async () => {
-    const { hub, turns } = handRun({ history: { maxEvents: 2 } });
-    const reader = slowReader();
-    hub.subscribe('a', reader);
-    for (let i = 1; i <= 9; i++) {
-      hub.publish('a', { data: String(i) });
-      turns.all();
-    }
-    for (let i = 0; i < 4; i++) {
-      await drain(reader);
-      turns.all();
-    }
-    assert.deepEqual(
-      reader.gaps.map(({ from, to }) => [from, to]),
-      [['1795408776829004-0', '1795408776829004-7']],
-    );
-    assert.deepEqual(reader.texts, ['8', '9']);
-  });
-
-  it('that is overtaken is cut off as slow-consumer where the hub is to, and then told as one who comes back', async () => {
-    const { hub, turns } = handRun({ history: { maxEvents: 2 }, overtaken: 'close' });
-    const reader = slowReader();
-    hub.subscribe('a', reader);
-    turns.all();
-    await drain(reader);
-    for (let i = 1; i <= 9; i++) {
-      hub.publish('a', { data: String(i) });
-      turns.all();
-    }
-    await drain(reader);
-    turns.all();
-    assert.equal(reader.cutFor, 'slow-consumer');
-    assert.deepEqual([reader.texts, reader.gaps, hub.size], [['1'], [], 0]);
-    const again = new Reader();
-    hub.subscribe('a', again, { lastEventId: '1795408776829004-1' });
-    turns.all();
-    assert.deepEqual(
-      again.gaps.map(({ from, to }) => [from, to]),
-      [['1795408776829004-1', '1795408776829004-7']],
-    );
-    assert.deepEqual(again.texts, ['8', '9']);
-  });
-
-  it('holds no Buffer of its own: those at the same place get the same one', () => {
-    const { hub, turns } = handRun();
-    const readers = times(5, () => new Reader());
-    for (const reader of readers.slice(0, 3)) hub.subscribe('a', reader);
-    turns.all();
-    for (let i = 0; i < 9; i++) hub.publish('b', { data: 'between' });
-    for (const reader of readers.slice(3)) hub.subscribe('a', reader, { lastEventId: '1795408776829004-4' });
-    turns.all();
-    hub.publish('a', { data: 'x' });
-    hub.publish('a', { data: 'y' });
-    turns.all();
-    for (const { chunks } of readers) {
-      assert.equal(chunks.length, 2);
-      assert.equal(chunks[1], readers[0]!.chunks[1]);
-    }
-    const backs = times(3, () => new Reader());
-    for (const back of backs) hub.subscribe('a', back, { lastEventId: '1795408776829004-9' });
-    turns.all();
-    for (const back of backs) assert.equal(back.chunks[1], backs[0]!.chunks[1]);
-  });
-
-  it('shares a full page with those at the same place who have their turns later, too', () => {
-    const { hub, turns } = handRun({ maxPageBytes: 64 * 1024 });
-    for (let i = 0; i < 200; i++) hub.publish('a', { data: 'x'.repeat(1000) });
-    const readers = times(50, () => new Reader());
-    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
-    assert.ok(turns.all() > 10);
-    for (const reader of readers) assert.equal(reader.texts.length, 200);
-    const full = readers.flatMap(({ chunks }) => chunks.filter(({ length }) => length > 60 * 1024));
-    assert.equal(full.length, 150);
-    assert.equal(new Set(full).size, 3);
-  });
-
-  it('is not given what it was told to be lost from a page that others had before', () => {
-    const history = (topic: string) => ({ maxEvents: topic === 'a' ? 3 : 100 });
-    const { hub, turns } = handRun({ maxPageBytes: 105, history });
-    for (const data of ['a1', 'b2', 'a3', 'b4', 'b5']) hub.publish(data[0]!, { data });
-    const [first, second] = [new Reader(), new Reader()];
-    hub.subscribe(['a', 'b'], first, { lastEventId: '1795408776829004-0' });
-    turns.next();
-    turns.next();
-    assert.deepEqual(first.texts, ['a1', 'b2', 'a3']);
-    for (let i = 6; i <= 10; i++) hub.publish('a', { data: `a${i}` });
-    hub.subscribe(['a', 'b'], second, { lastEventId: '1795408776829004-0' });
-    turns.all();
-    assert.deepEqual(
-      second.gaps.map(({ from, to, topics }) => [from, to, ...topics]),
-      [['1795408776829004-0', '1795408776829004-7', 'a']],
-    );
-    assert.deepEqual(second.texts, ['b2', 'b4', 'b5', 'a8', 'a9', 'a10']);
-  });
-
-  it('holds nothing of a topic that is forgotten', () => {
-    setFlagsFromString('--expose-gc');
-    const gc = runInNewContext('gc') as () => void;
-    const { hub, turns } = handRun({ maxTopics: 1 });
-    const play = (topic: string) => {
-      for (let i = 0; i < 3000; i++) hub.publish(topic, { data: `${i}${'x'.repeat(1000)}` });
-      const position = `1795408776829004-${Number(hub.position.split('-')[1]) - 100}`;
-      const subscription = hub.subscribe(topic, new Reader(), { lastEventId: position });
-      turns.all();
-      subscription?.close();
-    };
-    play('first');
-    gc();
-    const before = process.memoryUsage().heapUsed;
-    for (let i = 0; i < 12; i++) play(`topic-${i}`);
-    gc();
-    const held = process.memoryUsage().heapUsed - before;
-    assert.ok(held < 6e6, `${held} bytes, two topics' worth and more`);
-  });
-});
-
-describe('a turn', () => {
-  it('has one write for each connection, whatever was published in it', () => {
-    const { hub, turns } = handRun();
-    const readers = times(4, () => new Reader());
-    for (const reader of readers) hub.subscribe(['a', 'b'], reader);
-    turns.all();
-    for (let i = 0; i < 16; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
-    assert.equal(turns.planned, 1);
-    turns.all();
-    for (const { chunks, texts } of readers) {
-      assert.equal(chunks.length, 2);
-      assert.deepEqual(texts, times(16, String));
-    }
-  });
-
-  it('does not write twice to a connection that fell behind in it, even when others leave meanwhile', () => {
-    const { hub, turns } = handRun({ maxPageBytes: 30 });
-    const leaving = times(3, () => new Reader());
-    const staying = new Reader();
-    const left = leaving.map((reader) => hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' }));
-    turns.all();
-    hub.subscribe('b', staying);
-    turns.all();
-    // Three are due; the one at the head falls behind, and its write makes two of the due leave.
-    for (let i = 0; i < 3; i++) hub.publish('b', { data: `event ${i}` });
-    const due = times(3, () => new Reader());
-    const subscriptions = due.map((reader) => hub.subscribe('c', reader));
-    let writes = 0;
-    staying.write = (chunk: Buffer) => {
-      writes++;
-      for (const subscription of subscriptions.slice(1)) subscription?.close();
-      return Reader.prototype.write.call(staying, chunk);
-    };
-    turns.next();
-    assert.equal(writes, 1);
-    turns.all();
-    assert.deepEqual(staying.texts, ['event 0', 'event 1', 'event 2']);
-    assert.equal(left.length, 3);
-  });
-
-  it('wakes nobody but the subscribers of what was published, with 10,000 topics', () => {
-    const { hub, turns } = handRun();
-    const readers = times(10_000, (i) => {
-      const reader = { writes: 0, write: () => reader.writes++ >= 0, end() {}, on() {}, off() {} };
-      hub.subscribe(`t${i}`, reader);
-      return reader;
-    });
-    turns.all();
-    for (const i of [5, 5000]) hub.publish(`t${i}`, { data: 'x' });
-    assert.equal(turns.all(), 1);
-    const woken = readers.flatMap(({ writes }, i) => (writes === 2 ? [i] : []));
-    assert.deepEqual(woken, [5, 5000]);
-    assert.equal(hub.topics().length, 10_000);
-  });
-
-  it('goes on though whoever listens to its latency fails', () => {
-    let told = 0;
-    const onDelivered = () => {
-      told++;
-      throw new Error('theirs');
-    };
-    const { hub, turns } = handRun({ onDelivered, maxPageBytes: 30 });
-    const reader = new Reader();
-    for (const data of ['1', '2', '3']) hub.publish('a', { data });
-    assert.equal(told, 0);
-    hub.subscribe('a', reader, { lastEventId: '1795408776829004-0' });
-    for (let i = 0; i < 9; i++) {
-      try {
-        turns.next();
-      } catch {}
-    }
-    assert.deepEqual(reader.texts, ['1', '2', '3']);
-    assert.equal(told, 1);
-  });
-
-  it('leaves nothing to do when there is nothing to do', () => {
-    const { hub, turns } = handRun();
-    hub.subscribe('a', new Reader());
-    hub.subscribe('a', new Reader(), { lastEventId: '1795408776829004-0' });
-    hub.publish('a', { data: 'x' });
-    assert.ok(turns.all() < 5);
-    hub.publish('nobody-reads-it', { data: 'x' });
-    assert.equal(turns.all(), 1);
-  });
-
-  it('catches up with the many who come back at once a few at a time, and delivers to the others in between', () => {
-    const { hub, turns } = handRun();
-    for (let i = 0; i < 1000; i++) hub.publish('past', { data: 'x'.repeat(1000) });
-    const backs = times(200, () => new Reader());
-    for (const back of backs) hub.subscribe('past', back, { lastEventId: '1795408776829004-0' });
-    const live = new Reader();
-    hub.subscribe('now', live);
-    for (let i = 0; i < 20; i++) turns.next();
-    for (let i = 1; i <= 20; i++) {
-      const before = hub.stats.deliveredBytes;
-      hub.publish('now', { data: String(i) });
-      turns.next();
-      assert.equal(live.texts.length, i);
-      assert.ok(hub.stats.deliveredBytes - before < 1.2 * 1024 * 1024);
-    }
-    turns.all();
-    for (const back of backs) assert.equal(back.texts.length, 1000);
-  });
-
-  it('passes over conflated events for a few at a time as well', () => {
-    const { hub, turns } = handRun();
-    for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
-    const readers = times(100, () => new Reader());
-    readers.forEach((reader, i) => {
-      hub.subscribe('a', reader, { lastEventId: `1795408776829004-${i}`, conflate: true });
-    });
-    turns.next();
-    for (let turn = 1; turns.next(); turn++) {
-      const served = readers.filter(({ texts }) => texts.length === 1).length;
-      assert.ok(served <= turn * 4);
-    }
-    for (const { texts } of readers) assert.equal(texts.length, 1);
-  });
-
-  it('lets those who are behind get on, however much goes to those at the head', () => {
-    const { hub, turns } = handRun();
-    for (let i = 0; i < 30; i++) hub.subscribe('busy', new Reader());
-    turns.all();
-    const reader = new Reader();
-    hub.publish('busy', { data: 'x'.repeat(50_000) });
-    hub.subscribe('quiet', reader);
-    turns.next();
-    assert.deepEqual(
-      reader.events.map(({ event }) => event),
-      ['sluice:ready'],
-    );
-  });
-});
-
-describe('a sink', () => {
-  it('that throws is cut off and harms nobody', () => {
-    const { hub, turns } = handRun();
-    const readers = times(5, () => new Reader());
-    for (const reader of readers) hub.subscribe('a', reader);
-    turns.all();
-    readers[2]!.write = () => {
-      throw new Error('broken');
-    };
-    hub.publish('a', { data: 'x' });
-    hub.publish('a', { data: 'y' });
-    turns.all();
-    assert.deepEqual(
-      readers.map(({ texts }) => texts.join('')),
-      ['xy', 'xy', '', 'xy', 'xy'],
-    );
-    assert.equal(readers[2]!.cutFor, 'error');
-    assert.equal(hub.size, 4);
-  });
-
-  it('that throws at its end, or when it is cut off, harms nobody either', () => {
-    const { hub, turns } = handRun();
-    const broken = () => {
-      throw new Error('broken');
-    };
-    const [ending, cut, last] = [new Reader(), new Reader(), new Reader()];
-    for (const reader of [ending, cut, last]) hub.subscribe('a', reader);
-    turns.all();
-    ending.end = broken;
-    cut.write = broken;
-    cut.abort = broken;
-    hub.publish('a', { data: 'x' });
-    hub.end('a');
-    turns.all();
-    assert.equal(last.events.at(-1)!.event, 'sluice:end');
-    assert.equal(hub.size, 0);
-  });
-
-  it('that fails is no uncaught exception', async () => {
-    const { hub, turns } = handRun();
-    const [failing, other] = [new Reader(), new Reader()];
-    for (const reader of [failing, other]) hub.subscribe('a', reader);
-    turns.all();
-    const closed = new Promise((resolve) => failing.on('close', resolve));
-    failing.destroy(new Error('connection reset'));
-    hub.publish('a', { data: 'x' });
-    turns.all();
-    await closed;
-    assert.deepEqual(other.texts, ['x']);
-    assert.equal(hub.size, 1);
-  });
-
-  it('that closes is forgotten, with the listeners', async () => {
-    const { hub, turns } = handRun();
-    const reader = new Reader();
-    const counts = () => ['drain', 'close'].map((name) => reader.listenerCount(name));
-    const before = counts();
-    hub.subscribe('a', reader);
-    turns.all();
-    reader.destroy();
-    await once(reader, 'close');
-    assert.deepEqual(counts(), before);
-    assert.deepEqual([hub.size, hub.topics()], [0, []]);
-  });
-
-  it('that was closed before gets a subscription that is closed', () => {
-    const { hub, turns } = handRun();
-    const reader = new Reader();
-    reader.destroy();
-    assert.equal(hub.subscribe('a', reader)?.closed, true);
-    assert.equal(turns.all(), 0);
-    assert.deepEqual([hub.size, hub.topics()], [0, []]);
-  });
-
-  it('may be closed during its own write, and is not kept', () => {
-    for (const taken of [true, false]) {
-      const { hub, turns } = handRun();
-      const [reader, other] = [new Reader(), new Reader()];
-      const subscription = hub.subscribe('a', reader);
-      hub.subscribe('a', other);
-      turns.all();
-      let writes = 0;
-      reader.write = () => {
-        writes++;
-        subscription?.close();
-        return taken;
-      };
-      for (let i = 0; i < 3; i++) {
-        hub.publish('a', { data: 'x' });
-        turns.all();
-      }
-      assert.equal(writes, 1);
-      assert.deepEqual(other.texts, ['x', 'x', 'x']);
-      assert.deepEqual([hub.size, subscription?.closed, turns.planned], [1, true, 0]);
-      assert.equal(subscription?.position, '1795408776829004-1'); // which would go on if it were waiting at the head
-    }
-  });
-
-  it('may publish, subscribe, end and close from inside its write', () => {
-    const { hub, turns } = handRun();
-    const [first, second, third] = [new Reader(), new Reader(), new Reader()];
-    hub.subscribe('a', first);
-    const closing = hub.subscribe('a', second);
-    turns.all();
-    let done = false;
-    first.write = (chunk: Buffer) => {
-      if (!done) {
-        done = true;
-        hub.publish('a', { data: 'from inside' });
-        hub.subscribe('a', third);
-        closing?.close();
-      }
-      return Reader.prototype.write.call(first, chunk);
-    };
-    hub.publish('a', { data: 'x' });
-    turns.all();
-    assert.deepEqual(first.texts, ['x', 'from inside']);
-    assert.deepEqual(second.texts, []);
-    hub.publish('a', { data: 'y' });
-    turns.all();
-    assert.deepEqual([first.texts.at(-1), third.texts], ['y', ['y']]);
-    done = false;
-    first.write = () => {
-      hub.end('a');
-      return true;
-    };
-    hub.publish('a', { data: 'z' });
-    turns.all();
-    assert.deepEqual(third.events.at(-1)!.event, 'sluice:end');
-    assert.equal(hub.size, 0);
-  });
-
-  it('may publish and subscribe when it closes', async () => {
-    const { hub, turns } = handRun();
-    const [leaving, staying, coming] = [new Reader(), new Reader(), new Reader()];
-    hub.subscribe('a', leaving);
-    hub.subscribe('a', staying);
-    turns.all();
-    leaving.on('close', () => {
-      hub.publish('a', { data: 'one has left' });
-      hub.subscribe('a', coming, { lastEventId: '1795408776829004-0' });
-    });
-    leaving.destroy();
-    await once(leaving, 'close');
-    turns.all();
-    assert.deepEqual([staying.texts, coming.texts], [['one has left'], ['one has left']]);
-  });
-
-  it('carries one subscription at a time', () => {
-    const { hub } = handRun();
-    const reader = new Reader();
-    const first = hub.subscribe('a', reader);
-    assert.throws(() => hub.subscribe('b', reader), { name: 'TypeError', message: /subscribed already/ });
-    first?.close();
-    assert.ok(hub.subscribe('b', reader));
-    assert.throws(() => hub.subscribe([], new Reader()), {
-      name: 'TypeError',
-      message: /at least one topic/,
-    });
   });
 });
 
@@ -1306,69 +1245,69 @@ describe('a subscription', () => {
     const { hub, turns } = handRun({ maxPageBytes: 40 });
     for (let i = 0; i < 3; i++) hub.publish('a', { data: `event ${i}` });
     const reader = slowReader();
-    const subscription = hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' })!;
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-1', 2]);
+    const subscription = hub.subscribe('a', reader, { lastEventId: at(1) });
+    assert.deepEqual([subscription.position, subscription.lag], [at(1), 2]);
     turns.all();
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-1', 2]);
+    assert.deepEqual([subscription.position, subscription.lag], [at(1), 2]);
     await drain(reader);
     turns.all();
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-2', 1]);
+    assert.deepEqual([subscription.position, subscription.lag], [at(2), 1]);
     for (let i = 0; i < 3; i++) {
       await drain(reader);
       turns.all();
     }
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-3', 0]);
+    assert.deepEqual([subscription.position, subscription.lag], [at(3), 0]);
     hub.publish('not-followed', { data: 'x' });
     turns.all();
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-4', 0]);
+    assert.deepEqual([subscription.position, subscription.lag], [at(4), 0]);
   });
 
-  it('never names a position that has not been written yet, not even for the rest of a turn', () => {
+  it('names no position that has not been written yet, not even for the rest of a turn', () => {
     const { hub, turns } = handRun();
     const [other, reader] = [new Reader(), new Reader()];
     hub.subscribe('b', other);
-    const subscription = hub.subscribe('a', reader)!;
+    const subscription = hub.subscribe('a', reader);
     turns.all();
     hub.publish('a', { data: 'x' });
     hub.publish('b', { data: 'x' });
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-0', 2]);
+    assert.deepEqual([subscription.position, subscription.lag], [at(0), 2]);
     let inside: string | undefined;
     other.write = () => {
       inside = hub.publish('a', { data: 'from inside' });
       return true;
     };
     turns.next();
-    assert.equal(inside, '1795408776829004-3');
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-2', 1]);
+    assert.equal(inside, at(3));
+    assert.deepEqual([subscription.position, subscription.lag], [at(2), 1]);
     turns.next();
-    assert.deepEqual([subscription.position, subscription.lag], ['1795408776829004-3', 0]);
+    assert.deepEqual([subscription.position, subscription.lag], [at(3), 0]);
   });
 
-  it('is where the client is, as long as it has not been told of its gap', () => {
+  it('stays at the id of the client until the gap is written', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'x' });
     for (const [lastEventId, position] of [
       ['1795408776829003-1', '1795408776829003-1'],
-      ['1795408776829004-9', '1795408776829004-9'],
-      ['1795408776829004-0', '1795408776829004-0'],
+      [at(9), at(9)],
+      [at(0), at(0)],
       ['x', '0-0'],
-      [undefined, '1795408776829004-1'],
+      [undefined, at(1)],
     ] as const) {
-      const subscription = hub.subscribe('a', new Reader(), { lastEventId })!;
+      const subscription = hub.subscribe('a', new Reader(), { lastEventId });
       assert.equal(subscription.position, position);
       turns.all();
-      assert.equal(subscription.position, '1795408776829004-1');
+      assert.equal(subscription.position, at(1));
     }
   });
 
-  it('moves on with what is not for it, and never goes back', () => {
+  it('moves on with events of other topics, and never goes back', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     const reader = new Reader();
-    const subscription = hub.subscribe('a', reader)!;
+    const subscription = hub.subscribe('a', reader);
     turns.all();
     for (let i = 0; i < 5; i++) hub.publish('b', { data: 'x' });
     turns.all();
-    assert.equal(subscription.position, '1795408776829004-5');
+    assert.equal(subscription.position, at(5));
     for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
     const write = reader.write.bind(reader);
     const positions: string[] = [];
@@ -1377,19 +1316,19 @@ describe('a subscription', () => {
       return write(chunk);
     };
     turns.all();
-    assert.deepEqual(positions, ['1795408776829004-7', '1795408776829004-8']);
+    assert.deepEqual(positions, [at(7), at(8)]);
     assert.deepEqual(
       reader.gaps.map(({ from, to }) => [from, to]),
-      [['1795408776829004-5', '1795408776829004-7']],
+      [[at(5), at(7)]],
     );
   });
 
-  it('ends without a word, and leaves the sink as it is', () => {
+  it('ends without writing anything, and leaves the sink as it is', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     const counts = () => ['drain', 'close', 'error'].map((name) => reader.listenerCount(name));
     const before = counts();
-    const subscription = hub.subscribe('a', reader)!;
+    const subscription = hub.subscribe('a', reader);
     turns.all();
     subscription.close();
     subscription.close();
@@ -1402,13 +1341,13 @@ describe('a subscription', () => {
 
   it('names its topics, sorted, each once', () => {
     const { hub } = handRun();
-    assert.deepEqual(hub.subscribe(['b', 'a', 'b'], new Reader())?.topics, ['a', 'b']);
-    assert.deepEqual(hub.subscribe('c', new Reader())?.topics, ['c']);
+    assert.deepEqual(hub.subscribe(['b', 'a', 'b'], new Reader()).topics, ['a', 'b']);
+    assert.deepEqual(hub.subscribe('c', new Reader()).topics, ['c']);
   });
 });
 
-describe('a permission', () => {
-  it('that cannot be decided is denied', () => {
+describe('permission', () => {
+  it('writes nothing and ends the sink when `may` throws', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();
     const may = () => {
@@ -1420,7 +1359,48 @@ describe('a permission', () => {
     assert.deepEqual([reader.chunks.length, reader.writableEnded, hub.size], [0, true, 0]);
   });
 
-  it('that is withdrawn ends the streams that it was for, and no others', () => {
+  it('writes nothing and ends the sink unless `may` answers true', () => {
+    for (const answer of [false, undefined, null, 1, 'yes', {}, Promise.resolve(true)]) {
+      const { hub, turns } = handRun();
+      const [reader, other] = [new Reader(), new Reader()];
+      hub.subscribe(['a', 'b'], reader, { may: (topic) => topic === 'a' || (answer as boolean) });
+      hub.subscribe('b', other, { may: () => true });
+      hub.publish('b', { data: 'x' });
+      turns.all();
+      assert.deepEqual([reader.chunks.length, reader.writableEnded], [0, true]);
+      assert.deepEqual(other.texts, ['x']);
+    }
+  });
+
+  it('asks `may` again before each write', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    let isAllowed = true;
+    hub.subscribe('a', reader, { may: () => isAllowed });
+    hub.publish('a', { data: '1' });
+    turns.all();
+    isAllowed = false;
+    hub.publish('a', { data: '2' });
+    turns.all();
+    assert.deepEqual([reader.texts, reader.writableEnded, hub.size], [['1'], true, 0]);
+  });
+
+  it('writes nothing to a sink that `may` has ended, or whose subscription it has closed', () => {
+    const { hub, turns } = handRun();
+    const [ended, closed] = [new Reader(), new Reader()];
+    hub.subscribe('a', ended, { may: () => Boolean(ended.end()) || true });
+    const subscription = hub.subscribe('a', closed, {
+      may: () => {
+        subscription.close();
+        return true;
+      },
+    });
+    hub.publish('a', { data: 'x' });
+    turns.all();
+    assert.deepEqual([ended.chunks.length, closed.chunks.length, hub.size], [0, 0, 0]);
+  });
+
+  it('kicks the subscriptions for which the predicate answers true, and no others', () => {
     const { hub, turns } = handRun();
     const readers = times(3, () => new Reader());
     for (const [i, reader] of readers.entries()) hub.subscribe(`t${i}`, reader);
@@ -1443,8 +1423,8 @@ describe('a permission', () => {
   });
 });
 
-describe('the counts', () => {
-  it('tell each topic’s events, bytes, subscribers and newest id', () => {
+describe('the counts of a hub', () => {
+  it('lists the events, bytes, subscribers and newest id of each topic', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     hub.publish('a', { data: 'x' });
     hub.publish('a', { data: 'x' });
@@ -1455,14 +1435,14 @@ describe('the counts', () => {
     hub.end('a');
     const bytes = Buffer.byteLength('id: 1795408776829004-2\ndata: x\n\n');
     assert.deepEqual(hub.topics(), [
-      { topic: 'a', events: 1, bytes, subscribers: 3, last: '1795408776829004-2', ended: true },
-      { topic: 'b', events: 0, bytes: 0, subscribers: 1, last: '1795408776829004-0', ended: false },
+      { topic: 'a', events: 1, bytes, subscribers: 3, last: at(2), ended: true },
+      { topic: 'b', events: 0, bytes: 0, subscribers: 1, last: at(0), ended: false },
     ]);
     assert.equal(hub.size, 3);
     assert.equal(hub.historyBytes, bytes);
   });
 
-  it('tell what was published and delivered, control events not counted', () => {
+  it('counts what was published and delivered, without control events', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 2; i++) hub.subscribe('a', new Reader());
     hub.subscribe('a', new Reader(), { lastEventId: 'x' });
@@ -1480,97 +1460,18 @@ describe('the counts', () => {
       gaps: { evicted: 0, 'unknown-epoch': 0, ahead: 0, truncated: 0, 'store-changed': 0, malformed: 1 },
     });
   });
-});
 
-describe('a log', () => {
-  function logged(options: HubOptions = {}) {
-    const log = new TestLog();
-    return { log, ...handRun({ log, history: { maxEvents: 2 }, ...options }) };
-  }
-
-  it('is where those go on who are behind what memory holds, page by page, without a gap', () => {
-    const { hub, turns } = logged({ maxPageBytes: 40 });
-    for (let i = 1; i <= 10; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
-    for (let seq = 0; seq <= 10; seq++) {
-      const reader = new Reader();
-      hub.subscribe(['a', 'b'], reader, { lastEventId: `1795408776829004-${seq}` });
-      turns.all();
-      assert.deepEqual(
-        reader.texts,
-        times(10 - seq, (i) => String(seq + i + 1)),
-      );
-      assert.deepEqual(reader.gaps, []);
-    }
-  });
-
-  it('names the epoch, and goes on where it ended when the process is another', () => {
-    const { log, hub } = logged();
-    for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
-    const { hub: next, turns } = handRun({ log, epoch: undefined });
-    assert.equal(next.position, '1795408776829004-5');
-    const [back, fresh] = [new Reader(), new Reader()];
-    next.subscribe('a', back, { lastEventId: '1795408776829004-2' });
-    next.subscribe('a', fresh);
-    turns.all();
-    assert.equal(next.publish('a', { data: '6' }), '1795408776829004-6');
-    turns.all();
-    assert.deepEqual(back.texts, ['3', '4', '5', '6']);
-    assert.deepEqual(fresh.texts, ['6']);
-  });
-
-  it('that refuses an event refuses it to the publisher, and nothing has happened', () => {
-    const { log, hub, turns } = logged();
-    const reader = new Reader();
-    hub.subscribe('a', reader);
-    turns.all();
-    log.append = () => {
-      throw new Error('disk full');
-    };
-    assert.throws(() => hub.publish('a', { data: 'x' }), /disk full/);
-    turns.all();
-    assert.deepEqual([hub.position, hub.historyBytes, reader.texts], ['1795408776829004-0', 0, []]);
-  });
-
-  it('that cannot be read ends the stream, so that the client asks again, once it has waited', async () => {
-    const failures = [
-      () => {
-        throw new Error('no');
-      },
-      () => Promise.reject(new Error('no')),
-    ];
-    for (const answer of failures) {
-      const { log, hub, turns } = logged();
-      for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
-      log.answer = answer;
-      const reader = new Reader();
-      hub.subscribe('a', reader, { lastEventId: '1795408776829004-1' });
-      turns.all();
-      await new Promise((resolve) => setImmediate(resolve));
-      assert.equal(turns.all(), 0);
-      assert.deepEqual([reader.writableEnded, hub.size, reader.texts], [true, 0, []]);
-    }
-  });
-
-  it('may answer late, and nobody else waits', async () => {
-    const { log, hub, turns } = logged();
-    for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
-    let answer = () => {};
-    log.answer = (look) => new Promise((resolve) => (answer = () => resolve(look())));
-    const [back, live] = [new Reader(), new Reader()];
-    const subscription = hub.subscribe('a', back, { lastEventId: '1795408776829004-1' });
-    hub.subscribe('a', live);
-    turns.all();
-    hub.publish('a', { data: '6' });
-    turns.all();
-    assert.deepEqual([live.texts, back.texts, subscription?.lag], [['6'], [], 5]);
-    answer();
-    await new Promise((resolve) => setImmediate(resolve));
-    turns.all();
-    assert.deepEqual(back.texts, ['2', '3', '4', '5', '6']);
+  it('gives its counts as a copy that does not change afterwards', () => {
+    const { hub } = handRun();
+    const before = hub.stats;
+    hub.publish('a', { data: 'x' });
+    hub.subscribe('a', new Reader(), { lastEventId: 'x' });
+    assert.deepEqual([before.published, before.resumed, before.gaps.malformed], [0, 0, 0]);
+    assert.equal(hub.stats.gaps.malformed, 1);
   });
 });
 
-describe('an option out of range', () => {
+describe('options out of range', () => {
   const refused: [HubOptions, RegExp][] = [
     [{ maxHistoryBytes: 0 }, /`maxHistoryBytes`.*got 0/],
     [{ maxTopics: 0 }, /`maxTopics`.*got 0/],
@@ -1648,15 +1549,12 @@ describe('over a socket', () => {
   }
 
   it('a client is told its position, gets what is published, is cut, and comes back to all of the rest', async () => {
-    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
+    const hub = new Hub({ epoch: EPOCH });
     const server = await serve(hub);
     const first = read(await get(server, '/a?b'), 2);
     hub.publish('a', { data: '1' });
     const [ready, event] = await first;
-    assert.deepEqual(
-      [ready?.event, ready?.id, event?.id, event?.data],
-      ['sluice:ready', '1795408776829004-0', '1795408776829004-1', '1'],
-    );
+    assert.deepEqual([ready?.event, ready?.id, event?.id, event?.data], ['sluice:ready', at(0), at(1), '1']);
     for (const data of ['2', '3']) hub.publish(data === '2' ? 'b' : 'a', { data });
     hub.end('a');
     hub.end('b');
@@ -1671,16 +1569,16 @@ describe('over a socket', () => {
   });
 
   it('a Last-Event-ID that was sent twice is a gap', async () => {
-    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
+    const hub = new Hub({ epoch: EPOCH });
     const server = await serve(hub);
-    const [, gap] = await read(await get(server, '/a', ['1795408776829004-0', '1795408776829004-0']), 2);
+    const [, gap] = await read(await get(server, '/a', [at(0), at(0)]), 2);
     assert.equal(JSON.parse(gap!.data).reason, 'malformed');
     server.closeAllConnections();
     server.close();
   });
 
   it('clients that go, in every way, are forgotten', async () => {
-    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
+    const hub = new Hub({ epoch: EPOCH });
     const server = await serve(hub);
     const responses = await Promise.all(times(20, () => get(server, '/a')));
     assert.equal(hub.size, 20);
@@ -1694,7 +1592,7 @@ describe('over a socket', () => {
   });
 
   it('a bare response takes the events as well, and a socket of its own', async () => {
-    const hub = new Hub({ epoch: 1_795_408_776_829_004 });
+    const hub = new Hub({ epoch: EPOCH });
     const server = http.createServer((_req, res) => hub.subscribe('a', res));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -1702,7 +1600,7 @@ describe('over a socket', () => {
     hub.publish('a', { data: 'x' });
     assert.deepEqual(
       (await read(response, 2)).map(({ id }) => id),
-      ['1795408776829004-0', '1795408776829004-1'],
+      [at(0), at(1)],
     );
     server.closeAllConnections();
     server.close();

@@ -194,11 +194,27 @@ describe('ReplayBuffer', () => {
     }
   });
 
-  it('holds on to nothing that it dropped', () => {
+  it('holds on to nothing that it dropped', async () => {
     const { registered, collected } = watchGarbage();
     const buffer = new ReplayBuffer({ capacity: 4 });
     for (let seq = 1; seq <= 100; seq++) buffer.push(registered(entry(seq)));
-    return collected(96);
+    await collected(96);
+    // Read again, so that the buffer itself was not what was collected.
+    assert.equal(buffer.size, 4);
+  });
+
+  it('gives its slots back once everything has expired', () => {
+    const buffer = new ReplayBuffer({ capacity: Infinity, maxAge: 1 });
+    const one = { bytes: 1, at: 0 };
+    for (let seq = 1; seq <= 2 ** 18; seq++) buffer.push({ ...one, seq });
+    buffer.expire(2);
+    collectGarbage();
+    const empty = process.memoryUsage().heapUsed;
+    buffer.clear();
+    collectGarbage();
+    const freed = empty - process.memoryUsage().heapUsed;
+    assert.ok(freed < 1e6, `${freed} bytes were still held`);
+    assert.equal(buffer.size, 0);
   });
 });
 
