@@ -1471,6 +1471,42 @@ describe('the counts of a hub', () => {
   });
 });
 
+// What must not compile is in hub.types.ts.
+describe('the types of events', () => {
+  interface Prices {
+    tick: { price: number };
+    halt: null;
+  }
+
+  it('takes an interface or a type as the map of event types to their JSON', () => {
+    const byInterface = new Hub<Prices>();
+    const byType = new Hub<{ tick: { price: number } }>();
+    assert.equal(typeof byInterface.publish('a', { event: 'tick', json: { price: 7 } }), 'string');
+    assert.equal(
+      typeof byInterface.publish('a', { event: 'halt', json: null, key: 'k', retry: 5 }),
+      'string',
+    );
+    assert.equal(typeof byType.publish('a', { event: 'tick', json: { price: 7 }, comment: 'hm' }), 'string');
+  });
+
+  it('takes any type, and text or JSON, without a map', () => {
+    const hub = new Hub();
+    hub.publish('a', { data: 'text' });
+    hub.publish('a', { event: 'anything', data: 'text' });
+    hub.publish('a', { event: 'anything', json: { any: 'value' } });
+    const publishings = [
+      // @ts-expect-error: neither text nor JSON
+      () => hub.publish('a', { event: 'anything' }),
+      // @ts-expect-error: both
+      () => hub.publish('a', { data: 'text', json: 7 }),
+      // @ts-expect-error: text that is no string
+      () => hub.publish('a', { data: { price: 7 } }),
+    ];
+    for (const publish of publishings) assert.throws(publish, { code: 'ERR_SSE_BAD_EVENT' });
+    assert.equal(hub.stats.published, 3);
+  });
+});
+
 describe('options out of range', () => {
   const refused: [HubOptions, RegExp][] = [
     [{ maxHistoryBytes: 0 }, /`maxHistoryBytes`.*got 0/],
