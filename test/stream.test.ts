@@ -32,12 +32,12 @@ import {
   type StreamOptions,
   type StreamResponse,
 } from '../lib/stream.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { parse } from './helpers/frames.ts';
 import { ask, dial, request } from './helpers/raw.ts';
 import { Reading } from './helpers/reading.ts';
 import { listen } from './helpers/serve.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
-import { fakeTime } from './helpers/time.ts';
 
 // More than the kernel ever keeps for a reader on the loopback that does not read.
 const BULK = Buffer.alloc(16 * 1024 * 1024, '.');
