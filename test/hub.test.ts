@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { Hub, type HubOptions, type SubscribeOptions } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
-import { at, drain, EPOCH, handRun, parse, Reader, slowReader, times } from './helpers/hub.ts';
+import { at, drain, EPOCH, handRun, Reader, slowReader, times } from './helpers/hub.ts';
+import { parse, Reader as SocketReader } from './helpers/reader.ts';
+import { serve, type TestServer } from './helpers/server.ts';
 
 describe('publish', () => {
   it('numbers the events of all topics in one order', () => {
@@ -234,7 +233,7 @@ describe('resuming after an id', () => {
         times(35, (i) => String(i + 5)),
       );
       for (const chunk of reader.chunks.slice(1)) {
-        assert.ok(chunk.length <= maxPageBytes || parse(chunk).length === 1);
+        assert.ok(chunk.length <= maxPageBytes || parse(String(chunk)).frames.length === 1);
       }
     }
   });
@@ -1555,91 +1554,80 @@ describe('options out of range', () => {
 });
 
 describe('over a socket', () => {
-  /** A server of one hub: `/a?b` follows the topics a and b. */
-  async function serve(hub: Hub): Promise<http.Server> {
-    const server = http.createServer((req, res) => {
-      const stream = openStream(req, res);
-      const topics = req.url!.slice(1).split('?');
-      hub.subscribe(topics, stream, { lastEventId: req.headers['last-event-id'] as string });
+  /** Serves a hub until the test is over: `/a,b` follows the topics a and b. */
+  function serveHub(t: TestContext, hub: Hub): Promise<TestServer> {
+    return serve(t, (req, res) => {
+      const topics = req.url!.slice(1).split(',');
+      hub.subscribe(topics, openStream(req, res), { lastEventId: req.headers['last-event-id'] as string });
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return server;
   }
 
-  async function get(server: http.Server, path: string, lastEventId?: string | string[]) {
-    const { port } = server.address() as AddressInfo;
-    const headers = lastEventId === undefined ? {} : { 'Last-Event-ID': lastEventId };
-    const [res] = (await once(http.get({ port, path, headers }), 'response')) as [http.IncomingMessage];
-    return res;
+  function open(url: string, lastEventId?: string | string[]): Promise<SocketReader> {
+    return SocketReader.open(url, {
+      headers: lastEventId === undefined ? {} : { 'Last-Event-ID': lastEventId },
+    });
   }
 
-  /** What arrives until so many events have, or the end. */
-  async function read(res: http.IncomingMessage, count = Infinity) {
-    let text = '';
-    for await (const chunk of res) {
-      text += chunk;
-      if (parse(text).length >= count) break;
-    }
-    return parse(text);
-  }
-
-  it('a client is told its position, gets what is published, is cut, and comes back to all of the rest', async () => {
+  it('sends a client that was cut off all of the rest, then the end, then 204', async (t) => {
     const hub = new Hub({ epoch: EPOCH });
-    const server = await serve(hub);
-    const first = read(await get(server, '/a?b'), 2);
+    const { url } = await serveHub(t, hub);
+    const first = await open(`${url}a,b`);
     hub.publish('a', { data: '1' });
-    const [ready, event] = await first;
-    assert.deepEqual([ready?.event, ready?.id, event?.id, event?.data], ['sluice:ready', at(0), at(1), '1']);
-    for (const data of ['2', '3']) hub.publish(data === '2' ? 'b' : 'a', { data });
+    await first.until(({ data }) => data.length === 1);
+    first.close();
+    assert.deepEqual(
+      first.frames.map(({ id, event, data }) => [id, event ?? data]),
+      [
+        [at(0), 'sluice:ready'],
+        [at(1), '1'],
+      ],
+    );
+    hub.publish('b', { data: '2' });
+    hub.publish('a', { data: '3' });
     hub.end('a');
     hub.end('b');
-    const second = await read(await get(server, '/a?b', event?.id));
+    const second = await open(`${url}a,b`, first.lastEventId);
+    await second.over;
     assert.deepEqual(
-      second.map(({ event: type, data }) => type ?? data),
+      second.frames.map(({ event, data }) => (event?.startsWith('sluice:') ? event : data)),
       ['sluice:ready', '2', '3', 'sluice:end'],
     );
-    assert.equal((await get(server, '/a?b', second.at(-1)?.id)).statusCode, 204);
-    server.closeAllConnections();
-    server.close();
+    const third = await open(`${url}a,b`, second.lastEventId);
+    assert.deepEqual([third.status, await third.over], [204, '']);
   });
 
-  it('a Last-Event-ID that was sent twice is a gap', async () => {
+  it('sends a gap to a client whose Last-Event-ID came twice', async (t) => {
     const hub = new Hub({ epoch: EPOCH });
-    const server = await serve(hub);
-    const [, gap] = await read(await get(server, '/a', [at(0), at(0)]), 2);
-    assert.equal(JSON.parse(gap!.data).reason, 'malformed');
-    server.closeAllConnections();
-    server.close();
+    const { url } = await serveHub(t, hub);
+    const reader = await open(`${url}a`, [at(0), at(0)]);
+    await reader.until(({ frames }) => frames.length === 2);
+    assert.equal(JSON.parse(reader.frame('sluice:gap').data).reason, 'malformed');
   });
 
-  it('clients that go, in every way, are forgotten', async () => {
+  it('forgets clients that leave, in every way', async (t) => {
     const hub = new Hub({ epoch: EPOCH });
-    const server = await serve(hub);
-    const responses = await Promise.all(times(20, () => get(server, '/a')));
+    const { url } = await serveHub(t, hub);
+    const readers = await Promise.all(times(20, () => open(`${url}a`)));
     assert.equal(hub.size, 20);
-    responses.forEach((res, i) => {
-      if (i % 2) res.socket.resetAndDestroy();
-      else res.destroy();
+    readers.forEach((reader, i) => {
+      if (i % 2) reader.response.socket.resetAndDestroy();
+      else reader.close();
     });
     while (hub.size > 0) await new Promise((resolve) => setImmediate(resolve));
     assert.deepEqual(hub.topics(), []);
-    server.close();
   });
 
-  it('a bare response takes the events as well, and a socket of its own', async () => {
+  it('writes to a bare response, and forgets it when the client leaves', async (t) => {
     const hub = new Hub({ epoch: EPOCH });
-    const server = http.createServer((_req, res) => hub.subscribe('a', res));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const response = await get(server, '/');
+    const { url } = await serve(t, (_req, res) => hub.subscribe('a', res));
+    const reader = await open(url);
     hub.publish('a', { data: 'x' });
+    await reader.until(({ data }) => data.length === 1);
     assert.deepEqual(
-      (await read(response, 2)).map(({ id }) => id),
+      reader.frames.map(({ id }) => id),
       [at(0), at(1)],
     );
-    server.closeAllConnections();
-    server.close();
+    reader.close();
     while (hub.size > 0) await new Promise((resolve) => setImmediate(resolve));
   });
 });

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { HubOptions } from '../lib/hub.ts';
-import { at, drain, handRun, parse, Reader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
+import { at, drain, handRun, Reader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
+import { parse } from './helpers/reader.ts';
 
 describe('races', () => {
   /** Ten events of `a` in the log, of which memory holds two. The log reads at once and answers at `settle`. */
@@ -123,7 +124,7 @@ describe('races', () => {
     turns.all();
     const bytes = Buffer.concat(whole.chunks);
     for (let cut = 0; cut <= bytes.length; cut++) {
-      const arrived = parse(bytes.subarray(0, cut));
+      const arrived = parse(bytes.toString('utf8', 0, cut)).frames;
       const again = new Reader();
       hub.subscribe(['a', 'b'], again, { lastEventId: arrived.at(-1)?.id ?? at(1) });
       turns.all();

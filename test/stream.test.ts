@@ -33,9 +33,8 @@ import {
   type StreamResponse,
 } from '../lib/stream.ts';
 import { fakeTime } from './helpers/clock.ts';
-import { parse } from './helpers/frames.ts';
 import { ask, dial, request } from './helpers/raw.ts';
-import { Reading } from './helpers/reading.ts';
+import { parse, Reading } from './helpers/reader.ts';
 import { listen } from './helpers/serve.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
 

@@ -8,7 +8,7 @@ import { type ClosedError, Writer, type WriterOptions, type WriterTarget } from 
 import { fakeTime } from './helpers/clock.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { dial, request } from './helpers/raw.ts';
-import { Reading } from './helpers/reading.ts';
+import { Reading } from './helpers/reader.ts';
 import { listen } from './helpers/serve.ts';
 
 const KIB = 1024;

@@ -1,9 +1,9 @@
 // What the tests of the hub share: ids, turns that are run one by one, readers that keep what they got, and a log.
 
 import { PassThrough } from 'node:stream';
-import { createParser } from 'eventsource-parser';
 import { Hub, type HubOptions, type Log, type LogEntry, type LogPage } from '../../lib/hub.ts';
 import { formatId, parseId } from '../../lib/protocol.ts';
+import { type Frame, parse } from './reader.ts';
 
 /** The epoch of the hubs in tests, as long as those that hubs give themselves. */
 export const EPOCH = 1_795_408_776_829_004;
@@ -16,20 +16,6 @@ export function at(seq: number): string {
 /** The place that an id names; NaN for none. */
 export function seqOf(id: string | null | undefined): number {
   return parseId(id)?.seq ?? NaN;
-}
-
-export interface Received {
-  readonly id: string | undefined;
-  readonly event: string | undefined;
-  readonly data: string;
-}
-
-/** The events that an independent parser finds. */
-export function parse(bytes: string | Uint8Array): Received[] {
-  const events: Received[] = [];
-  const parser = createParser({ onEvent: ({ id, event, data }) => events.push({ id, event, data }) });
-  parser.feed(typeof bytes === 'string' ? bytes : Buffer.from(bytes).toString());
-  return events;
 }
 
 /** Turns of the event loop, run by hand. */
@@ -86,8 +72,8 @@ export class Reader extends PassThrough {
     this.destroy();
   }
 
-  get events(): Received[] {
-    return parse(Buffer.concat(this.chunks));
+  get events(): Frame[] {
+    return parse(Buffer.concat(this.chunks).toString()).frames;
   }
 
   /** The types of control events and the data of the application's, in order. */
@@ -96,7 +82,7 @@ export class Reader extends PassThrough {
   }
 
   /** Events of that type; without one, the application's own. */
-  of(type?: string): Received[] {
+  of(type?: string): Frame[] {
     return this.events.filter(({ event }) => (type ? event === type : !event?.startsWith('sluice:')));
   }
 

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { Reading } from './reading.ts';
+import { Reading } from './reader.ts';
 import type { Cleanup } from './serve.ts';
 
 /** A connection on which a test may say anything, until the test is over. It reads nothing unless asked to. */

@@ -9,7 +9,7 @@ import {
 import type { Socket } from 'node:net';
 import { type EventStream, openStream, type StreamOptions } from '../../lib/stream.ts';
 import { dial, request } from './raw.ts';
-import { Reading } from './reading.ts';
+import { Reading } from './reader.ts';
 import { type Cleanup, listen } from './serve.ts';
 
 export interface Exchange {

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { Reading } from '../../helpers/reading.ts';
+import { Reading } from '../../helpers/reader.ts';
 import type { Cleanup } from '../../helpers/serve.ts';
 import { kept } from './children.ts';
 
