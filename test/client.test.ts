@@ -19,16 +19,8 @@ import {
 } from '../lib/client.ts';
 import type { DecodedEvent } from '../lib/decode.ts';
 import { fetchTransport, http2Transport } from '../lib/transport.ts';
-import {
-  cutAfter,
-  eventStream,
-  open,
-  resetAfter,
-  seeded,
-  seqOf,
-  serve,
-  whole,
-} from './helpers/misbehaving.ts';
+import { cutAfter, eventStream, open, resetAfter, seeded, seqOf, whole } from './helpers/misbehaving.ts';
+import { openServer } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 
@@ -46,8 +38,8 @@ async function readData(url: string, options: ConnectOptions = {}, enough = Infi
 
 const frame = (seq: number): string => `id: 7-${seq}\ndata: ${seq}\n\n`;
 
-async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
-  const server = await serve(handler);
+async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
+  const server = await openServer(handler);
   t.after(() => server.close());
   return server;
 }
@@ -382,7 +374,7 @@ describe('connect waits', () => {
     t: TestContext,
     options: ConnectOptions,
     count: number,
-    handler: Parameters<typeof serve>[0],
+    handler: Parameters<typeof openServer>[0],
   ) {
     const { url } = await started(t, handler);
     const delays: number[] = [];
@@ -396,7 +388,7 @@ describe('connect waits', () => {
     for await (const _ of connection);
     return delays;
   }
-  const unavailable: Parameters<typeof serve>[0] = (_, res) => res.writeHead(503).end();
+  const unavailable: Parameters<typeof openServer>[0] = (_, res) => res.writeHead(503).end();
 
   it('longer after each failure, up to a bound, with full jitter', async (t) => {
     const random = mock.method(Math, 'random', () => 0.5);
@@ -409,7 +401,7 @@ describe('connect waits', () => {
     const random = mock.method(Math, 'random', () => 0.5);
     t.after(() => random.mock.restore());
     const options = { minRetryTimeout: 0, backoffBaseTimeout: 4, backoffMaxTimeout: 20, healthyAge: 0 };
-    const handler: Parameters<typeof serve>[0] = (_, res, attempt) =>
+    const handler: Parameters<typeof openServer>[0] = (_, res, attempt) =>
       attempt === 4 ? whole(res, frame(1)) : unavailable(_, res, attempt);
     assert.deepEqual(await delaysOf(t, options, 5, handler), [2, 4, 8, 2, 4]);
   });

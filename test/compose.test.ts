@@ -3,8 +3,8 @@ import { EventEmitter, once } from 'node:events';
 import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it } from 'node:test';
 import { answerError, compose, type Middleware, requestValue } from '../lib/compose.ts';
-import { raw } from './helpers/http.ts';
-import { listen } from './helpers/serve.ts';
+import { raw } from './helpers/raw.ts';
+import { listen } from './helpers/server.ts';
 
 type Log = string[];
 

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { examplesOf, runnable, serveExamples } from './helpers/docs.ts';
-import type { TestServer } from './helpers/misbehaving.ts';
+import type { TestServer } from './helpers/server.ts';
 
 const examples = examplesOf(new URL('../docs/client.md', import.meta.url));
 const tsx = import.meta.resolve('tsx');

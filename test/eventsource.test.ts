@@ -6,12 +6,13 @@ import { EventSource, type EventSourceInit } from '../lib/eventsource.ts';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
-import { cutAfter, eventStream, open, serve, whole } from './helpers/misbehaving.ts';
+import { cutAfter, eventStream, open, whole } from './helpers/misbehaving.ts';
+import { openServer } from './helpers/server.ts';
 
 const atOnce = { minRetryTimeout: 0, backoffBaseTimeout: 0 } as const;
 
-async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
-  const server = await serve(handler);
+async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
+  const server = await openServer(handler);
   t.after(() => server.close());
   return server;
 }

@@ -20,7 +20,8 @@ import {
   Semaphore,
 } from '../lib/limiter.ts';
 import { FakeClock } from './helpers/clock.ts';
-import { raw, serve } from './helpers/http.ts';
+import { raw } from './helpers/raw.ts';
+import { serve } from './helpers/server.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 

@@ -35,7 +35,7 @@ import {
 import { fakeTime } from './helpers/clock.ts';
 import { ask, dial, request } from './helpers/raw.ts';
 import { parse, Reading } from './helpers/reader.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
 
 // More than the kernel ever keeps for a reader on the loopback that does not read.

@@ -25,7 +25,7 @@ import { Hub } from '../lib/hub.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
 import { dial, request } from './helpers/raw.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
 
 /** A request after which the server closes the connection, so that all of the answer can be waited for. */

@@ -9,7 +9,8 @@ import {
   shareStream,
   type TabRole,
 } from '../lib/tabs.ts';
-import { open, seqOf, serve } from './helpers/misbehaving.ts';
+import { open, seqOf } from './helpers/misbehaving.ts';
+import { openServer } from './helpers/server.ts';
 
 /** A lock manager as browsers have: one holder per name, the others wait in line. The channel is Node's own. */
 function createLocks(): Locks {
@@ -247,7 +248,7 @@ describe('shareStream', () => {
 
   it('shares what connect reads over one connection, across a change of leader', async (t) => {
     let connections = 0;
-    const server = await serve((req, res) => {
+    const server = await openServer((req, res) => {
       connections++;
       let seq = seqOf(req.headers['last-event-id']);
       open(res);

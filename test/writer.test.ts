@@ -9,7 +9,7 @@ import { fakeTime } from './helpers/clock.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { dial, request } from './helpers/raw.ts';
 import { Reading } from './helpers/reader.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 
 const KIB = 1024;
 

@@ -4,7 +4,7 @@ import { PassThrough } from 'node:stream';
 import { describe, it, mock, type TestContext } from 'node:test';
 import { publish } from '../../lib/command/publish.ts';
 import { run } from '../helpers/command.ts';
-import { serve } from '../helpers/misbehaving.ts';
+import { openServer } from '../helpers/server.ts';
 
 interface Batch {
   readonly lines: unknown[];
@@ -20,7 +20,7 @@ async function taker(
 ) {
   const taken: Batch[] = [];
   let seq = 0;
-  const server = await serve((req, res, attempt) => {
+  const server = await openServer((req, res, attempt) => {
     let body = '';
     req.setEncoding('utf8').on('data', (text) => {
       body += text;

@@ -1,7 +1,8 @@
 // The examples of a document, and the server that those of docs/client.md are run against.
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { cutAfter, open, seqOf, serve, type TestServer, whole } from './misbehaving.ts';
+import { cutAfter, open, seqOf, whole } from './misbehaving.ts';
+import { openServer, type TestServer } from './server.ts';
 
 export interface Example {
   readonly language: string;
@@ -37,7 +38,7 @@ const gap = (from: string): string =>
   `event: sluice:gap\nid: 7-0\ndata: {"reason":"unknown-epoch","from":"${from}","to":"7-0","topics":["prices"]}\n\n`;
 const end = 'event: sluice:end\ndata: {}\n\n';
 
-/** Speaks as `sluice serve` does where the examples expect it. Other paths are the caller's. */
+/** Speaks as `sluice openServer` does where the examples expect it. Other paths are the caller's. */
 export function serveExamples(
   other: (req: IncomingMessage, res: ServerResponse, path: string) => void,
 ): Promise<TestServer> {
@@ -47,7 +48,7 @@ export function serveExamples(
   const json = (res: ServerResponse, value: unknown): void => {
     res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
   };
-  return serve((req, res) => {
+  return openServer((req, res) => {
     const { pathname, searchParams } = new URL(req.url!, 'http://localhost');
     const lastEventId = (req.headers['last-event-id'] ?? searchParams.get('lastEventId') ?? '') as string;
     if (pathname === '/events' && searchParams.get('topic') === 'news') {

@@ -1,7 +1,12 @@
 // Servers on a free port of the loopback, until the test is over.
 
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo, Server, Socket } from 'node:net';
 
 /** Where a helper leaves what must be done when the test is over: a `TestContext`. */
@@ -13,7 +18,7 @@ export interface TestServer extends AsyncDisposable {
   readonly port: number;
   /** Ends in a slash. */
   readonly url: string;
-  readonly server: Server;
+  readonly server: HttpServer;
   /** Every request so far, in order. */
   readonly requests: IncomingMessage[];
   /** Also cuts off whatever is connected. */

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Reading } from '../../helpers/reader.ts';
-import type { Cleanup } from '../../helpers/serve.ts';
+import type { Cleanup } from '../../helpers/server.ts';
 import { kept } from './children.ts';
 
 const bin = fileURLToPath(new URL('../../../lib/command/bin.ts', import.meta.url));
