@@ -265,8 +265,8 @@ export class Hub<Events extends object = EventMap> {
   delete(topic: string): boolean {
     const found = this.#listed(topic);
     if (found === undefined || found.deleted || found.isUnused) return false;
+    // No turn is needed: who waits at the head has received everything, and the others have turns of their own.
     this.#history.clear(found);
-    this.#delivery.announce(found);
     return true;
   }
 
