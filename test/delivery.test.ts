@@ -154,6 +154,26 @@ describe('slow readers', () => {
     assert.equal(second.chunks.length, 2);
   });
 
+  for (const way of ['at the head', 'that catch up'] as const) {
+    it(`keeps the pages of clients ${way} for one turn only`, async () => {
+      const { hub, turns } = handRun();
+      const sink = () => ({ write: () => true, end() {}, on() {}, off() {} });
+      const topics = times(200, (i) => `t${i}`);
+      const follow = () => {
+        for (const topic of topics) hub.subscribe(topic, sink(), { lastEventId: at(0) });
+        turns.all();
+      };
+      if (way === 'at the head') follow();
+      const before = await buffersInUse();
+      for (const topic of topics) hub.publish(topic, { data: 'x'.repeat(50_000) });
+      turns.all();
+      if (way === 'that catch up') follow();
+      const held = (await buffersInUse()) - before;
+      assert.ok(held < 2e6, `${held} bytes of ${200 * 50_000}`);
+      assert.equal(hub.stats.delivered, 200);
+    });
+  }
+
   it('keeps nothing in memory of topics that were forgotten', () => {
     const { hub, turns } = handRun({ maxTopics: 1 });
     const play = (topic: string) => {
@@ -174,6 +194,14 @@ describe('slow readers', () => {
     assert.equal(hub.topics().length, 1);
   });
 });
+
+/** Bytes of the Buffers that are reachable. Dead ones are freed in the background, until the next collection. */
+async function buffersInUse(): Promise<number> {
+  collectGarbage();
+  await new Promise((resolve) => setImmediate(resolve));
+  collectGarbage();
+  return process.memoryUsage().arrayBuffers;
+}
 
 describe('turns', () => {
   it('writes once to each connection in a turn, whatever was published in it', () => {
@@ -261,6 +289,24 @@ describe('turns', () => {
     assert.deepEqual(latencies, [35, 7]);
   });
 
+  it('does not count the time of clients that catch up into the latency', () => {
+    let now = 0;
+    const latencies: number[] = [];
+    const { hub, turns } = handRun({ now: () => now, onDelivered: ({ latency }) => latencies.push(latency) });
+    hub.subscribe('a', new Reader());
+    turns.all();
+    const slow = new Reader();
+    slow.write = () => {
+      now += 1000;
+      return true;
+    };
+    hub.subscribe('b', slow);
+    hub.publish('a', { data: 'x' });
+    now += 5;
+    turns.all();
+    assert.deepEqual(latencies, [5]);
+  });
+
   it('does not call onDelivered for events that nobody follows', () => {
     let calls = 0;
     const { hub, turns } = handRun({ onDelivered: () => calls++ });
@@ -310,6 +356,16 @@ describe('turns', () => {
       const served = readers.filter(({ texts }) => texts.length === 1).length;
       assert.ok(served <= turn * 4);
     }
+    for (const { texts } of readers) assert.equal(texts.length, 1);
+  });
+
+  it('counts the conflated events once for all clients at the same place', () => {
+    const { hub, turns } = handRun();
+    for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
+    const readers = times(100, () => new Reader());
+    for (const reader of readers) hub.subscribe('a', reader, { lastEventId: at(0), conflate: true });
+    turns.next();
+    turns.next();
     for (const { texts } of readers) assert.equal(texts.length, 1);
   });
 
