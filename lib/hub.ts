@@ -265,7 +265,7 @@ export class Hub<Events extends object = EventMap> {
   delete(topic: string): boolean {
     const found = this.#listed(topic);
     if (found === undefined || found.deleted || found.isUnused) return false;
-    // No turn is needed: who waits at the head has received everything, and the others have turns of their own.
+    // Plans no turn: cursors at the head have received everything, and the others find the gap in their next step.
     this.#history.clear(found);
     return true;
   }
