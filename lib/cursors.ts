@@ -72,7 +72,7 @@ export class Group {
   readonly key: string;
   readonly names: readonly string[];
   readonly topics: Topic[] = [];
-  /** The cursors that wait at the head. The others count in `size` alone. */
+  /** The cursors that wait at the head; `size` counts the others as well. */
   readonly ready: Set<Cursor> = new Set();
   readonly order: Order;
   readonly leave: (cursor: Cursor) => void;
@@ -170,7 +170,7 @@ export class Cursor implements Subscription {
   readonly sink: Sink;
   /** Everything of the group's topics up to here was written, or is known to the client to be lost. */
   seq: number;
-  /** Until it is written. */
+  /** The first bytes; `undefined` once they are written. */
   preamble: Preamble | undefined;
   closed = false;
   /** The sink refused the last write; its 'drain' has not come. */
@@ -243,7 +243,7 @@ export class Cursor implements Subscription {
   }
 
   close(): void {
-    // A sink that is over keeps the listener: its 'error' may come after its end.
+    // A sink that has ended keeps the listener: its 'error' may follow.
     if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
     this.group.leave(this);
   }

@@ -54,7 +54,7 @@ export interface DeliveryStats {
   gaps: Record<GapReason, number>;
 }
 
-/** Brings events to cursors. It knows no subscriptions: a cursor that is over leaves through its group. */
+/** Brings events to cursors. It knows no subscriptions: a cursor that ends leaves through its group. */
 export class Delivery {
   readonly #order: Order;
   readonly #history: History<Group>;
@@ -266,7 +266,7 @@ export class Delivery {
     return outcome;
   }
 
-  /** Counts a gap. Call it last: whoever listens to the channel may end the cursor. */
+  /** Counts a gap. Call it last: a listener of the channel may end the cursor. */
   countGap({ reason, topics }: Gap & { readonly reason: GapReason }): void {
     this.stats.gaps[reason]++;
     if (gapChannel.hasSubscribers) gapChannel.publish({ reason, topics });
@@ -284,7 +284,7 @@ export class Delivery {
     }
   }
 
-  /** Takes a page that was read, maybe a while ago: is it whole, and does it lead anywhere? */
+  /** Delivers a page that was read, perhaps turns ago, or writes a gap for what neither log nor memory still holds. */
   #take(cursor: Cursor, page: LogPage): Outcome {
     const { group, seq: after } = cursor;
     const lost = group.lost(cursor, page.dropped);

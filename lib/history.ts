@@ -32,7 +32,7 @@ export interface HistoryOptions {
   maxTopics?: number | undefined;
 }
 
-/** One topic: its ring, and whoever follows it. */
+/** One topic: its ring and its followers. */
 export class Topic<Follower = unknown> {
   readonly name: string;
   readonly ring: ReplayBuffer<LogEntry>;
