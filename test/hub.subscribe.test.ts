@@ -763,6 +763,19 @@ describe('what is remembered, and for whom', () => {
     );
   });
 
+  it('gives a subscription all its topics once there is room, though it was refused before', () => {
+    const { hub, turns } = handRun({ maxTopics: 2 });
+    hub.subscribe('a', new Reader());
+    const leaving = hub.subscribe('b', new Reader());
+    assert.throws(() => hub.subscribe(['a', 'c'], new Reader()), { code: 'ERR_SSE_TOO_MANY_TOPICS' });
+    leaving.close();
+    const reader = new Reader();
+    hub.subscribe(['a', 'c'], reader);
+    for (const topic of ['a', 'c']) hub.publish(topic, { data: topic });
+    turns.all();
+    assert.deepEqual(reader.texts, ['a', 'c']);
+  });
+
   it('removes a topic that was only followed together with its last subscriber', () => {
     const { hub, turns } = handRun();
     const subscription = hub.subscribe(['a', 'b'], new Reader());

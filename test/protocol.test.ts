@@ -49,6 +49,7 @@ describe('ids', () => {
         const id = parseId(text);
         if (id !== undefined) assert.equal(formatId(id.epoch, id.seq), text);
       }),
+      { numRuns: 2000 },
     );
   });
 

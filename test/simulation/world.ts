@@ -321,7 +321,7 @@ class Client {
  * One hub, its clients, the network between them, and a record of what was really published.
  *
  * Clients come, lag, are cut off and return, at random. What each has processed must be contiguous, in order and
- * without duplicates, except for what it was told is lost, before anything newer.
+ * without duplicates. What is missing must have been called lost by a gap, before anything newer.
  */
 export class World {
   readonly chance: Chance;
