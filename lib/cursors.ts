@@ -72,7 +72,7 @@ export class Group {
   readonly key: string;
   readonly names: readonly string[];
   readonly topics: Topic[] = [];
-  /** The cursors that wait at the head. The others count in `size` alone. */
+  /** The cursors that wait at the head; `size` counts the others as well. */
   readonly ready: Set<Cursor> = new Set();
   readonly order: Order;
   readonly leave: (cursor: Cursor) => void;
@@ -170,7 +170,7 @@ export class Cursor implements Subscription {
   readonly sink: Sink;
   /** Everything of the group's topics up to here was written, or is known to the client to be lost. */
   seq: number;
-  /** Until it is written. */
+  /** The first bytes; `undefined` once they are written. */
   preamble: Preamble | undefined;
   closed = false;
   /** The sink refused the last write; its 'drain' has not come. */
@@ -243,7 +243,7 @@ export class Cursor implements Subscription {
   }
 
   close(): void {
-    // A sink that is over keeps the listener: its 'error' may come after its end.
+    // A sink that has ended keeps the listener: its 'error' may follow.
     if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
     this.group.leave(this);
   }
@@ -276,24 +276,3 @@ export function isClosed(sink: Sink): boolean {
 
 /** The 'error' listener of every sink: its 'close' follows, and without a listener the error would be uncaught. */
 export function ignore(): void {}
-
-/** First come, first served. An array's own `shift` moves all that wait, which is slow once they are many. */
-export class Queue<T> {
-  #items: (T | undefined)[] = [];
-  #at = 0;
-
-  get first(): T | undefined {
-    return this.#items[this.#at];
-  }
-
-  add(item: T): void {
-    this.#items.push(item);
-  }
-
-  remove(): void {
-    this.#items[this.#at++] = undefined;
-    if (this.#at * 2 < this.#items.length) return;
-    this.#items = this.#items.slice(this.#at);
-    this.#at = 0;
-  }
-}

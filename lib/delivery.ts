@@ -2,7 +2,7 @@
 // Needs `cursors.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
-import { type Cursor, type Group, isClosed, type Lost, Queue, type Topic } from './cursors.ts';
+import { type Cursor, type Group, isClosed, type Lost, type Topic } from './cursors.ts';
 import { encode } from './encode.ts';
 import type { History, LogEntry } from './history.ts';
 import type { Order } from './order.ts';
@@ -54,7 +54,7 @@ export interface DeliveryStats {
   gaps: Record<GapReason, number>;
 }
 
-/** Brings events to cursors. It knows no subscriptions: a cursor that is over leaves through its group. */
+/** Brings events to cursors. It knows no subscriptions: a cursor that ends leaves through its group. */
 export class Delivery {
   readonly #order: Order;
   readonly #history: History<Group>;
@@ -172,8 +172,9 @@ export class Delivery {
   /** One step of one cursor, or the rest of a step for which a page had to be read. */
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
-    if (isClosed(cursor.sink)) return cursor.group.leave(cursor);
     if (!cursor.isAllowed) return void this.end(cursor);
+    // Asked after `may`, which is the application's and can end the sink or the subscription.
+    if (cursor.closed || isClosed(cursor.sink)) return cursor.group.leave(cursor);
     cursor.turn = this.#turns;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by what the sink did in it
@@ -197,8 +198,8 @@ export class Delivery {
 
   #deliver(cursor: Cursor, page: Page): Outcome {
     cursor.moveTo(page.until);
-    cursor.isLive = true;
     if (page.count === 0) return 'behind';
+    cursor.isLive = true;
     this.#spent += page.cost;
     page.cost = page.bytes.length;
     this.stats.delivered += page.count;
@@ -260,11 +261,12 @@ export class Delivery {
     cursor.accept(lost);
     const topics = lost.map(({ topic }) => topic.name);
     const gap = { reason, from, to: this.#order.id(to), topics };
+    const outcome = this.#write(cursor, encode(gapEvent(this.#order.id(cursor.seq), gap)));
     this.countGap(gap);
-    return this.#write(cursor, encode(gapEvent(this.#order.id(cursor.seq), gap)));
+    return outcome;
   }
 
-  /** Counts a gap that is written. */
+  /** Counts a gap. Call it last: a listener of the channel may end the cursor. */
   countGap({ reason, topics }: Gap & { readonly reason: GapReason }): void {
     this.stats.gaps[reason]++;
     if (gapChannel.hasSubscribers) gapChannel.publish({ reason, topics });
@@ -282,7 +284,7 @@ export class Delivery {
     }
   }
 
-  /** Takes a page that was read, maybe a while ago: is it whole, and does it lead anywhere? */
+  /** Delivers a page that was read, perhaps turns ago, or writes a gap for what neither log nor memory still holds. */
   #take(cursor: Cursor, page: LogPage): Outcome {
     const { group, seq: after } = cursor;
     const lost = group.lost(cursor, page.dropped);
@@ -311,4 +313,25 @@ export function ignoreErrors(act: () => unknown): void {
   try {
     act();
   } catch {}
+}
+
+/** First come, first served. An array's own `shift` moves all that wait, which is slow once they are many. */
+class Queue<T> {
+  #items: (T | undefined)[] = [];
+  #at = 0;
+
+  get first(): T | undefined {
+    return this.#items[this.#at];
+  }
+
+  add(item: T): void {
+    this.#items.push(item);
+  }
+
+  remove(): void {
+    this.#items[this.#at++] = undefined;
+    if (this.#at * 2 < this.#items.length) return;
+    this.#items = this.#items.slice(this.#at);
+    this.#at = 0;
+  }
 }

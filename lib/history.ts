@@ -32,7 +32,7 @@ export interface HistoryOptions {
   maxTopics?: number | undefined;
 }
 
-/** One topic: its ring, and whoever follows it. */
+/** One topic: its ring and its followers. */
 export class Topic<Follower = unknown> {
   readonly name: string;
   readonly ring: ReplayBuffer<LogEntry>;
@@ -43,7 +43,7 @@ export class Topic<Follower = unknown> {
   /** An event or the topic's end was published since the last turn. */
   hasNews = false;
   ended = false;
-  /** Deleted, and nothing was published since. The record stays, so that an older id is known to have lost events. */
+  /** Deleted, and neither published to nor ended since. The record stays: it knows which ids have lost events. */
   deleted = false;
 
   constructor(name: string, limits: HistoryLimits, dropped: number) {

@@ -1,7 +1,7 @@
 // Publishes events to topics, remembers them, and writes to each subscriber what comes after its cursor.
 // Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
-import { Cursor, Group, ignore, isClosed, type Sink, type Subscription } from './cursors.ts';
+import { Cursor, Group, ignore, isClosed, type Sink, type Subscription, type Topic } from './cursors.ts';
 import { Delivery, type DeliveryOptions, type DeliveryStats, ignoreErrors } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { checkTopic, History, type HistoryOptions } from './history.ts';
@@ -60,9 +60,9 @@ export interface HubOptions extends HistoryOptions, DeliveryOptions {
 export interface SubscribeOptions {
   /** The id of the last event that the client has processed, as its header has it. Wins over `from` and `last`. */
   lastEventId?: string | readonly string[] | null | undefined;
-  /** Where to begin without an id: with the oldest event that is remembered, or with what is published next (default). */
+  /** Where to begin without an id: with the oldest event in memory, or with what is published next (default). */
   from?: 'earliest' | 'now' | undefined;
-  /** Begin without an id with the newest so many events of all the topics together. */
+  /** Where to begin without an id: with the newest so many events in memory, of all topics together. Wins over `from`. */
   last?: number | undefined;
   /** Deliver only the newest event of each key, of whatever was missed. Events without a key are all delivered. */
   conflate?: boolean | undefined;
@@ -151,7 +151,8 @@ export class Hub<Events extends object = EventMap> {
   }
 
   get stats(): HubStats {
-    return { ...this.#counts, ...this.#delivery.stats };
+    const { stats } = this.#delivery;
+    return { ...this.#counts, ...stats, gaps: { ...stats.gaps } };
   }
 
   /**
@@ -172,9 +173,14 @@ export class Hub<Events extends object = EventMap> {
     const frame = encode({ comment, retry, id, event: type, data, json } as ServerSentEvent);
     const entry = { topic, seq, at: this.#now(), bytes: Buffer.byteLength(frame), frame, key };
     const found = this.#history.open(topic);
-    if (found.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-    this.#history.check(found, entry);
-    this.#log?.append(entry);
+    try {
+      if (found.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+      this.#history.check(found, entry);
+      this.#log?.append(entry);
+    } catch (error) {
+      this.#history.release(found);
+      throw error;
+    }
     this.#history.append(found, entry);
     this.#order.head = seq;
     this.#counts.published++;
@@ -198,7 +204,7 @@ export class Hub<Events extends object = EventMap> {
    */
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
-    for (const name of names) this.#freshen(name);
+    this.#expire(names);
     const { lastEventId, conflate = false, announce, may } = options;
     // A header that came more than once is malformed, whatever its values.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
@@ -215,8 +221,8 @@ export class Hub<Events extends object = EventMap> {
     // Without an id, what is no longer remembered was not missed.
     if (start.from === undefined) cursor.accept(cursor.group.lost(cursor) ?? []);
     this.#counts[start.from === undefined ? 'started' : 'resumed']++;
-    if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     this.#enter(cursor);
+    if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     return cursor;
   }
 
@@ -227,38 +233,40 @@ export class Hub<Events extends object = EventMap> {
    * @returns whether there was such a topic, and it had not ended.
    */
   end(topic: string): boolean {
-    const found = this.#history.get(checkTopic(topic));
-    if (found === undefined || found.deleted || found.ended) return false;
+    const found = this.#listed(topic);
+    if (found === undefined || found.ended) return false;
     found.ended = true;
+    found.deleted = false;
     this.#delivery.announce(found);
     return true;
   }
 
   /**
-   * Lets an ended topic take events again. Its history is as it was; clients that left at the end return by themselves
-   * only if their application reconnects.
+   * Lets an ended topic take events again. It keeps its history. A client that was sent away at the end does not
+   * return by itself: its application has to connect again.
    *
    * @returns whether there was such a topic, and it had ended.
    */
   reopen(topic: string): boolean {
-    const found = this.#history.get(checkTopic(topic));
+    const found = this.#listed(topic);
     if (found === undefined || !found.ended) return false;
     found.ended = false;
+    this.#history.release(found);
     return true;
   }
 
   /**
    * Forgets what a topic remembers, and that it has ended. Its subscribers stay; those that have not received all of
    * it get a gap, and so does a client that returns with an older id. To send subscribers away, call `end` first and
-   * `delete` once they have left.
+   * `delete` once they have left. What a log holds of the topic stays there.
    *
-   * @returns whether there was such a topic.
+   * @returns whether there was such a topic; one that was only followed is none.
    */
   delete(topic: string): boolean {
-    const found = this.#history.get(checkTopic(topic));
-    if (found === undefined || found.deleted) return false;
+    const found = this.#listed(topic);
+    if (found === undefined || found.deleted || found.isUnused) return false;
+    // Plans no turn: cursors at the head have received everything, and the others find the gap in their next step.
     this.#history.clear(found);
-    this.#delivery.announce(found);
     return true;
   }
 
@@ -291,6 +299,12 @@ export class Hub<Events extends object = EventMap> {
     return infos;
   }
 
+  /** A topic as `topics` lists it: a deleted one is a mere record once nobody follows it. */
+  #listed(name: string): Topic | undefined {
+    const topic = this.#history.get(checkTopic(name));
+    return topic?.deleted && topic.followers.size === 0 ? undefined : topic;
+  }
+
   // ── subscribing ───────────────────────────────────────────────────────────────────────────────────────────
 
   #checkSubscription(
@@ -300,6 +314,7 @@ export class Hub<Events extends object = EventMap> {
   ): readonly string[] {
     const names = [...new Set(typeof topics === 'string' ? [topics] : topics)].sort();
     if (names.length === 0) throw new TypeError('`topics` must name at least one topic, got none');
+    names.forEach(checkTopic);
     if (this.#cursors.has(sink))
       throw new TypeError('`sink` is subscribed already: name all topics in one call');
     if (from !== undefined && from !== 'earliest' && from !== 'now') {
@@ -311,17 +326,21 @@ export class Hub<Events extends object = EventMap> {
     return names;
   }
 
-  #freshen(name: string): void {
-    const topic = this.#history.get(checkTopic(name));
-    if (topic !== undefined) this.#history.expire(topic, this.#now());
+  /** A silent topic may still hold what has grown too old: no client may begin with it. */
+  #expire(names: readonly string[]): void {
+    for (const name of names) {
+      const topic = this.#history.get(name);
+      if (topic !== undefined) this.#history.expire(topic, this.#now());
+    }
   }
 
   /** Where a client without an id begins. */
   #begin(names: readonly string[], { from = 'now', last }: SubscribeOptions): Start {
     const { head } = this.#order;
     const rings = names.flatMap((name) => this.#history.get(name)?.ring ?? []);
-    const now = last === undefined ? head : beforeNewest(rings, last, head);
-    const seq = from === 'earliest' && last === undefined ? earliest(rings, head) : now;
+    let seq = head;
+    if (last !== undefined) seq = beforeNewest(rings, last, head);
+    else if (from === 'earliest') seq = earliest(rings, head);
     return { seq, readyId: this.#order.id(seq) };
   }
 

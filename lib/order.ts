@@ -48,10 +48,9 @@ export class Order {
     return this.#id;
   }
 
-  /** Reads the last event ID of a client. Costs arithmetic alone, whatever the client sent; never throws. */
+  /** Where a client with this last event ID continues. Costs arithmetic alone, whatever it sent; never throws. */
   locate(lastEventId: string): Start {
     const { epoch, head } = this;
-    if (lastEventId === '') return { seq: head, readyId: this.position };
     const id = parseId(lastEventId);
     if (id === undefined) return { seq: head, readyId: nobodysId, gap: 'malformed', from: null };
     const own = { readyId: lastEventId, from: lastEventId };

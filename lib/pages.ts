@@ -100,8 +100,9 @@ export function conflate<Entry extends PageEntry>(entries: readonly Entry[]): En
   const isNewest = ({ topic, key }: Entry): boolean => {
     if (key === undefined) return true;
     const keys = seen.get(topic) ?? new Set();
-    seen.set(topic, keys);
-    return !keys.has(key) && keys.add(key).has(key);
+    if (keys.has(key)) return false;
+    seen.set(topic, keys.add(key));
+    return true;
   };
   return entries.toReversed().filter(isNewest).reverse();
 }

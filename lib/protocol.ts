@@ -101,11 +101,11 @@ export interface Gap {
 export interface Ready {
   /** The topics of the stream; empty where the server did not name them. */
   readonly topics: readonly string[];
-  /** How often something arrives at least; `undefined` where the server promises nothing. */
+  /** How to recognise a dead connection; `undefined` where the server promises no heartbeats. */
   readonly heartbeat: HeartbeatTerms | undefined;
 }
 
-/** How a client recognises a dead connection: by `missed + 1` intervals without a byte. */
+/** A connection is dead after `missed + 1` intervals without a byte. */
 export interface HeartbeatTerms {
   /** Milliseconds: the longest silence between two heartbeats. */
   readonly interval: number;

@@ -4,7 +4,8 @@ import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { readText } from '../lib/body.ts';
 import { answerError } from '../lib/problem.ts';
-import { readAll, serve } from './helpers/http.ts';
+import { readAll } from './helpers/raw.ts';
+import { serve } from './helpers/server.ts';
 
 /**
  * A server that echoes bodies of up to 8 bytes, and a way to send it a request with these head lines and

@@ -30,9 +30,9 @@ import {
   resetAfter,
   seeded,
   seqOf,
-  serve,
   whole,
 } from './helpers/misbehaving.ts';
+import { openServer } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 
@@ -48,8 +48,8 @@ async function readData(url: string, options: ConnectOptions = {}, enough = Infi
   return data;
 }
 
-async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
-  const server = await serve(handler);
+async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
+  const server = await openServer(handler);
   t.after(() => server.close());
   return server;
 }
@@ -395,7 +395,7 @@ describe('connect, before it reconnects,', () => {
     t: TestContext,
     options: ConnectOptions,
     count: number,
-    handler: Parameters<typeof serve>[0],
+    handler: Parameters<typeof openServer>[0],
   ) {
     const { url } = await started(t, handler);
     const delays: number[] = [];
@@ -409,7 +409,7 @@ describe('connect, before it reconnects,', () => {
     for await (const _ of connection);
     return delays;
   }
-  const unavailable: Parameters<typeof serve>[0] = (_, res) => res.writeHead(503).end();
+  const unavailable: Parameters<typeof openServer>[0] = (_, res) => res.writeHead(503).end();
 
   it('waits longer after each failure, up to a bound, with full jitter', async (t) => {
     const random = mock.method(Math, 'random', () => 0.5);
@@ -422,7 +422,7 @@ describe('connect, before it reconnects,', () => {
     const random = mock.method(Math, 'random', () => 0.5);
     t.after(() => random.mock.restore());
     const options = { minRetryDelay: 0, backoffDelay: 4, maxBackoffDelay: 20, healthyAge: 0 };
-    const handler: Parameters<typeof serve>[0] = (_, res, attempt) =>
+    const handler: Parameters<typeof openServer>[0] = (_, res, attempt) =>
       attempt === 4 ? whole(res, frame(1)) : unavailable(_, res, attempt);
     assert.deepEqual(await delaysOf(t, options, 5, handler), [2, 4, 8, 2, 4]);
   });

@@ -8,8 +8,8 @@ import { cors } from '../lib/cors.ts';
 import { guard } from '../lib/guard.ts';
 import { limitConnections } from '../lib/limiter.ts';
 import { answerError, httpError } from '../lib/problem.ts';
-import { raw } from './helpers/http.ts';
-import { listen } from './helpers/serve.ts';
+import { raw } from './helpers/raw.ts';
+import { listen } from './helpers/server.ts';
 
 type Log = string[];
 

@@ -4,7 +4,8 @@ import { connect as connectHttp2, createServer as createHttp2Server } from 'node
 import type { AddressInfo } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { type CorsOptions, type CorsRequest, cors } from '../lib/cors.ts';
-import { raw, serve } from './helpers/http.ts';
+import { raw } from './helpers/raw.ts';
+import { serve } from './helpers/server.ts';
 
 const APP = 'https://app.example';
 const HOST = 'Host: localhost';

@@ -8,7 +8,8 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { formatId } from '../lib/protocol.ts';
 import { examplesOf, runnable, serveExamples } from './helpers/docs.ts';
-import { idOf, type TestServer } from './helpers/misbehaving.ts';
+import { idOf } from './helpers/misbehaving.ts';
+import type { TestServer } from './helpers/server.ts';
 
 const examples = examplesOf(new URL('../docs/client.md', import.meta.url));
 const tsx = import.meta.resolve('tsx');

@@ -91,7 +91,7 @@ describe('the examples of docs/api.md', () => {
     await reader.until(({ data }) => data.length === 1);
     const closed = once(child, 'close');
     child.kill('SIGTERM');
-    await reader.untilEnded();
+    await reader.over;
     assert.equal(reader.retries.length, 1);
     await closed;
     assert.equal(JSON.parse(output()).ended, 1);
@@ -132,7 +132,7 @@ describe('the examples of the README', () => {
   it('pipe: a stream for one client', async () => {
     const { url, child, output } = await run(examples.get('pipe') as string);
     const reader = await Reader.open(url);
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(
       reader.frames.map(({ event, data }) => [event, data]),
       [

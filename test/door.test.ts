@@ -236,7 +236,7 @@ describe('access of one’s own', () => {
       await open('permission', { access, stream: { maxAge: 390, maxAgeJitter: 1 } }),
       await open('age', { stream: { maxAge: 600, maxAgeJitter: 0 } }),
     ];
-    for (const reader of readers) await reader.untilEnded();
+    for (const reader of readers) await reader.over;
     assert.deepEqual(closed, [['permission'], ['age']]);
   });
 
@@ -244,7 +244,7 @@ describe('access of one’s own', () => {
     const reader = await Reader.open(`${served.url}/events?topic=brief.1`, {
       headers: { 'X-User': 'brief' },
     });
-    await reader.untilEnded();
+    await reader.over;
     assert.equal(reader.frames.length, 1);
   });
 
@@ -255,7 +255,7 @@ describe('access of one’s own', () => {
     await reader.until(({ data }) => data.length === 1);
     now = false;
     served.sse.hub.publish('ann.2', { data: 'not allowed any more' });
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(reader.data, ['allowed']);
     now = true;
   });
@@ -273,7 +273,7 @@ describe('limits', () => {
     const browser = await Reader.open(events, {
       headers: { Accept: 'text/event-stream', 'Sec-Fetch-Mode': 'cors', 'Sec-Fetch-Site': 'same-origin' },
     });
-    await browser.untilEnded();
+    await browser.over;
     assert.equal(browser.status, 200);
     assert.ok((browser.retries[0] as number) >= 3000, browser.text);
     for (const reader of readers) reader.close();
@@ -294,7 +294,7 @@ describe('limits', () => {
       else if (round % 3 === 1) reader.response.socket.end();
       else for (const stream of served.sse.streams) stream.end();
       await ask(events, {}, 'HEAD');
-      await reader.untilEnded();
+      await reader.over;
     }
   });
 });

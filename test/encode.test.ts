@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type BadEventError, encode, type ServerSentEvent } from '../lib/encode.ts';
-import { type Frame, parse } from './helpers/frames.ts';
+import { type Frame, parse } from './helpers/reader.ts';
 
 const FIELDS = ['event', 'data', 'id', 'comment'] as const;
 

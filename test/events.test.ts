@@ -11,7 +11,7 @@ import {
 import { Hub } from '../lib/hub.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
 import { Reader } from './helpers/reader.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 
 interface Served {
   readonly hub: Hub;
@@ -143,7 +143,7 @@ describe('serveEvents', () => {
     const [id] = publish(hub, 'a', '1');
     hub.end('a');
     const rest = await Reader.open(`${url}/?from=earliest`);
-    await rest.untilEnded();
+    await rest.over;
     assert.deepEqual(
       rest.frames.map(({ event, data }) => event ?? data),
       ['sluice:ready', '1', 'sluice:end'],
@@ -253,7 +253,7 @@ describe('serveEvents', () => {
     await reader.until(({ frames }) => frames.length === 1);
     const outcome = await shutdown(server, { streams: events.streams, retry: 3000, retrySpread: 0 });
     assert.deepEqual([outcome.ended, outcome.cut], [1, 0]);
-    await reader.untilEnded();
+    await reader.over;
     assert.equal(reader.retries.at(-1), 3000);
     assert.deepEqual(events.stats.closed, { shutdown: 1 });
   });
@@ -323,7 +323,7 @@ describe('serveEvents, permissions', () => {
     await reader.until(({ data }) => data.length === 1);
     isAllowed = false;
     publish(hub, 'a', 'secret');
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(reader.data, ['allowed']);
   });
 
@@ -334,7 +334,7 @@ describe('serveEvents, permissions', () => {
     });
     assert.equal((await problem(`${url}/bad`)).status, 401);
     const reader = await Reader.open(`${url}/soon`);
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(events.stats.closed, { lifetime: 1 });
   });
 });
@@ -352,7 +352,7 @@ describe('serveEvents, limits and failures', () => {
     assert.deepEqual(await problem(url), { status: 503, error: 'server-full' });
     const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
     const browser = await Reader.open(url, { headers });
-    await browser.untilEnded();
+    await browser.over;
     assert.equal(browser.status, 200);
     assert.ok(browser.retries[0]! >= 2000);
     assert.deepEqual(refusals, ['server-full', 'server-full']);

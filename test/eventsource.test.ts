@@ -5,12 +5,13 @@ import { EventSource, type EventSourceInit } from '../lib/eventsource.ts';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
-import { cutAfter, eventStream, idOf, open, serve, whole } from './helpers/misbehaving.ts';
+import { cutAfter, eventStream, idOf, open, whole } from './helpers/misbehaving.ts';
+import { openServer } from './helpers/server.ts';
 
 const atOnce = { minRetryDelay: 0, backoffDelay: 0 } as const;
 
-async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
-  const server = await serve(handler);
+async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
+  const server = await openServer(handler);
   t.after(() => server.close());
   return server;
 }

@@ -1,39 +1,27 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import http from 'node:http';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
 import { Reader } from './helpers/reader.ts';
+import { openServer, type TestServer } from './helpers/server.ts';
 
-/** A hub in somebody's own server, in the few lines that the README promises. */
-function embed(hub: Hub): { url: string; server: http.Server } {
-  const server = http.createServer((req, res) => {
-    const { pathname, searchParams } = new URL(req.url ?? '/', 'http://localhost');
-    const topics = pathname.slice(1).split(',');
-    const lastEventId = searchParams.get('after') ?? (req.headers['last-event-id'] as string | undefined);
-    const stream = openStream(req, res);
-    hub.subscribe(topics, stream, { lastEventId });
-  });
-  const embedded = { url: '', server };
-  before(async () => {
-    await once(server.listen(0, '127.0.0.1'), 'listening');
-    embedded.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  });
-  after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return embedded;
-}
-
-describe('an event and a request meet', () => {
+describe('a hub in an http server', () => {
   const hub = new Hub();
-  const embedded = embed(hub);
+  let server: TestServer;
 
-  it('delivers what is published while one listens, and what was missed when one returns', async () => {
-    const first = await Reader.open(`${embedded.url}/a,b`);
+  before(async () => {
+    server = await openServer((req, res) => {
+      const { pathname, searchParams } = new URL(req.url ?? '/', 'http://localhost');
+      const lastEventId = searchParams.get('after') ?? (req.headers['last-event-id'] as string | undefined);
+      hub.subscribe(pathname.slice(1).split(','), openStream(req, res), { lastEventId });
+    });
+  });
+
+  after(() => server.close());
+
+  it('delivers what is published while a client listens, and what it missed when it returns', async () => {
+    const first = await Reader.open(`${server.url}a,b`);
     await first.until(({ frames }) => frames.length === 1);
     hub.publish('a', { data: '1' });
     await first.until(({ data }) => data.length === 1);
@@ -41,7 +29,7 @@ describe('an event and a request meet', () => {
     hub.publish('b', { data: '2' });
     hub.publish('c', { data: 'not followed' });
     hub.publish('a', { data: '3' });
-    const second = await Reader.open(`${embedded.url}/a,b`, {
+    const second = await Reader.open(`${server.url}a,b`, {
       headers: { 'Last-Event-ID': first.lastEventId },
     });
     await second.until(({ data }) => data.length === 2);
@@ -51,12 +39,12 @@ describe('an event and a request meet', () => {
     second.close();
   });
 
-  it('gives a client that was cut before its first event everything since it came', async () => {
-    const first = await Reader.open(`${embedded.url}/cut`);
+  it('delivers everything since its arrival to a client that was cut before its first event', async () => {
+    const first = await Reader.open(`${server.url}cut`);
     await first.until(({ frames }) => frames.length === 1);
     first.close();
     hub.publish('cut', { data: 'while nobody listened' });
-    const second = await Reader.open(`${embedded.url}/cut`, {
+    const second = await Reader.open(`${server.url}cut`, {
       headers: { 'Last-Event-ID': first.lastEventId },
     });
     await second.until(({ data }) => data.length === 1);
@@ -65,7 +53,7 @@ describe('an event and a request meet', () => {
   });
 
   it('writes what was published in one turn in one piece', async () => {
-    const reader = await Reader.open(`${embedded.url}/batch`);
+    const reader = await Reader.open(`${server.url}batch`);
     await reader.until(({ frames }) => frames.length === 1);
     const chunks: string[] = [];
     reader.response.on('data', (chunk) => chunks.push(chunk));
@@ -75,16 +63,15 @@ describe('an event and a request meet', () => {
     reader.close();
   });
 
-  it('loses and doubles nothing over a hundred connections that are cut anywhere', async () => {
-    const { port } = new URL(embedded.url);
+  it('loses and doubles nothing over a hundred connections that are cut off anywhere', async () => {
     const start = hub.position;
     const total = 2000;
     for (let i = 0; i < total; i++) hub.publish('torn', { data: `${i} ${'x'.repeat(i % 97)}` });
     const seen: number[] = [];
     let id = start;
     for (let connection = 0; connection < 100 && seen.length < total; connection++) {
-      const bytes = await readBytes(Number(port), `/torn?after=${id}`, 500 + ((connection * 7919) % 3000));
-      // Only what a blank line has dispatched counts, as the standard says.
+      const bytes = await readBytes(server.port, `/torn?after=${id}`, 500 + ((connection * 7919) % 3000));
+      // By the standard an event counts once a blank line has dispatched it.
       for (const frame of bytes
         .slice(bytes.indexOf('\r\n\r\n') + 4)
         .split('\n\n')
@@ -102,7 +89,7 @@ describe('an event and a request meet', () => {
   });
 });
 
-/** Reads as much of a response as that, unframed by HTTP/1.0, and cuts the connection. */
+/** Reads so many bytes of a response, without chunks since it asks as HTTP/1.0, and cuts the connection off. */
 async function readBytes(port: number, path: string, most: number): Promise<string> {
   const socket = net.connect(port, '127.0.0.1');
   socket.write(`GET ${path} HTTP/1.0\r\n\r\n`);

@@ -5,7 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import { type Guard, type GuardOptions, type GuardReason, type GuardRequest, guard } from '../lib/guard.ts';
-import { raw, serve } from './helpers/http.ts';
+import { raw } from './helpers/raw.ts';
+import { serve } from './helpers/server.ts';
 
 /** A server behind the guard that answers `200 in` to the requests that it admits. */
 async function guarded(t: TestContext, options?: GuardOptions) {

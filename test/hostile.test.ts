@@ -3,8 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { createSseServer, type LogLine } from '../lib/server.ts';
-import { Reader } from './helpers/reader.ts';
-import { Reading } from './helpers/reading.ts';
+import { Reader, Reading } from './helpers/reader.ts';
 
 const logged: LogLine[] = [];
 const sse = createSseServer({ logger: (line) => logged.push(line) });

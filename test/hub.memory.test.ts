@@ -1,8 +1,8 @@
-// What stalled and slow readers cost the process. Over real sockets; the server is a process of its own.
+// Measures what stalled and slow readers cost a server in a process of its own, over real sockets.
 //
-// Scaled so that it takes seconds: 200 of the 1,000 readers, 256 MB of the 1 GB, 8 MB/s in place of 100 KB/s.
-// As it was meant, in 9 minutes: SIM_FULL=1 npx tsx --test test/hub.memory.test.ts
-// 1,000 readers and 1 GB: RSS + 65 MB, in use + 58 MB.
+// This takes seconds, with 200 readers, 256 MB and 8 MB/s. With 1,000 readers, 1 GB and 100 KB/s it takes 9 minutes:
+//
+//     SIM_FULL=1 npx tsx --test test/hub.memory.test.ts       RSS + 65 MB, in use + 58 MB
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
@@ -19,9 +19,9 @@ const BYTES_PER_SECOND = isFull ? 100e3 : 8e6;
 const MiB = 1024 * 1024;
 const PAGE = 64 * 1024;
 const RING = 4 * MiB;
-/** For what a blocked stream has besides its page: pending writes, chunk heads, its place in line. */
-const A_LITTLE = 16 * 1024;
-/** What a process keeps of what it has freed: up to 100 MB were seen, on Node 26, of 6 in use. */
+/** What a blocked stream holds besides its page: pending writes, chunk heads, its place in the queue. */
+const STREAM = 16 * 1024;
+/** Memory that a process has freed but not returned: up to 100 MB on Node 26, with 6 MB in use. */
 const SLACK = 128 * MiB;
 const children: ChildProcess[] = [];
 
@@ -44,7 +44,7 @@ async function startServer(options: { stallTimeout?: number } = {}) {
   return { port, ask };
 }
 
-/** Asks for a stream, and reads nothing of it. */
+/** Opens a stream and reads nothing from it. */
 async function connect(port: number, path: string, lastEventId?: string): Promise<net.Socket> {
   const socket = net.connect(port, '127.0.0.1');
   await once(socket, 'connect');
@@ -53,9 +53,9 @@ async function connect(port: number, path: string, lastEventId?: string): Promis
   return socket.on('error', () => {});
 }
 
-it('readers that never read cost the ring, one page each and a little, and are closed as stalled', async (t) => {
+it('spends the history and one page each on readers that never read, and closes them as stalled', async (t) => {
   const { port, ask } = await startServer({ stallTimeout: isFull ? 60_000 : 4000 });
-  // What a process needs that publishes as much to one who reads is not theirs.
+  // Publishes as much to a reader that reads, so that what any publishing costs is not counted.
   const healthy = await connect(port, '/healthy');
   healthy.resume();
   await ask({ do: 'publish', topic: 'healthy', events: PUBLISHED / 1000, bytes: 1000, perTurn: 64 });
@@ -77,7 +77,7 @@ it('readers that never read cost the ring, one page each and a little, and are c
   );
   assert.ok(grown < RING + READERS * PAGE + SLACK, `grew by ${mb(grown)}`);
   assert.ok(
-    afterwards.used - before.used < RING * 2 + READERS * (PAGE + A_LITTLE),
+    afterwards.used - before.used < RING * 2 + READERS * (PAGE + STREAM),
     `uses ${mb(afterwards.used - before.used)} more`,
   );
   let { reasons, streams } = afterwards;
@@ -86,12 +86,12 @@ it('readers that never read cost the ring, one page each and a little, and are c
   for (const socket of sockets) socket.destroy();
 });
 
-it('50,000 missed events to a slow reader delay nobody and leave the heap flat', async (t) => {
+it('delays nobody, and uses no more memory, while it sends 50,000 missed events to a slow reader', async (t) => {
   const { port, ask } = await startServer();
   await ask({ do: 'publish', topic: 'past', events: 50_000, bytes: 500, perTurn: 1000 });
   const live = await connect(port, '/tick');
   await once(live, 'data');
-  const before = await ask({ do: 'tick', times: 100 }); // so that all is compiled and nobody is new
+  const before = await ask({ do: 'tick', times: 100 }); // compiles everything and opens every stream
   const slow = await connect(port, '/past', '1795408776829004-0');
   let received = 0;
   let isDone = false;

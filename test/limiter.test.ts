@@ -15,7 +15,8 @@ import {
 } from '../lib/limiter.ts';
 import { Semaphore } from '../lib/semaphore.ts';
 import { FakeClock } from './helpers/clock.ts';
-import { raw, serve } from './helpers/http.ts';
+import { raw } from './helpers/raw.ts';
+import { serve } from './helpers/server.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 

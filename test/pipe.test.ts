@@ -5,8 +5,8 @@ import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import type { PipeSource } from '../lib/pipe.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
-import { parse } from './helpers/frames.ts';
-import { listen } from './helpers/serve.ts';
+import { parse } from './helpers/reader.ts';
+import { listen } from './helpers/server.ts';
 import { fetchFrom, streaming } from './helpers/streaming.ts';
 
 // More than the kernel keeps for a client on the loopback that does not read.

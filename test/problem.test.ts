@@ -5,7 +5,8 @@ import { connect as connectHttp2, createServer as createHttp2Server } from 'node
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { answerError, httpError, problemOf, sendProblem } from '../lib/problem.ts';
-import { raw, serve } from './helpers/http.ts';
+import { raw } from './helpers/raw.ts';
+import { serve } from './helpers/server.ts';
 
 const GET = ['GET / HTTP/1.1', 'Host: localhost'] as const;
 const INTERNAL = { status: 500, error: 'internal', message: 'The server could not handle the request.' };

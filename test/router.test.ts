@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type Found, type Missed, Router } from '../lib/router.ts';
 import { ask, dial } from './helpers/raw.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 
 /** A router whose values are the patterns themselves. */
 function routing(...routes: string[]): Router<string> {

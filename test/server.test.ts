@@ -326,7 +326,7 @@ describe('DELETE /topics/{topic}', () => {
     const reader = await Reader.open(`${served.url}/events?topic=done`);
     const { json } = await post(`${served.url}/topics/done`, 'last');
     assert.equal((await ask(`${served.url}/topics/done`, { method: 'DELETE' })).status, 204);
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(reader.data, ['last']);
     assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
     assert.equal(
@@ -341,7 +341,7 @@ describe('DELETE /topics/{topic}', () => {
     await post(`${served.url}/topics/late`, '2');
     await ask(`${served.url}/topics/late`, { method: 'DELETE' });
     const reader = await Reader.open(`${served.url}/events?topic=late&lastEventId=${json.id}`);
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(reader.data, ['2']);
     assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
   });

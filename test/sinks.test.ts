@@ -5,7 +5,7 @@ import { PassThrough, type Readable } from 'node:stream';
 import { openStream } from '../lib/stream.ts';
 import { describeSink } from './contracts/sink.ts';
 import { dial, request } from './helpers/raw.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 import { exchanging } from './helpers/streaming.ts';
 
 // The connection closes after the response.

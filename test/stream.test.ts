@@ -32,12 +32,11 @@ import {
   type StreamOptions,
   type StreamResponse,
 } from '../lib/stream.ts';
-import { parse } from './helpers/frames.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { ask, dial, request } from './helpers/raw.ts';
-import { Reading } from './helpers/reading.ts';
-import { listen } from './helpers/serve.ts';
+import { parse, Reading } from './helpers/reader.ts';
+import { listen } from './helpers/server.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
-import { fakeTime } from './helpers/time.ts';
 
 // More than the kernel keeps for a client on the loopback that does not read.
 const BULK = Buffer.alloc(16 * 1024 * 1024, '.');

@@ -25,10 +25,10 @@ import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { Hub } from '../lib/hub.ts';
 import { type EventStream, openStream, type SharedChunk, type StreamOptions } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { dial, request } from './helpers/raw.ts';
-import { listen } from './helpers/serve.ts';
+import { listen } from './helpers/server.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
-import { fakeTime } from './helpers/time.ts';
 
 /** A request after which the server closes the connection, so that the answer can be read to its end. */
 const LAST = request('GET / HTTP/1.1', 'Connection: close');

@@ -9,7 +9,8 @@ import {
   type TabRole,
   type TabsOptions,
 } from '../lib/tabs.ts';
-import { frame, idOf, open, seqOf, serve } from './helpers/misbehaving.ts';
+import { frame, idOf, open, seqOf } from './helpers/misbehaving.ts';
+import { openServer } from './helpers/server.ts';
 
 /** A lock manager as browsers have it: one holder per name, the others wait in order. */
 function createLocks(): Locks {
@@ -258,7 +259,7 @@ describe('shareAcrossTabs', () => {
 
   it('shares what connect reads over one connection, also when the leading tab changes', async (t) => {
     let connections = 0;
-    const server = await serve((req, res) => {
+    const server = await openServer((req, res) => {
       connections++;
       let seq = seqOf(req.headers['last-event-id']);
       open(res);

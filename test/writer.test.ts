@@ -5,11 +5,11 @@ import { createServer as createTcpServer, type Socket } from 'node:net';
 import { PassThrough, Writable } from 'node:stream';
 import { afterEach, describe, it, type TestContext } from 'node:test';
 import { type ClosedError, Writer, type WriterOptions, type WriterTarget } from '../lib/writer.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { dial, request } from './helpers/raw.ts';
-import { Reading } from './helpers/reading.ts';
-import { listen } from './helpers/serve.ts';
-import { fakeTime } from './helpers/time.ts';
+import { Reading } from './helpers/reader.ts';
+import { listen } from './helpers/server.ts';
 
 const KIB = 1024;
 

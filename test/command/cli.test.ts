@@ -83,7 +83,7 @@ describe('sluice serve', () => {
     const { url, child, code } = await serve([]);
     const reader = await follow(url, 'a');
     child.kill('SIGTERM');
-    await reader.untilEnded();
+    await reader.over;
     assert.equal(reader.retries.length, 2);
     assert.ok(reader.response.complete, 'the response was cut');
     assert.equal(await code, 0);
@@ -136,9 +136,9 @@ describe('sluice serve', () => {
     const readers = await Promise.all(Array.from({ length: 20 }, () => follow(url, 'a')));
     child.kill('SIGTERM');
     // When the first has ended, others are still open.
-    await Promise.race(readers.map((reader) => reader.untilEnded()));
+    await Promise.race(readers.map((reader) => reader.over));
     assert.ok(readers.some(({ ended }) => !ended));
-    await Promise.all(readers.map((reader) => reader.untilEnded()));
+    await Promise.all(readers.map((reader) => reader.over));
     assert.equal(await code, 0);
     assert.match(stderr(), /"event":"stopped","ended":20,/);
   });
@@ -170,7 +170,7 @@ describe('sluice serve', () => {
     const { url, child } = await serve(['--stdin', 'build']);
     const reader = await follow(url, 'build');
     child.stdin.end('compiling\nlinking\n');
-    await reader.untilEnded();
+    await reader.over;
     assert.deepEqual(reader.data, ['compiling', 'linking']);
     assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
   });
@@ -182,7 +182,7 @@ describe('sluice serve', () => {
     await reader.until(({ data }) => data.length === 1);
     child.kill('SIGTERM');
     assert.equal(await code, 0);
-    await reader.untilEnded();
+    await reader.over;
     assert.equal(
       reader.frames.some(({ event }) => event === 'sluice:end'),
       false,

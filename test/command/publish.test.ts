@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { describe, it, mock, type TestContext } from 'node:test';
 import { run } from '../helpers/command.ts';
-import { serve } from '../helpers/misbehaving.ts';
+import { openServer } from '../helpers/server.ts';
 
 const id = (seq: number): string => `1795408776829004-${seq}`;
 
@@ -21,7 +21,7 @@ async function taker(
 ) {
   const taken: Batch[] = [];
   let seq = 0;
-  const server = await serve((req, res, attempt) => {
+  const server = await openServer((req, res, attempt) => {
     let body = '';
     req.setEncoding('utf8').on('data', (text) => {
       body += text;

@@ -6,10 +6,11 @@ import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { main } from '../../lib/command/cli.ts';
 import { run } from '../helpers/command.ts';
-import { cutAfter, open, seqOf, serve, whole } from '../helpers/misbehaving.ts';
+import { cutAfter, open, seqOf, whole } from '../helpers/misbehaving.ts';
+import { openServer } from '../helpers/server.ts';
 
-async function started(t: TestContext, handler: Parameters<typeof serve>[0]) {
-  const server = await serve(handler);
+async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
+  const server = await openServer(handler);
   t.after(() => server.close());
   return server;
 }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { after, before, describe, it } from 'node:test';
 import { serveDashboard } from '../../lib/dashboard/dashboard.ts';
-import { listen } from '../helpers/serve.ts';
+import { listen } from '../helpers/server.ts';
 import { generatedFile, generateProtocol } from './generate.ts';
 
 const folder = new URL('../../lib/dashboard/', import.meta.url);

@@ -1,8 +1,25 @@
-// Time that stands still until a test moves it. Fits the `clock` option of every module that has one.
+// Time that stands still until a test moves it: for the `clock` option of every module that has one, or for globals.
+
+import type { TestContext } from 'node:test';
+
+/** Puts a clock in the place of `performance.now` and of the intervals, until the test ends. */
+export function fakeTime(t: TestContext): FakeClock {
+  const clock = new FakeClock(performance.now());
+  t.mock.method(performance, 'now', () => clock.now());
+  t.mock.method(globalThis, 'setInterval', (callback: () => void, interval: number) =>
+    clock.setInterval(callback, interval),
+  );
+  t.mock.method(globalThis, 'clearInterval', (timer: NodeJS.Timeout) => clock.clearInterval(timer));
+  return clock;
+}
 
 export class FakeClock {
-  #time = 0;
+  #time: number;
   readonly #timers: Set<FakeTimer> = new Set();
+
+  constructor(time = 0) {
+    this.#time = time;
+  }
 
   now(): number {
     return this.#time;
@@ -11,6 +28,11 @@ export class FakeClock {
   /** How many timers run. */
   get timers(): number {
     return this.#timers.size;
+  }
+
+  /** The intervals of the timers that run, in milliseconds. */
+  get intervals(): number[] {
+    return [...this.#timers].map(({ interval }) => interval);
   }
 
   /** Whether any of them would keep the process alive. */
@@ -28,7 +50,7 @@ export class FakeClock {
     this.#timers.delete(timer as unknown as FakeTimer);
   }
 
-  /** Moves on, calling what falls due on the way, in order. */
+  /** Moves on, and calls what falls due on the way, in order. */
   advance(duration: number): void {
     const end = this.#time + duration;
     for (let timer = this.#first(); timer !== undefined && timer.due <= end; timer = this.#first()) {
@@ -39,7 +61,7 @@ export class FakeClock {
     this.#time = end;
   }
 
-  /** Moves on without calling anything: the event loop was held up. */
+  /** Moves on and calls nothing, as if the event loop were blocked for so long. */
   hang(duration: number): void {
     this.#time += duration;
     for (const timer of this.#timers) timer.due = Math.max(timer.due, this.#time);

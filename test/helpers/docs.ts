@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { encode } from '../../lib/encode.ts';
 import { gapEvent, parseId, readyEvent } from '../../lib/protocol.ts';
-import { cutAfter, EPOCH, idOf, open, seqOf, serve, type TestServer, whole } from './misbehaving.ts';
+import { cutAfter, EPOCH, idOf, open, seqOf, whole } from './misbehaving.ts';
+import { openServer, type TestServer } from './server.ts';
 
 export interface Example {
   readonly language: string;
@@ -41,7 +42,7 @@ const gap = (from: string): string =>
   encode(gapEvent(idOf(0), { reason: 'unknown-epoch', from, to: idOf(0), topics }));
 const end = 'event: sluice:end\ndata: {}\n\n';
 
-/** Answers as `sluice serve` does where the examples expect that. Other paths are the caller's. */
+/** Answers as `sluice openServer` does where the examples expect that. Other paths are the caller's. */
 export function serveExamples(
   other: (req: IncomingMessage, res: ServerResponse, path: string) => void,
 ): Promise<TestServer> {
@@ -51,7 +52,7 @@ export function serveExamples(
   const json = (res: ServerResponse, value: unknown): void => {
     res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
   };
-  return serve((req, res) => {
+  return openServer((req, res) => {
     const { pathname, searchParams } = new URL(req.url!, 'http://localhost');
     const lastEventId = (req.headers['last-event-id'] ?? searchParams.get('lastEventId') ?? '') as string;
     if (pathname === '/events' && searchParams.get('topic') === 'news') {

@@ -1,21 +1,21 @@
-// What the hub's tests hold in their hands: turns that are run one by one, and readers that keep what they got.
+// What the tests of the hub share: ids, turns that are run one by one, readers that keep what they got, and a log.
 
 import { PassThrough } from 'node:stream';
-import { createParser } from 'eventsource-parser';
 import { Hub, type HubOptions, type Log, type LogEntry, type LogPage } from '../../lib/hub.ts';
+import { formatId, parseId } from '../../lib/protocol.ts';
+import { type Frame, parse } from './reader.ts';
 
-export interface Received {
-  readonly id: string | undefined;
-  readonly event: string | undefined;
-  readonly data: string;
+/** The epoch of the hubs in tests, as long as those that hubs give themselves. */
+export const EPOCH = 1_795_408_776_829_004;
+
+/** The id of a place in that epoch. */
+export function at(seq: number): string {
+  return formatId(EPOCH, seq);
 }
 
-/** The events that an independent parser finds. */
-export function parse(bytes: string | Uint8Array): Received[] {
-  const events: Received[] = [];
-  const parser = createParser({ onEvent: ({ id, event, data }) => events.push({ id, event, data }) });
-  parser.feed(typeof bytes === 'string' ? bytes : Buffer.from(bytes).toString());
-  return events;
+/** The place that an id names; NaN for none. */
+export function seqOf(id: string | null | undefined): number {
+  return parseId(id)?.seq ?? NaN;
 }
 
 /** Turns of the event loop, run by hand. */
@@ -45,19 +45,14 @@ export class Turns {
   }
 }
 
-/** Epoch 7, no chance, and turns run by hand. */
+/** A hub whose epoch is known, that leaves nothing to chance, and whose turns are run by hand. */
 export function handRun(options: HubOptions = {}): { hub: Hub; turns: Turns } {
   const turns = new Turns();
-  const hub = new Hub({
-    epoch: 1_795_408_776_829_004,
-    random: () => 0.5,
-    schedule: turns.schedule,
-    ...options,
-  });
+  const hub = new Hub({ epoch: EPOCH, random: () => 0.5, schedule: turns.schedule, ...options });
   return { hub, turns };
 }
 
-/** A client that takes everything; with `highWaterMark: 1` it takes one write until somebody calls `read()`. */
+/** A client that takes everything. With `highWaterMark: 1` it takes one write at a time, until `read()` is called. */
 export class Reader extends PassThrough {
   readonly chunks: Buffer[] = [];
   cutFor: string | undefined;
@@ -77,12 +72,17 @@ export class Reader extends PassThrough {
     this.destroy();
   }
 
-  get events(): Received[] {
-    return parse(Buffer.concat(this.chunks));
+  get events(): Frame[] {
+    return parse(Buffer.concat(this.chunks).toString()).frames;
+  }
+
+  /** The types of control events and the data of the application's, in order. */
+  get story(): string[] {
+    return this.events.map(({ event, data }) => (event?.startsWith('sluice:') ? event : data));
   }
 
   /** Events of that type; without one, the application's own. */
-  of(type?: string): Received[] {
+  of(type?: string): Frame[] {
     return this.events.filter(({ event }) => (type ? event === type : !event?.startsWith('sluice:')));
   }
 
@@ -109,7 +109,7 @@ export function slowReader(): Reader {
   return new Reader({ highWaterMark: 1 });
 }
 
-/** Takes what waits, and waits until the hub may have heard of it. */
+/** Reads what waits in a slow reader, and waits until its 'drain' has been emitted. */
 export async function drain(reader: Reader): Promise<void> {
   reader.read();
   await new Promise((resolve) => setImmediate(resolve));
@@ -119,7 +119,7 @@ export function times<T>(count: number, make: (i: number) => T): T[] {
   return Array.from({ length: count }, (_, i) => make(i));
 }
 
-/** A log that keeps everything, until it is trimmed, and answers as its test wants it to. */
+/** A log that keeps everything until it is trimmed, and answers as its test wants. */
 export class TestLog implements Log {
   readonly epoch: number;
   head = 0;
@@ -129,7 +129,7 @@ export class TestLog implements Log {
   #lostUpTo = 0;
   readonly #dropped = new Map<string, number>();
 
-  constructor(epoch = 1_795_408_776_829_004) {
+  constructor(epoch: number = EPOCH) {
     this.epoch = epoch;
   }
 
@@ -146,13 +146,13 @@ export class TestLog implements Log {
     return this.answer(() => this.#page(topics, after, maxBytes));
   }
 
-  /** Drops all up to a seq, and knows what it has dropped. */
+  /** Drops all up to a seq, and remembers what it has dropped. */
   trim(seq: number): void {
     for (const entry of this.#entries) if (entry.seq <= seq) this.#dropped.set(entry.topic, entry.seq);
     this.#entries = this.#entries.filter((entry) => entry.seq > seq);
   }
 
-  /** Shortened from outside: cannot tell any more what there was up to a seq. */
+  /** Is shortened from outside: no longer knows what there was up to a seq. */
   truncate(seq: number): void {
     this.#entries = this.#entries.filter((entry) => entry.seq > seq);
     this.#lostUpTo = Math.max(this.#lostUpTo, seq);

@@ -1,33 +1,7 @@
-// Servers for tests of readers: correct ones, and ones that break off, reset and send what they should not.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+// Answers for tests of readers: correct ones, and ones that break off, reset and send what they should not.
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { formatId, parseId } from '../../lib/protocol.ts';
-
-export interface TestServer extends AsyncDisposable {
-  readonly url: string;
-  readonly server: Server;
-  /** Every request so far, in order. */
-  readonly requests: IncomingMessage[];
-  close(): Promise<void>;
-}
-
-export type Handler = (req: IncomingMessage, res: ServerResponse, attempt: number) => void;
-
-/** Serves on a free port. The handler gets the number of the request, from 1. */
-export async function serve(handler: Handler): Promise<TestServer> {
-  const requests: IncomingMessage[] = [];
-  const server = createServer((req, res) => {
-    requests.push(req);
-    handler(req, res, requests.length);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const close = async (): Promise<void> => {
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
-  };
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}/`, server, requests, close, [Symbol.asyncDispose]: close };
-}
 
 export const eventStream = { 'content-type': 'text/event-stream' };
 

@@ -1,22 +1,94 @@
+// What tests read with: a parser that is not ours, and readers that keep what has arrived and wait for more.
+
 import { once } from 'node:events';
 import http from 'node:http';
-import { createParser } from 'eventsource-parser';
+import type { Readable } from 'node:stream';
+import { createParser, type EventSourceParser } from 'eventsource-parser';
 
-export interface ReadFrame {
+export interface Frame {
   readonly id: string | undefined;
   readonly event: string | undefined;
   readonly data: string;
 }
 
-/** A client over a real socket that reads as an independent parser does, and keeps its place as a browser does. */
-export class Reader {
-  readonly response: http.IncomingMessage;
-  readonly frames: ReadFrame[] = [];
-  readonly retries: number[] = [];
+/** What an event stream holds. */
+export interface Parsed {
+  readonly frames: Frame[];
+  readonly comments: string[];
+  readonly retries: number[];
+  /** Lines that are no field of the specification: a well-formed stream has none. */
+  readonly errors: string[];
+}
+
+/** Parses the text of a stream, in pieces of any size. */
+export function parse(text: string, pieceLength: number = text.length): Parsed {
+  const parsed = nothing();
+  const parser = parserInto(parsed);
+  for (let at = 0; at < text.length; at += pieceLength) parser.feed(text.slice(at, at + pieceLength));
+  return parsed;
+}
+
+function nothing(): Parsed {
+  return { frames: [], comments: [], retries: [], errors: [] };
+}
+
+function parserInto(parsed: Parsed): EventSourceParser {
+  return createParser({
+    onEvent: ({ id, event, data }) => parsed.frames.push({ id, event, data }),
+    onComment: (comment) => parsed.comments.push(comment),
+    onRetry: (retry) => parsed.retries.push(retry),
+    onError: (error) => parsed.errors.push(error.message),
+  });
+}
+
+/** Reads text from anything readable. */
+export class Reading {
   text = '';
-  lastEventId = '';
+  /** Nothing more can come, however that came about. */
   ended = false;
-  readonly #wake = new EventTarget();
+  /** Fulfils with all of the text once nothing more can come. */
+  readonly over: Promise<string>;
+  readonly #wakers: (() => void)[] = [];
+
+  constructor(source: Readable) {
+    source.setEncoding('utf8').on('data', (piece: string) => {
+      this.text += piece;
+      this.#wake();
+    });
+    source.on('error', () => {});
+    this.over = new Promise((resolve) => {
+      const end = () => {
+        this.ended = true;
+        this.#wake();
+        resolve(this.text);
+      };
+      source.on('end', end).on('close', end);
+    });
+  }
+
+  /** Waits until a part has arrived, and answers all of the text so far. Rejects when the source ends before. */
+  async until(part: string): Promise<string>;
+  /** Waits until something holds. Rejects when the source ends before. */
+  async until(holds: (reader: this) => boolean): Promise<this>;
+  async until(what: string | ((reader: this) => boolean)): Promise<string | this> {
+    const holds = typeof what === 'string' ? () => this.text.includes(what) : () => what(this);
+    while (!holds()) {
+      if (this.ended) throw new Error(`ended before ${what}, after ${JSON.stringify(this.text.slice(-500))}`);
+      await new Promise<void>((resolve) => this.#wakers.push(resolve));
+    }
+    return typeof what === 'string' ? this.text : this;
+  }
+
+  #wake(): void {
+    for (const resolve of this.#wakers.splice(0)) resolve();
+  }
+}
+
+/** Reads an event stream over a real socket, and keeps its place as a browser does. */
+export class Reader extends Reading {
+  readonly response: http.IncomingMessage;
+  readonly frames: Frame[];
+  readonly retries: number[];
 
   static async open(url: string, options: http.RequestOptions = {}): Promise<Reader> {
     const request = http.get(url, { agent: false, ...options });
@@ -25,33 +97,26 @@ export class Reader {
   }
 
   constructor(response: http.IncomingMessage) {
+    super(response);
     this.response = response;
-    const parser = createParser({
-      onEvent: ({ id, event, data }) => {
-        if (id !== undefined) this.lastEventId = id;
-        this.frames.push({ id, event, data });
-      },
-      onRetry: (retry) => this.retries.push(retry),
-    });
-    response.setEncoding('utf8');
-    response.on('data', (text: string) => {
-      this.text += text;
-      parser.feed(text);
-      this.#wake.dispatchEvent(new Event('wake'));
-    });
-    response.on('close', () => {
-      this.ended = true;
-      this.#wake.dispatchEvent(new Event('wake'));
-    });
-    response.on('error', () => {});
+    const parsed = nothing();
+    const parser = parserInto(parsed);
+    response.on('data', (text: string) => parser.feed(text));
+    this.frames = parsed.frames;
+    this.retries = parsed.retries;
   }
 
   get status(): number {
     return this.response.statusCode ?? 0;
   }
 
+  /** The id of the newest frame that has one. */
+  get lastEventId(): string {
+    return this.frames.findLast(({ id }) => id !== undefined)?.id ?? '';
+  }
+
   /** The frames that are not the hub's own. */
-  get events(): ReadFrame[] {
+  get events(): Frame[] {
     return this.frames.filter(({ event }) => !event?.startsWith('sluice:'));
   }
 
@@ -60,25 +125,10 @@ export class Reader {
     return this.events.map(({ data }) => data);
   }
 
-  frame(event: string): ReadFrame {
+  frame(event: string): Frame {
     const found = this.frames.find((frame) => frame.event === event);
     if (found === undefined) throw new Error(`no ${event} among ${JSON.stringify(this.frames)}`);
     return found;
-  }
-
-  /** Waits until something holds; fails when the stream ends before. */
-  async until(holds: (reader: this) => boolean): Promise<this> {
-    while (!holds(this)) {
-      if (this.ended)
-        throw new Error(`the stream ended first, after ${JSON.stringify(this.text.slice(-500))}`);
-      await once(this.#wake, 'wake');
-    }
-    return this;
-  }
-
-  async untilEnded(): Promise<this> {
-    while (!this.ended) await once(this.#wake, 'wake');
-    return this;
   }
 
   close(): void {

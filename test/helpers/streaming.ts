@@ -9,8 +9,8 @@ import {
 import type { Socket } from 'node:net';
 import { type EventStream, openStream, type StreamOptions } from '../../lib/stream.ts';
 import { dial, request } from './raw.ts';
-import { Reading } from './reading.ts';
-import { type Cleanup, listen } from './serve.ts';
+import { Reading } from './reader.ts';
+import { type Cleanup, listen } from './server.ts';
 
 export interface Exchange {
   readonly req: IncomingMessage;

@@ -10,8 +10,9 @@ import fc from 'fast-check';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { encode, type ServerSentEvent } from '../../lib/encode.ts';
 import { formatCases, type Read } from '../fixtures/format.ts';
-import { eventStream, serve, type TestServer } from '../helpers/misbehaving.ts';
+import { eventStream } from '../helpers/misbehaving.ts';
 import { readByTheStandard } from '../helpers/model.ts';
+import { openServer, type TestServer } from '../helpers/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
 type Reader = 'native' | 'ours';
@@ -41,7 +42,7 @@ before(async () => {
     write: false,
   });
   script = built.outputFiles[0]!.text;
-  server = await serve((req, res) => {
+  server = await openServer((req, res) => {
     const url = new URL(req.url!, 'http://localhost');
     const route = routes.get(url.pathname);
     if (route !== undefined) route(req, res, url);

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { examplesOf, runnable, serveExamples } from '../helpers/docs.ts';
-import type { TestServer } from '../helpers/misbehaving.ts';
+import type { TestServer } from '../helpers/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
 const examples = examplesOf(new URL('../../docs/client.md', import.meta.url));

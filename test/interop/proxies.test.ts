@@ -110,7 +110,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
     it('without a heartbeat those time-outs end it', { timeout: 20_000 }, async (t) => {
       const { proxy } = await start(t, ['--heartbeat', 'off'], '2s');
       const reader = await follow(t, proxy);
-      await reader.untilEnded();
+      await reader.over;
       assert.deepEqual(reader.data, []);
     });
 

@@ -4,8 +4,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { Reading } from '../../helpers/reading.ts';
-import type { Cleanup } from '../../helpers/serve.ts';
+import { Reading } from '../../helpers/reader.ts';
+import type { Cleanup } from '../../helpers/server.ts';
 import { kept } from './children.ts';
 
 const bin = fileURLToPath(new URL('../../../lib/command/bin.ts', import.meta.url));

@@ -7,7 +7,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Cleanup } from '../../helpers/serve.ts';
+import type { Cleanup } from '../../helpers/server.ts';
 import { kept } from './children.ts';
 import { freePort } from './origin.ts';
 
