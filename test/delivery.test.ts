@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
-import type { HubOptions, LogPage, SharedChunk } from '../lib/hub.ts';
+import type { HubOptions, LogPage, SharedChunk, Sink } from '../lib/hub.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { at, drain, handRun, Reader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
 
@@ -570,13 +570,42 @@ describe('sinks', () => {
     assert.deepEqual([hub.size, hub.topics()], [0, []]);
   });
 
-  it('gives a closed subscription for a sink that was closed before', () => {
+  for (const property of ['closed', 'destroyed', 'writableEnded']) {
+    it(`gives a closed subscription for a sink that is ${property}, and writes nothing to it`, () => {
+      const { hub, turns } = handRun();
+      const sink = { [property]: true, write: () => assert.fail('written to'), end() {}, on() {}, off() {} };
+      assert.equal(hub.subscribe('a', sink).closed, true);
+      assert.equal(turns.all(), 0);
+      assert.deepEqual([hub.size, hub.topics()], [0, []]);
+    });
+
+    it(`ends the subscription of a sink that becomes ${property} without a 'close'`, () => {
+      const { hub, turns } = handRun();
+      let writes = 0;
+      const sink: Record<string, unknown> & Sink = {
+        write: () => writes++ >= 0,
+        end() {},
+        on() {},
+        off() {},
+      };
+      const subscription = hub.subscribe('a', sink);
+      turns.all();
+      sink[property] = true;
+      hub.publish('a', { data: 'x' });
+      turns.all();
+      assert.deepEqual([subscription.closed, writes, hub.size], [true, 1, 0]);
+    });
+  }
+
+  it('destroys a sink that throws and has no `abort`', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
-    reader.destroy();
-    assert.equal(hub.subscribe('a', reader).closed, true);
-    assert.equal(turns.all(), 0);
-    assert.deepEqual([hub.size, hub.topics()], [0, []]);
+    let destroyed = 0;
+    const write = () => {
+      throw new Error('broken');
+    };
+    hub.subscribe('a', { write, end() {}, on() {}, off() {}, destroy: () => destroyed++ });
+    turns.all();
+    assert.deepEqual([destroyed, hub.size], [1, 0]);
   });
 
   it('forgets a subscription that is closed during its own write', () => {
@@ -752,6 +781,28 @@ describe('a log behind the hub', () => {
     await new Promise((resolve) => setImmediate(resolve));
     turns.all();
     assert.deepEqual(back.texts, ['2', '3', '4', '5', '6']);
+  });
+
+  it('conflates what it reads from the log, page by page', () => {
+    const { hub, turns } = logged();
+    for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i), key: i % 2 ? 'odd' : 'even' });
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: at(0), conflate: true });
+    turns.all();
+    assert.deepEqual(reader.texts, ['5', '6']);
+  });
+
+  it('writes the text of its entries, whatever size the log says that they have', () => {
+    const { log, hub, turns } = logged();
+    for (let i = 1; i <= 4; i++) hub.publish('a', { data: 'ü' });
+    log.answer = (look) => {
+      const page = look() as LogPage;
+      return { ...page, entries: page.entries.map((entry) => ({ ...entry, bytes: entry.frame.length })) };
+    };
+    const reader = new Reader();
+    hub.subscribe('a', reader, { lastEventId: at(0) });
+    turns.all();
+    assert.deepEqual(reader.texts, ['ü', 'ü', 'ü', 'ü']);
   });
 
   it('reads each page once, also when the sink drains while the log has not answered yet', async () => {

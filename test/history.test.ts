@@ -220,8 +220,11 @@ describe('the number of topics', () => {
 describe('a topic', () => {
   it('is unused until something is published to it, or it has ended or was deleted', () => {
     const { history, publish } = openHistory({}, 7);
-    for (const name of ['published', 'ended', 'deleted']) assert.equal(history.open(name).isUnused, true);
+    const names = ['published', 'emptied', 'ended', 'deleted'];
+    for (const name of names) assert.equal(history.open(name).isUnused, true);
     publish('published');
+    publish('emptied');
+    history.get('emptied')!.ring.shrink(0);
     history.get('ended')!.ended = true;
     history.clear(history.get('deleted')!);
     for (const topic of list(history)) assert.equal(topic.isUnused, false, topic.name);

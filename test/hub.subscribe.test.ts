@@ -121,6 +121,23 @@ describe('resuming after an id', () => {
     assert.deepEqual(reader.texts, times(30, String));
   });
 
+  it('takes a list of one id for that id, and a longer one for a malformed id', () => {
+    const { hub, turns } = handRun();
+    for (const data of ['1', '2']) hub.publish('a', { data });
+    const stories = [[], [at(1)], [at(1), at(1)], ['', '']].map((lastEventId) => {
+      const reader = new Reader();
+      hub.subscribe('a', reader, { lastEventId });
+      turns.all();
+      return reader.story;
+    });
+    assert.deepEqual(stories, [
+      ['sluice:ready'],
+      ['sluice:ready', '2'],
+      ['sluice:ready', 'sluice:gap'],
+      ['sluice:ready', 'sluice:gap'],
+    ]);
+  });
+
   it('begins at the head without an id and with an empty one', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'past' });
@@ -763,6 +780,18 @@ describe('what is remembered, and for whom', () => {
     );
   });
 
+  it('forgets nothing for a subscription that it refuses because of a malformed topic', () => {
+    const { hub } = handRun({ maxTopics: 1 });
+    hub.publish('kept', { data: 'x' });
+    assert.throws(() => hub.subscribe(['fine', 'not fine'], new Reader()), {
+      code: 'ERR_SSE_MALFORMED_TOPIC',
+    });
+    assert.deepEqual(
+      hub.topics().map(({ topic, events }) => [topic, events]),
+      [['kept', 1]],
+    );
+  });
+
   it('gives a subscription all its topics once there is room, though it was refused before', () => {
     const { hub, turns } = handRun({ maxTopics: 2 });
     hub.subscribe('a', new Reader());
@@ -883,6 +912,27 @@ describe('a subscription', () => {
     assert.equal(subscription.closed, true);
     assert.deepEqual([reader.closed, reader.chunks.length], [false, 1]);
     assert.deepEqual(counts(), before);
+  });
+
+  it('may be closed twice, and the others that follow the topic stay', () => {
+    const { hub, turns } = handRun();
+    const other = new Reader();
+    const subscription = hub.subscribe('a', new Reader());
+    hub.subscribe('a', other);
+    for (let i = 0; i < 2; i++) subscription.close();
+    hub.publish('a', { data: 'x' });
+    turns.all();
+    assert.deepEqual([other.texts, hub.size], [['x'], 1]);
+  });
+
+  it('leaves no error uncaught of a sink that has ended, also after it was closed', () => {
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    const subscription = hub.subscribe('a', reader);
+    turns.all();
+    reader.end();
+    subscription.close();
+    assert.equal(reader.emit('error', new Error('connection reset')), true);
   });
 
   it('names its topics, sorted, each once', () => {

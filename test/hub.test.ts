@@ -475,17 +475,17 @@ describe('the counts of a hub', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     hub.publish('a', { data: 'x' });
     hub.publish('a', { data: 'x' });
-    hub.subscribe('a', new Reader());
+    for (let i = 0; i < 2; i++) hub.subscribe('a', new Reader());
     hub.subscribe(['a', 'b'], new Reader());
     hub.subscribe('a', new Reader(), { conflate: true });
     turns.all();
     hub.end('a');
     const bytes = Buffer.byteLength('id: 1795408776829004-2\ndata: x\n\n');
     assert.deepEqual(hub.topics(), [
-      { topic: 'a', events: 1, bytes, subscribers: 3, last: at(2), ended: true },
+      { topic: 'a', events: 1, bytes, subscribers: 4, last: at(2), ended: true },
       { topic: 'b', events: 0, bytes: 0, subscribers: 1, last: at(0), ended: false },
     ]);
-    assert.equal(hub.size, 3);
+    assert.equal(hub.size, 4);
     assert.equal(hub.historyBytes, bytes);
   });
 
