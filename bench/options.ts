@@ -42,6 +42,8 @@ export interface RunOptions {
   readonly isQuick: boolean;
   readonly out: string;
   readonly isInstalling: boolean;
+  /** A commit, however git lets one name it. */
+  readonly against: string | undefined;
 }
 
 /** Says in one line why an order cannot be obeyed. */
@@ -57,6 +59,7 @@ const OPTIONS = {
   runs: text,
   quick: flag,
   out: text,
+  against: text,
   'no-install': flag,
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -86,6 +89,7 @@ export function orderOf(argv: readonly string[], scenarios: readonly Scenario[])
     isQuick: values.quick ?? false,
     out: values.out ?? 'bench/results',
     isInstalling: !values['no-install'],
+    against: values.against,
   };
 }
 

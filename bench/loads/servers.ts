@@ -3,6 +3,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { isOurs, peerAt } from '../scenarios/scenario.ts';
+import { type Commit, pathOf } from './commit.ts';
 import { built, compiled, type Served, startNode, startServed } from './lead.ts';
 import { module, startNchan } from './nchan.ts';
 
@@ -63,7 +65,7 @@ function gin(): string | undefined {
   return built('gin', build, { GO111MODULE: 'off', GOPATH: gocode, GOFLAGS: '' });
 }
 
-export const servers: Readonly<Record<string, ServerKind>> = {
+const kinds: Record<string, ServerKind> = {
   sluice: {
     ...onNode('sluice', 'sluice'),
     version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
@@ -133,6 +135,23 @@ export const servers: Readonly<Record<string, ServerKind>> = {
     start: startNchan,
   },
 };
+
+/** By the name of their peer. */
+export const servers: Readonly<Record<string, ServerKind>> = kinds;
+
+/** Adds our servers of another commit: `sluice@35312b5` is `sluice` as it was there. */
+export function addServersOf(commit: Commit): void {
+  for (const [peer, own] of Object.entries(kinds).filter(([name]) => isOurs(name))) {
+    const path = pathOf(commit, peer);
+    kinds[peerAt(peer, commit.name)] = {
+      ...own,
+      title: `${own.title} at ${commit.name}`,
+      version: () => `sluice ${versionIn(`${commit.root}/package.json`)} at ${commit.name}, ${node}`,
+      missing: () => (path === undefined ? `commit ${commit.name} has no bench/peers/${peer}.ts` : undefined),
+      start: (flags) => startNode(path!, ...flags),
+    };
+  }
+}
 
 export function start(name: string, flags: readonly string[] = []): Promise<Served> {
   const kind = servers[name];

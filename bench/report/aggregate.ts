@@ -1,14 +1,9 @@
 // Makes medians, intervals and ratios of single runs. The same runs always give the same figures.
 
 import { median, quantile, sampleWithReplacement } from 'simple-statistics';
-import type { Figure, Run } from '../scenarios/scenario.ts';
+import { type Figure, isOurs, OURS, type Run } from '../scenarios/scenario.ts';
 import type { Choice, Group, Measurements, PeerOfGroup, Summaries, Summary } from './report.ts';
 
-/** Ours: the hub on `node:http`, and where there is that one, the whole server. */
-export const OURS = 'sluice';
-export function isOurs(peer: string): boolean {
-  return peer === OURS || peer === 'server';
-}
 /** The least that there can be, whichever of them a scenario has. */
 const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'];
 
@@ -115,7 +110,7 @@ export function valuesOf(runs: readonly Run[], figure: Figure): number[] {
 }
 
 /** One for each repetition that both have; none where there is nothing to divide by. */
-function ratiosOf(tops: readonly Run[], bottoms: readonly Run[], figure: Figure): number[] {
+export function ratiosOf(tops: readonly Run[], bottoms: readonly Run[], figure: Figure): number[] {
   return pairsOf(tops, bottoms, figure).flatMap(([top, bottom]) => (bottom <= 0 ? [] : top / bottom));
 }
 

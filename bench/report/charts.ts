@@ -1,8 +1,7 @@
 // Draws a scenario's figures. Colours are the page's own variables, so that a chart is light or dark as the page is.
 
 import * as echarts from 'echarts';
-import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
-import { OURS } from './aggregate.ts';
+import { type Figure, figures, OURS, type Run } from '../scenarios/scenario.ts';
 import { headlineOf, number, parametersOf } from './format.ts';
 import type { Group, PeerOfGroup, Report, Summary } from './report.ts';
 

@@ -2,11 +2,12 @@
 // was so for the floor as well: what has one is compared by it.
 
 import { median } from 'simple-statistics';
-import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
-import { floorAmong, isOurs, keyOf, pairsOf, summarizeChange, valuesOf } from './aggregate.ts';
+import { type Figure, figures, isOurs, peerAt, type Run } from '../scenarios/scenario.ts';
+import { floorAmong, keyOf, pairsOf, ratiosOf, summarize, summarizeChange, valuesOf } from './aggregate.ts';
 import { number, parametersOf } from './format.ts';
 import { readReport } from './json.ts';
 import type { Report, Summary } from './report.ts';
+import type { Row, Table } from './tables.ts';
 
 export interface Change {
   readonly scenario: string;
@@ -50,6 +51,22 @@ export function changesBetween(before: Report, after: Report): Change[] {
   );
 }
 
+/**
+ * What changed since another commit whose servers ran beside ours. These are pairs, so the ratios are of pairs, and the
+ * floor is not needed: what the machine did befell both.
+ */
+export function changesSince(commit: string, runs: readonly Run[]): Change[] {
+  const lots = new Lots(runs);
+  return lots.all.flatMap((after) => {
+    const [like] = after as [Run];
+    const before = lots.of(peerAt(like.peer, commit), like);
+    return (Object.keys(figures) as Figure[]).flatMap((figure) => {
+      const ratio = summarize(ratiosOf(after, before, figure));
+      return ratio === undefined ? [] : changed(figure, like, ratio, before, after);
+    });
+  });
+}
+
 /** The runs of a report: those of the same peer and parameters together. */
 class Lots {
   readonly #byKey = new Map<string, Run[]>();
@@ -83,15 +100,26 @@ class Lots {
 
 function changeOf(figure: Figure, older: Lots, newer: Lots, runs: readonly Run[]): Change | undefined {
   const [like] = runs as [Run];
-  const { scenario, peer, parameters } = like;
+  const { peer } = like;
   const lots = [older, newer] as const;
-  const [before, after] = lots.map((lot) => valuesOf(lot.of(peer, like), figure)) as [number[], number[]];
+  const [before, after] = lots.map((lot) => lot.of(peer, like)) as [Run[], Run[]];
   const byFloor = lots.map((lot) => lot.byFloor(peer, like, figure)) as [number[], number[]];
   const isByFloor = byFloor.every((values) => values.length > 0);
-  const ratio = summarizeChange(...(isByFloor ? byFloor : ([before, after] as const)));
-  if (ratio === undefined) return undefined;
+  const values = [valuesOf(before, figure), valuesOf(after, figure)] as const;
+  const ratio = summarizeChange(...(isByFloor ? byFloor : values));
+  return ratio && changed(figure, like, ratio, before, after, isByFloor);
+}
+
+function changed(
+  figure: Figure,
+  { scenario, peer, parameters }: Run,
+  ratio: Summary,
+  before: readonly Run[],
+  after: readonly Run[],
+  isByFloor = false,
+): Change {
+  const medians = { before: median(valuesOf(before, figure)), after: median(valuesOf(after, figure)) };
   const verdict = verdictOf(figure, ratio);
-  const medians = { before: median(before), after: median(after) };
   return { scenario, peer, parameters, figure, ...medians, ratio, isByFloor, verdict };
 }
 
@@ -130,10 +158,35 @@ function differences(before: Report, after: Report): string[] {
     .map((name) => `${name} was ${before.environment[name]}, and is ${after.environment[name]}`);
 }
 
+/** Says which of the changes are beyond chance. */
+export const RULE: string =
+  `A figure is worse, or better, if its median changed by more than ${TOLERANCE * 100} % and the whole 95 % confidence ` +
+  `interval lies on that side. With fewer than ${LEAST_RUNS} runs there is no interval, and no verdict.`;
+
+/** The changes as a table: a row for each figure. */
+export function changesTable(commit: string, changes: readonly Change[]): Table {
+  const rows = changes.map(({ scenario, peer, parameters, figure, before, after, ratio, verdict }): Row => {
+    const { label, unit } = figures[figure];
+    const situation = [scenario, parametersOf(parameters)].filter((part) => part !== '').join(', ');
+    const values = [number(before), number(after), `${ratio.median.toFixed(3)} ×${intervalOf(ratio)}`];
+    const cells = [situation, peer, `${label} (${unit})`, ...values, verdict === 'unclear' ? '' : verdict];
+    return { cells, isOurs: verdict === 'worse' };
+  });
+  return {
+    head: ['scenario', 'server', 'figure', commit, 'ours', 'ours / before', 'verdict'],
+    rows,
+    names: 3,
+  };
+}
+
+function intervalOf({ count, low, high }: Summary): string {
+  return count < LEAST_RUNS ? '' : ` [${low.toFixed(3)} – ${high.toFixed(3)}]`;
+}
+
 function lineOf(change: Change): string {
   const { scenario, peer, parameters, figure, before, after, ratio, isByFloor, verdict } = change;
   const { label, unit } = figures[figure];
-  const interval = ratio.count < LEAST_RUNS ? '' : ` [${ratio.low.toFixed(3)} – ${ratio.high.toFixed(3)}]`;
+  const interval = intervalOf(ratio);
   const name = [scenario, parametersOf(parameters), peer].filter((part) => part !== '').join(', ');
   const values = `${number(before)} → ${number(after)} ${unit}`;
   const beside = isByFloor ? ' beside the floor' : '';

@@ -1,8 +1,10 @@
 // A report as one page that stands by itself: nothing is fetched, nothing runs, and it is dark where its reader's
 // system is.
 
-import { aggregate, OURS } from './aggregate.ts';
+import { OURS, type Run } from '../scenarios/scenario.ts';
+import { aggregate } from './aggregate.ts';
 import { chartsOf } from './charts.ts';
+import { changesSince, changesTable, RULE } from './compare.ts';
 import { headLines } from './environment.ts';
 import { METHOD, targetsTable } from './markdown.ts';
 import type { Group, Report, Verdict } from './report.ts';
@@ -19,6 +21,7 @@ export function toHtml(report: Report): string {
     contents(report),
   ];
   if (verdicts !== undefined) parts.push(section('targets', targets(verdicts)));
+  if (report.against !== undefined) parts.push(section('against', against(report.against, runs)));
   if (guarantees !== undefined)
     parts.push(section('guarantees', htmlOf(guaranteesOf(guarantees, groups, titles), 'marks')));
   for (const { name, constant, shows } of scenarios) {
@@ -43,8 +46,10 @@ function fold(table: string): string {
   return table === '' ? '' : `<details open><summary>All figures</summary>${table}</details>`;
 }
 
-function contents({ scenarios, verdicts, guarantees }: Report): string {
-  const first = [verdicts && 'targets', guarantees && 'guarantees'].filter((name) => name !== undefined);
+function contents({ scenarios, verdicts, against, guarantees }: Report): string {
+  const first = [verdicts && 'targets', against && 'against', guarantees && 'guarantees'].filter(
+    (name) => name !== undefined,
+  );
   const links = [...first, ...scenarios.map(({ name }) => name)].map(
     (name) => `<a href="#${name}">${name}</a>`,
   );
@@ -61,6 +66,10 @@ function targets(verdicts: readonly Verdict[]): string {
   const count = (wanted: boolean | undefined) => verdicts.filter(({ holds }) => holds === wanted).length;
   const sum = `${count(true)} hold, ${count(false)} do not, ${count(undefined)} were not measured.`;
   return `<p>${sum}</p>${htmlOf({ head, rows: plain, names }, 'marks')}`;
+}
+
+function against(commit: string, runs: readonly Run[]): string {
+  return `<p>${escaped(RULE)}</p>${htmlOf(changesTable(commit, changesSince(commit, runs)))}`;
 }
 
 /** @param kind `marks`: cells that are an answer get its colour. */

@@ -13,6 +13,8 @@ export interface Report {
   readonly skipped: readonly Skipped[];
   readonly runs: readonly Run[];
   readonly verdicts?: readonly Verdict[] | undefined;
+  /** The abbreviated hash of the commit whose servers ran beside ours: as `sluice@35312b5`, for example. */
+  readonly against?: string | undefined;
   /** What each peer takes upon itself, by its name and the feature's. */
   readonly guarantees?: Guarantees | undefined;
 }

@@ -1,7 +1,7 @@
 // Every event to clients that all accept gzip: compressed once, for each of them, or not at all.
 
 import { measureInTurns, type Play, warm } from './measure.ts';
-import { type Run, repeatAll, type Scenario } from './scenario.ts';
+import { kindOf, type Run, repeatAll, type Scenario } from './scenario.ts';
 import { emptyStage, type Stage, settled, sideBySide } from './stage.ts';
 
 /** One connection in a hundred is inflated and checked; of the others, compressed alike, the bytes are counted. */
@@ -22,7 +22,7 @@ export const gzip: Scenario = {
   peers: ['sluice', 'zlib'],
   async run({ peers, connections: [connections = 1000] = [], isQuick, ...settings }, note) {
     const variants: readonly Variant[] = peers.flatMap((peer): Variant[] =>
-      peer === 'sluice'
+      kindOf(peer) === 'sluice'
         ? [
             [peer, 'identity'],
             [peer, 'gzip'],

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
 import { complaint, type Measured, percentOf, together } from './measure.ts';
-import { atMost, repeatAll, type Scenario } from './scenario.ts';
+import { atMost, kindOf, repeatAll, type Scenario } from './scenario.ts';
 import { type Stage, sideBySide, stage } from './stage.ts';
 
 /** What `server` is by default; the first of a silence comes up to a fifth earlier. */
@@ -46,7 +46,7 @@ async function listen(
   isQuick: boolean,
 ): Promise<Measured> {
   await server.gc();
-  if (peer !== 'server') await server.beat(INTERVAL);
+  if (kindOf(peer) !== 'server') await server.beat(INTERVAL);
   await sleep(isQuick ? 100 : SETTLING);
   await reader.ask({ do: 'reset' });
   const before = usageOf(server.pids());

@@ -1,7 +1,7 @@
 // Connections on which nothing happens: the memory that each holds.
 
 import { complaint } from './measure.ts';
-import { atMost, repeat, type Scenario } from './scenario.ts';
+import { atMost, kindOf, repeat, type Scenario } from './scenario.ts';
 import { emptyStage, fill, settled } from './stage.ts';
 
 export const idle: Scenario = {
@@ -26,7 +26,7 @@ export const idle: Scenario = {
           await fill(stage, { connections: connections - open, sample: 0 });
           open = connections;
           // A heartbeat is due after 15 s of silence, a fifth more at the most.
-          const isBeating = peer === 'server' && connections === greatest && !isQuick;
+          const isBeating = kindOf(peer) === 'server' && connections === greatest && !isQuick;
           const after = await settled(stage.server, isBeating ? 18_500 : pause);
           await stage.reader.ask({ do: 'reset' });
           const { turns } = await stage.server.run({});

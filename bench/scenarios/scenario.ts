@@ -1,5 +1,7 @@
 // What a scenario is, and what each of its runs tells.
 
+import type { Commit } from '../loads/commit.ts';
+
 export interface Scenario {
   readonly name: string;
   /** What is the same for all that are compared. */
@@ -31,6 +33,8 @@ export interface Settings {
   readonly payloads?: readonly number[] | undefined;
   /** As short as can be: shows that all works, and no figure to believe. */
   readonly isQuick: boolean;
+  /** Another commit, some of the peers are from: `sluice@35312b5`. */
+  readonly against?: Commit | undefined;
 }
 
 export interface Run {
@@ -108,9 +112,28 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   evenness: { label: 'fullest second, of an even share', unit: '×', better: 'lower' },
 };
 
-/** For what takes long or hardly varies: no more repetitions than these. */
+/** Ours: the hub on `node:http`, and where a scenario has it, the reference server. */
+export const OURS = 'sluice';
+export function isOurs(peer: string): boolean {
+  return peer === OURS || peer === 'server';
+}
+
+/** The name of one of ours as it was at another commit: `sluice@35312b5`. */
+export function peerAt(peer: string, commit: string): string {
+  return `${peer}@${commit}`;
+}
+
+/** The name without the commit: whatever a scenario does with one of ours, it does with that one at any commit. */
+export function kindOf(peer: string): string {
+  return peer.split('@', 1)[0]!;
+}
+
+/**
+ * Caps the repetitions of a scenario that takes long or hardly varies. Beside another commit there is no cap: an
+ * interval from three pairs finds one figure in eight worse by chance, one from five pairs finds one in thirty.
+ */
 export function atMost(runs: number, settings: Settings): Settings {
-  return { ...settings, runs: Math.min(runs, settings.runs) };
+  return settings.against === undefined ? { ...settings, runs: Math.min(runs, settings.runs) } : settings;
 }
 
 /** Runs every peer once, then every peer again: what the machine does meanwhile befalls all alike. */

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
 import { complaint, latencyOf, warm } from './measure.ts';
-import { type Run, repeat, type Scenario } from './scenario.ts';
+import { kindOf, type Run, repeat, type Scenario } from './scenario.ts';
 import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
@@ -23,7 +23,7 @@ export const stalled: Scenario = {
     // Those that read are on a topic that the flood is not for.
     const audience = { connections, topics: 2, bytes: BYTES, sample: 1, path: '/events?topic=t1' };
     await repeat(settings, async (peer, repetition) => {
-      if (peer !== 'sluice' && repetition > 1) return; // the target is ours
+      if (kindOf(peer) !== 'sluice' && repetition > 1) return; // the target is ours
       await onStage(peer, audience, async (stage) => {
         // What is remembered of a flood, and what the heap grows to with it, is not kept for anybody.
         for (let i = 0; i < 8; i++) await stage.server.run(FLOOD);
