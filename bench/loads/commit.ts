@@ -1,7 +1,7 @@
 // Gets another commit of this repository ready, so that its servers run beside ours.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { Misuse } from '../options.ts';
 import { compile, root, runFolder } from './plain.ts';
@@ -36,6 +36,18 @@ export function checkOut(revision: string): Commit {
 export function pathOf({ root: from }: Commit, peer: string): string | undefined {
   if (!existsSync(join(from, `bench/peers/${peer}.js`))) return undefined;
   return relative(join(runFolder(), 'bench/peers'), join(from, 'bench/peers', peer));
+}
+
+/** The command `sluice` of that commit as JavaScript; `undefined` where it has none. */
+export function commandOf({ root: from }: Commit): string | undefined {
+  const { bin } = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8')) as Manifest;
+  const path = bin?.sluice && join(from, bin.sluice.replace('dist', 'lib'));
+  return path !== undefined && existsSync(path) ? path : undefined;
+}
+
+interface Manifest {
+  /** Each file of `lib/` is in `dist/` once the package is built. */
+  readonly bin?: { readonly sluice?: string };
 }
 
 function nameOf(revision: string): string {

@@ -161,7 +161,8 @@ function differences(before: Report, after: Report): string[] {
 /** Says which of the changes are beyond chance. */
 export const RULE: string =
   `A figure is worse, or better, if its median changed by more than ${TOLERANCE * 100} % and the whole 95 % confidence ` +
-  `interval lies on that side. With fewer than ${LEAST_RUNS} runs there is no interval, and no verdict.`;
+  `interval lies on that side; up to one figure in forty is by chance. With fewer than ${LEAST_RUNS} runs there is no ` +
+  'interval, and no verdict.';
 
 /** The changes as a table: a row for each figure. */
 export function changesTable(commit: string, changes: readonly Change[]): Table {

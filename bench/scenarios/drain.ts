@@ -4,9 +4,10 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { commandOf } from '../loads/commit.ts';
 import { startCommand } from '../loads/lead.ts';
 import { plain } from '../loads/plain.ts';
-import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
+import { atMost, OURS, type Run, repeat, type Scenario } from './scenario.ts';
 
 export const drain: Scenario = {
   name: 'drain',
@@ -15,10 +16,14 @@ export const drain: Scenario = {
   shows: 'the most streams ended in one second, of an even share; seconds until it has exited with 0',
   peers: ['sluice'],
   async run(settings, note) {
-    const { connections: [streams = 5000] = [], isQuick } = settings;
+    const { connections: [streams = 5000] = [], isQuick, against } = settings;
     const window = isQuick ? 2000 : 10_000;
+    const programOf = (peer: string) =>
+      peer === OURS || against === undefined ? plain('lib/command/bin.ts') : commandOf(against);
     await repeat(atMost(3, settings), async (peer, repetition) => {
-      const instances = [await serve(window), await serve(window)] as const;
+      const program = programOf(peer);
+      if (program === undefined) throw new Error(`commit ${against?.name} has no command \`sluice\``);
+      const instances = [await serve(program, window), await serve(program, window)] as const;
       try {
         const outcome = await leave(instances, streams, window);
         note({ scenario: 'drain', peer, parameters: { streams, window }, repetition, ...outcome });
@@ -34,9 +39,9 @@ interface Instance {
   readonly url: string;
 }
 
-async function serve(window: number): Promise<Instance> {
+async function serve(program: string, window: number): Promise<Instance> {
   const argv = ['serve', '--port', '0', '--window', `${window}ms`, '--deadline', `${window + 5000}ms`];
-  const { child, said } = await startCommand([process.execPath, plain('lib/command/bin.ts'), ...argv]);
+  const { child, said } = await startCommand([process.execPath, program, ...argv]);
   return { child, url: said.split(' ').at(-1)! };
 }
 
