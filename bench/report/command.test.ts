@@ -30,6 +30,11 @@ describe('what the command is told', () => {
     assert.deepEqual(chosen, scenarios);
   });
 
+  it('is a commit to measure against', () => {
+    assert.equal(run('fanout').against, undefined);
+    assert.equal(run('fanout', '--against', '35312b5').against, '35312b5');
+  });
+
   it('is a scenario and its parameters', () => {
     const order = run(
       'fanout',
@@ -62,6 +67,7 @@ describe('what the command is told', () => {
     [['--batch', '0'], /`--batch` must be whole numbers ≥ 1, got 0/],
     [['--connections', '1,2'], /`--connections` must be one number for "latency", got 1,2/],
     [['--frob'], /Unknown option '--frob'/],
+    [['--against'], /Option '--against <value>' argument missing/],
     [['compare', 'a.json'], /`compare` takes two reports, got 1/],
     [['targets', 'fanout'], /`targets` takes no scenario, got "fanout"/],
   ] as const) {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { Misuse } from '../options.ts';
 import type { Run } from '../scenarios/scenario.ts';
-import { compare } from './compare.ts';
+import { changeLines, changesSince, changesTable, compare } from './compare.ts';
 import { toJson } from './json.ts';
 import { cost, madeReport, madeRuns } from './made.ts';
 import type { Report } from './report.ts';
@@ -107,5 +107,75 @@ describe('comparing two reports', () => {
     const say = () => {};
     assert.throws(() => compare([path, path], say), Misuse);
     assert.throws(() => compare([join(folder, 'nowhere.json'), path], say), /nowhere\.json cannot be read/);
+  });
+});
+
+describe('what changed since another commit in the same run', () => {
+  const parameters = { connections: 1000, batch: 1 };
+  const commit = '35312b5';
+  const runsAt = (ours: number, before: number, repetitions = 5): Run[] => {
+    const of = (peer: string, total: number) => ({
+      scenario: 'fanout',
+      peer,
+      parameters,
+      figures: cost(total / 4, (total * 3) / 4),
+    });
+    return madeRuns([of('sluice', ours), of(`sluice@${commit}`, before), of('raw', 10)], repetitions);
+  };
+  const verdictOn = (figure: string, runs: readonly Run[]) =>
+    changesSince(commit, runs).find((change) => change.figure === figure)?.verdict;
+
+  it('is each figure of ours by that of the same repetition there', () => {
+    const changes = changesSince(commit, runsAt(12, 6));
+    assert.deepEqual(
+      changes.map(({ peer, figure }) => [peer, figure]),
+      ['cpuPerDelivery', 'userPerDelivery', 'systemPerDelivery', 'deliveriesPerSecond'].map((figure) => [
+        'sluice',
+        figure,
+      ]),
+    );
+    assert.ok(changes[0]!.ratio.median > 1.9 && changes[0]!.ratio.median < 2.1);
+    assert.equal(changes[0]!.ratio.count, 5);
+  });
+
+  it('is worse, or better, by the rule for two reports', () => {
+    assert.equal(verdictOn('cpuPerDelivery', runsAt(8, 6)), 'worse');
+    assert.equal(verdictOn('deliveriesPerSecond', runsAt(8, 6)), 'worse');
+    assert.equal(verdictOn('cpuPerDelivery', runsAt(6, 8)), 'better');
+    assert.equal(verdictOn('cpuPerDelivery', runsAt(6, 6)), 'unclear', 'a small change');
+    assert.equal(verdictOn('cpuPerDelivery', runsAt(8, 6, 2)), 'unclear', 'two runs');
+  });
+
+  it('is unclear where the interval holds 1', () => {
+    const runs = runsAt(6, 6).map((run) => {
+      const factor = run.peer === 'sluice' ? [0.7, 1.4, 1.3, 0.8, 1.2][run.repetition]! : 1;
+      return { ...run, figures: { cpuPerDelivery: 6 * factor } };
+    });
+    assert.equal(verdictOn('cpuPerDelivery', runs), 'unclear');
+  });
+
+  it('is compared with a slower machine in the same repetition, not with the median of all', () => {
+    const runs = runsAt(8, 6).map((run) => {
+      const cpuPerDelivery = run.figures.cpuPerDelivery! * (1 + run.repetition);
+      return { ...run, figures: { cpuPerDelivery } };
+    });
+    assert.equal(verdictOn('cpuPerDelivery', runs), 'worse');
+  });
+
+  it('is a table with a row for each figure', () => {
+    const { head, rows } = changesTable(commit, changesSince(commit, runsAt(8, 6)));
+    assert.equal(rows.length, 4);
+    for (const { cells } of rows) assert.equal(cells.length, head.length);
+    const [, , , before, ours, ratio, verdict] = rows[0]!.cells;
+    assert.match(`${before} ${ours}`, /^[56]\.\d+ [78]\.\d+$/);
+    assert.match(ratio!, /^1\.3\d\d × \[1\.\d+ – 1\.\d+\]$/);
+    assert.equal(verdict, 'worse');
+  });
+
+  it('is summed up in a line', () => {
+    const last = (runs: readonly Run[]) => changeLines(commit, changesSince(commit, runs)).at(-1);
+    assert.equal(last(runsAt(8, 6)), '4 figures of ours are worse than at 35312b5');
+    assert.equal(last(runsAt(6, 6)), 'no figure of ours is worse than at 35312b5');
+    assert.match(last(runsOf(6))!, /no figure was measured both here and at 35312b5/);
   });
 });

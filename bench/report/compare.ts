@@ -7,7 +7,7 @@ import { floorAmong, keyOf, pairsOf, ratiosOf, summarize, summarizeChange, value
 import { number, parametersOf } from './format.ts';
 import { readReport } from './json.ts';
 import type { Report, Summary } from './report.ts';
-import type { Row, Table } from './tables.ts';
+import { type Row, type Table, textOf } from './tables.ts';
 
 export interface Change {
   readonly scenario: string;
@@ -178,6 +178,14 @@ export function changesTable(commit: string, changes: readonly Change[]): Table 
     rows,
     names: 3,
   };
+}
+
+/** The changes since a commit as lines for a terminal, with what they come to in the last one. */
+export function changeLines(commit: string, changes: readonly Change[]): string[] {
+  if (changes.length === 0) return [`\nno figure was measured both here and at ${commit}`];
+  const worse = changes.filter(({ verdict }) => verdict === 'worse').length;
+  const sum = worse === 0 ? 'no figure of ours is worse' : `${worse} figures of ours are worse`;
+  return ['', ...textOf(changesTable(commit, changes)), '', RULE, `${sum} than at ${commit}`];
 }
 
 function intervalOf({ count, low, high }: Summary): string {

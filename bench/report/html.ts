@@ -21,7 +21,8 @@ export function toHtml(report: Report): string {
     contents(report),
   ];
   if (verdicts !== undefined) parts.push(section('targets', targets(verdicts)));
-  if (report.against !== undefined) parts.push(section('against', against(report.against, runs)));
+  if (report.against !== undefined)
+    parts.push(section('against', against(report.against, runs), `against ${report.against}`));
   if (guarantees !== undefined)
     parts.push(section('guarantees', htmlOf(guaranteesOf(guarantees, groups, titles), 'marks')));
   for (const { name, constant, shows } of scenarios) {
@@ -56,8 +57,8 @@ function contents({ scenarios, verdicts, against, guarantees }: Report): string 
   return `<nav>${links.join(' ')}</nav>`;
 }
 
-function section(name: string, content: string): string {
-  return `<section id="${name}"><h2>${escaped(name)}</h2>\n${content}</section>`;
+function section(name: string, content: string, title: string = name): string {
+  return `<section id="${name}"><h2>${escaped(title)}</h2>\n${content}</section>`;
 }
 
 function targets(verdicts: readonly Verdict[]): string {

@@ -9,6 +9,7 @@ import { toHtml } from './html.ts';
 import { readReport, toJson } from './json.ts';
 import { made, madeReport, madeRuns } from './made.ts';
 import { toMarkdown } from './markdown.ts';
+import type { Report } from './report.ts';
 
 const runs = madeRuns(made());
 const report = { ...madeReport(runs), verdicts: verdictsOf(targets, measurementsOf(runs)) };
@@ -58,6 +59,42 @@ describe('a report as Markdown', () => {
 
   it('names who was skipped, with the reason', () => {
     assert.ok(lines.includes('- h3 was skipped: npm package h3 is not installed.'));
+  });
+});
+
+describe('a report of a run beside another commit', () => {
+  const parameters = { connections: 20, batch: 1 };
+  const of = (peer: string, cpuPerDelivery: number) => ({
+    scenario: 'fanout',
+    peer,
+    parameters,
+    figures: { cpuPerDelivery },
+  });
+  const beside = madeReport(madeRuns([of('sluice', 8), of('sluice@35312b5', 6), of('raw', 9)]));
+  const against: Report = {
+    ...beside,
+    titles: { ...beside.titles, 'sluice@35312b5': 'sluice at 35312b5' },
+    against: '35312b5',
+  };
+
+  it('has a row for the other commit, and a table of the changes', () => {
+    const text = toMarkdown(against);
+    assert.match(text, /^\| 20 \| 1 \| sluice at 35312b5 \| 5 \| 6\.\d+/m);
+    assert.match(text, /^## Against 35312b5$/m);
+    assert.match(text, /^\| fanout, connections 20, batch 1 \| sluice \| .* \| worse \|$/m);
+  });
+
+  it('has both on the page', () => {
+    const page = toHtml(against);
+    assert.match(page, /<th scope="row">sluice at 35312b5<\/th>/);
+    assert.match(page, /<section id="against"><h2>against 35312b5<\/h2>/);
+    assert.match(page, /<td[^>]*>worse<\/td>/);
+    assert.doesNotMatch(page, /undefined|NaN/);
+  });
+
+  it('has no table of changes where there is no other commit', () => {
+    assert.doesNotMatch(toMarkdown(beside), /Against/);
+    assert.doesNotMatch(toHtml(beside), /id="against"/);
   });
 });
 

@@ -11,14 +11,13 @@ import { Failure } from '../scenarios/stage.ts';
 import { needsOf, targets, verdictsOf } from '../targets.ts';
 import { aggregate, measurementsOf } from './aggregate.ts';
 import { type Bar, startBar } from './bar.ts';
-import { type Change, changesSince, changesTable, RULE } from './compare.ts';
+import { changeLines, changesSince } from './compare.ts';
 import { environment, headLines } from './environment.ts';
 import { headlineOf, number, parametersOf, withInterval } from './format.ts';
 import { toHtml } from './html.ts';
 import { toJson } from './json.ts';
 import { toMarkdown } from './markdown.ts';
 import type { Environment, Guarantees, Report, Skipped, Verdict } from './report.ts';
-import { textOf } from './tables.ts';
 
 /** Seconds for everything: 20 minutes with what comes before and after. */
 const BUDGET = 19 * 60;
@@ -214,13 +213,6 @@ function summaryLines({ runs, titles }: Report): string[] {
       return `  ${title} ${withInterval(own[figure]!)} ${figures[figure].unit}${ratio}`;
     }),
   ]);
-}
-
-export function changeLines(commit: string, changes: readonly Change[]): string[] {
-  if (changes.length === 0) return [`\nno figure was measured both here and at ${commit}`];
-  const worse = changes.filter(({ verdict }) => verdict === 'worse').length;
-  const sum = worse === 0 ? 'no figure of ours is worse' : `${worse} figures of ours are worse`;
-  return ['', ...textOf(changesTable(commit, changes)), '', RULE, `${sum} than at ${commit}`];
 }
 
 export function verdictLines(verdicts: readonly Verdict[]): string[] {
