@@ -76,10 +76,10 @@ export async function startServed(
     complaint = `${complaint}${text}`.slice(-2000);
   });
   const lines = createInterface({ input: child.stdout });
-  const port = Number(await saying(lines, 'port', child, () => `${name}: ${complaint}`));
+  const port = Number(await saying(lines, 'port', child, () => `${name}: ${reasonIn(complaint)}`));
   const ask = (order: string, reply: string) => {
     child.stdin.write(`${order}\n`);
-    return saying(lines, reply, child, () => `${name}: ${complaint}`);
+    return saying(lines, reply, child, () => `${name}: ${reasonIn(complaint)}`);
   };
   return {
     name,
@@ -95,6 +95,11 @@ export async function startServed(
     gc: async () => void (await ask('gc', 'gone')),
     stop: () => stop(child),
   };
+}
+
+/** What a program on Node said before it stopped: the line that names its error, or else everything. */
+export function reasonIn(stderr: string): string {
+  return /^\w*Error.*$/m.exec(stderr)?.[0] ?? stderr;
 }
 
 /** A server of `peers/` on Node. */

@@ -176,6 +176,7 @@ describe('what changed since another commit in the same run', () => {
     const last = (runs: readonly Run[]) => changeLines(commit, changesSince(commit, runs)).at(-1);
     assert.equal(last(runsAt(8, 6)), '4 figures of ours are worse than at 35312b5');
     assert.equal(last(runsAt(6, 6)), 'no figure of ours is worse than at 35312b5');
+    assert.equal(last(runsAt(8, 6, 2)), '4 of 4 figures have fewer than 3 pairs: no verdict');
     assert.match(last(runsOf(6))!, /no figure was measured both here and at 35312b5/);
   });
 });

@@ -184,8 +184,15 @@ export function changesTable(commit: string, changes: readonly Change[]): Table 
 export function changeLines(commit: string, changes: readonly Change[]): string[] {
   if (changes.length === 0) return [`\nno figure was measured both here and at ${commit}`];
   const worse = changes.filter(({ verdict }) => verdict === 'worse').length;
+  const few = changes.filter(({ ratio }) => ratio.count < LEAST_RUNS).length;
   const sum = worse === 0 ? 'no figure of ours is worse' : `${worse} figures of ours are worse`;
-  return ['', ...textOf(changesTable(commit, changes)), '', RULE, `${sum} than at ${commit}`];
+  const last = [
+    ...(few > 0
+      ? [`${few} of ${changes.length} figures have fewer than ${LEAST_RUNS} pairs: no verdict`]
+      : []),
+    ...(few < changes.length ? [`${sum} than at ${commit}`] : []),
+  ];
+  return ['', ...textOf(changesTable(commit, changes)), '', RULE, ...last];
 }
 
 function intervalOf({ count, low, high }: Summary): string {

@@ -1,9 +1,9 @@
 // Many clients that ask, each for an answer of its own, token by token: no event is shared.
 
-import { startReader, usageOf } from '../loads/lead.ts';
-import { start } from '../loads/servers.ts';
+import { usageOf } from '../loads/lead.ts';
 import { complaint, costOf, limitOf, usedBetween } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';
+import { emptyStage } from './stage.ts';
 
 /** As loads/host.ts gives them. */
 const TOKENS = 500;
@@ -18,7 +18,7 @@ export const llm: Scenario = {
     const { connections: [clients = 200] = [], isQuick } = settings;
     const rounds = isQuick ? 1 : 4;
     await repeat(atMost(3, settings), async (peer, repetition) => {
-      const [server, reader] = await Promise.all([start(peer), startReader('node')]);
+      const { server, reader, stop } = await emptyStage(peer, 'node');
       try {
         const order = { do: 'post', port: server.port, path: '/answer', count: clients, bytes: 0 } as const;
         await reader.ask({ ...order, rounds: 1 });
@@ -32,7 +32,7 @@ export const llm: Scenario = {
         const figures = invalid === undefined ? { ...cost, deliveriesPerSecond } : {};
         note({ scenario: 'llm', peer, parameters: { clients }, repetition, figures, invalid });
       } finally {
-        await Promise.all([server.stop(), reader.stop()]);
+        await stop();
       }
     });
   },

@@ -7,10 +7,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Measurement } from '../harness.ts';
 import type { Commit } from '../loads/commit.ts';
-import { pinned } from '../loads/lead.ts';
+import { pinned, reasonIn } from '../loads/lead.ts';
 import { root } from '../loads/plain.ts';
 import { OURS, peerAt, type Run, type Scenario } from './scenario.ts';
-import { Failure } from './stage.ts';
 
 const benches = ['encode', 'decode', 'replay', 'hub', 'heartbeat', 'router', 'limiter', 'metrics'];
 const libraries = ['eventsource-encoder', 'eventsource-parser'];
@@ -76,8 +75,8 @@ async function runsAt(
       repetition,
     );
   } catch (error) {
-    const { stderr = '' } = error as { stderr?: string };
-    const invalid = /^\w*Error.*$/m.exec(stderr)?.[0] ?? new Failure(error as Error).reason;
+    const { stderr, message } = error as Error & { stderr?: string };
+    const invalid = reasonIn(stderr ?? message).split('\n')[0];
     return [{ scenario: 'micro', peer, parameters: { bench }, repetition, figures: {}, invalid }];
   }
 }

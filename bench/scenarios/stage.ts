@@ -40,14 +40,20 @@ export async function stage(peer: string, options: StageOptions): Promise<Stage>
   }
 }
 
-/** A server, and nobody there yet. */
+/** A server without connections. @throws when it or its reader does not start; then neither is left running. */
 export async function emptyStage(
   peer: string,
   kind?: 'fastest' | 'node',
   flags?: readonly string[],
 ): Promise<Stage> {
-  const [server, reader] = await Promise.all([start(peer, flags), startReader(kind)]);
-  return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
+  const server = await start(peer, flags);
+  try {
+    const reader = await startReader(kind);
+    return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
 }
 
 /** Opens connections and publishes until all that there are have received. @throws when they do not. */
