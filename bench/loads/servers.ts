@@ -1,4 +1,4 @@
-// The servers there are, how each is started, and where each comes from. What each guarantees: peers/guarantees.ts.
+// Lists the servers under test: how each starts, and which version it is. What each guarantees: peers/guarantees.ts.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -9,22 +9,22 @@ import { built, compiled, type Served, startNode, startServed } from './lead.ts'
 import { module, startNchan } from './nchan.ts';
 
 interface ServerKind {
-  /** How it is called in tables. */
+  /** Its name in tables. */
   readonly title: string;
-  /** Has a `POST /answer`. */
+  /** Whether it serves `POST /answer`. */
   readonly answers: boolean;
-  /** Of the installed package or program, and of what it runs on. */
+  /** The versions of the installed package or program and of its runtime. */
   version(): string;
-  /** Why it cannot be run here; `undefined` when it can. */
+  /** Why it cannot run here; `undefined` when it can. */
   missing(): string | undefined;
-  /** `flags` are for Node, where it runs on that. */
+  /** @param flags for Node; other runtimes ignore them. */
   start(flags: readonly string[]): Promise<Served>;
 }
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const modules = here('../peers/node_modules');
 
-/** One of `peers/`, that needs npm packages. The first is the one that it is about. */
+/** A server of `peers/` that runs on Node and needs these npm packages. */
 function onNode(peer: string, title: string, ...packages: string[]): ServerKind {
   return {
     title,
@@ -48,7 +48,7 @@ function versionIn(manifest: string): string {
   return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
 }
 
-/** What a program says; `undefined` where there is none, or it fails. */
+/** What a program prints; `undefined` where it is missing or fails. */
 function said(command: string, ...argv: string[]): string | undefined {
   const { status, stdout, stderr } = spawnSync(command, argv, { encoding: 'utf8' });
   return status === 0 ? `${stdout}${stderr}`.trim() : undefined;
