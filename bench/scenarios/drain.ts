@@ -1,4 +1,4 @@
-// A server with many streams is told to stop over some time: are they sent away evenly, and do all return elsewhere?
+// Stops a server with many streams over a window of time: do they end evenly, and do all reconnect to another server?
 
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,8 +12,9 @@ import { atMost, OURS, type Run, repeat, type Scenario } from './scenario.ts';
 export const drain: Scenario = {
   name: 'drain',
   constant:
-    '5,000 streams of `sluice serve`, a window of 10 s, and a second instance that they return to when they are told to',
-  shows: 'the most streams ended in one second, of an even share; seconds until it has exited with 0',
+    '5,000 streams of `sluice serve`, a window of 10 s, and a second instance to which they reconnect after `retry`',
+  shows:
+    'the most streams that ended in one second, relative to an even share; seconds until it exited with 0',
   peers: ['sluice'],
   async run(settings, note) {
     const { connections: [streams = 5000] = [], isQuick, against } = settings;
@@ -86,14 +87,14 @@ function whatFailed(outcome: {
   streams: number;
 }): string | undefined {
   const { early, code, told, back, streams } = outcome;
-  if (early > 0) return `${early} streams ended before the server was told to stop`;
+  if (early > 0) return `${early} streams ended before the server got its signal`;
   if (code !== 0) return `it exited with ${code}`;
-  if (told < streams) return `${streams - told} of ${streams} streams were not told when to come back`;
-  if (back < streams) return `${streams - back} of ${streams} streams did not come back`;
+  if (told < streams) return `${streams - told} of ${streams} streams got no \`retry\``;
+  if (back < streams) return `${streams - back} of ${streams} streams did not reconnect`;
   return undefined;
 }
 
-/** Opens a stream; resolves once it is ready. Tells when it ended, and after how long it is to come back, or 0. */
+/** Opens a stream; resolves with its first bytes. `onEnd` gets the last `retry` that the stream named, or 0. */
 function open(url: string, onEnd: (retry: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = http.get(`${url}/events?topic=drain`, { agent: false }, (response) => {

@@ -1,17 +1,17 @@
-// Many clients that ask, each for an answer of its own, token by token: no event is shared.
+// Streams to each of many clients an answer of its own, token by token; no event is shared.
 
 import { usageOf } from '../loads/lead.ts';
 import { complaint, costOf, limitOf, usedBetween } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';
 import { emptyStage } from './stage.ts';
 
-/** As loads/host.ts gives them. */
+/** The length of an answer in loads/host.ts. */
 const TOKENS = 500;
 
 export const llm: Scenario = {
   name: 'llm',
   constant:
-    '200 clients that post again and again, on a connection of its own each time; answers of 500 short tokens, each an event',
+    '200 clients that post repeatedly, each time on a new connection; answers of 500 short tokens, each an event',
   shows: 'CPU time of the server per token, opening and ending the answers included',
   peers: ['sluice', 'raw', 'hono', 'h3', 'fastify', 'better-sse'],
   async run(settings, note) {

@@ -1,4 +1,4 @@
-// What the parts cost by themselves, without a socket: the benches of `bench/*.bench.ts`.
+// Runs the benches of single modules, `bench/*.bench.ts`: what each costs without a socket.
 
 import { execFile } from 'node:child_process';
 import { cpSync, existsSync } from 'node:fs';
@@ -18,8 +18,8 @@ const packages = createRequire(new URL('../package.json', import.meta.url));
 export const micro: Scenario = {
   name: 'micro',
   isTogether: true,
-  constant: 'one process for each bench, its inputs, CPU time of whole rounds after one to warm up',
-  shows: 'what a part costs beside another library, or beside the least that could do the same',
+  constant: 'the inputs; one process for each bench; CPU time of whole rounds, after one round to warm up',
+  shows: 'what a module costs, beside another library or the least code that could do the same',
   peers: [OURS, ...libraries, 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'],
   missing: (peer) => (libraries.includes(peer) ? missingPackage(peer) : undefined),
   async run({ peers, runs, first = 0, isQuick, against }, note) {
@@ -51,7 +51,7 @@ function missingPackage(name: string): string | undefined {
   return `npm package ${name} is not installed`;
 }
 
-/** A bench loads the libraries from its own folder, and from nowhere else. */
+/** Copies the other libraries to where the benches of that commit look for them. */
 function lendLibraries(to: Commit): void {
   for (const name of libraries) {
     const path = join('bench/node_modules', name);
@@ -59,7 +59,7 @@ function lendLibraries(to: Commit): void {
   }
 }
 
-/** The bench of another commit, which speaks that commit's names: of what it measures, that commit's own figures. */
+/** Runs the bench of another commit, which uses the names of that commit, and keeps our figures in it. */
 async function runsAt(
   commit: Commit,
   bench: string,
