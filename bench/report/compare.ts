@@ -1,5 +1,5 @@
-// Says of two reports what changed between them, and whether ours became worse. A machine that was slower in one of them
-// was so for the floor as well: what has one is compared by it.
+// Finds what changed between two reports, or between two commits in one run, and whether our figures became worse. Where
+// both reports have a floor, figures are compared relative to it, because a slower machine slows the floor as well.
 
 import { median } from 'simple-statistics';
 import { type Figure, figures, isOurs, peerAt, type Run } from '../scenarios/scenario.ts';
@@ -16,7 +16,7 @@ export interface Change {
   readonly figure: Figure;
   readonly before: number;
   readonly after: number;
-  /** After by before: where both reports have a floor, each by that of the same run first. */
+  /** After divided by before; where both reports have a floor, each is first divided by its floor. */
   readonly ratio: Summary;
   readonly isByFloor: boolean;
   /** `unclear` where the interval holds 1, the change is small, or there are not three runs on each side. */
@@ -24,10 +24,10 @@ export interface Change {
 }
 
 const TOLERANCE = 0.05;
-/** With fewer runs there is no interval to speak of. */
+/** With fewer runs there is no useful interval. */
 const LEAST_RUNS = 3;
 
-/** What of the floor tells how fast the machine was meanwhile, for each figure that this changes. */
+/** For each figure that depends on the machine's speed: the figure of the floor that shows this speed. */
 const SPEED: Readonly<Partial<Record<Figure, Figure>>> = {
   cpuPerDelivery: 'cpuPerDelivery',
   userPerDelivery: 'cpuPerDelivery',
@@ -52,8 +52,8 @@ export function changesBetween(before: Report, after: Report): Change[] {
 }
 
 /**
- * What changed since another commit whose servers ran beside ours. These are pairs, so the ratios are of pairs, and the
- * floor is not needed: what the machine did befell both.
+ * What changed since another commit whose servers ran beside ours. The ratios are of pairs, so the floor is not needed: a
+ * slower machine slows both.
  */
 export function changesSince(commit: string, runs: readonly Run[]): Change[] {
   const lots = new Lots(runs);
@@ -67,7 +67,7 @@ export function changesSince(commit: string, runs: readonly Run[]): Change[] {
   });
 }
 
-/** The runs of a report: those of the same peer and parameters together. */
+/** The runs of a report, grouped by peer and parameters. */
 class Lots {
   readonly #byKey = new Map<string, Run[]>();
   readonly #peers = new Map<string, string[]>();
@@ -88,7 +88,7 @@ class Lots {
     return this.#byKey.get(`${peer} ${keyOf(like)}`) ?? [];
   }
 
-  /** A figure by the floor's, pair by pair; none where there is no floor, or this is it. */
+  /** A figure divided by the floor's, pair by pair; none for the floor itself, or where there is none. */
   byFloor(peer: string, like: Run, figure: Figure): number[] {
     const floor = floorAmong(this.#peers.get(keyOf(like)) ?? []);
     const speed = SPEED[figure];
@@ -131,7 +131,7 @@ function verdictOf(figure: Figure, { count, median: change, low, high }: Summary
   return 'unclear';
 }
 
-/** Prints what changed. Its answer is the command's exit code. */
+/** Prints what changed. @returns the exit code. */
 export function compare(paths: readonly [string, string], print: (line: string) => void): 0 | 1 {
   const [before, after] = paths.map(readReport) as [Report, Report];
   for (const warning of differences(before, after)) print(`note: ${warning}`);
@@ -139,8 +139,7 @@ export function compare(paths: readonly [string, string], print: (line: string) 
   if (changes.length === 0) print('the reports have no figure in common');
   for (const change of changes) print(lineOf(change));
   const few = changes.filter(({ ratio }) => ratio.count < LEAST_RUNS).length;
-  if (few > 0)
-    print(`\n${few} figures are of fewer than ${LEAST_RUNS} runs, which tell nothing of what is chance`);
+  if (few > 0) print(`\n${few} figures are of fewer than ${LEAST_RUNS} runs: no verdict`);
   const worse = changes.filter(({ peer, verdict }) => isOurs(peer) && verdict === 'worse');
   print(
     worse.length === 0
@@ -158,7 +157,7 @@ function differences(before: Report, after: Report): string[] {
     .map((name) => `${name} was ${before.environment[name]}, and is ${after.environment[name]}`);
 }
 
-/** Says which of the changes are beyond chance. */
+/** The rule for verdicts, in words. */
 export const RULE: string =
   `A figure is worse, or better, if its median changed by more than ${TOLERANCE * 100} % and the whole 95 % confidence ` +
   `interval lies on that side; up to one figure in forty is by chance. With fewer than ${LEAST_RUNS} runs there is no ` +
@@ -180,7 +179,7 @@ export function changesTable(commit: string, changes: readonly Change[]): Table 
   };
 }
 
-/** The changes since a commit as lines for a terminal, with what they come to in the last one. */
+/** The changes since a commit as lines for a terminal; the last one sums them up. */
 export function changeLines(commit: string, changes: readonly Change[]): string[] {
   if (changes.length === 0) return [`\nno figure was measured both here and at ${commit}`];
   const worse = changes.filter(({ verdict }) => verdict === 'worse').length;

@@ -1,5 +1,4 @@
-// A report as one page that stands by itself: nothing is fetched, nothing runs, and it is dark where its reader's
-// system is.
+// Writes a report as one HTML page without scripts or external files, in the light or dark theme of the reader's system.
 
 import { OURS, type Run } from '../scenarios/scenario.ts';
 import { aggregate } from './aggregate.ts';
@@ -73,7 +72,7 @@ function against(commit: string, runs: readonly Run[]): string {
   return `<p>${escaped(RULE)}</p>${htmlOf(changesTable(commit, changesSince(commit, runs)))}`;
 }
 
-/** @param kind `marks`: cells that are an answer get its colour. */
+/** @param kind `marks`: colours cells that say yes or no. */
 function htmlOf({ head, rows, names }: Table, kind = ''): string {
   const mark = (text: string) => ({ yes: ' class="yes"', no: ' class="no"' })[text] ?? '';
   const cell = (text: string, i: number) =>

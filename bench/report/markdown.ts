@@ -1,4 +1,4 @@
-// A report as Markdown, to be put into documents.
+// Writes a report as Markdown.
 
 import { aggregate } from './aggregate.ts';
 import { changesSince, changesTable, RULE } from './compare.ts';

@@ -1,4 +1,4 @@
-// Runs scenarios, shows how far it is, and writes the reports.
+// Runs scenarios, shows the progress, and writes the reports.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { toJson } from './json.ts';
 import { toMarkdown } from './markdown.ts';
 import type { Environment, Guarantees, Report, Skipped, Verdict } from './report.ts';
 
-/** Seconds for everything: 20 minutes with what comes before and after. */
+/** Seconds for all scenarios; with start and reports the command takes 20 minutes. */
 const BUDGET = 19 * 60;
 
 interface ScenarioWork extends Work {
@@ -28,9 +28,9 @@ interface ScenarioWork extends Work {
 }
 
 /**
- * Its answer is the command's exit code: 1 when a scenario failed, a run of ours was wrong, a target is missed, or a
- * figure is worse than at the other commit.
- * @throws {Misuse} when the other commit cannot be had.
+ * @returns the exit code: 1 when a scenario failed, a run of ours was invalid, a target is missed, or a figure is worse
+ * than at the other commit.
+ * @throws {Misuse} when the other commit cannot be checked out.
  */
 export async function runSuite(options: RunOptions): Promise<0 | 1> {
   const { isAll, isTargets, isQuick, out } = options;
@@ -62,7 +62,7 @@ export async function runSuite(options: RunOptions): Promise<0 | 1> {
   return failures.length > 0 || isWrong || isMissed || isWorse ? 1 : 0;
 }
 
-/** What is to be run; who cannot be goes to `skipped`. */
+/** What will run; peers that cannot run are added to `skipped`. */
 function worksOf(options: RunOptions, against: Commit | undefined, skipped: Skipped[]): ScenarioWork[] {
   const needs = options.isTargets ? needsOf(targets) : undefined;
   return options.scenarios.flatMap((scenario) => {
@@ -95,7 +95,7 @@ interface Going {
   readonly against: Commit | undefined;
 }
 
-/** Goes round until all is done or the time is over, and tells what failed. */
+/** Runs everything, repetition by repetition, until all is done or the time is over; returns what failed. */
 async function runAll(works: readonly ScenarioWork[], going: Going, options: RunOptions): Promise<Skipped[]> {
   const start = performance.now();
   const left = () => going.budget - (performance.now() - start) / 1000;
@@ -104,7 +104,7 @@ async function runAll(works: readonly ScenarioWork[], going: Going, options: Run
     const begun = performance.now();
     const known = going.runs.length;
     failures.push(...(await repeatOnce(work, going, options, () => expected(works, left()))));
-    // Some scenarios want no more repetitions than tell something.
+    // A scenario that caps its repetitions has run nothing more.
     if (going.runs.length === known) work.runs = work.done;
     work.seconds = (performance.now() - begun) / 1000;
     work.done++;
@@ -115,12 +115,12 @@ async function runAll(works: readonly ScenarioWork[], going: Going, options: Run
     ...never.map(({ name }) => ({
       scenario: name,
       peer: 'all',
-      reason: 'no time was left: run it by its name',
+      reason: 'no time was left; run the scenario by its name',
     })),
   ];
 }
 
-/** One peer after the other, so that what one cannot do is no matter to the others: or the scenario sees to that. */
+/** Runs one peer after the other, so that a failure of one does not affect the others, or all in one call. */
 async function repeatOnce(
   { name, scenario, peers, done, runs, seconds }: ScenarioWork,
   going: Going,
@@ -201,7 +201,7 @@ function write(report: Report, out: string): string[] {
   });
 }
 
-/** The first figure of each peer. */
+/** The most important figure of each peer. */
 function summaryLines({ runs, titles }: Report): string[] {
   return aggregate(runs).flatMap(({ scenario, parameters, peers }) => [
     `\n${[scenario, parametersOf(parameters)].filter(Boolean).join(', ')}`,

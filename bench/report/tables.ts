@@ -1,4 +1,4 @@
-// A scenario's figures as one table, whatever it is drawn with: a row for each peer and set of parameters.
+// Makes tables of figures, independent of how they are drawn.
 
 import { type Figure, figures, isOurs, OURS } from '../scenarios/scenario.ts';
 import { headlineOf, number, parameter, times, withInterval } from './format.ts';
@@ -62,7 +62,7 @@ function ratiosOf({ figures: own, byOurs, byFloor }: PeerOfGroup): string[] {
   return [byOurs[headline], byFloor[headline]].map((ratio) => (ratio === undefined ? '–' : times(ratio)));
 }
 
-/** What each server guarantees, next to what a delivery costs it. */
+/** What each server guarantees, with the cost of a delivery. */
 export function guaranteesOf(
   guarantees: Guarantees,
   groups: readonly Group[],
