@@ -30,8 +30,8 @@ export interface Measurement {
 export type Bench = (effort: Effort) => Measurement[] | Promise<Measurement[]>;
 
 /**
- * Nanoseconds of CPU time per operation: the median of all rounds, after one to warm up. CPU time and not wall time,
- * because other processes may run.
+ * Nanoseconds of CPU time per operation: the median of all rounds, after one to warm up. CPU time and not
+ * wall time, because other processes may run.
  */
 export function measure(work: () => number, { rounds, round }: Effort): number {
   const results = [];

@@ -1,4 +1,5 @@
-// Measures the hub alone: fan-out, catching up, publishing, memory. The sinks accept everything and do nothing.
+// Measures the hub alone: fan-out, catching up, publishing, memory. The sinks accept everything and do
+// nothing.
 //   node --expose-gc --import tsx bench/hub.bench.ts
 
 import { Hub, type HubOptions, type Sink } from '../lib/hub.ts';
@@ -92,8 +93,9 @@ function catchUp(topics: number, effort: Effort, options: { conflate?: boolean }
 }
 
 /**
- * What the events of other topics cost a reader of one topic. A thousand readers stay connected, as on a server in use:
- * with only a few that come and go, V8 rebuilds its tables of them all the time, and the old tables keep memory alive.
+ * What the events of other topics cost a reader of one topic. A thousand readers stay connected, as on a
+ * server in use: with only a few that come and go, V8 rebuilds its tables of them all the time, and the old
+ * tables keep memory alive.
  */
 function catchUpAmong(topics: number): () => number {
   const { hub, run } = open();
@@ -117,7 +119,10 @@ function catchUpAmong(topics: number): () => number {
   };
 }
 
-/** The floor: an array of frames per topic, joined from a position on, without a common order, ids or shared pages. */
+/**
+ * The floor: an array of frames per topic, joined from a position on, without a common order, ids or shared
+ * pages.
+ */
 function joinAmong(topics: number): () => number {
   const frame = `id: 1-100000\ndata: ${DATA}\n\n`;
   const logs = Array.from({ length: topics }, () => [] as string[]);

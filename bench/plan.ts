@@ -1,4 +1,5 @@
-// Decides what runs next: everything runs once before anything runs again, and nothing starts that would end too late.
+// Decides what runs next: everything runs once before anything runs again, and nothing starts that would end
+// too late.
 
 export interface Work {
   readonly name: string;

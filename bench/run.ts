@@ -44,7 +44,10 @@ async function obey(order: Order & { do: 'run' | 'compare' }): Promise<number> {
   return runSuite(order);
 }
 
-/** Peers without their packages are skipped later. @throws {Misuse} when the packages of the command are missing. */
+/**
+ * Peers without their packages are skipped later.
+ * @throws {Misuse} when the packages of the command are missing.
+ */
 function install(folders: readonly string[], isAllowed: boolean): void {
   for (const folder of folders) {
     if (existsSync(here(`../${folder}/node_modules`)) || !isAllowed) continue;

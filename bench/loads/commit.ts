@@ -32,7 +32,9 @@ export function checkOut(revision: string): Commit {
   return { name, root: to };
 }
 
-/** The name by which `host.ts` imports a peer of that commit; `undefined` where the commit has no such peer. */
+/**
+ * The name by which `host.ts` imports a peer of that commit; `undefined` where the commit has no such peer.
+ */
 export function pathOf({ root: from }: Commit, peer: string): string | undefined {
   if (!existsSync(join(from, `bench/peers/${peer}.js`))) return undefined;
   return relative(join(runFolder(), 'bench/peers'), join(from, 'bench/peers', peer));

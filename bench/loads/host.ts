@@ -1,16 +1,18 @@
-// Runs one server of `peers/` and publishes as standard input orders. Servers in other languages speak this protocol
-// too:
+// Runs one server of `peers/` and publishes as standard input orders. Servers in other languages speak this
+// protocol too:
 //
 //   prints   `port <port>` once it accepts connections
-//   reads    `run <topics> <batch> <interval µs> <duration ms> <bytes> <x|json>`: each turn publishes `batch` events to
-//            each topic `t0` …; a turn begins one interval after the last one began (0: when the last is over)
+//   reads    `run <topics> <batch> <interval µs> <duration ms> <bytes> <x|json>`: each turn publishes `batch`
+//            events to each topic `t0` …; a turn begins one interval after the last one began (0: when the
+//            last is over)
 //   prints   `done <turns> <µs since the first>` after the last turn
 //   reads    `beat <ms>`: a floor sends each connection a comment once per interval from now on
 //   prints   `beating`
 //   reads    `gc`: collects garbage
 //   prints   `gone`
 //
-// `lead.ts` starts it, compiled by `plain.ts`. Its argument is the peer: a path relative to `peers/`, without `.ts`.
+// `lead.ts` starts it, compiled by `plain.ts`. Its argument is the peer: a path relative to `peers/`, without
+// `.ts`.
 
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';

@@ -1,4 +1,5 @@
-// Starts servers and readers in processes of their own, each pinned to a core, and measures them from outside.
+// Starts servers and readers in processes of their own, each pinned to a core, and measures them from
+// outside.
 
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -63,7 +64,10 @@ export interface Served {
   stop(): Promise<void>;
 }
 
-/** Starts a command that speaks the protocol of `host.ts`. @throws with what it printed instead of its port. */
+/**
+ * Starts a command that speaks the protocol of `host.ts`.
+ * @throws with what it printed instead of its port.
+ */
 export async function startServed(
   name: string,
   command: readonly string[],
@@ -154,8 +158,8 @@ export interface Reader {
 }
 
 /**
- * Starts the reader in C where there is a compiler: it is faster than any server. It cannot post, inflate or look for
- * ids; scenarios that need this ask for `'node'`.
+ * Starts the reader in C where there is a compiler: it is faster than any server. It cannot post, inflate or
+ * look for ids; scenarios that need this ask for `'node'`.
  */
 export function startReader(kind: 'fastest' | 'node' = 'fastest'): Promise<Reader> {
   const program = kind === 'fastest' ? compiled('reader') : undefined;

@@ -1,6 +1,6 @@
-// Starts nchan, a module of nginx, with `peers/nchan.conf`, and publishes to it from this process, on the readers' core:
-// each text of a turn is a POST, all are sent together on one connection, and the turn is over when all are answered.
-// Only nginx is measured.
+// Starts nchan, a module of nginx, with `peers/nchan.conf`, and publishes to it from this process, on the
+// readers' core: each text of a turn is a POST, all are sent together on one connection, and the turn is over
+// when all are answered. Only nginx is measured.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

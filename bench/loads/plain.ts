@@ -1,5 +1,6 @@
-// Compiles the servers under test to plain JavaScript, as their users run them. A loader that compiles TypeScript at
-// run time wraps every function to keep its name: that costs each connection some hundred bytes and a microsecond.
+// Compiles the servers under test to plain JavaScript, as their users run them. A loader that compiles
+// TypeScript at run time wraps every function to keep its name: that costs each connection some hundred bytes
+// and a microsecond.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -38,7 +39,10 @@ export function compiledName(path: string): string {
   return path.replace(/\.ts$/, '.js');
 }
 
-/** This run's own folder: beside the peers' packages, so that they resolve, and removed when this process exits. */
+/**
+ * This run's own folder: beside the peers' packages, so that they resolve, and removed when this process
+ * exits.
+ */
 export function runFolder(): string {
   if (folder !== undefined) return folder;
   const made = mkdtempSync(join(root, 'bench/peers/.plain-'));

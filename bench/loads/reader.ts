@@ -1,5 +1,5 @@
-// Opens many connections, checks every event on each, and counts. Another process asks it over Node's IPC; see
-// `Question` and `Answer`.
+// Opens many connections, checks every event on each, and counts. Another process asks it over Node's IPC;
+// see `Question` and `Answer`.
 
 import http from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -9,7 +9,10 @@ import { constants, createGunzip } from 'node:zlib';
 import { Follower, now } from './texts.ts';
 
 export type Question =
-  /** Opens connections, `atOnce` at a time. The first follows topic 0, the next topic 1, and so on, modulo `topics`. */
+  /**
+   * Opens connections, `atOnce` at a time. The first follows topic 0, the next topic 1, and so on, modulo
+   * `topics`.
+   */
   | ({ do: 'open' } & Opening)
   /** Resets all counters; connections stay. */
   | { do: 'reset' }
@@ -17,7 +20,9 @@ export type Question =
   | { do: 'calm'; on: boolean }
   /** Waits until `events` events came since the reset, or none for a second; in a group, or in all. */
   | { do: 'await'; events: number; group?: string }
-  /** Answers at once. Latency is of the events since the last lap; all but bytes and latency are of the group. */
+  /**
+   * Answers at once. Latency is of the events since the last lap; all but bytes and latency are of the group.
+   */
   | { do: 'lap'; group?: string }
   /** Closes every connection of a group, or all. */
   | { do: 'close'; group?: string }
@@ -37,8 +42,8 @@ export interface Opening {
   readonly bytes: number;
   readonly group?: string | undefined;
   /**
-   * How the connections read: at once, never, or with one in a hundred through gunzip. Default `at-once`. In the
-   * reader in C, connections that never read have the smallest receive buffer as well.
+   * How the connections read: at once, never, or with one in a hundred through gunzip. Default `at-once`. In
+   * the reader in C, connections that never read have the smallest receive buffer as well.
    */
   readonly reads?: 'at-once' | 'never' | 'gunzip' | undefined;
   /** How many connections are opened at a time; default 100. */
@@ -274,7 +279,10 @@ async function post({ port, path, count, rounds, bytes: size }: Question & { do:
   );
 }
 
-/** Reads to the last chunk or the end. Uses a socket, because Node's HTTP client would be slower than the servers. */
+/**
+ * Reads to the last chunk or the end. Uses a socket, because Node's HTTP client would be slower than the
+ * servers.
+ */
 function postOne(port: number, path: string, size: number): Promise<void> {
   const follower = new Follower(size, measure);
   return new Promise((resolve) => {

@@ -1,4 +1,5 @@
-// Lists the servers under test: how each starts, and which version it is. What each guarantees: peers/guarantees.ts.
+// Lists the servers under test: how each starts, and which version it is. What each guarantees:
+// peers/guarantees.ts.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';

@@ -5,8 +5,8 @@ export function now(): number {
   return offset + performance.now() * 1000;
 }
 
-// `performance.now` reads the same clock from the start of the process, and is cheaper than `hrtime`. A delay between
-// the two readings makes their difference smaller, so the largest of ten is the right one.
+// `performance.now` reads the same clock from the start of the process, and is cheaper than `hrtime`. A delay
+// between the two readings makes their difference smaller, so the largest of ten is the right one.
 const offset = Math.max(
   ...Array.from({ length: 10 }, () => Number(process.hrtime.bigint()) / 1000 - performance.now() * 1000),
 );
@@ -45,8 +45,8 @@ const TIME = 2;
 const FILLING = 3;
 
 /**
- * Finds the events of one topic in the raw bytes of one connection, chunk heads included. It keeps no bytes and takes
- * about 50 ns per event, so that a reader of a thousand connections is not the bottleneck.
+ * Finds the events of one topic in the raw bytes of one connection, chunk heads included. It keeps no bytes
+ * and takes about 50 ns per event, so that a reader of a thousand connections is not the bottleneck.
  */
 export class Follower {
   /** Events seen, and how many of them did not follow the previous one: lost, duplicated or out of order. */

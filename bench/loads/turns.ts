@@ -24,7 +24,10 @@ export interface Publisher {
 /** Microseconds. Turns at least this far apart begin exactly on time; closer ones use cheaper timers. */
 const RARE = 20_000;
 
-/** Timers are exact to a millisecond and may fire early, so an exact wait spends its last 2 ms in event-loop turns. */
+/**
+ * Timers are exact to a millisecond and may fire early, so an exact wait spends its last 2 ms in event-loop
+ * turns.
+ */
 async function until(due: number, isExact: boolean): Promise<void> {
   for (let early = due - now(); early > 0; early = due - now()) {
     if (!isExact) await sleep(Math.ceil(early / 1000));

@@ -1,5 +1,5 @@
-// Lists what each server guarantees, because figures alone compare unlike things. Taken from each server's documentation
-// and source, in the versions of package-lock.json and Debian 12.
+// Lists what each server guarantees, because figures alone compare unlike things. Taken from each server's
+// documentation and source, in the versions of package-lock.json and Debian 12.
 
 /**
  * `by the application`: the server has a hook, a value or a method for it, and the application does the rest.

@@ -1,4 +1,5 @@
-// Draws a scenario's figures as SVG. Colours are variables of the page, so that charts follow its light or dark theme.
+// Draws a scenario's figures as SVG. Colours are variables of the page, so that charts follow its light or
+// dark theme.
 
 import * as echarts from 'echarts';
 import { type Figure, figures, OURS, type Run } from '../scenarios/scenario.ts';
@@ -246,7 +247,10 @@ const PERCENTILES: readonly (readonly [Figure, number])[] = [
   ['p999', 0.999],
 ];
 
-/** A logarithmic axis of percentiles, on which 90, 99 and 99.9 are equally far apart, so that rare long waits show. */
+/**
+ * A logarithmic axis of percentiles, on which 90, 99 and 99.9 are equally far apart, so that rare long waits
+ * show.
+ */
 function latencyCurve(group: Group, titles: Titles): Chart[] {
   const measured = group.peers.filter(({ figures: { p50 } }) => p50 !== undefined);
   const peers = ordered(measured.map(({ peer }) => peer));
@@ -381,7 +385,9 @@ function draw(caption: string, height: number, option: object): Chart {
   return { caption, svg: bare(svg) };
 }
 
-/** Removes what a static drawing inside HTML does not need: namespaces, hover styles, attributes for scripts. */
+/**
+ * Removes what a static drawing inside HTML does not need: namespaces, hover styles, attributes for scripts.
+ */
 function bare(svg: string): string {
   return (
     svg

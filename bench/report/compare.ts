@@ -1,5 +1,6 @@
-// Finds what changed between two reports, or between two commits in one run, and whether our figures became worse. Where
-// both reports have a floor, figures are compared relative to it, because a slower machine slows the floor as well.
+// Finds what changed between two reports, or between two commits in one run, and whether our figures became
+// worse. Where both reports have a floor, figures are compared relative to it, because a slower machine slows
+// the floor as well.
 
 import { median } from 'simple-statistics';
 import { type Figure, figures, isOurs, peerAt, type Run } from '../scenarios/scenario.ts';
@@ -52,8 +53,8 @@ export function changesBetween(before: Report, after: Report): Change[] {
 }
 
 /**
- * What changed since another commit whose servers ran beside ours. The ratios are of pairs, so the floor is not needed: a
- * slower machine slows both.
+ * What changed since another commit whose servers ran beside ours. The ratios are of pairs, so the floor is
+ * not needed: a slower machine slows both.
  */
 export function changesSince(commit: string, runs: readonly Run[]): Change[] {
   const lots = new Lots(runs);

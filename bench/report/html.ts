@@ -1,4 +1,5 @@
-// Writes a report as one HTML page without scripts or external files, in the light or dark theme of the reader's system.
+// Writes a report as one HTML page without scripts or external files, in the light or dark theme of the
+// reader's system.
 
 import { OURS, type Run } from '../scenarios/scenario.ts';
 import { aggregate } from './aggregate.ts';

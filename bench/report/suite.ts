@@ -28,8 +28,8 @@ interface ScenarioWork extends Work {
 }
 
 /**
- * @returns the exit code: 1 when a scenario failed, a run of ours was invalid, a target is missed, or a figure is worse
- * than at the other commit.
+ * @returns the exit code: 1 when a scenario failed, a run of ours was invalid, a target is missed, or a
+ * figure is worse than at the other commit.
  * @throws {Misuse} when the other commit cannot be checked out.
  */
 export async function runSuite(options: RunOptions): Promise<0 | 1> {

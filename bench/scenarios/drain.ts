@@ -1,4 +1,5 @@
-// Stops a server with many streams over a window of time: do they end evenly, and do all reconnect to another server?
+// Stops a server with many streams over a window of time: do they end evenly, and do all reconnect to another
+// server?
 
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -94,7 +95,9 @@ function whatFailed(outcome: {
   return undefined;
 }
 
-/** Opens a stream; resolves with its first bytes. `onEnd` gets the last `retry` that the stream named, or 0. */
+/**
+ * Opens a stream; resolves with its first bytes. `onEnd` gets the last `retry` that the stream named, or 0.
+ */
 function open(url: string, onEnd: (retry: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = http.get(`${url}/events?topic=drain`, { agent: false }, (response) => {

@@ -94,7 +94,8 @@ function crowdOf([peer]: Variant, connections: number, isQuick: boolean): number
 async function memoryOf(variant: Variant, connections: number): Promise<Run['figures']> {
   const stage = await emptyStage(variant[0], 'node');
   try {
-    // The first connection loads zlib's code and tables, and traffic grows the heap; both are measured as a base.
+    // The first connection loads zlib's code and tables, and traffic grows the heap; both are measured as a
+    // base.
     await come(stage, variant, 1);
     const one = await settled(stage.server, 500);
     await come(stage, variant, connections - 1, 1);

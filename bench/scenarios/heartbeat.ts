@@ -12,8 +12,8 @@ const INTERVAL = 15_000;
 // Waits until the first heartbeats of all silences have been sent.
 const SETTLING = 2 * INTERVAL;
 
-// V8 marks its heap up to three times in the two minutes after it was filled, and each takes half a second of CPU time.
-// This is a cost of opening the connections, not of keeping them.
+// V8 marks its heap up to three times in the two minutes after it was filled, and each takes half a second of
+// CPU time. This is a cost of opening the connections, not of keeping them.
 const flags = ['--no-memory-reducer'];
 
 export const heartbeat: Scenario = {

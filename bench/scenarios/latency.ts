@@ -1,5 +1,5 @@
-// Measures how long an event takes to arrive everywhere, in an open loop: each event is due at a fixed time, and latency
-// counts from then, whatever delayed the event.
+// Measures how long an event takes to arrive everywhere, in an open loop: each event is due at a fixed time,
+// and latency counts from then, whatever delayed the event.
 
 import { type latencyOf, measure, warm } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';

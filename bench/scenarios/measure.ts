@@ -74,8 +74,9 @@ async function play(
 }
 
 /**
- * Publishes, and measures what a delivery costs. Every event of the checked connections is checked: a run in which one
- * was lost, duplicated or out of order has no figures, and neither has one in which the reader was the limit.
+ * Publishes, and measures what a delivery costs. Every event of the checked connections is checked: a run in
+ * which one was lost, duplicated or out of order has no figures, and neither has one in which the reader was
+ * the limit.
  */
 export async function measure(stage: Stage, what: Play): Promise<Measured> {
   const slice = await play(stage, what);
@@ -97,8 +98,8 @@ export interface Act extends Play {
 const SLICES = 4;
 
 /**
- * Measures several servers in turns, each for a part of its order's duration, so that a change of the machine's speed
- * affects all of them. A server that fails has no figures; the others go on.
+ * Measures several servers in turns, each for a part of its order's duration, so that a change of the
+ * machine's speed affects all of them. A server that fails has no figures; the others go on.
  */
 export async function measureInTurns(acts: readonly Act[]): Promise<Measured[]> {
   const slices = acts.map((): Slice[] => []);

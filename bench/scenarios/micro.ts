@@ -36,8 +36,8 @@ export const micro: Scenario = {
           if (theirs === undefined) return;
           for (const run of await runsAt(theirs, bench, effort, repetition)) note(run);
         };
-        // A process for each: in one process, the same code at both commits differed by up to 12 %. Which commit runs
-        // first alternates.
+        // A process for each: in one process, the same code at both commits differed by up to 12 %. Which
+        // commit runs first alternates.
         for (const side of repetition % 2 === 0 ? [ours, before] : [before, ours]) await side();
       }
     }

@@ -129,14 +129,17 @@ export function kindOf(peer: string): string {
 }
 
 /**
- * Caps the repetitions of a scenario that takes long or hardly varies. Beside another commit there is no cap: an
- * interval from three pairs finds one figure in eight worse by chance, one from five pairs finds one in thirty.
+ * Caps the repetitions of a scenario that takes long or hardly varies. Beside another commit there is no cap:
+ * an interval from three pairs finds one figure in eight worse by chance, one from five pairs finds one in
+ * thirty.
  */
 export function atMost(runs: number, settings: Settings): Settings {
   return settings.against === undefined ? { ...settings, runs: Math.min(runs, settings.runs) } : settings;
 }
 
-/** Runs every peer once, then every peer again, so that a change of the machine's speed affects all of them. */
+/**
+ * Runs every peer once, then every peer again, so that a change of the machine's speed affects all of them.
+ */
 export async function repeat(
   settings: Settings,
   run: (peer: string, repetition: number) => Promise<void>,

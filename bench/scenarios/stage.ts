@@ -19,7 +19,9 @@ export interface StageOptions {
   /** One connection in this many measures latency. */
   readonly sample?: number | undefined;
   readonly reader?: 'fastest' | 'node' | undefined;
-  /** The reader reads once a millisecond, so that it costs the server nothing; for CPU time, not for latency. */
+  /**
+   * The reader reads once a millisecond, so that it costs the server nothing; for CPU time, not for latency.
+   */
   readonly isCalm?: boolean | undefined;
   /** As in `Opening`. */
   readonly path?: string | undefined;
@@ -28,7 +30,10 @@ export interface StageOptions {
   readonly flags?: readonly string[] | undefined;
 }
 
-/** Starts a server, opens connections, and publishes until each has received an event. @throws when that fails. */
+/**
+ * Starts a server, opens connections, and publishes until each has received an event.
+ * @throws when that fails.
+ */
 export async function stage(peer: string, options: StageOptions): Promise<Stage> {
   const empty = await emptyStage(peer, options.reader, options.flags);
   try {
@@ -40,7 +45,10 @@ export async function stage(peer: string, options: StageOptions): Promise<Stage>
   }
 }
 
-/** A server without connections. @throws when it or its reader does not start; then neither is left running. */
+/**
+ * A server without connections.
+ * @throws when it or its reader does not start; then neither is left running.
+ */
 export async function emptyStage(
   peer: string,
   kind?: 'fastest' | 'node',
@@ -56,7 +64,10 @@ export async function emptyStage(
   }
 }
 
-/** Opens more connections and publishes until every connection has received an event. @throws when one does not. */
+/**
+ * Opens more connections and publishes until every connection has received an event.
+ * @throws when one does not.
+ */
 export async function fill({ server, reader }: Stage, options: StageOptions): Promise<void> {
   const { connections: count, topics = 1, bytes = 100, sample = 16, isCalm = false, path, isFirst } = options;
   const { port } = server;
@@ -74,8 +85,8 @@ export async function fill({ server, reader }: Stage, options: StageOptions): Pr
 }
 
 /**
- * Waits until this many connections are answered, or until none was answered for `patience` milliseconds, because some
- * servers answer only with their first event.
+ * Waits until this many connections are answered, or until none was answered for `patience` milliseconds,
+ * because some servers answer only with their first event.
  */
 export async function untilAnswered(reader: Reader, connections: number, patience: number): Promise<Answer> {
   let seen = -1;
@@ -110,7 +121,10 @@ export class Failure {
   }
 }
 
-/** Stages several servers at the same time, with a failure in place of each that does not start; stops all at the end. */
+/**
+ * Stages several servers at the same time, with a failure in place of each that does not start; stops all at
+ * the end.
+ */
 export async function sideBySide<T>(
   all: readonly T[],
   open: (one: T) => Promise<Stage>,

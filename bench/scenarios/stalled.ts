@@ -1,4 +1,5 @@
-// Adds a few connections that never read to many that do: are the others slower, and how much memory do the few hold?
+// Adds a few connections that never read to many that do: are the others slower, and how much memory do the
+// few hold?
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
@@ -8,7 +9,10 @@ import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
 const STEADY = { topics: 2, bytes: BYTES, interval: 20 };
-/** Published first to those that never read: more than the kernel buffers, and more than the topic's history keeps. */
+/**
+ * Published first to those that never read: more than the kernel buffers, and more than the topic's history
+ * keeps.
+ */
 const FLOOD = { batch: 64, bytes: 10_000, interval: 5, duration: 50 };
 
 export const stalled: Scenario = {

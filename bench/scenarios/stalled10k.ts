@@ -6,7 +6,10 @@ import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
 import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
-/** Events in a turn. Two turns are less than a topic's history of 4 MiB, so the one that reads is not overtaken. */
+/**
+ * Events in a turn. Two turns are less than a topic's history of 4 MiB, so the one that reads is not
+ * overtaken.
+ */
 const BATCH = 1000;
 
 export const stalled10k: Scenario = {

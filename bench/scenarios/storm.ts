@@ -1,5 +1,5 @@
-// Reconnects all clients of one topic at once, each with a thousand events to catch up with: how fast are they served,
-// and how much slower is another topic meanwhile?
+// Reconnects all clients of one topic at once, each with a thousand events to catch up with: how fast are
+// they served, and how much slower is another topic meanwhile?
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startReader, usageOf } from '../loads/lead.ts';
