@@ -207,7 +207,7 @@ function summaryLines({ runs, titles }: Report): string[] {
     `\n${[scenario, parametersOf(parameters)].filter(Boolean).join(', ')}`,
     ...peers.map(({ peer, figures: own, byFloor, invalid }) => {
       const figure = headlineOf((name) => own[name] !== undefined);
-      const title = (titles[peer] ?? peer).padEnd(28);
+      const title = (titles[peer] ?? peer).padEnd(34);
       if (figure === undefined) return `  ${title} does not count: ${invalid[0]}`;
       const ratio = byFloor[figure] === undefined ? '' : `  ${number(byFloor[figure].median)} × floor`;
       return `  ${title} ${withInterval(own[figure]!)} ${figures[figure].unit}${ratio}`;
