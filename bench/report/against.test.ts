@@ -47,7 +47,7 @@ describe('a run against another commit', { skip: isCheckout ? false : 'this is n
   const commit = git(root, 'rev-parse', '--short', 'HEAD');
   const before = `sluice@${commit}`;
 
-  it('measures ours of both in pairs, and ends with the ratios', () => {
+  it('measures our servers of both commits in pairs, and ends with the ratios', () => {
     const argv = [
       'fanout',
       '--against',
@@ -78,7 +78,7 @@ describe('a run against another commit', { skip: isCheckout ? false : 'this is n
     assert.match(stdout, /^5 of 5 figures have fewer than 3 pairs: no verdict$/m);
   });
 
-  it('runs the single modules of both', () => {
+  it('measures the single modules of both commits', () => {
     const { report } = reportOf('micro', '--against', 'HEAD', '--peers', 'sluice');
     const of = (peer: string) => report.runs.filter((run) => run.peer === peer);
     const keyOf = ({ parameters }: Run) => JSON.stringify(parameters);
@@ -89,12 +89,12 @@ describe('a run against another commit', { skip: isCheckout ? false : 'this is n
     }
   });
 
-  it('leaves nothing behind', () => {
+  it('removes its temporary folder', () => {
     assert.deepEqual(runFolders(), known);
   });
 });
 
-describe('another commit that cannot be had is refused in one line', () => {
+describe('a commit that cannot be measured', () => {
   const refused = (revision: string, env?: NodeJS.ProcessEnv) => {
     const { status, stderr } = bench(['fanout', '--quick', '--against', revision, '--out', folder], env);
     assert.equal(status, 2, stderr);
@@ -115,22 +115,24 @@ describe('another commit that cannot be had is refused in one line', () => {
     return join(path, '.git');
   };
 
-  it('where its name is unknown', { skip: isCheckout ? false : 'this is not a git checkout' }, () => {
+  it('is refused where its name is unknown', {
+    skip: isCheckout ? false : 'this is not a git checkout',
+  }, () => {
     assert.equal(refused('nowhere'), '`--against` must name a commit of this repository, got "nowhere"');
   });
 
-  it('where there is no checkout', () => {
+  it('is refused where there is no git checkout', () => {
     assert.match(
       refused('HEAD', { GIT_DIR: join(folder, 'nothing') }),
       /^`--against` needs a git checkout, and .* is not one$/,
     );
   });
 
-  it('where there is no git', () => {
+  it('is refused where git is not installed', () => {
     assert.equal(refused('HEAD', { PATH: '' }), '`--against` needs git, which is not installed');
   });
 
-  it('where it does not compile', () => {
+  it('is refused where it does not compile', () => {
     const files = { 'lib/a.ts': 'export const a = ;\n', 'tsconfig.json': '{}', 'package.json': '{}' };
     assert.match(
       refused('HEAD', { GIT_DIR: repositoryOf(files) }),
@@ -138,7 +140,7 @@ describe('another commit that cannot be had is refused in one line', () => {
     );
   });
 
-  it('where it has no servers', () => {
+  it('is skipped where it has no servers', () => {
     const files = { 'lib/a.ts': 'export const a = 1;\n', 'tsconfig.json': '{}', 'package.json': '{}' };
     const { stderr } = bench(
       ['fanout', '--quick', '--peers', 'sluice', '--connections', '20', '--against', 'HEAD', '--out', folder],

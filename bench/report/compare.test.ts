@@ -40,26 +40,26 @@ function compared(before: Report, after: Report): [code: number, text: string] {
 describe('comparing two reports', () => {
   const before = madeReport(runsOf(6));
 
-  it('is content when nothing changed', () => {
+  it('passes when nothing changed', () => {
     const [code, text] = compared(before, before);
     assert.equal(code, 0);
     assert.match(text, /no figure of ours became worse/);
     assert.match(text, /fanout, connections 1,000, batch 1, sluice: .* 1\.000 × \[/);
   });
 
-  it('fails when ours became worse, whichever way worse is', () => {
+  it('fails when a figure of ours became worse, whether it rose or fell', () => {
     const [code, text] = compared(before, madeReport(runsOf(7.5)));
     assert.equal(code, 1);
     assert.match(text, /sluice: CPU of the server per delivery .* µs, 1\.250 × .* worse/);
     assert.match(text, /sluice: deliveries .* worse/);
   });
 
-  it('is content when ours became better, or another worse', () => {
+  it('passes when ours became better, or another server worse', () => {
     assert.equal(compared(before, madeReport(runsOf(4)))[0], 0);
     assert.equal(compared(before, madeReport(runsOf(6, 20)))[0], 0);
   });
 
-  it('does not take a slower machine for a worse server', () => {
+  it('does not mistake a slower machine for a worse server', () => {
     const runsOn = (speed: number, ours: number) => {
       const parameters = { connections: 1000, batch: 1 };
       const of = (peer: string, total: number) => ({
@@ -77,11 +77,11 @@ describe('comparing two reports', () => {
     assert.equal(compared(runsOn(2, 6), runsOn(1, 8))[0], 1, 'nor a faster one for a better server');
   });
 
-  it('takes a change within 5 % for none', () => {
+  it('ignores a change of less than 5 %', () => {
     assert.equal(compared(before, madeReport(runsOf(6.2)))[0], 0);
   });
 
-  it('does not call chance what may be chance: an interval that holds 1', () => {
+  it('ignores a change whose interval contains 1', () => {
     const noisy = runsOf(6).map((run, i) => {
       const factor = [0.7, 1.4, 1.3, 0.8, 1.1][run.repetition]!;
       return i % 2 === 1 ? run : { ...run, figures: { cpuPerDelivery: 6 * factor } };
@@ -89,7 +89,7 @@ describe('comparing two reports', () => {
     assert.equal(compared(before, madeReport(noisy))[0], 0);
   });
 
-  it('judges nothing by one run', () => {
+  it('gives no verdict on one run', () => {
     const [code, text] = compared(madeReport(runsOf(6, 10, 1)), madeReport(runsOf(12, 10, 1)));
     assert.equal(code, 0);
     assert.match(text, /figures are of fewer than 3 runs/);
@@ -101,7 +101,7 @@ describe('comparing two reports', () => {
     assert.match(text, /note: cpu was .* and is another\nnote: node was v20\.20\.2, and is v22\.1\.0/);
   });
 
-  it('takes no other file for a report', () => {
+  it('refuses a file that is not a report', () => {
     const path = join(folder, 'other.json');
     writeFileSync(path, '{}');
     const say = () => {};
@@ -110,7 +110,7 @@ describe('comparing two reports', () => {
   });
 });
 
-describe('what changed since another commit in the same run', () => {
+describe('the changes since another commit in the same run', () => {
   const parameters = { connections: 1000, batch: 1 };
   const commit = '35312b5';
   const runsAt = (ours: number, before: number, repetitions = 5): Run[] => {
@@ -125,7 +125,7 @@ describe('what changed since another commit in the same run', () => {
   const verdictOn = (figure: string, runs: readonly Run[]) =>
     changesSince(commit, runs).find((change) => change.figure === figure)?.verdict;
 
-  it('is each figure of ours by that of the same repetition there', () => {
+  it('divide each figure of ours by that of the other commit, in the same repetition', () => {
     const changes = changesSince(commit, runsAt(12, 6));
     assert.deepEqual(
       changes.map(({ peer, figure }) => [peer, figure]),
@@ -138,7 +138,7 @@ describe('what changed since another commit in the same run', () => {
     assert.equal(changes[0]!.ratio.count, 5);
   });
 
-  it('is worse, or better, by the rule for two reports', () => {
+  it('are worse or better by the rule for two reports', () => {
     assert.equal(verdictOn('cpuPerDelivery', runsAt(8, 6)), 'worse');
     assert.equal(verdictOn('deliveriesPerSecond', runsAt(8, 6)), 'worse');
     assert.equal(verdictOn('cpuPerDelivery', runsAt(6, 8)), 'better');
@@ -146,7 +146,7 @@ describe('what changed since another commit in the same run', () => {
     assert.equal(verdictOn('cpuPerDelivery', runsAt(8, 6, 2)), 'unclear', 'two runs');
   });
 
-  it('is unclear where the interval holds 1', () => {
+  it('are unclear where the interval contains 1', () => {
     const runs = runsAt(6, 6).map((run) => {
       const factor = run.peer === 'sluice' ? [0.7, 1.4, 1.3, 0.8, 1.2][run.repetition]! : 1;
       return { ...run, figures: { cpuPerDelivery: 6 * factor } };
@@ -154,7 +154,7 @@ describe('what changed since another commit in the same run', () => {
     assert.equal(verdictOn('cpuPerDelivery', runs), 'unclear');
   });
 
-  it('is compared with a slower machine in the same repetition, not with the median of all', () => {
+  it('are not hidden by a machine whose speed differs between repetitions', () => {
     const runs = runsAt(8, 6).map((run) => {
       const cpuPerDelivery = run.figures.cpuPerDelivery! * (1 + run.repetition);
       return { ...run, figures: { cpuPerDelivery } };
@@ -162,7 +162,7 @@ describe('what changed since another commit in the same run', () => {
     assert.equal(verdictOn('cpuPerDelivery', runs), 'worse');
   });
 
-  it('is a table with a row for each figure', () => {
+  it('make a table with a row for each figure', () => {
     const { head, rows } = changesTable(commit, changesSince(commit, runsAt(8, 6)));
     assert.equal(rows.length, 4);
     for (const { cells } of rows) assert.equal(cells.length, head.length);
@@ -172,7 +172,7 @@ describe('what changed since another commit in the same run', () => {
     assert.equal(verdict, 'worse');
   });
 
-  it('is summed up in a line', () => {
+  it('are summed up in the last line', () => {
     const last = (runs: readonly Run[]) => changeLines(commit, changesSince(commit, runs)).at(-1);
     assert.equal(last(runsAt(8, 6)), '4 figures of ours are worse than at 35312b5');
     assert.equal(last(runsAt(6, 6)), 'no figure of ours is worse than at 35312b5');

@@ -57,7 +57,7 @@ describe('a report as Markdown', () => {
     assert.doesNotMatch(text, /the figures mean nothing/);
   });
 
-  it('names who was skipped, with the reason', () => {
+  it('names the servers that were skipped, with the reason', () => {
     assert.ok(lines.includes('- h3 was skipped: npm package h3 is not installed.'));
   });
 });
@@ -101,12 +101,12 @@ describe('a report of a run beside another commit', () => {
 describe('a report as a page', () => {
   const page = toHtml(report);
 
-  it('fetches nothing and runs nothing', () => {
+  it('loads nothing and has no scripts', () => {
     assert.doesNotMatch(page, /https?:|\/\/[a-z]|<script|<link|<img|<iframe|@import|url\((?!#)/i);
     assert.doesNotMatch(page, /\ssrc=|xlink/);
   });
 
-  it('is light, or dark where its reader wants that', () => {
+  it('follows the light or dark theme of the system', () => {
     assert.match(page, /@media \(prefers-color-scheme: dark\)/);
     const seen = page.replace(/<clipPath[\s\S]*?<\/clipPath>/g, '');
     const colours = [...seen.matchAll(/(?:fill|stroke)="([^"]+)"/g)].map(([, colour]) => colour!);
@@ -134,7 +134,7 @@ describe('a report as a page', () => {
     assert.equal(page.match(/<svg role="img"/g)!.length, captions.length);
   });
 
-  it('takes no name for HTML', () => {
+  it('escapes names in HTML', () => {
     assert.ok(page.includes('Some CPU &lt;&amp; &quot;more&quot;&gt;'));
   });
 
@@ -145,7 +145,7 @@ describe('a report as a page', () => {
     );
   });
 
-  it('is whole without charts, verdicts and guarantees', () => {
+  it('is complete without charts, verdicts and guarantees', () => {
     const empty = { ...report, runs: [], verdicts: undefined, guarantees: undefined };
     assert.match(toHtml(empty), /<\/main>\n<\/html>\n$/);
     assert.doesNotMatch(toHtml(empty), /undefined|NaN/);

@@ -1,4 +1,4 @@
-// Whether the scenarios do what they promise, and whether a server that loses something gets a figure.
+// Checks that the scenarios yield what they promise, and that a server that loses events gets no figure.
 //   npx tsx --test bench/scenarios/scenarios.test.ts
 
 import assert from 'node:assert/strict';
@@ -122,7 +122,7 @@ describe('one of ours at another commit', () => {
 describe('the gate', () => {
   const fine = { events: 100, disorder: 0, negative: 0, lost: 0 };
 
-  it('lets through what has every event once and in order', () => {
+  it('accepts a run with every event once and in order', () => {
     assert.equal(complaint(fine, 100), undefined);
   });
 
