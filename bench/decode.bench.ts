@@ -4,10 +4,11 @@
 // Bytes are what a socket gives. A parser that takes text gets a streaming TextDecoder in front, as its users
 // must give it one; "text" is the same comparison with that decoding left out on both sides.
 //
-// And by itself: whether a line that drips in costs more a byte the longer it is, and what a decoder holds of one.
+// And by itself: whether a line that drips in costs more a byte the longer it is, and what a decoder holds of
+// one.
 //
-// Floors: `cut` takes bytes for Latin-1 and cuts them at blank lines, whatever they say; `join` decodes the pieces of a
-// line and joins them; `unused` is a decoder that has read nothing.
+// Floors: `cut` takes bytes for Latin-1 and cuts them at blank lines, whatever they say; `join` decodes the
+// pieces of a line and joins them; `unused` is a decoder that has read nothing.
 
 import { createDecoder } from '../lib/decode.ts';
 import { chunksOf, type Situation, situations } from '../test/fixtures/streams.ts';

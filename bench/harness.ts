@@ -1,4 +1,4 @@
-// Times pieces of work in one process, beside the least that could do the same.
+// Times work in one process, beside the least code that could do the same.
 //
 //   npx tsx bench/encode.bench.ts [--rounds 7] [--round 40]
 
@@ -9,29 +9,29 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Figure, figures } from './scenarios/scenario.ts';
 
-/** How often work is timed, and for how many milliseconds of CPU time at least. */
+/** How many rounds work is timed, and the least milliseconds of CPU time of each. */
 export interface Effort {
   readonly rounds: number;
   readonly round: number;
 }
 
-/** One thing that was measured: what was done in which situation, by whom. */
+/** One measured value: the case, the peer and the figure. */
 export interface Measurement {
   readonly case: string;
-  /** `sluice`, another library, or whatever is the least that could do it. */
+  /** `sluice`, another library, or the floor. */
   readonly peer: string;
   readonly figure: Figure;
   readonly value: number;
-  /** What else tells it from its like. */
+  /** Parameters that distinguish it from other measurements of the case. */
   readonly with?: Readonly<Record<string, string | number>> | undefined;
 }
 
-/** What each bench of this folder that the scenario `micro` runs has to offer. */
+/** What each `*.bench.ts` exports as `bench`, for the scenario `micro`. */
 export type Bench = (effort: Effort) => Measurement[] | Promise<Measurement[]>;
 
 /**
- * Nanoseconds of CPU time per operation: the median of all rounds, after one to warm up. CPU time and not that of the
- * clock, because the machine may have other things to do.
+ * Nanoseconds of CPU time per operation: the median of all rounds, after one to warm up. CPU time and not
+ * wall time, because other processes may run.
  */
 export function measure(work: () => number, { rounds, round }: Effort): number {
   const results = [];
@@ -42,7 +42,7 @@ export function measure(work: () => number, { rounds, round }: Effort): number {
   return median(results);
 }
 
-/** The same of several, in turns, so that what the machine does meanwhile befalls all alike. */
+/** Measures several works in turns, so that a change of the machine's speed affects all of them. */
 export function measureInTurns(works: readonly (() => number)[], { rounds, round }: Effort): number[] {
   const results = works.map((): number[] => []);
   for (let i = -1; i < rounds; i++) {
@@ -70,7 +70,7 @@ export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
-/** Heap bytes that are still held after `make` has run, for each of `count`. Run with `--expose-gc`, or it is rough. */
+/** Heap bytes that the result of `make` holds, divided by `count`. Imprecise without `--expose-gc`. */
 export function heldBytes(count: number, make: () => unknown): number {
   const before = heapUsed();
   const held = make();
@@ -84,7 +84,7 @@ function heapUsed(): number {
   return process.memoryUsage().heapUsed;
 }
 
-/** A package of this folder's own manifest, never a namesake further up. @throws when it is not installed. */
+/** Imports a package of `bench/package.json`, never one from the root. @throws when it is not installed. */
 export async function load<T>(name: string): Promise<T> {
   const here = dirname(fileURLToPath(import.meta.url));
   const path = createRequire(import.meta.url).resolve(name);
@@ -92,7 +92,7 @@ export async function load<T>(name: string): Promise<T> {
   return (await import(path)) as T;
 }
 
-/** Runs a bench and prints what it found, where its file is what Node was told to run. */
+/** Runs a bench and prints its measurements, if its file is the program that Node runs. */
 export async function runAlone(url: string, bench: Bench): Promise<void> {
   if (process.argv[1] === undefined || realpathSync(process.argv[1]) !== fileURLToPath(url)) return;
   const number = { type: 'string' } as const;
@@ -100,7 +100,7 @@ export async function runAlone(url: string, bench: Bench): Promise<void> {
   print(await bench({ rounds: Number(values.rounds ?? 7), round: Number(values.round ?? 40) }));
 }
 
-/** One line each: what was measured, how much, and how that compares to what is beside it. */
+/** Prints a line for each measurement, with the ratio of sluice to the other peers. */
 function print(measurements: readonly Measurement[]): void {
   for (const one of measurements) {
     const { unit, better } = figures[one.figure];

@@ -1,4 +1,5 @@
-// What the hub itself costs: fan-out, catching up, publishing, memory. The sinks take everything and do nothing.
+// Measures the hub alone: fan-out, catching up, publishing, memory. The sinks accept everything and do
+// nothing.
 //   node --expose-gc --import tsx bench/hub.bench.ts
 
 import { Hub, type HubOptions, type Sink } from '../lib/hub.ts';
@@ -13,7 +14,7 @@ import {
 } from './harness.ts';
 
 const DATA = 'x'.repeat(100);
-/** Hubs whose memory was measured. */
+/** Keeps hubs alive whose memory is measured. */
 const kept: Hub[] = [];
 
 function nullSink(): Sink & { bytes: number } {
@@ -29,7 +30,7 @@ function nullSink(): Sink & { bytes: number } {
   };
 }
 
-/** A hub whose turns are run here, one after the other, with nothing in between. */
+/** A hub whose turns `run` runs, one after the other. */
 function open(options: HubOptions = {}): { hub: Hub; run: () => void } {
   const planned: (() => void)[] = [];
   const hub = new Hub({ epoch: 1, schedule: (turn) => planned.push(turn), ...options });
@@ -52,7 +53,7 @@ function fanOut(readers: number, batch: number): () => number {
   };
 }
 
-/** One loop of writes of one buffer: the least that a turn can be. */
+/** The floor of a turn: a loop that writes one buffer to each sink. */
 function bareLoop(readers: number, batch: number): () => number {
   const sinks = Array.from({ length: readers }, nullSink);
   const frame = `id: 1-100\ndata: ${DATA}\n\n`;
@@ -73,7 +74,7 @@ function fanningOut(batch: number, effort: Effort): Measurement[] {
 
 const MISSED = 10_000;
 
-/** Readers that have missed 10,000 events, each at a place of its own, so that no page serves two of them. */
+/** Readers that missed up to 10,000 events, each with another position, so that no two share a page. */
 function catchUp(topics: number, effort: Effort, options: { conflate?: boolean } = {}): number {
   const { hub, run } = open({ history: { maxEvents: Infinity } });
   const names = Array.from({ length: topics }, (_, i) => `t${i}`);
@@ -92,9 +93,9 @@ function catchUp(topics: number, effort: Effort, options: { conflate?: boolean }
 }
 
 /**
- * What one topic's reader pays for the events that were published to all the others. A thousand readers stay, as on a
- * server in use: while the first few come and go, V8's tables of them are remade all the time, and what those held
- * lives on, the longer the more is remembered.
+ * What the events of other topics cost a reader of one topic. A thousand readers stay connected, as on a
+ * server in use: with only a few that come and go, V8 rebuilds its tables of them all the time, and the old
+ * tables keep memory alive.
  */
 function catchUpAmong(topics: number): () => number {
   const { hub, run } = open();
@@ -104,7 +105,7 @@ function catchUpAmong(topics: number): () => number {
   }
   run();
   return () => {
-    // Each at a place of its own.
+    // Each has another position.
     const readers = Array.from({ length: 100 }, (_, i) =>
       hub.subscribe('t0', nullSink(), { lastEventId: `1-${i * topics + 1}` }),
     );
@@ -118,7 +119,10 @@ function catchUpAmong(topics: number): () => number {
   };
 }
 
-/** The frames of each topic in an array, joined from a place on: no order over all topics, no ids, no page for two. */
+/**
+ * The floor: an array of frames per topic, joined from a position on, without a common order, ids or shared
+ * pages.
+ */
 function joinAmong(topics: number): () => number {
   const frame = `id: 1-100000\ndata: ${DATA}\n\n`;
   const logs = Array.from({ length: topics }, () => [] as string[]);
@@ -134,7 +138,7 @@ function joinAmong(topics: number): () => number {
   };
 }
 
-/** The turns of a storm: the longest is how long everybody else may have to wait. Milliseconds of CPU time. */
+/** The turns of a storm in milliseconds of CPU time; all other clients wait as long as the longest. */
 function storm(name: string, keys: number, options: { conflate?: boolean } = {}): Measurement[] {
   const planned: (() => void)[] = [];
   const hub = new Hub({ epoch: 1, schedule: (turn) => planned.push(turn) });

@@ -1,27 +1,30 @@
-// What the command was told to do.
+// Reads the arguments of the command.
 
 import { parseArgs } from 'node:util';
 import type { Scenario } from './scenarios/scenario.ts';
 
 export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
 
-  (nothing)               every scenario with every peer, within 20 minutes
-  SCENARIO …              some of them: fanout, micro, …
-  targets                 what the targets need, each with its figure and whether it holds; exits with 1 if one does not
-  compare A.json B.json   what changed between two reports, beside the floor where both have one; exits with 1 if a
-                          figure of ours became worse by more than 5 % and its whole confidence interval is on that
-                          side. Needs three runs of it in each
-  list                    the scenarios, and the peers that are here
+  (nothing)               runs every scenario with every server, within 20 minutes
+  SCENARIO …              runs these: fanout, micro, …
+  targets                 runs what the targets need and shows for each its figure and whether it holds; exits with 1 if
+                          one does not
+  compare A.json B.json   shows what changed between two reports, relative to the floor where both have one; exits with 1
+                          if a figure of ours became worse: by more than 5 %, with its whole confidence interval on that
+                          side. Needs three runs in each report
+  list                    lists the scenarios, and which servers can run here
 
-  --peers a,b | all       which servers; default all that the scenario has
-  --connections 1000      in place of the scenario's own; fanout, scale and idle take several: 100,1000
-  --batch 1,16            fanout: events in one turn
-  --bytes 100,1000        fanout: data of each event
-  --runs 5                repetitions; default 5, and as many as there is time for when everything is run
-  --quick                 as short as can be: shows that all works, and no figure to believe
-  --out DIR               where the reports go; default bench/results
-  --no-install            do not install what is missing
-  --help`;
+  --against REV           runs our servers of another commit beside ours and shows each figure's ratio; exits with 1 if
+                          a figure is worse, by the same rule
+  --peers a,b | all       the servers to run; default all that the scenario has
+  --connections 1000      replaces the scenario's own number; fanout, scale and idle take several: 100,1000
+  --batch 1,16            fanout: events published in one turn
+  --bytes 100,1000        fanout: bytes of data in each event
+  --runs 5                repetitions; default 5; fewer if the time for everything does not suffice
+  --quick                 runs as briefly as possible: checks that everything works; the figures mean nothing
+  --out DIR               the folder for the reports; default bench/results
+  --no-install            does not install missing packages
+  --help                  shows this text`;
 
 export type Order =
   | { readonly do: 'help' | 'list' }
@@ -30,7 +33,7 @@ export type Order =
 
 export interface RunOptions {
   readonly scenarios: readonly Scenario[];
-  /** Everything that there is was asked for. */
+  /** No scenario was named: all of them run. */
   readonly isAll: boolean;
   readonly isTargets: boolean;
   /** `undefined`: all. */
@@ -42,9 +45,11 @@ export interface RunOptions {
   readonly isQuick: boolean;
   readonly out: string;
   readonly isInstalling: boolean;
+  /** Another commit, by any name that git accepts. */
+  readonly against: string | undefined;
 }
 
-/** Says in one line why an order cannot be obeyed. */
+/** A mistake in the arguments, which the command reports in one line. */
 export class Misuse extends Error {}
 
 const text = { type: 'string' } as const;
@@ -57,6 +62,7 @@ const OPTIONS = {
   runs: text,
   quick: flag,
   out: text,
+  against: text,
   'no-install': flag,
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -86,6 +92,7 @@ export function orderOf(argv: readonly string[], scenarios: readonly Scenario[])
     isQuick: values.quick ?? false,
     out: values.out ?? 'bench/results',
     isInstalling: !values['no-install'],
+    against: values.against,
   };
 }
 

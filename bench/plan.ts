@@ -1,15 +1,16 @@
-// Decides what is run next, so that everything was run once before anything is run again, and time suffices.
+// Decides what runs next: everything runs once before anything runs again, and nothing starts that would end
+// too late.
 
 export interface Work {
   readonly name: string;
-  /** Repetitions that are wanted. */
+  /** Repetitions to do. */
   runs: number;
   done: number;
   /** Seconds of one repetition: guessed first, then measured. */
   seconds: number;
 }
 
-/** What one repetition with one peer takes on two cores, until it was measured. */
+/** Seconds of one repetition with one peer on two cores, until it has been measured. */
 const GUESSES: Readonly<Record<string, number>> = {
   micro: 60,
   fanout: 4,
@@ -32,14 +33,14 @@ export function guess(scenario: string, peers: number, isQuick: boolean): number
   return seconds * (scenario === 'micro' ? 1 : peers) * (isQuick ? 0.3 : 1);
 }
 
-/** @param left seconds. What was run least comes next, if it will be over in time. */
+/** The work with the fewest repetitions that will end in time. @param left seconds. */
 export function nextOf<T extends Work>(works: readonly T[], left: number): T | undefined {
   const wanted = works.filter(({ done, runs, seconds }) => done < runs && seconds <= left);
   const fewest = Math.min(...wanted.map(({ done }) => done));
   return wanted.find(({ done }) => done === fewest);
 }
 
-/** Seconds until there is nothing left to run. */
+/** Seconds that the remaining works take. */
 export function expected(works: readonly Work[], left: number): number {
   const all = works.map((work) => ({ ...work }));
   let total = 0;

@@ -1,6 +1,6 @@
 // The bench suite's command: `npm run bench [-- …]`, `npm run bench -- --help`.
 //
-// What it needs is installed on the way, so whatever needs a package is loaded only then.
+// It installs the packages that it needs, so modules that use them are imported only after that.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -17,7 +17,7 @@ interface Compare {
 }
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-// What this process started goes with it, but only if it leaves by its own door.
+// `exit` listeners stop the child processes; a signal alone would not run them.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(130));
 
 process.exitCode = await main().catch((error: unknown) => {
@@ -44,15 +44,18 @@ async function obey(order: Order & { do: 'run' | 'compare' }): Promise<number> {
   return runSuite(order);
 }
 
-/** A peer that cannot be had is skipped later. @throws {Misuse} when what the command itself needs is not there. */
+/**
+ * Peers without their packages are skipped later.
+ * @throws {Misuse} when the packages of the command are missing.
+ */
 function install(folders: readonly string[], isAllowed: boolean): void {
   for (const folder of folders) {
     if (existsSync(here(`../${folder}/node_modules`)) || !isAllowed) continue;
-    console.error(`${folder}/node_modules is not there: npm ci --prefix ${folder}`);
+    console.error(`${folder}/node_modules is missing: npm ci --prefix ${folder}`);
     spawnSync('npm', ['ci', '--prefix', here(`../${folder}`)], { stdio: ['ignore', 'ignore', 'inherit'] });
   }
   if (!existsSync(here('./node_modules')))
-    throw new Misuse('bench/node_modules is not there: npm ci --prefix bench');
+    throw new Misuse('bench/node_modules is missing: npm ci --prefix bench');
 }
 
 function list(): void {

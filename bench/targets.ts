@@ -1,4 +1,4 @@
-// What has to be true of one run of the suite, each with what it takes to find out.
+// Lists the targets: what must hold in a run of the suite, and which scenarios and servers each needs.
 
 import { number, unbroken } from './report/format.ts';
 import type { Choice, Measurements, Summary, Verdict } from './report/report.ts';
@@ -7,7 +7,7 @@ import { type Figure, figures } from './scenarios/scenario.ts';
 export interface Target {
   readonly what: string;
   readonly text: string;
-  /** The scenarios that it needs, and whom in each. */
+  /** The scenarios that it needs, and the peers in each. */
   readonly needs: Readonly<Record<string, readonly string[]>>;
   /** `undefined` when something that it needs was not measured. */
   judge(measured: Measurements): Judgement | undefined;
@@ -16,20 +16,20 @@ export interface Target {
 export interface Judgement {
   readonly figure: string;
   readonly holds: boolean;
-  /** What the least that there can be did in the same run. */
+  /** The floor's figure in the same run. */
   readonly floor: string | undefined;
 }
 
 const KIB = 1024;
 const MIB = KIB * KIB;
-/** Bytes that a topic remembers, unless told otherwise. */
+/** The default size of a topic's history in bytes. */
 const RING = 4 * MIB;
 
 const of = (peer: string, scenario: string, where?: Choice['where']): Choice => ({ peer, scenario, where });
 
-// ── what targets are made of ────────────────────────────────────────────────────────────────────────────
+// ── parts of targets ────────────────────────────────────────────────────────────────────────────
 
-/** A ratio of pairs, as people say it: so many times. */
+/** Judges a ratio of pairs. */
 function isRatio(
   ratio: Summary | undefined,
   [bound, limit]: Limit,
@@ -64,19 +64,19 @@ function said(value: Summary | undefined, figure: Figure): string | undefined {
   return value && unbroken(`${number(value.median)} ${figures[figure].unit}`);
 }
 
-/** Whose floor it is, before it. */
+/** The floor's figure, with its name in front. */
 function by(whose: string, floor: string | undefined): string | undefined {
   return floor && `${whose} ${floor}`;
 }
 
-/** All of them, or none where one was not measured. */
+/** All of them; `undefined` where one was not measured. */
 function both(...floors: readonly (string | undefined)[]): string | undefined {
   return floors.includes(undefined) ? undefined : floors.join(', ');
 }
 
 type Situations = readonly (readonly [situation: string, ratio: Summary | undefined])[];
 
-/** What is measured in several situations is as good as in the worst; `undefined` where one was not measured. */
+/** The worst of several situations; `undefined` where one was not measured. */
 function worstOf(all: Situations, [bound]: Limit): { situation: string; ratio: Summary } | undefined {
   const found = all.flatMap(([situation, ratio]) => (ratio === undefined ? [] : { situation, ratio }));
   if (found.length === 0 || found.length < all.length) return undefined;
@@ -184,7 +184,7 @@ const stalls: readonly Target[] = [
 const idle = (peer: string) => of(peer, 'idle', { connections: 10_000 });
 const beating = (peer: string) => of(peer, 'heartbeat', { connections: 15_000 });
 const storm = (load: string) => of('sluice', 'storm', { clients: 10_000, missed: 1000, load });
-/** Nothing to catch up with: they only connect. */
+/** Clients without missed events, which only connect. */
 const connecting = (load: string) => of('raw', 'storm', { clients: 10_000, missed: 0, load });
 
 const connections: readonly Target[] = [
@@ -407,7 +407,7 @@ export const targets: readonly Target[] = [...fanOuts, ...stalls, ...connections
 
 // ── verdicts ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The scenarios that they need together, and whom in each. */
+/** The scenarios that all targets together need, and the peers in each. */
 export function needsOf(all: readonly Target[]): Map<string, string[]> {
   const needs = new Map<string, string[]>();
   for (const [scenario, peers] of all.flatMap((target) => Object.entries(target.needs))) {
@@ -420,7 +420,7 @@ export function verdictsOf(all: readonly Target[], measured: Measurements): Verd
   return all.map(({ what, text, needs, judge }): Verdict => {
     const judgement = judge(measured);
     if (judgement !== undefined) return { ...judgement, what, text };
-    // A run of ours that was not correct is no run that was not made.
+    // A target whose runs of ours are invalid fails; it does not count as not measured.
     const reasons = Object.keys(needs).flatMap((scenario) => measured.invalid(scenario));
     if (reasons.length > 0)
       return { what, text, figure: `invalid: ${reasons[0]}`, holds: false, floor: undefined };

@@ -1,5 +1,5 @@
-// A process that runs one bench of this folder, so that no other has shaped its code or filled its heap, and tells
-// what it found as JSON.
+// Runs one bench in a process of its own, so that no other bench has filled its heap or changed how V8
+// compiled the code, and prints the measurements as JSON.
 //
 //   node --expose-gc --import tsx bench/loads/bench.ts <bench> <rounds> <milliseconds of each>
 

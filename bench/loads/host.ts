@@ -1,14 +1,18 @@
-// A process with one server of `peers/` in it, which publishes what it is told to on standard input. Every server
-// under test speaks this protocol, whatever its language:
+// Runs one server of `peers/` and publishes as standard input orders. Servers in other languages speak this
+// protocol too:
 //
-//   it says  `port <port>` once it accepts
-//   told     `run <topics> <batch> <interval µs> <duration ms> <bytes> <x|json>` it publishes: each turn `batch`
-//            events to each topic `t0` … ; a turn begins when its time has come (`interval` 0: when the last is over)
-//   it says  `done <turns> <µs since the first>` after the last
-//   told     `beat <ms>` it sends each connection a comment every so often, if it is a floor, and says `beating`
-//   told     `gc` it frees what it can, and says `gone`
+//   prints   `port <port>` once it accepts connections
+//   reads    `run <topics> <batch> <interval µs> <duration ms> <bytes> <x|json>`: each turn publishes `batch`
+//            events to each topic `t0` …; a turn begins one interval after the last one began (0: when the
+//            last is over)
+//   prints   `done <turns> <µs since the first>` after the last turn
+//   reads    `beat <ms>`: a floor sends each connection a comment once per interval from now on
+//   prints   `beating`
+//   reads    `gc`: collects garbage
+//   prints   `gone`
 //
-// `lead.ts` starts it, compiled by `plain.ts`, with the name of the peer.
+// `lead.ts` starts it, compiled by `plain.ts`. Its argument is the peer: a path relative to `peers/`, without
+// `.ts`.
 
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -46,7 +50,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 process.exit(0);
 
-/** An answer as a language model gives it, as fast as the client takes it: 500 tokens, twenty a turn. */
+/** The answer of a language model: 500 tokens, twenty in each turn, as fast as the client reads. */
 async function* tokens(): AsyncGenerator<string> {
   for (let i = 1; i <= 500; i++) {
     if (i % 20 === 0) await nextTurn();

@@ -1,4 +1,5 @@
-// Starts servers and readers in processes of their own, each pinned to a core, and measures them from outside.
+// Starts servers and readers in processes of their own, each pinned to a core, and measures them from
+// outside.
 
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,13 +14,13 @@ import type { Filling } from './texts.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-/** The server has the first core to itself; readers, and this process, have the second. */
+/** Whether processes can be pinned: servers to the first core, readers and this process to the second. */
 export const canPin: boolean = spawnSync('taskset', ['-c', '1', 'true']).status === 0;
 export const pinned = (core: number, argv: readonly string[]): string[] =>
   canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
 if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(process.pid)]);
 
-/** What was started does not outlive this process. */
+/** Child processes, which are killed when this process exits. */
 const children = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of children) child.kill('SIGKILL');
@@ -56,14 +57,17 @@ export interface Served {
   readonly port: number;
   readonly pids: () => number[];
   run(order: RunOrder): Promise<RunOutcome>;
-  /** Of a floor: a comment to each connection every so many milliseconds, from now on. */
+  /** Makes a floor send each connection a comment once per interval, in milliseconds. */
   beat(interval: number): Promise<void>;
-  /** Frees what it can. */
+  /** Collects garbage. */
   gc(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts a command that speaks the protocol of `host.ts`. @throws what it said instead of its port. */
+/**
+ * Starts a command that speaks the protocol of `host.ts`.
+ * @throws with what it printed instead of its port.
+ */
 export async function startServed(
   name: string,
   command: readonly string[],
@@ -76,10 +80,10 @@ export async function startServed(
     complaint = `${complaint}${text}`.slice(-2000);
   });
   const lines = createInterface({ input: child.stdout });
-  const port = Number(await saying(lines, 'port', child, () => `${name}: ${complaint}`));
+  const port = Number(await saying(lines, 'port', child, () => `${name}: ${reasonIn(complaint)}`));
   const ask = (order: string, reply: string) => {
     child.stdin.write(`${order}\n`);
-    return saying(lines, reply, child, () => `${name}: ${complaint}`);
+    return saying(lines, reply, child, () => `${name}: ${reasonIn(complaint)}`);
   };
   return {
     name,
@@ -97,12 +101,17 @@ export async function startServed(
   };
 }
 
+/** Why a program on Node stopped: the line of its output that names the error, else all of it. */
+export function reasonIn(stderr: string): string {
+  return /^\w*Error.*$/m.exec(stderr)?.[0] ?? stderr;
+}
+
 /** A server of `peers/` on Node. */
 export function startNode(peer: string, ...flags: string[]): Promise<Served> {
   return startServed(peer, [process.execPath, '--expose-gc', ...flags, plain('bench/loads/host.ts'), peer]);
 }
 
-/** Starts a command that is no server of `peers/`; resolves with the first line that it says. */
+/** Starts any other command; resolves with the first line that it prints. */
 export async function startCommand(
   command: readonly string[],
 ): Promise<{ readonly child: ChildProcess; readonly said: string }> {
@@ -141,7 +150,7 @@ async function stop(child: ChildProcess): Promise<void> {
   await once(child, 'exit');
 }
 
-/** A process that reads. */
+/** A process that opens connections and reads them. */
 export interface Reader {
   readonly pid: number;
   ask(question: Question): Promise<Answer>;
@@ -149,20 +158,20 @@ export interface Reader {
 }
 
 /**
- * One in C where there is a compiler: faster than any server, so that it sleeps between two writes of each of them.
- * Of what `Question` has, it does not post, inflate, or look for ids: for these ask for `'node'`.
+ * Starts the reader in C where there is a compiler: it is faster than any server. It cannot post, inflate or
+ * look for ids; scenarios that need this ask for `'node'`.
  */
 export function startReader(kind: 'fastest' | 'node' = 'fastest'): Promise<Reader> {
   const program = kind === 'fastest' ? compiled('reader') : undefined;
   return program === undefined ? startNodeReader() : startFastReader(program);
 }
 
-/** A program of `floors/`, made once a run; `undefined` where there is no C compiler. */
+/** A program of `floors/`, compiled once per run; `undefined` where there is no C compiler. */
 export function compiled(name: string): string | undefined {
   return built(name, (program) => ['cc', '-O2', '-o', program, here(`../floors/${name}.c`)]);
 }
 
-/** A program that a compiler makes into a folder of its own, once a run; `undefined` where it does not. */
+/** A program that is compiled into a temporary folder once per run; `undefined` where this fails. */
 export function built(
   name: string,
   command: (program: string) => readonly string[],
@@ -235,14 +244,14 @@ async function startNodeReader(): Promise<Reader> {
 }
 
 export interface Usage {
-  /** Microseconds of CPU time, of all threads. */
+  /** Microseconds of CPU time of all threads. */
   readonly user: number;
   readonly system: number;
-  /** Bytes in memory. */
+  /** Resident memory in bytes. */
   readonly rss: number;
 }
 
-/** What some processes have used so far, as the kernel counts it. Linux alone tells this of others. */
+/** What processes have used so far, by the kernel's accounts in `/proc`. */
 export function usageOf(pids: readonly number[]): Usage {
   const total = { user: 0, system: 0, rss: 0 };
   for (const pid of pids) {
@@ -252,7 +261,7 @@ export function usageOf(pids: readonly number[]): Usage {
       .split(' ')
       .map(Number);
     const [user, system] = [fields[11]!, fields[12]!];
-    // The scheduler counts in nanoseconds, but not which of them were the kernel's.
+    // The scheduler counts nanoseconds but does not split them into user and system; the ticks of `stat` do.
     const exact = threadsOf(pid).reduce((sum, thread) => sum + runningTime(pid, thread), 0) / 1000;
     const ticks = user + system || 1;
     total.user += (exact * user) / ticks;

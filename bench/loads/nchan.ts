@@ -1,6 +1,6 @@
-// nchan is nginx with a module, and its adapter `peers/nchan.conf`. What publishes is here, on the readers' core: the texts
-// of a turn are as many POSTs, sent together on one connection, and the turn is over when all are answered. nginx alone
-// is measured.
+// Starts nchan, a module of nginx, with `peers/nchan.conf`, and publishes to it from this process, on the
+// readers' core: each text of a turn is a POST, all are sent together on one connection, and the turn is over
+// when all are answered. Only nginx is measured.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pinned, type Served } from './lead.ts';
 import { type Publisher, takeTurns } from './turns.ts';
 
-/** Where Debian and the makers of nginx put it. */
+/** Where Debian and nginx.org install it. */
 export const module: string | undefined = [
   '/usr/lib/nginx/modules/ngx_nchan_module.so',
   '/usr/lib64/nginx/modules/ngx_nchan_module.so',
@@ -33,7 +33,7 @@ export async function startNchan(): Promise<Served> {
   nginx.stderr.on('data', (text) => {
     complaint = `${complaint}${text}`.slice(-2000);
   });
-  // A master that is killed leaves its worker behind; this one ends it.
+  // SIGTERM, because nginx's master leaves its worker behind when it is killed.
   const end = () => nginx.kill('SIGTERM');
   process.once('exit', end);
   const socket = await connected(port, () => {
@@ -73,11 +73,11 @@ function publishOver(socket: Socket, complaint: () => string): Publisher {
   socket.setEncoding('latin1').on('data', (text: string) => {
     rest += text;
     for (const [line, status] of rest.matchAll(/HTTP\/1\.1 (\d+) [^\r]*\r\n/g)) {
-      // Created, or accepted when none has subscribed.
+      // 201: delivered; 202: accepted without subscribers.
       if (!status!.startsWith('20')) fail(new Error(`nchan answered ${line}: ${complaint()}`));
       unanswered--;
     }
-    // A status line may be cut in two.
+    // A status line may be split over two chunks.
     rest = rest.slice(Math.max(0, rest.lastIndexOf('\r\n'), rest.length - 64));
     if (unanswered === 0) over();
   });
@@ -110,7 +110,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** @param check is called at every try that fails. */
+/** @param check is called after each failed try. */
 async function connected(port: number, check: () => void): Promise<Socket> {
   for (;;) {
     const socket = connect({ port, host: '127.0.0.1', noDelay: true });

@@ -1,51 +1,94 @@
-// The servers under test as plain JavaScript, as their users run them. A loader that compiles TypeScript on the way
-// gives every function its name anew whenever it is made: some hundred bytes and a microsecond for each connection.
+// Compiles the servers under test to plain JavaScript, as their users run them. A loader that compiles
+// TypeScript at run time wraps every function to keep its name: that costs each connection some hundred bytes
+// and a microsecond.
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const folders = ['lib', 'bench/loads', 'bench/peers', 'bench/scenarios/fixtures'];
+export const root: string = fileURLToPath(new URL('../..', import.meta.url));
 
-let made: string | undefined;
+/** Folders without folders of their own that are compiled; `lib` is, with all that is in it. */
+const flat = ['bench/loads', 'bench/peers', 'bench/scenarios/fixtures'];
+/** What `lib` reads at run time: the dashboard's files. */
+const ASSETS = new Set(['.html', '.css', '.js', '.svg']);
 
-/** Where a file of these folders, named from the root, is as JavaScript. Made once a run, gone with this process. */
+let folder: string | undefined;
+let isCompiled = false;
+
+/** A file of this commit, named from the root, as JavaScript. Everything is compiled on the first call. */
 export function plain(path: string): string {
-  made ??= make();
-  return join(made, path.replace(/\.ts$/, '.js'));
+  if (!isCompiled) {
+    copyAssets(runFolder());
+    compile(root, runFolder());
+    isCompiled = true;
+  }
+  return join(runFolder(), compiledName(path));
 }
 
-/** Beside the peers' packages, so that they are found from there. @throws what the compiler says, when it fails. */
-function make(): string {
-  const to = mkdtempSync(join(root, 'bench/peers/.plain-'));
-  process.on('exit', () => rmSync(to, { recursive: true, force: true }));
-  const sources = folders.flatMap((folder) =>
-    readdirSync(join(root, folder))
-      .filter((name) => name.endsWith('.ts') && !/\.(test|d)\.ts$/.test(name))
-      .map((name) => join(folder, name)),
-  );
-  copyFileSync(join(root, 'package.json'), join(to, 'package.json'));
-  const config = join(to, 'tsconfig.json');
+export function compiledName(path: string): string {
+  return path.replace(/\.ts$/, '.js');
+}
+
+/**
+ * This run's own folder: beside the peers' packages, so that they resolve, and removed when this process
+ * exits.
+ */
+export function runFolder(): string {
+  if (folder !== undefined) return folder;
+  const made = mkdtempSync(join(root, 'bench/peers/.plain-'));
+  process.on('exit', () => rmSync(made, { recursive: true, force: true }));
+  folder = made;
+  return made;
+}
+
+/**
+ * Compiles the servers in a copy of the repository, into another folder or beside their sources.
+ * @throws what the compiler reports.
+ */
+export function compile(from: string, to: string): void {
   const compilerOptions = {
     noCheck: true,
     noEmit: false,
     allowImportingTsExtensions: false,
     declaration: false,
     isolatedDeclarations: false,
-    rootDir: root,
+    rootDir: from,
     outDir: to,
   };
-  const files = sources.map((path) => join(root, path));
-  writeFileSync(
-    config,
-    JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, files, include: [] }),
-  );
+  const files = [...filesOf(from, 'lib', true), ...flat.flatMap((name) => filesOf(from, name, false))]
+    .filter((path) => path.endsWith('.ts') && !/\.(test|d)\.ts$/.test(path))
+    .map((path) => join(from, path));
+  const config = join(to, 'tsconfig.plain.json');
+  const content = { extends: join(from, 'tsconfig.json'), compilerOptions, files, include: [] };
+  writeFileSync(config, JSON.stringify(content));
   const compiler = join(root, 'node_modules/typescript/bin/tsc');
   const { status, stdout, stderr } = spawnSync(process.execPath, [compiler, '-p', config], {
     encoding: 'utf8',
   });
   if (status !== 0) throw new Error(`the servers do not compile: ${stdout}${stderr}`);
-  return to;
+}
+
+/** Named from the root; none where there is no such folder. */
+function filesOf(from: string, name: string, isDeep: boolean): string[] {
+  const path = join(from, name);
+  if (!existsSync(path)) return [];
+  return (readdirSync(path, { recursive: isDeep }) as string[]).map((file) => join(name, file));
+}
+
+function copyAssets(to: string): void {
+  const assets = filesOf(root, 'lib', true).filter((path) => ASSETS.has(extname(path)));
+  for (const path of ['package.json', ...assets]) {
+    mkdirSync(dirname(join(to, path)), { recursive: true });
+    copyFileSync(join(root, path), join(to, path));
+  }
 }

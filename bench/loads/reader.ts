@@ -1,5 +1,5 @@
-// A process that holds the other ends of many connections, checks every event on each, and counts. It is asked over
-// Node's own IPC; `Question` and `Answer` say what for.
+// Opens many connections, checks every event on each, and counts. Another process asks it over Node's IPC;
+// see `Question` and `Answer`.
 
 import http from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -9,21 +9,26 @@ import { constants, createGunzip } from 'node:zlib';
 import { Follower, now } from './texts.ts';
 
 export type Question =
-  /** Opens connections, some at a time; `topics` many, one each, round and round. */
+  /**
+   * Opens connections, `atOnce` at a time. The first follows topic 0, the next topic 1, and so on, modulo
+   * `topics`.
+   */
   | ({ do: 'open' } & Opening)
-  /** Forgets what was counted, but not who is connected. */
+  /** Resets all counters; connections stay. */
   | { do: 'reset' }
-  /** Look once a millisecond, so as not to be in a server's way, or again at once. The reader on Node cannot. */
+  /** `on`: reads once a millisecond, which costs a server less. The reader on Node ignores it. */
   | { do: 'calm'; on: boolean }
-  /** Waits until so many events have come since the reset, or nothing has come for a second. Of a group, or of all. */
+  /** Waits until `events` events came since the reset, or none for a second; in a group, or in all. */
   | { do: 'await'; events: number; group?: string }
-  /** How it stands: the latency is that of the events since the last lap. Of a group, but for bytes and latency. */
+  /**
+   * Answers at once. Latency is of the events since the last lap; all but bytes and latency are of the group.
+   */
   | { do: 'lap'; group?: string }
   /** Closes every connection of a group, or all. */
   | { do: 'close'; group?: string }
-  /** The id of the next event on a topic, as its server wrote it. */
+  /** Answers with the id of the next event on a topic. */
   | { do: 'id'; port: number; path: string }
-  /** Posts, reads each answer to its end, and begins the next, `count` at a time, `rounds` times each. */
+  /** Each of `count` clients posts and reads the answer to its end, `rounds` times. */
   | { do: 'post'; port: number; path: string; count: number; rounds: number; bytes: number };
 
 export interface Opening {
@@ -33,19 +38,19 @@ export interface Opening {
   /** `/events?topic=t<n>` by default; `{topic}` stands for the topic. */
   readonly path?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Of each event's data. */
+  /** Bytes of each event's data. */
   readonly bytes: number;
   readonly group?: string | undefined;
   /**
-   * How the connections read: at once, never, or through gunzip, one in a hundred of them. Default `at-once`.
-   * The reader in C has those that never read offer no room in the kernel either.
+   * How the connections read: at once, never, or with one in a hundred through gunzip. Default `at-once`. In
+   * the reader in C, connections that never read have the smallest receive buffer as well.
    */
   readonly reads?: 'at-once' | 'never' | 'gunzip' | undefined;
   /** How many connections are opened at a time; default 100. */
   readonly atOnce?: number | undefined;
-  /** One in so many connections measures latency; default 1, all of them. 0: none. */
+  /** One connection in this many measures latency; default 1, all of them. 0: none. */
   readonly sample?: number | undefined;
-  /** Read before all others by the reader in C: what they wait for is then the server, and not the others. */
+  /** The reader in C reads these first, so that they wait for the server only, not for other connections. */
   readonly isFirst?: boolean | undefined;
 }
 
@@ -53,19 +58,19 @@ export interface Answer {
   /** Connections that are open, and those that were lost since the reset. */
   readonly open: number;
   readonly lost: number;
-  /** Of those that are open, how many had a byte of an answer. */
+  /** Open connections that have received a byte of an answer. */
   readonly answered: number;
-  /** And how many had one since the reset, if only a comment. */
+  /** Open connections that have received a byte since the reset, of a comment perhaps. */
   readonly heard: number;
   readonly events: number;
   readonly bytes: number;
-  /** Events that did not follow the one before. */
+  /** Events that did not follow the previous one. */
   readonly disorder: number;
-  /** Connections that have had no event since the reset. */
+  /** Connections without an event since the reset. */
   readonly silent: number;
-  /** Latencies below zero: the clocks do not agree. */
+  /** Latencies below zero, which would mean that the clocks disagree. */
   readonly negative: number;
-  /** When the last byte came, on the shared clock, in µs. */
+  /** When the last byte came: microseconds on the shared clock. */
   readonly last: number;
   /** CPU time of this process since the reset, in µs, and the time that has passed. */
   readonly cpu: number;
@@ -103,11 +108,11 @@ let lost = 0;
 let last = 0;
 let since = now();
 let cpuSince = process.cpuUsage();
-/** Events of connections that have gone. */
+/** Events of closed connections. */
 let gone = { events: 0, disorder: 0 };
-/** As EventSource asks; some servers stream to no other. */
+/** The header that EventSource sends; some servers stream only then. */
 const accept = { Accept: 'text/event-stream' };
-/** Read into by every connection: what it holds is taken before the next one reads. */
+/** One buffer for all connections: each consumes it before the next one reads. */
 const buffer = Buffer.allocUnsafe(64 * 1024);
 
 process.on('message', async (question: Question) => {
@@ -148,7 +153,7 @@ function openOne(opening: Opening, i: number): Promise<void> {
       connection.isAnswered = connection.isHeard = true;
       bytes += length;
       last = now();
-      // What is compressed is counted and, but for one in a hundred, not looked into.
+      // Compressed bytes are counted; only one connection in a hundred is checked.
       if (reads === 'at-once') follower.feed(chunk, length);
       return true;
     };
@@ -189,7 +194,7 @@ function openInflated(opening: Opening, path: string, follower: Follower): Promi
     });
     const connection: Connection = { group, follower, socket: request, isAnswered: false, isHeard: false };
     connections.add(connection);
-    // The head of an answer may come only with its first event.
+    // Some servers send the head only with the first event.
     request.on('finish', resolve);
     request.on('error', () => {});
     request.on('close', () => forget(connection));
@@ -247,7 +252,7 @@ function close(group?: string): void {
   }
 }
 
-/** Follows a topic until an event of it has an id, and leaves again. */
+/** Follows a topic until an event has an id, and closes the connection. */
 function nextId(port: number, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const request = http.get({ port, host: '127.0.0.1', path, headers: accept, agent: false }, (response) => {
@@ -265,7 +270,7 @@ function nextId(port: number, path: string): Promise<string> {
   });
 }
 
-/** Each of `count` asks `rounds` times, one answer after the other, on a connection of its own. */
+/** Each of `count` clients posts `rounds` times, on a new connection each time. */
 async function post({ port, path, count, rounds, bytes: size }: Question & { do: 'post' }): Promise<void> {
   await Promise.all(
     Array.from({ length: count }, async () => {
@@ -274,7 +279,10 @@ async function post({ port, path, count, rounds, bytes: size }: Question & { do:
   );
 }
 
-/** Until the last chunk, or the server closes: a client of Node's own would be slower than the servers. */
+/**
+ * Reads to the last chunk or the end. Uses a socket, because Node's HTTP client would be slower than the
+ * servers.
+ */
 function postOne(port: number, path: string, size: number): Promise<void> {
   const follower = new Follower(size, measure);
   return new Promise((resolve) => {
@@ -282,7 +290,7 @@ function postOne(port: number, path: string, size: number): Promise<void> {
       bytes += length;
       last = now();
       follower.feed(chunk, length);
-      // Some servers keep the connection, whatever they are asked.
+      // Some servers keep the connection open although the request says `Connection: close`.
       if (buffer.subarray(Math.max(0, length - LAST_CHUNK.length), length).equals(LAST_CHUNK))
         socket.destroy();
       return true;

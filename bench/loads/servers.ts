@@ -1,28 +1,31 @@
-// The servers there are, how each is started, and where each comes from. What each guarantees: peers/guarantees.ts.
+// Lists the servers under test: how each starts, and which version it is. What each guarantees:
+// peers/guarantees.ts.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { isOurs, peerAt } from '../scenarios/scenario.ts';
+import { type Commit, pathOf } from './commit.ts';
 import { built, compiled, type Served, startNode, startServed } from './lead.ts';
 import { module, startNchan } from './nchan.ts';
 
 interface ServerKind {
-  /** How it is called in tables. */
+  /** Its name in tables. */
   readonly title: string;
-  /** Has a `POST /answer`. */
+  /** Whether it serves `POST /answer`. */
   readonly answers: boolean;
-  /** Of the installed package or program, and of what it runs on. */
+  /** The versions of the installed package or program and of its runtime. */
   version(): string;
-  /** Why it cannot be run here; `undefined` when it can. */
+  /** Why it cannot run here; `undefined` when it can. */
   missing(): string | undefined;
-  /** `flags` are for Node, where it runs on that. */
+  /** @param flags for Node; other runtimes ignore them. */
   start(flags: readonly string[]): Promise<Served>;
 }
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const modules = here('../peers/node_modules');
 
-/** One of `peers/`, that needs npm packages. The first is the one that it is about. */
+/** A server of `peers/` that runs on Node and needs these npm packages. */
 function onNode(peer: string, title: string, ...packages: string[]): ServerKind {
   return {
     title,
@@ -46,7 +49,7 @@ function versionIn(manifest: string): string {
   return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
 }
 
-/** What a program says; `undefined` where there is none, or it fails. */
+/** What a program prints; `undefined` where it is missing or fails. */
 function said(command: string, ...argv: string[]): string | undefined {
   const { status, stdout, stderr } = spawnSync(command, argv, { encoding: 'utf8' });
   return status === 0 ? `${stdout}${stderr}`.trim() : undefined;
@@ -63,7 +66,7 @@ function gin(): string | undefined {
   return built('gin', build, { GO111MODULE: 'off', GOPATH: gocode, GOFLAGS: '' });
 }
 
-export const servers: Readonly<Record<string, ServerKind>> = {
+const kinds: Record<string, ServerKind> = {
   sluice: {
     ...onNode('sluice', 'sluice'),
     version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
@@ -133,6 +136,23 @@ export const servers: Readonly<Record<string, ServerKind>> = {
     start: startNchan,
   },
 };
+
+/** By the name of their peer. */
+export const servers: Readonly<Record<string, ServerKind>> = kinds;
+
+/** Adds our servers of another commit: `sluice@35312b5` is `sluice` as it was there. */
+export function addServersOf(commit: Commit): void {
+  for (const [peer, own] of Object.entries(kinds).filter(([name]) => isOurs(name))) {
+    const path = pathOf(commit, peer);
+    kinds[peerAt(peer, commit.name)] = {
+      ...own,
+      title: `${own.title} at ${commit.name}`,
+      version: () => `sluice ${versionIn(`${commit.root}/package.json`)} at ${commit.name}, ${node}`,
+      missing: () => (path === undefined ? `commit ${commit.name} has no bench/peers/${peer}.ts` : undefined),
+      start: (flags) => startNode(path!, ...flags),
+    };
+  }
+}
 
 export function start(name: string, flags: readonly string[] = []): Promise<Served> {
   const kind = servers[name];

@@ -1,20 +1,20 @@
-// The events that all servers send, and how a reader knows them again: `@<seq> <time> …`.
+// Makes the data of the events that all servers send, `@<seq> <time> …`, and checks it where it arrives.
 
-/** Microseconds, of the clock that all processes of one machine share. */
+/** Microseconds of a clock that all processes of one machine share. */
 export function now(): number {
   return offset + performance.now() * 1000;
 }
 
-// `performance.now` counts from the start of its process, by the same clock, and costs less to read. Whatever comes
-// between the two readings makes the difference smaller: the largest of some is the right one.
+// `performance.now` reads the same clock from the start of the process, and is cheaper than `hrtime`. A delay
+// between the two readings makes their difference smaller, so the largest of ten is the right one.
 const offset = Math.max(
   ...Array.from({ length: 10 }, () => Number(process.hrtime.bigint()) / 1000 - performance.now() * 1000),
 );
 
-/** What a text is filled up with: `json` compresses as JSON does. */
+/** What pads a text to its size; `json` compresses as JSON does. */
 export type Filling = 'x' | 'json';
 
-/** One event's data, of so many bytes where its head leaves room for some. */
+/** One event's data of the given size, or of the size of its head where that is larger. */
 export function textOf(seq: number, time: number, bytes: number, filling: Filling = 'x'): string {
   const head = `@${seq} ${Math.floor(time)} `;
   if (filling === 'x') return head.padEnd(bytes, 'x');
@@ -45,11 +45,11 @@ const TIME = 2;
 const FILLING = 3;
 
 /**
- * Follows the events of one topic on one connection through whatever bytes come, heads of chunks and all. Keeps no
- * byte, and costs about 50 ns an event, so that a reader of a thousand connections is not what limits a run.
+ * Finds the events of one topic in the raw bytes of one connection, chunk heads included. It keeps no bytes
+ * and takes about 50 ns per event, so that a reader of a thousand connections is not the bottleneck.
  */
 export class Follower {
-  /** How many events there were, and how many of them did not follow the one before: lost, doubled, out of order. */
+  /** Events seen, and how many of them did not follow the previous one: lost, duplicated or out of order. */
   events = 0;
   disorder = 0;
   #state = BETWEEN;
@@ -61,7 +61,7 @@ export class Follower {
   readonly #bytes: number;
   readonly #onEvent: ((time: number) => void) | undefined;
 
-  /** @param bytes of each event's data. @param onEvent gets the time that the event carries. */
+  /** @param bytes of each event's data. @param onEvent gets the time in the event. */
   constructor(bytes: number, onEvent?: (time: number) => void) {
     this.#bytes = bytes;
     this.#onEvent = onEvent;
@@ -103,7 +103,7 @@ export class Follower {
     this.#left = Math.max(0, this.#bytes - this.#headBytes);
     this.#state = this.#left > 0 ? FILLING : BETWEEN;
     this.events++;
-    // The first one that is seen is where the connection came in.
+    // A connection starts at whichever event comes first.
     if (this.#last !== 0 && this.#seq !== this.#last + 1) this.disorder++;
     this.#last = this.#seq;
     this.#onEvent?.(this.#time);

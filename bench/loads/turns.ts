@@ -1,4 +1,4 @@
-// How a server under test publishes what it is told to: turn after turn, each when its time has come.
+// Publishes events in turns, each at the time at which it is due.
 
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { type Filling, now, textOf } from './texts.ts';
@@ -7,7 +7,7 @@ export interface Turns {
   readonly topics: number;
   /** Events to each topic in a turn. */
   readonly batch: number;
-  /** Microseconds between two turns; 0: when the last is over. */
+  /** Microseconds from the start of a turn to the next; 0: the next starts when the last is over. */
   readonly interval: number;
   /** Milliseconds; 0: one turn. */
   readonly duration: number;
@@ -17,14 +17,17 @@ export interface Turns {
 
 export interface Publisher {
   publish(topic: string, texts: readonly string[]): void;
-  /** Resolves when a turn is over; default: when this turn of the event loop is. */
+  /** Resolves when a turn is over; default: at the next turn of the event loop. */
   turnOver?(): Promise<void>;
 }
 
-/** Microseconds. Turns that are this far apart begin on time; those that are closer cost no more than they must. */
+/** Microseconds. Turns at least this far apart begin exactly on time; closer ones use cheaper timers. */
 const RARE = 20_000;
 
-/** Timers are coarse to a millisecond, and early at times: the last two of them pass turn by turn, if they may. */
+/**
+ * Timers are exact to a millisecond and may fire early, so an exact wait spends its last 2 ms in event-loop
+ * turns.
+ */
 async function until(due: number, isExact: boolean): Promise<void> {
   for (let early = due - now(); early > 0; early = due - now()) {
     if (!isExact) await sleep(Math.ceil(early / 1000));
@@ -35,7 +38,7 @@ async function until(due: number, isExact: boolean): Promise<void> {
 
 const published = new WeakMap<Publisher, Map<string, number>>();
 
-/** @returns how many turns there were, and the microseconds since the first began. */
+/** @returns the number of turns, and the microseconds since the first began. */
 export async function takeTurns(
   publisher: Publisher,
   { topics, batch, interval, duration, bytes, filling }: Turns,

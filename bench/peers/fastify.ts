@@ -3,7 +3,10 @@ import { fastifySSE } from '@fastify/sse';
 import Fastify, { type FastifyReply } from 'fastify';
 import type { StartPeer } from './peer.ts';
 
-/** `@fastify/sse`, kept alive after its handler. It gives each reply a stream: the set of them is the application's. */
+/**
+ * `@fastify/sse`, kept alive after its handler. Each reply has a stream; the application keeps the set of
+ * streams.
+ */
 const start: StartPeer = async ({ tokens }) => {
   const topics = new Map<string, Set<FastifyReply>>();
   const fastify = Fastify({ http: { highWaterMark: 64 * 1024 } });

@@ -1,37 +1,37 @@
-// What each server takes upon itself, beside what it costs: speed alone compares unlike things. Features as their own
-// documentation and source have them, in the versions of package-lock.json and Debian 12.
+// Lists what each server guarantees, because figures alone compare unlike things. Taken from each server's
+// documentation and source, in the versions of package-lock.json and Debian 12.
 
 /**
- * `by the application`: there is a part made for it, as a hook, a value or a method, and the application does the rest.
- * `no`: there is none, which says nothing about what an application can build itself.
+ * `by the application`: the server has a hook, a value or a method for it, and the application does the rest.
+ * `no`: the server has nothing for it; an application may still build it.
  */
 export type Guarantee = 'yes' | 'no' | 'by the application';
 
 export interface Guarantees {
-  /** A client that returns with `Last-Event-ID` gets what it missed. */
+  /** A client that reconnects with `Last-Event-ID` gets the events that it missed. */
   readonly resume: Guarantee;
-  /** It is told when some of that is no longer there. */
+  /** The stream says when some of these are no longer available. */
   readonly gap: Guarantee;
-  /** What produces for one client waits while its socket is full. */
+  /** The producer for one client can wait while the client's socket is full. */
   readonly drain: Guarantee;
-  /** What waits in the process for one slow client is bounded. */
+  /** The memory for one slow client is bounded. */
   readonly bound: Guarantee;
   readonly heartbeat: Guarantee;
   /** One stream follows several topics. */
   readonly topics: Guarantee;
-  /** A stream ends when its client takes nothing for too long, or at a certain age. */
+  /** A stream ends when its client reads nothing for too long, or at a maximum age. */
   readonly deadlines: Guarantee;
-  /** How many connections there may be, in all or of one client. */
+  /** The number of connections is limited, in all or per client. */
   readonly limits: Guarantee;
-  /** Streams are ended at shutdown, and told when to return. */
+  /** At shutdown streams end, and clients get a time to reconnect at. */
   readonly shutdown: Guarantee;
   /** An event is compressed once for all clients. */
   readonly compression: Guarantee;
-  /** Where this is from. */
+  /** The source of this row. */
   readonly source: string;
 }
 
-/** How each is called in tables. */
+/** The names in tables. */
 export const guaranteeTitles: Readonly<Record<Exclude<keyof Guarantees, 'source'>, string>> = {
   resume: 'resume by Last-Event-ID',
   gap: 'gap told',
@@ -74,13 +74,13 @@ const sluice: Guarantees = {
 
 export const guarantees: Readonly<Record<string, Guarantees>> = {
   sluice,
-  // The same, behind the reference server.
+  // The same hub, in the reference server.
   server: sluice,
   socket: { ...none, source: 'bench/peers/socket.ts' },
   zlib: { ...none, drain: 'no', source: 'bench/peers/zlib.ts' },
-  // It waits for a client that is full, and all others with it.
+  // It waits for a client whose socket is full, and so do all other clients.
   floor: { ...none, drain: 'yes', bound: 'yes', source: 'bench/floors/floor.c' },
-  // `res.write` tells when the socket is full; the loop does not ask.
+  // `res.write` returns `false` when the socket is full; the loop ignores it.
   raw: { ...none, source: 'bench/peers/raw.ts' },
   'better-sse': {
     ...none,

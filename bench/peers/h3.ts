@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { EventStream, H3, toNodeHandler } from 'h3';
 import type { StartPeer } from './peer.ts';
 
-/** An `EventStream`, told all texts of a call at once. The set of them is the application's. */
+/** `EventStream`, with all texts of a call in one push. The application keeps the set of streams. */
 const start: StartPeer = async ({ tokens }) => {
   const topics = new Map<string, Set<EventStream>>();
   const app = new H3();

@@ -5,7 +5,9 @@ import { Hono } from 'hono';
 import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
 import type { StartPeer } from './peer.ts';
 
-/** `streamSSE` on its adapter for Node. It gives one stream to one handler: the set of them is the application's. */
+/**
+ * `streamSSE` on its adapter for Node. Each handler has one stream; the application keeps the set of streams.
+ */
 const start: StartPeer = async ({ tokens }) => {
   const topics = new Map<string, Set<SSEStreamingApi>>();
   const app = new Hono();

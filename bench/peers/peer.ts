@@ -1,16 +1,16 @@
-// What every server under test does, each in its own library's way: an adapter is its default export.
+// Defines what an adapter of a server under test does. Its default export is a `StartPeer`.
 
 export interface Peer {
   /** On 127.0.0.1. `GET /events?topic=…` follows a topic; `POST /answer` streams tokens to one client. */
   readonly port: number;
-  /** Sends each text as one event's data to all who follow the topic, in this turn of the event loop. */
+  /** Sends each text as one event's data to every follower of the topic, in this turn of the event loop. */
   publish(topic: string, texts: readonly string[]): void;
-  /** Of a floor: from now on a comment to each connection every so many milliseconds. */
+  /** Floors only: sends each connection a comment once per interval, in milliseconds. */
   beat?(interval: number): void;
 }
 
 export interface PeerOptions {
-  /** What a `POST /answer` streams: each text is one event's data. Ends by itself. */
+  /** The answer to `POST /answer`: each text is one event's data. */
   readonly tokens: () => AsyncIterable<string>;
 }
 

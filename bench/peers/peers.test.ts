@@ -1,4 +1,4 @@
-// Every server that is to be had delivers each event once and in order, before anyone asks how fast.
+// Checks that every server that can run here delivers each event once and in order.
 //   npm ci --prefix bench/peers && npx tsx --test bench/peers/peers.test.ts
 
 import assert from 'node:assert/strict';
@@ -14,15 +14,15 @@ for (const [name, { title, answers, version, missing }] of Object.entries(server
   describe(why === undefined ? title : `${title}: ${why}`, () => {
     if (why !== undefined) return;
 
-    it('tells its version', () => {
+    it('has a version', () => {
       assert.match(version(), /\d+\.\d+\.\d+/);
     });
 
-    it('says what it guarantees', () => {
+    it('has a row of guarantees', () => {
       assert.ok(guarantees[name]);
     });
 
-    // All that it sends is compressed: its scenario checks what that inflates to.
+    // It sends only compressed data, which the scenario gzip checks.
     if (name === 'zlib') return;
 
     for (const kind of ['fastest', 'node'] as const) {

@@ -1,7 +1,7 @@
 import { createSseServer } from '../../lib/server.ts';
 import type { StartPeer } from './peer.ts';
 
-/** The reference server as it is by default, heartbeats every 15 s and all. It refuses nobody. */
+/** The reference server with its defaults: heartbeats every 15 s, no limits. */
 const start: StartPeer = async () => {
   const { hub, listen } = createSseServer();
   const url = await listen(0);

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { StartPeer } from './peer.ts';
 
-/** The floor of JavaScript: one finished chunk a turn, made once, straight to each socket. Nothing is checked. */
+/** The floor of JavaScript: makes one chunk per turn and writes it to each socket, without any check. */
 const start: StartPeer = async () => {
   const topics = new Map<string, Set<Socket>>();
   const server = createServer({ highWaterMark: 64 * 1024 }, (req, res) => {

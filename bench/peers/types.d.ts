@@ -1,4 +1,4 @@
-// What the adapter uses of it: the package brings no types.
+// The package has no types; these are the members that the adapter uses.
 
 declare module 'sse-channel' {
   import type { IncomingMessage, ServerResponse } from 'node:http';

@@ -1,7 +1,7 @@
 import uws, { type HttpResponse } from 'uwebsockets';
 import type { StartPeer } from './peer.ts';
 
-/** All texts of a call in one corked write to each response. The set of them is the application's. */
+/** All texts of a call in one corked write to each response. The application keeps the set of responses. */
 const start: StartPeer = async ({ tokens }) => {
   const topics = new Map<string, Set<HttpResponse>>();
   const open = (res: HttpResponse) =>

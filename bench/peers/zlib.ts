@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { constants, createGzip, type Gzip } from 'node:zlib';
 import type { StartPeer } from './peer.ts';
 
-/** How compression is done as a rule: each connection has a gzip of its own, flushed after each event. */
+/** The usual compression: each connection has a gzip of its own, flushed after each event. */
 const start: StartPeer = async () => {
   const clients = new Set<Gzip>();
   const server = createServer({ highWaterMark: 64 * 1024 }, (_, res) => {

@@ -8,33 +8,33 @@ function run(peer: string, repetition: number, cpuPerDelivery: number, batch = 1
 }
 
 describe('summaries', () => {
-  it('tell the median and the quartiles', () => {
+  it('have the median and the quartiles', () => {
     const { count, median, q1, q3 } = summarize([5, 1, 2, 4, 3])!;
     assert.deepEqual([count, median, q1, q3], [5, 3, 2, 4]);
   });
 
-  it('tell an interval that holds the median, lies within the values, and is always the same', () => {
+  it('have an interval that contains the median, lies within the values, and is the same every time', () => {
     const values = [10, 11, 12, 13, 30];
     const { low, high, median } = summarize(values)!;
     assert.ok(low >= 10 && low <= median && median <= high && high <= 30);
     assert.deepEqual(summarize(values), summarize(values));
   });
 
-  it('tell a wider interval where the values differ more', () => {
+  it('have a wider interval where the values differ more', () => {
     const width = (values: number[]) => summarize(values)!.high - summarize(values)!.low;
     assert.ok(width([8, 9, 10, 11, 12]) > width([9.8, 9.9, 10, 10.1, 10.2]));
   });
 
-  it('are none of nothing', () => {
+  it('do not exist without values', () => {
     assert.equal(summarize([]), undefined);
     assert.equal(summarizeChange([], [1]), undefined);
   });
 
-  it('tell no change of what was nothing', () => {
+  it('have no change relative to zero', () => {
     assert.equal(summarizeChange([0, 0, 0], [1, 1, 1]), undefined);
   });
 
-  it('tell by how much a median changed', () => {
+  it('have the ratio by which a median changed', () => {
     const { median, low, high } = summarizeChange([10, 10.1, 9.9], [20, 20.2, 19.8])!;
     assert.equal(median, 2);
     assert.ok(low > 1.9 && high < 2.1);
@@ -49,7 +49,7 @@ describe('groups', () => {
     ...[run('sluice', 2, 2.2), run('floor', 2, 1), run('raw', 2, 4)],
   ];
 
-  it('are made of runs with the same parameters', () => {
+  it('consist of runs with the same parameters', () => {
     const groups = aggregate([...runs, run('sluice', 0, 1, 16)]);
     assert.deepEqual(
       groups.map(({ parameters, peers }) => [parameters.batch, peers.map(({ peer }) => peer)]),
@@ -69,7 +69,7 @@ describe('groups', () => {
     assert.equal(raw!.byFloor.cpuPerDelivery!.median, 4);
   });
 
-  it('leave out runs that do not count, and say why', () => {
+  it('leave out invalid runs, and say why', () => {
     const invalid = { ...run('sluice', 3, 0), figures: {}, invalid: '3 of 10 events were not delivered' };
     const [group] = aggregate([...runs, invalid]);
     const ours = group!.peers[0]!;

@@ -1,15 +1,10 @@
-// Makes medians, intervals and ratios of single runs. The same runs always give the same figures.
+// Computes medians, intervals and ratios of runs. The same runs always give the same results.
 
 import { median, quantile, sampleWithReplacement } from 'simple-statistics';
-import type { Figure, Run } from '../scenarios/scenario.ts';
+import { type Figure, isOurs, OURS, type Run } from '../scenarios/scenario.ts';
 import type { Choice, Group, Measurements, PeerOfGroup, Summaries, Summary } from './report.ts';
 
-/** Ours: the hub on `node:http`, and where there is that one, the whole server. */
-export const OURS = 'sluice';
-export function isOurs(peer: string): boolean {
-  return peer === OURS || peer === 'server';
-}
-/** The least that there can be, whichever of them a scenario has. */
+/** The names of floors; a scenario or bench has at most one. */
 const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'];
 
 const RESAMPLES = 2000;
@@ -32,7 +27,7 @@ export function summarize(values: readonly number[]): Summary | undefined {
   };
 }
 
-/** How a median changed between two lots of runs that are no pairs. */
+/** The change of a median between two sets of runs that are not pairs. */
 export function summarizeChange(before: readonly number[], after: readonly number[]): Summary | undefined {
   if (before.length === 0 || after.length === 0 || Math.min(...before) <= 0) return undefined;
   const random = randomFrom(SEED);
@@ -49,7 +44,7 @@ export function summarizeChange(before: readonly number[], after: readonly numbe
   };
 }
 
-/** Mulberry32. */
+/** Mulberry32, a seeded random generator. */
 function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {
@@ -60,7 +55,7 @@ function randomFrom(seed: number): () => number {
   };
 }
 
-/** In the order in which they were run. */
+/** Groups runs with the same parameters, in the order of the runs. */
 export function aggregate(runs: readonly Run[]): Group[] {
   const groups = new Map<string, Run[]>();
   for (const run of runs) {
@@ -74,7 +69,7 @@ export function keyOf({ scenario, parameters }: Pick<Run, 'scenario' | 'paramete
   return JSON.stringify([scenario, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
-/** Which of the peers of a group is its floor, if one is. */
+/** The floor among the peers of a group. */
 export function floorAmong(peers: readonly string[]): string | undefined {
   return FLOORS.find((name) => peers.includes(name));
 }
@@ -114,8 +109,8 @@ export function valuesOf(runs: readonly Run[], figure: Figure): number[] {
   return runs.flatMap((run) => run.figures[figure] ?? []);
 }
 
-/** One for each repetition that both have; none where there is nothing to divide by. */
-function ratiosOf(tops: readonly Run[], bottoms: readonly Run[], figure: Figure): number[] {
+/** One ratio for each repetition that both have and whose divisor is above zero. */
+export function ratiosOf(tops: readonly Run[], bottoms: readonly Run[], figure: Figure): number[] {
   return pairsOf(tops, bottoms, figure).flatMap(([top, bottom]) => (bottom <= 0 ? [] : top / bottom));
 }
 
@@ -132,7 +127,7 @@ export function pairsOf(
   });
 }
 
-/** Answers what targets ask of some runs. */
+/** Answers the questions of targets from some runs. */
 export function measurementsOf(runs: readonly Run[]): Measurements {
   const chosen = ({ scenario, peer, where = {} }: Choice) =>
     runs.filter(

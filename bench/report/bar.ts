@@ -1,11 +1,11 @@
-// Shows how far a run is, on standard error: a bar on a terminal, else a line for each step.
+// Shows progress on standard error: a bar on a terminal, else a line for each step.
 
 import { SingleBar } from 'cli-progress';
 
 export interface Bar {
-  /** A step begins. @param left seconds that are still expected, this step's included. */
+  /** Begins a step. @param left expected seconds until the end of the last step. */
   begin(what: string, left: number): void;
-  /** A line for the reader, above the bar. */
+  /** Prints a line above the bar. */
   say(line: string): void;
   stop(): void;
 }
@@ -41,7 +41,7 @@ function terminalBar(): Bar {
   });
   const show = () => {
     const elapsed = elapsedSince(start);
-    // A step that takes longer than was expected moves the end.
+    // A step that takes longer than expected moves the end.
     const total = elapsed + Math.max(1, now.left - elapsedSince(now.since));
     bar.setTotal(total);
     bar.update(elapsed, { elapsed: clock(elapsed), expected: clock(total), what: now.what });

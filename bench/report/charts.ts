@@ -1,8 +1,8 @@
-// Draws a scenario's figures. Colours are the page's own variables, so that a chart is light or dark as the page is.
+// Draws a scenario's figures as SVG. Colours are variables of the page, so that charts follow its light or
+// dark theme.
 
 import * as echarts from 'echarts';
-import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
-import { OURS } from './aggregate.ts';
+import { type Figure, figures, OURS, type Run } from '../scenarios/scenario.ts';
 import { headlineOf, number, parametersOf } from './format.ts';
 import type { Group, PeerOfGroup, Report, Summary } from './report.ts';
 
@@ -13,7 +13,7 @@ export interface Chart {
 
 type Titles = Report['titles'];
 
-// Without a canvas, echarts guesses how wide a text is, and guesses too little for capitals and system fonts.
+// Without a canvas echarts guesses the width of a text, too low for capitals and system fonts.
 echarts.setPlatformAPI({ measureText: (text: string) => ({ width: text.length * 7 }) });
 
 const WIDTH = 920;
@@ -23,7 +23,7 @@ const RULE = 'var(--rule)';
 /** Ours is the first. */
 const COLOURS = Array.from({ length: 11 }, (_, i) => `var(--c${i})`);
 
-/** What these figures can fill: what varies among them decides. */
+/** Makes the charts that fit the figures: lines where one number varies, else bars. */
 export function chartsOf(groups: readonly Group[], runs: readonly Run[], titles: Titles): Chart[] {
   const varied = variedParameter(groups);
   const main =
@@ -42,7 +42,7 @@ function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): [K, T[]][] {
   return [...groups];
 }
 
-// ── bars: who needs how much, beside the floor ──────────────────────────────────────────────────────────
+// ── bars: what each server needs, beside the floor ──────────────────────────────────────────────────────────
 
 const BAR_HEIGHT = 26;
 
@@ -121,7 +121,7 @@ interface RenderApi {
   coord(point: readonly [number, number]): [number, number];
 }
 
-/** The interval of each bar's median, and what the bar says. */
+/** The interval of each bar's median, and the bar's label. */
 function whiskers(summaries: readonly Summary[], label: (i: number) => string): object {
   const renderItem = (_: unknown, api: RenderApi) => {
     const at = api.value(0);
@@ -149,7 +149,7 @@ function whiskers(summaries: readonly Summary[], label: (i: number) => string): 
   return { type: 'custom', renderItem, encode: { x: [1, 2], y: 0 }, data, z: 5, clip: false };
 }
 
-/** The cases of one bench that have something beside them. */
+/** The cases of one bench in which more than one peer was measured. */
 function cases(bench: string, groups: readonly Group[], titles: Titles): Chart[] {
   const compared = groups.filter((group) => group.peers.length > 1);
   return (['nanoseconds', 'megabytesPerSecond'] as const).flatMap((figure) => {
@@ -196,7 +196,7 @@ function ordered(peers: readonly string[]): string[] {
 
 // ── lines ───────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The one number that differs, where there are three of it or more. */
+/** The parameter with three or more numbers, if exactly one has. */
 function variedParameter(groups: readonly Group[]): string | undefined {
   const names = [...new Set(groups.flatMap(({ parameters }) => Object.keys(parameters)))];
   const valuesOf = (name: string) => new Set(groups.map(({ parameters }) => parameters[name]));
@@ -247,7 +247,10 @@ const PERCENTILES: readonly (readonly [Figure, number])[] = [
   ['p999', 0.999],
 ];
 
-/** Each tenth of what is left has the same width, so that the rare long waits are to be seen. */
+/**
+ * A logarithmic axis of percentiles, on which 90, 99 and 99.9 are equally far apart, so that rare long waits
+ * show.
+ */
 function latencyCurve(group: Group, titles: Titles): Chart[] {
   const measured = group.peers.filter(({ figures: { p50 } }) => p50 !== undefined);
   const peers = ordered(measured.map(({ peer }) => peer));
@@ -273,7 +276,7 @@ function latencyCurve(group: Group, titles: Titles): Chart[] {
   return [draw(caption, 300 + legendHeight(peers.length), option)];
 }
 
-/** What happened during the first repetition's runs: one chart for each thing that was followed. */
+/** The series of the first repetition: one chart for each kind. */
 function timelines(runs: readonly Run[], titles: Titles): Chart[] {
   const first = runs.filter(({ repetition, invalid }) => repetition === 0 && invalid === undefined);
   const all = first.flatMap((run) => (run.series ?? []).map((series) => ({ run, series })));
@@ -303,14 +306,14 @@ function timelines(runs: readonly Run[], titles: Titles): Chart[] {
   });
 }
 
-/** Names a run by those of its parameters that differ among these. */
+/** Names a run by the parameters that differ among these runs. */
 function situations(runs: readonly Run[]): (run: Run) => string {
   const differs = (name: string) => new Set(runs.map(({ parameters }) => parameters[name])).size > 1;
   return ({ parameters }) =>
     parametersOf(Object.fromEntries(Object.entries(parameters).filter(([name]) => differs(name))));
 }
 
-/** Ours is thick, and beneath the others, so that one which is the same is seen. */
+/** Our line is thick and lies below the others, so that an equal one remains visible. */
 function lineOf(name: string, points: readonly (readonly [number, number])[], order: number): object {
   return {
     name,
@@ -324,7 +327,7 @@ function lineOf(name: string, points: readonly (readonly [number, number])[], or
   };
 }
 
-// ── what all have ───────────────────────────────────────────────────────────────────────────────────────
+// ── shared parts ───────────────────────────────────────────────────────────────────────────────────────
 
 function valueAxis(name: string, isLog = false): Record<string, unknown> & { axisLabel: object } {
   return {
@@ -341,7 +344,7 @@ function valueAxis(name: string, isLog = false): Record<string, unknown> & { axi
   };
 }
 
-/** As few digits as tell one mark from the next. */
+/** As few digits as distinguish neighbouring marks. */
 function short(value: number): string {
   if (value >= 1e6) return `${value / 1e6} M`;
   return value >= 1000 ? value.toLocaleString('en') : String(Number(value.toPrecision(3)));
@@ -366,7 +369,7 @@ function legend(): object {
   return { top: 0, left: 0, icon: 'roundRect', itemWidth: 14, itemHeight: 8, textStyle: { color: INK } };
 }
 
-/** Some five names fit on a line. */
+/** About five names fit on a line. */
 function legendHeight(names: number): number {
   return 16 + 22 * Math.ceil(names / 5);
 }
@@ -382,16 +385,18 @@ function draw(caption: string, height: number, option: object): Chart {
   return { caption, svg: bare(svg) };
 }
 
-/** Within HTML a drawing needs no namespaces, and this one no styles for what a pointer does, nor marks for scripts. */
+/**
+ * Removes what a static drawing inside HTML does not need: namespaces, hover styles, attributes for scripts.
+ */
 function bare(svg: string): string {
   return (
     svg
       .replace(/ xmlns(:xlink)?="[^"]*"/g, '')
       .replace(/<style[\s\S]*?<\/style>/g, '')
       .replace(/ (?:ecmeta_\w+|class|pointer-events)="[^"]*"/g, '')
-      // Lines that have nothing to fill.
+      // Lines have no area.
       .replace(/fill="#000" stroke=/g, 'fill="none" stroke=')
-      // What is behind a legend, and cannot be seen.
+      // Invisible backgrounds of legends.
       .replace(/<path [^>]*fill-opacity="0"[^>]*><\/path>\n?/g, '')
       .replace(/<svg width="(\d+)" height="(\d+)"/, '<svg role="img"')
       .trim()

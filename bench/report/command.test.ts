@@ -20,8 +20,8 @@ const scenarios = [
 ];
 const run = (...argv: string[]) => orderOf(argv, scenarios) as RunOptions;
 
-describe('what the command is told', () => {
-  it('is everything when it is nothing', () => {
+describe('the arguments of the bench command', () => {
+  it('select every scenario and peer when there are none', () => {
     const { isAll, isTargets, peers, runs, isQuick, isInstalling, scenarios: chosen } = run();
     assert.deepEqual(
       [isAll, isTargets, peers, runs, isQuick, isInstalling],
@@ -30,7 +30,12 @@ describe('what the command is told', () => {
     assert.deepEqual(chosen, scenarios);
   });
 
-  it('is a scenario and its parameters', () => {
+  it('may name a commit to measure against', () => {
+    assert.equal(run('fanout').against, undefined);
+    assert.equal(run('fanout', '--against', '35312b5').against, '35312b5');
+  });
+
+  it('may name scenarios and their parameters', () => {
     const order = run(
       'fanout',
       '--connections',
@@ -62,10 +67,11 @@ describe('what the command is told', () => {
     [['--batch', '0'], /`--batch` must be whole numbers ≥ 1, got 0/],
     [['--connections', '1,2'], /`--connections` must be one number for "latency", got 1,2/],
     [['--frob'], /Unknown option '--frob'/],
+    [['--against'], /Option '--against <value>' argument missing/],
     [['compare', 'a.json'], /`compare` takes two reports, got 1/],
     [['targets', 'fanout'], /`targets` takes no scenario, got "fanout"/],
   ] as const) {
-    it(`is refused in one line: ${argv.join(' ')}`, () => {
+    it(`are refused in one line: ${argv.join(' ')}`, () => {
       assert.throws(
         () => orderOf(argv, scenarios),
         (error: unknown) =>
@@ -82,7 +88,7 @@ describe('the command', () => {
     return spawnSync(process.execPath, node, { encoding: 'utf8' });
   };
 
-  it('exits with 2 and one line when it is misused', () => {
+  it('exits with 2 and prints one line when it is misused', () => {
     for (const argv of [
       ['--frob'],
       ['nothing'],
@@ -95,7 +101,7 @@ describe('the command', () => {
     }
   });
 
-  it('explains itself, and lists what there is', () => {
+  it('prints its usage, and lists the scenarios', () => {
     const help = bench('--help');
     assert.equal(help.status, 0);
     assert.match(help.stdout, /npm run bench/);
@@ -115,7 +121,7 @@ describe('the plan', () => {
     assert.equal(nextOf(works, 100)!.name, 'a');
   });
 
-  it('begins nothing that would not be over in time', () => {
+  it('starts nothing that would not end in time', () => {
     const works = [work('a', 60, 1), work('b', 10, 2)];
     assert.equal(nextOf(works, 30)!.name, 'b');
     assert.equal(nextOf(works, 5), undefined);
@@ -123,7 +129,7 @@ describe('the plan', () => {
     assert.equal(nextOf([work('d', 60)], 59), undefined, 'not even for the first time');
   });
 
-  it('knows how long it will be', () => {
+  it('knows how long the remaining works take', () => {
     assert.equal(expected([work('a', 2), work('b', 3)], Infinity), 25);
     assert.ok(expected([work('a', 20), work('b', 30)], 100) <= 100);
   });

@@ -1,12 +1,14 @@
-// Says of two reports what changed between them, and whether ours became worse. A machine that was slower in one of them
-// was so for the floor as well: what has one is compared by it.
+// Finds what changed between two reports, or between two commits in one run, and whether our figures became
+// worse. Where both reports have a floor, figures are compared relative to it, because a slower machine slows
+// the floor as well.
 
 import { median } from 'simple-statistics';
-import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
-import { floorAmong, isOurs, keyOf, pairsOf, summarizeChange, valuesOf } from './aggregate.ts';
+import { type Figure, figures, isOurs, peerAt, type Run } from '../scenarios/scenario.ts';
+import { floorAmong, keyOf, pairsOf, ratiosOf, summarize, summarizeChange, valuesOf } from './aggregate.ts';
 import { number, parametersOf } from './format.ts';
 import { readReport } from './json.ts';
 import type { Report, Summary } from './report.ts';
+import { type Row, type Table, textOf } from './tables.ts';
 
 export interface Change {
   readonly scenario: string;
@@ -15,7 +17,7 @@ export interface Change {
   readonly figure: Figure;
   readonly before: number;
   readonly after: number;
-  /** After by before: where both reports have a floor, each by that of the same run first. */
+  /** After divided by before; where both reports have a floor, each is first divided by its floor. */
   readonly ratio: Summary;
   readonly isByFloor: boolean;
   /** `unclear` where the interval holds 1, the change is small, or there are not three runs on each side. */
@@ -23,10 +25,10 @@ export interface Change {
 }
 
 const TOLERANCE = 0.05;
-/** With fewer runs there is no interval to speak of. */
+/** With fewer runs there is no useful interval. */
 const LEAST_RUNS = 3;
 
-/** What of the floor tells how fast the machine was meanwhile, for each figure that this changes. */
+/** For each figure that depends on the machine's speed: the figure of the floor that shows this speed. */
 const SPEED: Readonly<Partial<Record<Figure, Figure>>> = {
   cpuPerDelivery: 'cpuPerDelivery',
   userPerDelivery: 'cpuPerDelivery',
@@ -50,7 +52,23 @@ export function changesBetween(before: Report, after: Report): Change[] {
   );
 }
 
-/** The runs of a report: those of the same peer and parameters together. */
+/**
+ * What changed since another commit whose servers ran beside ours. The ratios are of pairs, so the floor is
+ * not needed: a slower machine slows both.
+ */
+export function changesSince(commit: string, runs: readonly Run[]): Change[] {
+  const lots = new Lots(runs);
+  return lots.all.flatMap((after) => {
+    const [like] = after as [Run];
+    const before = lots.of(peerAt(like.peer, commit), like);
+    return (Object.keys(figures) as Figure[]).flatMap((figure) => {
+      const ratio = summarize(ratiosOf(after, before, figure));
+      return ratio === undefined ? [] : changed(figure, like, ratio, before, after);
+    });
+  });
+}
+
+/** The runs of a report, grouped by peer and parameters. */
 class Lots {
   readonly #byKey = new Map<string, Run[]>();
   readonly #peers = new Map<string, string[]>();
@@ -71,7 +89,7 @@ class Lots {
     return this.#byKey.get(`${peer} ${keyOf(like)}`) ?? [];
   }
 
-  /** A figure by the floor's, pair by pair; none where there is no floor, or this is it. */
+  /** A figure divided by the floor's, pair by pair; none for the floor itself, or where there is none. */
   byFloor(peer: string, like: Run, figure: Figure): number[] {
     const floor = floorAmong(this.#peers.get(keyOf(like)) ?? []);
     const speed = SPEED[figure];
@@ -83,15 +101,26 @@ class Lots {
 
 function changeOf(figure: Figure, older: Lots, newer: Lots, runs: readonly Run[]): Change | undefined {
   const [like] = runs as [Run];
-  const { scenario, peer, parameters } = like;
+  const { peer } = like;
   const lots = [older, newer] as const;
-  const [before, after] = lots.map((lot) => valuesOf(lot.of(peer, like), figure)) as [number[], number[]];
+  const [before, after] = lots.map((lot) => lot.of(peer, like)) as [Run[], Run[]];
   const byFloor = lots.map((lot) => lot.byFloor(peer, like, figure)) as [number[], number[]];
   const isByFloor = byFloor.every((values) => values.length > 0);
-  const ratio = summarizeChange(...(isByFloor ? byFloor : ([before, after] as const)));
-  if (ratio === undefined) return undefined;
+  const values = [valuesOf(before, figure), valuesOf(after, figure)] as const;
+  const ratio = summarizeChange(...(isByFloor ? byFloor : values));
+  return ratio && changed(figure, like, ratio, before, after, isByFloor);
+}
+
+function changed(
+  figure: Figure,
+  { scenario, peer, parameters }: Run,
+  ratio: Summary,
+  before: readonly Run[],
+  after: readonly Run[],
+  isByFloor = false,
+): Change {
+  const medians = { before: median(valuesOf(before, figure)), after: median(valuesOf(after, figure)) };
   const verdict = verdictOf(figure, ratio);
-  const medians = { before: median(before), after: median(after) };
   return { scenario, peer, parameters, figure, ...medians, ratio, isByFloor, verdict };
 }
 
@@ -103,7 +132,7 @@ function verdictOf(figure: Figure, { count, median: change, low, high }: Summary
   return 'unclear';
 }
 
-/** Prints what changed. Its answer is the command's exit code. */
+/** Prints what changed. @returns the exit code. */
 export function compare(paths: readonly [string, string], print: (line: string) => void): 0 | 1 {
   const [before, after] = paths.map(readReport) as [Report, Report];
   for (const warning of differences(before, after)) print(`note: ${warning}`);
@@ -111,8 +140,7 @@ export function compare(paths: readonly [string, string], print: (line: string) 
   if (changes.length === 0) print('the reports have no figure in common');
   for (const change of changes) print(lineOf(change));
   const few = changes.filter(({ ratio }) => ratio.count < LEAST_RUNS).length;
-  if (few > 0)
-    print(`\n${few} figures are of fewer than ${LEAST_RUNS} runs, which tell nothing of what is chance`);
+  if (few > 0) print(`\n${few} figures are of fewer than ${LEAST_RUNS} runs: no verdict`);
   const worse = changes.filter(({ peer, verdict }) => isOurs(peer) && verdict === 'worse');
   print(
     worse.length === 0
@@ -130,10 +158,51 @@ function differences(before: Report, after: Report): string[] {
     .map((name) => `${name} was ${before.environment[name]}, and is ${after.environment[name]}`);
 }
 
+/** The rule for verdicts, in words. */
+export const RULE: string =
+  `A figure is worse, or better, if its median changed by more than ${TOLERANCE * 100} % and the whole 95 % confidence ` +
+  `interval lies on that side; up to one figure in forty is by chance. With fewer than ${LEAST_RUNS} runs there is no ` +
+  'interval, and no verdict.';
+
+/** The changes as a table: a row for each figure. */
+export function changesTable(commit: string, changes: readonly Change[]): Table {
+  const rows = changes.map(({ scenario, peer, parameters, figure, before, after, ratio, verdict }): Row => {
+    const { label, unit } = figures[figure];
+    const situation = [scenario, parametersOf(parameters)].filter((part) => part !== '').join(', ');
+    const values = [number(before), number(after), `${ratio.median.toFixed(3)} ×${intervalOf(ratio)}`];
+    const cells = [situation, peer, `${label} (${unit})`, ...values, verdict === 'unclear' ? '' : verdict];
+    return { cells, isOurs: verdict === 'worse' };
+  });
+  return {
+    head: ['scenario', 'server', 'figure', commit, 'ours', 'ours / before', 'verdict'],
+    rows,
+    names: 3,
+  };
+}
+
+/** The changes since a commit as lines for a terminal; the last one sums them up. */
+export function changeLines(commit: string, changes: readonly Change[]): string[] {
+  if (changes.length === 0) return [`\nno figure was measured both here and at ${commit}`];
+  const worse = changes.filter(({ verdict }) => verdict === 'worse').length;
+  const few = changes.filter(({ ratio }) => ratio.count < LEAST_RUNS).length;
+  const sum = worse === 0 ? 'no figure of ours is worse' : `${worse} figures of ours are worse`;
+  const last = [
+    ...(few > 0
+      ? [`${few} of ${changes.length} figures have fewer than ${LEAST_RUNS} pairs: no verdict`]
+      : []),
+    ...(few < changes.length ? [`${sum} than at ${commit}`] : []),
+  ];
+  return ['', ...textOf(changesTable(commit, changes)), '', RULE, ...last];
+}
+
+function intervalOf({ count, low, high }: Summary): string {
+  return count < LEAST_RUNS ? '' : ` [${low.toFixed(3)} – ${high.toFixed(3)}]`;
+}
+
 function lineOf(change: Change): string {
   const { scenario, peer, parameters, figure, before, after, ratio, isByFloor, verdict } = change;
   const { label, unit } = figures[figure];
-  const interval = ratio.count < LEAST_RUNS ? '' : ` [${ratio.low.toFixed(3)} – ${ratio.high.toFixed(3)}]`;
+  const interval = intervalOf(ratio);
   const name = [scenario, parametersOf(parameters), peer].filter((part) => part !== '').join(', ');
   const values = `${number(before)} → ${number(after)} ${unit}`;
   const beside = isByFloor ? ' beside the floor' : '';

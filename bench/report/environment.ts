@@ -1,4 +1,4 @@
-// Says where figures were measured, and with what.
+// Describes the machine and the versions with which figures were measured.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ export function environment(now: Date = new Date()): Environment {
 export function headLines({ environment: of, isQuick }: Pick<Report, 'environment' | 'isQuick'>): string[] {
   const { date, commit, isChanged, cpu, cores, memoryBytes, kernel, node, isPinned, versions } = of;
   return [
-    ...(isQuick ? ['A quick run: it shows that all works, and no figure to believe'] : []),
+    ...(isQuick ? ['A quick run: it checks that everything works; the figures mean nothing'] : []),
     `${date.slice(0, 16).replace('T', ' ')} UTC, commit ${commit}${isChanged ? ', with changes' : ''}`,
     `${cpu}, ${cores} cores, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB, ${kernel}, Node ${node}`,
     isPinned ? 'servers on the first core, readers on the second' : 'processes are not pinned to cores',
@@ -39,7 +39,7 @@ export function headLines({ environment: of, isQuick }: Pick<Report, 'environmen
   ];
 }
 
-/** Of the libraries that `micro` is run beside, and of the servers. */
+/** The versions of the libraries in `micro` and of the servers. */
 function versions(): Record<string, string> {
   const parts = ['eventsource-encoder', 'eventsource-parser'];
   const manifest = (name: string) => here(`../node_modules/${name}/package.json`);
@@ -57,7 +57,7 @@ function versionOf({ version }: { title: string; version?: () => string }): stri
   return version === undefined ? [] : [version()];
 }
 
-/** What a command printed; `undefined` when it is not there, failed, or had nothing to say. */
+/** The first line that a command printed; `undefined` when it is missing, failed or printed nothing. */
 function said(command: string, argv: readonly string[]): string | undefined {
   const { status, stdout } = spawnSync(command, argv, {
     encoding: 'utf8',

@@ -1,4 +1,4 @@
-// Figures as people read them.
+// Formats figures for people.
 
 import { type Figure, figures, type Run } from '../scenarios/scenario.ts';
 import type { Summary } from './report.ts';
@@ -12,12 +12,12 @@ export function number(value: number): string {
   return size === 0 ? '0' : value.toFixed(2);
 }
 
-/** With its confidence interval, where there is one. */
+/** The median, with its confidence interval from three runs on. */
 export function withInterval({ count, median, low, high }: Summary): string {
   return count < 3 ? number(median) : unbroken(`${number(median)} [${number(low)} – ${number(high)}]`);
 }
 
-/** On one line, however narrow its column. */
+/** Keeps a text on one line in a narrow column. */
 export function unbroken(text: string): string {
   return text.replaceAll(' ', '\u00a0');
 }
@@ -30,7 +30,7 @@ export function withUnit(summary: Summary, figure: Figure): string {
   return `${number(summary.median)} ${figures[figure].unit}`;
 }
 
-/** As it was given. */
+/** The value of a parameter, with separators in large numbers. */
 export function parameter(value: string | number | undefined): string {
   return value === undefined ? '–' : value.toLocaleString('en');
 }
@@ -41,7 +41,7 @@ export function parametersOf(parameters: Run['parameters']): string {
     .join(', ');
 }
 
-/** Which figure of several is the one to look at first. */
+/** The most important figures first. */
 const HEADLINES: readonly Figure[] = [
   'cpuPerDelivery',
   'rssPerConnection',

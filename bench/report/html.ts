@@ -1,8 +1,10 @@
-// A report as one page that stands by itself: nothing is fetched, nothing runs, and it is dark where its reader's
-// system is.
+// Writes a report as one HTML page without scripts or external files, in the light or dark theme of the
+// reader's system.
 
-import { aggregate, OURS } from './aggregate.ts';
+import { OURS, type Run } from '../scenarios/scenario.ts';
+import { aggregate } from './aggregate.ts';
 import { chartsOf } from './charts.ts';
+import { changesSince, changesTable, RULE } from './compare.ts';
 import { headLines } from './environment.ts';
 import { METHOD, targetsTable } from './markdown.ts';
 import type { Group, Report, Verdict } from './report.ts';
@@ -19,6 +21,8 @@ export function toHtml(report: Report): string {
     contents(report),
   ];
   if (verdicts !== undefined) parts.push(section('targets', targets(verdicts)));
+  if (report.against !== undefined)
+    parts.push(section('against', against(report.against, runs), `against ${report.against}`));
   if (guarantees !== undefined)
     parts.push(section('guarantees', htmlOf(guaranteesOf(guarantees, groups, titles), 'marks')));
   for (const { name, constant, shows } of scenarios) {
@@ -43,16 +47,18 @@ function fold(table: string): string {
   return table === '' ? '' : `<details open><summary>All figures</summary>${table}</details>`;
 }
 
-function contents({ scenarios, verdicts, guarantees }: Report): string {
-  const first = [verdicts && 'targets', guarantees && 'guarantees'].filter((name) => name !== undefined);
+function contents({ scenarios, verdicts, against, guarantees }: Report): string {
+  const first = [verdicts && 'targets', against && 'against', guarantees && 'guarantees'].filter(
+    (name) => name !== undefined,
+  );
   const links = [...first, ...scenarios.map(({ name }) => name)].map(
     (name) => `<a href="#${name}">${name}</a>`,
   );
   return `<nav>${links.join(' ')}</nav>`;
 }
 
-function section(name: string, content: string): string {
-  return `<section id="${name}"><h2>${escaped(name)}</h2>\n${content}</section>`;
+function section(name: string, content: string, title: string = name): string {
+  return `<section id="${name}"><h2>${escaped(title)}</h2>\n${content}</section>`;
 }
 
 function targets(verdicts: readonly Verdict[]): string {
@@ -63,7 +69,11 @@ function targets(verdicts: readonly Verdict[]): string {
   return `<p>${sum}</p>${htmlOf({ head, rows: plain, names }, 'marks')}`;
 }
 
-/** @param kind `marks`: cells that are an answer get its colour. */
+function against(commit: string, runs: readonly Run[]): string {
+  return `<p>${escaped(RULE)}</p>${htmlOf(changesTable(commit, changesSince(commit, runs)))}`;
+}
+
+/** @param kind `marks`: colours cells that say yes or no. */
 function htmlOf({ head, rows, names }: Table, kind = ''): string {
   const mark = (text: string) => ({ yes: ' class="yes"', no: ' class="no"' })[text] ?? '';
   const cell = (text: string, i: number) =>

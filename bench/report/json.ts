@@ -1,4 +1,4 @@
-// A report as a file that `compare`, and other programs, read.
+// Writes a report as JSON for `compare` and other programs, and reads it.
 
 import { readFileSync } from 'node:fs';
 import { Misuse } from '../options.ts';
@@ -7,12 +7,12 @@ import type { Report } from './report.ts';
 
 const FORMAT = 'sluice-bench 1';
 
-/** Everything, single runs included, and their summaries for those who do not want to make their own. */
+/** The whole report with every run, and with the summaries of its groups. */
 export function toJson(report: Report): string {
   return `${JSON.stringify({ format: FORMAT, ...report, groups: aggregate(report.runs) }, undefined, 1)}\n`;
 }
 
-/** @throws {Misuse} naming the file, when it is none of ours. */
+/** @throws {Misuse} naming the file, when it is not such a report. */
 export function readReport(path: string): Report {
   let read: { format?: unknown } | undefined;
   try {

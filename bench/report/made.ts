@@ -1,9 +1,9 @@
-// A report that nobody measured, for the tests of what is made of one.
+// Makes a report from invented figures, for tests.
 
 import type { Figure, Run } from '../scenarios/scenario.ts';
 import type { Report } from './report.ts';
 
-/** Always the same noise: a few percent up and down. */
+/** Noise of a few percent, the same in every run of a test. */
 function noise(index: number): number {
   return 1 + (((index * 7919) % 13) - 6) / 150;
 }

@@ -1,6 +1,7 @@
-// A report as Markdown, to be put into documents.
+// Writes a report as Markdown.
 
 import { aggregate } from './aggregate.ts';
+import { changesSince, changesTable, RULE } from './compare.ts';
 import { headLines } from './environment.ts';
 import type { Report, Verdict } from './report.ts';
 import { guaranteesOf, remarksOf, type Table, tableOf } from './tables.ts';
@@ -10,6 +11,12 @@ export function toMarkdown(report: Report): string {
   const groups = aggregate(runs);
   const parts = [`# Bench, ${environment.date.slice(0, 10)}`, listOf(headLines(report)), METHOD];
   if (verdicts !== undefined) parts.push('## Targets', markdownOf(targetsTable(verdicts)));
+  if (report.against !== undefined)
+    parts.push(
+      `## Against ${report.against}`,
+      RULE,
+      markdownOf(changesTable(report.against, changesSince(report.against, runs))),
+    );
   if (guarantees !== undefined)
     parts.push('## What each server guarantees', markdownOf(guaranteesOf(guarantees, groups, titles)));
   for (const { name, constant, shows } of scenarios) {

@@ -1,19 +1,21 @@
-// What a run of the suite is, once it is over: everything that the reports are made of.
+// Defines the result of a run of the suite, from which all reports are made.
 
 import type { Figure, Run } from '../scenarios/scenario.ts';
 
 export interface Report {
   readonly environment: Environment;
-  /** As short as could be: no figure to believe. */
+  /** The run was as short as possible; its figures mean nothing. */
   readonly isQuick: boolean;
-  /** The scenarios that were run, in this order. */
+  /** The scenarios that ran, in this order. */
   readonly scenarios: readonly Described[];
-  /** How the peers are called in tables. */
+  /** The names of the peers in tables. */
   readonly titles: Readonly<Record<string, string>>;
   readonly skipped: readonly Skipped[];
   readonly runs: readonly Run[];
   readonly verdicts?: readonly Verdict[] | undefined;
-  /** What each peer takes upon itself, by its name and the feature's. */
+  /** The abbreviated hash of the commit whose servers ran beside ours, as `sluice@35312b5`, for example. */
+  readonly against?: string | undefined;
+  /** What each peer guarantees. */
   readonly guarantees?: Guarantees | undefined;
 }
 
@@ -29,13 +31,13 @@ export interface Skipped {
   readonly reason: string;
 }
 
-/** For each server, each feature: `yes`, `no`, `by the application`; and where that is from. */
+/** For each peer and feature `yes`, `no` or `by the application`; and the source. */
 export type Guarantees = Readonly<Record<string, Readonly<Record<string, string>>>>;
 
 export interface Environment {
   readonly date: string;
   readonly commit: string;
-  /** Files differed from the commit's. */
+  /** Whether files differed from the commit. */
   readonly isChanged: boolean;
   readonly cpu: string;
   readonly cores: number;
@@ -44,11 +46,11 @@ export interface Environment {
   readonly node: string;
   /** Whether servers and readers had a core each. */
   readonly isPinned: boolean;
-  /** Of the peers, and of what they run on. */
+  /** The versions of the peers and their runtimes. */
   readonly versions: Readonly<Record<string, string>>;
 }
 
-/** Several runs of the same, or several ratios of pairs. */
+/** Summarizes several runs, or several ratios of pairs. */
 export interface Summary {
   readonly count: number;
   readonly median: number;
@@ -62,11 +64,11 @@ export interface Summary {
 
 export type Summaries = Readonly<Partial<Record<Figure, Summary>>>;
 
-/** What was measured with the same parameters. */
+/** Runs with the same parameters. */
 export interface Group {
   readonly scenario: string;
   readonly parameters: Run['parameters'];
-  /** The peer that is the least there can be, where one was run. */
+  /** The peer that is the floor, where one ran. */
   readonly floor: string | undefined;
   readonly peers: readonly PeerOfGroup[];
 }
@@ -74,42 +76,42 @@ export interface Group {
 export interface PeerOfGroup {
   readonly peer: string;
   readonly runs: number;
-  /** Why runs are without figures. */
+  /** Why runs have no figures. */
   readonly invalid: readonly string[];
   readonly figures: Summaries;
-  /** Its figures by ours, and by the floor's: ratios of pairs. */
+  /** Its figures divided by ours, and by the floor's, in pairs. */
   readonly byOurs: Summaries;
   readonly byFloor: Summaries;
 }
 
-/** Picks runs: those of a peer in a scenario, whose parameters are, among others, these. */
+/** Picks the runs of a peer in a scenario whose parameters include these. */
 export interface Choice {
   readonly scenario: string;
   readonly peer: string;
   readonly where?: Run['parameters'] | undefined;
 }
 
-/** What a target asks. `undefined` is what was not measured. */
+/** What a target can ask. `undefined`: it was not measured. */
 export interface Measurements {
   value(choice: Choice, figure: Figure): Summary | undefined;
   /** Of pairs: runs of the same repetition. */
   ratio(top: Choice, bottom: Choice, figure: Figure): Summary | undefined;
-  /** From the first point of a series to the last. */
+  /** The difference between the last point of a series and the first. */
   growth(choice: Choice, series: string): Summary | undefined;
   difference(left: Choice, right: Choice, figure: Figure): Summary | undefined;
-  /** The values of a parameter with which a scenario was run. */
+  /** The values of a parameter with which a scenario ran. */
   valuesOf(scenario: string, parameter: string): (string | number)[];
   /** Why runs of ours in a scenario have no figures. */
   invalid(scenario: string): string[];
 }
 
 export interface Verdict {
-  /** The subject, and what must hold of it. */
+  /** The subject, and what must hold for it. */
   readonly what: string;
   readonly text: string;
   readonly figure: string;
   /** `undefined` when it was not measured. */
   readonly holds: boolean | undefined;
-  /** What the least that there can be did, in the same run. */
+  /** The floor's figure in the same run. */
   readonly floor: string | undefined;
 }

@@ -9,6 +9,7 @@ import { toHtml } from './html.ts';
 import { readReport, toJson } from './json.ts';
 import { made, madeReport, madeRuns } from './made.ts';
 import { toMarkdown } from './markdown.ts';
+import type { Report } from './report.ts';
 
 const runs = madeRuns(made());
 const report = { ...madeReport(runs), verdicts: verdictsOf(targets, measurementsOf(runs)) };
@@ -51,25 +52,61 @@ describe('a report as Markdown', () => {
     assert.match(row!, /\| 12\.\d\s\[.*\| 1\.\d+ × \| 2\.\d+ × \|$/);
   });
 
-  it('says of a quick run that its figures are not to be believed', () => {
-    assert.match(toMarkdown({ ...report, isQuick: true }), /no figure to believe/);
-    assert.doesNotMatch(text, /no figure to believe/);
+  it('says of a quick run that its figures mean nothing', () => {
+    assert.match(toMarkdown({ ...report, isQuick: true }), /the figures mean nothing/);
+    assert.doesNotMatch(text, /the figures mean nothing/);
   });
 
-  it('names who was skipped, with the reason', () => {
+  it('names the servers that were skipped, with the reason', () => {
     assert.ok(lines.includes('- h3 was skipped: npm package h3 is not installed.'));
+  });
+});
+
+describe('a report of a run beside another commit', () => {
+  const parameters = { connections: 20, batch: 1 };
+  const of = (peer: string, cpuPerDelivery: number) => ({
+    scenario: 'fanout',
+    peer,
+    parameters,
+    figures: { cpuPerDelivery },
+  });
+  const beside = madeReport(madeRuns([of('sluice', 8), of('sluice@35312b5', 6), of('raw', 9)]));
+  const against: Report = {
+    ...beside,
+    titles: { ...beside.titles, 'sluice@35312b5': 'sluice at 35312b5' },
+    against: '35312b5',
+  };
+
+  it('has a row for the other commit, and a table of the changes', () => {
+    const text = toMarkdown(against);
+    assert.match(text, /^\| 20 \| 1 \| sluice at 35312b5 \| 5 \| 6\.\d+/m);
+    assert.match(text, /^## Against 35312b5$/m);
+    assert.match(text, /^\| fanout, connections 20, batch 1 \| sluice \| .* \| worse \|$/m);
+  });
+
+  it('has both on the page', () => {
+    const page = toHtml(against);
+    assert.match(page, /<th scope="row">sluice at 35312b5<\/th>/);
+    assert.match(page, /<section id="against"><h2>against 35312b5<\/h2>/);
+    assert.match(page, /<td[^>]*>worse<\/td>/);
+    assert.doesNotMatch(page, /undefined|NaN/);
+  });
+
+  it('has no table of changes where there is no other commit', () => {
+    assert.doesNotMatch(toMarkdown(beside), /Against/);
+    assert.doesNotMatch(toHtml(beside), /id="against"/);
   });
 });
 
 describe('a report as a page', () => {
   const page = toHtml(report);
 
-  it('fetches nothing and runs nothing', () => {
+  it('loads nothing and has no scripts', () => {
     assert.doesNotMatch(page, /https?:|\/\/[a-z]|<script|<link|<img|<iframe|@import|url\((?!#)/i);
     assert.doesNotMatch(page, /\ssrc=|xlink/);
   });
 
-  it('is light, or dark where its reader wants that', () => {
+  it('follows the light or dark theme of the system', () => {
     assert.match(page, /@media \(prefers-color-scheme: dark\)/);
     const seen = page.replace(/<clipPath[\s\S]*?<\/clipPath>/g, '');
     const colours = [...seen.matchAll(/(?:fill|stroke)="([^"]+)"/g)].map(([, colour]) => colour!);
@@ -97,7 +134,7 @@ describe('a report as a page', () => {
     assert.equal(page.match(/<svg role="img"/g)!.length, captions.length);
   });
 
-  it('takes no name for HTML', () => {
+  it('escapes names in HTML', () => {
     assert.ok(page.includes('Some CPU &lt;&amp; &quot;more&quot;&gt;'));
   });
 
@@ -108,7 +145,7 @@ describe('a report as a page', () => {
     );
   });
 
-  it('is whole without charts, verdicts and guarantees', () => {
+  it('is complete without charts, verdicts and guarantees', () => {
     const empty = { ...report, runs: [], verdicts: undefined, guarantees: undefined };
     assert.match(toHtml(empty), /<\/main>\n<\/html>\n$/);
     assert.doesNotMatch(toHtml(empty), /undefined|NaN/);

@@ -1,16 +1,17 @@
-// Runs scenarios, shows how far it is, and writes the reports.
+// Runs scenarios, shows the progress, and writes the reports.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { servers } from '../loads/servers.ts';
+import { type Commit, checkOut } from '../loads/commit.ts';
+import { addServersOf, servers } from '../loads/servers.ts';
 import type { RunOptions } from '../options.ts';
 import { expected, guess, nextOf, type Work } from '../plan.ts';
-import type { Run, Scenario } from '../scenarios/scenario.ts';
-import { figures } from '../scenarios/scenario.ts';
+import { figures, isOurs, peerAt, type Run, type Scenario } from '../scenarios/scenario.ts';
 import { Failure } from '../scenarios/stage.ts';
 import { needsOf, targets, verdictsOf } from '../targets.ts';
-import { aggregate, isOurs, measurementsOf } from './aggregate.ts';
+import { aggregate, measurementsOf } from './aggregate.ts';
 import { type Bar, startBar } from './bar.ts';
+import { changeLines, changesSince } from './compare.ts';
 import { environment, headLines } from './environment.ts';
 import { headlineOf, number, parametersOf, withInterval } from './format.ts';
 import { toHtml } from './html.ts';
@@ -18,7 +19,7 @@ import { toJson } from './json.ts';
 import { toMarkdown } from './markdown.ts';
 import type { Environment, Guarantees, Report, Skipped, Verdict } from './report.ts';
 
-/** Seconds for everything: 20 minutes with what comes before and after. */
+/** Seconds for all scenarios; with start and reports the command takes 20 minutes. */
 const BUDGET = 19 * 60;
 
 interface ScenarioWork extends Work {
@@ -26,34 +27,49 @@ interface ScenarioWork extends Work {
   readonly peers: readonly string[];
 }
 
-/** Its answer is the command's exit code: 1 when a scenario failed, a run of ours was wrong, or a target is missed. */
+/**
+ * @returns the exit code: 1 when a scenario failed, a run of ours was invalid, a target is missed, or a
+ * figure is worse than at the other commit.
+ * @throws {Misuse} when the other commit cannot be checked out.
+ */
 export async function runSuite(options: RunOptions): Promise<0 | 1> {
   const { isAll, isTargets, isQuick, out } = options;
+  const against = options.against === undefined ? undefined : checkOut(options.against);
+  if (against !== undefined) addServersOf(against);
   const skipped: Skipped[] = [];
-  const works = worksOf(options, skipped);
+  const works = worksOf(options, against, skipped);
   const bar = startBar();
   const here = environment();
   for (const line of headLines({ environment: here, isQuick })) bar.say(line);
   for (const { scenario, peer, reason } of skipped) bar.say(`${scenario}: ${peer} is skipped: ${reason}`);
   const runs: Run[] = [];
-  const failures = await runAll(works, { bar, runs, budget: isAll && !isQuick ? BUDGET : Infinity }, options);
+  const failures = await runAll(
+    works,
+    { bar, runs, budget: isAll && !isQuick ? BUDGET : Infinity, against },
+    options,
+  );
   bar.stop();
   const verdicts = isTargets ? verdictsOf(targets, measurementsOf(runs)) : undefined;
-  const report = await reportOf(here, isQuick, works, runs, [...skipped, ...failures], verdicts);
+  const report = await reportOf(here, isQuick, works, runs, [...skipped, ...failures], verdicts, against);
   for (const line of verdicts === undefined ? summaryLines(report) : verdictLines(verdicts))
     console.log(line);
+  const changes = against && changesSince(against.name, runs);
+  for (const line of changes === undefined ? [] : changeLines(against!.name, changes)) console.log(line);
   for (const path of write(report, out)) console.log(path);
   const isWrong = runs.some(({ peer, invalid }) => isOurs(peer) && invalid !== undefined);
-  return failures.length > 0 || isWrong || verdicts?.some(({ holds }) => holds === false) ? 1 : 0;
+  const isMissed = verdicts?.some(({ holds }) => holds === false) ?? false;
+  const isWorse = changes?.length === 0 || (changes?.some(({ verdict }) => verdict === 'worse') ?? false);
+  return failures.length > 0 || isWrong || isMissed || isWorse ? 1 : 0;
 }
 
-/** What is to be run; who cannot be goes to `skipped`. */
-function worksOf(options: RunOptions, skipped: Skipped[]): ScenarioWork[] {
+/** What will run; peers that cannot run are added to `skipped`. */
+function worksOf(options: RunOptions, against: Commit | undefined, skipped: Skipped[]): ScenarioWork[] {
   const needs = options.isTargets ? needsOf(targets) : undefined;
   return options.scenarios.flatMap((scenario) => {
     const wanted = needs === undefined ? (options.peers ?? scenario.peers) : (needs.get(scenario.name) ?? []);
     const peers = scenario.peers
       .filter((peer) => wanted.includes(peer))
+      .flatMap((peer) => (against !== undefined && isOurs(peer) ? [peer, peerAt(peer, against.name)] : peer))
       .filter((peer) => {
         const reason = missing(scenario, peer);
         if (reason !== undefined) skipped.push({ scenario: scenario.name, peer, reason });
@@ -76,9 +92,10 @@ interface Going {
   readonly runs: Run[];
   /** Seconds. */
   readonly budget: number;
+  readonly against: Commit | undefined;
 }
 
-/** Goes round until all is done or the time is over, and tells what failed. */
+/** Runs everything, repetition by repetition, until all is done or the time is over; returns what failed. */
 async function runAll(works: readonly ScenarioWork[], going: Going, options: RunOptions): Promise<Skipped[]> {
   const start = performance.now();
   const left = () => going.budget - (performance.now() - start) / 1000;
@@ -87,7 +104,7 @@ async function runAll(works: readonly ScenarioWork[], going: Going, options: Run
     const begun = performance.now();
     const known = going.runs.length;
     failures.push(...(await repeatOnce(work, going, options, () => expected(works, left()))));
-    // Some scenarios want no more repetitions than tell something.
+    // A scenario that caps its repetitions has run nothing more.
     if (going.runs.length === known) work.runs = work.done;
     work.seconds = (performance.now() - begun) / 1000;
     work.done++;
@@ -98,12 +115,12 @@ async function runAll(works: readonly ScenarioWork[], going: Going, options: Run
     ...never.map(({ name }) => ({
       scenario: name,
       peer: 'all',
-      reason: 'no time was left: run it by its name',
+      reason: 'no time was left; run the scenario by its name',
     })),
   ];
 }
 
-/** One peer after the other, so that what one cannot do is no matter to the others: or the scenario sees to that. */
+/** Runs one peer after the other, so that a failure of one does not affect the others, or all in one call. */
 async function repeatOnce(
   { name, scenario, peers, done, runs, seconds }: ScenarioWork,
   going: Going,
@@ -111,6 +128,7 @@ async function repeatOnce(
   expectedSeconds: () => number,
 ): Promise<Skipped[]> {
   const { connections, batches, payloads, isQuick } = options;
+  const { against } = going;
   const failures: Skipped[] = [];
   const parts = scenario.isTogether ? [peers] : peers.map((peer) => [peer]);
   for (const [i, part] of parts.entries()) {
@@ -118,7 +136,7 @@ async function repeatOnce(
     going.bar.begin(`${name}${part.length === 1 ? ` ${part[0]}` : ''} ${done + 1}/${runs}`, left);
     try {
       await scenario.run(
-        { peers: part, runs: done + 1, first: done, connections, batches, payloads, isQuick },
+        { peers: part, runs: done + 1, first: done, connections, batches, payloads, isQuick, against },
         (run) => {
           going.runs.push(run);
           if (run.invalid !== undefined) going.bar.say(`${name} ${run.peer} does not count: ${run.invalid}`);
@@ -142,6 +160,7 @@ async function reportOf(
   runs: readonly Run[],
   skipped: readonly Skipped[],
   verdicts: readonly Verdict[] | undefined,
+  against: Commit | undefined,
 ): Promise<Report> {
   return {
     environment: here,
@@ -151,6 +170,7 @@ async function reportOf(
     skipped,
     runs,
     verdicts,
+    against: against?.name,
     guarantees: await guarantees(),
   };
 }
@@ -181,13 +201,13 @@ function write(report: Report, out: string): string[] {
   });
 }
 
-/** The first figure of each peer. */
+/** The most important figure of each peer. */
 function summaryLines({ runs, titles }: Report): string[] {
   return aggregate(runs).flatMap(({ scenario, parameters, peers }) => [
     `\n${[scenario, parametersOf(parameters)].filter(Boolean).join(', ')}`,
     ...peers.map(({ peer, figures: own, byFloor, invalid }) => {
       const figure = headlineOf((name) => own[name] !== undefined);
-      const title = (titles[peer] ?? peer).padEnd(28);
+      const title = (titles[peer] ?? peer).padEnd(34);
       if (figure === undefined) return `  ${title} does not count: ${invalid[0]}`;
       const ratio = byFloor[figure] === undefined ? '' : `  ${number(byFloor[figure].median)} × floor`;
       return `  ${title} ${withInterval(own[figure]!)} ${figures[figure].unit}${ratio}`;

@@ -1,7 +1,6 @@
-// A scenario's figures as one table, whatever it is drawn with: a row for each peer and set of parameters.
+// Makes tables of figures, independent of how they are drawn.
 
-import { type Figure, figures } from '../scenarios/scenario.ts';
-import { isOurs, OURS } from './aggregate.ts';
+import { type Figure, figures, isOurs, OURS } from '../scenarios/scenario.ts';
 import { headlineOf, number, parameter, times, withInterval } from './format.ts';
 import type { Group, Guarantees, PeerOfGroup, Report } from './report.ts';
 
@@ -45,13 +44,25 @@ export function tableOf(groups: readonly Group[], titles: Report['titles']): Tab
   return { head, rows, names: names.length + 1 };
 }
 
+/** As lines of text, with columns of equal width. */
+export function textOf({ head, rows, names }: Table): string[] {
+  const lines = [head, ...rows.map(({ cells }) => cells)];
+  const widths = head.map((_, i) => Math.max(...lines.map((cells) => cells[i]!.length)));
+  return lines.map((cells) =>
+    cells
+      .map((text, i) => (i < names ? text.padEnd(widths[i]!) : text.padStart(widths[i]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
 function ratiosOf({ figures: own, byOurs, byFloor }: PeerOfGroup): string[] {
   const headline = headlineOf((figure) => own[figure] !== undefined);
   if (headline === undefined) return ['–', '–'];
   return [byOurs[headline], byFloor[headline]].map((ratio) => (ratio === undefined ? '–' : times(ratio)));
 }
 
-/** What each server guarantees, next to what a delivery costs it. */
+/** What each server guarantees, with the cost of a delivery. */
 export function guaranteesOf(
   guarantees: Guarantees,
   groups: readonly Group[],

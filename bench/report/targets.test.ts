@@ -126,14 +126,14 @@ describe('the targets', () => {
     for (const verdict of verdicts([])) assert.equal(verdict.holds, undefined, verdict.text);
   });
 
-  it('need peers that their scenarios are asked to run', () => {
+  it('need only peers that their scenarios run', () => {
     const needs = needsOf(targets);
     const beside = ['better-sse', 'gin', 'nchan', 'sse-channel'];
     assert.deepEqual(needs.get('fanout'), ['sluice', 'floor', 'socket', ...beside]);
     for (const peers of needs.values()) assert.ok(['sluice', 'server'].includes(peers[0]!));
   });
 
-  it('show what the least that there can be did in the same run', () => {
+  it('show the figure of the floor in the same run', () => {
     for (const { what, text, figure, floor, holds } of verdicts(everything())) {
       assert.notEqual(holds, undefined, `${what}: ${text}`);
       assert.match(figure, /\d/);
@@ -141,7 +141,7 @@ describe('the targets', () => {
     }
   });
 
-  it('hold ours against the floor and the peers', () => {
+  it('compare ours with the floor and the peers', () => {
     const all = verdicts(
       madeRuns([
         ...fanOut(1, { sluice: 6.8, floor: 6, socket: 6.5, 'better-sse': 13, gin: 7.5, nchan: 9 }),
@@ -158,7 +158,7 @@ describe('the targets', () => {
     assert.equal(about(all, / 16 a turn/, /nchan/).holds, undefined);
   });
 
-  it('do not hold where a run of ours was not correct', () => {
+  it('fail where a run of ours was invalid', () => {
     const runs = madeRuns(fanOut(1, { floor: 6 }));
     const parameters = { connections: 1000, batch: 1 };
     const invalid = '5 events were lost, doubled or out of order';
@@ -183,7 +183,7 @@ describe('the targets', () => {
     assert.equal(about(all, /1 % of clients/, /memory/).holds, false);
   });
 
-  it('judge by the worst of several cases, and not by some of them', () => {
+  it('judge by the worst of several cases, and only if all were measured', () => {
     const decoded = (peer: string, name: string, chunk: number, megabytesPerSecond: number) =>
       one('micro', peer, { bench: 'decode', case: name, chunk, input: 'bytes' }, { megabytesPerSecond });
     const cases = ['tokens, 20 B', 'data 100 B', 'data 1 KB', 'data 64 KB'].flatMap((name) =>
@@ -198,7 +198,7 @@ describe('the targets', () => {
     assert.equal(about(verdicts(madeRuns(cases.slice(4))), /^decode/, /eventsource-parser/).holds, undefined);
   });
 
-  it('are undecided where less was measured than they speak of', () => {
+  it('are undecided where less was measured than they need', () => {
     const parameters = { clients: 50, missed: 1000, load: 'storm' };
     const few = madeRuns([
       one('storm', 'sluice', parameters, { deliveriesPerSecond: 2e6 }),

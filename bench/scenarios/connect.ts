@@ -1,4 +1,4 @@
-// Clients come, are answered, and go: what it costs to let one in.
+// Opens and closes connections, and measures what each costs.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
@@ -22,7 +22,7 @@ export const connect: Scenario = {
       for (const peer of settings.peers) {
         const server = await start(peer);
         servers.set(peer, server);
-        // Compiled before it is measured.
+        // V8 compiles the code before it is measured.
         for (let i = 0; i < 2; i++) await comeAndGo(server, reader, connections);
       }
       await repeat(settings, async (peer, repetition) => {
@@ -46,7 +46,7 @@ async function comeAndGo(
   await reader.ask({ do: 'open', port: server.port, count, bytes: 100, sample: 0 });
   const { answered, last } = await untilAnswered(reader, count, 1000);
   const after = usageOf(server.pids());
-  // Let in is who receives.
+  // Every connection must receive an event.
   const { turns } = await server.run({});
   const answer = await reader.ask({ do: 'await', events: turns * count });
   await reader.ask({ do: 'close' });

@@ -1,24 +1,31 @@
-// A server with many streams is told to stop over some time: are they sent away evenly, and do all return elsewhere?
+// Stops a server with many streams over a window of time: do they end evenly, and do all reconnect to another
+// server?
 
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { commandOf } from '../loads/commit.ts';
 import { startCommand } from '../loads/lead.ts';
 import { plain } from '../loads/plain.ts';
-import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
+import { atMost, OURS, type Run, repeat, type Scenario } from './scenario.ts';
 
 export const drain: Scenario = {
   name: 'drain',
   constant:
-    '5,000 streams of `sluice serve`, a window of 10 s, and a second instance that they return to when they are told to',
-  shows: 'the most streams ended in one second, of an even share; seconds until it has exited with 0',
+    '5,000 streams of `sluice serve`, a window of 10 s, and a second instance to which they reconnect after `retry`',
+  shows:
+    'the most streams that ended in one second, relative to an even share; seconds until it exited with 0',
   peers: ['sluice'],
   async run(settings, note) {
-    const { connections: [streams = 5000] = [], isQuick } = settings;
+    const { connections: [streams = 5000] = [], isQuick, against } = settings;
     const window = isQuick ? 2000 : 10_000;
+    const programOf = (peer: string) =>
+      peer === OURS || against === undefined ? plain('lib/command/bin.ts') : commandOf(against);
     await repeat(atMost(3, settings), async (peer, repetition) => {
-      const instances = [await serve(window), await serve(window)] as const;
+      const program = programOf(peer);
+      if (program === undefined) throw new Error(`commit ${against?.name} has no command \`sluice\``);
+      const instances = [await serve(program, window), await serve(program, window)] as const;
       try {
         const outcome = await leave(instances, streams, window);
         note({ scenario: 'drain', peer, parameters: { streams, window }, repetition, ...outcome });
@@ -34,9 +41,9 @@ interface Instance {
   readonly url: string;
 }
 
-async function serve(window: number): Promise<Instance> {
+async function serve(program: string, window: number): Promise<Instance> {
   const argv = ['serve', '--port', '0', '--window', `${window}ms`, '--deadline', `${window + 5000}ms`];
-  const { child, said } = await startCommand([process.execPath, plain('lib/command/bin.ts'), ...argv]);
+  const { child, said } = await startCommand([process.execPath, program, ...argv]);
   return { child, url: said.split(' ').at(-1)! };
 }
 
@@ -81,14 +88,16 @@ function whatFailed(outcome: {
   streams: number;
 }): string | undefined {
   const { early, code, told, back, streams } = outcome;
-  if (early > 0) return `${early} streams ended before the server was told to stop`;
+  if (early > 0) return `${early} streams ended before the server got its signal`;
   if (code !== 0) return `it exited with ${code}`;
-  if (told < streams) return `${streams - told} of ${streams} streams were not told when to come back`;
-  if (back < streams) return `${streams - back} of ${streams} streams did not come back`;
+  if (told < streams) return `${streams - told} of ${streams} streams got no \`retry\``;
+  if (back < streams) return `${streams - back} of ${streams} streams did not reconnect`;
   return undefined;
 }
 
-/** Opens a stream; resolves once it is ready. Tells when it ended, and after how long it is to come back, or 0. */
+/**
+ * Opens a stream; resolves with its first bytes. `onEnd` gets the last `retry` that the stream named, or 0.
+ */
 function open(url: string, onEnd: (retry: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = http.get(`${url}/events?topic=drain`, { agent: false }, (response) => {

@@ -1,4 +1,4 @@
-// Every event to every connection: what a delivery costs.
+// Sends every event to every connection, and measures what a delivery costs.
 
 import { measureInTurns } from './measure.ts';
 import { repeatAll, type Scenario } from './scenario.ts';
@@ -7,11 +7,11 @@ import { sideBySide, stage } from './stage.ts';
 export const fanout: Scenario = {
   name: 'fanout',
   constant:
-    'connections, bytes of data, one topic; the next turn begins when the last is written. All servers are up, and ' +
-    'publish a quarter of a second each, in turns',
+    'connections, bytes of data, one topic; the next turn begins when the last is written. All servers are up and ' +
+    'publish in turns, a quarter of a second each',
   isTogether: true,
   takesSeveral: true,
-  shows: 'CPU time of the server per delivered event, for so many events published in one turn',
+  shows: 'CPU time of the server per delivered event, by the number of events published in one turn',
   peers: [
     'sluice',
     'floor',

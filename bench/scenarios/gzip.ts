@@ -1,10 +1,10 @@
-// Every event to clients that all accept gzip: compressed once, for each of them, or not at all.
+// Sends every event to clients that accept gzip: compressed once for all, for each of them, or not at all.
 
 import { measureInTurns, type Play, warm } from './measure.ts';
-import { type Run, repeatAll, type Scenario } from './scenario.ts';
+import { kindOf, type Run, repeatAll, type Scenario } from './scenario.ts';
 import { emptyStage, type Stage, settled, sideBySide } from './stage.ts';
 
-/** One connection in a hundred is inflated and checked; of the others, compressed alike, the bytes are counted. */
+/** One connection in this many is inflated and checked; of the others the bytes are counted. */
 const CHECKED = 100;
 const BYTES = 1024;
 
@@ -14,15 +14,15 @@ type Variant = readonly [peer: string, encoding: Encoding];
 export const gzip: Scenario = {
   name: 'gzip',
   constant:
-    '1,000 connections, one event of 1 KB of JSON a turn, the reader; a turn every 10 ms, or every 100 where each connection ' +
-    'has a gzip of its own, for it cannot go faster. All servers are up, and publish in turns. Memory: of 5,000 ' +
-    'connections, or of 1,000 that have a gzip each, in servers that do nothing else',
+    '1,000 connections, one event of 1 KB of JSON a turn; a turn every 10 ms, or every 100 ms where each connection ' +
+    'has a gzip of its own, which cannot go faster. All servers are up and publish in turns. Memory: 5,000 ' +
+    'connections, or 1,000 with a gzip each, in servers that do nothing else',
   shows: 'CPU time of the server and bytes on the wire per delivery, and memory per connection',
   isTogether: true,
   peers: ['sluice', 'zlib'],
   async run({ peers, connections: [connections = 1000] = [], isQuick, ...settings }, note) {
     const variants: readonly Variant[] = peers.flatMap((peer): Variant[] =>
-      peer === 'sluice'
+      kindOf(peer) === 'sluice'
         ? [
             [peer, 'identity'],
             [peer, 'gzip'],
@@ -65,12 +65,12 @@ function orderOf([peer]: Variant): Play['order'] {
   return { interval: peer === 'zlib' ? 100 : 10, bytes: BYTES, filling: 'json' };
 }
 
-/** So many at once are looked into. */
+/** How many connections are checked. */
 function looked([, encoding]: Variant, connections: number): number {
   return encoding === 'gzip' ? Math.ceil(connections / CHECKED) : connections;
 }
 
-/** Opens connections, and publishes until they and those that are looked into already have received. */
+/** Opens connections, and publishes until they and those that were checked before have received an event. */
 async function come(
   { server, reader }: Stage,
   variant: Variant,
@@ -86,7 +86,7 @@ async function come(
   await reader.ask({ do: 'await', events: lookedBefore + looked(variant, count) });
 }
 
-/** With a thousand, what the heap grows by as it likes would be a kilobyte for each of them. */
+/** With only 1,000, the growth of V8's heap in steps would add a kilobyte to each. */
 function crowdOf([peer]: Variant, connections: number, isQuick: boolean): number {
   return peer === 'zlib' || isQuick ? connections : 5 * connections;
 }
@@ -94,7 +94,8 @@ function crowdOf([peer]: Variant, connections: number, isQuick: boolean): number
 async function memoryOf(variant: Variant, connections: number): Promise<Run['figures']> {
   const stage = await emptyStage(variant[0], 'node');
   try {
-    // What the first one takes, zlib's code and tables, is there once; and the heap grows with traffic.
+    // The first connection loads zlib's code and tables, and traffic grows the heap; both are measured as a
+    // base.
     await come(stage, variant, 1);
     const one = await settled(stage.server, 500);
     await come(stage, variant, connections - 1, 1);

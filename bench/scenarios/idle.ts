@@ -1,16 +1,16 @@
-// Connections on which nothing happens: the memory that each holds.
+// Measures the memory that each idle connection holds.
 
 import { complaint } from './measure.ts';
-import { atMost, repeat, type Scenario } from './scenario.ts';
+import { atMost, kindOf, repeat, type Scenario } from './scenario.ts';
 import { emptyStage, fill, settled } from './stage.ts';
 
 export const idle: Scenario = {
   name: 'idle',
   constant:
-    'connections, each of which has received an event; garbage is collected before each measurement. `server` sends ' +
-    'heartbeats, and at the greatest number has had a round of them',
+    'connections that have each received one event; garbage is collected before each measurement. `server` sends ' +
+    'heartbeats, and at the greatest number has sent one to each connection',
   shows:
-    'memory (RSS) of the whole server with everybody there, less what it was before anybody came, for each',
+    'memory (RSS) of the server with all connections, less that before the first, divided by their number',
   takesSeveral: true,
   peers: ['sluice', 'server', 'raw', 'better-sse', 'sse-channel', 'hono', 'gin'],
   async run(settings, note) {
@@ -25,8 +25,8 @@ export const idle: Scenario = {
         for (const connections of sizes.toSorted((a, b) => a - b)) {
           await fill(stage, { connections: connections - open, sample: 0 });
           open = connections;
-          // A heartbeat is due after 15 s of silence, a fifth more at the most.
-          const isBeating = peer === 'server' && connections === greatest && !isQuick;
+          // A heartbeat is due after 15 s of silence, or at most a fifth later.
+          const isBeating = kindOf(peer) === 'server' && connections === greatest && !isQuick;
           const after = await settled(stage.server, isBeating ? 18_500 : pause);
           await stage.reader.ask({ do: 'reset' });
           const { turns } = await stage.server.run({});

@@ -1,4 +1,4 @@
-// Every scenario, in the order in which they are run and shown.
+// Lists every scenario, in the order in which they run and are shown.
 
 import { connect } from './connect.ts';
 import { drain } from './drain.ts';

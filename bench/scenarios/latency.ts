@@ -1,5 +1,5 @@
-// An event now and then, to everybody: how long it takes to arrive. Open loop: the next one is due at its time, and
-// what delays it, the one before included, counts.
+// Measures how long an event takes to arrive everywhere, in an open loop: each event is due at a fixed time,
+// and latency counts from then, whatever delayed the event.
 
 import { type latencyOf, measure, warm } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';

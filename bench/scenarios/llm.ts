@@ -1,24 +1,24 @@
-// Many clients that ask, each for an answer of its own, token by token: no event is shared.
+// Streams to each of many clients an answer of its own, token by token; no event is shared.
 
-import { startReader, usageOf } from '../loads/lead.ts';
-import { start } from '../loads/servers.ts';
+import { usageOf } from '../loads/lead.ts';
 import { complaint, costOf, limitOf, usedBetween } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';
+import { emptyStage } from './stage.ts';
 
-/** As loads/host.ts gives them. */
+/** The length of an answer in loads/host.ts. */
 const TOKENS = 500;
 
 export const llm: Scenario = {
   name: 'llm',
   constant:
-    '200 clients that post again and again, on a connection of its own each time; answers of 500 short tokens, each an event',
+    '200 clients that post repeatedly, each time on a new connection; answers of 500 short tokens, each an event',
   shows: 'CPU time of the server per token, opening and ending the answers included',
   peers: ['sluice', 'raw', 'hono', 'h3', 'fastify', 'better-sse'],
   async run(settings, note) {
     const { connections: [clients = 200] = [], isQuick } = settings;
     const rounds = isQuick ? 1 : 4;
     await repeat(atMost(3, settings), async (peer, repetition) => {
-      const [server, reader] = await Promise.all([start(peer), startReader('node')]);
+      const { server, reader, stop } = await emptyStage(peer, 'node');
       try {
         const order = { do: 'post', port: server.port, path: '/answer', count: clients, bytes: 0 } as const;
         await reader.ask({ ...order, rounds: 1 });
@@ -32,7 +32,7 @@ export const llm: Scenario = {
         const figures = invalid === undefined ? { ...cost, deliveriesPerSecond } : {};
         note({ scenario: 'llm', peer, parameters: { clients }, repetition, figures, invalid });
       } finally {
-        await Promise.all([server.stop(), reader.stop()]);
+        await stop();
       }
     });
   },

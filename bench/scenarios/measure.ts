@@ -1,4 +1,4 @@
-// What a delivery cost, and whether what was read is what was published.
+// Measures what a delivery costs, and checks that the reader got what was published.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type RunOrder, type Usage, usageOf } from '../loads/lead.ts';
@@ -11,24 +11,24 @@ export interface Measured {
   readonly invalid: string | undefined;
 }
 
-/** What is published, and to whom. */
+/** What is published, and on how many connections it arrives. */
 export interface Play {
   readonly order: RunOrder;
   readonly connections: number;
-  /** How many of them are looked into; default all. */
+  /** How many of them are checked; default all. */
   readonly checked?: number | undefined;
 }
 
 const LIMITED = 'the reader was the limit';
-/** Microseconds in which a reader that looks now and then may notice that it has all. */
+/** Microseconds that a reader that reads once a millisecond may take to notice that it has everything. */
 const PATIENCE = 50_000;
 
-/** Where all wait for the server, it is busy; where it was not, it waited for the reader. */
+/** Where all clients wait for the server, it must be busy; if it was not, it waited for the reader. */
 export function limitOf({ user, system }: Used, elapsed: number): string | undefined {
   return user + system < (elapsed * 2) / 3 ? LIMITED : undefined;
 }
 
-/** Milliseconds in which what is delivered twice is still noticed. */
+/** Milliseconds to wait for events that are delivered twice. */
 const GRACE = 20;
 
 /** Microseconds of CPU time. */
@@ -39,9 +39,9 @@ interface Slice {
   readonly deliveries: number;
   readonly bytes: number;
   readonly latency: Percentiles;
-  /** Microseconds in which it was published. */
+  /** Microseconds that publishing took. */
   readonly elapsed: number;
-  /** Microseconds after that until all was read, but for those in which the server was still busy. */
+  /** Microseconds from then until everything was read, without those in which the server was still busy. */
   readonly waited: number;
   readonly complaint: string | undefined;
 }
@@ -74,8 +74,9 @@ async function play(
 }
 
 /**
- * Publishes as ordered, and tells what a delivery cost. Every event of every connection that is checked is: a run in
- * which one was lost, doubled or out of order has no figures, nor has one in which the reader was the limit.
+ * Publishes, and measures what a delivery costs. Every event of the checked connections is checked: a run in
+ * which one was lost, duplicated or out of order has no figures, and neither has one in which the reader was
+ * the limit.
  */
 export async function measure(stage: Stage, what: Play): Promise<Measured> {
   const slice = await play(stage, what);
@@ -85,20 +86,20 @@ export async function measure(stage: Stage, what: Play): Promise<Measured> {
   return { figures: { ...figures, ...latencyOf(latency) }, invalid };
 }
 
-/** One of those that are measured in turns. */
+/** One of several servers that are measured in turns. */
 export interface Act extends Play {
-  /** Or why there is none. */
+  /** The server, or why it did not start. */
   readonly stage: Stage | Failure;
-  /** What comes before. Default: it is warmed for half of its time. */
+  /** Runs before the first turn; default: publishes for half of the order's duration. */
   prepare?(stage: Stage): Promise<void>;
 }
 
-/** How often each has its turn. */
+/** Turns of each server. */
 const SLICES = 4;
 
 /**
- * The same of several, a part of the order's duration each, in turns: what the machine does meanwhile befalls all
- * alike. What cannot go on has no figures, and is no matter to the others.
+ * Measures several servers in turns, each for a part of its order's duration, so that a change of the
+ * machine's speed affects all of them. A server that fails has no figures; the others go on.
  */
 export async function measureInTurns(acts: readonly Act[]): Promise<Measured[]> {
   const slices = acts.map((): Slice[] => []);
@@ -124,7 +125,7 @@ export async function measureInTurns(acts: readonly Act[]): Promise<Measured[]> 
   });
 }
 
-/** The same of several at the same time, for what takes long and costs little. */
+/** Measures several servers at the same time; for work that takes long and uses little CPU time. */
 export function together(
   stages: readonly (Stage | Failure)[],
   work: (stage: Stage, i: number) => Promise<Measured>,
@@ -141,7 +142,7 @@ function inPart(one: Play, part: number): Play {
   return { ...one, order: { ...one.order, duration: (one.order.duration ?? 0) * part } };
 }
 
-/** Published, but not measured: compiled before it counts. */
+/** Publishes without measuring, so that V8 has compiled the code before it is measured. */
 export async function warm({ server, reader }: Stage, { order, connections, checked }: Play): Promise<void> {
   await reader.ask({ do: 'reset' });
   const { turns } = await server.run(order);
@@ -174,7 +175,7 @@ export function costOf(
   { user, system }: Used,
   deliveries: number,
 ): Record<'cpuPerDelivery' | 'userPerDelivery' | 'systemPerDelivery', number> {
-  // The kernel divides its exact sum by ticks of 10 ms: what it says of a part may shrink.
+  // The kernel splits its exact sum by ticks of 10 ms, so a part may shrink between two readings.
   const inUser = Math.min(user + system, Math.max(0, user));
   return {
     cpuPerDelivery: (user + system) / deliveries,
@@ -188,12 +189,12 @@ export function latencyOf(latency: Percentiles): Record<'p50' | 'p90' | 'p99' | 
   return { p50, p90, p99, p999, max };
 }
 
-/** Of one core, while so many milliseconds passed. */
+/** CPU time in percent of one core over `elapsed` milliseconds. */
 export function percentOf(before: Usage, after: Usage, elapsed: number): number {
   return (after.user - before.user + after.system - before.system) / elapsed / 10;
 }
 
-/** What is wrong with what was read, if anything. */
+/** What is wrong with what the reader got; `undefined` when nothing is. */
 export function complaint(
   answer: { events: number; disorder: number; negative: number; lost: number },
   expected: number,

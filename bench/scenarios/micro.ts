@@ -1,60 +1,93 @@
-// What the parts cost by themselves, without a socket: the benches of `bench/*.bench.ts`.
+// Runs the benches of single modules, `bench/*.bench.ts`: what each costs without a socket.
 
 import { execFile } from 'node:child_process';
+import { cpSync, existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Measurement } from '../harness.ts';
-import { pinned } from '../loads/lead.ts';
-import type { Run, Scenario } from './scenario.ts';
+import type { Commit } from '../loads/commit.ts';
+import { pinned, reasonIn } from '../loads/lead.ts';
+import { root } from '../loads/plain.ts';
+import { OURS, peerAt, type Run, type Scenario } from './scenario.ts';
 
 const benches = ['encode', 'decode', 'replay', 'hub', 'heartbeat', 'router', 'limiter', 'metrics'];
+const libraries = ['eventsource-encoder', 'eventsource-parser'];
 const packages = createRequire(new URL('../package.json', import.meta.url));
 
 export const micro: Scenario = {
   name: 'micro',
   isTogether: true,
-  constant: 'one process for each bench, its inputs, CPU time of whole rounds after one to warm up',
-  shows: 'what a part costs beside another library, or beside the least that could do the same',
-  peers: [
-    'sluice',
-    'eventsource-encoder',
-    'eventsource-parser',
-    'template',
-    'array',
-    'loop',
-    'map',
-    'counter',
-    'cut',
-    'join',
-    'unused',
-  ],
-  missing: (peer) => (peer.startsWith('eventsource-') ? missingPackage(peer) : undefined),
-  async run({ peers, runs, first = 0, isQuick }, note) {
+  constant: 'the inputs; one process for each bench; CPU time of whole rounds, after one round to warm up',
+  shows: 'what a module costs, beside another library or the least code that could do the same',
+  peers: [OURS, ...libraries, 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'],
+  missing: (peer) => (libraries.includes(peer) ? missingPackage(peer) : undefined),
+  async run({ peers, runs, first = 0, isQuick, against }, note) {
     const effort = isQuick ? ['1', '2'] : ['3', '40'];
+    const theirs = against !== undefined && peers.includes(peerAt(OURS, against.name)) ? against : undefined;
+    if (theirs !== undefined) lendLibraries(theirs);
     for (let repetition = first; repetition < runs; repetition++) {
       for (const bench of benches) {
-        const { stdout } = await promisify(execFile)(...command(bench, effort));
-        const found = JSON.parse(stdout) as Measurement[];
-        for (const run of asRuns(bench, found, repetition)) if (peers.includes(run.peer)) note(run);
+        const ours = async () => {
+          const found = asRuns(bench, await measured(root, bench, effort), repetition);
+          for (const run of found) if (peers.includes(run.peer)) note(run);
+        };
+        const before = async () => {
+          if (theirs === undefined) return;
+          for (const run of await runsAt(theirs, bench, effort, repetition)) note(run);
+        };
+        // A process for each: in one process, the same code at both commits differed by up to 12 %. Which
+        // commit runs first alternates.
+        for (const side of repetition % 2 === 0 ? [ours, before] : [before, ours]) await side();
       }
     }
   },
 };
 
 function missingPackage(name: string): string | undefined {
-  const here = fileURLToPath(new URL('..', import.meta.url));
   try {
-    if (packages.resolve(name).startsWith(here)) return undefined;
+    if (packages.resolve(name).startsWith(join(root, 'bench'))) return undefined;
   } catch {}
   return `npm package ${name} is not installed`;
 }
 
-function command(bench: string, effort: readonly string[]): [string, string[]] {
-  const program = fileURLToPath(new URL('../loads/bench.ts', import.meta.url));
+/** Copies the other libraries to where the benches of that commit look for them. */
+function lendLibraries(to: Commit): void {
+  for (const name of libraries) {
+    const path = join('bench/node_modules', name);
+    if (existsSync(join(root, path))) cpSync(join(root, path), join(to.root, path), { recursive: true });
+  }
+}
+
+/** Runs the bench of another commit, which uses the names of that commit, and keeps our figures in it. */
+async function runsAt(
+  commit: Commit,
+  bench: string,
+  effort: readonly string[],
+  repetition: number,
+): Promise<Run[]> {
+  const peer = peerAt(OURS, commit.name);
+  try {
+    const found = await measured(commit.root, bench, effort);
+    return asRuns(
+      bench,
+      found.filter((one) => one.peer === OURS).map((one) => ({ ...one, peer })),
+      repetition,
+    );
+  } catch (error) {
+    const { stderr, message } = error as Error & { stderr?: string };
+    const invalid = reasonIn(stderr ?? message).split('\n')[0];
+    return [{ scenario: 'micro', peer, parameters: { bench }, repetition, figures: {}, invalid }];
+  }
+}
+
+/** Runs one bench in a process of its own. */
+async function measured(from: string, bench: string, effort: readonly string[]): Promise<Measurement[]> {
+  const program = join(from, 'bench/loads/bench.ts');
   const node = [process.execPath, '--expose-gc', '--import', import.meta.resolve('tsx')];
   const [file, ...argv] = pinned(0, [...node, program, bench, ...effort]) as [string, ...string[]];
-  return [file, argv];
+  const { stdout } = await promisify(execFile)(file, argv);
+  return JSON.parse(stdout) as Measurement[];
 }
 
 /** One run for each case and peer, with all figures of it. */

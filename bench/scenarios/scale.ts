@@ -1,4 +1,4 @@
-// Every event to every connection, for more and more connections: does each delivery cost more?
+// Sends every event to more and more connections: does each delivery cost more?
 
 import { measureInTurns, warm } from './measure.ts';
 import { repeatAll, type Scenario } from './scenario.ts';
@@ -7,8 +7,8 @@ import { emptyStage, fill, type Stage, sideBySide } from './stage.ts';
 export const scale: Scenario = {
   name: 'scale',
   constant:
-    '100 bytes of data, one topic, one event a turn; the same server for all numbers of connections. All servers are up, ' +
-    'and publish a quarter of a second each, in turns',
+    '100 bytes of data, one topic, one event a turn; the same server for all numbers of connections. All servers are up ' +
+    'and publish in turns, a quarter of a second each',
   shows:
     'CPU time of the server per delivered event from 100 to 15,000 connections, beside the floors at the same number',
   takesSeveral: true,
@@ -28,7 +28,7 @@ export const scale: Scenario = {
             open = connections;
             const prepare = async (of: Stage) => {
               await fill(of, { connections: more, sample: 0, isCalm: true });
-              // At the first number nothing is compiled yet.
+              // At the first number V8 has compiled nothing yet.
               await warm(of, {
                 order: { duration: more === connections ? duration : duration / 4 },
                 connections,

@@ -1,36 +1,40 @@
-// What a scenario is, and what each of its runs tells.
+// Defines scenarios, their settings, their runs, and the figures that runs have.
+
+import type { Commit } from '../loads/commit.ts';
 
 export interface Scenario {
   readonly name: string;
-  /** What is the same for all that are compared. */
+  /** What is the same for all servers that are compared. */
   readonly constant: string;
   readonly shows: string;
-  /** Whether it can be given several numbers of connections; others take one. */
+  /** Whether `--connections` may be several numbers. */
   readonly takesSeveral?: boolean | undefined;
-  /** All its peers are up at the same time and measured in turns, not one after the other. */
+  /** Whether all peers are up at the same time and measured in turns, and not one after the other. */
   readonly isTogether?: boolean | undefined;
-  /** Servers that it can be run with; the first is ours. */
+  /** The servers that it can run with; the first is ours. */
   readonly peers: readonly string[];
-  /** Its peers are no servers, but measured side by side in one process: why one cannot be; `undefined` when it can. */
+  /** Where its peers are no servers: why one cannot run; `undefined` when it can. */
   missing?(peer: string): string | undefined;
   /** Calls `note` after every single run. Repetitions go round: every peer once, then every peer again. */
   run(settings: Settings, note: (run: Run) => void): Promise<void>;
 }
 
 export interface Settings {
-  /** Those of the scenario's that were asked for, and are to be had. */
+  /** Those of the scenario's peers that were chosen and can run. */
   readonly peers: readonly string[];
-  /** How often each is repeated. */
+  /** Repetitions of each peer. */
   readonly runs: number;
-  /** The repetition to begin with; default 0. Those before it were run already. */
+  /** The repetition to begin with; default 0. */
   readonly first?: number | undefined;
-  /** In place of the scenario's own. */
+  /** Replaces the scenario's own. */
   readonly connections?: readonly number[] | undefined;
   readonly batches?: readonly number[] | undefined;
-  /** Of each event's data. */
+  /** Bytes of each event's data. */
   readonly payloads?: readonly number[] | undefined;
-  /** As short as can be: shows that all works, and no figure to believe. */
+  /** As short as possible: checks that everything works; the figures mean nothing. */
   readonly isQuick: boolean;
+  /** The other commit from which some peers are: `sluice@35312b5`. */
+  readonly against?: Commit | undefined;
 }
 
 export interface Run {
@@ -42,16 +46,16 @@ export interface Run {
   readonly repetition: number;
   /** By names of `figures`. Empty where it is invalid. */
   readonly figures: Readonly<Partial<Record<Figure, number>>>;
-  /** Why its figures are none: nothing was published, something was lost, the reader was the limit, … */
+  /** Why it has no figures: nothing was published, an event was lost, the reader was the limit, … */
   readonly invalid?: string | undefined;
-  /** What happened meanwhile. */
+  /** Values over the time of the run. */
   readonly series?: readonly Series[] | undefined;
 }
 
 export interface Series {
   readonly name: string;
   readonly unit: string;
-  /** What it was followed over; default `seconds`. */
+  /** The unit of the first coordinate; default `seconds`. */
   readonly over?: string | undefined;
   readonly points: readonly (readonly [number, number])[];
 }
@@ -84,7 +88,7 @@ export type Figure =
   | 'seconds'
   | 'evenness';
 
-/** Every figure there is. */
+/** Every figure, in the order of the tables. */
 export const figures: Readonly<Record<Figure, FigureKind>> = {
   cpuPerDelivery: { label: 'CPU of the server per delivery', unit: 'µs', better: 'lower' },
   userPerDelivery: { label: 'of it in user mode', unit: 'µs', better: 'lower' },
@@ -108,12 +112,34 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   evenness: { label: 'fullest second, of an even share', unit: '×', better: 'lower' },
 };
 
-/** For what takes long or hardly varies: no more repetitions than these. */
-export function atMost(runs: number, settings: Settings): Settings {
-  return { ...settings, runs: Math.min(runs, settings.runs) };
+/** Our servers: `sluice`, the hub on `node:http`, and `server`, the reference server. */
+export const OURS = 'sluice';
+export function isOurs(peer: string): boolean {
+  return peer === OURS || peer === 'server';
 }
 
-/** Runs every peer once, then every peer again: what the machine does meanwhile befalls all alike. */
+/** The name of one of ours as it was at another commit: `sluice@35312b5`. */
+export function peerAt(peer: string, commit: string): string {
+  return `${peer}@${commit}`;
+}
+
+/** The name without the commit. Scenarios treat one of our servers alike at any commit. */
+export function kindOf(peer: string): string {
+  return peer.split('@', 1)[0]!;
+}
+
+/**
+ * Caps the repetitions of a scenario that takes long or hardly varies. Beside another commit there is no cap:
+ * an interval from three pairs finds one figure in eight worse by chance, one from five pairs finds one in
+ * thirty.
+ */
+export function atMost(runs: number, settings: Settings): Settings {
+  return settings.against === undefined ? { ...settings, runs: Math.min(runs, settings.runs) } : settings;
+}
+
+/**
+ * Runs every peer once, then every peer again, so that a change of the machine's speed affects all of them.
+ */
 export async function repeat(
   settings: Settings,
   run: (peer: string, repetition: number) => Promise<void>,
@@ -123,7 +149,7 @@ export async function repeat(
   });
 }
 
-/** The same where all peers are run together. */
+/** Runs all peers together, once per repetition. */
 export async function repeatAll(
   { runs, first = 0 }: Settings,
   run: (repetition: number) => Promise<void>,

@@ -1,4 +1,4 @@
-// Whether the scenarios do what they promise, and whether a server that loses something gets a figure.
+// Checks that the scenarios yield what they promise, and that a server that loses events gets no figure.
 //   npx tsx --test bench/scenarios/scenarios.test.ts
 
 import assert from 'node:assert/strict';
@@ -8,7 +8,7 @@ import { servers } from '../loads/servers.ts';
 import { fanout } from './fanout.ts';
 import { scenarios } from './index.ts';
 import { complaint } from './measure.ts';
-import { type Figure, figures, type Run, type Scenario } from './scenario.ts';
+import { atMost, type Figure, figures, isOurs, kindOf, peerAt, type Run, type Scenario } from './scenario.ts';
 
 const latencies: readonly Figure[] = ['p50', 'p90', 'p99', 'p999', 'max'];
 const costs: readonly Figure[] = ['cpuPerDelivery', 'userPerDelivery', 'systemPerDelivery'];
@@ -103,10 +103,26 @@ describe('a scenario', () => {
   }
 });
 
+describe('one of ours at another commit', () => {
+  it('has the settings of its kind, and is not counted as ours', () => {
+    const before = peerAt('server', '35312b5');
+    assert.equal(before, 'server@35312b5');
+    assert.equal(kindOf(before), 'server');
+    assert.equal(isOurs(before), false);
+    assert.equal(kindOf('better-sse'), 'better-sse');
+  });
+
+  it('is repeated as often as was asked for, to tell a change from chance', () => {
+    const settings = { peers: [], runs: 5, isQuick: true };
+    assert.equal(atMost(3, settings).runs, 3);
+    assert.equal(atMost(3, { ...settings, against: { name: '35312b5', root: '' } }).runs, 5);
+  });
+});
+
 describe('the gate', () => {
   const fine = { events: 100, disorder: 0, negative: 0, lost: 0 };
 
-  it('lets through what has every event once and in order', () => {
+  it('accepts a run with every event once and in order', () => {
     assert.equal(complaint(fine, 100), undefined);
   });
 

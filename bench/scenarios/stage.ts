@@ -1,11 +1,11 @@
-// A server with the other ends of its connections: how a scenario begins.
+// Starts a server and the reader of its connections, with which a scenario begins.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Reader, type Served, startReader, usageOf } from '../loads/lead.ts';
 import type { Answer } from '../loads/reader.ts';
 import { start } from '../loads/servers.ts';
 
-/** A server with connections that were all seen to receive. */
+/** A server with its reader. */
 export interface Stage {
   readonly server: Served;
   readonly reader: Reader;
@@ -16,19 +16,24 @@ export interface StageOptions {
   readonly connections: number;
   readonly topics?: number | undefined;
   readonly bytes?: number | undefined;
-  /** One connection in so many measures latency. */
+  /** One connection in this many measures latency. */
   readonly sample?: number | undefined;
   readonly reader?: 'fastest' | 'node' | undefined;
-  /** The reader looks once a millisecond, and is in no server's way: for CPU time, where latency is not asked for. */
+  /**
+   * The reader reads once a millisecond, so that it costs the server nothing; for CPU time, not for latency.
+   */
   readonly isCalm?: boolean | undefined;
   /** As in `Opening`. */
   readonly path?: string | undefined;
   readonly isFirst?: boolean | undefined;
-  /** For Node, where the server runs on that. */
+  /** Flags for Node; other runtimes ignore them. */
   readonly flags?: readonly string[] | undefined;
 }
 
-/** Starts a server, opens the connections, and publishes until each of them has received. @throws when that fails. */
+/**
+ * Starts a server, opens connections, and publishes until each has received an event.
+ * @throws when that fails.
+ */
 export async function stage(peer: string, options: StageOptions): Promise<Stage> {
   const empty = await emptyStage(peer, options.reader, options.flags);
   try {
@@ -40,17 +45,29 @@ export async function stage(peer: string, options: StageOptions): Promise<Stage>
   }
 }
 
-/** A server, and nobody there yet. */
+/**
+ * A server without connections.
+ * @throws when it or its reader does not start; then neither is left running.
+ */
 export async function emptyStage(
   peer: string,
   kind?: 'fastest' | 'node',
   flags?: readonly string[],
 ): Promise<Stage> {
-  const [server, reader] = await Promise.all([start(peer, flags), startReader(kind)]);
-  return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
+  const server = await start(peer, flags);
+  try {
+    const reader = await startReader(kind);
+    return { server, reader, stop: async () => void (await Promise.all([reader.stop(), server.stop()])) };
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
 }
 
-/** Opens connections and publishes until all that there are have received. @throws when they do not. */
+/**
+ * Opens more connections and publishes until every connection has received an event.
+ * @throws when one does not.
+ */
 export async function fill({ server, reader }: Stage, options: StageOptions): Promise<void> {
   const { connections: count, topics = 1, bytes = 100, sample = 16, isCalm = false, path, isFirst } = options;
   const { port } = server;
@@ -68,8 +85,8 @@ export async function fill({ server, reader }: Stage, options: StageOptions): Pr
 }
 
 /**
- * Waits until as many connections are answered, or none was for so many milliseconds: some servers answer only with
- * their first event.
+ * Waits until this many connections are answered, or until none was answered for `patience` milliseconds,
+ * because some servers answer only with their first event.
  */
 export async function untilAnswered(reader: Reader, connections: number, patience: number): Promise<Answer> {
   let seen = -1;
@@ -82,7 +99,7 @@ export async function untilAnswered(reader: Reader, connections: number, patienc
   }
 }
 
-/** Stages, and stops in the end, whatever happens. */
+/** Stages a server, and stops it when `play` is over or fails. */
 export async function onStage(
   peer: string,
   options: StageOptions,
@@ -96,7 +113,7 @@ export async function onStage(
   }
 }
 
-/** Why something is not there. */
+/** Why a server could not be staged or measured. */
 export class Failure {
   readonly reason: string;
   constructor({ message }: Error) {
@@ -104,7 +121,10 @@ export class Failure {
   }
 }
 
-/** Several at the same time, whoever of them can; stops them in the end, whatever happens. */
+/**
+ * Stages several servers at the same time, with a failure in place of each that does not start; stops all at
+ * the end.
+ */
 export async function sideBySide<T>(
   all: readonly T[],
   open: (one: T) => Promise<Stage>,
@@ -119,7 +139,7 @@ export async function sideBySide<T>(
   }
 }
 
-/** Frees what can be freed, and tells what is left in memory, in bytes. */
+/** Collects garbage, waits, collects again, and returns the resident memory in bytes. */
 export async function settled(server: Served, milliseconds: number): Promise<number> {
   await server.gc();
   await sleep(milliseconds);

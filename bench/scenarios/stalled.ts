@@ -1,34 +1,39 @@
-// A few connections that never read, among many that do: do these notice, and what does the server keep for those?
+// Adds a few connections that never read to many that do: are the others slower, and how much memory do the
+// few hold?
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { usageOf } from '../loads/lead.ts';
 import { complaint, latencyOf, warm } from './measure.ts';
-import { type Run, repeat, type Scenario } from './scenario.ts';
+import { kindOf, type Run, repeat, type Scenario } from './scenario.ts';
 import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
 const STEADY = { topics: 2, bytes: BYTES, interval: 20 };
-/** Published to those that never read before it begins: more than the kernel takes, and more than is remembered. */
+/**
+ * Published first to those that never read: more than the kernel buffers, and more than the topic's history
+ * keeps.
+ */
 const FLOOD = { batch: 64, bytes: 10_000, interval: 5, duration: 50 };
 
 export const stalled: Scenario = {
   name: 'stalled',
   constant:
-    '1,000 connections that read; 50 events/s of 1,000 bytes, due at even times. One in a hundred more never reads ' +
-    'and has had 6.4 MB a second before, or nobody was there to have them',
-  shows: 'latency of those that read; memory (RSS) grown since before the others came; both second by second',
+    '1,000 connections that read; 50 events/s of 1,000 bytes, due at even times. Before, 6.4 MB are published ' +
+    'to one connection more for every hundred, which never reads, or to none',
+  shows:
+    'latency of those that read; memory (RSS) grown since before the others connected; both for each second',
   peers: ['sluice', 'raw', 'better-sse'],
   async run(settings, note) {
     const { connections: [connections = 1000] = [], isQuick } = settings;
-    // Those that read are on a topic that the flood is not for.
+    // Those that read follow a topic that the flood does not reach.
     const audience = { connections, topics: 2, bytes: BYTES, sample: 1, path: '/events?topic=t1' };
     await repeat(settings, async (peer, repetition) => {
-      if (peer !== 'sluice' && repetition > 1) return; // the target is ours
+      if (kindOf(peer) !== 'sluice' && repetition > 1) return; // the target is ours
       await onStage(peer, audience, async (stage) => {
-        // What is remembered of a flood, and what the heap grows to with it, is not kept for anybody.
+        // Fills the history, and lets the heap grow, before anything is measured.
         for (let i = 0; i < 8; i++) await stage.server.run(FLOOD);
         await warm(stage, { order: { ...STEADY, duration: 500 }, connections });
-        // Which of the two comes first is no difference.
+        // Which of the two comes first alternates.
         for (const stalled of repetition % 2 === 0 ? [0, 1] : [1, 0]) {
           const never = stalled * Math.ceil(connections / 100);
           const outcome = await watch(stage, connections, never, isQuick ? 2 : 4);
@@ -52,7 +57,7 @@ async function watch(
   await reader.ask({ do: 'open', port, count: never, bytes: BYTES, path, reads: 'never', group: 'never' });
   await sleep(100);
   await server.run(FLOOD);
-  // The flood's own garbage, and what the kernel still takes of it, are over.
+  // Waits until the flood's garbage is collected and the kernel's buffers are full.
   await warm(stage, { order: { ...STEADY, duration: 1000 }, connections });
   await reader.ask({ do: 'reset' });
   const grown = () => (usageOf(server.pids()).rss - before) / 1e6;
@@ -66,7 +71,7 @@ async function watch(
   }
   const { turns } = await running;
   const answer = await reader.ask({ do: 'await', events: turns * connections });
-  // Those that never read are not among `events`, but among those that must not be lost.
+  // Those that never read do not count among `events`, but must not be lost.
   const invalid = complaint(answer, turns * connections);
   if (invalid !== undefined) return { figures: {}, invalid };
   const rssGrowth = ((await settled(server, 100)) - before) / 1e6;

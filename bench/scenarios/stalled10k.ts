@@ -1,4 +1,4 @@
-// Nobody reads but one, and more is published than the machine has memory for all of them: does the server grow?
+// Publishes to 10,000 connections that never read more than memory could hold for each: does the server grow?
 
 import type { Reader } from '../loads/lead.ts';
 import { complaint } from './measure.ts';
@@ -6,17 +6,18 @@ import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
 import { onStage, type Stage, settled } from './stage.ts';
 
 const BYTES = 1000;
-/** Of a turn. Two turns are less than what a topic remembers, 4 MiB: the one that reads is not overtaken. */
+/**
+ * Events in a turn. Two turns are less than a topic's history of 4 MiB, so the one that reads is not
+ * overtaken.
+ */
 const BATCH = 1000;
 
 export const stalled10k: Scenario = {
   name: 'stalled10k',
   constant:
-    '10,000 connections that never read, or none, on one topic with one that does and is waited for; 1 GB of events of ' +
-    '1,000 bytes. ' +
-    'Only for servers that bound what they keep: a loop of res.write would keep 10 TB',
-  shows:
-    'memory (RSS) of the server grown since they came, after each quarter, garbage collected as before they came',
+    '10,000 connections that never read, or none, and one that reads and is waited for, on one topic; 1 GB of events ' +
+    'of 1,000 bytes. Only for servers that bound what they keep: a loop of res.write would keep 10 TB',
+  shows: 'memory (RSS) grown since they connected, after each quarter of the events and a garbage collection',
   peers: ['sluice'],
   async run(settings, note) {
     const { connections: [most = 10_000] = [], isQuick } = settings;
@@ -59,7 +60,7 @@ async function flood(
   };
 }
 
-/** A turn in which ten thousand are filled may last longer than a reader waits. */
+/** A turn that fills ten thousand sockets may take longer than the reader waits. */
 async function isReached(reader: Reader, events: number): Promise<boolean> {
   for (let tries = 0; tries < 10; tries++) {
     if ((await reader.ask({ do: 'await', events })).events >= events) return true;

@@ -1,5 +1,5 @@
-// All clients of one topic come back at once, each with a thousand events to catch up with: how fast are they served,
-// and do those on another topic, who were there all the time, notice?
+// Reconnects all clients of one topic at once, each with a thousand events to catch up with: how fast are
+// they served, and how much slower is another topic meanwhile?
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startReader, usageOf } from '../loads/lead.ts';
@@ -13,11 +13,13 @@ const STEADY = { interval: 20 };
 export const storm: Scenario = {
   name: 'storm',
   constant:
-    '100 connections on a topic of 50 events/s, due at even times, that are read before all others; 10,000 clients that ' +
-    'missed 1,000 events of another topic and connect at once, more than the kernel queues: some try again after a second, some after three. 100 bytes of data',
+    '100 connections on a topic of 50 events/s, due at even times, which the reader reads first; 10,000 clients that ' +
+    'missed 1,000 events of another topic and connect at once. The kernel queues fewer, so that some connect after one ' +
+    'second, some after three. 100 bytes of data',
   shows:
-    'missed events delivered per second from the first connecting until all have all; latency on the live topic, alone and meanwhile',
-  // `raw` remembers nothing: its clients only connect, which shows what of it is Node's accepting.
+    'missed events delivered per second, from the first connect until every client has all; latency of the other ' +
+    'topic, alone and meanwhile',
+  // `raw` has no history: its clients only connect, which shows what Node's accepting costs.
   peers: ['sluice', 'raw'],
   async run(settings, note) {
     const { connections: [clients = 10_000] = [], isQuick } = settings;
@@ -47,14 +49,14 @@ function shown({ figures, invalid }: Outcome): Outcome {
   return invalid === undefined ? { figures: { p50, p90, p99, p999, max } } : { figures: {}, invalid };
 }
 
-/** The live topic is `t0`, the other one `t1`: what is published to both is over before anything is measured. */
+/** The live topic is `t0`, the other one `t1`. Events for both are published before anything is measured. */
 async function idOnOtherTopic({ server }: Stage): Promise<string> {
   const reader = await startReader('node');
   try {
     const answer = reader.ask({ do: 'id', port: server.port, path: '/events?topic=t1' });
     for (;;) {
       await server.run({ topics: 2 });
-      // Given time, lest another one is published after the one whose id it is.
+      // Waits, so that no event follows the one whose id is read.
       const { id } = (await Promise.race([answer, sleep(300)])) ?? {};
       if (id !== undefined) return id;
     }

@@ -1,4 +1,4 @@
-// The same connections, spread over more and more topics: does each delivery cost more?
+// Spreads the same connections over more and more topics: does each delivery cost more?
 
 import { measureInTurns, warm } from './measure.ts';
 import { atMost, repeat, type Scenario } from './scenario.ts';
@@ -6,22 +6,22 @@ import { type Stage, sideBySide, stage } from './stage.ts';
 
 const TOPICS = [1, 100, 10_000];
 
-// With 10,000 topics a turn takes a fifth of a second, and code is compiled only after several.
+// With 10,000 topics a turn takes a fifth of a second, and V8 compiles the code only after several.
 const WARMING = 2000;
 
 export const topics: Scenario = {
   name: 'topics',
   constant:
-    '10,000 connections, each on one topic, in turn; each turn has one event for every topic, 100 bytes of data, ' +
-    'so that every connection gets one. The servers for each number of topics are up together and publish in turns',
+    '10,000 connections, each on one topic; in each turn every topic gets one event of 100 bytes of data, and so ' +
+    'does every connection. One server for each number of topics is up, and they publish in turns',
   shows:
-    'CPU time of the server per delivered event, for so many topics. An event of its own costs being encoded',
+    'CPU time of the server per delivered event, by the number of topics. Every event has to be encoded once',
   peers: ['sluice', 'socket', 'raw'],
   async run(settings, note) {
     const { connections: [connections = 10_000] = [], isQuick } = settings;
     const duration = isQuick ? 200 : 1500;
     await repeat(atMost(3, settings), async (peer, repetition) => {
-      // No topic without anyone on it: there would be more to publish than to deliver.
+      // Every topic has a connection; else there would be more to publish than to deliver.
       const counts = TOPICS.filter((count) => count <= connections);
       const open = (topics: number) => stage(peer, { connections, topics, sample: 0, isCalm: true });
       await sideBySide(counts, open, async (stages) => {
