@@ -198,11 +198,26 @@ describe('ReplayBuffer', () => {
     }
   });
 
-  it('releases dropped entries to the garbage collector', () => {
+  it('releases dropped entries to the garbage collector', async () => {
     const { registered, collected } = watchGarbage();
     const buffer = new ReplayBuffer({ maxEntries: 4 });
     for (let seq = 1; seq <= 100; seq++) buffer.push(registered(entry(seq)));
-    return collected(96);
+    await collected(96);
+    // Read again, so that the buffer itself was not what was collected.
+    assert.equal(buffer.size, 4);
+  });
+
+  it('gives its slots back once everything has expired', () => {
+    const buffer = new ReplayBuffer({ maxEntries: Infinity, maxAge: 1 });
+    for (let seq = 1; seq <= 2 ** 18; seq++) buffer.push(entry(seq));
+    buffer.expire(2);
+    collectGarbage();
+    const empty = process.memoryUsage().heapUsed;
+    buffer.clear();
+    collectGarbage();
+    const freed = empty - process.memoryUsage().heapUsed;
+    assert.ok(freed < 1e6, `${freed} bytes were still held`);
+    assert.equal(buffer.size, 0);
   });
 });
 
