@@ -43,12 +43,16 @@ function server(streams: number): Registry {
   for (const one of sinks) hub.subscribe('a', one);
   return instrument(new Registry(), {
     hub,
-    streams: sinks,
-    opened: () => streams,
-    closed: { 'client-gone': 0, 'slow-consumer': 0 },
-    refused: () => ({ 'server-full': 0, 'client-full': 0 }),
-    limit: { stats: { open: streams, peak: streams, waiting: 0, keys: streams } },
-    isDraining: () => false,
+    events: {
+      streams: sinks,
+      stats: {
+        opened: streams,
+        closed: { 'client-gone': 0, 'slow-consumer': 0 },
+        refused: { 'server-full': 0, 'client-full': 0 },
+      },
+      limit: { stats: { open: streams, peak: streams, waiting: 0, keys: streams } },
+      keepalive: undefined,
+    },
   });
 }
 

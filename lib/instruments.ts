@@ -20,29 +20,33 @@ export interface Instrumented {
     topics(): readonly unknown[];
     subscriptions(): Iterable<{ readonly lag: number }>;
   };
-  readonly streams: Iterable<{ readonly writableLength: number; readonly writableNeedDrain: boolean }>;
-  /** How many streams were opened. */
-  readonly opened: () => number;
-  /** How many streams closed, by reason. */
-  readonly closed: Readonly<Record<string, number>>;
-  /** How many requests were refused, by reason: by the guard, by authorization and by the limits. */
-  readonly refused: () => Readonly<Record<string, number>>;
-  readonly limit: {
+  /** A handler of `serveEvents`. */
+  readonly events: {
+    readonly streams: Iterable<{ readonly writableLength: number; readonly writableNeedDrain: boolean }>;
     readonly stats: {
-      readonly open: number;
-      readonly peak: number;
-      readonly waiting: number;
-      readonly keys: number;
+      readonly opened: number;
+      readonly closed: Readonly<Record<string, number>>;
+      readonly refused: Readonly<Record<string, number>>;
     };
+    readonly limit: {
+      readonly stats: {
+        readonly open: number;
+        readonly peak: number;
+        readonly waiting: number;
+        readonly keys: number;
+      };
+    };
+    readonly keepalive:
+      | {
+          readonly heartbeat: { readonly sent: number; readonly skipped: number };
+          intervals(): readonly number[];
+        }
+      | undefined;
   };
-  readonly heartbeat?:
-    | {
-        readonly sent: () => number;
-        readonly skipped: () => number;
-        readonly intervals: () => readonly number[];
-      }
-    | undefined;
-  readonly isDraining: () => boolean;
+  /** Requests that were refused elsewhere, by reason: by `guard`, for example. */
+  readonly refused?: (() => Readonly<Record<string, number>>) | undefined;
+  /** Whether the server shuts down. */
+  readonly isDraining?: (() => boolean) | undefined;
 }
 
 /** The gap reasons of a client whose id is not a position of this hub. */
@@ -54,23 +58,29 @@ function outcomes({ resumed, started, gaps }: Instrumented['hub']['stats']): Rec
 }
 
 /** Registers all families. Label values are this library's own words, never text from a client. */
-export function instrument(registry: Registry, { hub, heartbeat, ...server }: Instrumented): Registry {
+export function instrument(registry: Registry, sources: Instrumented): Registry {
+  const { hub, events, refused = () => ({}), isDraining = () => false } = sources;
+  const { keepalive, limit } = events;
   registry
     .gauge('sluice_streams_open', 'Open streams.', () => hub.size)
-    .counter('sluice_streams_opened_total', 'Streams opened.', server.opened)
-    .counter('sluice_streams_closed_total', 'Streams closed, by reason.', () => by('reason', server.closed))
-    .counter('sluice_refused_total', 'Requests refused, by reason.', () => by('reason', server.refused()))
-    .gauge('sluice_connections', 'Connections that hold a permit.', () => server.limit.stats.open)
-    .gauge('sluice_connections_peak', 'Most permits ever held at once.', () => server.limit.stats.peak)
+    .counter('sluice_streams_opened_total', 'Streams opened.', () => events.stats.opened)
+    .counter('sluice_streams_closed_total', 'Streams closed, by reason.', () =>
+      by('reason', events.stats.closed),
+    )
+    .counter('sluice_refused_total', 'Requests refused, by reason.', () =>
+      by('reason', added(events.stats.refused, refused())),
+    )
+    .gauge('sluice_connections', 'Connections that hold a permit.', () => limit.stats.open)
+    .gauge('sluice_connections_peak', 'Most permits ever held at once.', () => limit.stats.peak)
     .gauge(
       'sluice_connections_waiting',
       'Waiters for a permit of a shared semaphore.',
-      () => server.limit.stats.waiting,
+      () => limit.stats.waiting,
     )
     .gauge(
       'sluice_connection_keys',
       'Clients and topics that the limiter keeps count of.',
-      () => server.limit.stats.keys,
+      () => limit.stats.keys,
     )
     .counter('sluice_published_events_total', 'Events published.', () => hub.stats.published)
     .counter(
@@ -99,20 +109,19 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
       count(hub.subscriptions(), ({ lag }) => lag > 0),
     )
     .gauge('sluice_streams_full', 'Streams whose client takes no more bytes at present.', () =>
-      count(server.streams, (stream) => stream.writableNeedDrain),
+      count(events.streams, (stream) => stream.writableNeedDrain),
     )
     .gauge('sluice_buffered_bytes', 'Bytes that wait for clients in this process.', () =>
-      sum(server.streams, (stream) => stream.writableLength),
+      sum(events.streams, (stream) => stream.writableLength),
     )
-    .gauge('sluice_draining', '1 while the server shuts down.', () => Number(server.isDraining()));
-  if (heartbeat !== undefined) {
-    const { sent, skipped, intervals } = heartbeat;
+    .gauge('sluice_draining', '1 while the server shuts down.', () => Number(isDraining()));
+  if (keepalive !== undefined) {
     registry
       .gauge(
         'sluice_heartbeat_interval_seconds',
         'Heartbeat intervals in use: the shortest and the longest.',
         () => {
-          const seconds = intervals().map((interval) => interval / 1000);
+          const seconds = keepalive.intervals().map((interval) => interval / 1000);
           return seconds.length === 0
             ? []
             : by('bound', { min: Math.min(...seconds), max: Math.max(...seconds) });
@@ -121,10 +130,23 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
       .counter(
         'sluice_heartbeats_total',
         'Heartbeats, sent, or skipped because the client took no bytes.',
-        () => by('outcome', { sent: sent(), skipped: skipped() }),
+        () => {
+          const { sent, skipped } = keepalive.heartbeat;
+          return by('outcome', { sent, skipped });
+        },
       );
   }
   return registry;
+}
+
+/** Reason by reason, the sum of two counts. */
+function added(
+  one: Readonly<Record<string, number>>,
+  other: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const total: Record<string, number> = { ...one };
+  for (const [reason, count] of Object.entries(other)) total[reason] = (total[reason] ?? 0) + count;
+  return total;
 }
 
 function by(label: string, counts: Readonly<Record<string, number>>): Sample[] {

@@ -197,20 +197,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   // Longer than proxies keep idle connections, so that none sends a request just as it is closed here.
   server.keepAliveTimeout = 65_000;
   trackConnections(server);
-  instrument(registry, {
-    hub,
-    streams: events.streams,
-    opened: () => events.stats.opened,
-    closed: events.stats.closed,
-    refused: () => sum(guarded.refused, events.stats.refused, denied),
-    limit: events.limit,
-    heartbeat: events.keepalive && {
-      sent: () => events.keepalive!.heartbeat.sent,
-      skipped: () => events.keepalive!.heartbeat.skipped,
-      intervals: () => events.keepalive!.intervals(),
-    },
-    isDraining: () => isDraining,
-  });
+  const refused = (): Record<string, number> => ({ ...guarded.refused, ...denied });
+  instrument(registry, { hub, events, refused, isDraining: () => isDraining });
 
   function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
     const onDraining = (): void => {
@@ -260,13 +248,6 @@ function closedLine({ reason, bytesWritten }: EventStream, topics: EventsStream[
 
 function failedLine(error: unknown): LogLine {
   return { level: 'error', event: 'failed', message: String((error as Error)?.stack ?? error) };
-}
-
-function sum(...counts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
-  const total: Record<string, number> = {};
-  for (const each of counts)
-    for (const [reason, count] of Object.entries(each)) total[reason] = (total[reason] ?? 0) + count;
-  return total;
 }
 
 // ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
