@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -219,8 +219,10 @@ describe('the examples of the README', () => {
     child.kill();
   });
 
-  it('are all run here', () => {
+  it('are all run here, and compile under `strict`', async () => {
     assert.deepEqual([...examples.keys()], ['embed', 'typed', 'read', 'pipe']);
+    for (const name of ['embed', 'pipe'])
+      assert.equal(await typeErrorsOf(name, examples.get(name) as string), '');
   });
 });
 
@@ -301,17 +303,29 @@ describe('docs/api.md', () => {
     });
     assert.deepEqual(wrong, []);
   });
+});
 
-  it('links only to headings and files that exist', () => {
-    const anchors = Array.from(API.matchAll(/^#+ (.+)$/gm), ([, text = '']) => anchorOf(text));
-    const links = Array.from(API.matchAll(/\]\(([^)\s]+)\)/g), ([, target = '']) => target);
-    const broken = links.filter((target) => {
+describe('the pages of the repository', () => {
+  const pages = [
+    ...readdirSync(root).filter((name) => name.endsWith('.md')),
+    ...readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
+    'bench/README.md',
+  ];
+  const headings = (page: string): string[] =>
+    Array.from(proseOf(page).matchAll(/^#+ (.+)$/gm), ([, text = '']) => anchorOf(text));
+
+  it('link only to files and headings that exist', () => {
+    const links = pages.flatMap((page) =>
+      Array.from(proseOf(page).matchAll(/\]\(([^)\s]+)\)/g), ([, target = '']) => ({ page, target })),
+    );
+    const broken = links.filter(({ page, target }) => {
+      if (/^https?:/.test(target)) return false;
       const [path = '', anchor] = target.split('#');
-      if (path.includes(':')) return false;
-      if (path !== '') return !existsSync(join(root, 'docs', path));
-      return !anchors.includes(anchor ?? '');
+      const file = path === '' ? page : join(dirname(page), path);
+      if (!existsSync(join(root, file))) return true;
+      return anchor !== undefined && !headings(file).includes(anchor);
     });
-    assert.ok(links.length > 20, `${links.length} links`);
+    assert.ok(links.length > 50, `${links.length} links`);
     assert.deepEqual(broken, []);
   });
 });
