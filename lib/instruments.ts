@@ -79,7 +79,7 @@ export function instrument(registry: Registry, sources: Instrumented): Registry 
     )
     .gauge(
       'sluice_connection_keys',
-      'Clients and topics that the limiter keeps count of.',
+      'Clients with a connection, as the limiter counts them.',
       () => limit.stats.keys,
     )
     .counter('sluice_published_events_total', 'Events published.', () => hub.stats.published)

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import * as index from '../lib/index.ts';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { createSseServer } from '../lib/server.ts';
 import { Reader } from './helpers/reader.ts';
 
@@ -16,10 +16,13 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'sluice-docs-'));
 after(() => rmSync(folder, { recursive: true }));
 
+const textOf = (page: string): string => readFileSync(join(root, page), 'utf8');
+
+// ── running examples ──────────────────────────────────────────────────────────────────────────────────────
+
 /** Every example of a page: a block of TypeScript under a comment that names it. */
 function examplesOf(page: string): Map<string, string> {
-  const text = readFileSync(join(root, page), 'utf8');
-  const blocks = text.matchAll(/<!-- example: (\w+) -->\n```ts\n([\s\S]*?)```/g);
+  const blocks = textOf(page).matchAll(/<!-- example: (\w+) -->\n```ts\n([\s\S]*?)```/g);
   return new Map(Array.from(blocks, ([, name = '', code = '']) => [name, code]));
 }
 
@@ -33,41 +36,49 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The code with the package where it is in this repository. */
+/** The code of an example, changed to import from lib/. */
 function here(code: string): string {
-  return code.replace(/'sluice(?:\/(\w+))?'/g, (_, name = 'index') => {
-    return `'${pathToFileURL(join(root, `lib/${name}.ts`)).href}'`;
-  });
+  return code.replace(/'sluice(?:\/(\w+))?'/g, (_, name = 'index') => `'${join(root, `lib/${name}.ts`)}'`);
 }
 
-/** Runs an example as it stands, but for the port and for where the package is. */
-async function run(code: string): Promise<{ url: string; child: ChildProcess; output: () => string }> {
+interface Running {
+  readonly child: ChildProcess;
+  readonly output: () => string;
+}
+
+function start(file: string, code: string): Running {
+  writeFileSync(join(folder, file), code);
+  const args = ['--import', import.meta.resolve('tsx'), join(folder, file)];
+  const child = spawn(process.execPath, args, { cwd: folder });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      output += chunk;
+    });
+  }
+  return { child, output: () => output };
+}
+
+/** Starts an example that is a server, on a free port. */
+async function run(code: string): Promise<Running & { readonly url: string }> {
   const port = await freePort();
-  const file = join(folder, `example-${port}.mts`);
-  writeFileSync(file, here(code).replaceAll('8080', String(port)));
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], { cwd: folder });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
   const url = `http://127.0.0.1:${port}`;
-  await accepted(url, child, () => output);
-  return { url, child, output: () => output };
+  const { child, output } = start(`example-${port}.mts`, here(code).replaceAll('8080', String(port)));
+  await accepted(url, child, output);
+  return { url, child, output };
 }
 
-/** Runs an example that reads, until its place is that of the event which is expected first. */
+/** Runs an example that reads until it has stored this id; fails where it did not print the expected text. */
 async function runReader(code: string, url: string, idOf: () => string, expected: string): Promise<void> {
-  const file = join(folder, 'reader.mts');
-  writeFileSync(file, here(code).replaceAll('http://127.0.0.1:8080', url));
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], { cwd: folder });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
-  const place = join(folder, 'news.place.json');
-  while (!existsSync(place) || !readFileSync(place, 'utf8').includes(idOf())) {
-    assert.equal(child.exitCode, null, output);
+  const { child, output } = start('reader.mts', here(code).replaceAll('http://127.0.0.1:8080', url));
+  const position = join(folder, 'news.position.json');
+  while (!existsSync(position) || !readFileSync(position, 'utf8').includes(idOf())) {
+    assert.equal(child.exitCode, null, output());
     await sleep(20);
   }
-  while (output === '') await once(child.stdout, 'data');
+  while (output() === '') await once(child.stdout as NodeJS.ReadableStream, 'data');
   child.kill('SIGKILL');
-  assert.equal(output, `${expected}\n`);
+  assert.equal(output(), `${expected}\n`);
 }
 
 async function accepted(url: string, child: ChildProcess, output: () => string): Promise<void> {
@@ -82,22 +93,57 @@ async function accepted(url: string, child: ChildProcess, output: () => string):
   throw new Error(`the example ended: ${output()}`);
 }
 
+const COMPILER_OPTIONS = {
+  strict: true,
+  noEmit: true,
+  module: 'nodenext',
+  target: 'es2023',
+  lib: ['es2024'],
+  types: ['node'],
+  typeRoots: [join(root, 'node_modules/@types')],
+  allowImportingTsExtensions: true,
+  skipLibCheck: true,
+};
+
+/** What the compiler reports about an example; `''` where it has no complaint. */
+async function typeErrorsOf(name: string, code: string): Promise<string> {
+  const file = join(folder, `types-${name}.mts`);
+  const config = join(folder, `tsconfig.${name}.json`);
+  writeFileSync(file, here(code));
+  writeFileSync(config, JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: [file] }));
+  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+  const checked = promisify(execFile)(process.execPath, [compiler, '-p', config]);
+  return checked.then(({ stdout }) => stdout).catch(({ stdout, stderr }) => `${stdout}${stderr}`);
+}
+
 describe('the examples of docs/api.md', () => {
   const examples = examplesOf('docs/api.md');
 
-  it('drain: streams are sent away before the process ends', async () => {
+  it('drain: a server that stops ends its streams, each with a time to reconnect after', async () => {
     const { url, child, output } = await run(examples.get('drain') as string);
-    const reader = await Reader.open(url);
+    const reader = await Reader.open(`${url}/?from=earliest`);
     await reader.until(({ data }) => data.length === 1);
     const closed = once(child, 'close');
     child.kill('SIGTERM');
     await reader.over;
-    assert.equal(reader.retries.length, 1);
+    // The first came with the head of the stream.
+    assert.equal(reader.retries.length, 2);
     await closed;
     assert.equal(JSON.parse(output()).ended, 1);
   });
 
-  it('metrics: a page of one’s own', async () => {
+  it('middleware: serveEvents passes other paths on to the next middleware', async () => {
+    const { url, child } = await run(examples.get('middleware') as string);
+    assert.equal(await (await fetch(url)).text(), 'not a stream');
+    const reader = await Reader.open(`${url}/events/news?last=1`);
+    await reader.until(({ data }) => data.length === 1);
+    assert.deepEqual(reader.data, ['{"title":"hello"}']);
+    reader.close();
+    assert.equal((await fetch(url, { headers: { origin: 'https://elsewhere.example' } })).status, 403);
+    child.kill();
+  });
+
+  it('metrics: a server of one’s own renders a page of metrics', async () => {
     const { url, child } = await run(examples.get('metrics') as string);
     const page = await (await fetch(url)).text();
     assert.match(page, /^app_listeners 3$/m);
@@ -105,15 +151,16 @@ describe('the examples of docs/api.md', () => {
     child.kill();
   });
 
-  it('are all run here', () => {
-    assert.deepEqual([...examples.keys()], ['drain', 'metrics']);
+  it('are all run here, and compile under `strict`', async () => {
+    assert.deepEqual([...examples.keys()], ['middleware', 'drain', 'metrics']);
+    for (const [name, code] of examples) assert.equal(await typeErrorsOf(name, code), '');
   });
 });
 
 describe('the examples of the README', () => {
   const examples = examplesOf('README.md');
 
-  it('embed: a hub in a server of one’s own', async () => {
+  it('embed: a client that returns gets what it missed, without a gap', async () => {
     const { url, child } = await run(examples.get('embed') as string);
     const first = await Reader.open(url);
     await first.until(({ events }) => events.length === 1);
@@ -129,7 +176,33 @@ describe('the examples of the README', () => {
     child.kill();
   });
 
-  it('pipe: a stream for one client', async () => {
+  it('typed: the program compiles and runs, and its commented-out line does not compile', async () => {
+    const code = examples.get('typed') as string;
+    assert.equal(await typeErrorsOf('typed', code), '');
+    const { child, output } = start('typed.mts', here(code));
+    const [exitCode] = await once(child, 'close');
+    assert.deepEqual({ exitCode, output: output() }, { exitCode: 0, output: '' });
+    const wrong = code.replace(/^\/\/ (hub\.publish\(.+\);).*$/m, '$1');
+    assert.notEqual(wrong, code);
+    assert.match(await typeErrorsOf('wrong', wrong), /'string' is not assignable to type 'number'/);
+  });
+
+  it('read: a reader continues after a restart where it stopped', async () => {
+    const sse = createSseServer();
+    const url = await sse.listen(0);
+    const { hub } = sse;
+    const code = examples.get('read') as string;
+    let id = 'none yet';
+    const first = runReader(code, url, () => id, 'before');
+    while (hub.size === 0) await sleep(10);
+    id = hub.publish('news', { json: { title: 'before' } });
+    await first;
+    id = hub.publish('news', { json: { title: 'meanwhile' } });
+    await runReader(code, url, () => id, 'meanwhile');
+    await sse.close({ deadline: 100 });
+  });
+
+  it('pipe: a stream for one client ends after its source', async () => {
     const { url, child, output } = await run(examples.get('pipe') as string);
     const reader = await Reader.open(url);
     await reader.over;
@@ -146,30 +219,123 @@ describe('the examples of the README', () => {
     child.kill();
   });
 
-  it('read: a reader that keeps its place', async () => {
-    const sse = createSseServer();
-    const url = await sse.listen(0);
-    const { hub } = sse;
-    const code = examples.get('read') as string;
-    let id = 'none yet';
-    const first = runReader(code, url, () => id, 'before');
-    while (hub.size === 0) await sleep(10);
-    id = hub.publish('news', { data: 'before' });
-    await first;
-    id = hub.publish('news', { data: 'meanwhile' });
-    await runReader(code, url, () => id, 'meanwhile');
-    await sse.close({ deadline: 100 });
-  });
-
-  it('are all run here', () => {
-    assert.deepEqual([...examples.keys()], ['embed', 'pipe', 'read']);
+  it('are all run here, and compile under `strict`', async () => {
+    assert.deepEqual([...examples.keys()], ['embed', 'typed', 'read', 'pipe']);
+    for (const name of ['embed', 'pipe', 'read'])
+      assert.equal(await typeErrorsOf(name, examples.get(name) as string), '');
   });
 });
 
-describe('the names that the package exports', () => {
-  it('are all in the docs', () => {
-    const text = ['api', 'client'].map((page) => readFileSync(join(root, `docs/${page}.md`), 'utf8')).join();
-    const missing = Object.keys(index).filter((name) => !new RegExp(`\\b${name}\\b`).test(text));
-    assert.deepEqual(missing, []);
+// ── names ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The text of a page without its blocks of code. */
+const proseOf = (page: string): string => textOf(page).replace(/^```[\s\S]*?^```$/gm, '');
+
+/** Every inline piece of code. */
+const codeIn = (text: string): string[] => Array.from(text.matchAll(/`([^`\n]+)`/g), ([, code = '']) => code);
+
+/** The rows of the table under the comment `<!-- NAME -->`, each as its cells. */
+function tableOf(name: string): string[][] {
+  const [, rows = ''] = new RegExp(`<!-- ${name} -->\\n\\|.*\\n\\|.*\\n((?:\\|.*\\n)+)`).exec(API) ?? [];
+  return rows
+    .trimEnd()
+    .split('\n')
+    .map((row) => row.split('|').slice(1, -1));
+}
+
+const API = textOf('docs/api.md');
+const sorted = (names: Iterable<string>): string[] => [...new Set(names)].sort();
+
+async function exportsOf(module: string): Promise<string[]> {
+  return Object.keys(await import(`../lib/${module}.ts`)).sort();
+}
+
+const { exports: exported } = JSON.parse(textOf('package.json'));
+const publicModules = Object.keys(exported).flatMap((key) => /^\.\/([a-z]+)$/.exec(key)?.[1] ?? []);
+
+describe('docs/api.md', () => {
+  it('lists the modules of the package, and what each of them and the root exports', async () => {
+    const rootNames = await exportsOf('index');
+    const actual = publicModules.map(async (module) => {
+      const names = await exportsOf(module);
+      return [
+        module,
+        names.filter((name) => rootNames.includes(name)),
+        names.filter((name) => !rootNames.includes(name)),
+      ];
+    });
+    const stated = tableOf('modules').map(([module = '', ...cells]) => [
+      codeIn(module)[0]?.replace('sluice/', ''),
+      ...cells.slice(0, 2).map((cell) => sorted(codeIn(cell))),
+    ]);
+    assert.deepEqual(stated, await Promise.all(actual));
+  });
+
+  it('explains each exported value in a heading or in backticks, or docs/client.md does', async () => {
+    const pages = ['docs/api.md', 'docs/client.md'].map(proseOf).join('\n');
+    const prose = pages.replace(/<!-- modules -->\n(?:\|.*\n)+/, '');
+    const headings = Array.from(prose.matchAll(/^#+ (.+)$/gm), ([, text = '']) => text);
+    const named = new Set([...headings, ...codeIn(prose)].flatMap((text) => text.match(/\w+/g) ?? []));
+    const names = (await Promise.all(['index', ...publicModules].map(exportsOf))).flat();
+    assert.deepEqual(
+      sorted(names).filter((name) => !named.has(name)),
+      [],
+    );
+  });
+
+  it('has every error code of lib/ and no other in its table', () => {
+    const files = readdirSync(join(root, 'lib')).filter((name) => name.endsWith('.ts'));
+    const sources = files.map((name) => textOf(`lib/${name}`));
+    const literal = sources.flatMap((source) => source.match(/ERR_SSE_[A-Z]+(?:_[A-Z]+)*/g) ?? []);
+    // `httpError` makes a code of the word.
+    const words = sources.flatMap((source) =>
+      Array.from(source.matchAll(/error: '([a-z-]+)'/g), ([, word = '']) => word),
+    );
+    const made = words.filter((word) => word !== 'internal').map((word) => codeOf(word));
+    const stated = tableOf('errors').map(([code = '']) => codeIn(code)[0] ?? '');
+    assert.deepEqual(sorted(stated.filter((code) => code !== '')), sorted([...literal, ...made]));
+  });
+
+  it('pairs each error code with the same word in JSON', () => {
+    const wrong = tableOf('errors').filter(([code = '', word = '']) => {
+      const [written] = codeIn(word);
+      return written !== undefined && codeIn(code).some((one) => one !== codeOf(written));
+    });
+    assert.deepEqual(wrong, []);
   });
 });
+
+describe('the pages of the repository', () => {
+  const pages = [
+    ...readdirSync(root).filter((name) => name.endsWith('.md')),
+    ...readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
+    'bench/README.md',
+  ];
+  const headings = (page: string): string[] =>
+    Array.from(proseOf(page).matchAll(/^#+ (.+)$/gm), ([, text = '']) => anchorOf(text));
+
+  it('link only to files and headings that exist', () => {
+    const links = pages.flatMap((page) =>
+      Array.from(proseOf(page).matchAll(/\]\(([^)\s]+)\)/g), ([, target = '']) => ({ page, target })),
+    );
+    const broken = links.filter(({ page, target }) => {
+      if (/^https?:/.test(target)) return false;
+      const [path = '', anchor] = target.split('#');
+      const file = path === '' ? page : join(dirname(page), path);
+      if (!existsSync(join(root, file))) return true;
+      return anchor !== undefined && !headings(file).includes(anchor);
+    });
+    assert.ok(links.length > 50, `${links.length} links`);
+    assert.deepEqual(broken, []);
+  });
+});
+
+const codeOf = (word: string): string => `ERR_SSE_${word.toUpperCase().replaceAll('-', '_')}`;
+
+/** The anchor that GitHub gives a heading. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replace(/[^a-z0-9 _-]/g, '')
+    .replaceAll(' ', '-');
+}

@@ -12,7 +12,7 @@ describe('one browser more than there is room for', () => {
   it('comes back no faster than it is told, gets a place that is freed, and leaves nothing behind', async () => {
     const refusals: number[] = [];
     const log = ({ event }: LogLine) => event === 'refused' && refusals.push(performance.now());
-    const sse = createSseServer({ log, limits: { maxConnections: ROOM, retryDelay: RETRY } });
+    const sse = createSseServer({ logger: log, limits: { maxConnections: ROOM, retryDelay: RETRY } });
     const url = await sse.listen(0);
     const browser = await launchChromium();
     // A context each: one browser would open no more than six connections to an origin.
