@@ -7,7 +7,7 @@ import { encode } from './encode.ts';
 import type { History, LogEntry } from './history.ts';
 import type { Order } from './order.ts';
 import { joinPage, type Page } from './pages.ts';
-import { endEvent, type Gap, type GapReason, gapEvent, gapReasons } from './protocol.ts';
+import { endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
 
 /** What a log holds of some topics, from one moment. */
 export interface LogPage {
@@ -46,7 +46,7 @@ export interface DeliveryOptions {
   schedule?: ((turn: () => void) => void) | undefined;
 }
 
-/** Counts since the hub was created. */
+/** The counts that a delivery keeps for its hub. */
 export interface DeliveryStats {
   /** Events and bytes handed to sinks, without control events. */
   delivered: number;
@@ -75,14 +75,10 @@ export class Delivery {
   /** Cursors behind the head whose sinks accept more. */
   readonly #due = new Queue<Cursor>();
 
-  readonly stats: DeliveryStats = {
-    delivered: 0,
-    deliveredBytes: 0,
-    gaps: Object.fromEntries(gapReasons.map((reason) => [reason, 0])) as DeliveryStats['gaps'],
-  };
+  readonly #stats: DeliveryStats;
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
-  constructor(order: Order, history: History<Group>, options: DeliveryOptions) {
+  constructor(order: Order, history: History<Group>, stats: DeliveryStats, options: DeliveryOptions) {
     const { maxPageBytes = 64 * 1024, overtaken = 'gap' } = options;
     if (overtaken !== 'gap' && overtaken !== 'close') {
       throw new TypeError(`\`overtaken\` must be "gap" or "close", got ${overtaken}`);
@@ -91,6 +87,7 @@ export class Delivery {
       throw new RangeError(`\`maxPageBytes\` must be a number ≥ 1, got ${maxPageBytes}`);
     }
     this.#order = order;
+    this.#stats = stats;
     this.#history = history;
     this.#maxPageBytes = maxPageBytes;
     this.#closesOvertaken = overtaken === 'close';
@@ -202,8 +199,8 @@ export class Delivery {
     cursor.isLive = true;
     this.#spent += page.cost;
     page.cost = page.bytes.length;
-    this.stats.delivered += page.count;
-    this.stats.deliveredBytes += page.bytes.length;
+    this.#stats.delivered += page.count;
+    this.#stats.deliveredBytes += page.bytes.length;
     const outcome = this.#writePage(cursor, page);
     const hasAll = outcome === 'behind' && page.until === this.#order.head && !cursor.group.hasEnded;
     return hasAll ? 'head' : outcome;
@@ -268,7 +265,7 @@ export class Delivery {
 
   /** Counts a gap. Call it last: a listener of the channel may end the cursor. */
   countGap({ reason, topics }: Gap & { readonly reason: GapReason }): void {
-    this.stats.gaps[reason]++;
+    this.#stats.gaps[reason]++;
     if (gapChannel.hasSubscribers) gapChannel.publish({ reason, topics });
   }
 

@@ -2,12 +2,20 @@
 // Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import { Cursor, Group, ignore, isClosed, type Sink, type Subscription, type Topic } from './cursors.ts';
-import { Delivery, type DeliveryOptions, type DeliveryStats, ignoreErrors } from './delivery.ts';
+import { Delivery, type DeliveryOptions, ignoreErrors } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { checkTopic, History, type HistoryOptions } from './history.ts';
 import { newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { controlPrefix, type Gap, type GapReason, gapEvent, isControlEvent, readyEvent } from './protocol.ts';
+import {
+  controlPrefix,
+  type Gap,
+  type GapReason,
+  gapEvent,
+  gapReasons,
+  isControlEvent,
+  readyEvent,
+} from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { Log, LogPage } from './delivery.ts';
@@ -84,12 +92,16 @@ export interface TopicInfo {
 }
 
 /** Counts since the hub was created. */
-export interface HubStats extends Readonly<DeliveryStats> {
+export interface HubStats {
   readonly published: number;
   readonly publishedBytes: number;
+  /** Events and bytes handed to sinks, without control events. */
+  readonly delivered: number;
+  readonly deliveredBytes: number;
   /** Subscribers that came with an id, and those that came without. */
   readonly resumed: number;
   readonly started: number;
+  readonly gaps: Readonly<Record<GapReason, number>>;
 }
 
 const MAX_KEY_LENGTH = 1000;
@@ -121,14 +133,22 @@ export class Hub<Events extends object = EventMap> {
   readonly #retry: number;
   readonly #now: () => number;
   readonly #random: () => number;
-  readonly #counts = { published: 0, publishedBytes: 0, resumed: 0, started: 0 };
+  readonly #stats = {
+    published: 0,
+    publishedBytes: 0,
+    resumed: 0,
+    started: 0,
+    delivered: 0,
+    deliveredBytes: 0,
+    gaps: Object.fromEntries(gapReasons.map((reason) => [reason, 0])) as Record<GapReason, number>,
+  };
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(options: HubOptions = {}) {
     const { log, now = Date.now, random = Math.random } = options;
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#history = new History(options, this.#order.head);
-    this.#delivery = new Delivery(this.#order, this.#history, options);
+    this.#delivery = new Delivery(this.#order, this.#history, this.#stats, options);
     this.#retry = duration('retry', options.retry ?? 2000);
     this.#log = log;
     this.#now = now;
@@ -150,9 +170,9 @@ export class Hub<Events extends object = EventMap> {
     return this.#history.bytes;
   }
 
+  /** A live view: read it again for new counts. */
   get stats(): HubStats {
-    const { stats } = this.#delivery;
-    return { ...this.#counts, ...stats, gaps: { ...stats.gaps } };
+    return this.#stats;
   }
 
   /**
@@ -183,8 +203,8 @@ export class Hub<Events extends object = EventMap> {
     }
     this.#history.append(found, entry);
     this.#order.head = seq;
-    this.#counts.published++;
-    this.#counts.publishedBytes += entry.bytes;
+    this.#stats.published++;
+    this.#stats.publishedBytes += entry.bytes;
     this.#delivery.announce(found);
     return id;
   }
@@ -219,8 +239,9 @@ export class Hub<Events extends object = EventMap> {
       may,
     );
     // Without an id, what is no longer remembered was not missed.
-    if (start.from === undefined) cursor.accept(cursor.group.lost(cursor) ?? []);
-    this.#counts[start.from === undefined ? 'started' : 'resumed']++;
+    const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
+    if (forgotten !== undefined) cursor.accept(forgotten);
+    this.#stats[start.from === undefined ? 'started' : 'resumed']++;
     this.#enter(cursor);
     if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     return cursor;

@@ -97,14 +97,20 @@ function oldest<Entry extends PageEntry>(
 /** Keeps the newest entry of each key of each topic, and every entry without a key, in order. */
 export function conflate<Entry extends PageEntry>(entries: readonly Entry[]): Entry[] {
   const seen = new Map<string, Set<string>>();
-  const isNewest = ({ topic, key }: Entry): boolean => {
-    if (key === undefined) return true;
-    const keys = seen.get(topic) ?? new Set();
-    if (keys.has(key)) return false;
-    seen.set(topic, keys.add(key));
-    return true;
-  };
-  return entries.toReversed().filter(isNewest).reverse();
+  const newest: Entry[] = [];
+  for (let i = entries.length - 1; i >= 0; i--) {
+    const entry = entries[i]!;
+    if (entry.key === undefined || isFirst(seen, entry.topic, entry.key)) newest.push(entry);
+  }
+  return newest.reverse();
+}
+
+function isFirst(seen: Map<string, Set<string>>, topic: string, key: string): boolean {
+  const keys = seen.get(topic);
+  if (keys === undefined) seen.set(topic, new Set([key]));
+  else if (keys.has(key)) return false;
+  else keys.add(key);
+  return true;
 }
 
 /** The first entries that fit into `maxBytes` together, at least one where there is one. */
