@@ -1,9 +1,8 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts`,
-// `stream.ts` and `writer.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts` and
+// `stream.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { PassThrough } from 'node:stream';
 import { clientAddress } from './address.ts';
 import { expiryOf } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
@@ -12,8 +11,7 @@ import { type ConnectionLimit, type LimitOptions, limitConnections } from './lim
 import { onlyTrue } from './origin.ts';
 import { httpError, type Problem, problemOf, sendProblem } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
-import { type EventStream, openStream, type StreamOptions } from './stream.ts';
-import { Writer } from './writer.ts';
+import { checkStreamOptions, type EventStream, openStream, type StreamOptions } from './stream.ts';
 
 /** The member of a hub that is used. */
 export interface EventsHub {
@@ -136,8 +134,8 @@ export function serveEvents<Principal = unknown>(
     throw new RangeError(`\`maxTopics\` must be a whole number ≥ 1, got ${maxTopics}`);
   }
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
-  // Finds stream options that are out of range now, not at the first request.
-  new Writer(new PassThrough(), streamOptions).abort();
+  // At the first request it would be too late: a header that cannot be sent fails there for refusals too.
+  checkStreamOptions(streamOptions);
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
   const askedTopics = new WeakMap<IncomingMessage, readonly string[]>();

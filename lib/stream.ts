@@ -7,7 +7,13 @@ import { canWriteDirectly, toChunk } from './chunked.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
 import { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
-import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
+import {
+  type CloseReason,
+  checkWriterOptions,
+  Writer,
+  type WriterOptions,
+  type WriterTarget,
+} from './writer.ts';
 
 /**
  * The members of a request that are used: Node's `IncomingMessage` and HTTP/2's compatible request have them.
@@ -115,6 +121,16 @@ export function openStream(
 }
 
 const MAX_DELAY = 2 ** 31 - 1;
+
+/**
+ * Throws what `openStream` would throw for these options.
+ * @throws {RangeError} naming the option that is out of its range.
+ * @throws {TypeError} naming the header that cannot be sent.
+ */
+export function checkStreamOptions(options: StreamOptions): void {
+  check(options);
+  checkWriterOptions(options);
+}
 
 // Checked here because the head may be sent much later, by a deadline that has no caller to throw to.
 function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {

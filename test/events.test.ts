@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
@@ -417,6 +418,9 @@ describe('serveEvents, limits and failures', () => {
     [{ path: '/events/' }, /`path`.*got "\/events\/"/],
     [{ maxTopics: 0 }, /`maxTopics` must be a whole number ≥ 1, got 0/],
     [{ stallTimeout: -1 }, /`stallTimeout`.*got -1/],
+    [{ headers: { 'bad name': 'x' } }, /Header name must be a valid HTTP token \["bad name"\]/],
+    [{ headers: { 'x-app': 'two\nlines' } }, /Invalid character in header content \["x-app"\]/],
+    [{ keepAliveDelay: 1 }, /`keepAliveDelay`.*got 1/],
     [{ heartbeat: { interval: 0 } }, /`interval`.*got 0/],
     [{ heartbeat: { profile: 'fast' } }, /`profile` must be one of mobile, wifi, lan, got fast/],
     [{ limits: { maxConnections: 0 } }, /`maxConnections`.*got 0/],
@@ -425,6 +429,15 @@ describe('serveEvents, limits and failures', () => {
       assert.throws(() => serveEvents(new Hub(), options as never), message);
     });
   }
+});
+
+it('serveEvents reports no stream when the handler is created', () => {
+  const seen: unknown[] = [];
+  const listener = (message: unknown): void => void seen.push(message);
+  subscribe('sluice.stream.close', listener);
+  serveEvents(new Hub());
+  unsubscribe('sluice.stream.close', listener);
+  assert.deepEqual(seen, []);
 });
 
 describe('serveEvents, types', () => {
