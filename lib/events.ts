@@ -127,6 +127,7 @@ export function serveEvents<Principal = unknown>(
 ): EventsHandler {
   const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
   const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
+  const { headers } = streamOptions;
   if (path !== undefined && !/^\/[^?#]*[^/?#]$/.test(path)) {
     throw new TypeError(`\`path\` must begin with "/" and not end in one, got ${JSON.stringify(path)}`);
   }
@@ -156,6 +157,8 @@ export function serveEvents<Principal = unknown>(
     try {
       const target = readTarget(req, path);
       if (target === undefined) return void (next === undefined ? sendProblem(res, NOT_FOUND) : next());
+      // Set now, so that refusals have them too: without its CORS headers, no page could read one.
+      for (const name in headers) res.setHeader(name, headers[name]!);
       checkRequest(req);
       const names = checkTopics(await topicsOf(req, target), maxTopics);
       const position = readPosition(req, target.query);
@@ -171,7 +174,7 @@ export function serveEvents<Principal = unknown>(
   async function topicsOf(req: IncomingMessage, { query, segment }: Target): Promise<readonly string[]> {
     const chosen = typeof topics === 'function' ? await topics(req) : topics;
     if (chosen !== undefined) return typeof chosen === 'string' ? [chosen] : chosen;
-    return segment === undefined ? query.getAll('topic') : [segment, ...query.getAll('topic')];
+    return segment === undefined ? query.getAll('topic') : [decodeSegment(segment), ...query.getAll('topic')];
   }
 
   async function admit(req: IncomingMessage, names: readonly string[]): Promise<Principal> {
@@ -231,8 +234,7 @@ export function serveEvents<Principal = unknown>(
       if (onError === undefined && next !== undefined) return void next(error);
       onError?.(error, { req, res });
     }
-    if (!res.headersSent)
-      sendProblem(res, { ...problem, headers: { ...options.headers, ...problem.headers } });
+    if (!res.headersSent) sendProblem(res, problem);
     else if (!res.writableEnded) res.destroy();
   }
 
@@ -252,7 +254,7 @@ export function serveEvents<Principal = unknown>(
 
 interface Target {
   readonly query: URLSearchParams;
-  /** The segment of the path below `path`, decoded. */
+  /** The segment of the path below `path`, as it was sent. */
   readonly segment: string | undefined;
 }
 
@@ -263,7 +265,7 @@ function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Ta
   if (path === undefined || pathname === path) return { query, segment: undefined };
   if (!pathname.startsWith(`${path}/`)) return undefined;
   const segment = pathname.slice(path.length + 1);
-  return segment === '' || segment.includes('/') ? undefined : { query, segment: decodeSegment(segment) };
+  return segment === '' || segment.includes('/') ? undefined : { query, segment };
 }
 
 function decodeSegment(segment: string): string {

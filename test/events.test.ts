@@ -167,6 +167,24 @@ describe('serveEvents', () => {
     assert.equal(reader.response.headers['cache-control'], 'no-store, no-transform');
     reader.close();
     assert.equal((await fetch(`${url}/?topic=%20`)).headers.get('x-app'), 'mine');
+    hub.end('a');
+    const ended = await fetch(`${url}/?topic=a`);
+    assert.deepEqual([ended.status, ended.headers.get('x-app')], [204, 'mine']);
+  });
+
+  for (const refusal of ['status', 'event-stream'] as const) {
+    it(`sends the headers of the options where a limit refuses with ${refusal}`, async (t) => {
+      const headers = { 'access-control-allow-origin': '*' };
+      const maxConnections = { tryAcquire: () => undefined };
+      const { url } = await serve(t, { topics: 'a', headers, limits: { refusal, maxConnections } });
+      assert.equal((await fetch(url)).headers.get('access-control-allow-origin'), '*');
+    });
+  }
+
+  it('sends the headers of the options with the answer to a malformed path', async (t) => {
+    const { url } = await serve(t, { path: '/events', headers: { 'x-app': 'mine' } });
+    const response = await fetch(`${url}/events/%`);
+    assert.deepEqual([response.status, response.headers.get('x-app')], [400, 'mine']);
   });
 
   it('compresses for clients that accept gzip, by option', async (t) => {
