@@ -84,6 +84,9 @@ export interface EventsHandler {
   /**
    * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where there is
    * none. A framework that ends a response when its handler is done needs `await (await handler(req, res))?.done`.
+   *
+   * `next` is that of Connect and Express, which takes an error. Koa's takes none: it fits where `onError` is given.
+   * The handler waits for what `next` returns, and rejects only with what that rejects with.
    */
   (
     req: IncomingMessage,
@@ -115,7 +118,7 @@ export interface EventsStats {
  * what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and `?conflate=1` skips all but
  * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit answers in a
  * form after which EventSource comes back. What a client got wrong is answered with a 4xx and one JSON object,
- * `{ "error", "message" }`; the handler's promise does not reject.
+ * `{ "error", "message" }`; the handler's promise does not reject, unless that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets `no-store, no-transform`.
  *
@@ -154,21 +157,35 @@ export function serveEvents<Principal = unknown>(
     res: ServerResponse,
     next?: (error?: unknown) => unknown,
   ): Promise<EventStream | undefined> {
+    const target = readTarget(req, path);
+    if (target === undefined && next !== undefined) return void (await next());
     try {
-      const target = readTarget(req, path);
-      if (target === undefined) return void (next === undefined ? sendProblem(res, NOT_FOUND) : next());
-      // Set now, so that refusals have them too: without its CORS headers, no page could read one.
-      for (const name in headers) res.setHeader(name, headers[name]!);
-      checkRequest(req);
-      const names = checkTopics(await topicsOf(req, target), maxTopics);
-      const position = readPosition(req, target.query);
-      const principal = await admit(req, names);
-      askedTopics.set(req, names);
-      return (await limit(req, res, () => open(req, res, names, principal, position))) as EventStream;
+      return await answer(req, res, target);
     } catch (error) {
-      fail(error, req, res, next);
+      const isUnexpected = problemOf(error).status === 500;
+      if (next === undefined || onError !== undefined || !isUnexpected) fail(error, req, res);
+      // Without an error, `next` would go on to the handlers behind.
+      else await next(error ?? new Error('the request failed with no error'));
       return undefined;
     }
+  }
+
+  async function answer(
+    req: IncomingMessage,
+    res: ServerResponse,
+    target: Target | undefined,
+  ): Promise<EventStream | undefined> {
+    // Set now, so that refusals have them too: without its CORS headers, no page could read one.
+    for (const name in headers) res.setHeader(name, headers[name]!);
+    if (target === undefined) throw httpError(NOT_FOUND);
+    checkRequest(req);
+    const names = checkTopics(await topicsOf(req, target), maxTopics);
+    const position = readPosition(req, target.query);
+    const principal = await admit(req, names);
+    askedTopics.set(req, names);
+    return (await limit(req, res, () => open(req, res, names, principal, position))) as
+      | EventStream
+      | undefined;
   }
 
   async function topicsOf(req: IncomingMessage, { query, segment }: Target): Promise<readonly string[]> {
@@ -219,21 +236,13 @@ export function serveEvents<Principal = unknown>(
     onClose?.(context);
   }
 
-  function fail(
-    error: unknown,
-    req: IncomingMessage,
-    res: ServerResponse,
-    next: ((error?: unknown) => unknown) | undefined,
-  ): void {
+  function fail(error: unknown, req: IncomingMessage, res: ServerResponse): void {
     const problem = problemOf(error);
     if (Object.hasOwn(denied, problem.error)) {
       denied[problem.error]!++;
       onRefuse?.({ reason: problem.error, status: problem.status, req });
     }
-    if (problem.status === 500) {
-      if (onError === undefined && next !== undefined) return void next(error);
-      onError?.(error, { req, res });
-    }
+    if (problem.status === 500) onError?.(error, { req, res });
     if (!res.headersSent) sendProblem(res, problem);
     else if (!res.writableEnded) res.destroy();
   }

@@ -97,6 +97,45 @@ describe('serveEvents', () => {
     assert.deepEqual(passed, ['/other']);
   });
 
+  it('waits for what next returns, and leaves its failure to the caller', async (t) => {
+    const handler = serveEvents(new Hub(), { path: '/events' });
+    const seen: unknown[] = [];
+    const next = async (error?: unknown): Promise<void> => {
+      seen.push(error);
+      await new Promise((resolve) => setImmediate(resolve));
+      throw new Error('behind');
+    };
+    const server = createServer(async (req, res) => {
+      await handler(req, res, next).catch(({ message }: Error) => seen.push(message));
+      res.end();
+    });
+    await (await fetch(`http://127.0.0.1:${await listen(t, server)}/other`)).text();
+    assert.deepEqual(seen, [undefined, 'behind']);
+  });
+
+  it('does not answer for a next that throws, and does not call it again', async (t) => {
+    const handler = serveEvents(new Hub(), { path: '/events' });
+    const seen: unknown[] = [];
+    const next = (error?: unknown): never => {
+      seen.push(error);
+      throw new Error('behind');
+    };
+    const server = createServer(async (req, res) => {
+      await handler(req, res, next).catch(({ message }: Error) => seen.push(message));
+      res.end(String(res.headersSent));
+    });
+    const response = await fetch(`http://127.0.0.1:${await listen(t, server)}/other`);
+    assert.deepEqual([await response.text(), seen], ['false', [undefined, 'behind']]);
+  });
+
+  it('hands next an error also where authorize rejects with none', async (t) => {
+    const handler = serveEvents(new Hub(), { topics: 'a', authorize: () => Promise.reject() });
+    const server = createServer((req, res) =>
+      handler(req, res, (error) => res.writeHead(error == null ? 200 : 500).end()),
+    );
+    assert.equal((await fetch(`http://127.0.0.1:${await listen(t, server)}`)).status, 500);
+  });
+
   it('resumes after the header, else after the query, and the header wins', async (t) => {
     const { hub, url } = await serve(t, { topics: 'a' });
     const ids = publish(hub, 'a', '1', '2', '3');
@@ -181,10 +220,15 @@ describe('serveEvents', () => {
     });
   }
 
-  it('sends the headers of the options with the answer to a malformed path', async (t) => {
+  it('sends the headers of the options with the answer to a path that is malformed or not served', async (t) => {
     const { url } = await serve(t, { path: '/events', headers: { 'x-app': 'mine' } });
-    const response = await fetch(`${url}/events/%`);
-    assert.deepEqual([response.status, response.headers.get('x-app')], [400, 'mine']);
+    for (const [path, status] of [
+      ['/events/%', 400],
+      ['/other', 404],
+    ] as const) {
+      const response = await fetch(url + path);
+      assert.deepEqual([response.status, response.headers.get('x-app')], [status, 'mine']);
+    }
   });
 
   it('compresses for clients that accept gzip, by option', async (t) => {
