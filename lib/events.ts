@@ -9,7 +9,7 @@ import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections } from './limiter.ts';
 import { onlyTrue } from './origin.ts';
-import { httpError, type Problem, problemOf, sendProblem } from './problem.ts';
+import { answerError, httpError, type Problem, problemOf } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
 import { checkStreamOptions, type EventStream, openStream, type StreamOptions } from './stream.ts';
 
@@ -49,13 +49,16 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
   limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
-  /** Called for each stream that has opened. */
+  /** Called for each stream that has opened. If it throws, the request fails. */
   onOpen?: ((opened: EventsStream<Principal>) => void) | undefined;
   /** Called for each stream that is over; `stream.reason` says why. */
   onClose?: ((closed: EventsStream<Principal>) => void) | undefined;
   /** Called for each request that is refused: by a limit, or because nobody may read. */
   onRefuse?: ((refusal: EventsRefusal) => void) | undefined;
-  /** Called for what fails unexpectedly; the client gets a 500. Default: `next(error)`, if there is a `next`. */
+  /**
+   * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default: `next(error)`
+   * for a request that is not answered yet, if there is a `next`; else a warning of the process.
+   */
   onError?: ((error: unknown, context: { req: IncomingMessage; res: ServerResponse }) => void) | undefined;
 }
 
@@ -142,14 +145,17 @@ export function serveEvents<Principal = unknown>(
   checkStreamOptions(streamOptions);
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
-  const askedTopics = new WeakMap<IncomingMessage, readonly string[]>();
+  const asked = new WeakMap<
+    IncomingMessage,
+    { readonly topics: readonly string[]; readonly res: ServerResponse }
+  >();
   const denied: Record<string, number> = { unauthorized: 0, forbidden: 0 };
   const closed: Record<string, number> = {};
   let opened = 0;
   const limit = limitConnections<IncomingMessage>({
     ...limits,
-    topics: (req) => askedTopics.get(req) ?? [],
-    onRefuse: ({ reason, status, req }) => onRefuse?.({ reason, status, req }),
+    topics: (req) => asked.get(req)!.topics,
+    onRefuse: ({ reason, status, req }) => refused({ reason, status, req }, asked.get(req)!.res),
   });
 
   async function handle(
@@ -182,7 +188,7 @@ export function serveEvents<Principal = unknown>(
     const names = checkTopics(await topicsOf(req, target), maxTopics);
     const position = readPosition(req, target.query);
     const principal = await admit(req, names);
-    askedTopics.set(req, names);
+    asked.set(req, { topics: names, res });
     return (await limit(req, res, () => open(req, res, names, principal, position))) as
       | EventStream
       | undefined;
@@ -222,29 +228,43 @@ export function serveEvents<Principal = unknown>(
     streams.add(stream);
     opened++;
     keepalive?.add(stream, subscription, clientAddress(req, limits.trustProxy));
-    stream.on('close', () => close(context));
-    onOpen?.(context);
+    stream.on('close', () => close(context, res));
+    catchRejection(onOpen?.(context), (error) => report(error, req, res));
     return stream;
   }
 
-  function close(context: EventsStream<Principal>): void {
+  function close(context: EventsStream<Principal>, res: ServerResponse): void {
     const { stream } = context;
     const { reason = 'ended' } = stream;
     closed[reason] = (closed[reason] ?? 0) + 1;
     keepalive?.delete(stream);
     streams.delete(stream);
-    onClose?.(context);
+    call(onClose, context, (error) => report(error, context.req, res));
+  }
+
+  function refused(refusal: EventsRefusal, res: ServerResponse): void {
+    call(onRefuse, refusal, (error) => report(error, refusal.req, res));
+  }
+
+  function report(error: unknown, req: IncomingMessage, res: ServerResponse): void {
+    if (onError === undefined) warn(error);
+    else call((failure: unknown) => onError(failure, { req, res }), error, warn);
   }
 
   function fail(error: unknown, req: IncomingMessage, res: ServerResponse): void {
     const problem = problemOf(error);
     if (Object.hasOwn(denied, problem.error)) {
       denied[problem.error]!++;
-      onRefuse?.({ reason: problem.error, status: problem.status, req });
+      refused({ reason: problem.error, status: problem.status, req }, res);
     }
-    if (problem.status === 500) onError?.(error, { req, res });
-    if (!res.headersSent) sendProblem(res, problem);
-    else if (!res.writableEnded) res.destroy();
+    if (problem.status === 500) report(error, req, res);
+    try {
+      answerError(error, { res });
+    } catch (failure) {
+      // The error has headers that cannot be sent.
+      report(failure, req, res);
+      res.destroy();
+    }
   }
 
   const stats: EventsStats = {
@@ -325,6 +345,33 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
     last: last === undefined ? undefined : Number(last),
     conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
   };
+}
+
+// ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Calls a callback of the application, whose failure must not change what the client gets. */
+function call<T>(
+  callback: ((argument: T) => void) | undefined,
+  argument: T,
+  failed: (error: unknown) => void,
+): void {
+  try {
+    catchRejection(callback?.(argument), failed);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+/** A callback may be an async function, although nobody waits for it. */
+function catchRejection(result: unknown, failed: (error: unknown) => void): void {
+  const promise = result as Partial<PromiseLike<unknown>> | undefined;
+  if (typeof promise?.then === 'function') promise.then(undefined, failed);
+}
+
+/** For a failure that nobody else can be told of. */
+function warn(error: unknown): void {
+  const detail = String((error as Error | undefined)?.stack ?? error);
+  process.emitWarning('a request to `serveEvents` failed', { code: 'ERR_SSE_REQUEST_FAILED', detail });
 }
 
 // ── permissions that end ──────────────────────────────────────────────────────────────────────────────────

@@ -460,6 +460,92 @@ describe('serveEvents, limits and failures', () => {
     assert.equal(await response.text(), 'Error: the database is away');
   });
 
+  for (const isAsync of [false, true]) {
+    const how = isAsync ? 'rejects' : 'throws';
+    const failing = (message: string): (() => never) =>
+      isAsync
+        ? ((async () => Promise.reject(new Error(message))) as unknown as () => never)
+        : () => {
+            throw new Error(message);
+          };
+
+    it(`hands what onClose ${how} to onError, and goes on`, async (t) => {
+      const errors: string[] = [];
+      const { events, url } = await serve(t, {
+        topics: 'a',
+        onClose: failing('closing'),
+        onError: (error, { req }) => errors.push(`${(error as Error).message} ${req.url}`),
+      });
+      const reader = await Reader.open(`${url}/x`);
+      await reader.until(({ frames }) => frames.length === 1);
+      const [stream] = events.streams;
+      reader.close();
+      await stream!.done;
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(errors, ['closing /x']);
+      assert.equal(events.streams.size, 0);
+    });
+
+    it(`answers a refused client where onRefuse ${how}, and hands that to onError`, async (t) => {
+      const errors: string[] = [];
+      const onError = (error: unknown): void => void errors.push((error as Error).message);
+      const onRefuse = failing('refusing');
+      const nobody = await serve(t, { topics: 'a', authorize: () => null, onRefuse, onError });
+      assert.equal((await problem(nobody.url)).status, 401);
+      const limits = { maxConnections: { tryAcquire: () => undefined } };
+      const full = await serve(t, { topics: 'a', limits, onRefuse, onError });
+      assert.equal((await problem(full.url)).status, 503);
+      assert.deepEqual(errors, ['refusing', 'refusing']);
+    });
+
+    it(`answers 500 where onError ${how}, and warns of that`, async (t) => {
+      const warned = once(process, 'warning');
+      const topics = failing('topics');
+      const { url } = await serve(t, { topics, onError: failing('reporting') });
+      assert.equal((await problem(url)).status, 500);
+      const [{ code, detail }] = (await warned) as [NodeJS.ErrnoException & { detail: string }];
+      assert.equal(code, 'ERR_SSE_REQUEST_FAILED');
+      assert.match(detail, /^Error: reporting/);
+    });
+  }
+
+  it('hands what onOpen rejects with to onError, and the stream goes on', async (t) => {
+    const errors: unknown[] = [];
+    const onOpen = async (): Promise<never> => Promise.reject(new Error('opening'));
+    const { hub, url } = await serve(t, { topics: 'a', onOpen, onError: (error) => errors.push(error) });
+    const reader = await Reader.open(url);
+    await reader.until(({ frames }) => frames.length === 1);
+    publish(hub, 'a', '1');
+    await reader.until(({ data }) => data.length === 1);
+    assert.deepEqual(errors.map(String), ['Error: opening']);
+    reader.close();
+  });
+
+  it('warns of an unexpected failure where there is neither onError nor next', async (t) => {
+    const warned = once(process, 'warning');
+    const { url } = await serve(t, { topics: () => Promise.reject(new Error('the database is away')) });
+    assert.equal((await problem(url)).status, 500);
+    const [{ detail }] = (await warned) as [{ detail: string }];
+    assert.match(detail, /^Error: the database is away/);
+  });
+
+  it('cuts a request whose error has headers that cannot be sent', async (t) => {
+    const errors: unknown[] = [];
+    const { url } = await serve(t, {
+      topics: 'a',
+      authorize() {
+        throw Object.assign(new Error('no'), {
+          status: 403,
+          code: 'ERR_SSE_FORBIDDEN',
+          headers: { 'bad name': 'x' },
+        });
+      },
+      onError: (error) => errors.push(error),
+    });
+    await assert.rejects(fetch(url));
+    assert.match(String(errors), /Header name must be a valid HTTP token/);
+  });
+
   it('sends heartbeats with the position of the stream, which moves with the hub', async (t) => {
     const { hub, url } = await serve(t, { topics: 'quiet', heartbeat: { interval: 20 } });
     const reader = await Reader.open(url);
