@@ -49,7 +49,7 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
   limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
-  /** Called for each stream that has opened. If it throws, the request fails. */
+  /** Called for each stream that has opened. If it throws, the request fails and the stream counts as none. */
   onOpen?: ((opened: EventsStream<Principal>) => void) | undefined;
   /** Called for each stream that is over; `stream.reason` says why. */
   onClose?: ((closed: EventsStream<Principal>) => void) | undefined;
@@ -225,11 +225,20 @@ export function serveEvents<Principal = unknown>(
     });
     if (subscription.closed) return stream;
     const context = { stream, topics: names, principal, req };
+    const onStreamClose = (): void => close(context, res);
     streams.add(stream);
-    opened++;
     keepalive?.add(stream, subscription, clientAddress(req, limits.trustProxy));
-    stream.on('close', () => close(context, res));
-    catchRejection(onOpen?.(context), (error) => report(error, req, res));
+    stream.on('close', onStreamClose);
+    try {
+      catchRejection(onOpen?.(context), (error) => report(error, req, res));
+    } catch (error) {
+      // The answer is now that of a failure: the hub must not write into it.
+      subscription.close();
+      stream.off('close', onStreamClose);
+      forget(stream);
+      throw error;
+    }
+    opened++;
     return stream;
   }
 
@@ -237,9 +246,13 @@ export function serveEvents<Principal = unknown>(
     const { stream } = context;
     const { reason = 'ended' } = stream;
     closed[reason] = (closed[reason] ?? 0) + 1;
+    forget(stream);
+    call(onClose, context, (error) => report(error, context.req, res));
+  }
+
+  function forget(stream: EventStream): void {
     keepalive?.delete(stream);
     streams.delete(stream);
-    call(onClose, context, (error) => report(error, context.req, res));
   }
 
   function refused(refusal: EventsRefusal, res: ServerResponse): void {

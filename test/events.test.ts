@@ -521,6 +521,28 @@ describe('serveEvents, limits and failures', () => {
     reader.close();
   });
 
+  it('writes nothing into the answer to a request whose onOpen throws', async (t) => {
+    const closed: unknown[] = [];
+    const hub = new Hub();
+    const events = serveEvents(hub, {
+      topics: 'a',
+      onOpen() {
+        throw new Error('opening');
+      },
+      onClose: ({ stream }) => closed.push(stream.reason),
+    });
+    const later = async (res: ServerResponse, error: unknown): Promise<void> => {
+      publish(hub, 'a', '1');
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+      res.writeHead(500).end(String(error));
+    };
+    const server = createServer((req, res) => events(req, res, (error) => later(res, error)));
+    const response = await fetch(`http://127.0.0.1:${await listen(t, server)}`);
+    assert.deepEqual([response.status, await response.text()], [500, 'Error: opening']);
+    assert.deepEqual([hub.size, events.streams.size, events.keepalive!.heartbeat.size], [0, 0, 0]);
+    assert.deepEqual([events.limit.stats.open, events.stats.opened, closed], [0, 0, []]);
+  });
+
   it('warns of an unexpected failure where there is neither onError nor next', async (t) => {
     const warned = once(process, 'warning');
     const { url } = await serve(t, { topics: () => Promise.reject(new Error('the database is away')) });
