@@ -20,8 +20,8 @@ export interface EventsHub {
 
 export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   /**
-   * The topics of a stream: fixed, or read from the request, at once or by a promise. Default: every `topic` of the
-   * query, `?topic=a&topic=b`, and the path's segment below `path`.
+   * The topics of a stream: fixed, or read from the request, at once or by a promise; a function may answer
+   * `undefined` for a request that names none. Default: every `topic` of the query, `?topic=a&topic=b`, and the path's segment below `path`.
    */
   topics?: TopicsOption | undefined;
   /**
@@ -65,7 +65,7 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
 type TopicsOption =
   | string
   | readonly string[]
-  | ((req: IncomingMessage) => Awaitable<string | readonly string[]>);
+  | ((req: IncomingMessage) => Awaitable<string | readonly string[] | undefined>);
 type Awaitable<T> = T | Promise<T>;
 type Nobody = undefined | null | false;
 
@@ -140,6 +140,7 @@ export function serveEvents<Principal = unknown>(
   if (!(Number.isSafeInteger(maxTopics) && maxTopics >= 1)) {
     throw new RangeError(`\`maxTopics\` must be a whole number ≥ 1, got ${maxTopics}`);
   }
+  if (topics !== undefined && typeof topics !== 'function') checkFixedTopics(listOf(topics), maxTopics);
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
   // At the first request it would be too late: a header that cannot be sent fails there for refusals too.
   checkStreamOptions(streamOptions);
@@ -195,8 +196,8 @@ export function serveEvents<Principal = unknown>(
   }
 
   async function topicsOf(req: IncomingMessage, { query, segment }: Target): Promise<readonly string[]> {
-    const chosen = typeof topics === 'function' ? await topics(req) : topics;
-    if (chosen !== undefined) return typeof chosen === 'string' ? [chosen] : chosen;
+    // What a function answers is final: one that knows no topics must not leave the choice to the client.
+    if (topics !== undefined) return listOf(typeof topics === 'function' ? await topics(req) : topics);
     return segment === undefined ? query.getAll('topic') : [decodeSegment(segment), ...query.getAll('topic')];
   }
 
@@ -328,14 +329,28 @@ function checkRequest({ method, headers: { accept } }: IncomingMessage): void {
   throw httpError(NOT_ACCEPTABLE);
 }
 
+/** Frameworks give a query's topics as one string, as a list, as `undefined` where there is none, or as an object. */
+function listOf(topics: unknown): readonly string[] {
+  if (topics === undefined || topics === null) return [];
+  if (Array.isArray(topics)) return topics;
+  if (typeof topics === 'string') return [topics];
+  throw httpError(MALFORMED_TOPIC);
+}
+
 function checkTopics(names: readonly string[], maxTopics: number): readonly string[] {
   if (names.length === 0) throw httpError(TOPIC_MISSING);
   if (names.length > maxTopics) {
     const message = `A stream follows at most ${maxTopics} topics, not ${names.length}.`;
     throw httpError({ status: 400, error: 'too-many-topics', message });
   }
-  if (names.every((name) => isTopic(name))) return names;
-  throw httpError({ status: 400, error: 'malformed-topic', message: `A topic is ${topicRule}.` });
+  if (names.every((name) => isTopic(name))) return [...new Set(names)];
+  throw httpError(MALFORMED_TOPIC);
+}
+
+function checkFixedTopics(names: readonly string[], maxTopics: number): void {
+  if (names.length >= 1 && names.length <= maxTopics && names.every((name) => isTopic(name))) return;
+  const got = JSON.stringify(names).slice(0, 80);
+  throw new TypeError(`\`topics\` must be 1 to ${maxTopics} topics, each of ${topicRule}, got ${got}`);
 }
 
 /** Where the client wants to begin. */
@@ -421,6 +436,11 @@ const TOPIC_MISSING: Problem = {
   status: 400,
   error: 'topic-missing',
   message: 'Name a topic: ?topic=NAME, once for each topic.',
+};
+const MALFORMED_TOPIC: Problem = {
+  status: 400,
+  error: 'malformed-topic',
+  message: `A topic is ${topicRule}.`,
 };
 const UNAUTHORIZED: Problem = {
   status: 401,

@@ -76,6 +76,30 @@ describe('serveEvents', () => {
     }
   });
 
+  it('never takes the topics of the query where a function answers with none', async (t) => {
+    for (const none of [undefined, null, [], async () => undefined]) {
+      const topics = (typeof none === 'function' ? none : () => none) as () => undefined;
+      const { events, url } = await serve(t, { topics });
+      assert.deepEqual(await problem(`${url}/?topic=secret`), { status: 400, error: 'topic-missing' });
+      assert.equal(events.stats.opened, 0);
+    }
+  });
+
+  it('answers 400 where a function answers with no names, as query parsers can', async (t) => {
+    for (const topics of [{ x: 'a' }, 7, [{ x: 'a' }]]) {
+      const { url } = await serve(t, { topics: () => topics as never });
+      assert.deepEqual(await problem(url), { status: 400, error: 'malformed-topic' });
+    }
+  });
+
+  it('reports each topic once, however often the request names it', async (t) => {
+    const opened: unknown[] = [];
+    const { url } = await serve(t, { onOpen: ({ topics }) => opened.push(topics) });
+    const reader = await Reader.open(`${url}/?topic=b&topic=a&topic=b`);
+    assert.deepEqual(opened, [['b', 'a']]);
+    reader.close();
+  });
+
   it('names a topic by the segment below its path, decoded, and leaves other paths to next, or answers 404', async (t) => {
     const { hub, url } = await serve(t, { path: '/events' });
     publish(hub, 'a~b', '1');
@@ -586,6 +610,9 @@ describe('serveEvents, limits and failures', () => {
   for (const [options, message] of [
     [{ path: 'events' }, /`path` must begin with "\/" and not end in one, got "events"/],
     [{ path: '/events/' }, /`path`.*got "\/events\/"/],
+    [{ topics: [] }, /`topics` must be 1 to 64 topics, each of .*, got \[\]/],
+    [{ topics: 'a b' }, /`topics` must be .*, got \["a b"\]/],
+    [{ topics: ['a', 'b'], maxTopics: 1 }, /`topics` must be 1 to 1 topics/],
     [{ maxTopics: 0 }, /`maxTopics` must be a whole number ≥ 1, got 0/],
     [{ stallTimeout: -1 }, /`stallTimeout`.*got -1/],
     [{ headers: { 'bad name': 'x' } }, /Header name must be a valid HTTP token \["bad name"\]/],
