@@ -190,9 +190,9 @@ export function serveEvents<Principal = unknown>(
     const position = readPosition(req, target.query);
     const principal = await admit(req, names);
     asked.set(req, { topics: names, res });
-    return (await limit(req, res, () => open(req, res, names, principal, position))) as
-      | EventStream
-      | undefined;
+    const stream = limit(req, res, () => open(req, res, names, principal, position));
+    asked.delete(req);
+    return stream as EventStream | undefined;
   }
 
   async function topicsOf(req: IncomingMessage, { query, segment }: Target): Promise<readonly string[]> {
@@ -217,7 +217,9 @@ export function serveEvents<Principal = unknown>(
     principal: Principal,
     position: SubscribeOptions,
   ): EventStream {
-    const stream = openStream(req, res, { ...streamOptions, ...untilExpiry(principal, streamOptions) });
+    const expiry = untilExpiry(principal, streamOptions);
+    // One object serves all streams, but those of which the permission ends.
+    const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;
     const subscription = hub.subscribe(names, stream, {
       ...position,
@@ -368,7 +370,7 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
     });
   }
   return {
-    lastEventId: headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
+    lastEventId: headers['last-event-id'] || query.getAll('lastEventId'),
     from,
     last: last === undefined ? undefined : Number(last),
     conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),

@@ -171,6 +171,17 @@ describe('serveEvents', () => {
     assert.deepEqual(bySeq(await byQuery.until(({ data }) => data.length === 2)), ['2', '3']);
   });
 
+  it('takes an empty header for none, and more than one id for one that cannot be read', async (t) => {
+    const { hub, url } = await serve(t, { topics: 'a' });
+    const ids = publish(hub, 'a', '1', '2', '3');
+    const empty = await Reader.open(`${url}/?lastEventId=${ids[1]}`, { headers: { 'last-event-id': '' } });
+    assert.deepEqual(bySeq(await empty.until(({ data }) => data.length === 1)), ['3']);
+    const twice = await Reader.open(`${url}/?lastEventId=${ids[0]}&lastEventId=${ids[1]}`);
+    await twice.until(({ frames }) => frames.length === 2);
+    assert.equal(JSON.parse(twice.frame('sluice:gap').data).reason, 'malformed');
+    for (const reader of [empty, twice]) reader.close();
+  });
+
   it('begins with all that is remembered, or with the newest N events, where the client has no id', async (t) => {
     const { hub, url } = await serve(t);
     publish(hub, 'a', '1', '2');
