@@ -7,7 +7,7 @@ import { clientAddress } from './address.ts';
 import { expiryOf } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
-import { type ConnectionLimit, type LimitOptions, limitConnections } from './limiter.ts';
+import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal } from './limiter.ts';
 import { onlyTrue } from './origin.ts';
 import { answerError, httpError, type Problem, problemOf } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
@@ -53,7 +53,7 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   onOpen?: ((opened: EventsStream<Principal>) => void) | undefined;
   /** Called for each stream that is over; `stream.reason` says why. */
   onClose?: ((closed: EventsStream<Principal>) => void) | undefined;
-  /** Called for each request that is refused: by a limit, or because nobody may read. */
+  /** Called for each request that is refused: by a limit, with 429 or 503, or because its sender may not read. */
   onRefuse?: ((refusal: EventsRefusal) => void) | undefined;
   /**
    * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default: `next(error)`
@@ -119,9 +119,10 @@ export interface EventsStats {
  *
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it begins with
  * what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and `?conflate=1` skips all but
- * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit answers in a
- * form after which EventSource comes back. What a client got wrong is answered with a 4xx and one JSON object,
- * `{ "error", "message" }`; the handler's promise does not reject, unless that of `next` does.
+ * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit, a hub
+ * without room, and an error with status 429 are answered in a form after which EventSource comes back. What a client
+ * got wrong is answered with a 4xx and one JSON object, `{ "error", "message" }`; the handler's promise does not
+ * reject, unless that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets `no-store, no-transform`.
  *
@@ -269,13 +270,15 @@ export function serveEvents<Principal = unknown>(
 
   function fail(error: unknown, req: IncomingMessage, res: ServerResponse): void {
     const problem = problemOf(error);
-    if (Object.hasOwn(denied, problem.error)) {
-      denied[problem.error]!++;
+    if (REFUSALS.has(problem.status)) {
+      denied[problem.error] = (denied[problem.error] ?? 0) + 1;
       refused({ reason: problem.error, status: problem.status, req }, res);
     }
     if (problem.status === 500) report(error, req, res);
     try {
-      answerError(error, { res });
+      // What passes must not end a browser's EventSource for good.
+      if (PASSING.has(problem.status) && !res.headersSent) sendRefusal(req, res, problem, limits);
+      else answerError(error, { res });
     } catch (failure) {
       // The error has headers that cannot be sent.
       report(failure, req, res);
@@ -421,6 +424,11 @@ function untilExpiry(
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 // ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Statuses of refusals that are reported and counted. */
+const REFUSALS: ReadonlySet<number> = new Set([401, 403, 429, 503]);
+/** Statuses after which a client should come back. */
+const PASSING: ReadonlySet<number> = new Set([429, 503]);
 
 const NOT_FOUND: Problem = { status: 404, error: 'not-found', message: 'There is nothing at this path.' };
 const METHOD_NOT_ALLOWED: Problem = {

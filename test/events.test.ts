@@ -468,14 +468,46 @@ describe('serveEvents, limits and failures', () => {
     for (const reader of [first, other]) reader.close();
   });
 
-  it('answers 503 where the hub has no room for another topic, and goes on', async (t) => {
-    const { url } = await serve(t, {}, new Hub({ maxTopics: 1 }));
+  it('answers 503 where the hub has no room for another topic, or a browser in a form after which it returns', async (t) => {
+    const refusals: unknown[] = [];
+    const { events, url } = await serve(
+      t,
+      { onRefuse: ({ reason, status }) => refusals.push([reason, status]), limits: { retryDelay: 3000 } },
+      new Hub({ maxTopics: 1 }),
+    );
     const first = await Reader.open(`${url}/?topic=a`);
     await first.until(({ frames }) => frames.length === 1);
-    assert.deepEqual(await problem(`${url}/?topic=b`), { status: 503, error: 'too-many-topics' });
+    const program = await fetch(`${url}/?topic=b`);
+    assert.equal(program.status, 503);
+    assert.ok(Number(program.headers.get('retry-after')) >= 3);
+    assert.equal(((await program.json()) as { error: string }).error, 'too-many-topics');
+    const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
+    const browser = await Reader.open(`${url}/?topic=b`, { headers });
+    await browser.over;
+    assert.equal(browser.status, 200);
+    assert.ok(browser.retries[0]! >= 3000);
+    assert.deepEqual(refusals, [
+      ['too-many-topics', 503],
+      ['too-many-topics', 503],
+    ]);
+    assert.equal(events.stats.refused['too-many-topics'], 2);
     const second = await Reader.open(`${url}/?topic=a`);
     await second.until(({ frames }) => frames.length === 1);
     for (const reader of [first, second]) reader.close();
+  });
+
+  it('lets a browser return where authorize throws an error with status 429, whatever its message', async (t) => {
+    const { url } = await serve(t, {
+      topics: 'a',
+      authorize() {
+        throw Object.assign(new Error('away\n\ndata: forged'), { status: 429 });
+      },
+    });
+    const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
+    const browser = await Reader.open(url, { headers });
+    await browser.over;
+    assert.deepEqual([browser.status, browser.retries.length, browser.frames], [200, 1, []]);
+    assert.equal((await problem(url)).status, 429);
   });
 
   it('reports an unexpected failure to onError and answers 500, or hands it to next', async (t) => {
