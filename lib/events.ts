@@ -18,12 +18,17 @@ export interface EventsHub {
   subscribe(topics: readonly string[], stream: EventStream, options: SubscribeOptions): Subscription;
 }
 
-export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
+/**
+ * `Req` is the type of request that the functions of the options take, such as Express's `Request`. The handler then
+ * takes no other.
+ */
+export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMessage = IncomingMessage>
+  extends StreamOptions {
   /**
    * The topics of a stream: fixed, or read from the request, at once or by a promise; a function may answer
    * `undefined` for a request that names none. Default: every `topic` of the query, `?topic=a&topic=b`, and the path's segment below `path`.
    */
-  topics?: TopicsOption | undefined;
+  topics?: TopicsOption<Req> | undefined;
   /**
    * The path that is answered, and with it the paths one segment below, whose segment names a topic: `/events` also
    * answers `/events/prices`. Other paths go to `next`, or get a 404. Default: every path is answered, and none of
@@ -38,7 +43,7 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
    * Default: anybody.
    */
   authorize?:
-    | ((req: IncomingMessage, asked: { readonly topics: readonly string[] }) => Awaitable<Principal | Nobody>)
+    | ((req: Req, asked: { readonly topics: readonly string[] }) => Awaitable<Principal | Nobody>)
     | undefined;
   /**
    * Whether this principal may read this topic; only `true` allows. Called before the stream opens, where anything
@@ -48,42 +53,42 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   /** When quiet streams get a heartbeat with their position; default every 15 s. `false`: never. */
   heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
-  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
+  limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse'> | undefined;
   /** Called for each stream that has opened. If it throws, the request fails and the stream counts as none. */
-  onOpen?: ((opened: EventsStream<Principal>) => void) | undefined;
+  onOpen?: ((opened: EventsStream<Principal, Req>) => void) | undefined;
   /** Called for each stream that is over; `stream.reason` says why. */
-  onClose?: ((closed: EventsStream<Principal>) => void) | undefined;
+  onClose?: ((closed: EventsStream<Principal, Req>) => void) | undefined;
   /** Called for each request that is refused: by a limit, with 429 or 503, or because its sender may not read. */
-  onRefuse?: ((refusal: EventsRefusal) => void) | undefined;
+  onRefuse?: ((refusal: EventsRefusal<Req>) => void) | undefined;
   /**
    * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default: `next(error)`
    * for a request that is not answered yet, if there is a `next`; else a warning of the process.
    */
-  onError?: ((error: unknown, context: { req: IncomingMessage; res: ServerResponse }) => void) | undefined;
+  onError?: ((error: unknown, context: { req: Req; res: ServerResponse }) => void) | undefined;
 }
 
-type TopicsOption =
+type TopicsOption<Req> =
   | string
   | readonly string[]
-  | ((req: IncomingMessage) => Awaitable<string | readonly string[] | undefined>);
+  | ((req: Req) => Awaitable<string | readonly string[] | undefined>);
 type Awaitable<T> = T | Promise<T>;
 type Nobody = undefined | null | false;
 
-export interface EventsStream<Principal = unknown> {
+export interface EventsStream<Principal = unknown, Req extends IncomingMessage = IncomingMessage> {
   readonly stream: EventStream;
   readonly topics: readonly string[];
   readonly principal: Principal;
-  readonly req: IncomingMessage;
+  readonly req: Req;
 }
 
-export interface EventsRefusal {
+export interface EventsRefusal<Req extends IncomingMessage = IncomingMessage> {
   /** As in the JSON answer: `unauthorized`, `forbidden`, `server-full`, and so on. */
   readonly reason: string;
   readonly status: number;
-  readonly req: IncomingMessage;
+  readonly req: Req;
 }
 
-export interface EventsHandler {
+export interface EventsHandler<Req extends IncomingMessage = IncomingMessage> {
   /**
    * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where there is
    * none. A framework that ends a response when its handler is done needs `await (await handler(req, res))?.done`.
@@ -91,16 +96,12 @@ export interface EventsHandler {
    * `next` is that of Connect and Express, which takes an error. Koa's takes none: it fits where `onError` is given.
    * The handler waits for what `next` returns, and rejects only with what that rejects with.
    */
-  (
-    req: IncomingMessage,
-    res: ServerResponse,
-    next?: (error?: unknown) => unknown,
-  ): Promise<EventStream | undefined>;
+  (req: Req, res: ServerResponse, next?: (error?: unknown) => unknown): Promise<EventStream | undefined>;
   /** The streams that are open: hand them to `shutdown`. */
   readonly streams: ReadonlySet<EventStream>;
   readonly stats: EventsStats;
   /** The limiter and its numbers. */
-  readonly limit: ConnectionLimit<IncomingMessage>;
+  readonly limit: ConnectionLimit<Req>;
   /** `undefined` where `heartbeat` is false. */
   readonly keepalive: Keepalive<EventStream> | undefined;
 }
@@ -128,10 +129,10 @@ export interface EventsStats {
  *
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  */
-export function serveEvents<Principal = unknown>(
+export function serveEvents<Principal = unknown, Req extends IncomingMessage = IncomingMessage>(
   hub: EventsHub,
-  options: ServeEventsOptions<Principal> = {},
-): EventsHandler {
+  options: ServeEventsOptions<Principal, Req> = {},
+): EventsHandler<Req> {
   const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
   const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
   const { headers } = streamOptions;
@@ -147,21 +148,18 @@ export function serveEvents<Principal = unknown>(
   checkStreamOptions(streamOptions);
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
-  const asked = new WeakMap<
-    IncomingMessage,
-    { readonly topics: readonly string[]; readonly res: ServerResponse }
-  >();
+  const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();
   const denied: Record<string, number> = { unauthorized: 0, forbidden: 0 };
   const closed: Record<string, number> = {};
   let opened = 0;
-  const limit = limitConnections<IncomingMessage>({
+  const limit = limitConnections<Req>({
     ...limits,
     topics: (req) => asked.get(req)!.topics,
     onRefuse: ({ reason, status, req }) => refused({ reason, status, req }, asked.get(req)!.res),
   });
 
   async function handle(
-    req: IncomingMessage,
+    req: Req,
     res: ServerResponse,
     next?: (error?: unknown) => unknown,
   ): Promise<EventStream | undefined> {
@@ -179,7 +177,7 @@ export function serveEvents<Principal = unknown>(
   }
 
   async function answer(
-    req: IncomingMessage,
+    req: Req,
     res: ServerResponse,
     target: Target | undefined,
   ): Promise<EventStream | undefined> {
@@ -196,13 +194,13 @@ export function serveEvents<Principal = unknown>(
     return stream as EventStream | undefined;
   }
 
-  async function topicsOf(req: IncomingMessage, { query, segment }: Target): Promise<readonly string[]> {
+  async function topicsOf(req: Req, { query, segment }: Target): Promise<readonly string[]> {
     // What a function answers is final: one that knows no topics must not leave the choice to the client.
     if (topics !== undefined) return listOf(typeof topics === 'function' ? await topics(req) : topics);
     return segment === undefined ? query.getAll('topic') : [decodeSegment(segment), ...query.getAll('topic')];
   }
 
-  async function admit(req: IncomingMessage, names: readonly string[]): Promise<Principal> {
+  async function admit(req: Req, names: readonly string[]): Promise<Principal> {
     const principal = authorize === undefined ? undefined : await authorize(req, { topics: names });
     const isNobody = principal === undefined || principal === null || principal === false;
     if (authorize !== undefined && isNobody) throw httpError(UNAUTHORIZED);
@@ -212,7 +210,7 @@ export function serveEvents<Principal = unknown>(
   }
 
   function open(
-    req: IncomingMessage,
+    req: Req,
     res: ServerResponse,
     names: readonly string[],
     principal: Principal,
@@ -246,7 +244,7 @@ export function serveEvents<Principal = unknown>(
     return stream;
   }
 
-  function close(context: EventsStream<Principal>, res: ServerResponse): void {
+  function close(context: EventsStream<Principal, Req>, res: ServerResponse): void {
     const { stream } = context;
     const { reason = 'ended' } = stream;
     closed[reason] = (closed[reason] ?? 0) + 1;
@@ -259,16 +257,16 @@ export function serveEvents<Principal = unknown>(
     streams.delete(stream);
   }
 
-  function refused(refusal: EventsRefusal, res: ServerResponse): void {
+  function refused(refusal: EventsRefusal<Req>, res: ServerResponse): void {
     call(onRefuse, refusal, (error) => report(error, refusal.req, res));
   }
 
-  function report(error: unknown, req: IncomingMessage, res: ServerResponse): void {
+  function report(error: unknown, req: Req, res: ServerResponse): void {
     if (onError === undefined) warn(error);
     else call((failure: unknown) => onError(failure, { req, res }), error, warn);
   }
 
-  function fail(error: unknown, req: IncomingMessage, res: ServerResponse): void {
+  function fail(error: unknown, req: Req, res: ServerResponse): void {
     const problem = problemOf(error);
     if (REFUSALS.has(problem.status)) {
       denied[problem.error] = (denied[problem.error] ?? 0) + 1;

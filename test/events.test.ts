@@ -691,4 +691,22 @@ describe('serveEvents, types', () => {
     // @ts-expect-error: a principal has no age
     serveEvents(hub, { authorize: () => ({ name: 'ann' }), may: ({ age }) => age > 18 });
   });
+
+  it("takes functions of a framework's own request, and then no other request", () => {
+    interface Request extends IncomingMessage {
+      params: Record<string, string>;
+      user?: { name: string };
+    }
+    const events = serveEvents(new Hub(), {
+      topics: ({ params }: Request) => params.topic,
+      authorize: ({ user }) => user,
+      may: ({ name }, topic) => topic === name,
+      onRefuse: ({ req }) => req.params,
+    });
+    const route = (_handler: (req: Request, res: ServerResponse, next: () => void) => unknown): void => {};
+    route(events);
+    route(serveEvents(new Hub()));
+    // @ts-expect-error: a plain request has no params
+    createServer(events);
+  });
 });
