@@ -26,13 +26,14 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
   extends StreamOptions {
   /**
    * The topics of a stream: fixed, or read from the request, at once or by a promise; a function may answer
-   * `undefined` for a request that names none. Default: every `topic` of the query, `?topic=a&topic=b`, and the path's segment below `path`.
+   * `undefined` for a request that names none. Default: every `topic` of the query, `?topic=a&topic=b`, and the
+   * path's segment below `path`.
    */
   topics?: TopicsOption<Req> | undefined;
   /**
    * The path that is answered, and with it the paths one segment below, whose segment names a topic: `/events` also
-   * answers `/events/prices`. Other paths go to `next`, or get a 404. Default: every path is answered, and none of
-   * its segments names a topic.
+   * answers `/events/prices`. It is `/` where a framework has removed the path that the handler is mounted at. Other
+   * paths go to `next`, or get a 404. Default: every path is answered, and none of its segments names a topic.
    */
   path?: string | undefined;
   /** Most topics of one stream; default 64. */
@@ -136,8 +137,10 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
   const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
   const { headers } = streamOptions;
-  if (path !== undefined && !/^\/[^?#]*[^/?#]$/.test(path)) {
-    throw new TypeError(`\`path\` must begin with "/" and not end in one, got ${JSON.stringify(path)}`);
+  if (path !== undefined && !/^\/([^?#]*[^/?#])?$/.test(path)) {
+    throw new TypeError(
+      `\`path\` must begin with "/" and, but for "/" itself, not end in one, got ${JSON.stringify(path)}`,
+    );
   }
   if (!(Number.isSafeInteger(maxTopics) && maxTopics >= 1)) {
     throw new RangeError(`\`maxTopics\` must be a whole number ≥ 1, got ${maxTopics}`);
@@ -309,8 +312,9 @@ function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Ta
   const [pathname = ''] = url.split(/[?#]/, 1);
   const query = new URLSearchParams(url.slice(pathname.length));
   if (path === undefined || pathname === path) return { query, segment: undefined };
-  if (!pathname.startsWith(`${path}/`)) return undefined;
-  const segment = pathname.slice(path.length + 1);
+  const folder = path === '/' ? path : `${path}/`;
+  if (!pathname.startsWith(folder)) return undefined;
+  const segment = pathname.slice(folder.length);
   return segment === '' || segment.includes('/') ? undefined : { query, segment };
 }
 

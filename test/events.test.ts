@@ -121,6 +121,18 @@ describe('serveEvents', () => {
     assert.deepEqual(passed, ['/other']);
   });
 
+  it('names a topic by the only segment where its path is /, as below the path of a mounted handler', async (t) => {
+    const { hub, url } = await serve(t, { path: '/' });
+    publish(hub, 'a', '1');
+    publish(hub, 'b', '2');
+    for (const target of ['/a?topic=b&from=earliest', '/?topic=a&topic=b&from=earliest']) {
+      const reader = await Reader.open(url + target);
+      await reader.until(({ data }) => data.length === 2);
+      reader.close();
+    }
+    assert.deepEqual(await problem(`${url}/a/b`), { status: 404, error: 'not-found' });
+  });
+
   it('waits for what next returns, and leaves its failure to the caller', async (t) => {
     const handler = serveEvents(new Hub(), { path: '/events' });
     const seen: unknown[] = [];
@@ -651,7 +663,10 @@ describe('serveEvents, limits and failures', () => {
   });
 
   for (const [options, message] of [
-    [{ path: 'events' }, /`path` must begin with "\/" and not end in one, got "events"/],
+    [
+      { path: 'events' },
+      /`path` must begin with "\/" and, but for "\/" itself, not end in one, got "events"/,
+    ],
     [{ path: '/events/' }, /`path`.*got "\/events\/"/],
     [{ topics: [] }, /`topics` must be 1 to 64 topics, each of .*, got \[\]/],
     [{ topics: 'a b' }, /`topics` must be .*, got \["a b"\]/],
