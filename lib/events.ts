@@ -226,7 +226,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     const subscription = hub.subscribe(names, stream, {
       ...position,
       announce: { heartbeat: keepalive?.terms ?? null },
-      may: may && ((topic) => mayRead(principal, topic)),
+      may: may && ((topic) => mayStillRead(topic, principal, req, res)),
     });
     if (subscription.closed) return stream;
     const context = { stream, topics: names, principal, req };
@@ -245,6 +245,16 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     }
     opened++;
     return stream;
+  }
+
+  /** A `may` that throws denies: the hub ends the subscription. */
+  function mayStillRead(topic: string, principal: Principal, req: Req, res: ServerResponse): boolean {
+    try {
+      return mayRead(principal, topic);
+    } catch (error) {
+      report(error, req, res);
+      return false;
+    }
   }
 
   function close(context: EventsStream<Principal, Req>, res: ServerResponse): void {

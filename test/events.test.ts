@@ -437,6 +437,22 @@ describe('serveEvents, permissions', () => {
     assert.deepEqual(reader.data, ['allowed']);
   });
 
+  it('reports what may throws for an open stream to onError, and ends the stream', async (t) => {
+    const errors: unknown[] = [];
+    let isAway = false;
+    const may = (): boolean => {
+      if (isAway) throw new Error('away');
+      return true;
+    };
+    const { hub, url } = await serve(t, { topics: 'a', may, onError: (error) => errors.push(error) });
+    const reader = await Reader.open(url);
+    await reader.until(({ frames }) => frames.length === 1);
+    isAway = true;
+    publish(hub, 'a', 'secret');
+    await reader.over;
+    assert.deepEqual([reader.data, errors.map(String)], [[], ['Error: away']]);
+  });
+
   it('ends a stream when its principal expires, and counts a non-numeric expiry as past', async (t) => {
     const { events, url } = await serve(t, {
       topics: 'a',
