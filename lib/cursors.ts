@@ -206,7 +206,7 @@ export class Cursor implements Subscription {
   get isAllowed(): boolean {
     if (this.#may === undefined) return true;
     try {
-      return this.group.names.every((name) => this.#may?.(name) === true);
+      return this.group.names.every((name) => isTrue(this.#may?.(name)));
     } catch {
       return false;
     }
@@ -267,6 +267,14 @@ export class Cursor implements Subscription {
     this.#knownLost = known;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, known.get(topic) ?? 0))));
   }
+}
+
+/** A promise is no permission. Nobody else handles its rejection, which would end the process. */
+function isTrue(answer: unknown): boolean {
+  if (answer === true) return true;
+  const promise = answer as Partial<PromiseLike<unknown>> | undefined;
+  if (typeof promise?.then === 'function') promise.then(undefined, ignore);
+  return false;
 }
 
 /** Whether nothing more can be written to a sink. */

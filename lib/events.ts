@@ -1,35 +1,39 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts`,
-// `stream.ts` and `writer.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts` and
+// `stream.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { PassThrough } from 'node:stream';
 import { clientAddress } from './address.ts';
 import { expiryOf } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
-import { type ConnectionLimit, type LimitOptions, limitConnections } from './limiter.ts';
+import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal } from './limiter.ts';
 import { onlyTrue } from './origin.ts';
-import { httpError, type Problem, problemOf, sendProblem } from './problem.ts';
+import { answerError, httpError, type Problem, problemOf } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
-import { type EventStream, openStream, type StreamOptions } from './stream.ts';
-import { Writer } from './writer.ts';
+import { checkStreamOptions, type EventStream, openStream, type StreamOptions } from './stream.ts';
 
 /** The member of a hub that is used. */
 export interface EventsHub {
   subscribe(topics: readonly string[], stream: EventStream, options: SubscribeOptions): Subscription;
 }
 
-export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
+/**
+ * `Req` is the type of request that the functions of the options take, such as Express's `Request`. The handler then
+ * takes no other.
+ */
+export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMessage = IncomingMessage>
+  extends StreamOptions {
   /**
-   * The topics of a stream: fixed, or read from the request, at once or by a promise. Default: every `topic` of the
-   * query, `?topic=a&topic=b`, and the path's segment below `path`.
+   * The topics of a stream: fixed, or read from the request, at once or by a promise; a function may answer
+   * `undefined` for a request that names none. Default: every `topic` of the query, `?topic=a&topic=b`, and the
+   * path's segment below `path`.
    */
-  topics?: TopicsOption | undefined;
+  topics?: TopicsOption<Req> | undefined;
   /**
    * The path that is answered, and with it the paths one segment below, whose segment names a topic: `/events` also
-   * answers `/events/prices`. Other paths go to `next`, or get a 404. Default: every path is answered, and none of
-   * its segments names a topic.
+   * answers `/events/prices`. It is `/` where a framework has removed the path that the handler is mounted at. Other
+   * paths go to `next`, or get a 404. Default: every path is answered, and none of its segments names a topic.
    */
   path?: string | undefined;
   /** Most topics of one stream; default 64. */
@@ -40,7 +44,7 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
    * Default: anybody.
    */
   authorize?:
-    | ((req: IncomingMessage, asked: { readonly topics: readonly string[] }) => Awaitable<Principal | Nobody>)
+    | ((req: Req, asked: { readonly topics: readonly string[] }) => Awaitable<Principal | Nobody>)
     | undefined;
   /**
    * Whether this principal may read this topic; only `true` allows. Called before the stream opens, where anything
@@ -50,53 +54,55 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   /** When quiet streams get a heartbeat with their position; default every 15 s. `false`: never. */
   heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
-  limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
-  /** Called for each stream that has opened. */
-  onOpen?: ((opened: EventsStream<Principal>) => void) | undefined;
+  limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse'> | undefined;
+  /** Called for each stream that has opened. If it throws, the request fails and the stream counts as none. */
+  onOpen?: ((opened: EventsStream<Principal, Req>) => void) | undefined;
   /** Called for each stream that is over; `stream.reason` says why. */
-  onClose?: ((closed: EventsStream<Principal>) => void) | undefined;
-  /** Called for each request that is refused: by a limit, or because nobody may read. */
-  onRefuse?: ((refusal: EventsRefusal) => void) | undefined;
-  /** Called for what fails unexpectedly; the client gets a 500. Default: `next(error)`, if there is a `next`. */
-  onError?: ((error: unknown, context: { req: IncomingMessage; res: ServerResponse }) => void) | undefined;
+  onClose?: ((closed: EventsStream<Principal, Req>) => void) | undefined;
+  /** Called for each request that is refused: by a limit, with 429 or 503, or because its sender may not read. */
+  onRefuse?: ((refusal: EventsRefusal<Req>) => void) | undefined;
+  /**
+   * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default: `next(error)`
+   * for a request that is not answered yet, if there is a `next`; else a warning of the process.
+   */
+  onError?: ((error: unknown, context: { req: Req; res: ServerResponse }) => void) | undefined;
 }
 
-type TopicsOption =
+type TopicsOption<Req> =
   | string
   | readonly string[]
-  | ((req: IncomingMessage) => Awaitable<string | readonly string[]>);
+  | ((req: Req) => Awaitable<string | readonly string[] | undefined>);
 type Awaitable<T> = T | Promise<T>;
 type Nobody = undefined | null | false;
 
-export interface EventsStream<Principal = unknown> {
+export interface EventsStream<Principal = unknown, Req extends IncomingMessage = IncomingMessage> {
   readonly stream: EventStream;
   readonly topics: readonly string[];
   readonly principal: Principal;
-  readonly req: IncomingMessage;
+  readonly req: Req;
 }
 
-export interface EventsRefusal {
+export interface EventsRefusal<Req extends IncomingMessage = IncomingMessage> {
   /** As in the JSON answer: `unauthorized`, `forbidden`, `server-full`, and so on. */
   readonly reason: string;
   readonly status: number;
-  readonly req: IncomingMessage;
+  readonly req: Req;
 }
 
-export interface EventsHandler {
+export interface EventsHandler<Req extends IncomingMessage = IncomingMessage> {
   /**
    * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where there is
    * none. A framework that ends a response when its handler is done needs `await (await handler(req, res))?.done`.
+   *
+   * `next` is that of Connect and Express, which takes an error. Koa's takes none: it fits where `onError` is given.
+   * The handler waits for what `next` returns, and rejects only with what that rejects with.
    */
-  (
-    req: IncomingMessage,
-    res: ServerResponse,
-    next?: (error?: unknown) => unknown,
-  ): Promise<EventStream | undefined>;
+  (req: Req, res: ServerResponse, next?: (error?: unknown) => unknown): Promise<EventStream | undefined>;
   /** The streams that are open: hand them to `shutdown`. */
   readonly streams: ReadonlySet<EventStream>;
   readonly stats: EventsStats;
   /** The limiter and its numbers. */
-  readonly limit: ConnectionLimit<IncomingMessage>;
+  readonly limit: ConnectionLimit<Req>;
   /** `undefined` where `heartbeat` is false. */
   readonly keepalive: Keepalive<EventStream> | undefined;
 }
@@ -115,68 +121,89 @@ export interface EventsStats {
  *
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it begins with
  * what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and `?conflate=1` skips all but
- * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit answers in a
- * form after which EventSource comes back. What a client got wrong is answered with a 4xx and one JSON object,
- * `{ "error", "message" }`; the handler's promise does not reject.
+ * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit, a hub
+ * without room, and an error with status 429 are answered in a form after which EventSource comes back. What a client
+ * got wrong is answered with a 4xx and one JSON object, `{ "error", "message" }`; the handler's promise does not
+ * reject, unless that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets `no-store, no-transform`.
  *
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  */
-export function serveEvents<Principal = unknown>(
+export function serveEvents<Principal = unknown, Req extends IncomingMessage = IncomingMessage>(
   hub: EventsHub,
-  options: ServeEventsOptions<Principal> = {},
-): EventsHandler {
+  options: ServeEventsOptions<Principal, Req> = {},
+): EventsHandler<Req> {
   const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
   const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
-  if (path !== undefined && !/^\/[^?#]*[^/?#]$/.test(path)) {
-    throw new TypeError(`\`path\` must begin with "/" and not end in one, got ${JSON.stringify(path)}`);
+  const { headers } = streamOptions;
+  if (path !== undefined && !/^\/([^?#]*[^/?#])?$/.test(path)) {
+    throw new TypeError(
+      `\`path\` must begin with "/" and, but for "/" itself, not end in one, got ${JSON.stringify(path)}`,
+    );
   }
   if (!(Number.isSafeInteger(maxTopics) && maxTopics >= 1)) {
     throw new RangeError(`\`maxTopics\` must be a whole number ≥ 1, got ${maxTopics}`);
   }
+  if (topics !== undefined && typeof topics !== 'function') checkFixedTopics(listOf(topics), maxTopics);
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
-  // Finds stream options that are out of range now, not at the first request.
-  new Writer(new PassThrough(), streamOptions).abort();
+  // At the first request it would be too late: a header that cannot be sent fails there for refusals too.
+  checkStreamOptions(streamOptions);
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
-  const askedTopics = new WeakMap<IncomingMessage, readonly string[]>();
+  const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();
   const denied: Record<string, number> = { unauthorized: 0, forbidden: 0 };
   const closed: Record<string, number> = {};
   let opened = 0;
-  const limit = limitConnections<IncomingMessage>({
+  const limit = limitConnections<Req>({
     ...limits,
-    topics: (req) => askedTopics.get(req) ?? [],
-    onRefuse: ({ reason, status, req }) => onRefuse?.({ reason, status, req }),
+    topics: (req) => asked.get(req)!.topics,
+    onRefuse: ({ reason, status, req }) => refused({ reason, status, req }, asked.get(req)!.res),
   });
 
   async function handle(
-    req: IncomingMessage,
+    req: Req,
     res: ServerResponse,
     next?: (error?: unknown) => unknown,
   ): Promise<EventStream | undefined> {
+    const target = readTarget(req, path);
+    if (target === undefined && next !== undefined) return void (await next());
     try {
-      const target = readTarget(req, path);
-      if (target === undefined) return void (next === undefined ? sendProblem(res, NOT_FOUND) : next());
-      checkRequest(req);
-      const names = checkTopics(await topicsOf(req, target), maxTopics);
-      const position = readPosition(req, target.query);
-      const principal = await admit(req, names);
-      askedTopics.set(req, names);
-      return (await limit(req, res, () => open(req, res, names, principal, position))) as EventStream;
+      return await answer(req, res, target);
     } catch (error) {
-      fail(error, req, res, next);
+      const isUnexpected = problemOf(error).status === 500;
+      if (next === undefined || onError !== undefined || !isUnexpected) fail(error, req, res);
+      // Without an error, `next` would go on to the handlers behind.
+      else await next(error ?? new Error('the request failed with no error'));
       return undefined;
     }
   }
 
-  async function topicsOf(req: IncomingMessage, { query, segment }: Target): Promise<readonly string[]> {
-    const chosen = typeof topics === 'function' ? await topics(req) : topics;
-    if (chosen !== undefined) return typeof chosen === 'string' ? [chosen] : chosen;
-    return segment === undefined ? query.getAll('topic') : [segment, ...query.getAll('topic')];
+  async function answer(
+    req: Req,
+    res: ServerResponse,
+    target: Target | undefined,
+  ): Promise<EventStream | undefined> {
+    // Set now, so that refusals have them too: without its CORS headers, no page could read one.
+    for (const name in headers) res.setHeader(name, headers[name]!);
+    if (target === undefined) throw httpError(NOT_FOUND);
+    checkRequest(req);
+    const names = checkTopics(await topicsOf(req, target), maxTopics);
+    const position = readPosition(req, target.query);
+    const principal = await admit(req, names);
+    asked.set(req, { topics: names, res });
+    const stream = limit(req, res, () => open(req, res, names, principal, position));
+    asked.delete(req);
+    return stream as EventStream | undefined;
   }
 
-  async function admit(req: IncomingMessage, names: readonly string[]): Promise<Principal> {
+  async function topicsOf(req: Req, { query, segment }: Target): Promise<readonly string[]> {
+    // What a function answers is final: one that knows no topics must not leave the choice to the client.
+    if (topics !== undefined) return listOf(typeof topics === 'function' ? await topics(req) : topics);
+    return segment === undefined ? query.getAll('topic') : [decodeSegment(segment), ...query.getAll('topic')];
+  }
+
+  async function admit(req: Req, names: readonly string[]): Promise<Principal> {
     const principal = authorize === undefined ? undefined : await authorize(req, { topics: names });
     const isNobody = principal === undefined || principal === null || principal === false;
     if (authorize !== undefined && isNobody) throw httpError(UNAUTHORIZED);
@@ -186,56 +213,95 @@ export function serveEvents<Principal = unknown>(
   }
 
   function open(
-    req: IncomingMessage,
+    req: Req,
     res: ServerResponse,
     names: readonly string[],
     principal: Principal,
     position: SubscribeOptions,
   ): EventStream {
-    const stream = openStream(req, res, { ...streamOptions, ...untilExpiry(principal, streamOptions) });
+    const expiry = untilExpiry(principal, streamOptions);
+    // One object serves all streams, but those of which the permission ends.
+    const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;
     const subscription = hub.subscribe(names, stream, {
       ...position,
       announce: { heartbeat: keepalive?.terms ?? null },
-      may: may && ((topic) => mayRead(principal, topic)),
+      may: may && ((topic) => mayStillRead(topic, principal, req, res)),
     });
     if (subscription.closed) return stream;
     const context = { stream, topics: names, principal, req };
     streams.add(stream);
-    opened++;
     keepalive?.add(stream, subscription, clientAddress(req, limits.trustProxy));
-    stream.on('close', () => close(context));
-    onOpen?.(context);
+    stream.on('close', () => close(context, res));
+    callOnOpen(context, subscription, res);
+    opened++;
     return stream;
   }
 
-  function close(context: EventsStream<Principal>): void {
-    const { stream } = context;
-    const { reason = 'ended' } = stream;
-    closed[reason] = (closed[reason] ?? 0) + 1;
-    keepalive?.delete(stream);
-    streams.delete(stream);
-    onClose?.(context);
+  // A function of its own, because `try` and its closures in `open` would cost each stream 300 bytes.
+  function callOnOpen(
+    context: EventsStream<Principal, Req>,
+    subscription: Subscription,
+    res: ServerResponse,
+  ): void {
+    try {
+      catchRejection(onOpen?.(context), (error) => report(error, context.req, res));
+    } catch (error) {
+      // The answer is now that of a failure: the hub must not write into it.
+      subscription.close();
+      forget(context.stream);
+      throw error;
+    }
   }
 
-  function fail(
-    error: unknown,
-    req: IncomingMessage,
-    res: ServerResponse,
-    next: ((error?: unknown) => unknown) | undefined,
-  ): void {
+  /** A `may` that throws denies: the hub ends the subscription. */
+  function mayStillRead(topic: string, principal: Principal, req: Req, res: ServerResponse): boolean {
+    try {
+      return mayRead(principal, topic);
+    } catch (error) {
+      report(error, req, res);
+      return false;
+    }
+  }
+
+  function close(context: EventsStream<Principal, Req>, res: ServerResponse): void {
+    const { stream } = context;
+    if (!forget(stream)) return;
+    const { reason = 'ended' } = stream;
+    closed[reason] = (closed[reason] ?? 0) + 1;
+    call(onClose, context, (error) => report(error, context.req, res));
+  }
+
+  function forget(stream: EventStream): boolean {
+    keepalive?.delete(stream);
+    return streams.delete(stream);
+  }
+
+  function refused(refusal: EventsRefusal<Req>, res: ServerResponse): void {
+    call(onRefuse, refusal, (error) => report(error, refusal.req, res));
+  }
+
+  function report(error: unknown, req: Req, res: ServerResponse): void {
+    if (onError === undefined) warn(error);
+    else call((failure: unknown) => onError(failure, { req, res }), error, warn);
+  }
+
+  function fail(error: unknown, req: Req, res: ServerResponse): void {
     const problem = problemOf(error);
-    if (Object.hasOwn(denied, problem.error)) {
-      denied[problem.error]!++;
-      onRefuse?.({ reason: problem.error, status: problem.status, req });
+    if (REFUSALS.has(problem.status)) {
+      denied[problem.error] = (denied[problem.error] ?? 0) + 1;
+      refused({ reason: problem.error, status: problem.status, req }, res);
     }
-    if (problem.status === 500) {
-      if (onError === undefined && next !== undefined) return void next(error);
-      onError?.(error, { req, res });
+    if (problem.status === 500) report(error, req, res);
+    try {
+      // What passes must not end a browser's EventSource for good.
+      if (PASSING.has(problem.status) && !res.headersSent) sendRefusal(req, res, problem, limits);
+      else answerError(error, { res });
+    } catch (failure) {
+      // The error has headers that cannot be sent.
+      report(failure, req, res);
+      res.destroy();
     }
-    if (!res.headersSent)
-      sendProblem(res, { ...problem, headers: { ...options.headers, ...problem.headers } });
-    else if (!res.writableEnded) res.destroy();
   }
 
   const stats: EventsStats = {
@@ -254,7 +320,7 @@ export function serveEvents<Principal = unknown>(
 
 interface Target {
   readonly query: URLSearchParams;
-  /** The segment of the path below `path`, decoded. */
+  /** The segment of the path below `path`, as it was sent. */
   readonly segment: string | undefined;
 }
 
@@ -263,9 +329,10 @@ function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Ta
   const [pathname = ''] = url.split(/[?#]/, 1);
   const query = new URLSearchParams(url.slice(pathname.length));
   if (path === undefined || pathname === path) return { query, segment: undefined };
-  if (!pathname.startsWith(`${path}/`)) return undefined;
-  const segment = pathname.slice(path.length + 1);
-  return segment === '' || segment.includes('/') ? undefined : { query, segment: decodeSegment(segment) };
+  const folder = path === '/' ? path : `${path}/`;
+  if (!pathname.startsWith(folder)) return undefined;
+  const segment = pathname.slice(folder.length);
+  return segment === '' || segment.includes('/') ? undefined : { query, segment };
 }
 
 function decodeSegment(segment: string): string {
@@ -286,14 +353,29 @@ function checkRequest({ method, headers: { accept } }: IncomingMessage): void {
   throw httpError(NOT_ACCEPTABLE);
 }
 
+/** Frameworks give a query's topics as one string, as a list, as `undefined` where there is none, or as an object. */
+function listOf(topics: unknown): readonly string[] {
+  if (topics === undefined || topics === null) return [];
+  if (Array.isArray(topics)) return topics;
+  if (typeof topics === 'string') return [topics];
+  throw httpError(MALFORMED_TOPIC);
+}
+
 function checkTopics(names: readonly string[], maxTopics: number): readonly string[] {
   if (names.length === 0) throw httpError(TOPIC_MISSING);
   if (names.length > maxTopics) {
     const message = `A stream follows at most ${maxTopics} topics, not ${names.length}.`;
     throw httpError({ status: 400, error: 'too-many-topics', message });
   }
-  if (names.every((name) => isTopic(name))) return names;
-  throw httpError({ status: 400, error: 'malformed-topic', message: `A topic is ${topicRule}.` });
+  if (!names.every((name) => isTopic(name))) throw httpError(MALFORMED_TOPIC);
+  const distinct = new Set(names);
+  return distinct.size === names.length ? names : [...distinct];
+}
+
+function checkFixedTopics(names: readonly string[], maxTopics: number): void {
+  if (names.length >= 1 && names.length <= maxTopics && names.every((name) => isTopic(name))) return;
+  const got = JSON.stringify(names).slice(0, 80);
+  throw new TypeError(`\`topics\` must be 1 to ${maxTopics} topics, each of ${topicRule}, got ${got}`);
 }
 
 /** Where the client wants to begin. */
@@ -311,11 +393,38 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
     });
   }
   return {
-    lastEventId: headers['last-event-id'] ?? query.get('lastEventId') ?? undefined,
+    lastEventId: headers['last-event-id'] || query.getAll('lastEventId'),
     from,
     last: last === undefined ? undefined : Number(last),
     conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
   };
+}
+
+// ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Calls a callback of the application, whose failure must not change what the client gets. */
+function call<T>(
+  callback: ((argument: T) => void) | undefined,
+  argument: T,
+  failed: (error: unknown) => void,
+): void {
+  try {
+    catchRejection(callback?.(argument), failed);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+/** A callback may be an async function, although nobody waits for it. */
+function catchRejection(result: unknown, failed: (error: unknown) => void): void {
+  const promise = result as Partial<PromiseLike<unknown>> | undefined;
+  if (typeof promise?.then === 'function') promise.then(undefined, failed);
+}
+
+/** For a failure that nobody else can be told of. */
+function warn(error: unknown): void {
+  const detail = String((error as Error | undefined)?.stack ?? error);
+  process.emitWarning('a request to `serveEvents` failed', { code: 'ERR_SSE_REQUEST_FAILED', detail });
 }
 
 // ── permissions that end ──────────────────────────────────────────────────────────────────────────────────
@@ -336,6 +445,11 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 
 // ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Statuses of refusals that are reported and counted. */
+const REFUSALS: ReadonlySet<number> = new Set([401, 403, 429, 503]);
+/** Statuses after which a client should come back. */
+const PASSING: ReadonlySet<number> = new Set([429, 503]);
+
 const NOT_FOUND: Problem = { status: 404, error: 'not-found', message: 'There is nothing at this path.' };
 const METHOD_NOT_ALLOWED: Problem = {
   status: 405,
@@ -352,6 +466,11 @@ const TOPIC_MISSING: Problem = {
   status: 400,
   error: 'topic-missing',
   message: 'Name a topic: ?topic=NAME, once for each topic.',
+};
+const MALFORMED_TOPIC: Problem = {
+  status: 400,
+  error: 'malformed-topic',
+  message: `A topic is ${topicRule}.`,
 };
 const UNAUTHORIZED: Problem = {
   status: 401,

@@ -2,7 +2,7 @@
 // Needs `address.ts`, `problem.ts` and `semaphore.ts` beside it.
 
 import { addressGroup, clientAddress } from './address.ts';
-import { sendProblem } from './problem.ts';
+import { type Problem, sendProblem } from './problem.ts';
 import { Semaphore } from './semaphore.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
@@ -423,25 +423,43 @@ const ANSWERS: Readonly<Record<LimitReason, { status: 429 | 503; message: string
  * again.
  */
 function createRefuse<Req extends LimitRequest>(
-  { refusal = defaultRefusal, retryDelay = 5000, onRefuse }: LimitOptions<Req>,
+  options: LimitOptions<Req>,
   refused: Record<LimitReason, number>,
 ): (req: Req, res: LimitResponse, reason: LimitReason, wait: number) => void {
+  const { retryDelay = 5000, onRefuse } = options;
   if (!(retryDelay >= 0 && retryDelay <= MAX_TIMEOUT)) {
     throw new RangeError(`\`retryDelay\` must be from 0 to ${MAX_TIMEOUT} milliseconds, got ${retryDelay}`);
   }
   return (req, res, reason, wait) => {
     refused[reason]++;
     const { status, message } = ANSWERS[reason];
-    const delay = Math.max(retryDelay, wait) * (1 + Math.random());
-    const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
-    const how = typeof refusal === 'function' ? refusal(req) : refusal;
-    if (how === 'event-stream') sendEventStream(res, message, retry);
-    else {
-      const headers = { 'retry-after': String(Math.ceil(retry / 1000)) };
-      sendProblem(res, { status, error: reason, message, headers });
-    }
-    onRefuse?.({ reason, status, refusal: how, req });
+    const refusal = sendRefusal(req, res, { status, error: reason, message }, options, wait);
+    onRefuse?.({ reason, status, refusal, req });
   };
+}
+
+/**
+ * Tells a client to come back later, in the way that the options of a limiter state: for refusals that are not the
+ * limiter's own.
+ *
+ * @param wait - Milliseconds before which it is of no use to come back.
+ */
+export function sendRefusal<Req extends LimitRequest>(
+  req: Req,
+  res: LimitResponse,
+  problem: Problem,
+  { refusal = defaultRefusal, retryDelay = 5000 }: Pick<LimitOptions<Req>, 'refusal' | 'retryDelay'> = {},
+  wait = 0,
+): Refusal {
+  const how = typeof refusal === 'function' ? refusal(req) : refusal;
+  const delay = Math.max(retryDelay, wait) * (1 + Math.random());
+  const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
+  if (how === 'event-stream') sendEventStream(res, problem.message, retry);
+  else {
+    const headers = { 'retry-after': String(Math.ceil(retry / 1000)), ...problem.headers };
+    sendProblem(res, { ...problem, headers });
+  }
+  return how;
 }
 
 function sendEventStream(res: LimitResponse, message: string, retry: number): void {
@@ -450,7 +468,7 @@ function sendEventStream(res: LimitResponse, message: string, retry: number): vo
     'cache-control': 'no-store, no-transform',
     'x-accel-buffering': 'no',
   });
-  res.end(`: ${message}\nretry: ${retry}\n\n`);
+  res.end(`: ${message.replaceAll(/[\r\n]+/g, ' ')}\nretry: ${retry}\n\n`);
 }
 
 /** A program that accepts an event stream can handle a status; a browser's EventSource cannot. */

@@ -28,12 +28,16 @@ export function onlyTrue<Args extends unknown[]>(
 ): (...args: Args) => boolean {
   return (...args) => {
     const answer = decide(...args);
-    if (typeof (answer as Partial<PromiseLike<unknown>> | undefined)?.then === 'function') {
+    const promise = answer as Partial<PromiseLike<unknown>> | undefined;
+    if (typeof promise?.then === 'function') {
+      promise.then(undefined, ignore); // nobody else handles its rejection, which would end the process
       throw new TypeError(`\`${option}\` must answer true or false, got a promise`);
     }
     return answer === true;
   };
 }
+
+function ignore(): void {}
 
 function listOf(origins: readonly string[]): (origin: string) => boolean {
   if (!Array.isArray(origins)) {

@@ -7,7 +7,13 @@ import { canWriteDirectly, toChunk } from './chunked.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
 import { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
-import { type CloseReason, Writer, type WriterOptions, type WriterTarget } from './writer.ts';
+import {
+  type CloseReason,
+  checkWriterOptions,
+  Writer,
+  type WriterOptions,
+  type WriterTarget,
+} from './writer.ts';
 
 /**
  * The members of a request that are used: Node's `IncomingMessage` and HTTP/2's compatible request have them.
@@ -57,7 +63,10 @@ export interface StreamResponse extends WriterTarget {
 }
 
 export interface StreamOptions extends WriterOptions {
-  /** More response headers. They replace headers of the same name that are set on the response. */
+  /**
+   * More response headers, also of refusals. They replace headers of the same name that are set on the response.
+   * `Cache-Control` gets `no-store, no-transform` in any case.
+   */
   headers?: Readonly<Record<string, string>> | undefined;
   /**
    * Milliseconds of silence before the kernel probes the connection, at least 1,000; default 10,000. Keep it
@@ -112,6 +121,16 @@ export function openStream(
 }
 
 const MAX_DELAY = 2 ** 31 - 1;
+
+/**
+ * Throws what `openStream` would throw for these options.
+ * @throws {RangeError} naming the option that is out of its range.
+ * @throws {TypeError} naming the header that cannot be sent.
+ */
+export function checkStreamOptions(options: StreamOptions): void {
+  check(options);
+  checkWriterOptions(options);
+}
 
 // Checked here because the head may be sent much later, by a deadline that has no caller to throw to.
 function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
@@ -181,8 +200,8 @@ export class EventStream extends Writer {
   }
 
   /**
-   * Answers with a status and no body instead of a stream. 204 tells a browser's EventSource not to
-   * reconnect.
+   * Answers with a status, the headers of the options and no body, instead of a stream. 204 tells a browser's
+   * EventSource not to reconnect.
    * @throws {HeadSentError} when the stream has begun.
    * @throws {RangeError} when `status` is not a whole number from 200 to 599.
    */
@@ -193,7 +212,7 @@ export class EventStream extends Writer {
     }
     if (this.#opened || this.#queued !== '') throw headSent();
     this.#opened = true;
-    this.#res.statusCode = status;
+    if (!this.#res.headersSent) this.#setHeaders(status);
     super.end();
   }
 
@@ -308,16 +327,14 @@ export class EventStream extends Writer {
 
   #prepareHead(): void {
     this.#opened = true;
-    const { headers, keepAliveDelay = 10_000 } = this.#options;
+    const { keepAliveDelay = 10_000 } = this.#options;
     const res = this.#res;
     // Somebody else has answered; a deadline that ends this stream must not break their response.
     if (res.headersSent) return;
     // Koa sets 404 before any handler runs, and EventSource gives up for good on anything but 200.
-    res.statusCode = 200;
+    this.#setHeaders(200);
     // Without it nginx holds events back until a buffer is full.
     if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
-    res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
-    for (const name in headers) res.setHeader(name, headers[name]!);
     res.setHeader('Content-Type', 'text/event-stream');
     res.removeHeader('Content-Length');
     if (this.#options.gzip === true && !res.hasHeader('Content-Encoding')) this.#negotiate();
@@ -328,6 +345,15 @@ export class EventStream extends Writer {
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
     if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
     if (this.#gzip !== undefined) this.#transmit(GzipStream.head);
+  }
+
+  #setHeaders(status: number): void {
+    const { headers } = this.#options;
+    const res = this.#res;
+    res.statusCode = status;
+    for (const name in headers) res.setHeader(name, headers[name]!);
+    // Last, because the headers above may allow caching. A cache may keep a 204 as well.
+    res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
   }
 
   #negotiate(): void {

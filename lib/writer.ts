@@ -123,12 +123,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     // No listener limit: each pending `ready()` adds two.
     this.setMaxListeners(0);
     this.#target = target;
-    this.#maxBufferedBytes = inRange(
-      'maxBufferedBytes',
-      options.maxBufferedBytes ?? 1024 * 1024,
-      1,
-      Infinity,
-    );
+    this.#maxBufferedBytes = bufferBound(options);
     this.#deadlines = new Deadlines(options);
     this.#signal = checkSignal(options.signal);
     // Stays for good: a write by somebody else after the end must not become an uncaught exception.
@@ -483,6 +478,17 @@ function withResolver(): { promise: Promise<CloseReason>; resolve(reason: CloseR
     resolve = settle;
   });
   return { promise, resolve };
+}
+
+/** Throws what a `Writer` would throw for these options. */
+export function checkWriterOptions(options: WriterOptions): void {
+  bufferBound(options);
+  new Deadlines(options);
+  checkSignal(options.signal);
+}
+
+function bufferBound({ maxBufferedBytes = 1024 * 1024 }: WriterOptions): number {
+  return inRange('maxBufferedBytes', maxBufferedBytes, 1, Infinity);
 }
 
 function duration(name: string, value: number): number {

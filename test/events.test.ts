@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
@@ -75,6 +76,30 @@ describe('serveEvents', () => {
     }
   });
 
+  it('never takes the topics of the query where a function answers with none', async (t) => {
+    for (const none of [undefined, null, [], async () => undefined]) {
+      const topics = (typeof none === 'function' ? none : () => none) as () => undefined;
+      const { events, url } = await serve(t, { topics });
+      assert.deepEqual(await problem(`${url}/?topic=secret`), { status: 400, error: 'topic-missing' });
+      assert.equal(events.stats.opened, 0);
+    }
+  });
+
+  it('answers 400 where a function answers with no names, as query parsers can', async (t) => {
+    for (const topics of [{ x: 'a' }, 7, [{ x: 'a' }]]) {
+      const { url } = await serve(t, { topics: () => topics as never });
+      assert.deepEqual(await problem(url), { status: 400, error: 'malformed-topic' });
+    }
+  });
+
+  it('reports each topic once, however often the request names it', async (t) => {
+    const opened: unknown[] = [];
+    const { url } = await serve(t, { onOpen: ({ topics }) => opened.push(topics) });
+    const reader = await Reader.open(`${url}/?topic=b&topic=a&topic=b`);
+    assert.deepEqual(opened, [['b', 'a']]);
+    reader.close();
+  });
+
   it('names a topic by the segment below its path, decoded, and leaves other paths to next, or answers 404', async (t) => {
     const { hub, url } = await serve(t, { path: '/events' });
     publish(hub, 'a~b', '1');
@@ -96,6 +121,57 @@ describe('serveEvents', () => {
     assert.deepEqual(passed, ['/other']);
   });
 
+  it('names a topic by the only segment where its path is /, as below the path of a mounted handler', async (t) => {
+    const { hub, url } = await serve(t, { path: '/' });
+    publish(hub, 'a', '1');
+    publish(hub, 'b', '2');
+    for (const target of ['/a?topic=b&from=earliest', '/?topic=a&topic=b&from=earliest']) {
+      const reader = await Reader.open(url + target);
+      await reader.until(({ data }) => data.length === 2);
+      reader.close();
+    }
+    assert.deepEqual(await problem(`${url}/a/b`), { status: 404, error: 'not-found' });
+  });
+
+  it('waits for what next returns, and leaves its failure to the caller', async (t) => {
+    const handler = serveEvents(new Hub(), { path: '/events' });
+    const seen: unknown[] = [];
+    const next = async (error?: unknown): Promise<void> => {
+      seen.push(error);
+      await new Promise((resolve) => setImmediate(resolve));
+      throw new Error('behind');
+    };
+    const server = createServer(async (req, res) => {
+      await handler(req, res, next).catch(({ message }: Error) => seen.push(message));
+      res.end();
+    });
+    await (await fetch(`http://127.0.0.1:${await listen(t, server)}/other`)).text();
+    assert.deepEqual(seen, [undefined, 'behind']);
+  });
+
+  it('does not answer for a next that throws, and does not call it again', async (t) => {
+    const handler = serveEvents(new Hub(), { path: '/events' });
+    const seen: unknown[] = [];
+    const next = (error?: unknown): never => {
+      seen.push(error);
+      throw new Error('behind');
+    };
+    const server = createServer(async (req, res) => {
+      await handler(req, res, next).catch(({ message }: Error) => seen.push(message));
+      res.end(String(res.headersSent));
+    });
+    const response = await fetch(`http://127.0.0.1:${await listen(t, server)}/other`);
+    assert.deepEqual([await response.text(), seen], ['false', [undefined, 'behind']]);
+  });
+
+  it('hands next an error also where authorize rejects with none', async (t) => {
+    const handler = serveEvents(new Hub(), { topics: 'a', authorize: () => Promise.reject() });
+    const server = createServer((req, res) =>
+      handler(req, res, (error) => res.writeHead(error == null ? 200 : 500).end()),
+    );
+    assert.equal((await fetch(`http://127.0.0.1:${await listen(t, server)}`)).status, 500);
+  });
+
   it('resumes after the header, else after the query, and the header wins', async (t) => {
     const { hub, url } = await serve(t, { topics: 'a' });
     const ids = publish(hub, 'a', '1', '2', '3');
@@ -105,6 +181,17 @@ describe('serveEvents', () => {
     assert.deepEqual(bySeq(await byHeader.until(({ data }) => data.length === 1)), ['3']);
     const byQuery = await Reader.open(`${url}/?lastEventId=${ids[0]}&from=earliest&last=1`);
     assert.deepEqual(bySeq(await byQuery.until(({ data }) => data.length === 2)), ['2', '3']);
+  });
+
+  it('takes an empty header for none, and more than one id for one that cannot be read', async (t) => {
+    const { hub, url } = await serve(t, { topics: 'a' });
+    const ids = publish(hub, 'a', '1', '2', '3');
+    const empty = await Reader.open(`${url}/?lastEventId=${ids[1]}`, { headers: { 'last-event-id': '' } });
+    assert.deepEqual(bySeq(await empty.until(({ data }) => data.length === 1)), ['3']);
+    const twice = await Reader.open(`${url}/?lastEventId=${ids[0]}&lastEventId=${ids[1]}`);
+    await twice.until(({ frames }) => frames.length === 2);
+    assert.equal(JSON.parse(twice.frame('sluice:gap').data).reason, 'malformed');
+    for (const reader of [empty, twice]) reader.close();
   });
 
   it('begins with all that is remembered, or with the newest N events, where the client has no id', async (t) => {
@@ -166,6 +253,29 @@ describe('serveEvents', () => {
     assert.equal(reader.response.headers['cache-control'], 'no-store, no-transform');
     reader.close();
     assert.equal((await fetch(`${url}/?topic=%20`)).headers.get('x-app'), 'mine');
+    hub.end('a');
+    const ended = await fetch(`${url}/?topic=a`);
+    assert.deepEqual([ended.status, ended.headers.get('x-app')], [204, 'mine']);
+  });
+
+  for (const refusal of ['status', 'event-stream'] as const) {
+    it(`sends the headers of the options where a limit refuses with ${refusal}`, async (t) => {
+      const headers = { 'access-control-allow-origin': '*' };
+      const maxConnections = { tryAcquire: () => undefined };
+      const { url } = await serve(t, { topics: 'a', headers, limits: { refusal, maxConnections } });
+      assert.equal((await fetch(url)).headers.get('access-control-allow-origin'), '*');
+    });
+  }
+
+  it('sends the headers of the options with the answer to a path that is malformed or not served', async (t) => {
+    const { url } = await serve(t, { path: '/events', headers: { 'x-app': 'mine' } });
+    for (const [path, status] of [
+      ['/events/%', 400],
+      ['/other', 404],
+    ] as const) {
+      const response = await fetch(url + path);
+      assert.deepEqual([response.status, response.headers.get('x-app')], [status, 'mine']);
+    }
   });
 
   it('compresses for clients that accept gzip, by option', async (t) => {
@@ -327,6 +437,22 @@ describe('serveEvents, permissions', () => {
     assert.deepEqual(reader.data, ['allowed']);
   });
 
+  it('reports what may throws for an open stream to onError, and ends the stream', async (t) => {
+    const errors: unknown[] = [];
+    let isAway = false;
+    const may = (): boolean => {
+      if (isAway) throw new Error('away');
+      return true;
+    };
+    const { hub, url } = await serve(t, { topics: 'a', may, onError: (error) => errors.push(error) });
+    const reader = await Reader.open(url);
+    await reader.until(({ frames }) => frames.length === 1);
+    isAway = true;
+    publish(hub, 'a', 'secret');
+    await reader.over;
+    assert.deepEqual([reader.data, errors.map(String)], [[], ['Error: away']]);
+  });
+
   it('ends a stream when its principal expires, and counts a non-numeric expiry as past', async (t) => {
     const { events, url } = await serve(t, {
       topics: 'a',
@@ -370,14 +496,46 @@ describe('serveEvents, limits and failures', () => {
     for (const reader of [first, other]) reader.close();
   });
 
-  it('answers 503 where the hub has no room for another topic, and goes on', async (t) => {
-    const { url } = await serve(t, {}, new Hub({ maxTopics: 1 }));
+  it('answers 503 where the hub has no room for another topic, or a browser in a form after which it returns', async (t) => {
+    const refusals: unknown[] = [];
+    const { events, url } = await serve(
+      t,
+      { onRefuse: ({ reason, status }) => refusals.push([reason, status]), limits: { retryDelay: 3000 } },
+      new Hub({ maxTopics: 1 }),
+    );
     const first = await Reader.open(`${url}/?topic=a`);
     await first.until(({ frames }) => frames.length === 1);
-    assert.deepEqual(await problem(`${url}/?topic=b`), { status: 503, error: 'too-many-topics' });
+    const program = await fetch(`${url}/?topic=b`);
+    assert.equal(program.status, 503);
+    assert.ok(Number(program.headers.get('retry-after')) >= 3);
+    assert.equal(((await program.json()) as { error: string }).error, 'too-many-topics');
+    const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
+    const browser = await Reader.open(`${url}/?topic=b`, { headers });
+    await browser.over;
+    assert.equal(browser.status, 200);
+    assert.ok(browser.retries[0]! >= 3000);
+    assert.deepEqual(refusals, [
+      ['too-many-topics', 503],
+      ['too-many-topics', 503],
+    ]);
+    assert.equal(events.stats.refused['too-many-topics'], 2);
     const second = await Reader.open(`${url}/?topic=a`);
     await second.until(({ frames }) => frames.length === 1);
     for (const reader of [first, second]) reader.close();
+  });
+
+  it('lets a browser return where authorize throws an error with status 429, whatever its message', async (t) => {
+    const { url } = await serve(t, {
+      topics: 'a',
+      authorize() {
+        throw Object.assign(new Error('away\n\ndata: forged'), { status: 429 });
+      },
+    });
+    const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
+    const browser = await Reader.open(url, { headers });
+    await browser.over;
+    assert.deepEqual([browser.status, browser.retries.length, browser.frames], [200, 1, []]);
+    assert.equal((await problem(url)).status, 429);
   });
 
   it('reports an unexpected failure to onError and answers 500, or hands it to next', async (t) => {
@@ -397,6 +555,114 @@ describe('serveEvents, limits and failures', () => {
     assert.equal(await response.text(), 'Error: the database is away');
   });
 
+  for (const isAsync of [false, true]) {
+    const how = isAsync ? 'rejects' : 'throws';
+    const failing = (message: string): (() => never) =>
+      isAsync
+        ? ((async () => Promise.reject(new Error(message))) as unknown as () => never)
+        : () => {
+            throw new Error(message);
+          };
+
+    it(`hands what onClose ${how} to onError, and goes on`, async (t) => {
+      const errors: string[] = [];
+      const { events, url } = await serve(t, {
+        topics: 'a',
+        onClose: failing('closing'),
+        onError: (error, { req }) => errors.push(`${(error as Error).message} ${req.url}`),
+      });
+      const reader = await Reader.open(`${url}/x`);
+      await reader.until(({ frames }) => frames.length === 1);
+      const [stream] = events.streams;
+      reader.close();
+      await stream!.done;
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(errors, ['closing /x']);
+      assert.equal(events.streams.size, 0);
+    });
+
+    it(`answers a refused client where onRefuse ${how}, and hands that to onError`, async (t) => {
+      const errors: string[] = [];
+      const onError = (error: unknown): void => void errors.push((error as Error).message);
+      const onRefuse = failing('refusing');
+      const nobody = await serve(t, { topics: 'a', authorize: () => null, onRefuse, onError });
+      assert.equal((await problem(nobody.url)).status, 401);
+      const limits = { maxConnections: { tryAcquire: () => undefined } };
+      const full = await serve(t, { topics: 'a', limits, onRefuse, onError });
+      assert.equal((await problem(full.url)).status, 503);
+      assert.deepEqual(errors, ['refusing', 'refusing']);
+    });
+
+    it(`answers 500 where onError ${how}, and warns of that`, async (t) => {
+      const warned = once(process, 'warning');
+      const topics = failing('topics');
+      const { url } = await serve(t, { topics, onError: failing('reporting') });
+      assert.equal((await problem(url)).status, 500);
+      const [{ code, detail }] = (await warned) as [NodeJS.ErrnoException & { detail: string }];
+      assert.equal(code, 'ERR_SSE_REQUEST_FAILED');
+      assert.match(detail, /^Error: reporting/);
+    });
+  }
+
+  it('hands what onOpen rejects with to onError, and the stream goes on', async (t) => {
+    const errors: unknown[] = [];
+    const onOpen = async (): Promise<never> => Promise.reject(new Error('opening'));
+    const { hub, url } = await serve(t, { topics: 'a', onOpen, onError: (error) => errors.push(error) });
+    const reader = await Reader.open(url);
+    await reader.until(({ frames }) => frames.length === 1);
+    publish(hub, 'a', '1');
+    await reader.until(({ data }) => data.length === 1);
+    assert.deepEqual(errors.map(String), ['Error: opening']);
+    reader.close();
+  });
+
+  it('writes nothing into the answer to a request whose onOpen throws', async (t) => {
+    const closed: unknown[] = [];
+    const hub = new Hub();
+    const events = serveEvents(hub, {
+      topics: 'a',
+      onOpen() {
+        throw new Error('opening');
+      },
+      onClose: ({ stream }) => closed.push(stream.reason),
+    });
+    const later = async (res: ServerResponse, error: unknown): Promise<void> => {
+      publish(hub, 'a', '1');
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+      res.writeHead(500).end(String(error));
+    };
+    const server = createServer((req, res) => events(req, res, (error) => later(res, error)));
+    const response = await fetch(`http://127.0.0.1:${await listen(t, server)}`);
+    assert.deepEqual([response.status, await response.text()], [500, 'Error: opening']);
+    assert.deepEqual([hub.size, events.streams.size, events.keepalive!.heartbeat.size], [0, 0, 0]);
+    assert.deepEqual([events.limit.stats.open, events.stats.opened, closed], [0, 0, []]);
+  });
+
+  it('warns of an unexpected failure where there is neither onError nor next', async (t) => {
+    const warned = once(process, 'warning');
+    const { url } = await serve(t, { topics: () => Promise.reject(new Error('the database is away')) });
+    assert.equal((await problem(url)).status, 500);
+    const [{ detail }] = (await warned) as [{ detail: string }];
+    assert.match(detail, /^Error: the database is away/);
+  });
+
+  it('cuts a request whose error has headers that cannot be sent', async (t) => {
+    const errors: unknown[] = [];
+    const { url } = await serve(t, {
+      topics: 'a',
+      authorize() {
+        throw Object.assign(new Error('no'), {
+          status: 403,
+          code: 'ERR_SSE_FORBIDDEN',
+          headers: { 'bad name': 'x' },
+        });
+      },
+      onError: (error) => errors.push(error),
+    });
+    await assert.rejects(fetch(url));
+    assert.match(String(errors), /Header name must be a valid HTTP token/);
+  });
+
   it('sends heartbeats with the position of the stream, which moves with the hub', async (t) => {
     const { hub, url } = await serve(t, { topics: 'quiet', heartbeat: { interval: 20 } });
     const reader = await Reader.open(url);
@@ -413,10 +679,19 @@ describe('serveEvents, limits and failures', () => {
   });
 
   for (const [options, message] of [
-    [{ path: 'events' }, /`path` must begin with "\/" and not end in one, got "events"/],
+    [
+      { path: 'events' },
+      /`path` must begin with "\/" and, but for "\/" itself, not end in one, got "events"/,
+    ],
     [{ path: '/events/' }, /`path`.*got "\/events\/"/],
+    [{ topics: [] }, /`topics` must be 1 to 64 topics, each of .*, got \[\]/],
+    [{ topics: 'a b' }, /`topics` must be .*, got \["a b"\]/],
+    [{ topics: ['a', 'b'], maxTopics: 1 }, /`topics` must be 1 to 1 topics/],
     [{ maxTopics: 0 }, /`maxTopics` must be a whole number ≥ 1, got 0/],
     [{ stallTimeout: -1 }, /`stallTimeout`.*got -1/],
+    [{ headers: { 'bad name': 'x' } }, /Header name must be a valid HTTP token \["bad name"\]/],
+    [{ headers: { 'x-app': 'two\nlines' } }, /Invalid character in header content \["x-app"\]/],
+    [{ keepAliveDelay: 1 }, /`keepAliveDelay`.*got 1/],
     [{ heartbeat: { interval: 0 } }, /`interval`.*got 0/],
     [{ heartbeat: { profile: 'fast' } }, /`profile` must be one of mobile, wifi, lan, got fast/],
     [{ limits: { maxConnections: 0 } }, /`maxConnections`.*got 0/],
@@ -425,6 +700,15 @@ describe('serveEvents, limits and failures', () => {
       assert.throws(() => serveEvents(new Hub(), options as never), message);
     });
   }
+});
+
+it('serveEvents reports no stream when the handler is created', () => {
+  const seen: unknown[] = [];
+  const listener = (message: unknown): void => void seen.push(message);
+  subscribe('sluice.stream.close', listener);
+  serveEvents(new Hub());
+  unsubscribe('sluice.stream.close', listener);
+  assert.deepEqual(seen, []);
 });
 
 describe('serveEvents, types', () => {
@@ -437,5 +721,23 @@ describe('serveEvents, types', () => {
     });
     // @ts-expect-error: a principal has no age
     serveEvents(hub, { authorize: () => ({ name: 'ann' }), may: ({ age }) => age > 18 });
+  });
+
+  it("takes functions of a framework's own request, and then no other request", () => {
+    interface Request extends IncomingMessage {
+      params: Record<string, string>;
+      user?: { name: string };
+    }
+    const events = serveEvents(new Hub(), {
+      topics: ({ params }: Request) => params.topic,
+      authorize: ({ user }) => user,
+      may: ({ name }, topic) => topic === name,
+      onRefuse: ({ req }) => req.params,
+    });
+    const route = (_handler: (req: Request, res: ServerResponse, next: () => void) => unknown): void => {};
+    route(events);
+    route(serveEvents(new Hub()));
+    // @ts-expect-error: a plain request has no params
+    createServer(events);
   });
 });

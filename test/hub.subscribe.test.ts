@@ -968,6 +968,19 @@ describe('permission', () => {
     }
   });
 
+  it('ends the sink where `may` answers a promise, and handles its rejection', async (t) => {
+    const unhandled: unknown[] = [];
+    const listener = (reason: unknown): void => void unhandled.push(reason);
+    process.on('unhandledRejection', listener);
+    t.after(() => process.off('unhandledRejection', listener));
+    const { hub, turns } = handRun();
+    const reader = new Reader();
+    hub.subscribe('a', reader, { may: (async () => Promise.reject(new Error('away'))) as never });
+    turns.all();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([hub.size, unhandled], [0, []]);
+  });
+
   it('asks `may` again before each write', () => {
     const { hub, turns } = handRun();
     const reader = new Reader();

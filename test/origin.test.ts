@@ -67,4 +67,14 @@ describe('onlyTrue', () => {
       message: '`origins` must answer true or false, got a promise',
     });
   });
+
+  it('handles the rejection of a promise that it does not wait for', async (t) => {
+    const unhandled: unknown[] = [];
+    const listener = (reason: unknown): void => void unhandled.push(reason);
+    process.on('unhandledRejection', listener);
+    t.after(() => process.off('unhandledRejection', listener));
+    assert.throws(() => onlyTrue('may', () => Promise.reject(new Error('late')))(), TypeError);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(unhandled, []);
+  });
 });

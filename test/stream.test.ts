@@ -200,6 +200,14 @@ describe('stream.refuse', () => {
     assert.equal(await done[0], 'ended');
   });
 
+  it('sends the headers of the options, and keeps caches away', async (t) => {
+    const headers = { 'access-control-allow-origin': '*', 'cache-control': 'max-age=60' };
+    const port = await serving(t, (req, res) => openStream(req, res, { headers }).refuse(204));
+    const refused = await fetchFrom(t, port);
+    assert.equal(refused.headers['access-control-allow-origin'], '*');
+    assert.equal(refused.headers['cache-control'], 'max-age=60, no-store, no-transform');
+  });
+
   it('throws ERR_SSE_HEAD_SENT once the stream has begun', async (t) => {
     const { stream } = await streaming(t);
     stream.open();
@@ -454,6 +462,13 @@ describe('traps 8 and 10: caches and compressors', () => {
       assert.equal(headers['x-accel-buffering'], 'no');
     });
   }
+
+  it('are kept away where the options would let them in', async (t) => {
+    const headers = { 'Cache-Control': 'public, max-age=60' };
+    const port = await serving(t, (req, res) => openStream(req, res, { headers }).open());
+    const opened = await fetchFrom(t, port);
+    assert.equal(opened.headers['cache-control'], 'public, max-age=60, no-store, no-transform');
+  });
 });
 
 describe('trap 9: connection headers', () => {
