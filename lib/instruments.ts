@@ -67,11 +67,7 @@ export function instrument(registry: Registry, { hub, heartbeat, ...server }: In
       'Waiters for a permit of a shared semaphore.',
       () => server.limit.stats.waiting,
     )
-    .gauge(
-      'sluice_connection_keys',
-      'Clients and topics that the limiter keeps count of.',
-      () => server.limit.stats.keys,
-    )
+    .gauge('sluice_connection_keys', 'Clients that have a connection.', () => server.limit.stats.keys)
     .counter('sluice_published_events_total', 'Events published.', () => hub.stats.published)
     .counter(
       'sluice_published_bytes_total',
