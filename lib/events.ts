@@ -1,11 +1,11 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts`,
-// `stream.ts` and `writer.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`,
+// `protocol.ts`, `stream.ts` and `writer.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { clientAddress } from './address.ts';
-import { expiryOf } from './auth.ts';
+import { expiryOf, type Nobody } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections } from './limiter.ts';
@@ -22,29 +22,29 @@ export interface EventsHub {
 
 export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   /**
-   * The topics of a stream: fixed, or read from the request, at once or by a promise. Default: every `topic` of the
-   * query, `?topic=a&topic=b`, and the path's segment below `path`.
+   * The topics of a stream: fixed, or read from the request, at once or by a promise. Default: every `topic`
+   * of the query, `?topic=a&topic=b`, and the path's segment below `path`.
    */
   topics?: TopicsOption | undefined;
   /**
-   * The path that is answered, and with it the paths one segment below, whose segment names a topic: `/events` also
-   * answers `/events/prices`. Other paths go to `next`, or get a 404. Default: every path is answered, and none of
-   * its segments names a topic.
+   * The path to answer. One more segment names a topic: `/events` also answers `/events/prices`. Other paths
+   * go to `next`, or get a 404. Default: every path is answered, and none of its segments names a topic.
    */
   path?: string | undefined;
   /** Most topics of one stream; default 64. */
   maxTopics?: number | undefined;
   /**
-   * Who asks: anything but `undefined`, `null` and `false`, which are answered 401. An error that it throws is answered
-   * with its `status`. A principal with `expiresAt` (milliseconds since 1970) has its streams end then.
-   * Default: anybody.
+   * Returns the principal that sends a request. `undefined`, `null` and `false` are answered with 401, an
+   * error with its `status`. The streams of a principal with `expiresAt` (milliseconds since 1970) end at
+   * that time. Default: anybody may read.
    */
   authorize?:
     | ((req: IncomingMessage, asked: { readonly topics: readonly string[] }) => Awaitable<Principal | Nobody>)
     | undefined;
   /**
-   * Whether this principal may read this topic; only `true` allows. Called before the stream opens, where anything
-   * else is answered 403, and again before each write, where it ends the stream. Must not return a promise.
+   * Whether this principal may read this topic; only `true` allows. Any other result is answered with 403
+   * before the stream opens. It is called again before each write, and then ends the stream. Must not return
+   * a promise.
    */
   may?: ((principal: Principal, topic: string) => boolean) | undefined;
   /** When quiet streams get a heartbeat with their position; default every 15 s. `false`: never. */
@@ -53,11 +53,11 @@ export interface ServeEventsOptions<Principal = unknown> extends StreamOptions {
   limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
   /** Called for each stream that has opened. */
   onOpen?: ((opened: EventsStream<Principal>) => void) | undefined;
-  /** Called for each stream that is over; `stream.reason` says why. */
+  /** Called for each stream that has closed; `stream.reason` is the reason. */
   onClose?: ((closed: EventsStream<Principal>) => void) | undefined;
-  /** Called for each request that is refused: by a limit, or because nobody may read. */
+  /** Called for each request that is refused: by a limit, or for lack of permission. */
   onRefuse?: ((refusal: EventsRefusal) => void) | undefined;
-  /** Called for what fails unexpectedly; the client gets a 500. Default: `next(error)`, if there is a `next`. */
+  /** Called for unexpected errors; the client gets a 500. Default: `next(error)`, if there is a `next`. */
   onError?: ((error: unknown, context: { req: IncomingMessage; res: ServerResponse }) => void) | undefined;
 }
 
@@ -66,7 +66,6 @@ type TopicsOption =
   | readonly string[]
   | ((req: IncomingMessage) => Awaitable<string | readonly string[]>);
 type Awaitable<T> = T | Promise<T>;
-type Nobody = undefined | null | false;
 
 export interface EventsStream<Principal = unknown> {
   readonly stream: EventStream;
@@ -76,7 +75,7 @@ export interface EventsStream<Principal = unknown> {
 }
 
 export interface EventsRefusal {
-  /** As in the JSON answer: `unauthorized`, `forbidden`, `server-full`, and so on. */
+  /** The `error` of the JSON answer: `unauthorized`, `forbidden`, `server-full`, and so on. */
   readonly reason: string;
   readonly status: number;
   readonly req: IncomingMessage;
@@ -84,15 +83,16 @@ export interface EventsRefusal {
 
 export interface EventsHandler {
   /**
-   * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where there is
-   * none. A framework that ends a response when its handler is done needs `await (await handler(req, res))?.done`.
+   * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where
+   * there is none. A framework that ends a response when its handler is done needs
+   * `await (await handler(req, res))?.done`.
    */
   (
     req: IncomingMessage,
     res: ServerResponse,
     next?: (error?: unknown) => unknown,
   ): Promise<EventStream | undefined>;
-  /** The streams that are open: hand them to `shutdown`. */
+  /** The streams that are open: pass them to `shutdown`. */
   readonly streams: ReadonlySet<EventStream>;
   readonly stats: EventsStats;
   /** The limiter and its numbers. */
@@ -111,15 +111,17 @@ export interface EventsStats {
 }
 
 /**
- * Makes a handler that streams a hub's events: `createServer(serveEvents(hub))`, `app.get('/events', serveEvents(hub))`.
+ * Makes a handler that streams a hub's events: `createServer(serveEvents(hub))`,
+ * `app.get('/events', serveEvents(hub))`.
  *
- * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it begins with
- * what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and `?conflate=1` skips all but
- * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit answers in a
- * form after which EventSource comes back. What a client got wrong is answered with a 4xx and one JSON object,
- * `{ "error", "message" }`; the handler's promise does not reject.
+ * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it
+ * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
+ * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered with 204,
+ * which stops EventSource; after a refusal by a limit EventSource reconnects. A mistake of the client is
+ * answered with a 4xx and one JSON object, `{ "error", "message" }`; the handler's promise does not reject.
  *
- * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets `no-store, no-transform`.
+ * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
+ * `no-store, no-transform`.
  *
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  */
@@ -136,7 +138,7 @@ export function serveEvents<Principal = unknown>(
     throw new RangeError(`\`maxTopics\` must be a whole number ≥ 1, got ${maxTopics}`);
   }
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
-  // Finds stream options that are out of range now, not at the first request.
+  // Throws now, not at the first request, for stream options that are out of range.
   new Writer(new PassThrough(), streamOptions).abort();
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
@@ -258,7 +260,7 @@ interface Target {
   readonly segment: string | undefined;
 }
 
-/** `undefined` for a path that is not answered here. */
+/** Returns `undefined` for a path that is not answered here. */
 function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Target | undefined {
   const [pathname = ''] = url.split(/[?#]/, 1);
   const query = new URLSearchParams(url.slice(pathname.length));
@@ -296,7 +298,7 @@ function checkTopics(names: readonly string[], maxTopics: number): readonly stri
   throw httpError({ status: 400, error: 'malformed-topic', message: `A topic is ${topicRule}.` });
 }
 
-/** Where the client wants to begin. */
+/** Reads where delivery begins. */
 function readPosition({ headers }: IncomingMessage, query: URLSearchParams): SubscribeOptions {
   const from = query.get('from') ?? undefined;
   if (from !== undefined && from !== 'earliest' && from !== 'now') {

@@ -17,11 +17,12 @@ export interface DashboardResponse {
 }
 
 /**
- * Answers a GET or HEAD request with the page, or with one of the files that it loads. Returns `false`, having sent
- * nothing, when there is no such file.
+ * Answers a GET or HEAD request with the page, or with one of the files that it loads. Where there is no such
+ * file, sends nothing and returns `false`.
  *
- * Serve the page at any path that ends in a slash, and its files below `dashboard/` there: for `/`, the routes are
- * `/` and `/dashboard/:file`. The page requests `topics`, `position`, `tickets` and `events` beside its own path.
+ * Serve the page at any path that ends in a slash, and its files below `dashboard/` there: for `/`, the
+ * routes are `/` and `/dashboard/:file`. The page requests `topics`, `position`, `tickets` and `events`
+ * beside its own path.
  */
 export function serveDashboard(
   { req, res }: { readonly req: DashboardRequest; readonly res: DashboardResponse },
@@ -54,7 +55,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 const HEADERS: Readonly<Record<string, string>> = {
-  // Everything comes from this origin, and the page sets what it receives as text only.
+  // The page loads from this origin only, and inserts the data that it receives as text.
   'content-security-policy': [
     "default-src 'none'",
     "script-src 'self'",
