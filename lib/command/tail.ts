@@ -1,5 +1,6 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
-// Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `io.ts` and `output.ts` beside it.
+// Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `io.ts` and
+// `output.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -78,7 +79,7 @@ const OPTION_NAMES = {
   lastEventId: ['last-event-id'],
 } as const;
 
-/** Runs `sluice tail`; `argv` is what follows. */
+/** Runs `sluice tail`; `argv` has the words after that. Resolves with the exit code. */
 export async function tail(argv: readonly string[], io: CommandIo): Promise<number> {
   const line = readOptions(argv, OPTIONS);
   if (line.values.help) {

@@ -20,7 +20,10 @@ export interface Tokens {
   readonly metricsTokens: readonly string[];
 }
 
-/** @throws {UsageError} for a source without a token: most likely somebody forgot to fill it. */
+/**
+ * Collects the tokens of all sources.
+ * @throws {UsageError} for a source without a token, which was most likely left empty by mistake.
+ */
 export async function readTokens(
   options: TokenOptions,
   env: Readonly<Record<string, string | undefined>>,
