@@ -21,13 +21,13 @@ import {
 } from './protocol.ts';
 import {
   type ConnectError,
-  type ConnectErrorCode,
   checkHeaders,
   failed,
   failureOf,
   type IncomingStream,
   isSendable,
   isToken,
+  isTransient,
   type Outcome,
   type RequestHeaders,
   requestStream,
@@ -486,19 +486,6 @@ class Received implements ReceivedEvent {
   }
 }
 
-const TRANSIENT_STATUS = new Set([408, 425, 429]);
-const TRANSIENT = new Set<ConnectErrorCode>([
-  'ERR_SSE_NETWORK',
-  'ERR_SSE_TIMEOUT',
-  'ERR_SSE_SILENT',
-  'ERR_SSE_EOF',
-]);
-
-// Whether the next attempt may succeed.
-function isTransient({ code, status = 0 }: ConnectError): boolean {
-  return code === 'ERR_SSE_STATUS' ? status >= 500 || TRANSIENT_STATUS.has(status) : TRANSIENT.has(code);
-}
-
 const MIN_ANNOUNCED_SILENCE = 1000;
 
 // The connection is dead when one heartbeat more is missing than the server allows: see `HeartbeatTerms`.
@@ -510,7 +497,7 @@ function announcedSilence(data: string): number {
 
 function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'isLast'>): void {
   if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);
-  if (!isToken(method)) throw badOption('method', 'must be a word', options.method);
+  if (!isToken(method)) throw badOption('method', 'must be a method such as POST', options.method);
   if (typeof options.headers === 'object') checkHeaders(options.headers);
   if (!isSendable(options.lastEventId ?? '')) {
     throw badOption('lastEventId', 'must not have control characters', JSON.stringify(options.lastEventId));

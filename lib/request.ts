@@ -203,6 +203,19 @@ export function failed(
   return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code, ...rest });
 }
 
+const TRANSIENT_STATUS = new Set([408, 425, 429]);
+const TRANSIENT = new Set<ConnectErrorCode>([
+  'ERR_SSE_NETWORK',
+  'ERR_SSE_TIMEOUT',
+  'ERR_SSE_SILENT',
+  'ERR_SSE_EOF',
+]);
+
+/** Whether the next attempt may succeed after this failure. */
+export function isTransient({ code, status = 0 }: ConnectError): boolean {
+  return code === 'ERR_SSE_STATUS' ? status >= 500 || TRANSIENT_STATUS.has(status) : TRANSIENT.has(code);
+}
+
 /** Turns an exception into a failure. Once the signal is aborted, its reason is the failure. */
 export function failureOf(error: unknown, signal: AbortSignal): ConnectError {
   const cause = signal.aborted ? signal.reason : error;
