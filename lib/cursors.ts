@@ -55,10 +55,10 @@ export interface Lost {
 }
 
 /** The newest dropped seq of each topic of which something was dropped. */
-export type Dropped = readonly { readonly topic: string; readonly seq: number }[];
+type Dropped = readonly { readonly topic: string; readonly seq: number }[];
 
 /** The first bytes of a subscription. They are written in its first turn. */
-export interface Preamble {
+interface Preamble {
   readonly text: string;
   /** The position of the subscription until then. */
   readonly id: string;

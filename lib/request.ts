@@ -28,7 +28,7 @@ export interface ConnectError extends Error {
   readonly retryDelay?: number | undefined;
 }
 
-export interface ConnectRequest {
+interface ConnectRequest {
   readonly url: URL;
   readonly method: string;
   /** The caller's headers. A request that has any follows no redirect to an origin that is not listed. */

@@ -11,14 +11,14 @@ import { httpError, sendJson } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
 
 /** The members of a request's context that are used. */
-export interface TopicsContext {
+interface TopicsContext {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly params: Readonly<Record<string, string>>;
   readonly query: URLSearchParams;
 }
 
-export interface TopicHandlers {
+interface TopicHandlers {
   /** `POST /topics/:topic` */
   publish(context: TopicsContext): Promise<void>;
   /** `DELETE /topics/:topic` */

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { isTopic, topicRule } from '../protocol.ts';
 
 /** How an option is written and which values it takes. */
-export interface OptionSpec {
+interface OptionSpec {
   readonly kind: 'flag' | 'text' | 'count' | 'duration';
   readonly short?: string | undefined;
   /** Collects the values of every occurrence. Of any other option only the last occurrence counts. */

@@ -3,7 +3,7 @@
 
 import { createLineSplitter, type LineSource } from './lines.ts';
 
-export interface BatchOptions {
+interface BatchOptions {
   /** The most lines of one batch. */
   readonly maxLines: number;
   /** The most bytes of one batch. A line that is longer is a batch of its own. */

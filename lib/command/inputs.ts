@@ -19,13 +19,13 @@ export interface Inputs {
   readonly system: boolean;
 }
 
-export interface Tail {
+interface Tail {
   readonly file: string;
   readonly topic: string;
 }
 
 /** The members of a hub and of its server that are used. */
-export interface InputTarget {
+interface InputTarget {
   readonly hub: {
     publish(topic: string, event: { data: string }): unknown;
     end(topic: string): unknown;
@@ -34,7 +34,7 @@ export interface InputTarget {
   readonly streams: { readonly size: number };
 }
 
-export interface InputContext {
+interface InputContext {
   readonly source: CommandInput;
   /** Ends the inputs. */
   readonly signal: AbortSignal;

@@ -18,7 +18,7 @@ export interface CommandInput extends AsyncIterable<Uint8Array | string> {
   destroy?(): unknown;
 }
 
-export type CommandOutput = NodeJS.WritableStream & { readonly isTTY?: boolean | undefined };
+type CommandOutput = NodeJS.WritableStream & { readonly isTTY?: boolean | undefined };
 
 /** A command; `argv` has the words after its name. Resolves with the exit code. Rejects where it failed. */
 export type Command = (argv: readonly string[], io: CommandIo) => Promise<number>;

@@ -1,7 +1,7 @@
 // Cuts bytes into lines of bounded length: a splitter that is fed by hand, and an iterator over any readable.
 // Stands alone: copy this file by itself.
 
-export interface LineOptions {
+interface LineOptions {
   /** How many bytes of one line are kept; default 1 MiB. `Infinity`: no limit. */
   maxLineBytes?: number | undefined;
   /**
@@ -12,11 +12,11 @@ export interface LineOptions {
   overlong?: 'shorten' | 'throw' | undefined;
 }
 
-export interface LineError extends Error {
+interface LineError extends Error {
   readonly code: 'ERR_SSE_LINE_TOO_LONG';
 }
 
-export interface LineSplitter {
+interface LineSplitter {
   /**
    * Yields the lines that `bytes` completes, and keeps a copy of the rest for the next call. Lines are cut
    * while they are iterated over: iterate to the end before the next call, and before the buffer is used
@@ -92,7 +92,7 @@ export function createLineSplitter({
   };
 }
 
-export interface LinesOptions extends LineOptions {
+interface LinesOptions extends LineOptions {
   /** Ends the iteration as if the source had ended, and destroys the source where it has `destroy`. */
   signal?: AbortSignal | undefined;
 }

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { usageError } from './argv.ts';
 
 /** The values of the options that give tokens. */
-export interface TokenOptions {
+interface TokenOptions {
   readonly 'publish-token': readonly string[];
   readonly 'publish-token-file': string | undefined;
   readonly 'subscribe-token': readonly string[];

@@ -6,12 +6,12 @@ import { readFileSync } from 'node:fs';
 import { extname } from 'node:path';
 
 /** The members of a request that are used. */
-export interface DashboardRequest {
+interface DashboardRequest {
   readonly headers: { readonly 'if-none-match'?: string | undefined };
 }
 
 /** The members of a response that are used: those of HTTP/1 and HTTP/2 alike. */
-export interface DashboardResponse {
+interface DashboardResponse {
   writeHead(status: number, headers: Record<string, string>): unknown;
   end(body?: Buffer): unknown;
 }
