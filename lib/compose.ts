@@ -98,7 +98,7 @@ function calledTwice(): Error {
   return Object.assign(new Error('next() was called twice'), { code: 'ERR_SSE_NEXT_CALLED_TWICE' });
 }
 
-/** What `next()` returns: the promise of everything behind, which records whether anything awaits it. */
+/** The result of `next()`: the promise of everything behind, which records whether anything awaits it. */
 class Downstream implements Promise<void> {
   readonly [Symbol.toStringTag] = 'Promise';
   readonly #promise: Promise<void>;

@@ -232,7 +232,7 @@ export class Hub<Events extends object = EventMap> {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
     const { lastEventId, conflate = false, announce, may } = options;
-    // A header that came more than once is malformed, whatever its values.
+    // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);

@@ -49,7 +49,8 @@ export class Order {
   }
 
   /**
-   * Where a client with this last event ID continues. Only computes, whatever the client sent; never throws.
+   * Finds where a client with this last event ID continues. Takes constant time and never throws, for any
+   * text.
    */
   locate(lastEventId: string): Start {
     const { epoch, head } = this;

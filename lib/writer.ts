@@ -184,7 +184,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     return this.#controller.signal;
   }
 
-  /** Resolves at `'close'` with the reason, whatever the reason. Never rejects. */
+  /** Resolves at `'close'` with the reason. Never rejects, not even for the reason `error`. */
   get done(): Promise<CloseReason> {
     this.#done ??= withResolver();
     if (this.#reason !== undefined) this.#done.resolve(this.#reason);
