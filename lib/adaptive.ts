@@ -1,4 +1,4 @@
-// Learns after what silence the connections of a group are cut, and keeps their heartbeat interval below it.
+// Learns the silence after which connections of a group are cut, and keeps their heartbeats below it.
 // Stands alone: copy this file by itself. Fits the `group` option of `heartbeat.ts`.
 
 export interface AdaptiveOptions {
@@ -23,16 +23,16 @@ export interface AdaptiveOptions {
 export interface AdaptiveGroup {
   /** Milliseconds: the present interval. */
   readonly interval: number;
-  /** A connection survived a silence of so many milliseconds. */
+  /** Called when a connection has survived a silence of this many milliseconds. */
   survived(silence: number): void;
-  /** A connection was lost after a silence of so many milliseconds. */
+  /** Called when a connection was lost after a silence of this many milliseconds. */
   lost(silence: number): void;
 }
 
 const MAX_INTERVAL = 2 ** 31 - 1;
 // Silences that differ by no more than this fraction count as the same.
 const SAME_WITHIN = 0.1;
-// A shortened interval is this fraction of the silence that was fatal.
+// A shortened interval is this fraction of the silence after which connections were lost.
 const SHORTEN = 0.8;
 // A small step, because an interval that is too long costs every connection that is silent for it.
 const LENGTHEN = 1.02;

@@ -1,4 +1,4 @@
-// Finds the address of a client, also behind proxies, and the group of addresses that stands for one client.
+// Finds the address of a client, also behind proxies, and the group of addresses that counts as one client.
 // Stands alone: copy this file by itself.
 
 import { isIP, isIPv6 } from 'node:net';
@@ -28,9 +28,9 @@ export function clientAddress(req: AddressRequest, trustProxy = 0): string | und
 }
 
 /**
- * The group that stands for one client. For IPv4 it is the address itself, in one spelling also where it is
- * mapped (`::ffff:192.0.2.1`) or translated (`64:ff9b::192.0.2.1`) to IPv6. For IPv6 it is the /64, the least
- * that one customer gets.
+ * The group of addresses that counts as one client. For IPv4 it is the address itself, in the same spelling
+ * where it is mapped (`::ffff:192.0.2.1`) or translated (`64:ff9b::192.0.2.1`) to IPv6. For IPv6 it is the
+ * /64, the least that one customer gets.
  */
 export function addressGroup(address: string): string {
   const plain = address.replace(/%.*$/, '');

@@ -5,26 +5,31 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 
 export type Action = 'subscribe' | 'publish';
 
-/** What `authorize` answers for a request without valid credentials. */
+/** The results of `authorize` for a request without valid credentials. */
 export type Nobody = undefined | null | false;
 
 /**
- * Who sends a request, and what they may do. A principal is any value that `authorize` makes of a request,
- * except `undefined`, `null` and `false`.
+ * Identifies the sender of a request and decides what the sender may do. A principal is any value that
+ * `authorize` returns, except `undefined`, `null` and `false`.
  */
 export interface Access<Principal, Req = AuthRequest> {
-  /** The sender of the request, or {@link Nobody} where credentials are wrong, or missing and required. */
+  /**
+   * Returns the principal that sent the request, or {@link Nobody} where credentials are wrong, or missing
+   * and required.
+   */
   authorize(req: Req): Principal | Nobody | Promise<Principal | Nobody>;
   /**
-   * Whether the principal may do this. Only `true` allows. A server asks before it opens a stream, and again
-   * before each page that the stream is sent, so the answer must be quick and cannot be a promise.
+   * Whether the principal may perform the action on the topic. Only `true` allows it. A server calls this
+   * before it opens a stream and again before each page that it sends, so it must be quick and must not
+   * return a promise.
    */
   may(principal: Principal, action: Action, topic: string): boolean;
 }
 
 /**
- * When a principal's permission ends, in milliseconds since 1970: its `expiresAt`, or `Infinity` where it has none. A
- * non-numeric `expiresAt` gives `NaN`, which is after no time: test with `expiryOf(principal) > Date.now()`.
+ * When a principal's permission ends, in milliseconds since 1970: its `expiresAt`, or `Infinity` where it has
+ * none. A non-numeric `expiresAt` gives `NaN`, which is greater than no time. Test it with
+ * `expiryOf(principal) > Date.now()`.
  */
 export function expiryOf(principal: unknown): number {
   const { expiresAt } = Object(principal) as { readonly expiresAt?: unknown };
@@ -46,11 +51,11 @@ export interface TokenAccessOptions {
   publishIsOpen?: (() => boolean) | undefined;
 }
 
-/** What the sender of a token may do, on every topic. */
+/** The actions that the sender of a token may perform, on every topic. */
 export type TokenPrincipal = Readonly<Record<Action, boolean>>;
 
 /**
- * Makes an {@link Access} of a few tokens, each of which is valid for all topics.
+ * Makes an {@link Access} from a few tokens, each of which is valid for all topics.
  *
  * @throws {TypeError} for a token that no header can carry: one that is empty, or not printable ASCII without
  *   spaces.

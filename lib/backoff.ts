@@ -1,4 +1,4 @@
-// Says how long a client waits before it reconnects: what the server asks for, and a random part that grows.
+// Computes how long a client waits before it reconnects: the server's delay, and a random part that grows.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 
 export interface BackoffOptions {
@@ -26,12 +26,12 @@ const DEFAULTS = {
 // The longest time that a timer can wait.
 const MAX_DELAY = 2 ** 31 - 1;
 
-/** The waits of one client. */
+/** The delays of one client. */
 export class Backoff {
   readonly #limits: typeof DEFAULTS;
   #failures = 0;
 
-  /** @throws {RangeError} naming the option that is wrong. */
+  /** @throws {RangeError} naming the option that is out of its range. */
   constructor(options: BackoffOptions = {}) {
     this.#limits = { ...DEFAULTS };
     for (const name of Object.keys(DEFAULTS) as (keyof typeof DEFAULTS)[]) {
@@ -39,16 +39,19 @@ export class Backoff {
     }
   }
 
-  /** Milliseconds to wait after one more failure; `requested` is what the server asks for. */
+  /** Milliseconds to wait after one more failure; `requested` is the delay that the server has asked for. */
   nextDelay(requested: number): number {
     const { backoffDelay, maxBackoffDelay, minRetryDelay, maxRetryDelay } = this.#limits;
     const floor = Math.min(Math.max(requested, minRetryDelay), maxRetryDelay);
     const bound = Math.min(backoffDelay * 2 ** this.#failures++, maxBackoffDelay);
-    // Full jitter: anywhere between nothing and the bound, so that a crowd does not return at once.
+    // Full jitter: anywhere between nothing and the bound, so that clients do not all return at once.
     return Math.round(floor + Math.random() * bound);
   }
 
-  /** Takes note of a connection that ended at this age, in milliseconds. */
+  /**
+   * Records that a connection has ended at this age, in milliseconds. From `healthyAge` on it resets the
+   * bound.
+   */
   connectionEnded(age: number): void {
     if (age >= this.#limits.healthyAge) this.#failures = 0;
   }

@@ -8,7 +8,7 @@ export interface BodyRequest {
 }
 
 /**
- * What `readText` rejects with. Its `code` says why, and `status` is the status to answer:
+ * The error of `readText`: `code` is the reason, `status` the status to answer with.
  *
  * - `ERR_SSE_MALFORMED_BODY` (400): the body is not UTF-8, or it ended early.
  * - `ERR_SSE_LENGTH_REQUIRED` (411): the request has neither a length nor chunks.
@@ -25,7 +25,8 @@ export interface BodyError extends Error {
 }
 
 /**
- * Reads the whole body, which must be valid UTF-8. Nothing is replaced, and a byte order mark is kept.
+ * Reads the whole body, which must be valid UTF-8. Malformed bytes are an error and are not replaced; a byte
+ * order mark is kept.
  *
  * Any content type is read (`curl -d` sends all data as a form), except multipart forms and charsets other
  * than UTF-8. Rejects with a {@link BodyError}; the request stays open, so that it can be answered.
@@ -35,7 +36,7 @@ export async function readText(req: BodyRequest, maxBytes: number): Promise<stri
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   try {
-    // By default, leaving the loop destroys the request, which then has no socket.
+    // By default, leaving the loop destroys the request and its socket, so that it could not be answered.
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       bytes += chunk.length;
       if (bytes > maxBytes) break;

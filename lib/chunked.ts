@@ -1,9 +1,9 @@
-// Frames bytes as a chunk of HTTP/1.1, and tells when a chunk may go straight to the socket of a response.
+// Frames bytes as a chunk of HTTP/1.1, and checks whether it may be written directly to a response's socket.
 // Stands alone: copy this file by itself.
 //
-// `res.write` frames each write, corks the socket, and schedules an uncork: for bytes that many clients get,
-// the same work again for each. Framed once and written to each socket they cost a third of the user-mode CPU
-// time (bench/scenarios/fanout).
+// `res.write` frames the bytes, corks the socket and schedules an uncork, and repeats this work for each
+// client that gets the same bytes. Framing them once and writing the chunk to each socket takes a third of
+// the user-mode CPU time (bench/scenarios/fanout).
 
 import { ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
@@ -36,20 +36,19 @@ export function canWriteDirectly(
   socket: ChunkedSocket,
 ): socket is ChunkedSocket & { write(chunk: Uint8Array): boolean } {
   return (
-    // The response has this connection: it loses it when the client leaves or the response ends, and does not
-    // have it yet while an earlier response on the same connection is unfinished.
+    // The response owns this connection: it does not once the client has left or the response has ended, nor
+    // while an earlier response on the same connection is unfinished.
     res.socket === socket &&
     // The body is chunked, as it is not for HTTP/1.0, for HEAD, or with a Content-Length.
     res.chunkedEncoding === true &&
-    // Nobody has corked the response: the bytes held back would be overtaken.
+    // The response is not corked: a direct write would overtake the bytes that it holds back.
     res.writableCorked === 0 &&
     res.writableEnded === false &&
-    // Nor does the response hold back bytes of its own, which `writableLength` counts beside those of the
+    // Nor does the response hold back other bytes, which `writableLength` counts in addition to those of the
     // socket.
     res.writableLength === socket.writableLength &&
     socket.writable === true &&
-    // Nobody has replaced a method in order to see or change the bytes, as compression middleware and loggers
-    // do.
+    // No middleware has replaced a method to see or change the bytes, as compression and loggers do.
     res.write === write &&
     res.end === end &&
     socket.write === writeToSocket

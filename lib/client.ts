@@ -21,13 +21,13 @@ import {
 } from './protocol.ts';
 import {
   type ConnectError,
-  type ConnectErrorCode,
   checkHeaders,
   failed,
   failureOf,
   type IncomingStream,
   isSendable,
   isToken,
+  isTransient,
   type Outcome,
   type RequestHeaders,
   requestStream,
@@ -49,10 +49,11 @@ export type EventMap = Record<string, unknown>;
 export interface ReceivedEvent<Type extends string = string, Json = unknown> extends DecodedEvent {
   readonly event: Type;
   /**
-   * `data` as JSON, parsed when it is first read. Nothing checks that it is what the type says.
+   * `data` as JSON, parsed at the first access. Its type is not checked at run time.
    *
    * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event, where the data is not JSON. A loop over
-   *   `const { event, json }` reads it for each event: throws at the first one without JSON.
+   *   `const { event, json }` reads it for each event, so it throws at the first event whose data is not
+   *   JSON.
    */
   readonly json: Json;
 }
@@ -95,15 +96,15 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly onComment?: ((event: { readonly comment: string }) => void) | undefined;
   /** Whether to yield `sluice:ready` and `sluice:end`, and `sluice:gap` also with `onGap`. Default false. */
   readonly controlEvents?: boolean | undefined;
-  /** Whether this event is the last one: the loop ends after it. */
+  /** Returns whether this event is the last one, after which the loop ends. */
   readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
-  /** Milliseconds until the response has its head. Default 30 s; `Infinity`: no limit. */
+  /** Milliseconds within which a response must have its head. Default 30 s; `Infinity`: no limit. */
   readonly connectTimeout?: number | undefined;
-  /** Milliseconds of silence that end a connection. Default: what the server announces, if it does. */
+  /** Milliseconds of silence that end a connection. Default: the server's announcement, else no limit. */
   readonly silenceTimeout?: number | undefined;
 }
 
-/** Gives the headers of one attempt, counted from 1. */
+/** Returns the headers of one attempt; attempts are counted from 1. */
 export type HeadersFunction = (context: {
   readonly attempt: number;
 }) => RequestHeaders | Promise<RequestHeaders>;
@@ -136,7 +137,7 @@ export interface StateChange {
  * end of a response ends the loop where the request is not retried; with `isLast` it throws `ERR_SSE_EOF`
  * instead, because a proxy turns the crash of a server into an orderly end.
  *
- * @throws {TypeError | RangeError} at once, naming the option that is wrong.
+ * @throws {TypeError | RangeError} at once, naming the option that cannot be used.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 export function connect<Events extends object = EventMap>(
@@ -286,7 +287,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     }
   }
 
-  // Also ends when the connection is closed, although the function never answers.
+  // Resolves also when the connection is closed while the caller's function has not resolved.
   async #headers(closed: AbortSignal): Promise<RequestHeaders> {
     const { headers = {} } = this.#options;
     if (typeof headers !== 'function') return headers;
@@ -392,7 +393,8 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     if (this.#options.silenceTimeout === undefined) this.#silenceTimeout = announcedSilence(data);
   }
 
-  // Delivery continues at the id of the gap, even where newer events have arrived: none is a repetition.
+  // Delivery continues at the id of the gap, which may lie before events that have arrived: they are sent
+  // again, and count as new.
   async #takeGap({ id, data, lastEventId }: DecodedEvent): Promise<void> {
     this.#newest = parseId(id) ?? this.#newest;
     await this.#options.onGap?.(readGap(data, lastEventId));
@@ -421,7 +423,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   #shouldRetry(failure: ConnectError): boolean {
     const answer = this.#options.shouldRetry?.(failure, { attempt: this.#attempt });
     if (answer !== undefined) return answer;
-    return (this.#method === 'GET' || this.#method === 'HEAD') && isPassing(failure);
+    return (this.#method === 'GET' || this.#method === 'HEAD') && isTransient(failure);
   }
 
   async #waitAfter(failure: ConnectError): Promise<void> {
@@ -446,7 +448,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
 }
 
 /**
- * The data of an event as JSON: what `json` of a {@link ReceivedEvent} is.
+ * Parses the data of an event as JSON. The getter `json` of a {@link ReceivedEvent} uses it.
  *
  * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event's type and the last event ID, for other data.
  */
@@ -484,22 +486,9 @@ class Received implements ReceivedEvent {
   }
 }
 
-const PASSING_STATUS = new Set([408, 425, 429]);
-const PASSING = new Set<ConnectErrorCode>([
-  'ERR_SSE_NETWORK',
-  'ERR_SSE_TIMEOUT',
-  'ERR_SSE_SILENT',
-  'ERR_SSE_EOF',
-]);
-
-// Whether the next attempt may succeed.
-function isPassing({ code, status = 0 }: ConnectError): boolean {
-  return code === 'ERR_SSE_STATUS' ? status >= 500 || PASSING_STATUS.has(status) : PASSING.has(code);
-}
-
 const MIN_ANNOUNCED_SILENCE = 1000;
 
-// As many heartbeats may be missed as the server says; the one after them decides.
+// The connection is dead when one heartbeat more is missing than the server allows: see `HeartbeatTerms`.
 function announcedSilence(data: string): number {
   const { heartbeat } = readReady(data);
   const silence = heartbeat === undefined ? 0 : heartbeat.interval * (heartbeat.missed + 1);
@@ -507,15 +496,15 @@ function announcedSilence(data: string): number {
 }
 
 function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'isLast'>): void {
-  if (!/^https?:$/.test(url.protocol)) throw refused('url', 'must be http: or https:', url);
-  if (!isToken(method)) throw refused('method', 'must be a word', options.method);
+  if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);
+  if (!isToken(method)) throw badOption('method', 'must be a method such as POST', options.method);
   if (typeof options.headers === 'object') checkHeaders(options.headers);
   if (!isSendable(options.lastEventId ?? '')) {
-    throw refused('lastEventId', 'must not have control characters', JSON.stringify(options.lastEventId));
+    throw badOption('lastEventId', 'must not have control characters', JSON.stringify(options.lastEventId));
   }
   checkTimeout('connectTimeout', options.connectTimeout);
   checkTimeout('silenceTimeout', options.silenceTimeout);
-  // The decoder checks its limits: now rather than at the first response.
+  // Creates a decoder for its checks: they throw now rather than at the first response.
   const { maxLineBytes, maxEventBytes } = options;
   createDecoder({ maxLineBytes, maxEventBytes, onEvent: () => {} });
 }
@@ -523,7 +512,7 @@ function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'i
 function checkTimeout(name: string, value = 0): void {
   if (typeof value === 'number' && (value === Number.POSITIVE_INFINITY || (value >= 0 && value < 2 ** 31)))
     return;
-  throw refused(
+  throw badOption(
     name,
     'must be a number of milliseconds from 0 to 2147483647, or Infinity',
     value,
@@ -531,6 +520,6 @@ function checkTimeout(name: string, value = 0): void {
   );
 }
 
-function refused(name: string, rule: string, value: unknown, Kind: typeof RangeError = TypeError): Error {
+function badOption(name: string, rule: string, value: unknown, Kind: typeof RangeError = TypeError): Error {
   return new Kind(`\`${name}\` ${rule}, got ${String(value)}`);
 }

@@ -31,8 +31,8 @@ export interface ComposeOptions<Req, Res> {
  * promise; then the chain awaits it instead, so no failure is lost.
  *
  * The trap: Node ignores the promise that a request handler returns, so pass `onError` to a server's handler.
- * Otherwise one failure ends the process. `onError` also gets the failures behind a `next` that a middleware
- * called after it had returned.
+ * Otherwise one failure ends the process. Where a middleware calls `next` after it has returned, `onError`
+ * also gets the failures of that call.
  *
  * The types of request and response are those of `node:http` where the middleware fit them, else those of the
  * middleware.
@@ -79,7 +79,7 @@ export function compose<Req, Res>(
   };
 }
 
-/** A value of one type that middleware store with a request for the ones behind them. */
+/** A value that one middleware stores with a request, for the ones behind it to read. */
 export interface RequestValue<T> {
   get(req: object): T | undefined;
   set(req: object, value: T): void;
@@ -98,7 +98,7 @@ function calledTwice(): Error {
   return Object.assign(new Error('next() was called twice'), { code: 'ERR_SSE_NEXT_CALLED_TWICE' });
 }
 
-/** What `next()` returns: the promise of everything behind, which records whether anything awaits it. */
+/** The result of `next()`: the promise of everything behind, which records whether anything awaits it. */
 class Downstream implements Promise<void> {
   readonly [Symbol.toStringTag] = 'Promise';
   readonly #promise: Promise<void>;
@@ -106,6 +106,7 @@ class Downstream implements Promise<void> {
 
   constructor(promise: Promise<void>) {
     this.#promise = promise;
+    // Keeps a rejection from being unhandled until the middleware or `unlessAwaited` awaits it.
     promise.catch(() => {});
   }
 

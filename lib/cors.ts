@@ -53,7 +53,7 @@ const MAX_AGE = 2 ** 31 - 1;
  *
  * @throws {TypeError} for `*` together with credentials, for `null`, for an origin in a form that no browser
  *   sends (naming the form to write), and for a name that is no method or header. The middleware throws one
- *   when the function in `origins` answers a promise.
+ *   when the function in `origins` returns a promise.
  * @throws {RangeError} when `maxAge` is out of range.
  * @see https://fetch.spec.whatwg.org/#http-cors-protocol
  */

@@ -1,4 +1,4 @@
-// The subscribers of a hub: a cursor for each, and groups of cursors that follow the same topics in the same way.
+// The subscribers of a hub: a cursor for each, and groups of cursors with the same topics and options.
 // Needs `history.ts`, `order.ts` and `pages.ts` beside it.
 
 import type { Topic as HistoryTopic, LogEntry } from './history.ts';
@@ -8,12 +8,12 @@ import { conflate, cut, isNext, joinPage, merge, type Page, type PageCache } fro
 /** Bytes that many sinks get. */
 export interface SharedChunk {
   readonly bytes: Uint8Array;
-  /** What sinks have made of the bytes, such as an HTTP chunk or a gzip block, so that it is made once for all. */
+  /** Forms of the bytes that sinks have made, such as an HTTP chunk, so that each is made only once. */
   made: object | undefined;
 }
 
 /**
- * What takes the bytes: the members of Node's `Writable` that are used. A stream of `openStream`, a bare
+ * A receiver of bytes: the members of Node's `Writable` that are used. A stream of `openStream`, a bare
  * `ServerResponse`, a socket and a `PassThrough` fit as they are.
  */
 export interface Sink {
@@ -55,19 +55,19 @@ export interface Lost {
 }
 
 /** The newest dropped seq of each topic of which something was dropped. */
-export type Dropped = readonly { readonly topic: string; readonly seq: number }[];
+type Dropped = readonly { readonly topic: string; readonly seq: number }[];
 
-/** The first bytes of a subscription, which are written in its first turn. */
-export interface Preamble {
+/** The first bytes of a subscription. They are written in its first turn. */
+interface Preamble {
   readonly text: string;
-  /** The id that the client has until then. */
+  /** The position of the subscription until then. */
   readonly id: string;
 }
 
-/** An event that conflation passes over takes as much time as writing so many bytes (bench/hub). */
-const PASSED_OVER_BYTES = 40;
+/** Conflation takes as much time to skip an event as a write of this many bytes (bench/hub). */
+const SKIPPED_EVENT_COST = 40;
 
-/** The subscribers of the same topics in the same way: at the same seq they need the same page. */
+/** The subscribers with the same topics and the same `conflate`: at the same seq they need the same page. */
 export class Group {
   readonly key: string;
   readonly names: readonly string[];
@@ -112,14 +112,14 @@ export class Group {
   }
 
   /**
-   * The topics of which events after the cursor are gone, as far as its client does not know of it yet.
-   * @param dropped - What a log has dropped; by default what memory has.
+   * The topics that have lost events after the cursor, except losses that were reported to its client before.
+   * @param dropped - The newest seqs that a log has dropped; default those that memory has dropped.
    */
   lost(cursor: Cursor, dropped?: Dropped): Lost[] | undefined {
     let lost: Lost[] | undefined;
     for (const topic of this.topics) {
       const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
-      if (seq <= cursor.seq || seq <= cursor.knownLost(topic)) continue;
+      if (seq <= cursor.seq || seq <= cursor.reportedLost(topic)) continue;
       lost ??= [];
       lost.push({ topic, seq });
     }
@@ -129,7 +129,7 @@ export class Group {
   /** The page that comes next for a cursor; `undefined` when it has everything. */
   page(after: number, maxBytes: number): Page | undefined {
     if (this.#page !== undefined && isNext(this.#page, after)) return this.#page;
-    // A page that was made before something was dropped may hold what clients know to be lost.
+    // A page that was made before a drop may hold events that were reported to clients as lost.
     const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
     if (kept !== undefined) return kept;
     const missed = merge(this.rings, after, this.#conflates ? Infinity : maxBytes);
@@ -139,7 +139,7 @@ export class Group {
     const isLast = this.topics.every(({ ring }) => ring.last <= last);
     const until = isLast ? this.order.head : last;
     this.#page = joinPage(chosen, { after, first: missed[0]!.seq, until }, true);
-    this.#page.cost += (missed.length - chosen.length) * PASSED_OVER_BYTES;
+    this.#page.cost += (missed.length - chosen.length) * SKIPPED_EVENT_COST;
     // The last page and a conflated one are not kept: the next publish would make them stale.
     if (!isLast && !this.#conflates) this.#pages.keep(this, this.#page);
     return this.#page;
@@ -149,12 +149,14 @@ export class Group {
     return this.topics.every(({ ring }) => ring.dropped <= after);
   }
 
-  /** A page serves one turn at most: kept for longer, one page of each group would be memory without a bound. */
+  /**
+   * Forgets the page of this turn: kept for longer, one page of each group would be memory without a bound.
+   */
   forgetPage(): void {
     this.#page = undefined;
   }
 
-  /** Of entries in order, those that are written. */
+  /** Returns the entries to write: with conflation, only the newest of each key. */
   select(entries: readonly LogEntry[]): readonly LogEntry[] {
     return this.#conflates ? conflate(entries) : entries;
   }
@@ -164,28 +166,28 @@ function droppedOf(topic: Topic, dropped: Dropped): number {
   return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
-/** One subscriber: a sink, and the seq up to which it has everything. */
+/** One subscriber: a sink, and the seq up to which it has all events. */
 export class Cursor implements Subscription {
   readonly group: Group;
   readonly sink: Sink;
-  /** Everything of the group's topics up to here was written, or is known to the client to be lost. */
+  /** All events of the group's topics up to here were written, or reported to the client as lost. */
   seq: number;
   /** The first bytes; `undefined` once they are written. */
   preamble: Preamble | undefined;
   closed = false;
   /** The sink refused the last write; its 'drain' has not come. */
   isBlocked = false;
-  /** It is in the queue of those that are behind. */
+  /** It is in the queue of cursors that are behind. */
   isDue = false;
-  /** The number of the last turn in which it was written to: there is one write in each. */
+  /** The number of the last turn in which it was written to. Each turn writes to it at most once. */
   turn = 0;
   /** An event was delivered on this connection. */
   isLive = false;
   onDrain!: () => void;
   onClose!: () => void;
   #isReady = false;
-  /** Losses beyond `seq` that the client knows of, because other topics still have events before them. */
-  #knownLost: Map<Topic, number> | undefined;
+  /** Losses after `seq` that were reported already, while other topics still have events before them. */
+  #reportedLost: Map<Topic, number> | undefined;
   readonly #may: ((topic: string) => boolean) | undefined;
 
   constructor(
@@ -224,13 +226,14 @@ export class Cursor implements Subscription {
     return this.group.order.head - this.reached;
   }
 
-  /** It has everything and waits for the next event: it is not behind, blocked or reading a log. */
+  /** It has all events and waits for the next one: it is not behind, blocked or reading a log. */
   get isReady(): boolean {
     return this.#isReady;
   }
 
   set isReady(is: boolean) {
-    // The field saves a look-up in the group's set, which is large and cold.
+    // Compares the field first, which saves a look-up in the group's set: that is large and rarely in a CPU
+    // cache.
     if (is === this.#isReady) return;
     this.#isReady = is;
     if (is) this.group.ready.add(this);
@@ -248,23 +251,23 @@ export class Cursor implements Subscription {
     this.group.leave(this);
   }
 
-  /** The newest seq of a topic that the client knows to be lost. */
-  knownLost(topic: Topic): number {
-    return this.#knownLost?.get(topic) ?? 0;
+  /** The newest seq of a topic that was reported to the client as lost. */
+  reportedLost(topic: Topic): number {
+    return this.#reportedLost?.get(topic) ?? 0;
   }
 
   moveTo(seq: number): void {
     this.seq = seq;
-    if (this.#knownLost === undefined) return;
-    for (const [topic, lost] of this.#knownLost) if (lost <= seq) this.#knownLost.delete(topic);
-    if (this.#knownLost.size === 0) this.#knownLost = undefined;
+    if (this.#reportedLost === undefined) return;
+    for (const [topic, lost] of this.#reportedLost) if (lost <= seq) this.#reportedLost.delete(topic);
+    if (this.#reportedLost.size === 0) this.#reportedLost = undefined;
   }
 
-  /** Marks losses as known, and moves on to where there may be something to deliver. */
+  /** Marks losses as reported, and moves to the first seq after which there may be something to deliver. */
   accept(lost: readonly Lost[]): void {
-    const known = new Map(this.#knownLost);
+    const known = new Map(this.#reportedLost);
     for (const { topic, seq } of lost) known.set(topic, seq);
-    this.#knownLost = known;
+    this.#reportedLost = known;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, known.get(topic) ?? 0))));
   }
 }
@@ -282,5 +285,8 @@ export function isClosed(sink: Sink): boolean {
   return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
 }
 
-/** The 'error' listener of every sink: its 'close' follows, and without a listener the error would be uncaught. */
+/**
+ * The 'error' listener of every sink: its 'close' follows, and without a listener the error would be
+ * uncaught.
+ */
 export function ignore(): void {}

@@ -24,14 +24,19 @@ export interface DecodeLimits {
   readonly lastEventId?: string | undefined;
 }
 
-/** Except for events, handlers get plain values: an object for each comment and each id would cost time. */
+/** Handlers other than `onEvent` get plain values: an object for each comment and each id would cost time. */
 export interface DecoderOptions extends DecodeLimits {
   readonly onEvent: (event: DecodedEvent) => void;
-  /** Called at each `retry` line with its milliseconds, unbounded: `Infinity` for 310 digits. */
+  /**
+   * Called for each `retry` line with its milliseconds. The value is not limited: 310 digits give `Infinity`.
+   */
   readonly onRetry?: ((ms: number) => void) | undefined;
   /** Called for each comment, with its text after the colon and one space. */
   readonly onComment?: ((text: string) => void) | undefined;
-  /** Called when a block without data sets the last event ID: no event, but a new position to resume from. */
+  /**
+   * Called when a block without data sets the last event ID: it is no event, but gives a new position to
+   * resume from.
+   */
   readonly onId?: ((lastEventId: string) => void) | undefined;
 }
 
@@ -39,10 +44,10 @@ export interface Decoder {
   /** The last event ID in force. A blank line sets it, so the id of an event that is cut off never does. */
   readonly lastEventId: string;
   /**
-   * Decodes one more chunk. Bytes and text may be cut anywhere, bytes also within a character. There is
-   * nothing to call at the end of a stream: by the standard, what follows its last blank line is discarded.
+   * Decodes one more chunk. A chunk may end anywhere, a chunk of bytes even within a character. There is
+   * nothing to call at the end of a stream: the standard discards the text after the last blank line.
    *
-   * An exception of a handler passes through and leaves the rest of the chunk unread.
+   * An exception from a handler propagates to the caller, and the rest of the chunk is not decoded.
    *
    * @throws {DecodeError} when a line or an event is larger than its limit, and at each later call.
    */
@@ -70,7 +75,7 @@ const NONE = 2 ** 30 - 1;
 /**
  * Makes the decoder of one connection. Make a new one, with its `lastEventId`, when you reconnect.
  *
- * Time is linear in the input, however it is cut. The limits bound what is kept between chunks.
+ * Time is linear in the input, however it is cut. The limits bound the memory that is kept between chunks.
  *
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
@@ -117,7 +122,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     },
   };
 
-  // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF after a CR is the CR's other half.
+  // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF right after a CR belongs to the same
+  // line end.
   function skipLeading(text: string): number {
     if (!begun) {
       begun = true;
@@ -147,8 +153,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
-  // Reads lines that end in LF only, as nearly all do, and returns where the unfinished one begins. Blank
-  // lines, unwanted comments and data lines are handled here: a stream of heartbeats is read twice as fast.
+  // Reads lines that end in LF only, as nearly all do, and returns where the unfinished one begins. Handles
+  // blank lines, unwanted comments and data lines itself, which doubles the speed for a stream of heartbeats.
   function readPlain(text: string, start: number, ascii: Uint8Array | undefined): number {
     let bytes = ascii;
     let at = start;
@@ -156,7 +162,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
       if (bytes !== undefined && at < bytes.length && bytes[at]! >= LETTER_D && isBetweenEvents()) {
         const begin = at;
         at = readFrames(text, begin, bytes);
-        // Events of other shapes: to try the fast path at each of them would cost more than it saves.
+        // The events have another shape: trying the fast path at each of them would cost more than it saves.
         if (at === begin) bytes = undefined;
       }
       const end = text.indexOf('\n', at);
@@ -346,7 +352,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 }
 
-/** The chunks of a stream in their order: a Node `Readable`, the `body` of a fetch response, an array. */
+/** The chunks of a stream, in order: a Node `Readable`, the `body` of a fetch response, an array. */
 export type DecodeSource =
   | AsyncIterable<Uint8Array | string>
   | Iterable<Uint8Array | string>

@@ -1,4 +1,4 @@
-// The turns of a hub: at the end of each, every cursor at the head gets what is new, and some of the others a page.
+// Delivers events in turns: each gives every cursor at the head the new events, and some others a page.
 // Needs `cursors.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
@@ -9,38 +9,58 @@ import type { Order } from './order.ts';
 import { joinPage, type Page } from './pages.ts';
 import { endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
 
-/** What a log holds of some topics, from one moment. */
+/** The events of some topics that a log holds at one moment. */
 export interface LogPage {
   /** Oldest first, all topics merged by seq. */
   readonly entries: readonly LogEntry[];
-  /** Up to here nothing of the topics is missing from `entries`, except what `dropped` states. */
+  /**
+   * Up to this seq, `entries` has all events of the topics after the cursor, except those that `dropped`
+   * states.
+   */
   readonly until: number;
-  /** For each topic of which something was dropped after the cursor: the newest seq that was. */
+  /** For each topic that has dropped events after the cursor: the newest seq that was dropped. */
   readonly dropped: readonly { readonly topic: string; readonly seq: number }[];
 }
 
-/** Keeps what no longer fits into the hub's memory, or must outlive it. */
+/** Keeps events that no longer fit into the hub's memory, or that must outlive it. */
 export interface Log {
-  /** Never the same for two lives of which the second does not hold all of the first. */
+  /**
+   * Names one life of the log. It must change when the log no longer holds everything that it held before.
+   */
   readonly epoch: number;
   /** The newest seq held when the hub opens it. */
   readonly head: number;
-  /** Called in order, before anyone is sent the entry. If it throws, the publisher gets the error and nothing happened. */
+  /**
+   * Called for each entry in order, before it is delivered. If it throws, `publish` throws the error and the
+   * event is not published.
+   */
   append(entry: LogEntry): void;
-  /** About `maxBytes` of frames after a cursor, at least one entry where there is one. Answer at once if you can. */
+  /**
+   * Returns about `maxBytes` of frames after a cursor, but at least one entry where there is one. A page that
+   * is returned without a promise is delivered in the same turn.
+   */
   read(topics: readonly string[], after: number, maxBytes: number): LogPage | Promise<LogPage>;
 }
 
 export interface DeliveryOptions {
-  /** Most bytes written to one subscriber in one turn of the event loop; default 64 KiB. One event may be larger. */
+  /**
+   * Most bytes written to one subscriber in one turn of the event loop; default 64 KiB. One event may be
+   * larger.
+   */
   maxPageBytes?: number | undefined;
-  /** What a subscriber gets whose next event is no longer remembered: a gap event (default), or the end. */
+  /**
+   * The treatment of a subscriber whose next event is no longer remembered: `gap` (default) sends a gap
+   * event, `close` closes its stream.
+   */
   overtaken?: 'gap' | 'close' | undefined;
   /** Where events are kept beyond this process's memory. */
   log?: Log | undefined;
   /** Milliseconds; default `Date.now`. */
   now?: (() => number) | undefined;
-  /** Called after each turn that delivered events. `latency`: milliseconds since the first of them was published. */
+  /**
+   * Called after each turn that delivered events. `latency`: milliseconds since the first of them was
+   * published.
+   */
   onDelivered?: ((delivery: { readonly latency: number }) => void) | undefined;
   /** Calls a function at the end of the current turn; default `setImmediate`. */
   schedule?: ((turn: () => void) => void) | undefined;
@@ -54,7 +74,7 @@ export interface DeliveryStats {
   gaps: Record<GapReason, number>;
 }
 
-/** Brings events to cursors. It knows no subscriptions: a cursor that ends leaves through its group. */
+/** Delivers events to cursors. A cursor that ends is removed by the `leave` of its group. */
 export class Delivery {
   readonly #order: Order;
   readonly #history: History<Group>;
@@ -72,7 +92,7 @@ export class Delivery {
   /** Topics with events since the last turn, and when the first of these was published. */
   #news: Topic[] = [];
   #newsSince = 0;
-  /** Cursors behind the head whose sinks accept more. */
+  /** Cursors that may be behind the head and whose sinks accept more. */
   readonly #due = new Queue<Cursor>();
 
   readonly #stats: DeliveryStats;
@@ -97,7 +117,7 @@ export class Delivery {
     this.#schedule = options.schedule ?? setImmediate;
   }
 
-  /** A topic has an event, or has ended: its followers get it at the end of this turn. */
+  /** Call it when a topic has a new event or has ended: its followers get that at the end of this turn. */
   announce(topic: Topic): void {
     if (topic.hasNews) return;
     topic.hasNews = true;
@@ -143,7 +163,10 @@ export class Delivery {
     return groups;
   }
 
-  /** Cursors that this turn made due wait for the next one, behind all that waited for this one. */
+  /**
+   * Advances cursors that are behind, first come, first served. Those that became due in this turn wait for
+   * the next one.
+   */
   #catchUp(): void {
     const groups = new Set<Group>();
     this.#spent = 0;
@@ -157,7 +180,7 @@ export class Delivery {
     for (const group of groups) group.forgetPage();
   }
 
-  /** A cursor may have something to get, and its sink accepts it. */
+  /** Call it when a sink accepts bytes and there may be something for its cursor. */
   makeDue(cursor: Cursor): void {
     cursor.isBlocked = false;
     cursor.isReady = false;
@@ -166,15 +189,15 @@ export class Delivery {
     this.#plan();
   }
 
-  /** One step of one cursor, or the rest of a step for which a page had to be read. */
+  /** Takes one step of one cursor, or the rest of a step for which a page of the log had to be read. */
   #advance(cursor: Cursor, read?: LogPage): void {
     if (cursor.closed) return;
     if (!cursor.isAllowed) return void this.end(cursor);
-    // Asked after `may`, which is the application's and can end the sink or the subscription.
+    // Checked after `may`, a function of the application, which can end the sink or the subscription.
     if (cursor.closed || isClosed(cursor.sink)) return cursor.group.leave(cursor);
     cursor.turn = this.#turns;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
-    if (cursor.closed) return; // by this step, or by what the sink did in it
+    if (cursor.closed) return; // by this step, or by code that the write has called
     cursor.isBlocked = outcome === 'blocked';
     if (outcome === 'behind') this.makeDue(cursor);
     else cursor.isReady = outcome === 'head'; // a drain or a page makes the others due
@@ -187,7 +210,7 @@ export class Delivery {
       return this.#write(cursor, preamble.text);
     }
     const lost = group.lost(cursor);
-    if (lost !== undefined) return this.#log ? this.#read(cursor, this.#log) : this.#sayLost(cursor, lost);
+    if (lost !== undefined) return this.#log ? this.#read(cursor, this.#log) : this.#reportLost(cursor, lost);
     const page = group.page(cursor.seq, this.#maxPageBytes);
     if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
     return this.#deliver(cursor, page);
@@ -206,7 +229,7 @@ export class Delivery {
     return hasAll ? 'head' : outcome;
   }
 
-  /** What fails in a sink ends its cursor and nothing else. */
+  /** An error of a sink ends its cursor and nothing else. */
   #writePage(cursor: Cursor, page: Page): Outcome {
     const { sink } = cursor;
     try {
@@ -245,13 +268,13 @@ export class Delivery {
     return 'over';
   }
 
-  // ── what memory does not hold ─────────────────────────────────────────────────────────────────────────────
+  // ── gaps and logs ───────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Writes a gap. Of one topic: delivery continues behind it. Of several: delivery continues where it was, because the
-   * other topics still have events from before the end of the gap.
+   * Writes a gap. Delivery continues after it, or earlier where other topics of the group still have events
+   * from before its end.
    */
-  #sayLost(cursor: Cursor, lost: readonly Lost[], reason: GapReason = 'evicted'): Outcome {
+  #reportLost(cursor: Cursor, lost: readonly Lost[], reason: GapReason = 'evicted'): Outcome {
     if (cursor.isLive && this.#closesOvertaken) return this.#cut(cursor, 'slow-consumer');
     const from = this.#order.id(cursor.seq);
     const to = Math.max(...lost.map(({ seq }) => seq));
@@ -281,14 +304,17 @@ export class Delivery {
     }
   }
 
-  /** Delivers a page that was read, perhaps turns ago, or writes a gap for what neither log nor memory still holds. */
+  /**
+   * Delivers a page of the log, which may have been requested turns ago, or writes a gap for events that
+   * neither the log nor memory still holds.
+   */
   #take(cursor: Cursor, page: LogPage): Outcome {
     const { group, seq: after } = cursor;
     const lost = group.lost(cursor, page.dropped);
-    if (lost !== undefined) return this.#sayLost(cursor, lost);
+    if (lost !== undefined) return this.#reportLost(cursor, lost);
     // Memory has dropped what the log does not hold either: the log was shortened from outside.
     const gone = page.until <= after ? group.lost(cursor) : undefined;
-    if (gone !== undefined) return this.#sayLost(cursor, gone, 'truncated');
+    if (gone !== undefined) return this.#reportLost(cursor, gone, 'truncated');
     return this.#deliver(
       cursor,
       joinPage(group.select(page.entries), { after, first: after, until: page.until }, false),
@@ -299,20 +325,22 @@ export class Delivery {
 /** On `node:diagnostics_channel`: `{ reason, topics }` for every gap. */
 const gapChannel = channel('sluice.hub.gap');
 
-/** Most bytes a turn for cursors behind the head, so that a crowd of returning clients does not delay the rest. */
+/**
+ * Most bytes per turn for cursors behind the head, so that many returning clients do not delay the others.
+ */
 const CATCH_UP_BYTES = 1024 * 1024;
 
-/** What a step of a cursor led to. */
+/** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'over';
 
-/** For what a sink throws: it ends that sink and nothing else. */
+/** Ignores errors of a sink that is given up: they must not reach other subscribers. */
 export function ignoreErrors(act: () => unknown): void {
   try {
     act();
   } catch {}
 }
 
-/** First come, first served. An array's own `shift` moves all that wait, which is slow once they are many. */
+/** First come, first served. `Array.shift` would move all items that wait, which is slow for many. */
 class Queue<T> {
   #items: (T | undefined)[] = [];
   #at = 0;

@@ -4,7 +4,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { clientAddress } from './address.ts';
-import { expiryOf } from './auth.ts';
+import { expiryOf, type Nobody } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal } from './limiter.ts';
@@ -25,30 +25,31 @@ export interface EventsHub {
 export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMessage = IncomingMessage>
   extends StreamOptions {
   /**
-   * The topics of a stream: fixed, or read from the request, at once or by a promise; a function may answer
-   * `undefined` for a request that names none. Default: every `topic` of the query, `?topic=a&topic=b`, and the
-   * path's segment below `path`.
+   * The topics of a stream: fixed, or a function that reads them from the request and may return a promise. Its
+   * result is final: `undefined` means that the request names none. Default: every `topic` of the query,
+   * `?topic=a&topic=b`, and the path's segment below `path`.
    */
   topics?: TopicsOption<Req> | undefined;
   /**
-   * The path that is answered, and with it the paths one segment below, whose segment names a topic: `/events` also
-   * answers `/events/prices`. It is `/` where a framework has removed the path that the handler is mounted at. Other
-   * paths go to `next`, or get a 404. Default: every path is answered, and none of its segments names a topic.
+   * The path to answer. One more segment names a topic: `/events` also answers `/events/prices`. Use `/` where a
+   * framework has removed the path that the handler is mounted at. Other paths go to `next`, or get a 404.
+   * Default: every path is answered, and none of its segments names a topic.
    */
   path?: string | undefined;
   /** Most topics of one stream; default 64. */
   maxTopics?: number | undefined;
   /**
-   * Who asks: anything but `undefined`, `null` and `false`, which are answered 401. An error that it throws is answered
-   * with its `status`. A principal with `expiresAt` (milliseconds since 1970) has its streams end then.
-   * Default: anybody.
+   * Returns the principal that sends a request. `undefined`, `null` and `false` are answered with 401, an
+   * error with its `status`. The streams of a principal with `expiresAt` (milliseconds since 1970) end at
+   * that time. Default: anybody may read.
    */
   authorize?:
     | ((req: Req, asked: { readonly topics: readonly string[] }) => Awaitable<Principal | Nobody>)
     | undefined;
   /**
-   * Whether this principal may read this topic; only `true` allows. Called before the stream opens, where anything
-   * else is answered 403, and again before each write, where it ends the stream. Must not return a promise.
+   * Whether this principal may read this topic; only `true` allows. Any other result is answered with 403
+   * before the stream opens. It is called again before each write, and then ends the stream. Must not return
+   * a promise.
    */
   may?: ((principal: Principal, topic: string) => boolean) | undefined;
   /** When quiet streams get a heartbeat with their position; default every 15 s. `false`: never. */
@@ -57,7 +58,7 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
   limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse'> | undefined;
   /** Called for each stream that has opened. If it throws, the request fails and the stream counts as none. */
   onOpen?: ((opened: EventsStream<Principal, Req>) => void) | undefined;
-  /** Called for each stream that is over; `stream.reason` says why. */
+  /** Called for each stream that has closed; `stream.reason` is the reason. */
   onClose?: ((closed: EventsStream<Principal, Req>) => void) | undefined;
   /** Called for each request that is refused: by a limit, with 429 or 503, or because its sender may not read. */
   onRefuse?: ((refusal: EventsRefusal<Req>) => void) | undefined;
@@ -73,7 +74,6 @@ type TopicsOption<Req> =
   | readonly string[]
   | ((req: Req) => Awaitable<string | readonly string[] | undefined>);
 type Awaitable<T> = T | Promise<T>;
-type Nobody = undefined | null | false;
 
 export interface EventsStream<Principal = unknown, Req extends IncomingMessage = IncomingMessage> {
   readonly stream: EventStream;
@@ -83,7 +83,7 @@ export interface EventsStream<Principal = unknown, Req extends IncomingMessage =
 }
 
 export interface EventsRefusal<Req extends IncomingMessage = IncomingMessage> {
-  /** As in the JSON answer: `unauthorized`, `forbidden`, `server-full`, and so on. */
+  /** The `error` of the JSON answer: `unauthorized`, `forbidden`, `server-full`, and so on. */
   readonly reason: string;
   readonly status: number;
   readonly req: Req;
@@ -117,7 +117,8 @@ export interface EventsStats {
 }
 
 /**
- * Makes a handler that streams a hub's events: `createServer(serveEvents(hub))`, `app.get('/events', serveEvents(hub))`.
+ * Makes a handler that streams a hub's events: `createServer(serveEvents(hub))`,
+ * `app.get('/events', serveEvents(hub))`.
  *
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it begins with
  * what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and `?conflate=1` skips all but
@@ -126,7 +127,8 @@ export interface EventsStats {
  * got wrong is answered with a 4xx and one JSON object, `{ "error", "message" }`; the handler's promise does not
  * reject, unless that of `next` does.
  *
- * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets `no-store, no-transform`.
+ * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
+ * `no-store, no-transform`.
  *
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  */
@@ -147,7 +149,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   }
   if (topics !== undefined && typeof topics !== 'function') checkFixedTopics(listOf(topics), maxTopics);
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
-  // At the first request it would be too late: a header that cannot be sent fails there for refusals too.
+  // Throws now, not at the first request, for options that are out of range or headers that cannot be sent.
   checkStreamOptions(streamOptions);
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
@@ -324,7 +326,7 @@ interface Target {
   readonly segment: string | undefined;
 }
 
-/** `undefined` for a path that is not answered here. */
+/** Returns `undefined` for a path that is not answered here. */
 function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Target | undefined {
   const [pathname = ''] = url.split(/[?#]/, 1);
   const query = new URLSearchParams(url.slice(pathname.length));
@@ -378,7 +380,7 @@ function checkFixedTopics(names: readonly string[], maxTopics: number): void {
   throw new TypeError(`\`topics\` must be 1 to ${maxTopics} topics, each of ${topicRule}, got ${got}`);
 }
 
-/** Where the client wants to begin. */
+/** Reads where delivery begins. */
 function readPosition({ headers }: IncomingMessage, query: URLSearchParams): SubscribeOptions {
   const from = query.get('from') ?? undefined;
   if (from !== undefined && from !== 'earliest' && from !== 'now') {

@@ -17,7 +17,7 @@ export type { EventMap } from './client.ts';
 
 export interface EventSourceInit
   extends Omit<ConnectOptions, 'signal' | 'controlEvents' | 'onState' | 'isLast'> {
-  /** Whether to send cookies to other origins, where there is a browser that has them. Default false. */
+  /** Whether a browser sends cookies to other origins. Default false. */
   readonly withCredentials?: boolean | undefined;
 }
 
@@ -25,7 +25,7 @@ export interface EventSourceInit
 export interface TypedEvent<Type extends string = string, Json = unknown> {
   readonly type: Type;
   readonly data: string;
-  /** `data`, parsed as JSON. Nothing checks that it is what the type says. */
+  /** `data`, parsed as JSON. Its type is not checked at run time. */
   readonly json: Json;
   readonly lastEventId: string;
   readonly origin: string;
@@ -82,7 +82,10 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
   #readyState: 0 | 1 | 2 = 0;
   #origin: string;
 
-  /** @throws {DOMException} `SyntaxError` for no URL; a `TypeError` or `RangeError` for a wrong option. */
+  /**
+   * @throws {DOMException} `SyntaxError` for a text that is no URL.
+   * @throws {TypeError | RangeError} naming the option that cannot be used.
+   */
   constructor(url: string | URL, init: EventSourceInit = {}) {
     super();
     const { withCredentials = false, ...options } = init;
@@ -95,7 +98,7 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
       transport:
         options.transport ?? defaultTransport({ withCredentials, followRedirects: !options.headers }),
       controlEvents: true,
-      shouldRetry: (failure, context) => options.shouldRetry?.(failure, context) ?? isPassing(failure),
+      shouldRetry: (failure, context) => options.shouldRetry?.(failure, context) ?? retryOfStandard(failure),
       onState: (change) => this.#follow(change),
     });
     void this.#read();
@@ -162,7 +165,7 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
   }
 
   async #read(): Promise<void> {
-    // Nothing may be dispatched before the caller could add listeners.
+    // Waits, so that the caller can add listeners before anything is dispatched.
     await Promise.resolve();
     try {
       for await (const event of this.#connection) {
@@ -233,6 +236,6 @@ function resolve(url: string | URL): URL {
 }
 
 // By the standard a missing or broken response is retried, and any response but an event stream is final.
-function isPassing(failure: ConnectError): boolean | undefined {
+function retryOfStandard(failure: ConnectError): boolean | undefined {
   return failure.code === 'ERR_SSE_STATUS' ? false : undefined;
 }

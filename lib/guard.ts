@@ -23,7 +23,7 @@ export interface GuardResponse {
  * Why a request was refused.
  *
  * - `host-missing`, `host-repeated`, `host-malformed` (400): not exactly one well-formed Host header.
- * - `host-not-listed` (421): this server does not answer to the name. This is what stops DNS rebinding.
+ * - `host-not-listed` (421): this server does not answer to the name. This check stops DNS rebinding.
  * - `origin-not-listed` (403): a page of another origin sent the request.
  * - `cross-site` (403): a page of another site sent the request without an Origin, as an image does.
  */
@@ -74,13 +74,12 @@ export interface Guard<Req extends GuardRequest = GuardRequest> {
  * answer could still use up connections.
  *
  * Requests of the server's own pages pass, and so do those of programs other than browsers. A refusal is one
- * JSON object, `{ "error": reason, "message" }`. Of the answers of a function in the options only `true`
- * allows.
+ * JSON object, `{ "error": reason, "message" }`. A function in the options allows only by returning `true`.
  *
  * The trap: without `hosts`, a server that is reached over a network address answers to any name.
  *
  * @throws {TypeError} for a listed host or origin that could never match, naming the form to write. The
- *   middleware throws one when a function in the options answers a promise.
+ *   middleware throws one when a function in the options returns a promise.
  * @see https://www.w3.org/TR/fetch-metadata/
  */
 export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOptions<Req> = {}): Guard<Req> {

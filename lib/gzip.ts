@@ -51,7 +51,7 @@ export class GzipStream {
     return blocks;
   }
 
-  /** Adds bytes uncompressed: for short bytes that only this client gets. */
+  /** Adds bytes uncompressed: for a few bytes that only this client gets. */
   store(bytes: Uint8Array): Buffer {
     const count = Math.ceil(bytes.length / MAX_STORED);
     const blocks = Buffer.allocUnsafe(bytes.length + 5 * count);
@@ -125,6 +125,8 @@ function advanceBy(bytes: number): Uint32Array {
   const table = new Uint32Array(128);
   for (let bit = 31; bit >= 0; bit--, factor = timesX(factor))
     table[(bit >> 2) * 16 + (1 << (bit & 3))] = factor;
+  // Every other entry is the sum of two: that of its value without the lowest bit, and that of the lowest
+  // bit.
   for (let i = 0; i < 128; i++) {
     const [base, value] = [i & 112, i & 15];
     if ((value & (value - 1)) !== 0)

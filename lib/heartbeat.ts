@@ -13,13 +13,13 @@ export interface HeartbeatSink {
   write(chunk: Uint8Array): boolean;
 }
 
-/** Decides the interval of some streams and learns how their silences end. `adaptive.ts` has one. */
+/** Decides the interval of some streams; each silence that ends is reported to it. `adaptive.ts` has one. */
 export interface HeartbeatGroup {
   /** Milliseconds; read anew whenever a stream of the group is examined. */
   readonly interval: number;
-  /** A connection survived a silence of so many milliseconds. */
+  /** Called when a connection has survived a silence of this many milliseconds. */
   survived(silence: number): void;
-  /** A connection was lost after a silence of so many milliseconds. */
+  /** Called when a connection was lost after a silence of this many milliseconds. */
   lost(silence: number): void;
 }
 
@@ -98,7 +98,7 @@ interface Member<Sink> {
   readonly group: HeartbeatGroup | undefined;
   /** Its index in `#order` and `#looks`. */
   index: number;
-  /** By how many thousandths of its interval the next heartbeat is to come early. */
+  /** The next heartbeat comes early by this many thousandths of the interval. */
   early: number;
   /** `bytesWritten` when it was last examined. */
   bytes: number | undefined;
@@ -112,7 +112,7 @@ interface Member<Sink> {
   /** Since when it has been silent. */
   since: number;
   /** The silence that the last heartbeat ended; 0 once the connection is known to have survived it. */
-  broken: number;
+  endedSilence: number;
 }
 
 /**
@@ -163,7 +163,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     this.#clock = clock ?? SYSTEM_CLOCK;
   }
 
-  /** How many streams there are. */
+  /** How many streams are kept alive. */
   get size(): number {
     return this.#members.size;
   }
@@ -207,7 +207,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
       isNew: true,
       seen: now,
       since: now,
-      broken: 0,
+      endedSilence: 0,
     };
     this.#members.set(sink, member);
     this.#order.push(member);
@@ -216,8 +216,8 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
   }
 
   /**
-   * Removes a stream; `false` if it was not there. If the stream is closed and was lost, its group learns of
-   * it.
+   * Removes a stream; `false` if it was not there. If the stream is closed and was lost, the loss is reported
+   * to its group.
    */
   delete(sink: Sink): boolean {
     const member = this.#forget(sink);
@@ -265,7 +265,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     this.#finest = Infinity;
   }
 
-  /** Scans the share of members that the time since the last tick stands for. */
+  /** Scans a share of the members, in proportion to the time since the last tick. */
   #tick(): void {
     const now = this.#now();
     const step = this.#finest / SCANS_PER_INTERVAL;
@@ -295,7 +295,8 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     this.#noteWrites(member);
     member.isNew = false;
     member.seen = now;
-    if (group !== undefined && member.broken > 0 && now - member.since >= step / 2) survived(member, group);
+    if (group !== undefined && member.endedSilence > 0 && now - member.since >= step / 2)
+      survived(member, group);
     const interval = group?.interval ?? member.interval;
     if (interval < this.#finest) this.#run(interval);
     const limit = interval - (interval * member.early) / 1000;
@@ -336,11 +337,11 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     }
     member.beat(sink);
     this.#sent++;
-    member.broken = silence;
+    member.endedSilence = silence;
     member.bytes = sink.bytesWritten;
   }
 
-  /** Dates bytes written since the last examination right after it, the earliest possible time. */
+  /** Bytes written since the last examination count as written right after it, the earliest possible time. */
   #noteWrites(member: Member<Sink>): void {
     const bytes = member.sink.bytesWritten;
     if (bytes === member.bytes) return;
@@ -361,7 +362,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     if (!this.#isLost(member.sink)) return;
     this.#noteWrites(member);
     // Blames the silence before the heartbeat; the heartbeat only exposed the dead connection.
-    member.group?.lost(member.broken > 0 ? member.broken : now - member.since);
+    member.group?.lost(member.endedSilence > 0 ? member.endedSilence : now - member.since);
   }
 }
 
@@ -375,8 +376,8 @@ function looksOf<Sink>({ group }: Member<Sink>): number {
 }
 
 function survived<Sink>(member: Member<Sink>, group: HeartbeatGroup): void {
-  group.survived(member.broken);
-  member.broken = 0;
+  group.survived(member.endedSilence);
+  member.endedSilence = 0;
 }
 
 const COMMENT: Uint8Array = Buffer.from(':\n\n');

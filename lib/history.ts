@@ -1,4 +1,4 @@
-// What a hub remembers: a ring of events for each topic, within limits for each and for all together.
+// Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
 // Needs `protocol.ts` and `replay.ts` beside it.
 
 import { isTopic, topicRule } from './protocol.ts';
@@ -9,7 +9,7 @@ export interface LogEntry extends ReplayEntry {
   readonly topic: string;
   /** The event as it goes over the wire, its id included. */
   readonly frame: string;
-  /** What the event is the newest value of. */
+  /** Names the value that the event updates; `undefined` where no later event replaces it. */
   readonly key: string | undefined;
 }
 
@@ -43,7 +43,10 @@ export class Topic<Follower = unknown> {
   /** An event or the topic's end was published since the last turn. */
   hasNews = false;
   ended = false;
-  /** Deleted, and neither published to nor ended since. The record stays: it knows which ids have lost events. */
+  /**
+   * Deleted, and neither published to nor ended since. The record stays, because it states the newest seq
+   * that was lost.
+   */
   deleted = false;
 
   constructor(name: string, limits: HistoryLimits, dropped: number) {
@@ -53,20 +56,20 @@ export class Topic<Follower = unknown> {
     this.#firstSeen = this.ring.last;
   }
 
-  /** Nothing was published since the topic was created: it exists for its followers alone. */
+  /** Nothing was published since the topic was created: it exists only because it has followers. */
   get isUnused(): boolean {
     return this.ring.last === this.#firstSeen && !this.ended && !this.deleted;
   }
 }
 
-/** The topics of a hub. Every operation on one event takes constant time, but for those that make room. */
+/** The topics of a hub. Every operation on one event takes constant time, except those that make room. */
 export class History<Follower = unknown> {
   readonly #topics = new Map<string, Topic<Follower>>();
   readonly #limits: (topic: string) => HistoryLimits;
   readonly #maxBytes: number;
   readonly #maxTopics: number;
-  /** The newest seq that a topic which is not in memory may have had. */
-  #beyond: number;
+  /** No topic that is not in memory has had an event after this seq. */
+  #newestForgotten: number;
   #bytes = 0;
   #round: Iterator<Topic<Follower>> = this.#topics.values();
 
@@ -78,10 +81,10 @@ export class History<Follower = unknown> {
     if (typeof history !== 'function') openRing(history, 0);
     this.#maxBytes = atLeastOne('maxHistoryBytes', maxHistoryBytes);
     this.#maxTopics = atLeastOne('maxTopics', maxTopics);
-    this.#beyond = head;
+    this.#newestForgotten = head;
   }
 
-  /** What all topics remember, in bytes on the wire. */
+  /** The size of the history of all topics, in bytes on the wire. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -97,7 +100,7 @@ export class History<Follower = unknown> {
 
   /**
    * The topic, created if it does not exist.
-   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is none.
+   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {Error} code `ERR_SSE_TOO_MANY_TOPICS` when it is new and every other topic has followers.
    */
   open(name: string): Topic<Follower> {
@@ -105,13 +108,13 @@ export class History<Follower = unknown> {
     if (known !== undefined) return known;
     checkTopic(name);
     if (this.#topics.size >= this.#maxTopics) this.#forgetIdle();
-    const topic = new Topic<Follower>(name, this.#limits(name), this.#beyond);
+    const topic = new Topic<Follower>(name, this.#limits(name), this.#newestForgotten);
     this.#topics.set(name, topic);
     return topic;
   }
 
   /**
-   * Throws what `append` would throw, and changes nothing.
+   * Throws if the entry cannot be appended, and changes nothing.
    * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than the topic's `maxBytes`.
    */
   check({ name, maxBytes, ring }: Topic<Follower>, entry: LogEntry): void {
@@ -131,26 +134,32 @@ export class History<Follower = unknown> {
     if (this.#bytes > this.#maxBytes) this.#shed(entry);
   }
 
-  /** Drops what has grown too old, of the next topic in turn: a silent topic drops nothing by itself. */
+  /**
+   * Drops the events of the next topic that are too old, topic by topic over many calls: a topic without new
+   * events drops nothing by itself.
+   */
   expireNext(now: number): void {
     const { value: topic, done } = this.#round.next();
     if (done) this.#round = this.#topics.values();
     else this.expire(topic, now);
   }
 
-  /** Drops what of one topic has grown too old. */
+  /** Drops the events of one topic that are too old. */
   expire(topic: Topic<Follower>, now: number): void {
     this.#change(topic, () => topic.ring.expire(now));
   }
 
-  /** Drops everything that the topic remembers, and lifts its end. The record stays: older ids have lost events. */
+  /**
+   * Drops all events of a topic, and reopens it where it has ended. The record stays, so that a client with
+   * an older id gets a gap.
+   */
   clear(topic: Topic<Follower>): void {
     this.#change(topic, () => topic.ring.clear());
     topic.ended = false;
     topic.deleted = true;
   }
 
-  /** Removes a topic that only its followers needed, once it has none. */
+  /** Removes a topic to which nothing was ever published, once it has no followers. */
   release(topic: Topic<Follower>): void {
     if (topic.followers.size === 0 && topic.isUnused) this.#topics.delete(topic.name);
   }
@@ -161,9 +170,12 @@ export class History<Follower = unknown> {
     this.#bytes += topic.ring.bytes - before;
   }
 
-  /** Drops the history of the topics that were silent for longest, down to nine tenths, so that this is rare. */
+  /**
+   * Drops the history of the topics that were silent for longest, down to nine tenths of the limit, so that
+   * this is rare.
+   */
   #shed(newest: LogEntry): void {
-    // The newest event stays, whatever its size: its subscribers have yet to get it.
+    // The newest event stays, whatever its size: it is not delivered yet.
     const enough = Math.max(this.#maxBytes * 0.9, newest.bytes);
     for (const topic of this.#bySilence(() => true)) {
       this.#change(topic, () => topic.ring.shrink(topic.ring.bytes - (this.#bytes - enough)));
@@ -184,8 +196,8 @@ export class History<Follower = unknown> {
   #forget(topic: Topic<Follower>): void {
     this.#topics.delete(topic.name);
     this.#bytes -= topic.ring.bytes;
-    // Which of its events are gone is no longer known: an older id of any topic not in memory gets a gap.
-    this.#beyond = Math.max(this.#beyond, topic.ring.last);
+    // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
+    this.#newestForgotten = Math.max(this.#newestForgotten, topic.ring.last);
   }
 
   #bySilence(wanted: (topic: Topic<Follower>) => boolean): Topic<Follower>[] {

@@ -1,5 +1,6 @@
 // Publishes events to topics, remembers them, and writes to each subscriber what comes after its cursor.
-// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
+// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts`
+// beside it.
 
 import { Cursor, Group, ignore, isClosed, type Sink, type Subscription, type Topic } from './cursors.ts';
 import { Delivery, type DeliveryOptions, ignoreErrors } from './delivery.ts';
@@ -26,16 +27,17 @@ export type { GapReason } from './protocol.ts';
 export type EventMap = Record<string, unknown>;
 
 /**
- * An event to publish: text as `data`, or any value that JSON can express as `json`. The hub gives it its id. Types
- * that begin with `sluice:` are reserved. In a hub with a map of types, `json` has the type that the map states.
+ * An event to publish: text as `data`, or any value that JSON can express as `json`. The hub gives it its id.
+ * Types that begin with `sluice:` are reserved. In a hub with a map of types, `json` has the type that the
+ * map states.
  */
 export type HubEvent<Events extends object = EventMap> = HubEventFields &
   (string extends keyof Events ? UntypedEvent : TypedEvent<Events>);
 
 export interface HubEventFields extends Pick<ServerSentEvent, 'comment' | 'retry'> {
   /**
-   * What the event is the newest value of, in at most 1,000 characters. A conflating subscriber that lags gets
-   * only the newest event of each key.
+   * Names the value that the event updates, in at most 1,000 characters. A conflating subscriber that lags
+   * gets only the newest event of each key.
    */
   readonly key?: string | undefined;
 }
@@ -53,28 +55,45 @@ type TypedEvent<Events> = {
 }[keyof Events & string];
 
 /**
- * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for longest
- * lose their history first; when topics are too many, those without subscribers are forgotten first.
+ * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
+ * longest lose their history first; when topics are too many, those without subscribers are forgotten first.
  */
 export interface HubOptions extends HistoryOptions, DeliveryOptions {
   /** Milliseconds that clients wait before they reconnect; default 2,000. Each gets this ± a quarter. */
   retry?: number | undefined;
-  /** Names this life of the hub; default the log's, else the start time and three random digits. */
+  /**
+   * Names this life of the hub: a whole number ≥ 1. Default the log's epoch, else the start time and three
+   * random digits.
+   */
   epoch?: number | undefined;
-  /** From 0 up to 1; default `Math.random`. */
+  /** Returns a number from 0 up to 1; default `Math.random`. */
   random?: (() => number) | undefined;
 }
 
 export interface SubscribeOptions {
-  /** The id of the last event that the client has processed, as its header has it. Wins over `from` and `last`. */
+  /**
+   * The id of the last event that the client has processed, as its header states it. Takes precedence over
+   * `from` and `last`.
+   */
   lastEventId?: string | readonly string[] | null | undefined;
-  /** Where to begin without an id: with the oldest event in memory, or with what is published next (default). */
+  /**
+   * Where to begin without an id: with the oldest event in memory, or with what is published next (default).
+   */
   from?: 'earliest' | 'now' | undefined;
-  /** Where to begin without an id: with the newest so many events in memory, of all topics together. Wins over `from`. */
+  /**
+   * Where to begin without an id: with this many of the newest events in memory, of all topics together.
+   * Takes precedence over `from`.
+   */
   last?: number | undefined;
-  /** Deliver only the newest event of each key, of whatever was missed. Events without a key are all delivered. */
+  /**
+   * Whether to reduce missed events to the newest of each key; default false. Events without a key are all
+   * delivered.
+   */
   conflate?: boolean | undefined;
-  /** Called for each topic before each write to the sink. Once the answer is not `true`, the subscription ends. */
+  /**
+   * Called for each topic before each write to the sink. Once the answer is not `true`, the subscription
+   * ends.
+   */
   may?: ((topic: string) => boolean) | undefined;
   /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
@@ -115,12 +134,13 @@ const MAX_KEY_LENGTH = 1000;
  *                             ▲        ▲
  *                      behind ┘        └ at the head: woken by the next event
  *
- * There is no queue per subscriber. A subscriber at the head, a slow one, and one that has just returned all get the
- * page that comes after their cursor by the same code, one page a turn while the sink accepts it. Subscribers at the
- * same place get the same Buffer. A sink that does not drain costs its cursor and nothing else.
+ * There is no queue per subscriber. A subscriber at the head, a slow one, and one that has just returned all
+ * get the page that comes after their cursor by the same code, one page per turn while the sink accepts it.
+ * Subscribers at the same place get the same Buffer. A sink that does not drain costs one cursor and nothing
+ * else.
  *
- * The first bytes are `retry:` and `sluice:ready`. What can no longer be delivered is announced by `sluice:gap` before
- * anything newer; `sluice:end` says that no more will come.
+ * The first bytes are `retry:` and `sluice:ready`. `sluice:gap` reports events that can no longer be
+ * delivered, before any newer event; `sluice:end` is the last event.
  */
 export class Hub<Events extends object = EventMap> {
   readonly #history: History<Group>;
@@ -155,7 +175,10 @@ export class Hub<Events extends object = EventMap> {
     this.#random = random;
   }
 
-  /** The id of the newest event. Put it into a snapshot: a client that loads the snapshot continues from there. */
+  /**
+   * The id of the newest event. Put it into a snapshot: a client that loads the snapshot continues from
+   * there.
+   */
   get position(): string {
     return this.#order.position;
   }
@@ -165,7 +188,7 @@ export class Hub<Events extends object = EventMap> {
     return this.#cursors.size;
   }
 
-  /** What all topics remember, in bytes on the wire. */
+  /** The size of the history of all topics, in bytes on the wire. */
   get historyBytes(): number {
     return this.#history.bytes;
   }
@@ -176,14 +199,15 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Gives the event its id, remembers it, and wakes the topic's subscribers at the end of this turn. Never throws
-   * because of a subscriber.
+   * Gives the event its id, remembers it, and delivers it to the topic's subscribers at the end of this turn.
+   * Never throws because of a subscriber.
    *
    * @returns the id.
    * @throws {TypeError} code `ERR_SSE_BAD_EVENT` for a field that cannot be sent or a reserved type,
-   *   `ERR_SSE_MALFORMED_TOPIC` for a bad topic.
+   *   `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than the topic's `maxBytes`.
-   * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_TOO_MANY_TOPICS` when all are in use.
+   * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_TOO_MANY_TOPICS` when all are in
+   *   use.
    */
   publish(topic: string, event: HubEvent<Events>): string {
     const { event: type, data, json, key, comment, retry } = event as HubEvent;
@@ -210,23 +234,25 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Writes to a sink what comes after a position in the given topics, merged in order, from then on. The first bytes
-   * are written in the next turn, so until then the caller can still refuse.
+   * Writes the events of topics to a sink, merged in order: those after the client's position, then new ones.
+   * The first bytes are written in the next turn, so until then the caller can still refuse.
    *
    * The topics need not exist yet. A sink may have one subscription: name all topics in one.
    *
-   * Where the topics have ended and nothing is left to deliver, the sink is refused with 204, which stops a browser's
-   * EventSource, or ended if it cannot be refused; the subscription is then closed from the start.
+   * Where the topics have ended and nothing is left to deliver, calls `sink.refuse(204)`, which stops a
+   * browser's EventSource, or `sink.end()` where there is no `refuse`. The subscription is then closed from
+   * the start.
    *
-   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a bad topic; no code for no topic, a sink that is
-   *   subscribed already, or a bad option.
+   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid; without a code for no
+   *   topic, and for a sink that is subscribed already.
+   * @throws {TypeError | RangeError} naming the option that cannot be used.
    * @throws {Error} code `ERR_SSE_TOO_MANY_TOPICS` when a new topic is needed and all are in use.
    */
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
     const { lastEventId, conflate = false, announce, may } = options;
-    // A header that came more than once is malformed, whatever its values.
+    // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
@@ -248,10 +274,10 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Ends a topic: its subscribers get what they still lack, then `sluice:end`, then the end of the response, as soon
-   * as that holds for all topics that they follow. Publishing to it fails until `reopen`.
+   * Ends a topic: its subscribers get the events that they still lack, then `sluice:end`, then the end of the
+   * response, as soon as all topics that they follow have ended. Publishing to it fails until `reopen`.
    *
-   * @returns whether there was such a topic, and it had not ended.
+   * @returns whether the topic existed and had not ended.
    */
   end(topic: string): boolean {
     const found = this.#listed(topic);
@@ -263,10 +289,10 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Lets an ended topic take events again. It keeps its history. A client that was sent away at the end does not
-   * return by itself: its application has to connect again.
+   * Lets an ended topic take events again. It keeps its history. A client whose stream has ended does not
+   * reconnect by itself: its application has to connect again.
    *
-   * @returns whether there was such a topic, and it had ended.
+   * @returns whether the topic existed and had ended.
    */
   reopen(topic: string): boolean {
     const found = this.#listed(topic);
@@ -277,16 +303,18 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Forgets what a topic remembers, and that it has ended. Its subscribers stay; those that have not received all of
-   * it get a gap, and so does a client that returns with an older id. To send subscribers away, call `end` first and
-   * `delete` once they have left. What a log holds of the topic stays there.
+   * Deletes the history of a topic, and lets it take events again where it has ended. Its subscribers stay;
+   * those that have not received all of the history get a gap, and so does a client that returns with an
+   * older id. To end their streams, call `end` first, and `delete` once they have left. The events that a log
+   * holds stay there.
    *
-   * @returns whether there was such a topic; one that was only followed is none.
+   * @returns whether the topic existed. A topic that was followed and never published to does not count.
    */
   delete(topic: string): boolean {
     const found = this.#listed(topic);
     if (found === undefined || found.deleted || found.isUnused) return false;
-    // Plans no turn: cursors at the head have received everything, and the others find the gap in their next step.
+    // Schedules no turn: cursors at the head have received all events, and the others get the gap in their
+    // next step.
     this.#history.clear(found);
     return true;
   }
@@ -297,9 +325,9 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Ends the subscriptions for which the predicate answers true, and their responses: for permissions that were
-   * withdrawn.
-   * @returns how many.
+   * Ends the subscriptions for which the predicate returns true, and their responses. Use it for permissions
+   * that were withdrawn.
+   * @returns how many subscriptions it has ended.
    */
   kick(predicate: (sink: Sink, subscription: Subscription) => boolean): number {
     const kicked = [...this.#cursors].filter(([sink, cursor]) => predicate(sink, cursor));
@@ -307,7 +335,7 @@ export class Hub<Events extends object = EventMap> {
     return kicked.length;
   }
 
-  /** Every topic that is remembered or followed. */
+  /** Every topic that has a history or a subscriber. */
   topics(): TopicInfo[] {
     const infos: TopicInfo[] = [];
     for (const { name, ring, ended, deleted, followers } of this.#history) {
@@ -320,13 +348,13 @@ export class Hub<Events extends object = EventMap> {
     return infos;
   }
 
-  /** A topic as `topics` lists it: a deleted one is a mere record once nobody follows it. */
+  /** Finds a topic that `topics` lists: it leaves out the record of a deleted topic without followers. */
   #listed(name: string): Topic | undefined {
     const topic = this.#history.get(checkTopic(name));
     return topic?.deleted && topic.followers.size === 0 ? undefined : topic;
   }
 
-  // ── subscribing ───────────────────────────────────────────────────────────────────────────────────────────
+  // ── subscribing ──────────────────────────────────────────────────────────────────────────────────────────
 
   #checkSubscription(
     topics: string | readonly string[],
@@ -347,7 +375,10 @@ export class Hub<Events extends object = EventMap> {
     return names;
   }
 
-  /** A silent topic may still hold what has grown too old: no client may begin with it. */
+  /**
+   * Drops events that are too old, which a topic without new events may still hold: no client may begin with
+   * them.
+   */
   #expire(names: readonly string[]): void {
     for (const name of names) {
       const topic = this.#history.get(name);
@@ -394,7 +425,7 @@ export class Hub<Events extends object = EventMap> {
     if (known !== undefined) return known;
     const group = new Group(key, names, conflate, this.#order, this.#pages, this.#leave);
     this.#groups.set(key, group);
-    // Creating a topic may forget an idle one. Known topics come first: then they are followed and stay.
+    // Opens known topics first: creating a topic may forget an idle one, but none that is followed.
     const isKnown = (name: string): number => Number(this.#history.get(name) !== undefined);
     try {
       for (const name of names.toSorted((a, b) => isKnown(b) - isKnown(a)))
@@ -448,7 +479,7 @@ function refuse(sink: Sink, topics: readonly string[], { readyId: position }: St
   return { topics, position, lag: 0, closed: true, close: ignore };
 }
 
-/** Checks what `encode` does not. */
+/** Checks the rules that `encode` does not check. */
 function checkEvent(type: unknown, data: unknown, json: unknown, key: unknown): void {
   if (typeof type === 'string' && isControlEvent(type))
     throw badEvent(`\`event\` must not begin with "${controlPrefix}", which is reserved, got ${show(type)}`);

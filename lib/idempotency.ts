@@ -30,12 +30,12 @@ export class IdempotencyCache<T> {
     this.#now = now;
   }
 
-  /** Keys kept. */
+  /** How many keys are kept. */
   get size(): number {
     return this.#outcomes.size;
   }
 
-  /** The outcome kept under the key, or that of calling `act` now. */
+  /** Returns the outcome kept under the key; where there is none, calls `act` and keeps its outcome. */
   run(key: string, act: () => Promise<T>): Promise<T> {
     this.#dropExpired();
     const known = this.#outcomes.get(key);

@@ -1,8 +1,8 @@
-// What most programs start with, in the order of the floors. Everything else is in the modules: `sluice/<module>`.
-// Needs `auth.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`, `encode.ts`, `events.ts`, `eventsource.ts`,
-// `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`, `metrics.ts`, `positions.ts`, `problem.ts`, `replay.ts`,
-// `router.ts`, `semaphore.ts`, `server.ts`, `shutdown.ts`, `stream.ts`, `tabs.ts`, `tickets.ts` and `writer.ts`
-// beside it.
+// Exports the names that most programs start with. Import all others from their modules: `sluice/<module>`.
+// Needs `auth.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`, `encode.ts`, `events.ts`,
+// `eventsource.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`, `metrics.ts`, `positions.ts`,
+// `problem.ts`, `replay.ts`, `router.ts`, `semaphore.ts`, `server.ts`, `shutdown.ts`, `stream.ts`, `tabs.ts`,
+// `tickets.ts` and `writer.ts` beside it.
 
 export { type Access, tokenAccess } from './auth.ts';
 export { type ConnectError, type Connection, type ConnectOptions, connect } from './client.ts';

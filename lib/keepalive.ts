@@ -1,4 +1,4 @@
-// Keeps the streams of a hub alive: heartbeats with each stream's position, on a fixed interval or a learned one.
+// Keeps the streams of a hub alive: heartbeats with their positions, at a fixed interval or a learned one.
 // Needs `adaptive.ts`, `address.ts` and `heartbeat.ts` beside it.
 
 import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
@@ -17,14 +17,18 @@ export interface KeepaliveOptions<Sink extends KeepaliveSink = KeepaliveSink> ex
   profile?: keyof typeof heartbeatProfiles | undefined;
   /** How many heartbeats may fail to arrive before a client gives the connection up; default 2. */
   missed?: number | undefined;
-  /** Learns for each group of addresses after what silence connections die; see `AdaptiveInterval`. */
+  /**
+   * Learns, for each group of addresses, the silence after which connections are cut; see `AdaptiveInterval`.
+   */
   adaptive?: AdaptiveOptions | true | undefined;
 }
 
 /** One heartbeat for all streams of a handler. */
 export class Keepalive<Sink extends KeepaliveSink> {
   readonly heartbeat: Heartbeat<Sink>;
-  /** What a client's watchdog needs: the longest interval between heartbeats, and how many may be missed. */
+  /**
+   * The figures for a client's watchdog: the longest interval between heartbeats, and how many may be missed.
+   */
   readonly terms: { readonly interval: number; readonly missed: number };
   readonly #learned: AdaptiveInterval<string> | undefined;
   readonly #hasOwnBeat: boolean;
@@ -35,7 +39,8 @@ export class Keepalive<Sink extends KeepaliveSink> {
   constructor(options: KeepaliveOptions<Sink> = {}) {
     const { profile, adaptive, interval, missed, ...rest } = options;
     const chosen = profile === undefined ? undefined : profileNamed(profile);
-    // Only a connection that the client or the network ended says something about the network.
+    // Only connections that the client or the network ended count as lost: the others reveal nothing about
+    // the network.
     const isLost = (sink: Sink): boolean => sink.reason === 'client-gone';
     this.heartbeat = new Heartbeat<Sink>({ interval: interval ?? chosen?.interval, isLost, ...rest });
     this.#hasOwnBeat = rest.event !== undefined || rest.beat !== undefined;
@@ -48,10 +53,10 @@ export class Keepalive<Sink extends KeepaliveSink> {
   }
 
   /**
-   * Looks after one stream until `delete`.
-   * @param subscription - Its position goes with each heartbeat, so that a client of quiet topics which returns later
-   *   gets no gap for events that were never for it.
-   * @param address - The client's; those of one group share what was learned.
+   * Sends heartbeats to a stream until `delete`.
+   * @param subscription - Each heartbeat carries its position, so that a client of quiet topics that returns
+   *   later gets no gap for events of other topics.
+   * @param address - The client's address. Clients of one address group share the learned interval.
    */
   add(sink: Sink, subscription: { readonly position: string }, address: string | undefined): void {
     const beat = this.#hasOwnBeat ? undefined : () => sink.writeShared(this.#beatAt(subscription.position));
@@ -62,13 +67,13 @@ export class Keepalive<Sink extends KeepaliveSink> {
     this.heartbeat.delete(sink);
   }
 
-  /** Every interval in use, in milliseconds. */
+  /** Returns every interval in use, in milliseconds. */
   intervals(): number[] {
     if (this.#learned === undefined) return [this.heartbeat.interval];
     return Array.from(this.#learned.intervals(), ([, interval]) => interval);
   }
 
-  /** Most streams are at one position: they share the chunk. */
+  /** Caches the last chunk: most streams are at one position and share it. */
   #beatAt(position: string): ReturnType<typeof beatAt> {
     if (position !== this.#position) this.#beat = beatAt(position);
     this.#position = position;

@@ -68,7 +68,8 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   /** Connections that one client may open at once before `rate` applies; default `rate`, and at least 1. */
   burst?: number | undefined;
   /**
-   * Names the client; by default the group of its address. `undefined`: the limits per client do not apply.
+   * Returns a key that names the client; by default the group of its address. `undefined`: the limits per
+   * client do not apply.
    *
    * Join several parts with `JSON.stringify([tenant, user])`. With a separator two clients can get the same
    * key: `a_b` and `c` are joined to `a_b_c`, and so are `a` and `b_c`.
@@ -76,9 +77,9 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   key?: ((req: Req) => string | undefined) | undefined;
   /** Proxies in front that append to `X-Forwarded-For`; default 0, which ignores the header. */
   trustProxy?: number | undefined;
-  /** The topics that a request asks for. */
+  /** Returns the topics that a request asks for. */
   topics?: ((req: Req) => Iterable<string>) | undefined;
-  /** By default `event-stream` for a browser that accepts one, else `status`. */
+  /** How to send a refusal; by default `event-stream` to a browser that accepts one, else `status`. */
   refusal?: Refusal | ((req: Req) => Refusal) | undefined;
   /**
    * Milliseconds after which a refused client may try again; default 5,000. Each refusal names a random delay
@@ -126,7 +127,7 @@ export interface ConnectionLimit<Req extends LimitRequest = LimitRequest> {
   readonly stats: LimitStats;
 }
 
-/** What the middleware throws where `key` returns something other than a string or `undefined`. */
+/** The error of the middleware where `key` returns something other than a string or `undefined`. */
 export interface LimitKeyError extends TypeError {
   readonly code: 'ERR_SSE_BAD_KEY';
 }
@@ -163,7 +164,7 @@ export function limitConnections<Req extends LimitRequest = LimitRequest>(
     if (typeof admission === 'string') return refuse(req, res, admission, slots.wait(client));
     openResponses.watch(req, admission);
     return follow(next, (error) => {
-      // A chain that fails before the head may never end the response.
+      // If the middleware behind this one fails before the head is sent, the response may never end.
       if (!res.headersSent) slots.release(admission);
       throw error;
     });
@@ -200,7 +201,7 @@ function statsOf(slots: Slots, refused: LimitStats['refused']): LimitStats {
 
 const NO_TOPICS: readonly string[] = [];
 
-/** What one open connection holds. There are many, so it is one small object. */
+/** The slots that one open connection holds. There are many connections, so this is one small object. */
 interface Admission {
   readonly res: LimitResponse;
   readonly client: string | undefined;
@@ -270,8 +271,9 @@ class Slots {
 }
 
 /**
- * Notices the end of responses. Each one emits `'close'`, except those that wait behind another one on their
- * socket (pipelining). So each socket is watched too, by one pair of listeners for all of its responses.
+ * Detects the end of responses. Each response emits `'close'`, except those that wait behind another one on
+ * their socket (pipelining). So each socket is watched too, by one pair of listeners for all of its
+ * responses.
  */
 class OpenResponses {
   /** The latest admission of each HTTP/1 socket. */
@@ -284,7 +286,8 @@ class OpenResponses {
     const latest = this.#latest;
     this.#onResponseClose = function () {
       release(this);
-      // Skips what is over, so that a socket with always another request under way keeps no old responses.
+      // Skips admissions that are over: otherwise a socket that always has a request in progress would keep
+      // every old response.
       this.before = newestOpen(this.before);
     };
     this.#onSocketEnd = function () {
@@ -345,9 +348,9 @@ const MAX_RATES = 100_000;
 /**
  * A token bucket for each client, stored as one number: the time at which it will be full again.
  *
- * A full bucket need not be stored. So there are two generations of buckets, each for the time that filling
- * one takes: those that were not used in a whole period are full, and are dropped together, without looking
- * at each. A generation ends early when it has `MAX_RATES` buckets.
+ * A full bucket need not be stored. So buckets are kept in two generations, each of which lasts as long as a
+ * bucket takes to fill. Buckets that were not used for a whole period are full, and are dropped together
+ * without a look at each. A generation ends early when it has `MAX_RATES` buckets.
  */
 class Rates {
   readonly #burst: number;
@@ -379,10 +382,10 @@ class Rates {
   /** Takes a token. There must be one: see {@link wait}. */
   spend(key: string): void {
     const fullAt = this.#fullAt(key) + this.#cost;
-    if (this.#young.size >= MAX_RATES) this.#turn();
+    if (this.#young.size >= MAX_RATES) this.#startGeneration();
     this.#old.delete(key);
     this.#young.set(key, fullAt);
-    this.#timer ??= this.#clock.setInterval(() => this.#turn(), this.#period()).unref();
+    this.#timer ??= this.#clock.setInterval(() => this.#startGeneration(), this.#period()).unref();
   }
 
   #fullAt(key: string): number {
@@ -394,7 +397,7 @@ class Rates {
     return Math.min(MAX_TIMEOUT, Math.max(1000, Math.ceil(this.#burst * this.#cost)));
   }
 
-  #turn(): void {
+  #startGeneration(): void {
     this.#old = this.#young;
     this.#young = new Map();
     if (this.#old.size > 0 || this.#timer === undefined) return;
@@ -413,8 +416,8 @@ const SYSTEM_CLOCK: LimitClock = {
 
 const ANSWERS: Readonly<Record<LimitReason, { status: 429 | 503; message: string }>> = {
   'server-full': { status: 503, message: 'The server has no room for another connection.' },
-  'client-full': { status: 429, message: 'This client has as many connections open as it may.' },
-  'topic-full': { status: 503, message: 'A topic has as many connections open as it may.' },
+  'client-full': { status: 429, message: 'This client has the maximum number of connections open.' },
+  'topic-full': { status: 503, message: 'A topic has the maximum number of connections open.' },
   'too-fast': { status: 429, message: 'This client opens connections too fast.' },
 };
 

@@ -46,7 +46,7 @@ export class Registry {
   }
 
   /**
-   * Registers a number that only grows until the process ends.
+   * Registers a number that never decreases while the process lives.
    * @throws {TypeError} when the name is not a metric name, is taken, or does not end in `_total`; or without
    *   help.
    */

@@ -1,4 +1,4 @@
-// The order of a hub's events: its epoch, its newest place, and what the id of a returning client means in it.
+// The order of a hub's events: its epoch, its newest seq, and the seq at which a returning client continues.
 // Needs `protocol.ts` beside it.
 
 import { formatId, type GapReason, nobodysId, parseId } from './protocol.ts';
@@ -8,20 +8,20 @@ export interface Start {
   /** Delivery begins after this seq. */
   readonly seq: number;
   /**
-   * The id for `sluice:ready`. A returning client gets its own id again: the new position would hide a gap, or a
-   * part of the replay, if the connection were cut before they arrived.
+   * The id for `sluice:ready`. A returning client gets its own id again: the new position would hide a gap,
+   * or a part of the replay, if the connection were cut before they arrived.
    */
   readonly readyId: string;
   /** Why this order cannot continue from the client's id. */
   readonly gap?: GapReason;
-  /** The id that the client came with; `null` for one that cannot be read. Absent where it came without. */
+  /** The client's last event ID; `null` where it cannot be read. Absent where the client has none. */
   readonly from?: string | null;
 }
 
 /** One sequence of places, `<epoch>-1`, `<epoch>-2`, and so on. */
 export class Order {
   readonly epoch: number;
-  /** The newest seq that was given. */
+  /** The newest seq that an event has. */
   head: number;
   /** The head at the end of the last turn: cursors that are not behind have everything up to here. */
   settled: number;
@@ -48,7 +48,10 @@ export class Order {
     return this.#id;
   }
 
-  /** Where a client with this last event ID continues. Costs arithmetic alone, whatever it sent; never throws. */
+  /**
+   * Finds where a client with this last event ID continues. Takes constant time and never throws, for any
+   * text.
+   */
   locate(lastEventId: string): Start {
     const { epoch, head } = this;
     const id = parseId(lastEventId);
@@ -61,8 +64,8 @@ export class Order {
 }
 
 /**
- * An epoch for an order that begins now: milliseconds and three random digits, so that two hubs which start in the
- * same millisecond do not take each other's ids for their own.
+ * An epoch for an order that begins now: milliseconds and three random digits, so that two hubs that start in
+ * the same millisecond do not accept each other's ids.
  */
 export function newEpoch(now: () => number, random: () => number): number {
   return Math.floor(now()) * 1000 + Math.floor(random() * 1000);

@@ -1,15 +1,15 @@
-// Decides whether the pages of another origin are listed; and that of all answers only `true` allows.
+// Checks whether an origin is listed, and lets the deciding functions of options allow only by `true`.
 // Stands alone: copy this file by itself.
 
 /**
  * The listed origins, written as browsers send them (`https://app.example`), or a function that returns
- * `true`.
+ * `true` for an origin that is allowed.
  */
 export type Origins<Req> = readonly string[] | ((origin: string, req: Req) => boolean);
 
 /**
- * Makes the test of an `Origin` header. It never allows a missing origin or `null`, which any sandboxed page
- * sends.
+ * Makes a function that tests an `Origin` header. It never allows a missing origin, or `null`, which any
+ * sandboxed page sends.
  *
  * @throws {TypeError} for an origin in a form that no browser sends, naming the form to write.
  */
@@ -19,8 +19,9 @@ export function originRule<Req>(origins: Origins<Req>): (origin: string | undefi
 }
 
 /**
- * Wraps a function of the options that decides who may come in, so that of its answers only `true` allows. A
- * promise is a TypeError: nobody waits for it, and it would be taken for a yes.
+ * Wraps a function of the options that allows or refuses, so that only the result `true` allows. The wrapped
+ * function throws a TypeError for a promise, which its caller would not await: as an object it would count as
+ * true.
  */
 export function onlyTrue<Args extends unknown[]>(
   option: string,
@@ -47,10 +48,10 @@ function listOf(origins: readonly string[]): (origin: string) => boolean {
   return (origin) => set.has(origin);
 }
 
-// Of apps, such as capacitor://localhost: `URL` gives these no origin.
+// The origin of an app, such as capacitor://localhost: `URL` gives these no origin.
 const APP_ORIGIN = /^(?!https?:)[a-z][a-z0-9+.-]*:\/\/[a-z0-9._-]+(:\d+)?$/;
 
-/** Browsers send each origin in one form. An entry in any other form would never match. */
+/** Browsers send each origin in one form: an entry in any other form would never match. */
 function checkOrigin(origin: string): string {
   if (origin === 'null') throw new TypeError('`origins` must not hold "null": any sandboxed page sends it');
   if (typeof origin === 'string' && (APP_ORIGIN.test(origin) || asOrigin(origin) === origin)) return origin;

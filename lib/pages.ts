@@ -1,4 +1,4 @@
-// Makes pages of remembered events: merges topics, conflates keys, cuts by size, and keeps pages that many share.
+// Makes pages of remembered events: merges topics, conflates keys, cuts by size, and keeps shared pages.
 // Stands alone: copy this file by itself. All of it but the cache is a function of its input.
 
 /** The members of a remembered event that are used. */
@@ -9,7 +9,7 @@ export interface PageEntry {
   readonly bytes: number;
   /** The event as it goes over the wire. */
   readonly frame: string;
-  /** What the event is the newest value of. */
+  /** Names the value that the event updates; `undefined` where no later event replaces it. */
   readonly key: string | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface PageSource<Entry extends PageEntry = PageEntry> {
   at(index: number): Entry | undefined;
 }
 
-/** Events in one piece, for every cursor from `after` up to, but not including, `first`. */
+/** Events joined to one Buffer, for every cursor from `after` up to, but not including, `first`. */
 export interface Page {
   readonly after: number;
   readonly first: number;
@@ -30,21 +30,27 @@ export interface Page {
   readonly until: number;
   readonly count: number;
   readonly bytes: Buffer;
-  /** What streams have made of the bytes, so that it is made once for all. */
+  /** Forms of the bytes that streams have made, such as an HTTP chunk, so that each is made only once. */
   made: object | undefined;
-  /** What the next use costs a turn, in bytes: the first use pays for the making. */
+  /**
+   * Bytes that the next use counts against a turn's limit; the first use also counts the work of making the
+   * page.
+   */
   cost: number;
 }
 
 /** Where a page begins and ends. */
 export type Place = Pick<Page, 'after' | 'first' | 'until'>;
 
-/** Whether a page is what comes next for a cursor. */
+/** Whether a page is the next one for a cursor at `after`. */
 export function isNext(page: Page, after: number): boolean {
   return page.after <= after && after < page.first;
 }
 
-/** What the topics remember after a seq, merged by seq: at most `maxBytes`, at least one entry where there is one. */
+/**
+ * The remembered events after a seq, of all topics, in the order of their seqs: at most `maxBytes`, but at
+ * least one entry where there is one.
+ */
 export function merge<Entry extends PageEntry>(
   topics: readonly PageSource<Entry>[],
   after: number,
@@ -113,7 +119,7 @@ function isFirst(seen: Map<string, Set<string>>, topic: string, key: string): bo
   return true;
 }
 
-/** The first entries that fit into `maxBytes` together, at least one where there is one. */
+/** The first entries that together fit into `maxBytes`, but at least one where there is one. */
 export function cut<Entry extends PageEntry>(entries: readonly Entry[], maxBytes: number): readonly Entry[] {
   let left = maxBytes;
   let end = 0;
@@ -126,8 +132,9 @@ export function cut<Entry extends PageEntry>(entries: readonly Entry[], maxBytes
 }
 
 /**
- * Joins entries to a page. Where each has as many bytes as characters the text is ASCII, and is copied, which takes
- * half the time of encoding it (bench/hub). Leave `trustBytes` false for entries whose `bytes` somebody else counted.
+ * Joins entries to a page. Where each has as many bytes as characters, the text is ASCII and is copied, which
+ * takes half the time of encoding it (bench/hub). Pass `trustBytes` false for entries whose `bytes` another
+ * program has counted.
  */
 export function joinPage(entries: readonly PageEntry[], place: Place, trustBytes: boolean): Page {
   let text = '';
@@ -141,14 +148,17 @@ export function joinPage(entries: readonly PageEntry[], place: Place, trustBytes
   return { after, first, until, count: entries.length, bytes, made: undefined, cost: bytes.length };
 }
 
-/** The seq after which everything that the topics remember comes; `head` when they remember nothing. */
+/** The seq from which a cursor gets every remembered event; `head` where nothing is remembered. */
 export function earliest(topics: readonly PageSource[], head: number): number {
   let seq = head;
   for (const { size, dropped } of topics) if (size > 0) seq = Math.min(seq, dropped);
   return seq;
 }
 
-/** The seq after which the newest `count` entries of all topics together come, or all where there are fewer. */
+/**
+ * The seq from which a cursor gets the newest `count` events of all topics together, or all where there are
+ * fewer.
+ */
 export function beforeNewest(topics: readonly PageSource[], count: number, head: number): number {
   let low = earliest(topics, head);
   let high = head;
@@ -168,8 +178,8 @@ function countAfter(topics: readonly PageSource[], seq: number): number {
 }
 
 /**
- * Keeps the last full pages so that stalled sockets at the same cursor share one Buffer. Without it ten thousand
- * readers that stop reading hold a hundred megabytes more (bench stalled10k).
+ * Keeps the last full pages so that stalled sockets at the same cursor share one Buffer. Without it ten
+ * thousand readers that stop reading hold a hundred megabytes more (bench stalled10k).
  */
 export class PageCache<Owner> {
   #kept: { readonly owner: Owner; readonly page: Page }[] = [];

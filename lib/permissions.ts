@@ -1,4 +1,4 @@
-// Decides for each request of the reference server who asks, and whether they may.
+// Identifies the sender of each request to the reference server, and checks what the sender may do.
 // Needs `auth.ts`, `origin.ts`, `problem.ts` and `tickets.ts` beside it.
 
 import type { IncomingMessage } from 'node:http';
@@ -7,15 +7,18 @@ import { onlyTrue } from './origin.ts';
 import { type HttpError, httpError } from './problem.ts';
 import { Tickets } from './tickets.ts';
 
-/** Answers with a principal, or throws what the client is answered: 401 for nobody, 403 for somebody who may not. */
+/**
+ * Returns the principal of a request, or throws the error to answer with: 401 without valid credentials, 403
+ * without permission.
+ */
 export class Permissions {
   readonly #access: Access<unknown, IncomingMessage>;
   readonly #tickets = new Tickets<unknown>();
   readonly #publishIsClosed: () => boolean;
-  /** Whether a principal may do this. */
+  /** Whether a principal may perform the action on the topic. */
   readonly may: (principal: unknown, action: Action, topic: string) => boolean;
 
-  /** @param publishIsClosed - Whether no credentials at all would let a client publish. */
+  /** @param publishIsClosed - Whether there are no credentials with which a client could publish. */
   constructor(access: Access<unknown, IncomingMessage>, publishIsClosed: () => boolean) {
     this.#access = access;
     this.#publishIsClosed = publishIsClosed;
@@ -25,8 +28,8 @@ export class Permissions {
   }
 
   /**
-   * Who asks, if they may do this on all the topics.
-   * @param ticket - Stands for whoever fetched it.
+   * Returns the sender of a request, who may perform the action on all the topics.
+   * @param ticket - Identifies the sender in place of the headers.
    * @throws {HttpError} code `ERR_SSE_UNAUTHORIZED` or `ERR_SSE_FORBIDDEN`.
    */
   async admit(
@@ -46,7 +49,7 @@ export class Permissions {
   }
 
   /**
-   * Who asks, if they may read anything.
+   * Returns the sender of a request, who may read at least something.
    * @throws {HttpError} code `ERR_SSE_UNAUTHORIZED`.
    */
   async reader(req: IncomingMessage): Promise<unknown> {
@@ -55,12 +58,12 @@ export class Permissions {
     return principal;
   }
 
-  /** A ticket for whoever asks. */
+  /** Issues a ticket that stands for the sender. */
   async issueTicket(req: IncomingMessage): Promise<{ ticket: string; expiresAt: number }> {
     return this.#tickets.issue(await this.reader(req));
   }
 
-  /** `undefined` for nobody, and for somebody whose permission has expired. */
+  /** The sender; `undefined` without valid credentials, and for a permission that has ended. */
   async #identify(req: IncomingMessage, ticket: string | null): Promise<unknown> {
     const answer: unknown =
       ticket === null ? await this.#access.authorize(req) : this.#tickets.redeem(ticket);
@@ -69,17 +72,19 @@ export class Permissions {
   }
 }
 
-/** What `tokenAccess` gives states it; whoever decides otherwise is asked for each topic. */
+/**
+ * A principal of `tokenAccess` states whether it may subscribe. For any other, `may` decides topic by topic.
+ */
 function mayReadSomething(principal: unknown): boolean {
   return (principal as { readonly subscribe?: unknown }).subscribe !== false;
 }
 
 /** An error for a client that has shown no valid credentials. */
-export function unauthorized(wish: string): HttpError {
+export function unauthorized(action: string): HttpError {
   return httpError({
     status: 401,
     error: 'unauthorized',
-    message: `To ${wish} here, send \`Authorization: Bearer <token>\`.`,
+    message: `To ${action} here, send \`Authorization: Bearer <token>\`.`,
     headers: { 'WWW-Authenticate': 'Bearer' },
   });
 }

@@ -15,7 +15,7 @@ export interface PipeOptions {
   end?: ServerSentEvent | null | undefined;
   /**
    * Makes the last event when the source fails; by default `sluice:error`, whose data does not reveal the
-   * error.
+   * error. A result of `null`: none.
    */
   error?: ((error: unknown) => ServerSentEvent | null) | undefined;
 }
@@ -53,7 +53,7 @@ export function pipe<Reason>(
   options: PipeOptions = {},
 ): Promise<Reason> {
   const { end = FINISHED, error: describe = () => FAILED } = options;
-  // The result does not wait for this: once the stream is closed, the source may never answer.
+  // The result does not wait for this: once the stream is closed, the source may never settle.
   pump(target, source)
     .then((isFinished) => isFinished && conclude(target, end, 'ended'))
     .catch((error) => target.closed || fail(target, error, describe));
@@ -67,8 +67,8 @@ const FAILED: ServerSentEvent = {
 };
 
 /**
- * UTF-16 units after which a source that never waits gives way to the rest of the process. Each event counts
- * at least one, so that empty events cannot block it either.
+ * UTF-16 units after which a source that never waits yields to the event loop. Each event counts at least
+ * one, so that empty events cannot block it either.
  */
 const TURN_LENGTH = 64 * 1024;
 
@@ -77,7 +77,7 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(reso
 /** Sends until the source has finished (`true`) or the stream is closed (`false`). */
 async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Promise<boolean> {
   const iterator = iteratorOf(source);
-  let isAsking = false;
+  let isPulling = false;
   /** The source has finished, failed or been stopped. */
   let isOver = false;
   const stop = () => {
@@ -93,9 +93,9 @@ async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Pro
         length = 0;
         await nextTurn();
       } else {
-        isAsking = true;
+        isPulling = true;
         const { done, value } = await iterator.next();
-        isAsking = false;
+        isPulling = false;
         if (done === true) {
           isOver = true;
           return true;
@@ -107,8 +107,8 @@ async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Pro
     }
     return false;
   } catch (error) {
-    // A source whose `next` fails is over; one that gave something that cannot be sent is stopped.
-    isOver ||= isAsking;
+    // Where `next` failed, the source is over. Where its value cannot be sent, the source has to be stopped.
+    isOver ||= isPulling;
     throw error;
   } finally {
     stop();
@@ -155,7 +155,7 @@ function stopSource(source: PipeSource, iterator: PipeIterator): void {
   attempt(() => 'destroy' in source && typeof source.destroy === 'function' && source.destroy());
 }
 
-/** Neither waits, since a generator that is blocked in an `await` returns only after that, nor throws. */
+/** Neither throws nor waits: a generator that is blocked in an `await` returns only after that. */
 function attempt(action: () => unknown): void {
   new Promise((resolve) => resolve(action())).catch(() => {});
 }
@@ -165,5 +165,5 @@ function eventOf(value: ServerSentEvent | string): ServerSentEvent {
   if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
   // Anything else has none of an event's fields, so it would be encoded to nothing.
   const given = value instanceof Uint8Array ? 'bytes' : value;
-  throw new TypeError(`a source must give events or strings, got ${given}`);
+  throw new TypeError(`a source must yield events or strings, got ${given}`);
 }

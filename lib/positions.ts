@@ -7,7 +7,7 @@ export interface PositionStorage {
   setItem(key: string, value: string): unknown;
 }
 
-/** A file of positions that cannot be read, or holds something else; `cause` says why. */
+/** The error for a file of positions that cannot be read or has other contents; `cause` is the reason. */
 export interface PositionFileError extends Error {
   readonly code: 'ERR_SSE_POSITION_FILE';
 }

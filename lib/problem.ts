@@ -1,15 +1,18 @@
-// Answers a request with JSON; one that failed with `{ "error", "message" }` and the status that fits.
+// Answers requests with JSON, and failed ones with `{ "error", "message" }` and the matching status.
 // Stands alone: copy this file by itself.
 
 import { STATUS_CODES } from 'node:http';
 
-/** What the client of a failed request is sent. */
+/** The answer to a failed request. */
 export interface Problem {
   /** The HTTP status. */
   readonly status: number;
-  /** What happened, in kebab-case. Metrics use the same words; `code` of an error has them as `ERR_SSE_…`. */
+  /**
+   * The kind of failure, in kebab-case. Metrics use the same words, and the `code` of an error has them as
+   * `ERR_SSE_…`.
+   */
   readonly error: string;
-  /** What to do about it, in one sentence. */
+  /** What went wrong or what to do about it, in one sentence. */
   readonly message: string;
   /** Further response headers, such as `Allow` or `Retry-After`. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
@@ -21,7 +24,7 @@ export interface ProblemResponse {
   end(body: string): unknown;
 }
 
-/** An error whose message and headers the client is sent. */
+/** An error whose status, message and headers are sent to the client. */
 export interface HttpError extends Error {
   /** `ERR_SSE_` and the words of the problem: `ERR_SSE_NOT_FOUND` for `not-found`. */
   readonly code: string;
@@ -29,9 +32,9 @@ export interface HttpError extends Error {
   readonly headers?: Readonly<Record<string, string>> | undefined;
 }
 
-/** Makes an error to throw where the request cannot be answered on the spot. */
+/** Makes an error to throw in code that cannot answer the request itself. */
 export function httpError({ status, error, message, headers }: Problem): HttpError {
-  const code = `${OWN}${error.toUpperCase().replaceAll('-', '_')}`;
+  const code = `${CODE_PREFIX}${error.toUpperCase().replaceAll('-', '_')}`;
   return Object.assign(new Error(message), { code, status, ...(headers && { headers }) });
 }
 
@@ -40,7 +43,7 @@ export function sendProblem(res: ProblemResponse, { status, error, message, head
   sendJson(res, status, { error, message }, headers);
 }
 
-/** Sends a value as JSON, for no cache to keep. Headers that were set on the response before are kept. */
+/** Sends a value as JSON that no cache may store. Headers that were set on the response before are kept. */
 export function sendJson(
   res: ProblemResponse,
   status: number,
@@ -59,21 +62,21 @@ export function sendJson(
 }
 
 /**
- * What to tell the client about an error:
+ * The answer for an error:
  *
- * - One of ours, with a `status` from 400 to 599 and a `code` `ERR_SSE_…`: its message and its `headers`.
+ * - An error with a `status` from 400 to 599 and a `code` `ERR_SSE_…`: its message and its `headers`.
  * - Any other with a `status` or `statusCode` from 400 to 499, as body parsers and `http-errors` make them:
- *   its message, unless `expose` is false. Its headers are not sent, because they may be those of another
- *   server's answer.
+ *   its message, unless `expose` is false. Its headers are not sent, because they may come from the answer of
+ *   another server.
  * - Everything else: a 500 that reveals nothing. Log the error.
  */
 export function problemOf(error: unknown): Problem {
   const { status, statusCode, code, message, expose, headers } = Object(error) as Record<string, unknown>;
   const number = Number(status ?? statusCode);
-  const isOwn = typeof code === 'string' && code.startsWith(OWN);
-  const name = isOwn ? code.slice(OWN.length) : STATUS_CODES[number];
-  const isTold = Number.isInteger(number) && number >= 400 && number <= (isOwn ? 599 : 499);
-  if (!isTold || name === undefined) return INTERNAL;
+  const isOwn = typeof code === 'string' && code.startsWith(CODE_PREFIX);
+  const name = isOwn ? code.slice(CODE_PREFIX.length) : STATUS_CODES[number];
+  const isShown = Number.isInteger(number) && number >= 400 && number <= (isOwn ? 599 : 499);
+  if (!isShown || name === undefined) return INTERNAL;
   return {
     status: number,
     error: name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-'),
@@ -101,7 +104,7 @@ export function answerError(
   if (!res.writableEnded) res.destroy();
 }
 
-const OWN = 'ERR_SSE_';
+const CODE_PREFIX = 'ERR_SSE_';
 
 const INTERNAL: Problem = {
   status: 500,

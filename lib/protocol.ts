@@ -1,7 +1,8 @@
-// The ids and control events of a hub, and the names of its topics: written, read and compared here alone.
+// Writes, reads and compares the ids of a hub, its control events and the names of its topics.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 //
-// An id is `<epoch>-<seq>`. The epoch names one life of a hub's order; `seq` counts its events from 1, without holes.
+// An id is `<epoch>-<seq>`. The epoch names one life of a hub's order; `seq` counts its events from 1,
+// without holes.
 
 /** The place of one event in a hub's order. */
 export interface EventId {
@@ -15,8 +16,8 @@ export function formatId(epoch: number, seq: number): string {
 }
 
 /**
- * Reads an id. `undefined` for anything that `formatId` does not write: leading zeros, more than 16 digits, numbers
- * above 2⁵³ − 1. So each place has exactly one spelling.
+ * Reads an id. `undefined` for anything that `formatId` does not write: leading zeros, more than 16 digits,
+ * numbers above 2⁵³ − 1. So each place has exactly one spelling.
  */
 export function parseId(text: string | null | undefined): EventId | undefined {
   const [, epochDigits, seqDigits] = ID.exec(text ?? '') ?? [];
@@ -28,8 +29,8 @@ export function parseId(text: string | null | undefined): EventId | undefined {
 const ID = /^(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})$/;
 
 /**
- * Compares two ids of one epoch: below 0 when `a` comes first, 0 when they are the same, above 0 when `b` comes first.
- * `undefined` when the epochs differ or one of the two is no id: then neither comes first.
+ * Compares two ids of one epoch: below 0 when `a` comes first, 0 when they are the same, above 0 when `b`
+ * comes first. `undefined` when the epochs differ or one of the two is no id: then neither comes first.
  */
 export function compareIds(a: string | null | undefined, b: string | null | undefined): number | undefined {
   const [one, other] = [parseId(a), parseId(b)];
@@ -37,14 +38,17 @@ export function compareIds(a: string | null | undefined, b: string | null | unde
 }
 
 /**
- * An id that no hub gives, because no epoch is 0. A client whose own id cannot be read gets it until the gap has
- * arrived; a client that is cut off before that returns with it, and gets the gap again.
+ * An id that no hub gives to an event, because no epoch is 0. `sluice:ready` carries it to a client whose own
+ * id cannot be read. If the connection breaks before the gap arrives, the client returns with this id and
+ * gets the gap again.
  */
 export const nobodysId = '0-0';
 
 // ── control events ────────────────────────────────────────────────────────────────────────────────────────
 
-/** The types of the events that a hub or a stream sends by itself. Applications cannot publish these names. */
+/**
+ * The types of the events that a hub or a stream sends by itself. Applications cannot publish these names.
+ */
 export const controlEvents = {
   /** The first event of each hub stream. Its id is the position from which delivery continues. */
   ready: 'sluice:ready',
@@ -56,7 +60,7 @@ export const controlEvents = {
   error: 'sluice:error',
 } as const;
 
-/** What the types of all control events begin with, also of those that are yet to come. */
+/** The prefix of the types of all control events, reserved for future ones too. */
 export const controlPrefix = 'sluice:';
 
 /** Whether an event type is reserved for control events. */
@@ -67,11 +71,11 @@ export function isControlEvent(type: string | undefined): boolean {
 /**
  * Why events are missing.
  *
- * - `evicted`: they are older than what is remembered.
+ * - `evicted`: they are older than the history that is kept.
  * - `unknown-epoch`: the client's id belongs to another life of the hub, or to another hub.
  * - `ahead`: the client's id is newer than anything published.
  * - `truncated`: the log behind the hub was shortened from outside.
- * - `store-changed`: the log behind the hub is another one.
+ * - `store-changed`: the log behind the hub was replaced by another one.
  * - `malformed`: the client's id cannot be read.
  */
 export type GapReason = (typeof gapReasons)[number];
@@ -85,7 +89,7 @@ export const gapReasons = [
   'malformed',
 ] as const;
 
-/** What `sluice:gap` carries. */
+/** The data of `sluice:gap`. */
 export interface Gap {
   /** A {@link GapReason}, or `unknown` from a server that names none. */
   readonly reason: GapReason | 'unknown' | (string & {});
@@ -97,7 +101,7 @@ export interface Gap {
   readonly topics: readonly string[];
 }
 
-/** What `sluice:ready` carries, beside what the server adds to it. */
+/** The data of `sluice:ready`. A server may add further members. */
 export interface Ready {
   /** The topics of the stream; empty where the server did not name them. */
   readonly topics: readonly string[];
@@ -113,7 +117,7 @@ export interface HeartbeatTerms {
   readonly missed: number;
 }
 
-/** One control event: what `encode` takes. */
+/** A control event, in the form that `encode` takes. */
 export interface ControlEvent {
   readonly id: string;
   readonly event: string;
@@ -139,7 +143,7 @@ export function endEvent(id: string, topics: readonly string[]): ControlEvent {
   return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
 }
 
-/** Reads the data of `sluice:ready`. What is missing or of another type is left out; never throws. */
+/** Reads the data of `sluice:ready`. Ignores members that are missing or of another type; never throws. */
 export function readReady(data: string): Ready {
   const { topics, heartbeat } = parseObject(data);
   const { interval, missed } = Object(heartbeat) as Record<string, unknown>;
@@ -147,7 +151,7 @@ export function readReady(data: string): Ready {
   return { topics: strings(topics), heartbeat: isPromised ? { interval, missed } : undefined };
 }
 
-/** Reads the data of `sluice:gap`; `id` stands in where the server names no end. Never throws. */
+/** Reads the data of `sluice:gap`; `id` is used as `to` where the data has none. Never throws. */
 export function readGap(data: string, id: string): Gap {
   const { reason, from, to, topics } = parseObject(data);
   return {
@@ -176,7 +180,7 @@ function strings(value: unknown): readonly string[] {
 
 // ── topics ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Says in words what {@link isTopic} accepts, for error messages. */
+/** The rule of {@link isTopic} in words, for error messages. */
 export const topicRule = '1 to 200 characters of A–Z a–z 0–9 . _ ~ : -';
 
 /** Whether a string can be the name of a topic: 1 to 200 of `A–Z a–z 0–9 . _ ~ : -`. */

@@ -18,7 +18,10 @@ export interface ReplayOptions {
   maxBytes?: number | undefined;
   /** Milliseconds after which `push` and `expire` drop an entry; default no limit. */
   maxAge?: number | undefined;
-  /** The seq up to which entries count as dropped, for a buffer that begins amid an order; default 0. */
+  /**
+   * The seq up to which entries count as dropped, for a buffer that begins in the middle of an order; default
+   * 0.
+   */
   dropped?: number | undefined;
 }
 
@@ -53,7 +56,7 @@ export class ReplayBuffer<T extends ReplayEntry> {
    */
   constructor(options: ReplayOptions = {}) {
     const { maxEntries = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
-    // Whole, because `push` compares for equality: no size would ever equal a fraction.
+    // Must be whole, because `push` compares for equality: no size would ever equal a fraction.
     this.#maxEntries = maxEntries === Infinity ? maxEntries : whole(1, 'maxEntries', maxEntries);
     this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
@@ -97,12 +100,12 @@ export class ReplayBuffer<T extends ReplayEntry> {
     this.#last = entry.seq;
   }
 
-  /** Throws what `push` would throw; changes nothing. */
+  /** Throws the errors that `push` would throw, and changes nothing. */
   check(entry: T): void {
     if (!(entry.seq > this.#last)) {
       throw new RangeError(`\`seq\` must be above ${this.#last}, got ${entry.seq}`);
     }
-    // Worded so that NaN fails: the sum would never recover from it.
+    // The condition is negated so that NaN fails: a sum with NaN would stay NaN.
     if (!(entry.bytes >= 0 && entry.bytes <= this.#maxBytes)) {
       throw new RangeError(`\`bytes\` must be from 0 to \`maxBytes\` ${this.#maxBytes}, got ${entry.bytes}`);
     }

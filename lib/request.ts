@@ -28,10 +28,10 @@ export interface ConnectError extends Error {
   readonly retryDelay?: number | undefined;
 }
 
-export interface ConnectRequest {
+interface ConnectRequest {
   readonly url: URL;
   readonly method: string;
-  /** The caller's own headers: the reason not to follow a redirect to another origin. */
+  /** The caller's headers. A request that has any follows no redirect to an origin that is not listed. */
   readonly headers: RequestHeaders;
   readonly body: string | Uint8Array | undefined;
   /** Sent as `Last-Event-ID`; `''`: not sent. */
@@ -40,10 +40,10 @@ export interface ConnectRequest {
   readonly idOrigins: ReadonlySet<string>;
   /** Further origins that may get the caller's headers, body and last event ID by a redirect. */
   readonly redirectOrigins: readonly string[];
-  /** Milliseconds until each response has its head. */
+  /** Milliseconds within which each response must have its head. */
   readonly connectTimeout: number;
   readonly transport: Transport;
-  /** Ends the request and the stream when it is aborted; aborted here when the time is over. */
+  /** Ends the request and the stream when it is aborted. `requestStream` aborts it after `connectTimeout`. */
   readonly controller: AbortController;
 }
 
@@ -54,13 +54,13 @@ export interface IncomingStream {
   readonly url: URL;
 }
 
-/** How an attempt ended: by a failure, or because the server says that there is nothing more to come. */
+/** How an attempt ended: by a failure, or because the server has ended the stream for good. */
 export type Outcome = ConnectError | 'over';
 
 const MAX_REDIRECTS = 10;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
-/** Sends the request, and again to each address that it is redirected to. A 204 means that all is over. */
+/** Sends the request, and again to each address that it is redirected to. A 204 ends the stream for good. */
 export async function requestStream(
   request: ConnectRequest,
 ): Promise<{ readonly stream: IncomingStream } | { readonly outcome: Outcome }> {
@@ -135,8 +135,8 @@ function locationOf({ response, url }: Answer): URL | undefined {
   return location !== undefined && URL.canParse(location, url.href) ? new URL(location, url) : undefined;
 }
 
-// To an origin that is not listed, only without headers and body of the caller's, and only with an id that
-// this origin has sent before.
+// Follows a redirect to an origin that is not listed only if the request has neither headers nor a body of
+// the caller, and no id but one that this origin has sent before.
 function mayFollow(target: URL, hop: Hop, request: ConnectRequest): boolean {
   const { url, headers, lastEventId, idOrigins, redirectOrigins } = request;
   if (target.origin === url.origin || redirectOrigins.includes(target.origin)) return true;
@@ -167,12 +167,12 @@ export function isSendable(id: string): boolean {
   return !UNSENDABLE.test(id);
 }
 
-/** Whether it is what HTTP calls a token: the form of a method and of a header's name. */
+/** Whether a text is a token of HTTP, as methods and names of headers are. */
 export function isToken(text: string): boolean {
   return TOKEN.test(text);
 }
 
-/** @throws {TypeError} for headers that no request can carry, with which each attempt would fail alike. */
+/** @throws {TypeError} for headers that no request can carry: every attempt would fail with them. */
 export function checkHeaders(headers: RequestHeaders): void {
   for (const [name, value] of Object.entries(headers)) {
     if (!isToken(name)) {
@@ -203,7 +203,20 @@ export function failed(
   return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code, ...rest });
 }
 
-/** The failure that an exception stands for. Once the signal is aborted, its reason is the failure. */
+const TRANSIENT_STATUS = new Set([408, 425, 429]);
+const TRANSIENT = new Set<ConnectErrorCode>([
+  'ERR_SSE_NETWORK',
+  'ERR_SSE_TIMEOUT',
+  'ERR_SSE_SILENT',
+  'ERR_SSE_EOF',
+]);
+
+/** Whether the next attempt may succeed after this failure. */
+export function isTransient({ code, status = 0 }: ConnectError): boolean {
+  return code === 'ERR_SSE_STATUS' ? status >= 500 || TRANSIENT_STATUS.has(status) : TRANSIENT.has(code);
+}
+
+/** Turns an exception into a failure. Once the signal is aborted, its reason is the failure. */
 export function failureOf(error: unknown, signal: AbortSignal): ConnectError {
   const cause = signal.aborted ? signal.reason : error;
   const code = (cause as { code?: unknown } | undefined)?.code;
@@ -212,7 +225,9 @@ export function failureOf(error: unknown, signal: AbortSignal): ConnectError {
   return failed('ERR_SSE_NETWORK', message, { cause });
 }
 
-/** Starts a timer; `undefined` where the time-out is longer than a timer can wait: then there is none. */
+/**
+ * Starts a timer. Returns `undefined`, and starts none, where the timeout is longer than a timer can wait.
+ */
 export function startTimer(timeout: number, act: () => void): ReturnType<typeof setTimeout> | undefined {
   return timeout > MAX_TIMEOUT ? undefined : setTimeout(act, timeout);
 }

@@ -1,7 +1,7 @@
 // Limits how many callers do something at once: gives out permits, and queues the callers that wait for one.
 // Stands alone: copy this file by itself.
 
-/** The right to be one of those that a {@link Semaphore} lets in. */
+/** One of the permits that a {@link Semaphore} gives out. */
 export interface Permit {
   /** Gives the permit back. Further calls do nothing. */
   release(): void;
@@ -14,7 +14,10 @@ export interface SemaphoreOptions {
   waitTimeout?: number | undefined;
 }
 
-/** What `acquire` rejects with when it gives no permit, unless its signal aborted. */
+/**
+ * The error of `acquire` where it gives no permit. Where its signal aborts, it throws the signal's reason
+ * instead.
+ */
 export interface SemaphoreError extends Error {
   readonly code: 'ERR_SSE_QUEUE_FULL' | 'ERR_SSE_WAIT_TIMEOUT';
 }
@@ -34,6 +37,7 @@ interface Waiter {
  * queue.
  */
 export class Semaphore {
+  /** How many permits there are. */
   readonly capacity: number;
   readonly #maxWaiting: number;
   readonly #waitTimeout: number;
@@ -55,7 +59,7 @@ export class Semaphore {
     this.#waitTimeout = checkTimeout('waitTimeout', waitTimeout);
   }
 
-  /** Permits that nobody holds. */
+  /** Permits that are not held now. */
   get available(): number {
     return this.capacity - this.#taken;
   }
@@ -95,7 +99,7 @@ export class Semaphore {
     return this.#aborted;
   }
 
-  /** A permit if one is available now, else `undefined`. */
+  /** Returns a permit if one is available now, else `undefined`. */
   tryAcquire(): Permit | undefined {
     return this.#taken < this.capacity ? this.#take() : undefined;
   }

@@ -25,25 +25,36 @@ import { type EventStream, isStreaming, type StreamOptions } from './stream.ts';
 import { createTopicHandlers } from './topics.ts';
 
 export interface SseServerOptions<Principal = unknown> {
-  /** A hub of your own, or the options of one that is created. */
+  /** Your own hub, or the options of one that is created. */
   hub?: Hub | HubOptions | undefined;
   /** For every stream: deadlines, bounds, headers, compression; see `openStream`. */
   stream?: StreamOptions | undefined;
   /** When quiet streams get a heartbeat; `false`: never. See `serveEvents`. */
   heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
-  /** The names that this server answers to; default: those of loopback for connections over it, else any. See `guard`. */
+  /**
+   * The names that this server answers to; default: loopback names for connections over loopback, else any
+   * name. See `guard`.
+   */
   hosts?: readonly string[] | undefined;
   /** The origins of other sites whose pages may read and publish; default none. See `cors`. */
   origins?: readonly string[] | undefined;
   /** Whether those pages may send cookies; default false. */
   credentials?: boolean | undefined;
-  /** Tokens that allow to publish and to end topics. Without any, everybody may while bound to loopback, else nobody. */
+  /**
+   * Tokens that allow publishing and ending topics. Without any, everybody may while bound to loopback, else
+   * nobody.
+   */
   publishTokens?: readonly string[] | undefined;
-  /** Tokens that allow to subscribe, beside the publish tokens. Without any, everybody may. */
+  /** Tokens that allow subscribing, as the publish tokens do. Without any, everybody may. */
   subscribeTokens?: readonly string[] | undefined;
-  /** Tokens that allow to read `/metrics`. Without any, everybody may while bound to loopback, else nobody. */
+  /**
+   * Tokens that allow reading `/metrics`. Without any, everybody may while bound to loopback, else nobody.
+   */
   metricsTokens?: readonly string[] | undefined;
-  /** Decides in place of the tokens. A principal with `expiresAt` (milliseconds since 1970) has its streams end then. */
+  /**
+   * Decides in place of the tokens. The streams of a principal with `expiresAt` (milliseconds since 1970) end
+   * at that time.
+   */
   access?: Access<Principal, IncomingMessage> | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; see `limitConnections`. */
   limits?: Omit<LimitOptions<IncomingMessage>, 'topics' | 'onRefuse'> | undefined;
@@ -51,7 +62,7 @@ export interface SseServerOptions<Principal = unknown> {
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
   maxTopicsPerStream?: number | undefined;
-  /** Gets a line for each thing that happens, ready for JSON and without secrets; by default nothing is logged. */
+  /** Called with each line of the log, ready for JSON and without secrets; by default nothing is logged. */
   logger?: ((line: LogLine) => void) | undefined;
 }
 
@@ -66,16 +77,17 @@ export interface SseServer {
   readonly server: Server;
   /** The streams that are open. */
   readonly streams: ReadonlySet<EventStream>;
-  /** What `/metrics` shows; add families of your own. */
+  /** The metrics of `/metrics`; add your own families. */
   readonly registry: Registry;
   /**
    * Starts to accept connections, by default on port 8080 of 127.0.0.1. Resolves with the URL once it does.
-   * @throws what the system reports: `EADDRINUSE`, `EACCES`, and so on.
+   * @throws the system's error: `EADDRINUSE`, `EACCES`, and so on.
    */
   listen(port?: number, host?: string): Promise<string>;
   /**
-   * Stops gracefully: `/readyz` answers 503, no connection is accepted, every stream gets a `retry` and ends, and what
-   * is left at the deadline is cut. Resolves with what happened; a second call gives the same promise.
+   * Stops gracefully: `/readyz` answers 503, no connection is accepted, every stream gets a `retry` and ends,
+   * and connections that remain at the deadline are cut. Resolves with the outcome; a second call returns the
+   * same promise.
    */
   close(options?: CloseOptions): Promise<ShutdownOutcome>;
 }
@@ -86,7 +98,7 @@ export type CloseOptions = Pick<
   'mode' | 'window' | 'retry' | 'retrySpread' | 'deadline' | 'signal'
 >;
 
-/** What a route gets. */
+/** The argument of a route. */
 interface Context {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
@@ -131,7 +143,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     maxTopics: options.maxTopicsPerStream,
     authorize: async (req, { topics }) => {
       const principal = await permissions.admit(req, 'subscribe', topics, ticketOf(req));
-      // Requests that arrived meanwhile would wait behind the stream for ever.
+      // Requests that have arrived meanwhile would wait behind the stream for ever.
       if (isPipelined(req)) req.socket.destroy();
       return principal;
     },
@@ -179,9 +191,9 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     onRefuse,
   });
   const methods = ['GET', 'HEAD', 'POST', 'DELETE'];
-  const door: Step[] = [refuseBehindStream, guarded];
-  if (origins.length > 0) door.push(cors({ origins, credentials: options.credentials, methods }));
-  const handler = compose<IncomingMessage, ServerResponse>([...door, dispatch(router)], {
+  const checks: Step[] = [refuseBehindStream, guarded];
+  if (origins.length > 0) checks.push(cors({ origins, credentials: options.credentials, methods }));
+  const handler = compose<IncomingMessage, ServerResponse>([...checks, dispatch(router)], {
     onError: (error, { req, res }) => {
       const { status, error: reason } = problemOf(error);
       if (reason in denied) {
@@ -194,7 +206,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   });
   // 64 KiB on every Node: the 16 KiB of Node 20 would report a slow reader four times as often.
   const server: Server = createServer({ highWaterMark: 64 * 1024 }, handler);
-  // Longer than proxies keep idle connections, so that none sends a request just as it is closed here.
+  // Longer than proxies keep idle connections, so that none sends a request on a connection that is just
+  // being closed here.
   server.keepAliveTimeout = 65_000;
   trackConnections(server);
   const refused = (): Record<string, number> => ({ ...guarded.refused, ...denied });
@@ -218,7 +231,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   };
 }
 
-/** By what it can do: another copy of the module may have created it. */
+/** Checks for a method, not for the class: another copy of the module may have created the hub. */
 function isHub(hub: Hub | HubOptions | undefined): hub is Hub {
   return hub !== undefined && 'publish' in hub;
 }
@@ -255,7 +268,7 @@ function failedLine(error: unknown): LogLine {
 /** How many requests of each connection are not answered yet: more than one where a client pipelines. */
 const unanswered = new WeakMap<Socket, number>();
 
-/** A request that comes behind a stream on its connection can never be answered, so the connection ends. */
+/** Destroys a connection on which a request follows a stream: that request can never be answered. */
 const refuseBehindStream: Step = (req, res, next) => {
   const { socket } = req;
   if (isStreaming(socket)) return socket.destroy();
@@ -264,7 +277,7 @@ const refuseBehindStream: Step = (req, res, next) => {
   return next();
 };
 
-// One function for all requests: a closure for each would cost every idle stream its bytes.
+// One function for all requests: one for each would add its bytes to every idle stream.
 function answered(this: ServerResponse): void {
   const { socket } = this.req;
   unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1);
@@ -278,17 +291,17 @@ function dispatch(router: Router<Route>): Step {
   return (req, res) => {
     const target = req.url ?? '';
     const found = router.find(req.method ?? '', target);
-    if (found.status !== 200) throw httpError(missed(found));
+    if (found.status !== 200) throw httpError(problemFor(found));
     const query = new URLSearchParams(target.replace(/^[^?]*/, ''));
     return found.value({ req, res, params: found.params, query });
   };
 }
 
 function dashboard(context: Context): void {
-  if (!serveDashboard(context, context.params.file)) throw httpError(missed({ status: 404, allow: [] }));
+  if (!serveDashboard(context, context.params.file)) throw httpError(problemFor({ status: 404, allow: [] }));
 }
 
-function missed({ status, allow }: Missed): Problem {
+function problemFor({ status, allow }: Missed): Problem {
   const Allow = allow.join(', ');
   if (status === 405)
     return { status, error: 'method-not-allowed', message: `Allowed: ${Allow}.`, headers: { Allow } };
@@ -301,7 +314,7 @@ function missed({ status, allow }: Missed): Problem {
 function listen(server: Server, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    // A storm of returning clients may wait to be accepted, as far as the kernel allows it.
+    // Lets many returning clients wait to be accepted, as far as the kernel allows it.
     server.listen({ port, host, backlog: 4096 }, () => {
       server.off('error', reject);
       resolve(urlOf(server));

@@ -1,4 +1,4 @@
-// Shuts a server down: responses finish, streams end without a stampede of reconnects, the rest is cut.
+// Shuts a server down: lets responses finish, ends streams spread over time, and cuts what remains.
 // Stands alone: copy this file by itself.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -20,7 +20,9 @@ export interface ShutdownOptions<S extends DrainableStream = DrainableStream> {
   onDraining?: (() => void) | undefined;
   /** The open streams: a live collection such as a `Set`, not an iterator, because it is read repeatedly. */
   streams?: Iterable<S> | undefined;
-  /** Ends one stream; default `stream.send({ retry })`, then `stream.end('shutdown')`. `retry`: milliseconds. */
+  /**
+   * Ends one stream; default `stream.send({ retry })`, then `stream.end('shutdown')`. `retry`: milliseconds.
+   */
   end?: ((stream: S, context: { readonly retry: number }) => void) | undefined;
   /**
    * `now`, the default: ends streams from the start, evenly over `window`. `finish`: lets streams end by
@@ -50,7 +52,7 @@ export interface ShutdownOutcome {
   readonly cut: number;
   /** Milliseconds from the call until the last connection closed. */
   readonly duration: number;
-  /** What `onDraining` and `end` threw. It does not stop the shutdown. */
+  /** The errors that `onDraining` and `end` threw. They do not stop the shutdown. */
   readonly errors: readonly unknown[];
 }
 
@@ -67,7 +69,7 @@ export function trackConnections(server: Server): void {
 
 /**
  * Shuts a server down: calls `onDraining`, accepts no new connections, closes idle ones, ends streams, waits
- * until the last response is complete or the deadline has passed, and resolves with what happened. Never
+ * until the last response is complete or the deadline has passed, and resolves with the outcome. Never
  * rejects. Another call returns the same promise.
  *
  * Do not call `server.close()` before it: on Node 20 to 26 that destroys connections whose response has ended
@@ -93,9 +95,9 @@ export function shutdown<S extends DrainableStream>(
 const tracked = new WeakMap<Server, Connections>();
 const shutdowns = new WeakMap<Server, Promise<ShutdownOutcome>>();
 
-// Frequent enough for even waves, and cheap.
+// Short enough to spread the ends evenly, and cheap.
 const WAVE_INTERVAL = 50;
-// A new connection may have its first request on the way, which no client would send again.
+// The first request of a new connection may be on its way, and its client would not send it again.
 const UNUSED_TIMEOUT = 1000;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
@@ -144,7 +146,7 @@ class Departures<S extends DrainableStream> {
   readonly #errors: unknown[] = [];
   /** Streams that were given to `end`. */
   readonly #left = new WeakSet<S>();
-  /** Open streams that were not. */
+  /** Open streams that were not given to `end` yet. */
   #waiting = new Set<S>();
   #ended = 0;
   #finished = 0;
@@ -289,7 +291,9 @@ class Connections {
     for (const [socket, responses] of this.#responses) if (responses === 0) socket.destroySoon();
   }
 
-  /** Closes connections that browsers opened in advance. One that has sent bytes has begun a request. */
+  /**
+   * Closes connections that browsers opened in advance. A connection that has sent bytes has begun a request.
+   */
   closeUnused(): void {
     for (const [socket, responses] of this.#responses)
       if (responses === UNUSED && socket.bytesRead === 0) socket.destroySoon();

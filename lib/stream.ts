@@ -1,4 +1,4 @@
-// Answers a Node request with an event stream, and reports when and why that stream is over.
+// Answers a Node request with an event stream, and reports when and why that stream closes.
 // Needs `chunked.ts`, `encode.ts`, `gzip.ts`, `pipe.ts` and `writer.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
@@ -48,7 +48,7 @@ export interface StreamSocket {
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
   statusCode: number;
-  /** These four only a `ServerResponse` has; `chunked.ts` reads them. */
+  /** Only a `ServerResponse` has these four; `chunked.ts` reads them. */
   readonly socket?: unknown;
   readonly chunkedEncoding?: boolean | undefined;
   readonly writableCorked?: number | undefined;
@@ -75,16 +75,16 @@ export interface StreamOptions extends WriterOptions {
   keepAliveDelay?: number | undefined;
   /**
    * Whether to compress for a client that accepts gzip; default false. Bytes shared by many streams are
-   * compressed once for all. Leave it off where an event holds both a secret and text that a stranger chose
-   * (BREACH).
+   * compressed once for all. Leave it off where an event holds both a secret and text that an attacker can
+   * choose (BREACH).
    */
   gzip?: boolean | undefined;
 }
 
-/** Bytes that many streams get and nobody changes. */
+/** Bytes that are written to many streams and never changed. */
 export interface SharedChunk {
   readonly bytes: Uint8Array;
-  /** What streams have made of the bytes, so that it is made once for all. */
+  /** Forms of the bytes that streams have made, such as an HTTP chunk, so that each is made only once. */
   made: object | undefined;
 }
 
@@ -114,7 +114,7 @@ export function openStream(
   options: StreamOptions = {},
 ): EventStream {
   if (res.headersSent) throw headSent();
-  check(options);
+  checkOptions(options);
   const stream = new EventStream(req, res, options);
   if (req.method === 'HEAD') stream.end();
   return stream;
@@ -128,12 +128,12 @@ const MAX_DELAY = 2 ** 31 - 1;
  * @throws {TypeError} naming the header that cannot be sent.
  */
 export function checkStreamOptions(options: StreamOptions): void {
-  check(options);
+  checkOptions(options);
   checkWriterOptions(options);
 }
 
 // Checked here because the head may be sent much later, by a deadline that has no caller to throw to.
-function check({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
+function checkOptions({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
   for (const name in headers) {
     validateHeaderName(name);
     validateHeaderValue(name, headers[name]!);
@@ -152,7 +152,7 @@ function gone(this: StreamSocket): void {
   streaming.get(this)?.abort('client-gone');
 }
 
-/** Whether a connection carries an open stream, behind which no further request on it can be answered. */
+/** Whether a connection carries an open stream. No later request on that connection can be answered. */
 export function isStreaming(socket: StreamSocket): boolean {
   return streaming.has(socket);
 }
@@ -174,7 +174,7 @@ export class EventStream extends Writer {
     this.#req = req;
     this.#res = res;
     this.#options = options;
-    // Kept from the start, because `res.socket` becomes null. An HTTP/2 socket carries many streams: not
+    // Stored now, because `res.socket` becomes null. An HTTP/2 socket carries many streams, so it is not
     // claimed.
     this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
     if (this.#socket !== undefined) this.#claim(this.#socket);
@@ -230,8 +230,7 @@ export class EventStream extends Writer {
   }
 
   /**
-   * Writes bytes as `write` does. What has to be made of them (a chunk, a compressed block) is made once for
-   * all streams.
+   * Writes bytes as `write` does. Their HTTP chunk and their compressed block are made once for all streams.
    */
   writeShared(chunk: SharedChunk): boolean {
     this.#beginWrite();
@@ -310,7 +309,8 @@ export class EventStream extends Writer {
       return this.abort('client-gone');
     }
     streaming.set(socket, this);
-    // A client that half-closes and does not read never causes a 'close', so its 'end' counts as leaving too.
+    // A client that closes its half and does not read never causes a 'close', so its 'end' counts as leaving
+    // too.
     socket.on('end', gone);
     socket.on('close', gone);
   }
@@ -329,7 +329,7 @@ export class EventStream extends Writer {
     this.#opened = true;
     const { keepAliveDelay = 10_000 } = this.#options;
     const res = this.#res;
-    // Somebody else has answered; a deadline that ends this stream must not break their response.
+    // Other code has answered the request; a deadline that ends this stream must not break that response.
     if (res.headersSent) return;
     // Koa sets 404 before any handler runs, and EventSource gives up for good on anything but 200.
     this.#setHeaders(200);
@@ -353,12 +353,12 @@ export class EventStream extends Writer {
     res.statusCode = status;
     for (const name in headers) res.setHeader(name, headers[name]!);
     // Last, because the headers above may allow caching. A cache may keep a 204 as well.
-    res.setHeader('Cache-Control', uncached(res.getHeader('Cache-Control')));
+    res.setHeader('Cache-Control', withoutCaching(res.getHeader('Cache-Control')));
   }
 
   #negotiate(): void {
     const res = this.#res;
-    res.setHeader('Vary', listed(res.getHeader('Vary'), ['Accept-Encoding']));
+    res.setHeader('Vary', withNames(res.getHeader('Vary'), ['Accept-Encoding']));
     const accepted = this.#req.headers?.['accept-encoding'];
     if (this.#req.method === 'HEAD' || !acceptsGzip(String(accepted ?? ''))) return;
     res.setHeader('Content-Encoding', 'gzip');
@@ -366,7 +366,7 @@ export class EventStream extends Writer {
   }
 }
 
-/** What streams keep in `SharedChunk.made`. */
+/** The value of `SharedChunk.made`. */
 class Made {
   /** The bytes as a chunk of HTTP/1.1. */
   chunk: Uint8Array | undefined;
@@ -385,14 +385,14 @@ function compressShared(bytes: Uint8Array): NonNullable<Made['compressed']> {
   return { piece, chunk: { bytes: piece.blocks, made: undefined } };
 }
 
-/** Compressing bytes for one client alone pays off from this length on: it needs a run of zlib. */
+/** Compressing bytes for one client alone needs a run of zlib, which pays off from this length on. */
 const MIN_COMPRESSED_BYTES = 1024;
 
 function compressOwn(bytes: Uint8Array, gzip: GzipStream): Buffer {
   return bytes.length < MIN_COMPRESSED_BYTES ? gzip.store(bytes) : gzip.append(compress(bytes));
 }
 
-/** Flattens the head, which V8 keeps as a rope: saves about 500 bytes per stream. */
+/** `Buffer.byteLength` flattens the head, which V8 keeps as a rope: saves about 500 bytes per stream. */
 function flattenHead({ _header: head }: StreamResponse): void {
   if (typeof head === 'string') Buffer.byteLength(head);
 }
@@ -400,19 +400,19 @@ function flattenHead({ _header: head }: StreamResponse): void {
 /** On `node:diagnostics_channel`: `{ stream, req }` for every stream just before its head is sent. */
 const openChannel = channel('sluice.stream.open');
 
-/** UTF-16 units of queued text that are written without waiting for the end of the tick. */
+/** From this many UTF-16 units on, queued text is written without waiting for the end of the tick. */
 const MAX_QUEUED_LENGTH = 16 * 1024;
 
 /**
  * `no-store` keeps caches from serving one client's stream to another, `no-transform` keeps compressors from
  * holding events back. Directives that the application has set are kept.
  */
-function uncached(given: unknown): string {
-  return listed(given, ['no-store', 'no-transform']);
+function withoutCaching(given: unknown): string {
+  return withNames(given, ['no-store', 'no-transform']);
 }
 
 /** Adds the needed names to a header's comma-separated list. */
-function listed(given: unknown, needed: readonly string[]): string {
+function withNames(given: unknown, needed: readonly string[]): string {
   const names =
     given === undefined
       ? []

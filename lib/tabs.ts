@@ -7,7 +7,7 @@
 
 import { compareIds, controlEvents } from './protocol.ts';
 
-/** An event as one tab posts it to the others. What `connect` yields fits. */
+/** An event as one tab posts it to the others. The events of `connect` fit. */
 export interface SharedEvent {
   readonly event: string;
   readonly data: string;
@@ -16,7 +16,7 @@ export interface SharedEvent {
   readonly lastEventId: string;
 }
 
-/** What the leading tab gets. */
+/** The argument of `lead` in the tab that leads. */
 export interface Lead<Event extends SharedEvent = SharedEvent> {
   /** Hands an event to all tabs, this one included. Does nothing once `signal` is aborted. */
   readonly share: (event: Event) => void;

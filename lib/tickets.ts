@@ -35,7 +35,7 @@ export class Tickets<T> {
     this.#now = now;
   }
 
-  /** Tickets kept. Expired ones count until the next ticket is issued. */
+  /** How many tickets are kept. Expired ones count until the next ticket is issued. */
   get size(): number {
     return this.#issued.size;
   }

@@ -11,14 +11,14 @@ import { httpError, sendJson } from './problem.ts';
 import { isTopic, topicRule } from './protocol.ts';
 
 /** The members of a request's context that are used. */
-export interface TopicsContext {
+interface TopicsContext {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly params: Readonly<Record<string, string>>;
   readonly query: URLSearchParams;
 }
 
-export interface TopicHandlers {
+interface TopicHandlers {
   /** `POST /topics/:topic` */
   publish(context: TopicsContext): Promise<void>;
   /** `DELETE /topics/:topic` */
@@ -31,6 +31,7 @@ export interface TopicHandlers {
 
 type Published = { readonly id: string } | { readonly ids: readonly string[] };
 
+/** Makes the handlers. `maxBodyBytes`: most bytes of a published body. */
 export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyBytes: number): TopicHandlers {
   const published = new IdempotencyCache<Published>();
 
@@ -39,7 +40,8 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
     const ids: string[] = [];
     for (const event of events) {
       ids.push(hub.publish(topic, event));
-      // A long batch reaches its readers while it is published, and does not hold up other requests.
+      // Lets the event loop turn, so that a long batch is delivered while it is published and delays no other
+      // request.
       if (ids.length % 1000 === 0) await nextTurn();
     }
     return { ids };
@@ -84,7 +86,10 @@ function topicOf({ topic }: Readonly<Record<string, string>>): string {
   throw httpError({ status: 400, error: 'malformed-topic', message: `A topic is ${topicRule}.` });
 }
 
-/** Tells a retry from a new request. The same key of another client, or for another topic, is another key. */
+/**
+ * Returns the key that a retry has in common with the first request. The same header of another client, or
+ * for another topic, gives another key.
+ */
 function retryKey({ headers }: IncomingMessage, topic: string): string | undefined {
   const key = headers['idempotency-key'];
   if (key === undefined) return undefined;
@@ -93,7 +98,7 @@ function retryKey({ headers }: IncomingMessage, topic: string): string | undefin
   throw httpError({ status: 400, error: 'malformed-key', message });
 }
 
-/** A body is one event; or one event per line; or one per line, with a type and a key of its own. */
+/** A body is one event; or one event per line; or one event per line as JSON, with its own type and key. */
 function eventsOf(
   type = '',
   text: string,

@@ -1,4 +1,4 @@
-// Sends one request and returns its response while that is arriving: over node:http(s), node:http2 or fetch.
+// Sends one request and returns the response as it arrives: over node:http(s), node:http2 or fetch.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 //
 // The default on Node is node:http(s), because fetch there aborts a response after five minutes of silence.
@@ -10,13 +10,13 @@ export interface TransportRequest {
   readonly method: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Uint8Array | undefined;
-  /** Ends the request, and the response too where that is arriving already. */
+  /** Aborts the request, and the response where it has begun. */
   readonly signal: AbortSignal;
 }
 
 export interface TransportResponse {
   readonly status: number;
-  /** Where the response came from, where the transport followed redirects. */
+  /** The URL of the response, from a transport that follows redirects itself. */
   readonly url?: string | undefined;
   /** The value of a header by its lower-case name. */
   readonly header: (name: string) => string | undefined;
@@ -53,7 +53,7 @@ export function defaultTransport(options: FetchTransportOptions = {}): Transport
   const isNode = typeof process === 'object' && process.versions?.node !== undefined;
   const isOther = 'Deno' in globalThis || 'Bun' in globalThis;
   if (isNode && !isOther && options.fetch === undefined) return nodeTransport();
-  // Outside browsers the address of a redirect is visible, so the client decides before an id goes there.
+  // Outside browsers the target of a redirect is visible, so the client decides whether to send an id there.
   return fetchTransport(isNode || isOther ? { ...options, followRedirects: false } : options);
 }
 
@@ -145,7 +145,7 @@ function builtin<Name extends keyof Builtins>(name: Name): Builtins[Name] {
   return process.getBuiltinModule(name) as Builtins[Name];
 }
 
-// Node throws for headers that HTTP/2 does not have, such as `connection`: close the session then.
+// Node throws for headers that HTTP/2 does not have, such as `connection`: then the session must be closed.
 function opened<Stream>(session: { destroy(): void }, open: () => Stream): Stream {
   try {
     return open();
@@ -180,7 +180,7 @@ function unpacked(incoming: Incoming, encoding: string): AsyncIterable<Uint8Arra
 
 function unzipperFor(encoding: string): Transform {
   const { createUnzip, createBrotliDecompress, constants } = builtin('node:zlib');
-  // The flags pass on at once what has arrived, and make a cut the connection's error rather than zlib's.
+  // The flags output bytes as they arrive, and let a cut connection fail with its own error, not one of zlib.
   if (/^(x-)?gzip$|^deflate$/.test(encoding)) return createUnzip({ finishFlush: constants.Z_SYNC_FLUSH });
   if (encoding === 'br') return createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH });
   throw new Error(`cannot read a response with content-encoding ${encoding}`);

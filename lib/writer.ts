@@ -50,7 +50,9 @@ export interface WriterEvents {
 export interface WriterTarget {
   readonly closed?: boolean | undefined;
   readonly destroyed?: boolean | undefined;
-  /** Only an HTTP/2 response has it, and only there it shows that it was destroyed or cancelled. */
+  /**
+   * Present on an HTTP/2 response only, where it alone shows that the response was destroyed or cancelled.
+   */
   readonly stream?: { readonly destroyed: boolean; readonly rstCode?: number | undefined } | undefined;
   readonly writableLength: number;
   write(chunk: Uint8Array): boolean;
@@ -73,21 +75,22 @@ export interface WriterOptions {
    */
   stallTimeout?: number | undefined;
   /**
-   * Milliseconds without a write before the end. Comments (chunks that begin with `:`) do not count; default
-   * `Infinity`.
+   * Milliseconds without a write after which the stream ends; default `Infinity`. Comments (chunks that begin
+   * with `:`) do not count as writes.
    */
   idleTimeout?: number | undefined;
-  /** Milliseconds until the end, so that clients reconnect now and then; default `Infinity`. */
+  /** Milliseconds after which the stream ends, so that clients reconnect now and then; default `Infinity`. */
   maxAge?: number | undefined;
   /**
-   * Fraction by which `maxAge` varies, up or down, so that streams opened together end apart; default 0.1.
+   * Fraction by which `maxAge` varies, up or down, so that streams opened together do not end together;
+   * default 0.1.
    */
   maxAgeJitter?: number | undefined;
   /** Ends the stream when it fires. Any number of streams may share one signal. */
   signal?: AbortSignal | undefined;
 }
 
-// Assigned in the class: the shared timer below needs private members that are not for subclasses or users.
+// Assigned in the class, so that the shared timer below can read private members.
 let sweep: (writer: Writer, now: number) => void;
 let resolutionOf: (writer: Writer) => number;
 
@@ -126,15 +129,15 @@ export class Writer extends EventEmitter<WriterEvents> {
     this.#maxBufferedBytes = bufferBound(options);
     this.#deadlines = new Deadlines(options);
     this.#signal = checkSignal(options.signal);
-    // Stays for good: a write by somebody else after the end must not become an uncaught exception.
+    // Never removed: if other code writes after the end, its error must not become an uncaught exception.
     target.on('error', ignore);
     target.on('close', this.#gone);
     if (target.closed || target.destroyed || target.stream?.destroyed) this.#settle('client-gone');
-    else if (this.#deadlines.always) watch(this);
+    else if (this.#deadlines.needsSweepsAlways) watch(this);
     if (this.#signal !== undefined && !this.closed) follow(this.#signal, this);
   }
 
-  /** True once nothing more can be written: after `end`, `abort`, or the client's leaving. */
+  /** True once nothing more can be written: after `end` or `abort`, or once the client has left. */
   get closed(): boolean {
     return this.#ending !== undefined || this.#reason !== undefined;
   }
@@ -144,12 +147,14 @@ export class Writer extends EventEmitter<WriterEvents> {
     return this.#reason;
   }
 
-  /** The underlying error of a source or reason of a signal, where there is one. */
+  /**
+   * The error of the source, or the reason of the signal, that ended writing; `undefined` where neither did.
+   */
   get cause(): unknown {
     return this.#cause;
   }
 
-  /** How many bytes were accepted so far. */
+  /** How many bytes have been accepted so far. */
   get bytesWritten(): number {
     return this.#bytesWritten;
   }
@@ -174,7 +179,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     return this.#controller.signal;
   }
 
-  /** Resolves at `'close'` with the reason, whatever the reason. Never rejects. */
+  /** Resolves at `'close'` with the reason. Never rejects, not even for the reason `error`. */
   get done(): Promise<CloseReason> {
     this.#done ??= withResolver();
     if (this.#reason !== undefined) this.#done.resolve(this.#reason);
@@ -193,7 +198,7 @@ export class Writer extends EventEmitter<WriterEvents> {
 
   /**
    * Counts bytes against all limits and transmits them. A subclass that has another form of the same bytes
-   * passes it as `form`, which goes on to `transmit`.
+   * passes it as `form`; `transmit` gets it.
    */
   protected accept(bytes: Uint8Array, form?: object): boolean {
     if (this.closed) return false;
@@ -301,7 +306,7 @@ export class Writer extends EventEmitter<WriterEvents> {
   #forgetDrain(): void {
     this.#drained?.source.off('drain', this.#drained.listener);
     this.#drained = undefined;
-    if (!this.#deadlines.always && !this.closed) unwatch(this);
+    if (!this.#deadlines.needsSweepsAlways && !this.closed) unwatch(this);
     this.#deadlines.drained();
   }
 
@@ -336,12 +341,12 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 
 const ignore = (): void => {};
 
-/** One writer's deadlines. They are judged by the sweep alone, so that a write reads no clock. */
+/** One writer's deadlines. Only the sweep checks them, so that a write reads no clock. */
 class Deadlines {
   readonly stallTimeout: number;
   readonly #idleTimeout: number;
   readonly #endsAt: number;
-  /** Milliseconds between two sweeps that these deadlines need. */
+  /** Milliseconds between two sweeps: short enough to meet these deadlines within an eighth. */
   readonly resolution: number;
   /** Set by each write that is not a comment, cleared by each sweep. */
   active = false;
@@ -359,8 +364,8 @@ class Deadlines {
     this.resolution = Math.min(1000, Math.max(10, Math.min(this.stallTimeout, this.#idleTimeout, age) / 8));
   }
 
-  /** Whether a sweep is needed even while no write waits. */
-  get always(): boolean {
+  /** Whether sweeps are needed even while no write waits. */
+  get needsSweepsAlways(): boolean {
     return this.#idleTimeout !== Infinity || this.#endsAt !== Infinity;
   }
 

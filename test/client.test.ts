@@ -1023,7 +1023,7 @@ describe('an event of connect', () => {
 
 describe('the options of connect', () => {
   for (const [options, message] of [
-    [{ method: 'G T' }, /^TypeError: `method` must be a word, got G T$/],
+    [{ method: 'G T' }, /^TypeError: `method` must be a method such as POST, got G T$/],
     [{ headers: { 'a b': 'c' } }, /^TypeError: `headers` must have valid names, got "a b"$/],
     [{ headers: { a: 'b\r\nc: d' } }, /^TypeError: `headers` must have values .* `a`/],
     [{ headers: { a: '水' } }, /^TypeError: `headers` must have values/],

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { isTopic, topicRule } from '../protocol.ts';
 
 /** How an option is written and which values it takes. */
-export interface OptionSpec {
+interface OptionSpec {
   readonly kind: 'flag' | 'text' | 'count' | 'duration';
   readonly short?: string | undefined;
   /** Collects the values of every occurrence. Of any other option only the last occurrence counts. */
@@ -16,7 +16,7 @@ export interface OptionSpec {
   readonly max?: number | undefined;
   /** `false`: the duration must be finite, so `off` is refused. */
   readonly off?: boolean | undefined;
-  /** What is counted, for messages: `bytes`. */
+  /** The unit of a count, for messages: `bytes`. */
   readonly unit?: string | undefined;
 }
 
@@ -40,7 +40,7 @@ export interface CommandLine<Specs extends OptionSpecs> {
   readonly written: ReadonlyMap<string, readonly string[]>;
 }
 
-/** The command was used in a way that it does not understand: print the message and exit with 2. */
+/** The error for a wrong use of the command: print the message and exit with 2. */
 export interface UsageError extends Error {
   readonly code: 'ERR_SSE_USAGE';
 }
@@ -109,7 +109,7 @@ export function readHeaders(lines: readonly string[]): Record<string, string> {
 
 const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
 
-/** Answers the topic itself. @throws {UsageError} that begins with `where`, for what cannot be a topic. */
+/** Returns the topic itself. @throws {UsageError} that begins with `where`, for a name that is not valid. */
 export function readTopic(where: string, text: string): string {
   if (isTopic(text)) return text;
   throw usageError(`${where} must be ${topicRule}, got ${JSON.stringify(text)}`);
@@ -120,7 +120,7 @@ export function readTopic(where: string, text: string): string {
 type Token = NonNullable<ReturnType<typeof parseArgs>['tokens']>[number];
 type OptionToken = Token & { kind: 'option' };
 
-// Not strict: Node's own complaints span lines, and call `--port -1` ambiguous.
+// Not strict: the messages of Node take several lines, and call `--port -1` ambiguous.
 function tokensOf(argv: readonly string[], specs: OptionSpecs): readonly Token[] {
   const options = Object.entries(specs).map(([name, { kind, short }]) => [
     name,
@@ -130,7 +130,7 @@ function tokensOf(argv: readonly string[], specs: OptionSpecs): readonly Token[]
   return parseArgs({ ...config, strict: false, tokens: true, allowPositionals: true }).tokens;
 }
 
-/** The text that an option was given; empty for a flag. */
+/** Returns the text of an option's value; empty for a flag. */
 function checkToken({ name, rawName, value, inlineValue }: OptionToken, specs: OptionSpecs): string {
   const spec = Object.hasOwn(specs, name) ? specs[name] : undefined;
   if (spec === undefined) throw usageError(`unknown option "${rawName}"`);
@@ -168,7 +168,7 @@ function readOne(name: string, spec: OptionSpec, text: string): unknown {
   throw usageError(`--${name} must be ${value}, got ${JSON.stringify(text)}`);
 }
 
-/** The number; or what is accepted, in words, where the text is something else. */
+/** Returns the number, or the rule in words where the text does not meet it. */
 function readCount(
   text: string,
   { min = 0, max = Number.MAX_SAFE_INTEGER, unit }: OptionSpec,
@@ -180,7 +180,7 @@ function readCount(
   return min > 0 ? `${what} ≥ ${min}` : what;
 }
 
-/** The milliseconds; or what is accepted, in words, where the text is something else. */
+/** Returns the milliseconds, or the rule in words where the text does not meet it. */
 function readDuration(text: string, { min = 0, max = Infinity, off = true }: OptionSpec): number | string {
   const value = milliseconds(text);
   if (value === Infinity && off) return value;

@@ -3,14 +3,14 @@
 
 import { createLineSplitter, type LineSource } from './lines.ts';
 
-export interface BatchOptions {
+interface BatchOptions {
   /** The most lines of one batch. */
   readonly maxLines: number;
   /** The most bytes of one batch. A line that is longer is a batch of its own. */
   readonly maxBytes: number;
   /** A line of more bytes is an error. */
   readonly maxLineBytes: number;
-  /** Makes of a line what the batch holds. What it throws ends the iteration. */
+  /** Turns a line into an entry of the batch. An error that it throws ends the iteration. */
   readonly convert: (line: string) => string;
   /** Ends the iteration with the signal's reason. */
   readonly signal: AbortSignal;
@@ -62,7 +62,7 @@ function* cut(
   if (batch.length > 0) yield batch;
 }
 
-/** Yields what has arrived as one piece, however small its chunks are. */
+/** Yields all bytes that have arrived as one piece, however small their chunks are. */
 async function* arrivals(
   source: LineSource,
   maxBytes: number,
@@ -71,7 +71,7 @@ async function* arrivals(
   const chunks = source[Symbol.asyncIterator]();
   const pull = () => {
     const next = chunks.next();
-    // It may fail while a batch is being sent, when nothing awaits it yet.
+    // The read may fail while a batch is being sent and nothing awaits it: that is no unhandled rejection.
     next.catch(() => {});
     return next;
   };

@@ -12,7 +12,7 @@ for (const name of ['SIGTERM', 'SIGINT'] as const) {
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const { stdin, stdout, stderr, env } = process;
-// A reader that closes our output early (`| head`) is no failure of ours.
+// A reader that closes the output early (`| head`) is no failure of the command.
 for (const output of [stdout, stderr]) output.on('error', () => {});
 main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal }, version).then((code) => {
   process.exitCode = code;

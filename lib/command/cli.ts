@@ -1,4 +1,4 @@
-// The `sluice` command: finds the subcommand, and turns whatever it throws into one line and an exit code.
+// The `sluice` command: runs the subcommand, and turns its error into one line and an exit code.
 // Needs `argv.ts`, `io.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
 import type { UsageError } from './argv.ts';

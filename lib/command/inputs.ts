@@ -19,13 +19,13 @@ export interface Inputs {
   readonly system: boolean;
 }
 
-export interface Tail {
+interface Tail {
   readonly file: string;
   readonly topic: string;
 }
 
-/** What is used of a hub and of its server. */
-export interface InputTarget {
+/** The members of a hub and of its server that are used. */
+interface InputTarget {
   readonly hub: {
     publish(topic: string, event: { data: string }): unknown;
     end(topic: string): unknown;
@@ -34,18 +34,18 @@ export interface InputTarget {
   readonly streams: { readonly size: number };
 }
 
-export interface InputContext {
+interface InputContext {
   readonly source: CommandInput;
   /** Ends the inputs. */
   readonly signal: AbortSignal;
-  /** An input has failed. The others go on. */
+  /** Called when an input has failed. The others continue. */
   readonly onError: (error: Error, context: { readonly input: string; readonly topic: string }) => void;
 }
 
 /**
  * Reads the options, and checks that the files can be read: an error that is found later is only logged.
  *
- * @throws {UsageError} for what cannot be a topic; the system's error for a file that cannot be read.
+ * @throws {UsageError} for a topic that is not valid; an `Error` naming the file that cannot be read.
  */
 export async function readInputs(options: {
   readonly tail: readonly string[];
@@ -72,7 +72,7 @@ export async function startInputs(
   ): Promise<void> => {
     try {
       for await (const data of texts) hub.publish(topic, { data });
-      // When the server stops, its topics have not ended: clients may return to its next life.
+      // A topic does not end when the server stops: clients may return after a restart.
       if (!signal.aborted) onEnd();
     } catch (error) {
       onError(error as Error, { input, topic });
@@ -113,7 +113,7 @@ async function checkFile({ file }: Tail): Promise<void> {
   if (!(await stat(file)).isFile()) throw new Error(`--tail ${file} is not a regular file`);
 }
 
-/** This host, this process and the server, once a second, as JSON. */
+/** Yields a sample of this host, this process and the server once a second, as JSON. */
 async function* samples(counts: () => object, signal: AbortSignal): AsyncGenerator<string> {
   const sampler = new SystemSampler();
   try {

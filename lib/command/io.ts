@@ -1,13 +1,16 @@
-// What a command is connected to: streams, environment and stop signal; and text that no terminal acts on.
+// The streams, environment and stop signal of a command, and text that is safe to print on a terminal.
 // Stands alone: copy this file by itself.
 
-/** What a command reads, writes and is stopped by: those of `process`, or `PassThrough`s in a test. */
+/**
+ * The input, outputs, environment and stop signal of a command: those of `process`, or `PassThrough`s in a
+ * test.
+ */
 export interface CommandIo {
   readonly stdin: CommandInput;
   readonly stdout: CommandOutput;
   readonly stderr: CommandOutput;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Asks the command to stop, as SIGINT and SIGTERM do. */
+  /** Stops the command when it aborts, as SIGINT and SIGTERM do. */
   readonly signal: AbortSignal;
 }
 
@@ -15,9 +18,9 @@ export interface CommandInput extends AsyncIterable<Uint8Array | string> {
   destroy?(): unknown;
 }
 
-export type CommandOutput = NodeJS.WritableStream & { readonly isTTY?: boolean | undefined };
+type CommandOutput = NodeJS.WritableStream & { readonly isTTY?: boolean | undefined };
 
-/** A command; `argv` is what follows its name. Resolves with the exit code. Rejects where it failed. */
+/** A command; `argv` has the words after its name. Resolves with the exit code. Rejects where it failed. */
 export type Command = (argv: readonly string[], io: CommandIo) => Promise<number>;
 
 /** Writes one line to stderr: `sluice tail: the server answered 404`. */
@@ -26,8 +29,8 @@ export function report({ stderr }: CommandIo, program: string, message: string):
 }
 
 /**
- * Shows control characters as `\x1b`, except tab and line feed. For text from elsewhere: written to a
- * terminal as it is, it could move the cursor, change the title or answer in the user's place.
+ * Shows control characters as `\x1b`, except tab and line feed. For text from other sources: printed
+ * unchanged, it could move the cursor of a terminal, change its title or type for the user.
  */
 export function escapeControls(text: string): string {
   return text.replaceAll(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (control) => `\\x${hex(control)}`);

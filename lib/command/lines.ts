@@ -1,29 +1,29 @@
 // Cuts bytes into lines of bounded length: a splitter that is fed by hand, and an iterator over any readable.
 // Stands alone: copy this file by itself.
 
-export interface LineOptions {
+interface LineOptions {
   /** How many bytes of one line are kept; default 1 MiB. `Infinity`: no limit. */
   maxLineBytes?: number | undefined;
   /**
-   * What happens to a line that is longer. `'shorten'` (default) keeps its beginning, cut between two
-   * characters, and adds the number of bytes that are missing: `the begi… [+1234 bytes]`. `'throw'` throws a
-   * {@link LineError} as soon as the limit is exceeded; the splitter is of no use afterwards.
+   * The treatment of a longer line. `'shorten'` (default) keeps its beginning, cut between two characters,
+   * and adds the number of bytes that are missing: `the begi… [+1234 bytes]`. `'throw'` throws a
+   * {@link LineError} as soon as the limit is exceeded; the splitter must not be used afterwards.
    */
   overlong?: 'shorten' | 'throw' | undefined;
 }
 
-export interface LineError extends Error {
+interface LineError extends Error {
   readonly code: 'ERR_SSE_LINE_TOO_LONG';
 }
 
-export interface LineSplitter {
+interface LineSplitter {
   /**
    * Yields the lines that `bytes` completes, and keeps a copy of the rest for the next call. Lines are cut
    * while they are iterated over: iterate to the end before the next call, and before the buffer is used
    * again.
    */
   push(bytes: Uint8Array): Iterable<string>;
-  /** Answers the unfinished line, or nothing, and starts afresh. */
+  /** Returns the unfinished line, if there is one, and forgets it. */
   flush(): readonly string[];
 }
 
@@ -32,7 +32,7 @@ export interface LineSplitter {
  * become U+FFFD. A character that is split between two chunks does not: a line is decoded when it is
  * complete.
  *
- * A line that is too long is never delivered in pieces: each piece would pass for a line.
+ * A line that is too long is never delivered in pieces, because each piece would look like a line.
  *
  * @throws {RangeError} for a `maxLineBytes` that is not a whole number ≥ 1 or `Infinity`.
  */
@@ -92,7 +92,7 @@ export function createLineSplitter({
   };
 }
 
-export interface LinesOptions extends LineOptions {
+interface LinesOptions extends LineOptions {
   /** Ends the iteration as if the source had ended, and destroys the source where it has `destroy`. */
   signal?: AbortSignal | undefined;
 }
@@ -103,9 +103,9 @@ export interface LineSource extends AsyncIterable<Uint8Array | string> {
 }
 
 /**
- * Yields the lines of a source, one per pull: while the consumer waits, so does the source. At the source's
- * end the last line is yielded even without its line feed. An error of the source is thrown after the lines
- * before it.
+ * Yields the lines of a source, one per pull: the source is not read while the consumer is busy. At the
+ * source's end the last line is yielded even without its line feed. An error of the source is thrown after
+ * the lines before it.
  *
  * Leaving the loop or aborting `signal` ends the iteration and destroys the source, so that `process.stdin`
  * no longer keeps the process running. A source without `destroy` is released when its next chunk arrives.
@@ -150,8 +150,8 @@ export function lines(
 }
 
 /**
- * Makes `return()` end a generator that is waiting. By itself it takes effect only when the wait is over, so
- * `stop` is called first: it must end the wait.
+ * Makes `return()` end a generator that is waiting. By itself, `return()` takes effect only after the wait,
+ * so this calls `stop` first, which must end the wait.
  */
 export function stoppable<Generator extends AsyncGenerator<string, void, undefined>>(
   generator: Generator,

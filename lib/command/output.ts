@@ -1,9 +1,9 @@
-// Writes text at the pace of its reader, and ends every wait when the reader is gone.
+// Writes text at the pace of its reader, and ends every wait once the reader has gone.
 // Stands alone: copy this file by itself.
 
 /**
- * A stream to write text to. Its first failure, or what `fail()` was given, ends the pending write and all
- * later ones; `onFailure` is called once for it.
+ * A stream to write text to. Its first failure, or the first call of `fail`, ends the pending write and all
+ * later ones, and calls `onFailure` once.
  */
 export class Output {
   readonly #target: NodeJS.WritableStream;

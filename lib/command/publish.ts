@@ -47,16 +47,17 @@ const OPTIONS = {
   help: { kind: 'flag', short: 'h' },
 } as const;
 
-// Half of what the server takes as one body by default.
+// Half of the server's default limit for a body.
 const MAX_BATCH_BYTES = 512 * 1024;
 const MAX_LINE_BYTES = 1024 * 1024;
 const ANSWER_TIMEOUT = 30_000;
 const BASE_DELAY = 200;
 const MAX_DELAY = 10_000;
-const TO_BE_RETRIED = new Set([408, 429, 502, 503, 504]);
+const RETRIED_STATUS = new Set([408, 429, 502, 503, 504]);
 
 /**
- * Runs `sluice publish`; `argv` is what follows. A failure states how many events were published before it.
+ * Runs `sluice publish`; `argv` has the words after that. A failure states how many events were published
+ * before it.
  */
 export async function publish(argv: readonly string[], io: CommandIo): Promise<number> {
   const plan = planOf(argv);
@@ -95,7 +96,7 @@ interface Plan {
   readonly maxLines: number;
   readonly maxBytes: number;
   readonly maxLineBytes: number;
-  /** Makes a line of stdin a line of the request. */
+  /** Turns a line of stdin into a line of the request. */
   readonly convert: (line: string) => string;
   readonly attempts: number;
   readonly ids: boolean;
@@ -182,7 +183,7 @@ async function post(
     const answer = await postOnce(send, { url: plan.url, headers, body }, signal);
     if (Array.isArray(answer)) return checkIds(answer, batch.length);
     if (!answer.mayPass || attempt >= plan.attempts) throw new Error(answer.message);
-    // Full jitter: anywhere between nothing and the bound, so that a crowd does not return at once.
+    // Full jitter: anywhere between nothing and the bound, so that clients do not all return at once.
     const bound = Math.min(BASE_DELAY * 2 ** attempt, MAX_DELAY);
     await sleep(answer.retryAfter ?? Math.random() * bound, signal);
   }
@@ -228,7 +229,7 @@ function judge(status: number, text: string, retryAfter: string | undefined): un
   const reason = typeof answer.message === 'string' ? `: ${answer.message}` : '';
   return {
     message: `the server answered ${status}${reason}`,
-    mayPass: TO_BE_RETRIED.has(status),
+    mayPass: RETRIED_STATUS.has(status),
     retryAfter: /^\d{1,4}$/.test(retryAfter ?? '') ? Number(retryAfter) * 1000 : undefined,
   };
 }

@@ -67,7 +67,7 @@ TIME is 500ms, 10s, 5m, 1h, 0 or off.
 
 /** The longest wait of a Node timer, in milliseconds. */
 const MAX_TIMER = 2 ** 31 - 1;
-/** The hub adds up to a quarter to it. */
+/** The hub adds up to a quarter to `retry`, and the sum must fit into a timer. */
 const MAX_RETRY = Math.floor(MAX_TIMER / 1.25);
 
 const OPTIONS = {
@@ -125,7 +125,7 @@ const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> 
   trustProxy: ['trust-proxy'],
 };
 
-/** Runs `sluice serve` until `io.signal` fires; `argv` is what follows. Resolves with 0. */
+/** Runs `sluice serve` until `io.signal` fires; `argv` has the words after that. Resolves with 0. */
 export async function serve(argv: readonly string[], io: CommandIo): Promise<number> {
   const line = readOptions(argv, OPTIONS);
   if (line.values.help) {
@@ -167,7 +167,7 @@ async function planOf(line: CommandLine<typeof OPTIONS>, env: CommandIo['env']):
   return { inputs: await readInputs(values), tokens: await readTokens(values, env), stopping };
 }
 
-/** Checked at the start: an error that is found while stopping would be too late. */
+/** Checks the options at the start: an error that is found while stopping would be too late. */
 function stoppingOf({ values, written }: CommandLine<typeof OPTIONS>): CloseOptions {
   const { window = 0, deadline = Math.min(10_000 + window, MAX_TIMER) } = values;
   if (deadline >= window) return { window, deadline };

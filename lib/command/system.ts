@@ -10,7 +10,9 @@ export interface SystemSample {
   readonly time: string;
   readonly host: {
     readonly cpus: number;
-    /** Of all CPUs together: 100 when none was idle. `null` where the system has not counted since. */
+    /**
+     * Of all CPUs together: 100 when none was idle. `null` where the counters of the system have not changed.
+     */
     readonly cpuPercent: number | null;
     /** Average number of processes that run or wait to run, over 1, 5 and 15 minutes. Always 0 on Windows. */
     readonly load1: number;
@@ -55,8 +57,8 @@ export class SystemSampler {
   #then: Counters = readCounters();
 
   constructor() {
-    // `monitorEventLoopDelay` does not serve: after each `reset` it ignores the first tick, and so a delay of
-    // any length.
+    // Does not use `monitorEventLoopDelay`, which ignores the first tick after each `reset`, whatever its
+    // delay.
     let due = performance.now() + TICK_INTERVAL;
     this.#timer = setInterval(() => {
       const now = performance.now();

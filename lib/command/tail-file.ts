@@ -19,30 +19,30 @@ export interface TailFileOptions {
   watch?: boolean | undefined;
   /** How many bytes of one line are kept; default 1 MiB. A longer line states how many are missing. */
   maxLineBytes?: number | undefined;
-  /** As in `fs.watch`: with `false` the process may end while the file is still followed; default `true`. */
+  /** As in `fs.watch`: with `false`, following the file does not keep the process running; default `true`. */
   persistent?: boolean | undefined;
-  /** Called once, when the place to begin at is fixed: no line that is appended from then on is missed. */
+  /** Called once, when the place to begin at is known: every line that is appended later is yielded. */
   onReady?: (() => void) | undefined;
-  /** Ends the iteration: the pending pull answers `done`. */
+  /** Ends the iteration: the pending pull resolves with `done`. */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Yields the lines appended to `file`, without their line ends, one per pull. While the consumer waits
- * nothing is read, and memory stays at one piece of 64 KiB and one line. The first pull opens the file;
+ * Yields the lines appended to `file`, without their line ends, one per pull. Nothing is read while the
+ * consumer is busy, and memory stays at one piece of 64 KiB and one line. The first pull opens the file;
  * `signal`, `return()` and leaving the loop close it.
  *
  * Each check notices:
  * - **Rotation**: another file has the name, and is not empty. The old file is read to its end first, so that
- *   nothing is lost of what its writer added before it turned to the new one. In between, the name may be
- *   missing for any length of time.
+ *   no line is lost that its writer added before it opened the new one. In between, the name may be missing
+ *   for any length of time.
  * - **Truncation**: the file is shorter, or the last 64 bytes that were read are no longer in their place, as
  *   in a file that was emptied and has grown again. The file is read from its start. A writer that does not
  *   append leaves a hole of NULs at the start; the hole is skipped.
  *
  * In both cases the unfinished line is delivered as a line: its beginning is never joined to an end that may
- * belong to another line. What cannot be noticed: lines that are written and truncated between two checks,
- * and a file that comes and goes between two checks (two rotations within one interval).
+ * belong to another line. Cannot be noticed: lines that are written and truncated between two checks, and a
+ * file that comes and goes between two checks (two rotations within one interval).
  *
  * The first pull throws the system's error, with its `code`, where the file is missing or cannot be read, and
  * `ERR_SSE_NOT_A_FILE` for a directory, a pipe or a device. Later pulls throw the same for the files that
@@ -83,7 +83,7 @@ export function tailFile(
   return generator;
 }
 
-// Yields what is appended; `undefined` where the next piece does not continue the last one.
+// Yields appended bytes; `undefined` where the next piece does not continue the last one.
 async function* pieces(
   openFile: () => Promise<TailedFile>,
   from: 'end' | 'start',
@@ -97,7 +97,7 @@ async function* pieces(
     onReady?.();
     if (begun !== undefined) yield begun;
     while (!alarm.stopped) {
-      // Checks the name before it reads: all that was written to the old file before is there by then.
+      // Checks the name before it reads, so that the read gets all that was written to the old file before.
       const replaced = file === undefined || (await file.isReplaced());
       while (file !== undefined && !alarm.stopped) {
         yield await file.read();
@@ -161,14 +161,14 @@ class TailedFile {
     const bytes = this.#buffer.subarray(0, bytesRead);
     const isContinued = bytes.subarray(0, this.#mark.length).equals(this.#mark);
     this.atEnd = isContinued && bytesRead < this.#buffer.length;
-    if (!isContinued) return this.#rewind();
+    if (!isContinued) return this.#startAgain();
     const piece = bytes.subarray(this.#mark.length);
     this.#offset += piece.length;
     this.#mark = Buffer.from(bytes.subarray(-MARK_BYTES));
     return this.#inHole ? this.#pastHole(piece) : piece;
   }
 
-  #rewind(): undefined {
+  #startAgain(): undefined {
     this.#offset = 0;
     this.#mark = NOTHING;
     this.#inHole = true;
@@ -181,7 +181,7 @@ class TailedFile {
     return piece.subarray(start);
   }
 
-  /** Moves to the end. Answers the beginning of the unfinished line there. */
+  /** Moves to the end. Returns the beginning of the unfinished line there. */
   async skipLines(): Promise<Buffer | undefined> {
     const { size } = await this.#handle.stat();
     this.#offset = Math.max(0, size - PIECE_BYTES);
@@ -212,7 +212,7 @@ function watchIfPossible(path: string | URL, alarm: Alarm): FSWatcher | undefine
   }
 }
 
-/** Waits for `ring()`, at most for the interval. A ring that nobody waits for ends the next wait at once. */
+/** Waits for `ring()`, at most for the interval. A `ring()` outside a wait ends the next wait at once. */
 class Alarm {
   stopped: boolean = false;
   readonly persistent: boolean;

@@ -1,12 +1,14 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
-// Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `io.ts` and `output.ts` beside it.
+// Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `../request.ts`, `argv.ts`,
+// `io.ts` and `output.ts` beside it.
 
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { type ConnectError, type Connection, type ConnectOptions, connect } from '../client.ts';
+import { type Connection, type ConnectOptions, connect } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
 import { fileStorage } from '../positions.ts';
 import { controlEvents, readGap } from '../protocol.ts';
+import { isTransient } from '../request.ts';
 import {
   type CommandLine,
   type OptionValues,
@@ -78,7 +80,7 @@ const OPTION_NAMES = {
   lastEventId: ['last-event-id'],
 } as const;
 
-/** Runs `sluice tail`; `argv` is what follows. */
+/** Runs `sluice tail`; `argv` has the words after that. Resolves with the exit code. */
 export async function tail(argv: readonly string[], io: CommandIo): Promise<number> {
   const line = readOptions(argv, OPTIONS);
   if (line.values.help) {
@@ -142,10 +144,6 @@ async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): 
 async function connectOptions(values: Values, io: CommandIo): Promise<ConnectOptions> {
   const { request, until, state, 'last-event-id': lastEventId, data } = values;
   const headers = readHeaders(values.header);
-  if (request !== undefined && !/^[a-z]+$/i.test(request))
-    throw usageError(`--request must be a method such as POST, got ${JSON.stringify(request)}`);
-  if (/[\x00-\x1f\x7f]/.test(lastEventId ?? ''))
-    throw usageError(`--last-event-id must be one line, got ${JSON.stringify(lastEventId)}`);
   const body = data === undefined ? undefined : await readBody(data, io.stdin);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
   return {
@@ -155,7 +153,7 @@ async function connectOptions(values: Values, io: CommandIo): Promise<ConnectOpt
     lastEventId,
     storage: state === undefined ? undefined : fileStorage(state),
     isLast: until === undefined ? undefined : (event) => event.event === until,
-    shouldRetry: values.retry ? mayPass : undefined,
+    shouldRetry: values.retry ? isTransient : undefined,
     signal: io.signal,
     onState: ({ state, failure, delay = 0 }) => {
       if (state !== 'waiting' || values.quiet) return;
@@ -170,18 +168,6 @@ async function readBody(data: string, stdin: CommandInput): Promise<string | Uin
   const chunks: Uint8Array[] = [];
   for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
-}
-
-const FINAL = new Set([
-  'ERR_SSE_CONTENT_TYPE',
-  'ERR_SSE_REDIRECT',
-  'ERR_SSE_LINE_TOO_LONG',
-  'ERR_SSE_EVENT_TOO_LARGE',
-]);
-
-/** The rule of `connect` for GET, for every method. */
-function mayPass({ code, status = 503 }: ConnectError): boolean {
-  return !FINAL.has(code) && (status >= 500 || status === 408 || status === 425 || status === 429);
 }
 
 // ── what is printed ───────────────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { usageError } from './argv.ts';
 
 /** The values of the options that give tokens. */
-export interface TokenOptions {
+interface TokenOptions {
   readonly 'publish-token': readonly string[];
   readonly 'publish-token-file': string | undefined;
   readonly 'subscribe-token': readonly string[];
@@ -20,7 +20,10 @@ export interface Tokens {
   readonly metricsTokens: readonly string[];
 }
 
-/** @throws {UsageError} for a source without a token: most likely somebody forgot to fill it. */
+/**
+ * Collects the tokens of all sources.
+ * @throws {UsageError} for a source without a token, which was most likely left empty by mistake.
+ */
 export async function readTokens(
   options: TokenOptions,
   env: Readonly<Record<string, string | undefined>>,

@@ -1,4 +1,4 @@
-// Starts the dashboard: gives the buttons and forms of the page something to do.
+// Starts the dashboard: connects the buttons and forms of the page to their actions.
 import { connect, listenTo, toggleDrop } from './connection.js';
 import { button, element, form, input } from './elements.js';
 import { clearEvents, drawRate, togglePause } from './events.js';

@@ -37,7 +37,7 @@ let lastId = '';
 let dropTimer = 0;
 
 /**
- * Connects to other topics. Continues after the last id, so that topics that stay miss nothing.
+ * Connects to other topics. Continues after the last id, so that topics that are kept lose no event.
  *
  * @param {readonly string[]} wanted
  */
@@ -47,7 +47,7 @@ export function followTopics(wanted) {
 }
 
 /**
- * Opens a new connection in place of the one there is.
+ * Opens a new connection in place of the present one.
  *
  * @param {string} from Continues after this id; `''` begins with the next event.
  */
@@ -56,7 +56,7 @@ export async function connect(from) {
   if (topics.length === 0) return setState('idle');
   setState('connecting');
   const mine = session;
-  // Asked before the connection is opened: what arrives up to there was missed, and is a replay.
+  // Requested before the connection opens: events up to this position were missed, and are replayed.
   if (from !== '') mine.replayedTo = await askPosition();
   const ticket = await askTicket();
   if (mine === session) open(from, ticket);
@@ -137,7 +137,9 @@ function receive(event) {
   addEvent(event, session);
 }
 
-/** The browser has reconnected by itself: only now can the server be asked for its position. */
+/**
+ * Marks replays after the browser has reconnected by itself: before that, the position cannot be requested.
+ */
 async function markMissed() {
   const mine = session;
   mine.replayedTo = await askPosition();
@@ -168,7 +170,7 @@ function drop() {
 }
 
 /**
- * The EventSource has given up. It does not say why; the same request by fetch does.
+ * Called when the EventSource has given up. It gives no reason, so the same request by fetch finds it.
  *
  * @param {string} url
  * @param {boolean} hasBeenOpen
@@ -187,7 +189,7 @@ async function closed(url, hasBeenOpen) {
     else if (response.status === 204) addNote('these topics have ended: no more events will come');
     else refused(response.status, Object(await response.json()), hasBeenOpen);
   } catch {
-    // The state says that the connection is closed; there is no more to say.
+    // Without an answer there is no reason to show: the state shows that the connection is closed.
   }
 }
 
@@ -199,7 +201,7 @@ async function closed(url, hasBeenOpen) {
 function refused(status, { message, error }, hasBeenOpen) {
   if (status === 401) {
     requireToken();
-    // A ticket is good for one connection: the browser's own reconnect sends it again, in vain.
+    // A ticket is valid for one connection: the browser's own reconnect sends it again and is refused.
     if (hasBeenOpen && input('token').value !== '') return connect(lastId);
   }
   addNote(`refused with status ${status}: ${message ?? error}`);

@@ -6,22 +6,23 @@ import { readFileSync } from 'node:fs';
 import { extname } from 'node:path';
 
 /** The members of a request that are used. */
-export interface DashboardRequest {
+interface DashboardRequest {
   readonly headers: { readonly 'if-none-match'?: string | undefined };
 }
 
 /** The members of a response that are used: those of HTTP/1 and HTTP/2 alike. */
-export interface DashboardResponse {
+interface DashboardResponse {
   writeHead(status: number, headers: Record<string, string>): unknown;
   end(body?: Buffer): unknown;
 }
 
 /**
- * Answers a GET or HEAD request with the page, or with one of the files that it loads. Returns `false`, having sent
- * nothing, when there is no such file.
+ * Answers a GET or HEAD request with the page, or with one of the files that it loads. Where there is no such
+ * file, sends nothing and returns `false`.
  *
- * Serve the page at any path that ends in a slash, and its files below `dashboard/` there: for `/`, the routes are
- * `/` and `/dashboard/:file`. The page requests `topics`, `position`, `tickets` and `events` beside its own path.
+ * Serve the page at any path that ends in a slash, and its files below `dashboard/` there: for `/`, the
+ * routes are `/` and `/dashboard/:file`. The page requests `topics`, `position`, `tickets` and `events`
+ * beside its own path.
  */
 export function serveDashboard(
   { req, res }: { readonly req: DashboardRequest; readonly res: DashboardResponse },
@@ -54,7 +55,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 const HEADERS: Readonly<Record<string, string>> = {
-  // Everything comes from this origin, and the page sets what it receives as text only.
+  // The page loads from this origin only, and inserts the data that it receives as text.
   'content-security-policy': [
     "default-src 'none'",
     "script-src 'self'",

@@ -1,4 +1,4 @@
-// The list of events, newest first and bounded: queues what arrives, and draws it as rows.
+// The list of events, newest first and bounded: queues the events that arrive, and draws them as rows.
 import { element, make } from './elements.js';
 import { clock, count, isObject, parseJson } from './figures.js';
 import { compareIds, controlEvents, isControlEvent, readGap, readReady } from './protocol.js';
@@ -19,7 +19,7 @@ import { readSample, showSample, summaryOf } from './tiles.js';
  * @property {string} id
  * @property {string} data
  * @property {Date} at
- * @property {Session} [session] Absent from the dashboard's own notes.
+ * @property {Session} [session] Absent from notes of the dashboard.
  * @property {Sample | undefined} [sample]
  */
 
@@ -29,7 +29,7 @@ const MAX_SHOWN_CHARACTERS = 20_000;
 const MAX_RATES = 60;
 const DRAW_DELAY = 40;
 
-/** The class of a row, for what is not an application's event. */
+/** The class of a row for control events and notes. */
 const KINDS = new Map([
   [controlEvents.ready, 'ready'],
   [controlEvents.gap, 'gap'],
@@ -78,7 +78,7 @@ export function addEvent({ type, lastEventId: id, data }, session) {
 }
 
 /**
- * Adds a line of the dashboard's own.
+ * Adds a note of the dashboard itself.
  *
  * @param {string} text
  */
@@ -87,7 +87,7 @@ export function addNote(text) {
 }
 
 /**
- * Marks the rows of a connection that are replays, once it is known up to where they are.
+ * Marks the rows of a connection that are replays, once `replayedTo` is known.
  *
  * @param {Session} session
  */
@@ -112,7 +112,7 @@ export function togglePause() {
   showPause();
 }
 
-/** Draws the events of the second that has passed as one more bar. */
+/** Draws the event count of the last second as one more bar. Call it once a second. */
 export function drawRate() {
   const rate = receivedThisSecond;
   receivedThisSecond = 0;

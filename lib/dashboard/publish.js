@@ -1,4 +1,4 @@
-// Publishes what is in the form.
+// Publishes the event in the form, and shows the answer.
 import { listenTo } from './connection.js';
 import { element, input } from './elements.js';
 import { ask } from './requests.js';

@@ -1,4 +1,4 @@
-// Asks the server, with the token that was typed into the page.
+// Sends requests to the server, with the token that was typed into the page.
 import { element, input } from './elements.js';
 
 let isTokenRequired = false;
@@ -22,14 +22,14 @@ export async function ask(path, { headers, ...options } = {}) {
   return { status: response.status, answer: Object(await response.json()) };
 }
 
-/** The position of the server; `''` where it does not tell. */
+/** Requests the position of the server; `''` where there is no answer. */
 export async function askPosition() {
   return askFor('position', 'position');
 }
 
 /**
- * A ticket, good for one connection; `''` where none is needed or given. An EventSource cannot send a token, so it
- * sends a ticket in its URL.
+ * Requests a ticket for one connection; `''` where none is needed or given. An EventSource cannot send a
+ * token, so it sends a ticket in its URL.
  */
 export async function askTicket() {
   if (!isTokenRequired || input('token').value === '') return '';

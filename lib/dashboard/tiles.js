@@ -1,4 +1,4 @@
-// Draws the tiles: the newest sample of the topic `system`, each figure with its last minute.
+// Draws the tiles: the newest sample of the topic `system`, each figure with its values of the last minute.
 import { element, make, makeSvg } from './elements.js';
 import { figure, isObject, parseJson } from './figures.js';
 
@@ -132,7 +132,7 @@ function showTile([label, group, name], sample) {
 }
 
 /**
- * What the height of a tile stands for at least.
+ * The smallest value that the full height of a tile may stand for.
  *
  * @param {string} name
  * @param {Sample} sample

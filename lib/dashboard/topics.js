@@ -26,7 +26,7 @@ let followed = new Set();
 let followsAll = true;
 
 /**
- * Follows these topics only, where any of them can be one; all topics otherwise.
+ * Follows only the topics with these names, where any of them is valid; all topics otherwise.
  *
  * @param {readonly string[]} names
  */
@@ -38,7 +38,7 @@ export function beginWith(names) {
   followTopics(wanted);
 }
 
-/** Asks the server for its topics, and follows new ones where all are followed. */
+/** Requests the topics of the server, and follows new ones where all are followed. */
 export async function refreshTopics() {
   const { answer } = await ask('topics').catch(() => ({ answer: /** @type {Record<string, any>} */ ({}) }));
   if (!Array.isArray(answer.topics)) return;
@@ -57,7 +57,7 @@ export function followAll(isWanted) {
 }
 
 /**
- * Follows a topic from now on, or no longer. From then on new topics are not followed by themselves.
+ * Follows a topic, or stops following it. After this, new topics are not followed automatically.
  *
  * @param {string} topic
  */
@@ -131,7 +131,7 @@ function hintFor(total) {
 }
 
 /**
- * Changes a row that stays in place, so that it keeps the focus.
+ * Updates the rows. A row that stays is changed in place, so that it keeps the focus.
  *
  * @param {readonly Topic[]} topics
  */
@@ -179,7 +179,8 @@ function updateRow(row, { topic, events, bytes: size = 0, subscribers = 0, ended
 }
 
 /**
- * Offers the topics in the form. Only where they have changed: a list that is open would close.
+ * Offers the topics in the form. Changes the list only where the topics have changed: otherwise an open list
+ * would close.
  *
  * @param {readonly string[]} topics
  */
