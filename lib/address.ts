@@ -3,6 +3,11 @@
 
 import { isIP, isIPv6 } from 'node:net';
 
+/** Whether an address is one of loopback: 127.0.0.0/8, also written as IPv6, or ::1. */
+export function isLoopback(address: string | undefined): boolean {
+  return address !== undefined && /^(::ffff:)?127\.|^::1$/.test(address);
+}
+
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
 export interface AddressRequest {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;

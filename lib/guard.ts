@@ -1,6 +1,7 @@
 // Refuses requests for other host names (DNS rebinding) and requests of other sites' pages.
-// Needs `origin.ts` and `problem.ts` beside it.
+// Needs `address.ts`, `origin.ts` and `problem.ts` beside it.
 
+import { isLoopback } from './address.ts';
 import { type Origins, onlyTrue, originRule } from './origin.ts';
 import { sendProblem } from './problem.ts';
 
@@ -102,7 +103,10 @@ export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOpt
     if ('fault' in host) {
       // HTTP/1.0 has no Host header. Where any host is allowed, none is needed.
       const excused =
-        host.fault === 'host-missing' && isHttp10(req) && hosts === undefined && !overLoopback(req);
+        host.fault === 'host-missing' &&
+        isHttp10(req) &&
+        hosts === undefined &&
+        !isLoopback(req.socket.localAddress);
       return excused ? judgeOrigin(req, '') : host.fault;
     }
     if (!isHostAllowed(host.value, req)) return 'host-not-listed';
@@ -172,7 +176,7 @@ const LOOPBACK_HOSTS: readonly string[] = ['localhost', '127.0.0.1', '[::1]'];
 function listedHost(hosts: readonly string[] | undefined): (host: string, req: GuardRequest) => boolean {
   if (hosts === undefined) {
     const local = listedHost(LOOPBACK_HOSTS);
-    return (host, req) => !overLoopback(req) || local(host, req);
+    return (host, req) => !isLoopback(req.socket.localAddress) || local(host, req);
   }
   const listed = new Set(hosts.map(checkHost));
   return (host) => listed.has(host) || listed.has(host.replace(/:\d+$/, ''));
@@ -184,11 +188,6 @@ function checkHost(host: string): string {
   throw new TypeError(
     `\`hosts\` must hold names such as example.com, [::1] or example.com:8443, got ${show(host)}`,
   );
-}
-
-function overLoopback(req: GuardRequest): boolean {
-  const address = req.socket.localAddress;
-  return address !== undefined && /^(::ffff:)?127\.|^::1$/.test(address);
 }
 
 function isHttp10(req: GuardRequest): boolean {

@@ -1,7 +1,7 @@
 // The order of a hub's events: its epoch, its newest seq, and the seq at which a returning client continues.
 // Needs `protocol.ts` beside it.
 
-import { formatId, type GapReason, nobodysId, parseId } from './protocol.ts';
+import { formatId, type GapReason, parseId, unreadableId } from './protocol.ts';
 
 /** Where delivery to one client begins. */
 export interface Start {
@@ -55,7 +55,7 @@ export class Order {
   locate(lastEventId: string): Start {
     const { epoch, head } = this;
     const id = parseId(lastEventId);
-    if (id === undefined) return { seq: head, readyId: nobodysId, gap: 'malformed', from: null };
+    if (id === undefined) return { seq: head, readyId: unreadableId, gap: 'malformed', from: null };
     const own = { readyId: lastEventId, from: lastEventId };
     if (id.epoch !== epoch) return { seq: head, gap: 'unknown-epoch', ...own };
     if (id.seq > head) return { seq: head, gap: 'ahead', ...own };

@@ -42,7 +42,7 @@ export function compareIds(a: string | null | undefined, b: string | null | unde
  * id cannot be read. If the connection breaks before the gap arrives, the client returns with this id and
  * gets the gap again.
  */
-export const nobodysId = '0-0';
+export const unreadableId = '0-0';
 
 // ── control events ────────────────────────────────────────────────────────────────────────────────────────
 

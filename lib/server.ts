@@ -1,11 +1,12 @@
 // The reference server: a hub behind HTTP.
-// Needs `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`, `hub.ts`,
+// Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`, `hub.ts`,
 // `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `problem.ts`, `router.ts`,
 // `shutdown.ts`, `stream.ts` and `topics.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { isLoopback } from './address.ts';
 import { type Access, hasBearer, tokenAccess } from './auth.ts';
 import { compose, type Middleware } from './compose.ts';
 import { cors } from './cors.ts';
@@ -128,7 +129,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   const hub = isHub(options.hub)
     ? options.hub
     : new Hub({ onDelivered: (delivery) => latency.observe(delivery.latency / 1000), ...options.hub });
-  const permissions = permissionsOf(options, () => isLoopback(server));
+  const permissions = permissionsOf(options, () => isLocal(server));
   let isDraining = false;
   let stopMeasuring: (() => void) | undefined;
 
@@ -173,7 +174,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('GET', '/dashboard/:file', dashboard);
 
   function metrics({ req, res }: Context): void {
-    const isOpen = metricsTokens.length === 0 && isLoopback(server);
+    const isOpen = metricsTokens.length === 0 && isLocal(server);
     if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
       throw unauthorized('read the metrics');
     // Measuring the event loop's delay takes a timer: it starts with the first reader.
@@ -322,9 +323,9 @@ function listen(server: Server, port: number, host: string): Promise<string> {
   });
 }
 
-function isLoopback(server: Server): boolean {
-  const { address } = (server.address() ?? { address: '' }) as AddressInfo;
-  return address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.');
+/** Whether the server accepts connections from this machine alone; `false` before it listens, and on a Unix socket. */
+function isLocal(server: Server): boolean {
+  return isLoopback((server.address() as Partial<AddressInfo> | null)?.address);
 }
 
 function urlOf(server: Server): string {

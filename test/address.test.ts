@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { addressGroup, clientAddress } from '../lib/address.ts';
+import { addressGroup, clientAddress, isLoopback } from '../lib/address.ts';
 
 describe('clientAddress', () => {
   const request = (forwarded?: string) => ({
@@ -79,5 +79,14 @@ describe('addressGroup', () => {
         },
       ),
     );
+  });
+});
+
+describe('isLoopback', () => {
+  it('accepts 127.0.0.0/8, also written as IPv6, and ::1, and nothing else', () => {
+    for (const address of ['127.0.0.1', '127.9.8.7', '::ffff:127.0.0.1', '::1'])
+      assert.ok(isLoopback(address));
+    for (const address of ['128.0.0.1', '10.127.0.1', '::', '::2', '0.0.0.0', '/tmp/socket', '', undefined])
+      assert.equal(isLoopback(address), false);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { newEpoch, Order } from '../lib/order.ts';
-import { nobodysId } from '../lib/protocol.ts';
+import { unreadableId } from '../lib/protocol.ts';
 import { at, EPOCH } from './helpers/hub.ts';
 
 describe('Order', () => {
@@ -44,7 +44,7 @@ describe('Order', () => {
       [at(Number.MAX_SAFE_INTEGER)]: 'ahead',
       '1795408776829003-2': 'unknown-epoch',
       '1795408776829005-2': 'unknown-epoch',
-      [nobodysId]: 'unknown-epoch',
+      [unreadableId]: 'unknown-epoch',
     };
     for (const [id, gap] of Object.entries(cases)) {
       assert.deepEqual(order.locate(id), { seq: 3, gap, readyId: id, from: id });
@@ -54,7 +54,7 @@ describe('Order', () => {
   it('continues at the head after an id that cannot be read, and does not repeat it', () => {
     const order = new Order(EPOCH, 3);
     for (const id of ['x', '1795408776829004-01', `${at(1)}, ${at(1)}`]) {
-      assert.deepEqual(order.locate(id), { seq: 3, gap: 'malformed', readyId: nobodysId, from: null });
+      assert.deepEqual(order.locate(id), { seq: 3, gap: 'malformed', readyId: unreadableId, from: null });
     }
   });
 

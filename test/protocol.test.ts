@@ -11,12 +11,12 @@ import {
   gapReasons,
   isControlEvent,
   isTopic,
-  nobodysId,
   parseId,
   readGap,
   readReady,
   readyEvent,
   topicRule,
+  unreadableId,
 } from '../lib/protocol.ts';
 
 const EPOCH = 1_795_408_776_829_004;
@@ -99,7 +99,7 @@ describe('ids', () => {
   });
 
   it('has an id that no hub gives, because it reads as epoch 0', () => {
-    assert.deepEqual(parseId(nobodysId), { epoch: 0, seq: 0 });
+    assert.deepEqual(parseId(unreadableId), { epoch: 0, seq: 0 });
   });
 });
 

@@ -14,7 +14,7 @@ export function compareIds(a, b) {
     const [one, other] = [parseId(a), parseId(b)];
     return one !== undefined && one.epoch === other?.epoch ? one.seq - other.seq : undefined;
 }
-export const nobodysId = '0-0';
+export const unreadableId = '0-0';
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',
