@@ -1,6 +1,6 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`, `protocol.ts` and
-// `stream.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`,
+// `protocol.ts` and `stream.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { clientAddress } from './address.ts';
@@ -19,21 +19,21 @@ export interface EventsHub {
 }
 
 /**
- * `Req` is the type of request that the functions of the options take, such as Express's `Request`. The handler then
- * takes no other.
+ * `Req` is the type of request that the functions of the options take, such as Express's `Request`. The
+ * handler then takes no other.
  */
 export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMessage = IncomingMessage>
   extends StreamOptions {
   /**
-   * The topics of a stream: fixed, or a function that reads them from the request and may return a promise. Its
-   * result is final: `undefined` means that the request names none. Default: every `topic` of the query,
+   * The topics of a stream: fixed, or a function that reads them from the request and may return a promise.
+   * Its result is final: `undefined` means that the request names none. Default: every `topic` of the query,
    * `?topic=a&topic=b`, and the path's segment below `path`.
    */
   topics?: TopicsOption<Req> | undefined;
   /**
-   * The path to answer. One more segment names a topic: `/events` also answers `/events/prices`. Use `/` where a
-   * framework has removed the path that the handler is mounted at. Other paths go to `next`, or get a 404.
-   * Default: every path is answered, and none of its segments names a topic.
+   * The path to answer. One more segment names a topic: `/events` also answers `/events/prices`. Use `/`
+   * where a framework has removed the path that the handler is mounted at. Other paths go to `next`, or get a
+   * 404. Default: every path is answered, and none of its segments names a topic.
    */
   path?: string | undefined;
   /** Most topics of one stream; default 64. */
@@ -56,15 +56,20 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
   heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
   limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse'> | undefined;
-  /** Called for each stream that has opened. If it throws, the request fails and the stream counts as none. */
+  /**
+   * Called for each stream that has opened. If it throws, the request fails and the stream counts as none.
+   */
   onOpen?: ((opened: EventsStream<Principal, Req>) => void) | undefined;
   /** Called for each stream that has closed; `stream.reason` is the reason. */
   onClose?: ((closed: EventsStream<Principal, Req>) => void) | undefined;
-  /** Called for each request that is refused: by a limit, with 429 or 503, or because its sender may not read. */
+  /**
+   * Called for each request that is refused: by a limit, with 429 or 503, or because its sender may not read.
+   */
   onRefuse?: ((refusal: EventsRefusal<Req>) => void) | undefined;
   /**
-   * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default: `next(error)`
-   * for a request that is not answered yet, if there is a `next`; else a warning of the process.
+   * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default:
+   * `next(error)` for a request that is not answered yet, if there is a `next`; else a warning of the
+   * process.
    */
   onError?: ((error: unknown, context: { req: Req; res: ServerResponse }) => void) | undefined;
 }
@@ -91,11 +96,12 @@ export interface EventsRefusal<Req extends IncomingMessage = IncomingMessage> {
 
 export interface EventsHandler<Req extends IncomingMessage = IncomingMessage> {
   /**
-   * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where there is
-   * none. A framework that ends a response when its handler is done needs `await (await handler(req, res))?.done`.
+   * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where
+   * there is none. A framework that ends a response when its handler is done needs
+   * `await (await handler(req, res))?.done`.
    *
-   * `next` is that of Connect and Express, which takes an error. Koa's takes none: it fits where `onError` is given.
-   * The handler waits for what `next` returns, and rejects only with what that rejects with.
+   * `next` is that of Connect and Express, which takes an error. Koa's takes none: it fits where `onError` is
+   * given. The handler waits for what `next` returns, and rejects only with what that rejects with.
    */
   (req: Req, res: ServerResponse, next?: (error?: unknown) => unknown): Promise<EventStream | undefined>;
   /** The streams that are open: hand them to `shutdown`. */
@@ -120,12 +126,12 @@ export interface EventsStats {
  * Makes a handler that streams a hub's events: `createServer(serveEvents(hub))`,
  * `app.get('/events', serveEvents(hub))`.
  *
- * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it begins with
- * what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and `?conflate=1` skips all but
- * the newest event of each key. Topics that have ended are answered 204, which stops EventSource; a limit, a hub
- * without room, and an error with status 429 are answered in a form after which EventSource comes back. What a client
- * got wrong is answered with a 4xx and one JSON object, `{ "error", "message" }`; the handler's promise does not
- * reject, unless that of `next` does.
+ * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it
+ * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
+ * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered 204, which
+ * stops EventSource; a limit, a hub without room, and an error with status 429 are answered in a form after
+ * which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
+ * `{ "error", "message" }`. The handler's promise does not reject, unless that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
  * `no-store, no-transform`.
@@ -355,7 +361,10 @@ function checkRequest({ method, headers: { accept } }: IncomingMessage): void {
   throw httpError(NOT_ACCEPTABLE);
 }
 
-/** Frameworks give a query's topics as one string, as a list, as `undefined` where there is none, or as an object. */
+/**
+ * Frameworks give a query's topics as one string, as a list, as `undefined` where there is none, or as an
+ * object.
+ */
 function listOf(topics: unknown): readonly string[] {
   if (topics === undefined || topics === null) return [];
   if (Array.isArray(topics)) return topics;

@@ -442,8 +442,8 @@ function createRefuse<Req extends LimitRequest>(
 }
 
 /**
- * Tells a client to come back later, in the way that the options of a limiter state: for refusals that are not the
- * limiter's own.
+ * Tells a client to come back later, in the way that the options of a limiter state: for refusals that are
+ * not the limiter's own.
  *
  * @param wait - Milliseconds before which it is of no use to come back.
  */

@@ -1,7 +1,7 @@
 // The reference server: a hub behind HTTP.
-// Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`, `hub.ts`,
-// `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `problem.ts`, `router.ts`,
-// `shutdown.ts`, `stream.ts` and `topics.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`,
+// `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `problem.ts`,
+// `router.ts`, `shutdown.ts`, `stream.ts` and `topics.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -323,7 +323,10 @@ function listen(server: Server, port: number, host: string): Promise<string> {
   });
 }
 
-/** Whether the server accepts connections from this machine alone; `false` before it listens, and on a Unix socket. */
+/**
+ * Whether the server accepts connections from this machine alone; `false` before it listens, and on a Unix
+ * socket.
+ */
 function isLocal(server: Server): boolean {
   return isLoopback((server.address() as Partial<AddressInfo> | null)?.address);
 }

@@ -64,8 +64,8 @@ export interface StreamResponse extends WriterTarget {
 
 export interface StreamOptions extends WriterOptions {
   /**
-   * More response headers, also of refusals. They replace headers of the same name that are set on the response.
-   * `Cache-Control` gets `no-store, no-transform` in any case.
+   * More response headers, also of refusals. They replace headers of the same name that are set on the
+   * response. `Cache-Control` gets `no-store, no-transform` in any case.
    */
   headers?: Readonly<Record<string, string>> | undefined;
   /**

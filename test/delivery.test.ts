@@ -195,7 +195,9 @@ describe('slow readers', () => {
   });
 });
 
-/** Bytes of the Buffers that are reachable. Dead ones are freed in the background, until the next collection. */
+/**
+ * Bytes of the Buffers that are reachable. Dead ones are freed in the background, until the next collection.
+ */
 async function buffersInUse(): Promise<number> {
   collectGarbage();
   await new Promise((resolve) => setImmediate(resolve));
@@ -223,7 +225,8 @@ describe('turns', () => {
     const reader = new Reader();
     hub.subscribe('b', reader);
     turns.all();
-    // Three others are due in the next turn. The reader at the head falls behind in it, and its write closes two of them.
+    // Three others are due in the next turn. The reader at the head falls behind in it, and its write closes
+    // two of them.
     for (let i = 0; i < 3; i++) hub.publish('b', { data: `event ${i}` });
     const due = times(3, () => hub.subscribe('c', new Reader()));
     let writes = 0;

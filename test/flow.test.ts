@@ -89,7 +89,9 @@ describe('a hub in an http server', () => {
   });
 });
 
-/** Reads so many bytes of a response, without chunks since it asks as HTTP/1.0, and cuts the connection off. */
+/**
+ * Reads so many bytes of a response, without chunks since it asks as HTTP/1.0, and cuts the connection off.
+ */
 async function readBytes(port: number, path: string, most: number): Promise<string> {
   const socket = net.connect(port, '127.0.0.1');
   socket.write(`GET ${path} HTTP/1.0\r\n\r\n`);

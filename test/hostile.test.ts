@@ -48,7 +48,10 @@ const request = (first: string, ...headers: string[]) =>
 
 const stream = (...headers: string[]) => request('GET /events?topic=quiet HTTP/1.1', ...headers);
 
-/** Whatever is done meanwhile, a reader that does nothing wrong gets every event, in order, on its one connection. */
+/**
+ * Whatever is done meanwhile, a reader that does nothing wrong gets every event, in order, on its one
+ * connection.
+ */
 async function unnoticed(deed: () => Promise<void>): Promise<void> {
   const reader = await Reader.open(`${url}/events?topic=steady`);
   await reader.until(({ frames }) => frames.length === 1);

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import * as index from '../lib/index.ts';
 
-// Modules of the street that are no export of the package: `index` is its root, the others are parts of `hub`, of
-// `client`, of `stream` and of the reference server.
+// Modules of the street that are no export of the package: `index` is its root, the others are parts of
+// `hub`, of `client`, of `stream` and of the reference server.
 const NOT_EXPORTED = [
   ...['index', 'cursors', 'delivery', 'history', 'order', 'pages'],
   ...['topics', 'permissions', 'backoff', 'chunked', 'request'],
@@ -304,7 +304,10 @@ function floorOf(path: string, chain: readonly string[] = []): number {
   return path.includes('/') ? below : below + 1;
 }
 
-/** The table "| floor | modules |" of docs/architecture.md: each name in backticks, with the number of its row. */
+/**
+ * The table "| floor | modules |" of docs/architecture.md: each name in backticks, with the number of its
+ * row.
+ */
 function documentedFloors(): [string, number][] {
   const page = readFileSync(join(root, 'docs/architecture.md'), 'utf8');
   const [, table = ''] = /^\| floor \| modules \|.*\n((?:\|.*\n)+)/m.exec(page) ?? [];

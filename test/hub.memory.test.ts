@@ -1,6 +1,7 @@
 // Measures what stalled and slow readers cost a server in a process of its own, over real sockets.
 //
-// This takes seconds, with 200 readers, 256 MB and 8 MB/s. With 1,000 readers, 1 GB and 100 KB/s it takes 9 minutes:
+// This takes seconds, with 200 readers, 256 MB and 8 MB/s. With 1,000 readers, 1 GB and 100 KB/s it takes 9
+// minutes:
 //
 //     SIM_FULL=1 npx tsx --test test/hub.memory.test.ts       RSS + 65 MB, in use + 58 MB
 

@@ -1,4 +1,5 @@
-// Races between publishing, reading, losing and leaving, one by one: none is left to the chance of the simulation.
+// Races between publishing, reading, losing and leaving, one by one: none is left to the chance of the
+// simulation.
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
@@ -7,7 +8,9 @@ import { at, drain, handRun, Reader, seqOf, slowReader, TestLog, times } from '.
 import { parse } from './helpers/reader.ts';
 
 describe('races', () => {
-  /** Ten events of `a` in the log, of which memory holds two. The log reads at once and answers at `settle`. */
+  /**
+   * Ten events of `a` in the log, of which memory holds two. The log reads at once and answers at `settle`.
+   */
   function withLateLog(options: HubOptions = {}) {
     const log = new TestLog();
     const { hub, turns } = handRun({ log, history: { maxEvents: 2 }, maxPageBytes: 70, ...options });

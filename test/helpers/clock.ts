@@ -1,4 +1,5 @@
-// Time that stands still until a test moves it: for the `clock` option of every module that has one, or for globals.
+// Time that stands still until a test moves it: for the `clock` option of every module that has one, or for
+// globals.
 
 import type { TestContext } from 'node:test';
 

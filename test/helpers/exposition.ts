@@ -79,7 +79,10 @@ function checkSamples({ name, type, samples }: ReadFamily): void {
   if (type === 'histogram') checkHistogram(name, samples);
 }
 
-/** Each set of labels: buckets that ascend in bound and count, the last of them all there is, then sum and count. */
+/**
+ * Each set of labels: buckets that ascend in bound and count, the last of them all there is, then sum and
+ * count.
+ */
 function checkHistogram(name: string, samples: readonly ReadSample[]): void {
   for (let at = 0; at < samples.length; at++) {
     let [bound, count] = [-Infinity, 0];

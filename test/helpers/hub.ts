@@ -1,4 +1,5 @@
-// What the tests of the hub share: ids, turns that are run one by one, readers that keep what they got, and a log.
+// What the tests of the hub share: ids, turns that are run one by one, readers that keep what they got, and a
+// log.
 
 import { PassThrough } from 'node:stream';
 import { Hub, type HubOptions, type Log, type LogEntry, type LogPage } from '../../lib/hub.ts';
@@ -52,7 +53,10 @@ export function handRun(options: HubOptions = {}): { hub: Hub; turns: Turns } {
   return { hub, turns };
 }
 
-/** A client that takes everything. With `highWaterMark: 1` it takes one write at a time, until `read()` is called. */
+/**
+ * A client that takes everything. With `highWaterMark: 1` it takes one write at a time, until `read()` is
+ * called.
+ */
 export class Reader extends PassThrough {
   readonly chunks: Buffer[] = [];
   cutFor: string | undefined;

@@ -5,7 +5,9 @@ import { connect, type Socket } from 'node:net';
 import { Reading } from './reader.ts';
 import type { Cleanup } from './server.ts';
 
-/** A connection on which a test may say anything, until the test is over. It reads nothing unless asked to. */
+/**
+ * A connection on which a test may say anything, until the test is over. It reads nothing unless asked to.
+ */
 export async function dial(t: Cleanup, port: number): Promise<Socket> {
   // Half-open, so that it is the server's answer to an end that is seen, and not our own.
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });

@@ -66,7 +66,9 @@ export class Reading {
     });
   }
 
-  /** Waits until a part has arrived, and answers all of the text so far. Rejects when the source ends before. */
+  /**
+   * Waits until a part has arrived, and answers all of the text so far. Rejects when the source ends before.
+   */
   async until(part: string): Promise<string>;
   /** Waits until something holds. Rejects when the source ends before. */
   async until(holds: (reader: this) => boolean): Promise<this>;

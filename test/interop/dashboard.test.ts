@@ -246,7 +246,8 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'for readers only' });
     await shows(page, 'for readers only');
-    // A ticket is good for one connection: the browser's own reconnect is refused, and the page gets another ticket.
+    // A ticket is good for one connection: the browser's own reconnect is refused, and the page gets another
+    // ticket.
     for (const stream of sse.streams) stream.end();
     await page.locator('.row.ready').nth(1).waitFor();
     await becomes(page, 'live');

@@ -1,5 +1,5 @@
-// A compressed stream, read by those who will: Chromium's EventSource, curl and fetch. Each event as it is published.
-// Needs Chromium and curl: apt-get install chromium curl.
+// A compressed stream, read by those who will: Chromium's EventSource, curl and fetch. Each event as it is
+// published. Needs Chromium and curl: apt-get install chromium curl.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

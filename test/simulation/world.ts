@@ -1,4 +1,5 @@
-// A world of clients, connections and faults around a real hub, and the checks of what arrives. All from one seed.
+// A world of clients, connections and faults around a real hub, and the checks of what arrives. All from one
+// seed.
 
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
@@ -64,7 +65,9 @@ interface Published {
   readonly key: string | undefined;
 }
 
-/** The network between the hub and one client: some bytes on their way, and an end that may be noticed late. */
+/**
+ * The network between the hub and one client: some bytes on their way, and an end that may be noticed late.
+ */
 class Connection extends EventEmitter implements Sink {
   closed = false;
   writableEnded = false;
@@ -320,8 +323,8 @@ class Client {
 /**
  * One hub, its clients, the network between them, and a record of what was really published.
  *
- * Clients come, lag, are cut off and return, at random. What each has processed must be contiguous, in order and
- * without duplicates. What is missing must have been called lost by a gap, before anything newer.
+ * Clients come, lag, are cut off and return, at random. What each has processed must be contiguous, in order
+ * and without duplicates. What is missing must have been called lost by a gap, before anything newer.
  */
 export class World {
   readonly chance: Chance;
@@ -421,7 +424,10 @@ export class World {
     return seq > placeOf(this.hub.position).seq ? ['ahead'] : [];
   }
 
-  /** How a client may begin without an id. With a log it begins at the head, since `from` and `last` see memory only. */
+  /**
+   * How a client may begin without an id. With a log it begins at the head, since `from` and `last` see
+   * memory only.
+   */
   anyBeginning(): Pick<SubscribeOptions, 'from' | 'last'> {
     const { chance } = this;
     if (this.hasLog) return {};

@@ -101,7 +101,9 @@ export async function startProxy(
   return { port: at, url: `http://127.0.0.1:${at}`, kill };
 }
 
-/** Every line of the configuration that a test changes must be there: one that is not would be tested in vain. */
+/**
+ * Every line of the configuration that a test changes must be there: one that is not would be tested in vain.
+ */
 function substitute(text: string, changes: readonly (readonly [string, string])[]): string {
   // Only what the program reads: the comments speak of the same ports.
   let result = text.replaceAll(/^\s*#.*\n/gm, '');
