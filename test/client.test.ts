@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2';
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, mock, type TestContext } from 'node:test';
@@ -32,7 +32,7 @@ import {
   seqOf,
   whole,
 } from './helpers/misbehaving.ts';
-import { openServer } from './helpers/server.ts';
+import { listen, openServer } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 
@@ -93,21 +93,13 @@ describe('connect', () => {
 
   it('reads over HTTP/2', async (t) => {
     const server = createHttp2Server();
-    const sessions = new Set<ServerHttp2Session>();
-    server.on('session', (session) => sessions.add(session));
     const lastIds: unknown[] = [];
     server.on('stream', (stream, headers) => {
       lastIds.push(headers['last-event-id']);
       stream.respond(lastIds.length < 3 ? { ':status': 200, ...eventStream } : { ':status': 204 });
       stream.end(lastIds.length < 3 ? frame(lastIds.length) : undefined);
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => {
-      for (const session of sessions) session.destroy();
-      server.close();
-    });
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const url = `http://127.0.0.1:${await listen(t, server)}/`;
     assert.deepEqual(await readData(url, { transport: http2Transport() }), ['1', '2']);
     assert.deepEqual(lastIds, [undefined, idOf(1), idOf(2)]);
   });
@@ -116,10 +108,7 @@ describe('connect', () => {
     const server = createHttp2Server();
     const sessions = new Set<ServerHttp2Session>();
     server.on('session', (session) => sessions.add(session.on('close', () => sessions.delete(session))));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => server.close());
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const url = `http://127.0.0.1:${await listen(t, server)}/`;
     const options = {
       transport: http2Transport(),
       headers: { connection: 'close' },
@@ -279,18 +268,12 @@ describe('connect, when a connection fails,', () => {
   });
 
   it('reconnects when a server accepts the connection and never answers', async (t) => {
-    const held: Socket[] = [];
+    let accepted = 0;
     const server = createTcpServer((socket) => {
-      held.push(socket);
-      if (held.length >= 3) socket.end('HTTP/1.1 204 No Content\r\n\r\n');
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => {
-      for (const socket of held) socket.destroy();
-      server.close();
+      if (++accepted >= 3) socket.end('HTTP/1.1 204 No Content\r\n\r\n');
     });
     const failures: unknown[] = [];
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const url = `http://127.0.0.1:${await listen(t, server)}/`;
     await readData(url, {
       connectTimeout: 100,
       onState: ({ failure }) => failure && failures.push(failure.code),

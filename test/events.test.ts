@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
 import {
@@ -241,15 +240,11 @@ describe('serveEvents', () => {
     );
   });
 
-  it('hands its streams to shutdown, which tells each when to return', async (t) => {
+  it('hands its streams to shutdown, which sends each a `retry` and ends it', async (t) => {
     const events = serveEvents(new Hub(), { topics: 'a' });
     const server = createServer(events);
     trackConnections(server);
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => server.closeAllConnections());
-    const { port } = server.address() as { port: number };
-    const reader = await Reader.open(`http://127.0.0.1:${port}`);
+    const reader = await Reader.open(`http://127.0.0.1:${await listen(t, server)}`);
     await reader.until(({ frames }) => frames.length === 1);
     const outcome = await shutdown(server, { streams: events.streams, retry: 3000, retrySpread: 0 });
     assert.deepEqual([outcome.ended, outcome.cut], [1, 0]);

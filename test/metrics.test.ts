@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { metricsContentType, type Reading, Registry, registerProcess } from '../lib/metrics.ts';
 import { readExposition } from './helpers/exposition.ts';
+import { serve } from './helpers/server.ts';
 
 const nothing = () => 0;
 
@@ -368,12 +366,10 @@ describe('registerProcess', () => {
 
 it('a page is served with metricsContentType and read as UTF-8', async (t) => {
   const registry = new Registry().gauge('g', 'Größe.', () => [[{ name: 'é' }, 1]]);
-  const server = createServer((_req, res) => {
-    res.writeHead(200, { 'content-type': metricsContentType }).end(registry.render());
-  });
-  t.after(() => server.close());
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`);
+  const { url } = await serve(t, (_req, res) =>
+    res.writeHead(200, { 'content-type': metricsContentType }).end(registry.render()),
+  );
+  const response = await fetch(`${url}metrics`);
   assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
   assert.deepEqual({ ...readExposition(await response.text()).get('g')!.samples[0]!.labels }, { name: 'é' });
 });

@@ -12,7 +12,6 @@ import {
 } from 'node:http';
 import {
   type ClientHttp2Stream,
-  connect as connectHttp2,
   constants,
   createServer as createHttp2Server,
   type Http2ServerRequest,
@@ -33,6 +32,7 @@ import {
   type StreamResponse,
 } from '../lib/stream.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { session } from './helpers/http2.ts';
 import { ask, dial, request } from './helpers/raw.ts';
 import { parse, Reading } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
@@ -309,10 +309,8 @@ describe('trap 2: a client that left before the stream is opened', () => {
   it('gets a stream that is closed from the start, on HTTP/2', async (t) => {
     const server = createHttp2Server();
     const asked = once(server, 'request');
-    const port = await listen(t, server);
-    const session = connectHttp2(`http://127.0.0.1:${port}`);
-    t.after(() => session.destroy());
-    const client = session.request({ ':path': '/' });
+    await listen(t, server);
+    const client = session(t, server).request({ ':path': '/' });
     const [req, res] = await asked;
     client.close(constants.NGHTTP2_CANCEL);
     await once(res, 'close');
@@ -385,9 +383,9 @@ describe('trap 4: pipelining', () => {
       const stream = openStream(req, res);
       stream.send({ data: `from ${req.url}` });
     });
-    const session = connectHttp2(`http://127.0.0.1:${await listen(t, server)}`);
-    t.after(() => session.destroy());
-    const readings = ['/1', '/2'].map((path) => new Reading(session.request({ ':path': path })));
+    await listen(t, server);
+    const client = session(t, server);
+    const readings = ['/1', '/2'].map((path) => new Reading(client.request({ ':path': path })));
     await Promise.all([readings[0]?.until('from /1'), readings[1]?.until('from /2')]);
   });
 });
@@ -853,9 +851,8 @@ interface Http2Exchange {
 async function streamingHttp2(t: TestContext): Promise<Http2Exchange> {
   const server = createHttp2Server();
   const asked = once(server, 'request') as Promise<[Http2ServerRequest, Http2ServerResponse]>;
-  const session = connectHttp2(`http://127.0.0.1:${await listen(t, server)}`);
-  t.after(() => session.destroy());
-  const client = session.request({ ':path': '/' });
+  await listen(t, server);
+  const client = session(t, server).request({ ':path': '/' });
   const head = once(client, 'response').then(([headers]) => headers as IncomingHttpHeaders);
   const [req, res] = await asked;
   return { stream: { events: openStream(req, res), res }, client, head };

@@ -11,13 +11,8 @@ import {
   type RequestOptions,
   type ServerResponse,
 } from 'node:http';
-import {
-  connect as connectHttp2,
-  createServer as createHttp2Server,
-  type Http2ServerResponse,
-} from 'node:http2';
+import { createServer as createHttp2Server, type Http2ServerResponse } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
@@ -26,6 +21,7 @@ import { Hub } from '../lib/hub.ts';
 import { type EventStream, openStream, type SharedChunk, type StreamOptions } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { session } from './helpers/http2.ts';
 import { dial, request } from './helpers/raw.ts';
 import { listen } from './helpers/server.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
@@ -124,14 +120,9 @@ describe('the way of shared bytes to a client', () => {
     let ways: string[] = [];
     const server = createHttp2Server(async (req, res: Http2ServerResponse) => {
       ways = await writeAll(openStream(req, res as never));
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    t.after(() => {
-      session.destroy();
-      server.close();
     });
-    assert.equal(await textOf(session.request({ ':path': '/' })), TEXT);
+    await listen(t, server);
+    assert.equal(await textOf(session(t, server).request({ ':path': '/' })), TEXT);
     assert.deepEqual(ways, PLAIN);
   });
 
