@@ -20,6 +20,7 @@ import { encode } from '../lib/encode.ts';
 import { fileStorage, type PositionStorage } from '../lib/positions.ts';
 import { gapEvent, readyEvent } from '../lib/protocol.ts';
 import { fetchTransport, http2Transport } from '../lib/transport.ts';
+import { fakeTime } from './helpers/clock.ts';
 import {
   cutAfter,
   eventStream,
@@ -312,6 +313,23 @@ describe('connect, when a connection fails,', () => {
     assert.deepEqual(await readData(url, { onState }), []);
     assert.equal(failure, 'ERR_SSE_SILENT');
     assert.ok(beats >= 6);
+  });
+
+  it('gives the connection up when one heartbeat more than may be missed is due, and not before', async (t) => {
+    const announced = JSON.stringify({ id: idOf(1), heartbeat: { interval: 5000, missed: 2 } });
+    const { url } = await started(t, (_, res) => open(res, `event: sluice:ready\ndata: ${announced}\n\n`));
+    const time = fakeTime(t);
+    const connection = connect(url, { controlEvents: true, shouldRetry: () => false });
+    const events = connection[Symbol.asyncIterator]();
+    assert.equal((await events.next()).value?.event, 'sluice:ready');
+    const next = assert.rejects(events.next(), { code: 'ERR_SSE_SILENT' });
+    // A turn for each promise on the way to the next read, so that the watchdog runs.
+    await time.pass(100);
+    await time.pass(14_800, 1000);
+    assert.equal(connection.state, 'open');
+    await time.pass(100);
+    await next;
+    assert.equal(connection.state, 'closed');
   });
 
   it('does not take a slow consumer for a silent server', async (t) => {
@@ -853,6 +871,18 @@ describe('the position of connect', () => {
     }
     assert.equal(storage.getItem('position'), idOf(1));
     assert.equal(connection.lastEventId, idOf(1));
+  });
+
+  it('stays in force after a reconnect, until another id arrives', async (t) => {
+    const { url, requests } = await started(t, (_, res, attempt) => {
+      if (attempt === 1) whole(res, `id: ${idOf(1)}\ndata: 1\n\n`);
+      else if (attempt === 2) whole(res, 'data: without an id\n\n');
+      else res.writeHead(204).end();
+    });
+    const ids: string[] = [];
+    for await (const { lastEventId } of connect(url, atOnce)) ids.push(lastEventId);
+    assert.deepEqual(ids, [idOf(1), idOf(1)]);
+    assert.equal(requests[2]!.headers['last-event-id'], idOf(1));
   });
 
   it('is taken from storage rather than from lastEventId', async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
 import {
@@ -9,6 +10,7 @@ import {
 } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
+import { TestLog } from './helpers/hub.ts';
 import { Reader } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
 
@@ -399,6 +401,32 @@ describe('serveEvents, limits and failures', () => {
     const ids = publish(hub, 'busy', '1', '2');
     await reader.until(({ text }) => text.includes(`:\nid: ${ids[1]}\n\n`));
     reader.close();
+  });
+
+  it('sends a stream that is still behind heartbeats with the id that its client has', async (t) => {
+    const log = new TestLog();
+    log.answer = () => new Promise(() => {});
+    const forgetful = new Hub({ log, history: { maxEvents: 1 } });
+    const { hub, url } = await serve(t, { topics: 'a', heartbeat: { interval: 20 } }, forgetful);
+    const ids = publish(hub, 'a', '1', '2', '3');
+    const reader = await Reader.open(url, { headers: { 'last-event-id': ids[0]! } });
+    const { text } = await reader.until(({ text }) => text.split(':\nid: ').length > 2);
+    assert.deepEqual(new Set(text.match(/(?<=:\nid: )\S+(?=\n\n)/g)), new Set([ids[0]]));
+    reader.close();
+  });
+
+  it('sends no heartbeats to a stream that has closed', async (t) => {
+    const { events, url } = await serve(t, { topics: 'a', heartbeat: { interval: 60_000 } });
+    const reader = await Reader.open(url);
+    const { heartbeat } = events.keepalive!;
+    assert.equal(heartbeat.size, 1);
+    const [stream] = events.streams;
+    reader.close();
+    await once(stream!, 'close');
+    assert.equal(heartbeat.size, 0);
+  });
+
+  it('announces and sends no heartbeats where `heartbeat` is false', async (t) => {
     const silent = await serve(t, { topics: 'quiet', heartbeat: false });
     const other = await Reader.open(silent.url);
     await other.until(({ frames }) => frames.length === 1);

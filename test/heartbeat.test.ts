@@ -468,7 +468,7 @@ describe('Heartbeat with groups', () => {
 });
 
 describe('Heartbeat on real connections', () => {
-  it('reaches a client through a ServerResponse', async (t) => {
+  it('reaches a client through a ServerResponse', { timeout: 10_000 }, async (t) => {
     const beats = new Heartbeat({ interval: 20 });
     const { url } = await serve(t, (_req, res) => {
       res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();

@@ -282,12 +282,18 @@ describe('limitConnections', () => {
   });
 
   it('leaves the permits of a shared semaphore alone when it refuses for another reason', async (t) => {
-    const permits = new Semaphore(3);
-    const { limit, port } = await limited(t, { maxConnections: permits, rate: 0.001, burst: 1 });
-    await open(port);
-    assert.equal((await open(port)).status, 429);
-    assert.equal(limit.stats.refused['too-fast'], 1);
-    assert.deepEqual([permits.taken, permits.granted], [1, 1]);
+    for (const [reason, options] of [
+      ['too-fast', { rate: 0.001, burst: 1 }],
+      ['client-full', { maxPerKey: 1 }],
+      ['topic-full', { maxPerTopic: 1, topics: () => ['a'] }],
+    ] as const) {
+      const permits = new Semaphore(3);
+      const { limit, port } = await limited(t, { maxConnections: permits, ...options });
+      await open(port);
+      await open(port);
+      assert.equal(limit.stats.refused[reason], 1);
+      assert.deepEqual([permits.taken, permits.granted], [1, 1], reason);
+    }
   });
 
   it('lets HEAD requests pass uncounted', async (t) => {
