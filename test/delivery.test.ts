@@ -95,7 +95,7 @@ describe('slow readers', () => {
     for (const back of backs) assert.equal(back.chunks[1], backs[0]!.chunks[1]);
   });
 
-  it('gives the Buffer of a full page to those who come to its place in later turns as well', () => {
+  it('gives the Buffer of a full page also to subscribers that reach its position in later turns', () => {
     const { hub, turns } = handRun({ maxPageBytes: 64 * 1024 });
     for (let i = 0; i < 200; i++) hub.publish('a', { data: 'x'.repeat(1000) });
     const readers = times(50, () => new MemoryReader());
@@ -238,7 +238,7 @@ describe('turns', () => {
     assert.deepEqual(reader.texts, ['event 0', 'event 1', 'event 2']);
   });
 
-  it('wakes nobody but the subscribers of what was published, among 10,000 topics', () => {
+  it('runs only the subscriptions of the topics that were published to, among 10,000 topics', () => {
     const { hub, turns } = handRun();
     const readers = times(10_000, (i) => {
       const reader = { writes: 0, write: () => reader.writes++ >= 0, end() {}, on() {}, off() {} };

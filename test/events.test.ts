@@ -258,7 +258,7 @@ describe('serveEvents', () => {
 
 describe('serveEvents, permissions', () => {
   for (const nobody of [undefined, null, false] as const) {
-    it(`answers 401 where authorize answers ${nobody}`, async (t) => {
+    it(`answers 401 where authorize returns ${nobody}`, async (t) => {
       const refusals: EventsRefusal[] = [];
       const { events, url } = await serve(t, {
         topics: 'a',
@@ -284,7 +284,7 @@ describe('serveEvents, permissions', () => {
     assert.deepEqual(await problem(url), { status: 402, error: 'payment-required' });
   });
 
-  it('lets a principal read the topics for which may answers true, and no other answer', async (t) => {
+  it('lets a principal read the topics for which may returns true, and nothing else', async (t) => {
     for (const answer of [false, undefined, 1, 'yes', {}]) {
       const { url } = await serve(t, { topics: 'a', may: () => answer as boolean });
       assert.deepEqual(await problem(url), { status: 403, error: 'forbidden' });
@@ -299,7 +299,7 @@ describe('serveEvents, permissions', () => {
     await reader.until(({ frames }) => frames.length === 1);
   });
 
-  it('fails with 500 where may answers a promise, and lets nobody in', async (t) => {
+  it('answers 500 where may returns a promise, and opens no stream', async (t) => {
     const errors: unknown[] = [];
     const { hub, url } = await serve(t, {
       topics: 'a',
@@ -311,7 +311,7 @@ describe('serveEvents, permissions', () => {
     assert.equal(hub.size, 0);
   });
 
-  it('ends a stream once may no longer answers true', async (t) => {
+  it('ends a stream once may no longer returns true', async (t) => {
     let isAllowed = true;
     const { hub, url } = await serve(t, { topics: 'a', may: () => isAllowed });
     const reader = await Reader.open(url);

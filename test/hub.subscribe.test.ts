@@ -30,7 +30,7 @@ describe('the first bytes of a subscription', () => {
     assert.equal(reader.chunks.length, 0);
   });
 
-  it('sends a returning client its own id in ready, not the one that it will have', () => {
+  it('sends a returning client its own last event ID in ready, not the position that it will reach', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     const reader = new MemoryReader();
@@ -509,7 +509,7 @@ describe('beginning without an id', () => {
     assert.deepEqual(reader.story, ['sluice:ready', 'sluice:gap', '3', '4', '5']);
   });
 
-  it('delivers the same once more to a client that was cut off after ready', () => {
+  it('delivers the same events again to a client that was cut off after ready', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 9; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
     for (const options of [{ from: 'earliest' }, { last: 3 }] as const) {
@@ -522,7 +522,7 @@ describe('beginning without an id', () => {
     assert.deepEqual([again.texts, again.gaps], [one.texts, []]);
   });
 
-  it('continues after the last event ID where there is one, whatever else is asked for', () => {
+  it('continues after the last event ID where there is one, whatever the other options are', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     for (const options of [{ from: 'earliest' }, { last: 3 }, { last: 0 }] as const) {
@@ -543,14 +543,14 @@ describe('beginning without an id', () => {
     assert.deepEqual(begin(hub, turns, 'a', { from: 'now', last: 1 }).texts, ['3']);
   });
 
-  it('conflates what it delivers of the past', () => {
+  it('conflates past events', () => {
     const { hub, turns } = handRun();
     for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i), key: i % 2 ? 'odd' : 'even' });
     assert.deepEqual(begin(hub, turns, 'a', { from: 'earliest', conflate: true }).texts, ['5', '6']);
     assert.deepEqual(begin(hub, turns, 'a', { last: 3, conflate: true }).texts, ['5', '6']);
   });
 
-  it('delivers the past of a topic that has ended, and refuses a sink for which nothing is left', () => {
+  it('delivers the past events of a topic that has ended, and refuses a sink for which none is left', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.end('a');
@@ -581,7 +581,7 @@ describe('beginning without an id', () => {
   ];
   for (const [options, name, message] of refused) {
     const [[option, value] = []] = Object.entries(options);
-    it(`refuses ${option}: ${typeof value === 'string' ? `'${value}'` : value}, and subscribes nobody`, () => {
+    it(`refuses ${option}: ${typeof value === 'string' ? `'${value}'` : value}, and makes no subscription`, () => {
       const { hub } = handRun();
       assert.throws(() => hub.subscribe('a', new MemoryReader(), options), { name, message });
       assertUntouched(hub);
@@ -666,8 +666,8 @@ describe('conflation', () => {
   });
 });
 
-describe('what is remembered, and for whom', () => {
-  it('sends a gap for what has grown too old, also in a topic that has fallen silent', () => {
+describe('the history of a hub', () => {
+  it('sends a gap for events that have expired, also in a topic that is silent', () => {
     let now = 1000;
     const { hub, turns } = handRun({ history: { maxAge: 100 }, now: () => now });
     hub.publish('silent', { data: 'x' });
@@ -688,7 +688,7 @@ describe('what is remembered, and for whom', () => {
     assert.equal(silent, 0);
   });
 
-  it('delivers what was just published to live subscribers, however little is remembered', () => {
+  it('delivers new events to live subscribers, however small the history is', () => {
     const { hub, turns } = handRun({ maxHistoryBytes: 1000 });
     const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader);
@@ -816,7 +816,7 @@ describe('what is remembered, and for whom', () => {
 });
 
 describe('a subscription', () => {
-  it('knows the position up to which everything was written', async () => {
+  it('has the position up to which everything was written', async () => {
     const { hub, turns } = handRun({ maxPageBytes: 40 });
     for (let i = 0; i < 3; i++) hub.publish('a', { data: `event ${i}` });
     const reader = slowReader();

@@ -585,7 +585,7 @@ describe('options out of range', () => {
     assert.deepEqual([hub.topics(), hub.size], [[], 0]);
   });
 
-  it('leave nothing behind where subscribe refuses them', () => {
+  it('change nothing where subscribe refuses them', () => {
     const { hub } = handRun({ maxTopics: 1 });
     const circle: Record<string, unknown> = {};
     circle.itself = circle;
@@ -646,7 +646,7 @@ describe('over a socket', () => {
     assert.equal(JSON.parse(reader.frame('sluice:gap').data).reason, 'malformed');
   });
 
-  it('forgets clients that leave, in every way', async (t) => {
+  it('forgets clients that disconnect, in every way', async (t) => {
     const hub = new Hub({ epoch: EPOCH });
     const { url } = await serveHub(t, hub);
     const readers = await Promise.all(times(20, () => open(`${url}a`)));

@@ -607,7 +607,7 @@ describe('shutdown', () => {
     assert.equal(calls, 1);
   });
 
-  it('waits for open responses although somebody else has closed the server', async (t) => {
+  it('waits for open responses although the application has closed the server', async (t) => {
     let answer = () => {};
     const server = await start(
       t,

@@ -75,7 +75,7 @@ describe('openStream', () => {
     assert.deepEqual(await Promise.all(reasons), ['client-gone'], 'the stream itself has ended nothing');
   });
 
-  it('leaves a response alone that somebody else has sent in its place', async (t) => {
+  it('does not touch a response that another handler has sent in its place', async (t) => {
     const controller = new AbortController();
     const { stream, res, client } = await streaming(t, { signal: controller.signal });
     res.writeHead(503).end(BULK);
@@ -274,7 +274,7 @@ describe('trap 1: client-gone follows the close of the response or the socket, a
     assert.equal(await stream.events.done, 'client-gone');
   });
 
-  it('follows when somebody else ends the response', async (t) => {
+  it('follows when other code ends the response', async (t) => {
     const { stream, res, client } = await streaming(t);
     client.resume();
     stream.send({ data: 'x' });
@@ -506,7 +506,7 @@ describe('trap 11: requests other than a GET of HTTP/1.1', () => {
     assert.equal(body, 'data: a\n\ndata: b\n\n');
   });
 
-  it('reads a request body that nobody reads, so that requestTimeout does not end the stream', async (t) => {
+  it('reads a request body that no other code reads, so that requestTimeout does not end the stream', async (t) => {
     const length = 4 * 1024 * 1024;
     const { stream, req, client } = await streaming(
       t,
@@ -520,7 +520,7 @@ describe('trap 11: requests other than a GET of HTTP/1.1', () => {
     assert.equal(stream.closed, false);
   });
 
-  it('does not read a request body that somebody has paused', async (t) => {
+  it('does not read a request body that other code has paused', async (t) => {
     const post = `${request('POST / HTTP/1.1', 'Content-Length: 4')}body`;
     const { stream, req } = await streaming(t, {}, post);
     req.pause();

@@ -256,7 +256,7 @@ describe('the way of shared bytes to a client', () => {
     assert.deepEqual(places, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
   });
 
-  it('never sends events before a head that somebody else has written but not flushed', async (t) => {
+  it('never sends events before a head that other code has written but not flushed', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
@@ -378,7 +378,7 @@ describe('stream.writeShared', () => {
     assert.equal(stream.bytesWritten, 0);
   });
 
-  it('refuses whatever is not bytes', async (t) => {
+  it('refuses anything but bytes', async (t) => {
     const { stream } = await streaming(t);
     const chunk = { bytes: 'text' as never, made: undefined };
     assert.throws(() => stream.writeShared(chunk), { name: 'TypeError', message: /^`chunk` must be bytes/ });

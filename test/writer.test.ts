@@ -659,7 +659,7 @@ describe('the option `signal` of Writer', () => {
     assert.equal(getEventListeners(signal, 'abort').length, 0);
   });
 
-  it('may be an AbortSignal.timeout that nobody else holds', async (t) => {
+  it('may be an AbortSignal.timeout that no other object refers to', async (t) => {
     // The timer of such a signal does not keep the test's process alive.
     const alive = setInterval(() => {}, 1000);
     t.after(() => clearInterval(alive));
