@@ -98,7 +98,7 @@ describe('AdaptiveInterval', () => {
     assert.ok(group.interval > 2 * before, `${before} → ${group.interval}`);
   });
 
-  it('ignores readers that leave by themselves', () => {
+  it('ignores readers that disconnect by themselves', () => {
     const group = new AdaptiveInterval({ maxInterval: 15_000 }).group('visitors');
     simulate({ group, cut: Infinity, readers: 50, hours: 2, stay: 60 * SECOND });
     assert.ok(group.interval > 0.95 * 15_000, `${group.interval}`);

@@ -30,7 +30,7 @@ describe('tokenAccess', () => {
   const both = tokenAccess({ publishTokens: ['writer'], subscribeTokens: ['reader'] });
   const ask = (authorization?: string) => ({ headers: { authorization } });
 
-  it('tells a publisher, a reader and nobody apart by their tokens', () => {
+  it('distinguishes a publisher, a reader and a request without a token', () => {
     assert.deepEqual(both.authorize(ask('Bearer writer')), { publish: true, subscribe: true });
     assert.deepEqual(both.authorize(ask('Bearer reader')), { publish: false, subscribe: true });
     for (const header of [undefined, 'Bearer wrong', 'Basic writer'])

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2';
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, mock, type TestContext } from 'node:test';
@@ -20,6 +20,7 @@ import { encode } from '../lib/encode.ts';
 import { fileStorage, type PositionStorage } from '../lib/positions.ts';
 import { gapEvent, readyEvent } from '../lib/protocol.ts';
 import { fetchTransport, http2Transport } from '../lib/transport.ts';
+import { fakeTime } from './helpers/clock.ts';
 import {
   cutAfter,
   eventStream,
@@ -32,7 +33,7 @@ import {
   seqOf,
   whole,
 } from './helpers/misbehaving.ts';
-import { openServer } from './helpers/server.ts';
+import { listen, openServer } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 
@@ -93,21 +94,13 @@ describe('connect', () => {
 
   it('reads over HTTP/2', async (t) => {
     const server = createHttp2Server();
-    const sessions = new Set<ServerHttp2Session>();
-    server.on('session', (session) => sessions.add(session));
     const lastIds: unknown[] = [];
     server.on('stream', (stream, headers) => {
       lastIds.push(headers['last-event-id']);
       stream.respond(lastIds.length < 3 ? { ':status': 200, ...eventStream } : { ':status': 204 });
       stream.end(lastIds.length < 3 ? frame(lastIds.length) : undefined);
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => {
-      for (const session of sessions) session.destroy();
-      server.close();
-    });
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const url = `http://127.0.0.1:${await listen(t, server)}/`;
     assert.deepEqual(await readData(url, { transport: http2Transport() }), ['1', '2']);
     assert.deepEqual(lastIds, [undefined, idOf(1), idOf(2)]);
   });
@@ -116,10 +109,7 @@ describe('connect', () => {
     const server = createHttp2Server();
     const sessions = new Set<ServerHttp2Session>();
     server.on('session', (session) => sessions.add(session.on('close', () => sessions.delete(session))));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => server.close());
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const url = `http://127.0.0.1:${await listen(t, server)}/`;
     const options = {
       transport: http2Transport(),
       headers: { connection: 'close' },
@@ -279,18 +269,12 @@ describe('connect, when a connection fails,', () => {
   });
 
   it('reconnects when a server accepts the connection and never answers', async (t) => {
-    const held: Socket[] = [];
+    let accepted = 0;
     const server = createTcpServer((socket) => {
-      held.push(socket);
-      if (held.length >= 3) socket.end('HTTP/1.1 204 No Content\r\n\r\n');
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => {
-      for (const socket of held) socket.destroy();
-      server.close();
+      if (++accepted >= 3) socket.end('HTTP/1.1 204 No Content\r\n\r\n');
     });
     const failures: unknown[] = [];
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const url = `http://127.0.0.1:${await listen(t, server)}/`;
     await readData(url, {
       connectTimeout: 100,
       onState: ({ failure }) => failure && failures.push(failure.code),
@@ -329,6 +313,23 @@ describe('connect, when a connection fails,', () => {
     assert.deepEqual(await readData(url, { onState }), []);
     assert.equal(failure, 'ERR_SSE_SILENT');
     assert.ok(beats >= 6);
+  });
+
+  it('gives the connection up when one heartbeat more than may be missed is due, and not before', async (t) => {
+    const announced = JSON.stringify({ id: idOf(1), heartbeat: { interval: 5000, missed: 2 } });
+    const { url } = await started(t, (_, res) => open(res, `event: sluice:ready\ndata: ${announced}\n\n`));
+    const time = fakeTime(t);
+    const connection = connect(url, { controlEvents: true, shouldRetry: () => false });
+    const events = connection[Symbol.asyncIterator]();
+    assert.equal((await events.next()).value?.event, 'sluice:ready');
+    const next = assert.rejects(events.next(), { code: 'ERR_SSE_SILENT' });
+    // A turn for each promise on the way to the next read, so that the watchdog runs.
+    await time.pass(100);
+    await time.pass(14_800, 1000);
+    assert.equal(connection.state, 'open');
+    await time.pass(100);
+    await next;
+    assert.equal(connection.state, 'closed');
   });
 
   it('does not take a slow consumer for a silent server', async (t) => {
@@ -870,6 +871,18 @@ describe('the position of connect', () => {
     }
     assert.equal(storage.getItem('position'), idOf(1));
     assert.equal(connection.lastEventId, idOf(1));
+  });
+
+  it('stays in force after a reconnect, until another id arrives', async (t) => {
+    const { url, requests } = await started(t, (_, res, attempt) => {
+      if (attempt === 1) whole(res, `id: ${idOf(1)}\ndata: 1\n\n`);
+      else if (attempt === 2) whole(res, 'data: without an id\n\n');
+      else res.writeHead(204).end();
+    });
+    const ids: string[] = [];
+    for await (const { lastEventId } of connect(url, atOnce)) ids.push(lastEventId);
+    assert.deepEqual(ids, [idOf(1), idOf(1)]);
+    assert.equal(requests[2]!.headers['last-event-id'], idOf(1));
   });
 
   it('is taken from storage rather than from lastEventId', async (t) => {

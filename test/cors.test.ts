@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { createServer as createHttp2Server } from 'node:http2';
 import { describe, it, type TestContext } from 'node:test';
 import { type CorsOptions, type CorsRequest, cors } from '../lib/cors.ts';
+import { session } from './helpers/http2.ts';
 import { raw } from './helpers/raw.ts';
-import { serve } from './helpers/server.ts';
+import { listen, serve } from './helpers/server.ts';
 
 const APP = 'https://app.example';
 const HOST = 'Host: localhost';
@@ -132,16 +132,9 @@ describe('cors', () => {
 
   it('works on HTTP/2', async (t) => {
     const share = cors({ origins: [APP] });
-    const server = createHttp2Server((req, res) => void share(req, res, () => res.end('in'))).listen(
-      0,
-      '127.0.0.1',
-    );
-    await once(server, 'listening');
-    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    t.after(() => {
-      client.destroy();
-      server.close();
-    });
+    const server = createHttp2Server((req, res) => void share(req, res, () => res.end('in')));
+    await listen(t, server);
+    const client = session(t, server);
     const stream = client.request({
       ':method': 'OPTIONS',
       origin: APP,

@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { describe, it } from 'node:test';
 import { createParser } from 'eventsource-parser';
@@ -11,6 +9,7 @@ import { formatCases, type Read } from './fixtures/format.ts';
 import { chunksOf, situations } from './fixtures/streams.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { readByTheStandard } from './helpers/model.ts';
+import { serve } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 const utf8 = new TextEncoder();
@@ -424,14 +423,12 @@ describe('decode and decoderStream', () => {
     });
   });
 
-  it('transforms the body of a fetch response', async () => {
-    const server = createServer((_, res) => res.end(stream)).listen(0, '127.0.0.1');
-    await new Promise((resolve) => server.once('listening', resolve));
-    const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  it('transforms the body of a fetch response', async (t) => {
+    const { url } = await serve(t, (_, res) => res.end(stream));
+    const response = await fetch(url);
     const data: string[] = [];
     for await (const event of response.body!.pipeThrough(decoderStream())) data.push(event.data);
     assert.deepEqual(data, ['a', 'b']);
-    server.close();
   });
 
   it('errors the TransformStream at a line that is too long', async () => {

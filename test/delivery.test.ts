@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
 import type { HubOptions, LogPage, SharedChunk, Sink } from '../lib/hub.ts';
 import { collectGarbage } from './helpers/garbage.ts';
-import { at, drain, handRun, Reader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
+import { at, drain, handRun, MemoryReader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
 
 describe('slow readers', () => {
   it('writes to a slow reader when it drains, and not before', async () => {
@@ -64,7 +64,7 @@ describe('slow readers', () => {
     turns.all();
     assert.equal(reader.cutFor, 'slow-consumer');
     assert.deepEqual([reader.texts, reader.gaps, hub.size], [['1'], [], 0]);
-    const again = new Reader();
+    const again = new MemoryReader();
     hub.subscribe('a', again, { lastEventId: at(1) });
     turns.all();
     assert.deepEqual(
@@ -76,7 +76,7 @@ describe('slow readers', () => {
 
   it('gives subscribers at the same place the same Buffer', () => {
     const { hub, turns } = handRun();
-    const readers = times(5, () => new Reader());
+    const readers = times(5, () => new MemoryReader());
     for (const reader of readers.slice(0, 3)) hub.subscribe('a', reader);
     turns.all();
     for (let i = 0; i < 9; i++) hub.publish('b', { data: 'between' });
@@ -89,16 +89,16 @@ describe('slow readers', () => {
       assert.equal(chunks.length, 2);
       assert.equal(chunks[1], readers[0]!.chunks[1]);
     }
-    const backs = times(3, () => new Reader());
+    const backs = times(3, () => new MemoryReader());
     for (const back of backs) hub.subscribe('a', back, { lastEventId: at(9) });
     turns.all();
     for (const back of backs) assert.equal(back.chunks[1], backs[0]!.chunks[1]);
   });
 
-  it('gives the Buffer of a full page to those who come to its place in later turns as well', () => {
+  it('gives the Buffer of a full page also to subscribers that reach its position in later turns', () => {
     const { hub, turns } = handRun({ maxPageBytes: 64 * 1024 });
     for (let i = 0; i < 200; i++) hub.publish('a', { data: 'x'.repeat(1000) });
-    const readers = times(50, () => new Reader());
+    const readers = times(50, () => new MemoryReader());
     for (const reader of readers) hub.subscribe('a', reader, { lastEventId: at(0) });
     assert.ok(turns.all() > 10);
     for (const reader of readers) assert.equal(reader.texts.length, 200);
@@ -111,7 +111,7 @@ describe('slow readers', () => {
     const history = (topic: string) => ({ maxEvents: topic === 'a' ? 3 : 100 });
     const { hub, turns } = handRun({ maxPageBytes: 105, history });
     for (const data of ['a1', 'b2', 'a3', 'b4', 'b5']) hub.publish(data[0]!, { data });
-    const [first, second] = [new Reader(), new Reader()];
+    const [first, second] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe(['a', 'b'], first, { lastEventId: at(0) });
     turns.next();
     turns.next();
@@ -129,7 +129,7 @@ describe('slow readers', () => {
   it('keeps no page of a conflating subscriber: the next one gets what is newest by then', () => {
     const { hub, turns } = handRun({ maxPageBytes: 45 });
     for (const data of ['x1', 'y1', 'z1']) hub.publish('a', { data, key: data[0] });
-    const [first, second] = [new Reader(), new Reader()];
+    const [first, second] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', first, { lastEventId: at(0), conflate: true });
     turns.next();
     turns.next();
@@ -144,7 +144,7 @@ describe('slow readers', () => {
   it('does not keep the last page: the next subscriber gets what was published meanwhile in the same piece', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: '1' });
-    const [first, second] = [new Reader(), new Reader()];
+    const [first, second] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', first, { lastEventId: at(0) });
     turns.all();
     hub.publish('a', { data: '2' });
@@ -179,7 +179,7 @@ describe('slow readers', () => {
     const play = (topic: string) => {
       for (let i = 0; i < 3000; i++) hub.publish(topic, { data: `${i}${'x'.repeat(1000)}` });
       const position = at(seqOf(hub.position) - 100);
-      const subscription = hub.subscribe(topic, new Reader(), { lastEventId: position });
+      const subscription = hub.subscribe(topic, new MemoryReader(), { lastEventId: position });
       turns.all();
       subscription.close();
     };
@@ -208,7 +208,7 @@ async function buffersInUse(): Promise<number> {
 describe('turns', () => {
   it('writes once to each connection in a turn, whatever was published in it', () => {
     const { hub, turns } = handRun();
-    const readers = times(4, () => new Reader());
+    const readers = times(4, () => new MemoryReader());
     for (const reader of readers) hub.subscribe(['a', 'b'], reader);
     turns.all();
     for (let i = 0; i < 16; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
@@ -222,18 +222,18 @@ describe('turns', () => {
 
   it('does not write twice in a turn to a connection that fell behind, even when others leave meanwhile', () => {
     const { hub, turns } = handRun({ maxPageBytes: 45 });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('b', reader);
     turns.all();
     // Three others are due in the next turn. The reader at the head falls behind in it, and its write closes
     // two of them.
     for (let i = 0; i < 3; i++) hub.publish('b', { data: `event ${i}` });
-    const due = times(3, () => hub.subscribe('c', new Reader()));
+    const due = times(3, () => hub.subscribe('c', new MemoryReader()));
     let writes = 0;
     reader.write = (chunk: Buffer) => {
       writes++;
       for (const subscription of due.slice(1)) subscription.close();
-      return Reader.prototype.write.call(reader, chunk);
+      return MemoryReader.prototype.write.call(reader, chunk);
     };
     turns.next();
     assert.equal(writes, 1);
@@ -241,7 +241,7 @@ describe('turns', () => {
     assert.deepEqual(reader.texts, ['event 0', 'event 1', 'event 2']);
   });
 
-  it('wakes nobody but the subscribers of what was published, among 10,000 topics', () => {
+  it('runs only the subscriptions of the topics that were published to, among 10,000 topics', () => {
     const { hub, turns } = handRun();
     const readers = times(10_000, (i) => {
       const reader = { writes: 0, write: () => reader.writes++ >= 0, end() {}, on() {}, off() {} };
@@ -263,7 +263,7 @@ describe('turns', () => {
       throw new Error('theirs');
     };
     const { hub, turns } = handRun({ onDelivered, maxPageBytes: 45 });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     hub.subscribe('a', reader, { lastEventId: at(0) });
     assert.throws(() => turns.next(), /theirs/);
@@ -276,8 +276,8 @@ describe('turns', () => {
     let now = 1000;
     const latencies: number[] = [];
     const { hub, turns } = handRun({ now: () => now, onDelivered: ({ latency }) => latencies.push(latency) });
-    hub.subscribe('a', new Reader());
-    hub.subscribe('b', new Reader());
+    hub.subscribe('a', new MemoryReader());
+    hub.subscribe('b', new MemoryReader());
     turns.all();
     assert.deepEqual(latencies, []);
     hub.publish('a', { data: '1' });
@@ -296,9 +296,9 @@ describe('turns', () => {
     let now = 0;
     const latencies: number[] = [];
     const { hub, turns } = handRun({ now: () => now, onDelivered: ({ latency }) => latencies.push(latency) });
-    hub.subscribe('a', new Reader());
+    hub.subscribe('a', new MemoryReader());
     turns.all();
-    const slow = new Reader();
+    const slow = new MemoryReader();
     slow.write = () => {
       now += 1000;
       return true;
@@ -320,8 +320,8 @@ describe('turns', () => {
 
   it('plans no turn when there is nothing to do', () => {
     const { hub, turns } = handRun();
-    hub.subscribe('a', new Reader());
-    hub.subscribe('a', new Reader(), { lastEventId: at(0) });
+    hub.subscribe('a', new MemoryReader());
+    hub.subscribe('a', new MemoryReader(), { lastEventId: at(0) });
     hub.publish('a', { data: 'x' });
     assert.ok(turns.all() < 5);
     hub.publish('nobody-reads-it', { data: 'x' });
@@ -331,9 +331,9 @@ describe('turns', () => {
   it('catches up with a crowd of returning clients a few at a time, and delivers to the others in between', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 1000; i++) hub.publish('past', { data: 'x'.repeat(1000) });
-    const backs = times(200, () => new Reader());
+    const backs = times(200, () => new MemoryReader());
     for (const back of backs) hub.subscribe('past', back, { lastEventId: at(0) });
-    const live = new Reader();
+    const live = new MemoryReader();
     hub.subscribe('now', live);
     for (let i = 0; i < 20; i++) turns.next();
     for (let i = 1; i <= 20; i++) {
@@ -350,7 +350,7 @@ describe('turns', () => {
   it('passes over conflated events for a few clients at a time as well', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
-    const readers = times(100, () => new Reader());
+    const readers = times(100, () => new MemoryReader());
     readers.forEach((reader, i) => {
       hub.subscribe('a', reader, { lastEventId: at(i), conflate: true });
     });
@@ -365,7 +365,7 @@ describe('turns', () => {
   it('counts the conflated events once for all clients at the same place', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
-    const readers = times(100, () => new Reader());
+    const readers = times(100, () => new MemoryReader());
     for (const reader of readers) hub.subscribe('a', reader, { lastEventId: at(0), conflate: true });
     turns.next();
     turns.next();
@@ -374,9 +374,9 @@ describe('turns', () => {
 
   it('serves clients that are behind in each turn, however much goes to those at the head', () => {
     const { hub, turns } = handRun();
-    for (let i = 0; i < 30; i++) hub.subscribe('busy', new Reader());
+    for (let i = 0; i < 30; i++) hub.subscribe('busy', new MemoryReader());
     turns.all();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.publish('busy', { data: 'x'.repeat(50_000) });
     hub.subscribe('quiet', reader);
     turns.next();
@@ -389,7 +389,7 @@ describe('turns', () => {
 
 describe('shared bytes', () => {
   /** A sink that makes something of shared bytes, once for all. */
-  class SharingReader extends Reader {
+  class SharingReader extends MemoryReader {
     readonly shared: SharedChunk[] = [];
 
     writeShared(chunk: SharedChunk): boolean {
@@ -401,7 +401,7 @@ describe('shared bytes', () => {
 
   it('gives events to `writeShared`, the same object to all at the same place, with what the first has made', () => {
     const { hub, turns } = handRun();
-    const [first, second, plain] = [new SharingReader(), new SharingReader(), new Reader()];
+    const [first, second, plain] = [new SharingReader(), new SharingReader(), new MemoryReader()];
     for (const reader of [first, second, plain]) hub.subscribe('a', reader);
     turns.all();
     hub.publish('a', { data: '1' });
@@ -465,7 +465,7 @@ describe('the channel sluice.hub.gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     for (const topic of ['a', 'a', 'b']) hub.publish(topic, { data: 'x' });
     for (const lastEventId of [at(0), at(9), at(3)]) {
-      hub.subscribe(['a', 'b'], new Reader(), { lastEventId });
+      hub.subscribe(['a', 'b'], new MemoryReader(), { lastEventId });
       turns.all();
     }
     assert.deepEqual(messages, [
@@ -476,7 +476,7 @@ describe('the channel sluice.hub.gap', () => {
 
   it('lets a listener end the other connections without a loss to the one that is coming', (t) => {
     const { hub, turns } = handRun();
-    const [old, coming] = [new Reader(), new Reader()];
+    const [old, coming] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', old);
     turns.all();
     listen(t, () => hub.kick((sink) => sink === old));
@@ -490,7 +490,7 @@ describe('the channel sluice.hub.gap', () => {
   it('lets a listener end the connection that is sent the gap, without a write after its end', (t) => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     for (const data of ['1', '2']) hub.publish('a', { data });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     let isOver = false;
     let late = 0;
     const write = reader.write.bind(reader);
@@ -511,7 +511,7 @@ describe('the channel sluice.hub.gap', () => {
 describe('sinks', () => {
   it('cuts off a sink that throws, and goes on with the others', () => {
     const { hub, turns } = handRun();
-    const readers = times(5, () => new Reader());
+    const readers = times(5, () => new MemoryReader());
     for (const reader of readers) hub.subscribe('a', reader);
     turns.all();
     readers[2]!.write = () => {
@@ -533,7 +533,7 @@ describe('sinks', () => {
     const broken = () => {
       throw new Error('broken');
     };
-    const [ending, cut, last] = [new Reader(), new Reader(), new Reader()];
+    const [ending, cut, last] = [new MemoryReader(), new MemoryReader(), new MemoryReader()];
     for (const reader of [ending, cut, last]) hub.subscribe('a', reader);
     turns.all();
     ending.end = broken;
@@ -548,7 +548,7 @@ describe('sinks', () => {
 
   it("takes a sink's error without an uncaught exception", async () => {
     const { hub, turns } = handRun();
-    const [failing, other] = [new Reader(), new Reader()];
+    const [failing, other] = [new MemoryReader(), new MemoryReader()];
     for (const reader of [failing, other]) hub.subscribe('a', reader);
     turns.all();
     const closed = new Promise((resolve) => failing.on('close', resolve));
@@ -562,7 +562,7 @@ describe('sinks', () => {
 
   it('forgets a sink that closes, and removes its listeners', async () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const counts = () => ['drain', 'close'].map((name) => reader.listenerCount(name));
     const before = counts();
     hub.subscribe('a', reader);
@@ -614,7 +614,7 @@ describe('sinks', () => {
   it('forgets a subscription that is closed during its own write', () => {
     for (const taken of [true, false]) {
       const { hub, turns } = handRun();
-      const [reader, other] = [new Reader(), new Reader()];
+      const [reader, other] = [new MemoryReader(), new MemoryReader()];
       const subscription = hub.subscribe('a', reader);
       hub.subscribe('a', other);
       turns.all();
@@ -637,7 +637,7 @@ describe('sinks', () => {
 
   it('lets a sink publish, subscribe, end and close inside its write', () => {
     const { hub, turns } = handRun();
-    const [first, second, third] = [new Reader(), new Reader(), new Reader()];
+    const [first, second, third] = [new MemoryReader(), new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', first);
     const closing = hub.subscribe('a', second);
     turns.all();
@@ -649,7 +649,7 @@ describe('sinks', () => {
         hub.subscribe('a', third);
         closing.close();
       }
-      return Reader.prototype.write.call(first, chunk);
+      return MemoryReader.prototype.write.call(first, chunk);
     };
     hub.publish('a', { data: 'x' });
     turns.all();
@@ -671,7 +671,7 @@ describe('sinks', () => {
 
   it('lets a sink publish and subscribe while it closes', async () => {
     const { hub, turns } = handRun();
-    const [leaving, staying, coming] = [new Reader(), new Reader(), new Reader()];
+    const [leaving, staying, coming] = [new MemoryReader(), new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', leaving);
     hub.subscribe('a', staying);
     turns.all();
@@ -687,12 +687,12 @@ describe('sinks', () => {
 
   it('allows one subscription to a sink at a time', () => {
     const { hub } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const first = hub.subscribe('a', reader);
     assert.throws(() => hub.subscribe('b', reader), { name: 'TypeError', message: /subscribed already/ });
     first.close();
     assert.equal(hub.subscribe('b', reader).closed, false);
-    assert.throws(() => hub.subscribe([], new Reader()), {
+    assert.throws(() => hub.subscribe([], new MemoryReader()), {
       name: 'TypeError',
       message: /at least one topic/,
     });
@@ -709,7 +709,7 @@ describe('a log behind the hub', () => {
     const { hub, turns } = logged({ maxPageBytes: 70 });
     for (let i = 1; i <= 10; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
     for (let seq = 0; seq <= 10; seq++) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe(['a', 'b'], reader, { lastEventId: at(seq) });
       turns.all();
       assert.deepEqual(
@@ -725,7 +725,7 @@ describe('a log behind the hub', () => {
     for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
     const { hub: next, turns } = handRun({ log, epoch: undefined });
     assert.equal(next.position, at(5));
-    const [back, fresh] = [new Reader(), new Reader()];
+    const [back, fresh] = [new MemoryReader(), new MemoryReader()];
     next.subscribe('a', back, { lastEventId: at(2) });
     next.subscribe('a', fresh);
     turns.all();
@@ -737,7 +737,7 @@ describe('a log behind the hub', () => {
 
   it("gives the log's refusal of an event to the publisher, and changes nothing", () => {
     const { log, hub, turns } = logged();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     turns.all();
     log.append = () => {
@@ -759,7 +759,7 @@ describe('a log behind the hub', () => {
       const { log, hub, turns } = logged();
       for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
       log.answer = answer;
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId: at(1) });
       turns.all();
       await new Promise((resolve) => setImmediate(resolve));
@@ -773,7 +773,7 @@ describe('a log behind the hub', () => {
     for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
     let answer = () => {};
     log.answer = (look) => new Promise((resolve) => (answer = () => resolve(look())));
-    const [back, live] = [new Reader(), new Reader()];
+    const [back, live] = [new MemoryReader(), new MemoryReader()];
     const subscription = hub.subscribe('a', back, { lastEventId: at(1) });
     hub.subscribe('a', live);
     turns.all();
@@ -789,7 +789,7 @@ describe('a log behind the hub', () => {
   it('conflates what it reads from the log, page by page', () => {
     const { hub, turns } = logged();
     for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i), key: i % 2 ? 'odd' : 'even' });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0), conflate: true });
     turns.all();
     assert.deepEqual(reader.texts, ['5', '6']);
@@ -802,7 +802,7 @@ describe('a log behind the hub', () => {
       const page = look() as LogPage;
       return { ...page, entries: page.entries.map((entry) => ({ ...entry, bytes: entry.frame.length })) };
     };
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.texts, ['ü', 'ü', 'ü', 'ü']);
@@ -813,7 +813,7 @@ describe('a log behind the hub', () => {
     for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
     const answers: (() => void)[] = [];
     log.answer = (look) => new Promise((resolve) => answers.push(() => resolve(look())));
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     reader.emit('drain');
@@ -833,7 +833,7 @@ describe('a log behind the hub', () => {
       { entries: [], until: 1, dropped: [{ topic: 'a', seq: 2 }] },
     ];
     log.answer = (look) => pages.shift() ?? look();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual([reader.story, reader.cutFor], [['sluice:ready', 'sluice:gap', '3'], undefined]);

@@ -54,10 +54,10 @@ interface Answer {
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
-describe('whom the server answers', () => {
+describe('the hosts and origins of the server', () => {
   const served = serve({ origins: ['https://app.example'], credentials: true });
 
-  it('refuses a name that is not its own, and a page of another site, before anything is opened', async () => {
+  it('refuses a host that is not its own and a page of another site, before it opens a stream', async () => {
     const events = `${served.url}/events?topic=a`;
     for (const [headers, status, error] of [
       [{ Host: 'evil.example' }, 421, 'host-not-listed'],
@@ -72,7 +72,7 @@ describe('whom the server answers', () => {
     assert.equal(served.lines.filter(({ event }) => event === 'refused').length, 4);
   });
 
-  it('lets a link on another site open its page', async () => {
+  it('serves its page to a link on another site', async () => {
     const link = {
       'Sec-Fetch-Site': 'cross-site',
       'Sec-Fetch-Mode': 'navigate',
@@ -82,7 +82,7 @@ describe('whom the server answers', () => {
     assert.equal((await ask(`${served.url}/events?topic=a`, link)).status, 403);
   });
 
-  it('lets a listed origin read, and answers its preflight', async () => {
+  it('lets a listed origin read, and answers its preflight request', async () => {
     const origin = { Origin: 'https://app.example', 'Sec-Fetch-Site': 'cross-site' };
     const { status, headers } = await ask(`${served.url}/events?topic=a`, origin);
     assert.equal(status, 200);
@@ -98,7 +98,7 @@ describe('whom the server answers', () => {
 describe('tokens', () => {
   const served = serve({ publishTokens: ['writer'], subscribeTokens: ['reader'] });
 
-  it('let a publisher do both, a reader read, and a stranger nothing', async () => {
+  it('let a publisher publish and read, a reader only read, and refuse a request without a token', async () => {
     const read = (headers: Record<string, string>) => ask(`${served.url}/events?topic=a`, headers);
     const write = (headers: Record<string, string>) => ask(`${served.url}/topics/a`, headers, 'POST', 'x');
     const outcomes = [];
@@ -113,7 +113,7 @@ describe('tokens', () => {
     ]);
   });
 
-  it('that are missing or wrong are counted and logged, and not what was sent', async () => {
+  it('that are missing or wrong are counted and logged, without the token that was sent', async () => {
     const { url, lines } = served;
     const refusals = async () => {
       const { text } = await ask(`${url}/metrics`, {});
@@ -136,7 +136,7 @@ describe('tokens', () => {
     ]);
   });
 
-  it('are needed to learn the names of topics, and the position', async () => {
+  it('are required to list the topics and to read the position', async () => {
     for (const path of ['/topics', '/position']) {
       const statuses = [];
       for (const headers of [{}, bearer('wrong'), bearer('reader'), bearer('writer')]) {
@@ -146,7 +146,7 @@ describe('tokens', () => {
     }
   });
 
-  it('are changed into a ticket, which opens one stream and is never in the log', async () => {
+  it('are exchanged for a ticket, which opens one stream and never appears in the log', async () => {
     assert.equal((await ask(`${served.url}/tickets`, bearer('wrong'), 'POST')).status, 401);
     assert.equal((await ask(`${served.url}/tickets`, {}, 'POST')).status, 401);
     const { status, text } = await ask(`${served.url}/tickets`, bearer('reader'), 'POST');
@@ -163,7 +163,7 @@ describe('tokens', () => {
   });
 });
 
-describe('access of one’s own', () => {
+describe('access control by the application', () => {
   let now = true;
   const served = serve({
     access: {
@@ -177,7 +177,7 @@ describe('access of one’s own', () => {
     },
   });
 
-  it('decides by topic', async () => {
+  it('decides for each topic', async () => {
     const read = async (user: Record<string, string>, topic: string) =>
       (await ask(`${served.url}/events?topic=${topic}`, user)).status;
     assert.equal(await read({}, 'ann.1'), 401);
@@ -185,7 +185,7 @@ describe('access of one’s own', () => {
     assert.equal(await read({ 'X-User': 'ann' }, 'bob.1'), 401);
   });
 
-  it('lists the topics that one may read', async () => {
+  it('lists only the topics that the principal may read', async () => {
     served.sse.hub.publish('ann.3', { data: 'x' });
     served.sse.hub.publish('bob.3', { data: 'x' });
     const { text } = await ask(`${served.url}/topics`, { 'X-User': 'ann' });
@@ -195,7 +195,7 @@ describe('access of one’s own', () => {
     );
   });
 
-  it('takes a permission that is over, or of which that cannot be told, for none', async () => {
+  it('refuses a permission that has expired or whose expiry is not a number', async () => {
     for (const expiresAt of [Date.now() - 1, Number.NaN]) {
       const sse = createSseServer({ access: { authorize: () => ({ expiresAt }), may: () => true } });
       const url = await sse.listen(0);
@@ -221,7 +221,7 @@ describe('access of one’s own', () => {
     }
   });
 
-  it('ends a stream when the permission does, whatever jitter its own age has', async (t) => {
+  it('ends a stream when the permission expires, whatever the jitter of maxAge', async (t) => {
     // As late as jitter can make it: twice its age.
     t.mock.method(Math, 'random', () => 0.999);
     const closed: unknown[] = [];
@@ -240,7 +240,7 @@ describe('access of one’s own', () => {
     assert.deepEqual(closed, [['permission'], ['age']]);
   });
 
-  it('ends a stream when the permission does', async () => {
+  it('ends a stream when the permission expires', async () => {
     const reader = await Reader.open(`${served.url}/events?topic=brief.1`, {
       headers: { 'X-User': 'brief' },
     });
@@ -248,7 +248,7 @@ describe('access of one’s own', () => {
     assert.equal(reader.frames.length, 1);
   });
 
-  it('is asked again before old or new events are sent', async () => {
+  it('is checked again before old and new events are sent', async () => {
     const reader = await Reader.open(`${served.url}/events?topic=ann.2`, { headers: { 'X-User': 'ann' } });
     await reader.until(({ frames }) => frames.length === 1);
     served.sse.hub.publish('ann.2', { data: 'allowed' });
@@ -264,7 +264,7 @@ describe('access of one’s own', () => {
 describe('limits', () => {
   const served = serve({ limits: { maxConnections: 2, retryDelay: 3000 } });
 
-  it('turn away who is one too many: a program by its status, a browser so that it comes back', async () => {
+  it('refuse a program with a status, and a browser with a stream after which it reconnects', async () => {
     const events = `${served.url}/events?topic=a`;
     const readers = [await Reader.open(events), await Reader.open(events)];
     const program = await ask(events, {});
@@ -283,7 +283,7 @@ describe('limits', () => {
     next.close();
   });
 
-  it('give every place back, however a stream ends', async () => {
+  it('release every slot, however a stream ends', async () => {
     const events = `${served.url}/events?topic=b`;
     for (let round = 0; round < 20; round++) {
       while (served.sse.streams.size > 0) await new Promise(setImmediate);
@@ -302,7 +302,7 @@ describe('limits', () => {
 describe('heartbeats', () => {
   const served = serve({ heartbeat: { interval: 40, missed: 3, jitter: 0 } });
 
-  it('are announced, and carry the position of one that has everything', async () => {
+  it('are announced, and carry the position of a stream that has everything', async () => {
     const reader = await Reader.open(`${served.url}/events?topic=quiet`);
     await reader.until(({ frames }) => frames.length === 1);
     assert.deepEqual(JSON.parse(reader.frame('sluice:ready').data).heartbeat, { interval: 40, missed: 3 });
@@ -316,7 +316,7 @@ describe('heartbeats', () => {
     again.close();
   });
 
-  it('follow a profile, or what was learned', async () => {
+  it('follow a profile, or the interval that was learned', async () => {
     assert.throws(
       () => createSseServer({ heartbeat: { profile: 'moon' as 'lan' } }),
       /`profile` must be one of mobile, wifi, lan/,
@@ -345,7 +345,7 @@ describe('heartbeats', () => {
 describe('GET /metrics', () => {
   const served = serve({ limits: { maxConnections: 1 } });
 
-  it('tells what happened, by reason', async () => {
+  it('counts openings, closings and refusals by reason', async () => {
     const events = `${served.url}/events?topic=a`;
     const reader = await Reader.open(events, { headers: { 'Last-Event-ID': 'nonsense' } });
     await reader.until(({ frames }) => frames.length === 2);
@@ -392,7 +392,7 @@ describe('GET /metrics', () => {
     assert.match(text, /^nodejs_event_loop_delay_seconds_count \d+$/m);
   });
 
-  it('is for the bearer of a token where there is one, and for nobody elsewhere than on loopback', async () => {
+  it('requires a token where one is configured, and is otherwise served on loopback only', async () => {
     const guarded = createSseServer({ metricsTokens: ['scraper'] });
     const url = await guarded.listen(0, '0.0.0.0').then((text) => text.replace('0.0.0.0', '127.0.0.1'));
     assert.equal((await ask(`${url}/metrics`, {})).status, 401);
@@ -408,7 +408,7 @@ describe('GET /metrics', () => {
 describe('node:diagnostics_channel', () => {
   const served = serve();
 
-  it('tells of openings, closings, gaps and refusals', async () => {
+  it('publishes openings, closings, gaps and refusals', async () => {
     const told: unknown[] = [];
     const listeners = [
       'sluice.stream.open',

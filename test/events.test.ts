@@ -11,6 +11,7 @@ import {
 } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
+import { TestLog } from './helpers/hub.ts';
 import { Reader } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
 
@@ -351,15 +352,11 @@ describe('serveEvents', () => {
     );
   });
 
-  it('hands its streams to shutdown, which tells each when to return', async (t) => {
+  it('hands its streams to shutdown, which sends each a `retry` and ends it', async (t) => {
     const events = serveEvents(new Hub(), { topics: 'a' });
     const server = createServer(events);
     trackConnections(server);
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => server.closeAllConnections());
-    const { port } = server.address() as { port: number };
-    const reader = await Reader.open(`http://127.0.0.1:${port}`);
+    const reader = await Reader.open(`http://127.0.0.1:${await listen(t, server)}`);
     await reader.until(({ frames }) => frames.length === 1);
     const outcome = await shutdown(server, { streams: events.streams, retry: 3000, retrySpread: 0 });
     assert.deepEqual([outcome.ended, outcome.cut], [1, 0]);
@@ -371,7 +368,7 @@ describe('serveEvents', () => {
 
 describe('serveEvents, permissions', () => {
   for (const nobody of [undefined, null, false] as const) {
-    it(`answers 401 where authorize answers ${nobody}`, async (t) => {
+    it(`answers 401 where authorize returns ${nobody}`, async (t) => {
       const refusals: EventsRefusal[] = [];
       const { events, url } = await serve(t, {
         topics: 'a',
@@ -397,7 +394,7 @@ describe('serveEvents, permissions', () => {
     assert.deepEqual(await problem(url), { status: 402, error: 'payment-required' });
   });
 
-  it('lets a principal read the topics for which may answers true, and no other answer', async (t) => {
+  it('lets a principal read the topics for which may returns true, and nothing else', async (t) => {
     for (const answer of [false, undefined, 1, 'yes', {}]) {
       const { url } = await serve(t, { topics: 'a', may: () => answer as boolean });
       assert.deepEqual(await problem(url), { status: 403, error: 'forbidden' });
@@ -412,7 +409,7 @@ describe('serveEvents, permissions', () => {
     await reader.until(({ frames }) => frames.length === 1);
   });
 
-  it('fails with 500 where may answers a promise, and lets nobody in', async (t) => {
+  it('answers 500 where may returns a promise, and opens no stream', async (t) => {
     const errors: unknown[] = [];
     const { hub, url } = await serve(t, {
       topics: 'a',
@@ -424,7 +421,7 @@ describe('serveEvents, permissions', () => {
     assert.equal(hub.size, 0);
   });
 
-  it('ends a stream once may no longer answers true', async (t) => {
+  it('ends a stream once may no longer returns true', async (t) => {
     let isAllowed = true;
     const { hub, url } = await serve(t, { topics: 'a', may: () => isAllowed });
     const reader = await Reader.open(url);
@@ -670,6 +667,32 @@ describe('serveEvents, limits and failures', () => {
     const ids = publish(hub, 'busy', '1', '2');
     await reader.until(({ text }) => text.includes(`:\nid: ${ids[1]}\n\n`));
     reader.close();
+  });
+
+  it('sends a stream that is still behind heartbeats with the id that its client has', async (t) => {
+    const log = new TestLog();
+    log.answer = () => new Promise(() => {});
+    const forgetful = new Hub({ log, history: { maxEvents: 1 } });
+    const { hub, url } = await serve(t, { topics: 'a', heartbeat: { interval: 20 } }, forgetful);
+    const ids = publish(hub, 'a', '1', '2', '3');
+    const reader = await Reader.open(url, { headers: { 'last-event-id': ids[0]! } });
+    const { text } = await reader.until(({ text }) => text.split(':\nid: ').length > 2);
+    assert.deepEqual(new Set(text.match(/(?<=:\nid: )\S+(?=\n\n)/g)), new Set([ids[0]]));
+    reader.close();
+  });
+
+  it('sends no heartbeats to a stream that has closed', async (t) => {
+    const { events, url } = await serve(t, { topics: 'a', heartbeat: { interval: 60_000 } });
+    const reader = await Reader.open(url);
+    const { heartbeat } = events.keepalive!;
+    assert.equal(heartbeat.size, 1);
+    const [stream] = events.streams;
+    reader.close();
+    await once(stream!, 'close');
+    assert.equal(heartbeat.size, 0);
+  });
+
+  it('announces and sends no heartbeats where `heartbeat` is false', async (t) => {
     const silent = await serve(t, { topics: 'quiet', heartbeat: false });
     const other = await Reader.open(silent.url);
     await other.until(({ frames }) => frames.length === 1);

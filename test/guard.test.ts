@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { createServer as createHttp2Server } from 'node:http2';
 import { describe, it, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import { type Guard, type GuardOptions, type GuardReason, type GuardRequest, guard } from '../lib/guard.ts';
+import { session } from './helpers/http2.ts';
 import { raw } from './helpers/raw.ts';
-import { serve } from './helpers/server.ts';
+import { listen, serve } from './helpers/server.ts';
 
 /** A server behind the guard that answers `200 in` to the requests that it admits. */
 async function guarded(t: TestContext, options?: GuardOptions) {
@@ -150,16 +150,9 @@ describe('guard and the Host header', () => {
 
   it('reads :authority on HTTP/2, and refuses a Host header that differs from it', async (t) => {
     const door = guard();
-    const server = createHttp2Server((req, res) => void door(req, res, () => res.end('in'))).listen(
-      0,
-      '127.0.0.1',
-    );
-    await once(server, 'listening');
-    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    t.after(() => {
-      client.destroy();
-      server.close();
-    });
+    const server = createHttp2Server((req, res) => void door(req, res, () => res.end('in')));
+    await listen(t, server);
+    const client = session(t, server);
     const ask = async (headers: Record<string, string>) => {
       const stream = client.request(headers);
       const [head] = await once(stream, 'response');

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer } from 'node:http';
-import { connect, createServer as createTcpServer, type Socket } from 'node:net';
+import { createServer as createTcpServer, type Socket } from 'node:net';
 import { PassThrough, Writable } from 'node:stream';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { Heartbeat, heartbeatProfiles } from '../lib/heartbeat.ts';
 import { FakeClock } from './helpers/clock.ts';
+import { dial } from './helpers/raw.ts';
+import { Reader } from './helpers/reader.ts';
+import { listen, serve } from './helpers/server.ts';
 
 /** A Writable that records the times of its writes, and counts its bytes as a socket does. */
 class Recorder extends Writable {
@@ -466,31 +468,23 @@ describe('Heartbeat with groups', () => {
 });
 
 describe('Heartbeat on real connections', () => {
-  it('reaches a client through a ServerResponse', async () => {
+  it('reaches a client through a ServerResponse', { timeout: 10_000 }, async (t) => {
     const beats = new Heartbeat({ interval: 20 });
-    const server = createServer((_req, res) => {
+    const { url } = await serve(t, (_req, res) => {
       res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
       beats.add(res);
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address() as { port: number };
-    const response = await fetch(`http://127.0.0.1:${port}/`);
-    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-    let text = '';
-    while (text.length < 9) text += (await reader.read()).value;
-    assert.match(text, /^(:\n\n)+$/);
-    await reader.cancel();
-    server.closeAllConnections();
-    server.close();
-    await once(server, 'close');
+    });
+    const reader = await Reader.open(url);
+    assert.match(await reader.until(':\n\n:\n\n:'), /^(:\n\n)+/);
+    reader.close();
     while (beats.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   });
 
-  it('notices the writes of a socket by its byte count', async () => {
-    const server = createTcpServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const client = connect((server.address() as { port: number }).port, '127.0.0.1').resume();
-    const [socket] = (await once(server, 'connection')) as [Socket];
+  it('notices the writes of a socket by its byte count', async (t) => {
+    const server = createTcpServer();
+    const accepted = once(server, 'connection') as Promise<[Socket]>;
+    (await dial(t, await listen(t, server))).resume();
+    const [socket] = await accepted;
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     socket.write('hello');
@@ -502,9 +496,5 @@ describe('Heartbeat on real connections', () => {
     assert.equal(beats.sent, 0);
     clock.advance(60 * SECOND);
     assert.ok(beats.sent >= 4);
-    client.destroy();
-    socket.destroy();
-    server.close();
-    await once(server, 'close');
   });
 });

@@ -99,7 +99,7 @@ describe('a hostile client', { timeout: 120_000 }, () => {
       assert.equal(refused.length, 1000);
     }));
 
-  it('that asks for more on the connection of its stream loses that connection', () =>
+  it('that sends another request on the connection of its stream loses that connection', () =>
     unnoticed(async () => {
       const pipelined = await crowd(10, () => stream().repeat(500));
       const answers = await Promise.all(pipelined.map(({ heard }) => heard.over));
@@ -186,7 +186,7 @@ describe('a hostile client', { timeout: 120_000 }, () => {
   }
 
   for (const id of ['1'.repeat(8000), 'é', '1-1\tx', '-1', '1795408776829-99999999999999999999']) {
-    it(`that sends an id like ${JSON.stringify(id.slice(0, 40))} is told of a gap`, () =>
+    it(`that sends an id like ${JSON.stringify(id.slice(0, 40))} gets a gap`, () =>
       unnoticed(async () => {
         const { socket, heard } = await attack(stream(`Last-Event-ID: ${id}`));
         await heard.until('sluice:gap');
@@ -195,7 +195,7 @@ describe('a hostile client', { timeout: 120_000 }, () => {
       }));
   }
 
-  it('that makes a visitor’s browser ask 2,000 times holds not one stream', () =>
+  it('that makes a visitor’s browser send 2,000 requests holds no stream open', () =>
     unnoticed(async () => {
       for (let round = 0; round < 10; round++) {
         const asked = await crowd(200, () =>
@@ -206,7 +206,7 @@ describe('a hostile client', { timeout: 120_000 }, () => {
       }
     }));
 
-  it('that opens 500 streams and leaves them is forgotten', () =>
+  it('that opens 500 streams and disconnects is forgotten', () =>
     unnoticed(async () => {
       const asked = await crowd(500, () => stream());
       await Promise.all(asked.map(({ heard }) => heard.until('sluice:ready')));

@@ -87,7 +87,7 @@ it('spends the history and one page each on readers that never read, and closes 
   for (const socket of sockets) socket.destroy();
 });
 
-it('delays nobody, and uses no more memory, while it sends 50,000 missed events to a slow reader', async (t) => {
+it('delays no other client, and uses no more memory, while it sends 50,000 missed events to a slow reader', async (t) => {
   const { port, ask } = await startServer();
   await ask({ do: 'publish', topic: 'past', events: 50_000, bytes: 500, perTurn: 1000 });
   const live = await connect(port, '/tick');

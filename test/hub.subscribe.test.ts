@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Hub, type SubscribeOptions } from '../lib/hub.ts';
-import { at, drain, EPOCH, handRun, Reader, slowReader, times } from './helpers/hub.ts';
+import { at, drain, EPOCH, handRun, MemoryReader, slowReader, times } from './helpers/hub.ts';
 import { parse } from './helpers/reader.ts';
 
 describe('the first bytes of a subscription', () => {
   it('sends retry and ready first, with the position from which delivery continues', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'before' });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     hub.publish('a', { data: 'after' });
     turns.all();
@@ -21,7 +21,7 @@ describe('the first bytes of a subscription', () => {
 
   it('writes nothing before the next turn, so that a refusal can still be a status', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const subscription = hub.subscribe('a', reader);
     hub.publish('a', { data: 'x' });
     assert.equal(reader.chunks.length, 0);
@@ -30,10 +30,10 @@ describe('the first bytes of a subscription', () => {
     assert.equal(reader.chunks.length, 0);
   });
 
-  it('sends a returning client its own id in ready, not the one that it will have', () => {
+  it('sends a returning client its own last event ID in ready, not the position that it will reach', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(1) });
     turns.all();
     assert.deepEqual(
@@ -44,7 +44,7 @@ describe('the first bytes of a subscription', () => {
 
   it('names the topics in ready, beside what the caller announces', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['b', 'a', 'b'], reader, { announce: { server: 'x', topics: 'no' } });
     turns.all();
     assert.deepEqual(JSON.parse(reader.events[0]!.data), { server: 'x', topics: ['a', 'b'] });
@@ -57,7 +57,7 @@ describe('the first bytes of a subscription', () => {
       [0.999999, 1250],
     ] as const) {
       const { hub, turns } = handRun({ retry: 1000, random: () => random });
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader);
       turns.all();
       assert.ok(String(reader.chunks[0]).startsWith(`retry: ${retry}\n`));
@@ -76,7 +76,7 @@ describe('resuming after an id', () => {
     }
     for (const topics of [['a'], ['b'], ['c'], ['a', 'b'], ['b', 'a', 'c'], ['a', 'never-published']]) {
       for (let seq = 0; seq <= 60; seq++) {
-        const reader = new Reader();
+        const reader = new MemoryReader();
         hub.subscribe(topics, reader, { lastEventId: at(seq) });
         turns.all();
         const after = published.filter((event) => event.seq > seq && topics.includes(event.topic));
@@ -93,7 +93,7 @@ describe('resuming after an id', () => {
     for (const maxPageBytes of [1, 35, 170, 1500]) {
       const { hub, turns } = handRun({ maxPageBytes });
       for (let i = 0; i < 40; i++) hub.publish(i % 3 ? 'a' : 'b', { data: String(i) });
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe(['a', 'b'], reader, { lastEventId: at(5) });
       turns.all();
       assert.deepEqual(
@@ -111,7 +111,7 @@ describe('resuming after an id', () => {
     let count = 0;
     const publish = () => hub.publish('a', { data: String(count++) });
     for (let i = 0; i < 10; i++) publish();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     for (let i = 0; i < 20; i++) {
       turns.next();
@@ -125,7 +125,7 @@ describe('resuming after an id', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2']) hub.publish('a', { data });
     const stories = [[], [at(1)], [at(1), at(1)], ['', '']].map((lastEventId) => {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       turns.all();
       return reader.story;
@@ -142,7 +142,7 @@ describe('resuming after an id', () => {
     const { hub, turns } = handRun();
     hub.publish('a', { data: 'past' });
     for (const lastEventId of [undefined, '', null]) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       turns.all();
       assert.deepEqual(
@@ -156,7 +156,7 @@ describe('resuming after an id', () => {
   it('delivers the same to two connections with one id', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
-    const readers = [new Reader(), new Reader()];
+    const readers = [new MemoryReader(), new MemoryReader()];
     for (const reader of readers) hub.subscribe('a', reader, { lastEventId: at(1) });
     turns.all();
     for (const reader of readers) assert.deepEqual(reader.texts, ['2', '3']);
@@ -167,7 +167,7 @@ describe('a gap', () => {
   it('sends one gap, before anything newer, when what comes next was evicted', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(4) });
     turns.all();
     hub.publish('a', { data: '11' });
@@ -198,7 +198,7 @@ describe('a gap', () => {
   it('sends no gap to a client that has seen the newest event that was dropped', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(7) });
     turns.all();
     assert.deepEqual(reader.gaps, []);
@@ -210,7 +210,7 @@ describe('a gap', () => {
     hub.publish('quiet', { data: 'q1' });
     for (let i = 2; i <= 8; i++) hub.publish('busy', { data: `b${i}` });
     hub.publish('quiet', { data: 'q9' });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['busy', 'quiet'], reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.gaps, [
@@ -228,7 +228,7 @@ describe('a gap', () => {
   it('names all the topics that have lost events in one gap', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     for (let i = 1; i <= 9; i++) hub.publish('abc'[i % 3]!, { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: at(3) });
     turns.all();
     assert.deepEqual(reader.gaps, [
@@ -248,12 +248,12 @@ describe('a gap', () => {
     hub.publish('quiet', { data: 'q1' });
     for (let i = 2; i <= 8; i++) hub.publish('busy', { data: `b${i}` });
     for (const topics of [['busy'], ['busy', 'quiet']]) {
-      const whole = new Reader();
+      const whole = new MemoryReader();
       hub.subscribe(topics, whole, { lastEventId: at(0) });
       turns.all();
       for (let cut = 1; cut <= whole.events.length; cut++) {
         const seen = whole.events.slice(0, cut);
-        const again = new Reader();
+        const again = new MemoryReader();
         hub.subscribe(topics, again, { lastEventId: seen.at(-1)!.id });
         turns.all();
         const all = [...seen, ...again.events].filter(({ event }) => event === undefined);
@@ -270,7 +270,7 @@ describe('a gap', () => {
     for (let i = 0; i < 1000; i++) hub.publish('busy', { data: 'b' });
     for (const lastEventId of [at(0), at(1), at(500), at(1001)]) {
       for (const topics of [['quiet'], ['never-published'], ['never-published', 'quiet']]) {
-        const reader = new Reader();
+        const reader = new MemoryReader();
         hub.subscribe(topics, reader, { lastEventId });
         turns.all();
         assert.deepEqual(reader.gaps, []);
@@ -291,7 +291,7 @@ describe('a gap', () => {
       '1795408776829004-9007199254740991': 'ahead',
     };
     for (const [lastEventId, reason] of Object.entries(reasons)) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       turns.all();
       assert.deepEqual(
@@ -343,7 +343,7 @@ describe('a gap', () => {
       '0',
     ];
     for (const lastEventId of malformed) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       turns.all();
       assert.deepEqual(
@@ -361,7 +361,7 @@ describe('a gap', () => {
         },
       ]);
       // A client that is cut off before the gap has arrived returns with this id, and must get the gap again.
-      const again = new Reader();
+      const again = new MemoryReader();
       hub.subscribe('a', again, { lastEventId: reader.events[0]!.id });
       turns.all();
       assert.deepEqual(
@@ -374,7 +374,7 @@ describe('a gap', () => {
   it('delivers after a gap what is published from then on', () => {
     const { hub, turns } = handRun();
     for (const lastEventId of ['1795408776829003-1', at(9), 'x']) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       hub.publish('a', { data: 'new' });
       turns.all();
@@ -393,7 +393,7 @@ describe('a gap', () => {
     assert.notEqual(first.position, second.position);
     const { hub, turns } = handRun({ epoch: undefined, now: () => 1795408776829.7, random: () => 0.1239 });
     assert.equal(hub.position, '1795408776829123-0');
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: first.position });
     turns.all();
     assert.deepEqual(
@@ -406,7 +406,7 @@ describe('a gap', () => {
 describe('beginning without an id', () => {
   /** A client that has received everything that these options give it. */
   function begin(hub: Hub, turns: { all(): number }, topics: string | string[], options: SubscribeOptions) {
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(topics, reader, options);
     turns.all();
     return reader;
@@ -469,7 +469,7 @@ describe('beginning without an id', () => {
     now = 200;
     for (const topics of ['unknown', 'forgotten', 'deleted', 'emptied', ['deleted', 'emptied']]) {
       for (const options of [{ from: 'earliest' }, { last: 5 }] as const) {
-        const reader = new Reader();
+        const reader = new MemoryReader();
         const subscription = hub.subscribe(topics, reader, options);
         turns.all();
         assert.deepEqual([reader.story, reader.events[0]!.id], [['sluice:ready'], at(4)]);
@@ -501,7 +501,7 @@ describe('beginning without an id', () => {
   it('sends a gap for what is evicted while the client catches up', () => {
     const { hub, turns } = handRun({ maxPageBytes: 35, history: { maxEvents: 3 } });
     for (let i = 1; i <= 3; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { from: 'earliest' });
     turns.next();
     for (let i = 4; i <= 5; i++) hub.publish('a', { data: String(i) });
@@ -509,7 +509,7 @@ describe('beginning without an id', () => {
     assert.deepEqual(reader.story, ['sluice:ready', 'sluice:gap', '3', '4', '5']);
   });
 
-  it('delivers the same once more to a client that was cut off after ready', () => {
+  it('delivers the same events again to a client that was cut off after ready', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 9; i++) hub.publish(i % 2 ? 'a' : 'b', { data: String(i) });
     for (const options of [{ from: 'earliest' }, { last: 3 }] as const) {
@@ -522,7 +522,7 @@ describe('beginning without an id', () => {
     assert.deepEqual([again.texts, again.gaps], [one.texts, []]);
   });
 
-  it('continues after the last event ID where there is one, whatever else is asked for', () => {
+  it('continues after the last event ID where there is one, whatever the other options are', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
     for (const options of [{ from: 'earliest' }, { last: 3 }, { last: 0 }] as const) {
@@ -543,14 +543,14 @@ describe('beginning without an id', () => {
     assert.deepEqual(begin(hub, turns, 'a', { from: 'now', last: 1 }).texts, ['3']);
   });
 
-  it('conflates what it delivers of the past', () => {
+  it('conflates past events', () => {
     const { hub, turns } = handRun();
     for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i), key: i % 2 ? 'odd' : 'even' });
     assert.deepEqual(begin(hub, turns, 'a', { from: 'earliest', conflate: true }).texts, ['5', '6']);
     assert.deepEqual(begin(hub, turns, 'a', { last: 3, conflate: true }).texts, ['5', '6']);
   });
 
-  it('delivers the past of a topic that has ended, and refuses a sink for which nothing is left', () => {
+  it('delivers the past events of a topic that has ended, and refuses a sink for which none is left', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.end('a');
@@ -561,7 +561,7 @@ describe('beginning without an id', () => {
       'sluice:end',
     ]);
     assert.deepEqual(begin(hub, turns, 'a', { last: 1 }).story, ['sluice:ready', '2', 'sluice:end']);
-    assert.equal(hub.subscribe('a', new Reader(), { last: 0 }).closed, true);
+    assert.equal(hub.subscribe('a', new MemoryReader(), { last: 0 }).closed, true);
   });
 
   it('counts a client without an id as started, wherever it begins', () => {
@@ -581,9 +581,9 @@ describe('beginning without an id', () => {
   ];
   for (const [options, name, message] of refused) {
     const [[option, value] = []] = Object.entries(options);
-    it(`refuses ${option}: ${typeof value === 'string' ? `'${value}'` : value}, and subscribes nobody`, () => {
+    it(`refuses ${option}: ${typeof value === 'string' ? `'${value}'` : value}, and makes no subscription`, () => {
       const { hub } = handRun();
-      assert.throws(() => hub.subscribe('a', new Reader(), options), { name, message });
+      assert.throws(() => hub.subscribe('a', new MemoryReader(), options), { name, message });
       assertUntouched(hub);
     });
   }
@@ -602,7 +602,7 @@ describe('conflation', () => {
     ] as const) {
       hub.publish('a', { key, data });
     }
-    const [conflating, plain] = [new Reader(), new Reader()];
+    const [conflating, plain] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', conflating, { lastEventId: at(0), conflate: true });
     hub.subscribe('a', plain, { lastEventId: at(0) });
     turns.all();
@@ -612,7 +612,7 @@ describe('conflation', () => {
 
   it('conflates what was published in one turn for clients at the head as well', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { conflate: true });
     turns.all();
     for (const data of ['1', '2', '3']) hub.publish('a', { key: 'k', data });
@@ -626,7 +626,7 @@ describe('conflation', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2'])
       for (const topic of ['a', 'b']) hub.publish(topic, { key: 'k', data: topic + data });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader, { lastEventId: at(0), conflate: true });
     turns.all();
     assert.deepEqual(reader.texts, ['a2', 'b2']);
@@ -637,7 +637,7 @@ describe('conflation', () => {
     for (let round = 0; round < 50; round++) {
       for (let key = 0; key < 10; key++) hub.publish('a', { key: `k${key}`, data: `${key}:${round}` });
     }
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(3), conflate: true });
     turns.all();
     assert.deepEqual(
@@ -666,14 +666,14 @@ describe('conflation', () => {
   });
 });
 
-describe('what is remembered, and for whom', () => {
-  it('sends a gap for what has grown too old, also in a topic that has fallen silent', () => {
+describe('the history of a hub', () => {
+  it('sends a gap for events that have expired, also in a topic that is silent', () => {
     let now = 1000;
     const { hub, turns } = handRun({ history: { maxAge: 100 }, now: () => now });
     hub.publish('silent', { data: 'x' });
     hub.publish('a', { data: 'x' });
     now += 101;
-    const back = new Reader();
+    const back = new MemoryReader();
     hub.subscribe('a', back, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(
@@ -688,9 +688,9 @@ describe('what is remembered, and for whom', () => {
     assert.equal(silent, 0);
   });
 
-  it('delivers what was just published to live subscribers, however little is remembered', () => {
+  it('delivers new events to live subscribers, however small the history is', () => {
     const { hub, turns } = handRun({ maxHistoryBytes: 1000 });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader);
     turns.all();
     for (let i = 0; i < 100; i++) {
@@ -706,7 +706,7 @@ describe('what is remembered, and for whom', () => {
     const { hub, turns } = handRun({ maxTopics: 2 });
     hub.publish('old', { data: '1' });
     hub.publish('newer', { data: '2' });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['fresh', 'old'], reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.texts, ['1']);
@@ -718,7 +718,7 @@ describe('what is remembered, and for whom', () => {
 
   it('sends a gap for a topic that was forgotten because there were too many', () => {
     const { hub, turns } = handRun({ maxTopics: 5 });
-    const staying = new Reader();
+    const staying = new MemoryReader();
     hub.subscribe('followed', staying);
     for (let i = 0; i < 20; i++) {
       hub.publish(`t${i}`, { data: String(i) });
@@ -727,13 +727,13 @@ describe('what is remembered, and for whom', () => {
     hub.publish('followed', { data: 'x' });
     turns.all();
     assert.deepEqual(staying.texts, ['x']);
-    const gone = new Reader();
+    const gone = new MemoryReader();
     hub.subscribe('t3', gone, { lastEventId: at(3) });
-    const kept = new Reader();
+    const kept = new MemoryReader();
     hub.subscribe('t19', kept, { lastEventId: at(19) });
-    const both = new Reader();
+    const both = new MemoryReader();
     hub.subscribe(['t3', 't19'], both, { lastEventId: at(3) });
-    const fresh = new Reader();
+    const fresh = new MemoryReader();
     hub.subscribe('t3', fresh, { lastEventId: hub.position });
     turns.all();
     assert.deepEqual(
@@ -753,13 +753,13 @@ describe('what is remembered, and for whom', () => {
   it('refuses a new topic in publish and subscribe when every topic is followed, and changes nothing', () => {
     const { hub, turns } = handRun({ maxTopics: 3 });
     const readers = ['a', 'b', 'c'].map((topic) => {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe(topic, reader);
       return reader;
     });
     const full = { code: 'ERR_SSE_TOO_MANY_TOPICS', status: 503, message: /`maxTopics`/ };
     assert.throws(() => hub.publish('d', { data: 'x' }), full);
-    const refused = new Reader();
+    const refused = new MemoryReader();
     const listeners = refused.listenerCount('close');
     assert.throws(() => hub.subscribe(['a', 'd'], refused), full);
     assert.equal(refused.listenerCount('close'), listeners);
@@ -783,7 +783,7 @@ describe('what is remembered, and for whom', () => {
   it('forgets nothing for a subscription that it refuses because of a malformed topic', () => {
     const { hub } = handRun({ maxTopics: 1 });
     hub.publish('kept', { data: 'x' });
-    assert.throws(() => hub.subscribe(['fine', 'not fine'], new Reader()), {
+    assert.throws(() => hub.subscribe(['fine', 'not fine'], new MemoryReader()), {
       code: 'ERR_SSE_MALFORMED_TOPIC',
     });
     assert.deepEqual(
@@ -794,11 +794,11 @@ describe('what is remembered, and for whom', () => {
 
   it('gives a subscription all its topics once there is room, though it was refused before', () => {
     const { hub, turns } = handRun({ maxTopics: 2 });
-    hub.subscribe('a', new Reader());
-    const leaving = hub.subscribe('b', new Reader());
-    assert.throws(() => hub.subscribe(['a', 'c'], new Reader()), { code: 'ERR_SSE_TOO_MANY_TOPICS' });
+    hub.subscribe('a', new MemoryReader());
+    const leaving = hub.subscribe('b', new MemoryReader());
+    assert.throws(() => hub.subscribe(['a', 'c'], new MemoryReader()), { code: 'ERR_SSE_TOO_MANY_TOPICS' });
     leaving.close();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'c'], reader);
     for (const topic of ['a', 'c']) hub.publish(topic, { data: topic });
     turns.all();
@@ -807,7 +807,7 @@ describe('what is remembered, and for whom', () => {
 
   it('removes a topic that was only followed together with its last subscriber', () => {
     const { hub, turns } = handRun();
-    const subscription = hub.subscribe(['a', 'b'], new Reader());
+    const subscription = hub.subscribe(['a', 'b'], new MemoryReader());
     turns.all();
     assert.equal(hub.topics().length, 2);
     subscription.close();
@@ -816,7 +816,7 @@ describe('what is remembered, and for whom', () => {
 });
 
 describe('a subscription', () => {
-  it('knows the position up to which everything was written', async () => {
+  it('has the position up to which everything was written', async () => {
     const { hub, turns } = handRun({ maxPageBytes: 40 });
     for (let i = 0; i < 3; i++) hub.publish('a', { data: `event ${i}` });
     const reader = slowReader();
@@ -839,7 +839,7 @@ describe('a subscription', () => {
 
   it('names no position that has not been written yet, not even for the rest of a turn', () => {
     const { hub, turns } = handRun();
-    const [other, reader] = [new Reader(), new Reader()];
+    const [other, reader] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('b', other);
     const subscription = hub.subscribe('a', reader);
     turns.all();
@@ -868,7 +868,7 @@ describe('a subscription', () => {
       ['x', '0-0'],
       [undefined, at(1)],
     ] as const) {
-      const subscription = hub.subscribe('a', new Reader(), { lastEventId });
+      const subscription = hub.subscribe('a', new MemoryReader(), { lastEventId });
       assert.equal(subscription.position, position);
       turns.all();
       assert.equal(subscription.position, at(1));
@@ -877,7 +877,7 @@ describe('a subscription', () => {
 
   it('moves on with events of other topics, and never goes back', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const subscription = hub.subscribe('a', reader);
     turns.all();
     for (let i = 0; i < 5; i++) hub.publish('b', { data: 'x' });
@@ -900,7 +900,7 @@ describe('a subscription', () => {
 
   it('ends without writing anything, and leaves the sink as it is', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const counts = () => ['drain', 'close', 'error'].map((name) => reader.listenerCount(name));
     const before = counts();
     const subscription = hub.subscribe('a', reader);
@@ -916,8 +916,8 @@ describe('a subscription', () => {
 
   it('may be closed twice, and the others that follow the topic stay', () => {
     const { hub, turns } = handRun();
-    const other = new Reader();
-    const subscription = hub.subscribe('a', new Reader());
+    const other = new MemoryReader();
+    const subscription = hub.subscribe('a', new MemoryReader());
     hub.subscribe('a', other);
     for (let i = 0; i < 2; i++) subscription.close();
     hub.publish('a', { data: 'x' });
@@ -927,7 +927,7 @@ describe('a subscription', () => {
 
   it('leaves no error uncaught of a sink that has ended, also after it was closed', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const subscription = hub.subscribe('a', reader);
     turns.all();
     reader.end();
@@ -937,15 +937,15 @@ describe('a subscription', () => {
 
   it('names its topics, sorted, each once', () => {
     const { hub } = handRun();
-    assert.deepEqual(hub.subscribe(['b', 'a', 'b'], new Reader()).topics, ['a', 'b']);
-    assert.deepEqual(hub.subscribe('c', new Reader()).topics, ['c']);
+    assert.deepEqual(hub.subscribe(['b', 'a', 'b'], new MemoryReader()).topics, ['a', 'b']);
+    assert.deepEqual(hub.subscribe('c', new MemoryReader()).topics, ['c']);
   });
 });
 
 describe('permission', () => {
   it('writes nothing and ends the sink when `may` throws', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const may = () => {
       throw new Error('the directory does not answer');
     };
@@ -958,7 +958,7 @@ describe('permission', () => {
   it('writes nothing and ends the sink unless `may` answers true', () => {
     for (const answer of [false, undefined, null, 1, 'yes', {}, Promise.resolve(true)]) {
       const { hub, turns } = handRun();
-      const [reader, other] = [new Reader(), new Reader()];
+      const [reader, other] = [new MemoryReader(), new MemoryReader()];
       hub.subscribe(['a', 'b'], reader, { may: (topic) => topic === 'a' || (answer as boolean) });
       hub.subscribe('b', other, { may: () => true });
       hub.publish('b', { data: 'x' });
@@ -983,7 +983,7 @@ describe('permission', () => {
 
   it('asks `may` again before each write', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     let isAllowed = true;
     hub.subscribe('a', reader, { may: () => isAllowed });
     hub.publish('a', { data: '1' });
@@ -996,7 +996,7 @@ describe('permission', () => {
 
   it('writes nothing to a sink that `may` has ended, or whose subscription it has closed', () => {
     const { hub, turns } = handRun();
-    const [ended, closed] = [new Reader(), new Reader()];
+    const [ended, closed] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', ended, { may: () => Boolean(ended.end()) || true });
     const subscription = hub.subscribe('a', closed, {
       may: () => {
@@ -1011,7 +1011,7 @@ describe('permission', () => {
 
   it('kicks the subscriptions for which the predicate answers true, and no others', () => {
     const { hub, turns } = handRun();
-    const readers = times(3, () => new Reader());
+    const readers = times(3, () => new MemoryReader());
     for (const [i, reader] of readers.entries()) hub.subscribe(`t${i}`, reader);
     turns.all();
     assert.deepEqual(

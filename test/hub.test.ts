@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { Hub, type HubOptions } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
-import { at, drain, EPOCH, handRun, Reader, slowReader, times } from './helpers/hub.ts';
-import { Reader as SocketReader } from './helpers/reader.ts';
+import { at, drain, EPOCH, handRun, MemoryReader, slowReader, times } from './helpers/hub.ts';
+import { Reader } from './helpers/reader.ts';
 import { serve, type TestServer } from './helpers/server.ts';
 
 describe('publish', () => {
@@ -18,7 +18,7 @@ describe('publish', () => {
 
   it('sends the whole event, with its id, its type, its lines, its retry and its comment', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     turns.all();
     hub.publish('a', { event: 'tick', data: 'one\ntwo', retry: 5, comment: 'hm' });
@@ -31,7 +31,7 @@ describe('publish', () => {
 
   it('gives an event its own id, whatever id it brings', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     hub.publish('a', { data: 'x', id: 'mine' } as never);
     turns.all();
@@ -43,7 +43,7 @@ describe('publish', () => {
 
   it('publishes any value that JSON can express as the data of the event', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     const values = [{ price: 7 }, [1, 'zwei'], 'text\nof two lines', 0, false, null, { at: new Date(0) }];
     for (const json of values) hub.publish('a', { event: 'tick', json });
@@ -113,7 +113,7 @@ describe('publish', () => {
         message: /^`topic` must be 1 to 200 characters/,
       };
       assert.throws(() => hub.publish(name, { data: 'x' }), wanted);
-      assert.throws(() => hub.subscribe(['fine', name], new Reader()), wanted);
+      assert.throws(() => hub.subscribe(['fine', name], new MemoryReader()), wanted);
       assert.throws(() => hub.end(name), wanted);
       assert.throws(() => hub.reopen(name), wanted);
       assert.throws(() => hub.delete(name), wanted);
@@ -123,7 +123,7 @@ describe('publish', () => {
 
   it('takes names and keys that objects have, such as __proto__, like any other', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['constructor', '__proto__'], reader, { conflate: true });
     hub.publish('__proto__', { data: 'x', key: '__proto__' });
     turns.all();
@@ -139,11 +139,11 @@ function assertUntouched(hub: Hub): void {
 describe('end', () => {
   it('sends subscribers all that they lack, then sluice:end, then the end of the response', async () => {
     const { hub, turns } = handRun({ maxPageBytes: 30 });
-    const early = new Reader();
+    const early = new MemoryReader();
     hub.subscribe('a', early);
     turns.all();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
-    const late = new Reader();
+    const late = new MemoryReader();
     hub.subscribe('a', late, { lastEventId: at(1) });
     assert.equal(hub.end('a'), true);
     assert.equal(hub.end('a'), false);
@@ -164,7 +164,7 @@ describe('end', () => {
 
   it('ends a connection only once all its topics have ended', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader);
     hub.end('a');
     turns.all();
@@ -200,19 +200,19 @@ describe('end', () => {
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.end('a');
     const refused: number[] = [];
-    const stream = Object.assign(new Reader(), { refuse: (status: number) => refused.push(status) });
+    const stream = Object.assign(new MemoryReader(), { refuse: (status: number) => refused.push(status) });
     const subscription = hub.subscribe('a', stream, { lastEventId: at(2) });
     assert.deepEqual([subscription.closed, subscription.position], [true, at(2)]);
     assert.deepEqual(refused, [204]);
     assert.equal(stream.writableEnded, false);
-    const plain = new Reader();
+    const plain = new MemoryReader();
     assert.equal(hub.subscribe('a', plain).closed, true);
     assert.equal(plain.writableEnded, true);
     assert.equal(hub.size, 0);
-    assert.equal(stream.listenerCount('close'), new Reader().listenerCount('close'));
-    const open = new Reader();
+    assert.equal(stream.listenerCount('close'), new MemoryReader().listenerCount('close'));
+    const open = new MemoryReader();
     assert.equal(hub.subscribe(['a', 'b'], open, { lastEventId: at(2) }).closed, false);
-    const behind = new Reader();
+    const behind = new MemoryReader();
     hub.subscribe('a', behind, { lastEventId: at(1) });
     turns.all();
     assert.deepEqual(
@@ -220,7 +220,7 @@ describe('end', () => {
       ['sluice:ready', '2', 'sluice:end'],
     );
     const { id: lastEventId } = behind.events.at(-1)!;
-    assert.equal(hub.subscribe('a', new Reader(), { lastEventId }).closed, true);
+    assert.equal(hub.subscribe('a', new MemoryReader(), { lastEventId }).closed, true);
   });
 
   it('sends a gap before the end', () => {
@@ -233,7 +233,7 @@ describe('end', () => {
       [at(9), []],
       ['x', []],
     ] as const) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       turns.all();
       assert.equal(reader.gaps.length, 1);
@@ -256,7 +256,7 @@ describe('end', () => {
 
   it('ends a topic that was only followed', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     assert.equal(hub.end('a'), true);
     turns.all();
@@ -276,7 +276,7 @@ describe('reopen', () => {
     turns.all();
     assert.equal(hub.reopen('a'), true);
     assert.equal(hub.publish('a', { data: '2' }), at(2));
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.story, ['sluice:ready', '1', '2']);
@@ -286,7 +286,7 @@ describe('reopen', () => {
 
   it('keeps the subscribers that have not been sent away yet', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     turns.all();
     hub.end('a');
@@ -299,14 +299,14 @@ describe('reopen', () => {
 
   it('delivers after the id of sluice:end what was published since', () => {
     const { hub, turns } = handRun();
-    const first = new Reader();
+    const first = new MemoryReader();
     hub.subscribe('a', first);
     hub.publish('a', { data: '1' });
     hub.end('a');
     turns.all();
     hub.reopen('a');
     hub.publish('a', { data: '2' });
-    const second = new Reader();
+    const second = new MemoryReader();
     hub.subscribe('a', second, { lastEventId: first.events.at(-1)!.id });
     turns.all();
     assert.deepEqual([second.texts, second.gaps], [['2'], []]);
@@ -322,7 +322,7 @@ describe('reopen', () => {
 
   it('leaves no record of a topic to which nothing was ever published', () => {
     const { hub, turns } = handRun();
-    hub.subscribe('a', new Reader());
+    hub.subscribe('a', new MemoryReader());
     hub.end('a');
     turns.all();
     assert.equal(hub.topics().length, 1);
@@ -346,7 +346,7 @@ describe('delete', () => {
 
   it('answers whether there was such a topic', () => {
     const { hub } = handRun();
-    hub.subscribe('followed', new Reader());
+    hub.subscribe('followed', new MemoryReader());
     hub.publish('a', { data: 'x' });
     assert.deepEqual([hub.delete('a'), hub.delete('a')], [true, false]);
     assert.deepEqual([hub.delete('unknown'), hub.delete('followed')], [false, false]);
@@ -356,7 +356,7 @@ describe('delete', () => {
 
   it('sends a gap to clients that are behind, and none to those at the head', async () => {
     const { hub, turns } = handRun();
-    const [live, slow] = [new Reader(), slowReader()];
+    const [live, slow] = [new MemoryReader(), slowReader()];
     for (const reader of [live, slow]) hub.subscribe('a', reader);
     turns.all();
     for (const data of ['1', '2', '3']) hub.publish('a', { data });
@@ -375,7 +375,7 @@ describe('delete', () => {
 
   it('sends a gap at once, without waiting for the next event', async () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     turns.all();
     hub.publish('a', { data: 'never written' });
@@ -388,7 +388,7 @@ describe('delete', () => {
     const { hub, turns } = handRun();
     for (const data of ['1', '2']) hub.publish('a', { data });
     hub.delete('a');
-    const [behind, whole, fresh] = [new Reader(), new Reader(), new Reader()];
+    const [behind, whole, fresh] = [new MemoryReader(), new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', behind, { lastEventId: at(1) });
     hub.subscribe('a', whole, { lastEventId: at(2) });
     hub.subscribe('a', fresh, { from: 'earliest' });
@@ -402,7 +402,7 @@ describe('delete', () => {
   it('sends a gap in the middle of a replay, from where the client is to the end of what was deleted', () => {
     const { hub, turns } = handRun({ maxPageBytes: 70 });
     for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.next();
     turns.next();
@@ -421,7 +421,7 @@ describe('delete', () => {
     for (const [topic, data] of ['a1', 'b2', 'a3', 'b4'].map((data) => [data[0]!, data] as const)) {
       hub.publish(topic, { data });
     }
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader, { lastEventId: at(0) });
     hub.delete('a');
     turns.all();
@@ -438,7 +438,7 @@ describe('delete', () => {
     hub.end('a');
     hub.delete('a');
     assert.equal(hub.publish('a', { data: '2' }), at(2));
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(1) });
     turns.all();
     assert.deepEqual(reader.story, ['sluice:ready', '2']);
@@ -450,7 +450,7 @@ describe('delete', () => {
 
   it('keeps the subscribers, lists the topic for as long as they stay, and lets it be ended', () => {
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     const subscription = hub.subscribe('a', reader);
     hub.publish('a', { data: '1' });
     turns.all();
@@ -475,9 +475,9 @@ describe('the counts of a hub', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 1 } });
     hub.publish('a', { data: 'x' });
     hub.publish('a', { data: 'x' });
-    for (let i = 0; i < 2; i++) hub.subscribe('a', new Reader());
-    hub.subscribe(['a', 'b'], new Reader());
-    hub.subscribe('a', new Reader(), { conflate: true });
+    for (let i = 0; i < 2; i++) hub.subscribe('a', new MemoryReader());
+    hub.subscribe(['a', 'b'], new MemoryReader());
+    hub.subscribe('a', new MemoryReader(), { conflate: true });
     turns.all();
     hub.end('a');
     const bytes = Buffer.byteLength('id: 1795408776829004-2\ndata: x\n\n');
@@ -491,8 +491,8 @@ describe('the counts of a hub', () => {
 
   it('counts what was published and delivered, without control events', () => {
     const { hub, turns } = handRun();
-    for (let i = 0; i < 2; i++) hub.subscribe('a', new Reader());
-    hub.subscribe('a', new Reader(), { lastEventId: 'x' });
+    for (let i = 0; i < 2; i++) hub.subscribe('a', new MemoryReader());
+    hub.subscribe('a', new MemoryReader(), { lastEventId: 'x' });
     turns.all();
     hub.publish('a', { data: 'ü' });
     turns.all();
@@ -512,7 +512,7 @@ describe('the counts of a hub', () => {
     const { hub } = handRun();
     const { stats } = hub;
     hub.publish('a', { data: 'x' });
-    hub.subscribe('a', new Reader(), { lastEventId: 'x' });
+    hub.subscribe('a', new MemoryReader(), { lastEventId: 'x' });
     assert.deepEqual([stats.published, stats.resumed, stats.gaps.malformed], [1, 1, 1]);
     assert.equal(hub.stats, stats);
   });
@@ -578,18 +578,18 @@ describe('options out of range', () => {
       name: 'RangeError',
       message: /`maxEvents`.*got 0/,
     });
-    assert.throws(() => hub.subscribe('a', new Reader()), {
+    assert.throws(() => hub.subscribe('a', new MemoryReader()), {
       name: 'RangeError',
       message: /`maxEvents`.*got 0/,
     });
     assert.deepEqual([hub.topics(), hub.size], [[], 0]);
   });
 
-  it('leave nothing behind where subscribe refuses them', () => {
+  it('change nothing where subscribe refuses them', () => {
     const { hub } = handRun({ maxTopics: 1 });
     const circle: Record<string, unknown> = {};
     circle.itself = circle;
-    assert.throws(() => hub.subscribe('a', new Reader(), { announce: circle }), TypeError);
+    assert.throws(() => hub.subscribe('a', new MemoryReader(), { announce: circle }), TypeError);
     assert.deepEqual([hub.topics(), hub.size, hub.stats.started], [[], 0, 0]);
     hub.publish('b', { data: 'there is room for it' });
   });
@@ -604,8 +604,8 @@ describe('over a socket', () => {
     });
   }
 
-  function open(url: string, lastEventId?: string | string[]): Promise<SocketReader> {
-    return SocketReader.open(url, {
+  function open(url: string, lastEventId?: string | string[]): Promise<Reader> {
+    return Reader.open(url, {
       headers: lastEventId === undefined ? {} : { 'Last-Event-ID': lastEventId },
     });
   }
@@ -646,7 +646,7 @@ describe('over a socket', () => {
     assert.equal(JSON.parse(reader.frame('sluice:gap').data).reason, 'malformed');
   });
 
-  it('forgets clients that leave, in every way', async (t) => {
+  it('forgets clients that disconnect, in every way', async (t) => {
     const hub = new Hub({ epoch: EPOCH });
     const { url } = await serveHub(t, hub);
     const readers = await Promise.all(times(20, () => open(`${url}a`)));

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { get, type IncomingMessage, type ServerResponse } from 'node:http';
-import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { createServer as createHttp2Server } from 'node:http2';
+import { connect, type Socket } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -15,8 +15,9 @@ import {
 } from '../lib/limiter.ts';
 import { Semaphore } from '../lib/semaphore.ts';
 import { FakeClock } from './helpers/clock.ts';
+import { session } from './helpers/http2.ts';
 import { raw } from './helpers/raw.ts';
-import { serve } from './helpers/server.ts';
+import { listen, serve } from './helpers/server.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -281,12 +282,18 @@ describe('limitConnections', () => {
   });
 
   it('leaves the permits of a shared semaphore alone when it refuses for another reason', async (t) => {
-    const permits = new Semaphore(3);
-    const { limit, port } = await limited(t, { maxConnections: permits, rate: 0.001, burst: 1 });
-    await open(port);
-    assert.equal((await open(port)).status, 429);
-    assert.equal(limit.stats.refused['too-fast'], 1);
-    assert.deepEqual([permits.taken, permits.granted], [1, 1]);
+    for (const [reason, options] of [
+      ['too-fast', { rate: 0.001, burst: 1 }],
+      ['client-full', { maxPerKey: 1 }],
+      ['topic-full', { maxPerTopic: 1, topics: () => ['a'] }],
+    ] as const) {
+      const permits = new Semaphore(3);
+      const { limit, port } = await limited(t, { maxConnections: permits, ...options });
+      await open(port);
+      await open(port);
+      assert.equal(limit.stats.refused[reason], 1);
+      assert.deepEqual([permits.taken, permits.granted], [1, 1], reason);
+    }
   });
 
   it('lets HEAD requests pass uncounted', async (t) => {
@@ -496,10 +503,9 @@ describe('limitConnections releases all slots', () => {
     const limit = limitConnections({ maxConnections: 3 });
     const server = createHttp2Server((req, res) => {
       void limit(req, res, () => res.writeHead(200).write('in'));
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    t.after(() => server.close());
-    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    });
+    await listen(t, server);
+    const client = session(t, server);
     const ask = async () => {
       const stream = client.request({ ':path': '/' });
       stream.on('error', () => {});

@@ -139,7 +139,7 @@ describe('cut', () => {
 });
 
 describe('earliest', () => {
-  it('finds the greatest seq after which everything that is remembered comes', () => {
+  it('finds the greatest seq that precedes everything in the history', () => {
     fc.assert(
       fc.property(anyCase, (one) => {
         const from = earliest(rings(one), one.head);
@@ -217,7 +217,7 @@ describe('joinPage', () => {
     );
   });
 
-  it('does not trust sizes that somebody else counted', () => {
+  it('does not rely on the sizes that the entries state', () => {
     const lying = { ...entry(1, 'a', undefined, 'ü'), bytes: entry(1, 'a', undefined, 'ü').frame.length };
     const page = joinPage([lying], { after: 0, first: 1, until: 1 }, false);
     assert.equal(page.bytes.toString('utf8'), lying.frame);
@@ -240,7 +240,7 @@ describe('PageCache', () => {
     return joinPage([one], { after, first: after + 1, until: after + 1 }, true);
   };
 
-  it('finds a page for its owner and for the places that it serves, and for nobody else', () => {
+  it('finds a page only for its owner and only at the positions that it serves', () => {
     const cache = new PageCache<string>();
     const kept = page(3);
     cache.keep('me', kept);

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
-import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { createServer as createHttp2Server } from 'node:http2';
 import { describe, it } from 'node:test';
 import { answerError, httpError, problemOf, sendProblem } from '../lib/problem.ts';
+import { session } from './helpers/http2.ts';
 import { raw } from './helpers/raw.ts';
-import { serve } from './helpers/server.ts';
+import { listen, serve } from './helpers/server.ts';
 
 const GET = ['GET / HTTP/1.1', 'Host: localhost'] as const;
 const INTERNAL = { status: 500, error: 'internal', message: 'The server could not handle the request.' };
@@ -58,14 +58,9 @@ describe('sendProblem', () => {
   it('works on HTTP/2', async (t) => {
     const server = createHttp2Server((_req, res) => {
       sendProblem(res, { status: 429, error: 'too-fast', message: 'No.', headers: { 'Retry-After': '5' } });
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    t.after(() => {
-      client.destroy();
-      server.close();
     });
-    const stream = client.request().setEncoding('utf8');
+    await listen(t, server);
+    const stream = session(t, server).request().setEncoding('utf8');
     const [headers] = await once(stream, 'response');
     let body = '';
     for await (const chunk of stream) body += chunk;

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { HubOptions } from '../lib/hub.ts';
-import { at, drain, handRun, Reader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
+import { at, drain, handRun, MemoryReader, seqOf, slowReader, TestLog, times } from './helpers/hub.ts';
 import { parse } from './helpers/reader.ts';
 
 describe('races', () => {
@@ -34,7 +34,7 @@ describe('races', () => {
   it('delivers what is published between the replay and the live delivery', () => {
     const { hub, turns } = handRun({ maxPageBytes: 70 });
     for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     const write = reader.write.bind(reader);
     let next = 7;
@@ -48,7 +48,7 @@ describe('races', () => {
 
   it('delivers what is published during an asynchronous read of the log', async () => {
     const { hub, turns, settle } = withLateLog();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     for (let i = 11; i <= 30; i++) {
       turns.all();
@@ -62,7 +62,7 @@ describe('races', () => {
   it('sends a gap for what is evicted within the turn that would have delivered it', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 2 } });
     hub.publish('a', { data: '1' });
-    const [first, second] = [new Reader(), new Reader()];
+    const [first, second] = [new MemoryReader(), new MemoryReader()];
     const write = first.write.bind(first);
     first.write = (chunk: Buffer) => {
       for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
@@ -85,7 +85,7 @@ describe('races', () => {
 
   it('delivers a page that was read before the log was trimmed, then sends a gap', async () => {
     const { log, hub, turns, settle } = withLateLog();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     log.trim(8);
@@ -122,13 +122,13 @@ describe('races', () => {
   it('sends the gap again and the rest whole after a cut at any byte', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 9; i++) hub.publish(i % 3 ? 'a' : 'b', { data: String(i) });
-    const whole = new Reader();
+    const whole = new MemoryReader();
     hub.subscribe(['a', 'b'], whole, { lastEventId: at(1) });
     turns.all();
     const bytes = Buffer.concat(whole.chunks);
     for (let cut = 0; cut <= bytes.length; cut++) {
       const arrived = parse(bytes.toString('utf8', 0, cut)).frames;
-      const again = new Reader();
+      const again = new MemoryReader();
       hub.subscribe(['a', 'b'], again, { lastEventId: arrived.at(-1)?.id ?? at(1) });
       turns.all();
       const all = [...arrived, ...again.events];
@@ -146,11 +146,11 @@ describe('races', () => {
 
   it('delivers everything after the id of ready to a client that was cut before its first event', () => {
     const { hub, turns } = handRun();
-    const cut = new Reader();
+    const cut = new MemoryReader();
     hub.subscribe('a', cut);
     turns.all();
     for (let i = 1; i <= 3; i++) hub.publish('a', { data: String(i) });
-    const again = new Reader();
+    const again = new MemoryReader();
     hub.subscribe('a', again, { lastEventId: cut.events.at(-1)!.id });
     turns.all();
     assert.deepEqual(again.texts, seqs(1, 3));
@@ -158,7 +158,7 @@ describe('races', () => {
 
   it('delivers to two connections with one id, of which the old one still takes bytes', () => {
     const { hub, turns } = handRun();
-    const [old, fresh] = [new Reader(), new Reader()];
+    const [old, fresh] = [new MemoryReader(), new MemoryReader()];
     hub.subscribe('a', old);
     turns.all();
     hub.publish('a', { data: '1' });
@@ -176,7 +176,7 @@ describe('races', () => {
       [at(9), 'ahead'],
       ['1795408776829003-3', 'unknown-epoch'],
     ] as const) {
-      const reader = new Reader();
+      const reader = new MemoryReader();
       hub.subscribe('a', reader, { lastEventId });
       turns.all();
       assert.deepEqual(
@@ -190,7 +190,7 @@ describe('races', () => {
   it('sends a gap with the reason truncated when the log was emptied from outside', async () => {
     const { log, hub, settle } = withLateLog();
     log.truncate(10);
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(3) });
     for (let i = 0; i < 6; i++) await settle();
     assert.deepEqual(
@@ -202,7 +202,7 @@ describe('races', () => {
 
   it('sends one gap when the log is trimmed during a long replay', async () => {
     const { log, hub, settle } = withLateLog();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader, { lastEventId: at(0) });
     await settle();
     await settle();
@@ -218,7 +218,7 @@ describe('races', () => {
 
   it('forgets a reader that leaves during an asynchronous read', async () => {
     const { hub, turns, settle } = withLateLog();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     const written = reader.chunks.length;
@@ -229,7 +229,7 @@ describe('races', () => {
 
   it('finishes the replay when the topic ends during it, and then ends the connection', async () => {
     const { hub, turns, settle } = withLateLog();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     turns.all();
     hub.end('a');
@@ -241,7 +241,7 @@ describe('races', () => {
 
   it('delivers the rest from the next process after a shutdown during the replay', async () => {
     const { log, hub, settle } = withLateLog();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0) });
     await settle();
     reader.end();
@@ -249,7 +249,7 @@ describe('races', () => {
     assert.equal(hub.size, 0);
     log.answer = (look) => look();
     const { hub: next, turns } = handRun({ log });
-    const again = new Reader();
+    const again = new MemoryReader();
     next.subscribe('a', again, { lastEventId: reader.events.at(-1)!.id });
     turns.all();
     assert.deepEqual([...reader.texts, ...again.texts], seqs(1, 10));
@@ -259,7 +259,7 @@ describe('races', () => {
     let isAllowed = true;
     const { hub, turns } = handRun({ maxPageBytes: 70 });
     for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0), may: () => isAllowed });
     turns.next();
     turns.next();
@@ -269,7 +269,7 @@ describe('races', () => {
 
     isAllowed = true;
     const late = withLateLog();
-    const waiting = new Reader();
+    const waiting = new MemoryReader();
     late.hub.subscribe(['a', 'b'], waiting, {
       lastEventId: at(0),
       may: (topic) => topic === 'b' || isAllowed,
@@ -282,11 +282,11 @@ describe('races', () => {
 
   it('delivers the second of two events of one millisecond after a cut between them', () => {
     const { hub, turns } = handRun({ now: () => 1 });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader);
     for (const data of ['1', '2']) hub.publish('a', { data });
     turns.all();
-    const again = new Reader();
+    const again = new MemoryReader();
     hub.subscribe('a', again, { lastEventId: reader.of()[0]!.id });
     turns.all();
     assert.deepEqual(again.texts, ['2']);
@@ -295,7 +295,7 @@ describe('races', () => {
   it('delivers the whole rest after the id of each control event', () => {
     const { hub, turns } = handRun({ history: { maxEvents: 3 } });
     for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(1) });
     hub.end('a');
     turns.all();
@@ -305,7 +305,7 @@ describe('races', () => {
       ['sluice:ready 1795408776829004-1', 'sluice:gap 1795408776829004-2', 'sluice:end 1795408776829004-5'],
     );
     const rests = control.map(({ id }) => {
-      const again = new Reader();
+      const again = new MemoryReader();
       hub.subscribe('a', again, { lastEventId: id });
       turns.all();
       return again.texts;
@@ -321,7 +321,7 @@ describe('races', () => {
     for (let i = 0; i < 3; i++) {
       turns.all();
       const last = reader.events.at(-1)!.id; // kept as soon as it is there, the connection being cut after it
-      const again = new Reader();
+      const again = new MemoryReader();
       hub.subscribe('a', again, { lastEventId: last });
       turns.all();
       assert.deepEqual([...reader.texts, ...again.texts], seqs(3, 9));

@@ -53,7 +53,7 @@ const post = (url: string, body: string | Uint8Array<ArrayBuffer>, headers: Reco
 describe('GET /events', () => {
   const served = serve({ hub: { history: { maxEvents: 3 } } });
 
-  it('tells retry and a position first, then what is published, at once', async () => {
+  it('sends retry and a position first, then each event as soon as it is published', async () => {
     const reader = await Reader.open(`${served.url}/events?topic=first`);
     await reader.until(({ frames }) => frames.length === 1);
     assert.match(
@@ -91,7 +91,7 @@ describe('GET /events', () => {
     reader.close();
   });
 
-  it('goes on after the header, else after the query, and the header wins', async () => {
+  it('resumes after the id of the header, else of the query', async () => {
     const ids: string[] = [];
     for (const data of ['1', '2', '3'])
       ids.push(String((await post(`${served.url}/topics/resume`, data)).json.id));
@@ -115,7 +115,7 @@ describe('GET /events', () => {
     ['of 10 KB', () => '1'.repeat(10_000), 'malformed'],
     ['not ASCII', () => 'é-1', 'malformed'],
   ] as const) {
-    it(`tells a gap for an id that is ${name}`, async () => {
+    it(`sends a gap for an id that is ${name}`, async () => {
       for (const data of ['1', '2', '3', '4', '5']) await post(`${served.url}/topics/gap`, data);
       const [epoch = ''] = served.sse.hub.position.split('-');
       const headers = { 'Last-Event-ID': Buffer.from(id(epoch)).toString('latin1') };
@@ -130,7 +130,7 @@ describe('GET /events', () => {
     });
   }
 
-  it('takes an id that came twice for malformed', async () => {
+  it('treats an id that was sent twice as malformed', async () => {
     const { position } = served.sse.hub;
     const headers = ['Host', new URL(served.url).host, 'Last-Event-ID', position, 'Last-Event-ID', position];
     const reader = await Reader.open(`${served.url}/events?topic=twice`, { headers });
@@ -139,7 +139,7 @@ describe('GET /events', () => {
     reader.close();
   });
 
-  it('answers HEAD with the headers and starts nothing', async () => {
+  it('answers HEAD with the headers and opens no stream', async () => {
     const { status, headers, body } = await ask(`${served.url}/events?topic=head`, { method: 'HEAD' });
     assert.equal(status, 200);
     assert.equal(headers.get('content-type'), 'text/event-stream');
@@ -150,7 +150,7 @@ describe('GET /events', () => {
     );
   });
 
-  it('gives only the newest of each key to one that lags and conflates', async () => {
+  it('sends only the newest event of each key to a client that lags and conflates', async () => {
     const { json } = await post(`${served.url}/topics/prices?key=a`, 'a1');
     for (const [key, data] of [
       ['a', 'a2'],
@@ -181,7 +181,7 @@ describe('GET /events', () => {
     });
   }
 
-  it('refuses a reader that does not take event streams with 406', async () => {
+  it('refuses a reader that does not accept event streams with 406', async () => {
     const answer = await ask(`${served.url}/events?topic=a`, { headers: { Accept: 'application/json' } });
     assert.deepEqual([answer.status, answer.json.error], [406, 'not-acceptable']);
   });
@@ -232,7 +232,7 @@ describe('POST /topics/{topic}', () => {
     reader.close();
   });
 
-  it('publishes nothing of a batch in which a line is no event', async () => {
+  it('publishes no event of a batch with a malformed line', async () => {
     const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
     for (const line of ['{', '{}', '1', 'null', '[]', '{"data":"x","event":1}', '{"data":"x","key":null}']) {
       const answer = await post(`${served.url}/topics/none`, `"fine"\n${line}\n`, type);
@@ -244,7 +244,7 @@ describe('POST /topics/{topic}', () => {
     );
   });
 
-  it('publishes once what is sent again under the same key, and again for another topic', async () => {
+  it('publishes a body once for each idempotency key and topic', async () => {
     const key = { 'Idempotency-Key': 'attempt-1' };
     const first = await post(`${served.url}/topics/retried`, 'x', key);
     assert.deepEqual((await post(`${served.url}/topics/retried`, 'x', key)).json, first.json);
@@ -253,7 +253,7 @@ describe('POST /topics/{topic}', () => {
     assert.equal((await post(`${served.url}/topics/retried`, 'x', long)).json.error, 'malformed-key');
   });
 
-  it('takes what curl calls a form, and an empty body', async () => {
+  it('accepts the form content type of curl, and an empty body', async () => {
     const form = { 'Content-Type': 'application/x-www-form-urlencoded' };
     assert.equal((await post(`${served.url}/topics/form`, 'a=b', form)).status, 200);
     assert.equal((await post(`${served.url}/topics/form`, '')).status, 200);
@@ -278,7 +278,7 @@ describe('POST /topics/{topic}', () => {
     });
   }
 
-  it('refuses a body that turns out too large while it comes, and the connection goes on', async () => {
+  it('refuses a body that exceeds the limit while it arrives, and keeps the connection usable', async () => {
     const { hostname, port } = new URL(served.url);
     const chunk = `3e8\r\n${'x'.repeat(1000)}\r\n`;
     const answer = await send(
@@ -322,7 +322,7 @@ describe('POST /topics/{topic}', () => {
 describe('DELETE /topics/{topic}', () => {
   const served = serve();
 
-  it('ends the topic: its readers get what they lack, the end, and then a 204', async () => {
+  it('ends the topic: its readers get the events that they missed, the end, and then a 204', async () => {
     const reader = await Reader.open(`${served.url}/events?topic=done`);
     const { json } = await post(`${served.url}/topics/done`, 'last');
     assert.equal((await ask(`${served.url}/topics/done`, { method: 'DELETE' })).status, 204);
@@ -336,7 +336,7 @@ describe('DELETE /topics/{topic}', () => {
     assert.equal((await ask(`${served.url}/events?topic=done&lastEventId=${json.id}`)).status, 204);
   });
 
-  it('gives the rest to one who comes back later, and then ends', async () => {
+  it('sends a client that returns later the rest, and then ends its stream', async () => {
     const { json } = await post(`${served.url}/topics/late`, '1');
     await post(`${served.url}/topics/late`, '2');
     await ask(`${served.url}/topics/late`, { method: 'DELETE' });
@@ -346,7 +346,7 @@ describe('DELETE /topics/{topic}', () => {
     assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
   });
 
-  it('answers 404 for a topic that is not there, 409 to whoever publishes after the end', async () => {
+  it('answers 404 for an unknown topic, and 409 to a publish after the end', async () => {
     assert.equal((await ask(`${served.url}/topics/nowhere`, { method: 'DELETE' })).status, 404);
     await post(`${served.url}/topics/over`, '1');
     await ask(`${served.url}/topics/over`, { method: 'DELETE' });
@@ -358,7 +358,7 @@ describe('DELETE /topics/{topic}', () => {
 describe('the other paths', () => {
   const served = serve();
 
-  it('lists the topics, and tells the position that a snapshot needs', async () => {
+  it('list the topics, and give the position that a snapshot needs', async () => {
     const { json } = await post(`${served.url}/topics/listed`, 'x');
     const topics = await ask(`${served.url}/topics`);
     assert.deepEqual(topics.json.topics, [
@@ -367,19 +367,19 @@ describe('the other paths', () => {
     assert.deepEqual((await ask(`${served.url}/position`)).json, { position: json.id });
   });
 
-  it('is alive and ready', async () => {
+  it('answer that the server is alive and ready', async () => {
     assert.equal((await ask(`${served.url}/healthz`)).status, 200);
     assert.equal((await ask(`${served.url}/readyz`)).status, 200);
   });
 
-  it('serves the page under a policy that lets nothing else in', async () => {
+  it('serve the dashboard under a policy that allows no other source', async () => {
     const { headers, body } = await ask(served.url);
     assert.equal(headers.get('content-type'), 'text/html; charset=utf-8');
     assert.match(headers.get('content-security-policy') ?? '', /default-src 'none'/);
     assert.match(body, /^<!doctype html>/i);
   });
 
-  it('answers 404, and 405 with what is allowed', async () => {
+  it('answer 404, and 405 with the methods that are allowed', async () => {
     assert.equal((await ask(`${served.url}/nothing`)).status, 404);
     const answer = await ask(`${served.url}/topics/a`, { method: 'PUT' });
     assert.deepEqual([answer.status, answer.headers.get('allow')], [405, 'POST, DELETE']);

@@ -1,81 +1,63 @@
 import assert from 'node:assert/strict';
 import { createHook } from 'node:async_hooks';
-import { EventEmitter, getEventListeners, once } from 'node:events';
+import { EventEmitter, getEventListeners, on, once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import * as http2 from 'node:http2';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
-import { afterEach, describe, it, mock } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { type DrainableStream, shutdown, trackConnections } from '../lib/shutdown.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
+import { fakeTime } from './helpers/clock.ts';
+import { session } from './helpers/http2.ts';
+import { ask, dial, dialTls, request } from './helpers/raw.ts';
+import { Reading } from './helpers/reader.ts';
+import { listen } from './helpers/server.ts';
 
-const BIG = Buffer.alloc(12 * 1024 * 1024, 'x');
-const REQUEST = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n';
+const BIG = 'x'.repeat(12 * 1024 * 1024);
 
-const opened: { destroy(): unknown }[] = [];
-afterEach(() => {
-  for (const each of opened.splice(0)) each.destroy();
-});
-
-async function listen<S extends Server>(server: S): Promise<S> {
+/** Lets a server listen until the test is over, with its connections tracked. */
+async function start<S extends Server>(t: TestContext, server: S): Promise<S> {
   trackConnections(server);
-  // A client's reset must not fail the test.
-  server.on('sessionError', () => {});
-  opened.push({ destroy: () => server.close() });
-  return once(server.listen(0, '127.0.0.1'), 'listening').then(() => server);
+  await listen(t, server);
+  return server;
 }
 
 function portOf(server: Server): number {
   return (server.address() as AddressInfo).port;
 }
 
-/** A client that keeps what it reads, once `read` was called. */
-class Reader {
-  readonly socket: Socket;
-  readonly closed: Promise<void>;
-  #chunks: Buffer[] = [];
+/** A connection that reads nothing unless asked to, over TLS where the server speaks it. */
+function connectTo(t: TestContext, server: Server): Promise<Socket> {
+  return isTls(server) ? dialTls(t, portOf(server)) : dial(t, portOf(server));
+}
 
-  constructor(socket: Socket) {
-    this.socket = socket.on('error', () => {});
-    this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
-    opened.push(socket);
-  }
+/** A connection that has sent a request. */
+async function asking(t: TestContext, server: Server): Promise<Reading> {
+  return ask(await connectTo(t, server));
+}
 
-  static dial(server: Server): Reader {
-    return new Reader(connect(portOf(server), '127.0.0.1')).read();
-  }
+/** A connection that has sent some bytes, of which the server has read some. */
+async function begun(t: TestContext, server: Server, bytes: string | Uint8Array): Promise<Reading> {
+  const accepted = once(server, isTls(server) ? 'secureConnection' : 'connection');
+  const client = await connectTo(t, server);
+  client.write(bytes);
+  await received(await accepted);
+  return new Reading(client);
+}
 
-  static dialTls(server: Server): Reader {
-    return new Reader(
-      connectTls({ port: portOf(server), host: '127.0.0.1', rejectUnauthorized: false }),
-    ).read();
-  }
+async function received([socket]: Socket[]): Promise<void> {
+  while (socket!.bytesRead === 0) await turn();
+}
 
-  get text(): string {
-    return Buffer.concat(this.#chunks).toString('latin1');
-  }
+function bodyOf(response: string): string {
+  return response.slice(response.indexOf('\r\n\r\n') + 4);
+}
 
-  /** Everything after the head of the only response. */
-  get body(): Buffer {
-    const all = Buffer.concat(this.#chunks);
-    return all.subarray(all.indexOf('\r\n\r\n') + 4);
-  }
-
-  read(): this {
-    this.socket.on('data', (chunk) => this.#chunks.push(chunk));
-    return this;
-  }
-
-  send(text: string | Uint8Array): this {
-    this.socket.write(text);
-    return this;
-  }
-
-  async until(text: string, times = 1): Promise<void> {
-    while (this.text.split(text).length <= times) await once(this.socket, 'data');
-  }
+function isTls(server: Server): boolean {
+  return 'setSecureContext' in server;
 }
 
 /** A set of real streams, and how a server opens and ends them. */
@@ -102,8 +84,8 @@ class Still extends EventEmitter implements DrainableStream {
 }
 
 describe('shutdown', () => {
-  it('calls onDraining before it refuses new connections', async () => {
-    const server = await listen(createServer());
+  it('calls onDraining before it refuses new connections', async (t) => {
+    const server = await start(t, createServer());
     const port = portOf(server);
     let listening: boolean | undefined;
     const done = shutdown(server, {
@@ -123,57 +105,61 @@ describe('shutdown', () => {
     });
   });
 
-  it('closes idle keep-alive connections at once', async () => {
-    const server = await listen(createServer((_req, res) => res.end('done')));
-    const reader = Reader.dial(server).send(REQUEST);
+  it('closes idle keep-alive connections at once', async (t) => {
+    const server = await start(
+      t,
+      createServer((_req, res) => res.end('done')),
+    );
+    const reader = await asking(t, server);
     await reader.until('done');
     const { cut } = await shutdown(server, { deadline: Infinity });
-    await reader.closed;
+    await reader.over;
     assert.equal(cut, 0);
   });
 
   for (const kind of ['HTTP', 'HTTPS'])
     it(`closes an unused ${kind} connection after a second, in which its first request may still arrive`, async (t) => {
-      const { advance } = fakeTime(t);
+      const time = fakeTime(t);
       const answer: RequestListener = (_req, res) => res.end('done');
-      const tls = kind === 'HTTPS';
-      const server = await listen(tls ? createTlsServer({ key, cert }, answer) : createServer(answer));
-      const [unused, late] = [0, 1].map(() => (tls ? Reader.dialTls(server) : Reader.dial(server)));
-      for (let open = 0; open < 2; open++) await once(server, tls ? 'secureConnection' : 'connection');
+      const server = await start(
+        t,
+        kind === 'HTTPS' ? createTlsServer({ key, cert }, answer) : createServer(answer),
+      );
+      const accepted = on(server, isTls(server) ? 'secureConnection' : 'connection');
+      const unused = new Reading(await connectTo(t, server));
+      const late = await connectTo(t, server);
+      for (let open = 0; open < 2; open++) await accepted.next();
       const done = shutdown(server, { deadline: Infinity });
-      await advance(500);
-      late!.send(REQUEST);
-      await late!.closed;
-      assert.match(late!.text, /done/);
-      await advance(600);
-      await unused!.closed;
+      await time.pass(500);
+      assert.match(await ask(late).over, /done/);
+      await time.pass(600);
+      await unused.over;
       assert.equal((await done).cut, 0);
     });
 
   it('leaves connections alone that have a request or response in progress, on every protocol', async (t) => {
-    const { advance } = fakeTime(t);
+    const time = fakeTime(t);
     const again = new AbortController();
     const open: Promise<unknown>[] = [];
     const answer: RequestListener = (_req, res) => res.write('held');
-    for (const [server, send] of [
-      [createServer(), 'GET / HT'],
-      [createServer(answer), REQUEST],
-      [createTlsServer({ key, cert }, answer), REQUEST],
-    ] as const) {
-      const tls = 'setSecureContext' in (await listen(server));
-      const reader = (tls ? Reader.dialTls(server) : Reader.dial(server)).send(send);
-      await (send === REQUEST ? reader.until('held') : received(server));
+    const drain = (server: Server) =>
       open.push(shutdown(server, { deadline: Infinity, signal: again.signal }));
+    const incomplete = await start(t, createServer());
+    await begun(t, incomplete, 'GET / HT');
+    drain(incomplete);
+    for (const server of [createServer(answer), createTlsServer({ key, cert }, answer)]) {
+      await start<Server>(t, server);
+      await (await asking(t, server)).until('held');
+      drain(server);
     }
-    const server = await listen(http2.createServer(answer as never));
+    const server = await start(t, http2.createServer(answer as never));
+    const stream = session(t, server).request({ ':path': '/' });
     await once(
-      session(server)
-        .request({ ':path': '/' })
-        .on('error', () => {}),
+      stream.on('error', () => {}),
       'data',
     );
-    open.push(shutdown(server, { deadline: Infinity, signal: again.signal }));
-    await advance(3000);
+    drain(server);
+    await time.pass(3000);
     again.abort();
     const outcomes = (await Promise.all(open)) as { cut: number }[];
     assert.deepEqual(
@@ -182,68 +168,78 @@ describe('shutdown', () => {
     );
   });
 
-  it('answers requests on a busy connection, with Connection: close', async () => {
+  it('answers requests on a busy connection, with Connection: close', async (t) => {
     const answers: (() => void)[] = [];
-    const server = await listen(createServer((_req, res) => answers.push(() => res.end('done'))));
-    const reader = Reader.dial(server).send(REQUEST);
+    const server = await start(
+      t,
+      createServer((_req, res) => answers.push(() => res.end('done'))),
+    );
+    const client = await dial(t, portOf(server));
+    const reader = ask(client);
     await once(server, 'request');
     const done = shutdown(server, { deadline: Infinity });
-    reader.send(REQUEST);
+    client.write(request());
     await once(server, 'request');
     answers[0]!();
     await reader.until('done');
     answers[1]!();
-    await reader.closed;
+    await reader.over;
     assert.equal(reader.text.split('done').length, 3);
     assert.match(reader.text, /Connection: close/i);
     assert.equal((await done).cut, 0);
   });
 
   describe('with a response of 12 MiB in progress', () => {
-    it('lets it arrive completely over HTTP/1, although it ended before and its client has not begun to read', async () => {
-      const server = await listen(createServer((_req, res) => res.end(BIG)));
-      const reader = new Reader(connect(portOf(server), '127.0.0.1')).send(REQUEST);
+    it('lets it arrive completely over HTTP/1, although it ended before and its client has not begun to read', async (t) => {
+      const server = await start(
+        t,
+        createServer((_req, res) => res.end(BIG)),
+      );
+      const client = await connectTo(t, server);
+      client.write(request());
       await once(server, 'request');
       const done = shutdown(server, { deadline: Infinity });
       await turn();
-      reader.read();
-      await reader.closed;
-      assert.equal(Buffer.compare(reader.body, BIG), 0);
+      assert.equal(bodyOf(await new Reading(client).over) === BIG, true);
       assert.equal((await done).cut, 0);
     });
 
-    it('lets it arrive completely over HTTPS', async () => {
-      const server = await listen(createTlsServer({ key, cert }, (_req, res) => res.end(BIG)));
-      const tls = connectTls({ port: portOf(server), host: '127.0.0.1', rejectUnauthorized: false });
-      const reader = new Reader(tls).send(REQUEST);
+    it('lets it arrive completely over HTTPS', async (t) => {
+      const server = await start(
+        t,
+        createTlsServer({ key, cert }, (_req, res) => res.end(BIG)),
+      );
+      const client = await connectTo(t, server);
+      client.write(request());
       await once(server, 'request');
       const done = shutdown(server, { deadline: Infinity });
       await turn();
-      reader.read();
-      await reader.closed;
-      assert.equal(Buffer.compare(reader.body, BIG), 0);
+      assert.equal(bodyOf(await new Reading(client).over) === BIG, true);
       assert.equal((await done).cut, 0);
     });
 
-    it('lets it arrive completely over HTTP/2', async () => {
-      const server = await listen(http2.createServer((_req, res) => res.end(BIG)));
-      const stream = session(server).request({ ':path': '/' });
+    it('lets it arrive completely over HTTP/2', async (t) => {
+      const server = await start(
+        t,
+        http2.createServer((_req, res) => res.end(BIG)),
+      );
+      const stream = session(t, server).request({ ':path': '/' });
       await once(server, 'request');
       const done = shutdown(server, { deadline: Infinity });
       await turn();
-      assert.equal(Buffer.compare(Buffer.concat(await stream.toArray()), BIG), 0);
+      assert.equal(Buffer.concat(await stream.toArray()).toString() === BIG, true);
       assert.equal((await done).cut, 0);
     });
   });
 
   describe('with streams', () => {
-    it('sends each a retry of its own and ends it', async () => {
+    it('sends each a retry of its own and ends it', async (t) => {
       const streams = new Streams();
-      const server = await listen(createServer(streams.open));
-      const readers = Array.from({ length: 20 }, () => Reader.dial(server).send(REQUEST));
+      const server = await start(t, createServer(streams.open));
+      const readers = await Promise.all(Array.from({ length: 20 }, () => asking(t, server)));
       await Promise.all(readers.map((reader) => reader.until('hello')));
       const outcome = await shutdown(server, { streams, end: streams.end, deadline: Infinity });
-      await Promise.all(readers.map((reader) => reader.closed));
+      await Promise.all(readers.map((reader) => reader.over));
       const retries = readers.map((reader) =>
         Number(/retry: (\d+)\n\n\r\n0\r\n\r\n$/.exec(reader.text)?.[1]),
       );
@@ -256,10 +252,13 @@ describe('shutdown', () => {
       assert.equal(outcome.cut, 0);
     });
 
-    it('waits for them over HTTP/2 in mode `finish`, after a GOAWAY', async () => {
+    it('waits for them over HTTP/2 in mode `finish`, after a GOAWAY', async (t) => {
       const streams = new Streams();
-      const server = await listen(http2.createServer((req, res) => streams.open(req as never, res as never)));
-      const client = session(server);
+      const server = await start(
+        t,
+        http2.createServer((req, res) => streams.open(req as never, res as never)),
+      );
+      const client = session(t, server);
       const first = client.request({ ':path': '/' }).setEncoding('utf8');
       await once(first, 'data');
       const goneAway = once(client, 'goaway');
@@ -283,34 +282,36 @@ describe('shutdown', () => {
     });
 
     it('ends them evenly over the window', async (t) => {
-      const { time, advance } = fakeTime(t);
-      const server = await listen(createServer());
+      const time = fakeTime(t);
+      const began = time.now();
+      const server = await start(t, createServer());
       const streams = new Set(Array.from({ length: 5000 }, () => new Still()));
       const perSecond = new Array<number>(10).fill(0);
       const end = (stream: Still) => {
-        perSecond[Math.min(9, Math.floor(time() / 1000))]!++;
+        perSecond[Math.min(9, Math.floor((time.now() - began) / 1000))]!++;
         stream.end();
       };
       const done = shutdown(server, { streams, end, window: 10_000, deadline: 15_000 });
-      await advance(10_100);
+      await time.pass(10_100);
       assert.equal((await done).ended, 5000);
       assert.ok(Math.max(...perSecond) <= 550 && Math.min(...perSecond) >= 450, `${perSecond}`);
     });
 
     it('ends a few evenly too, and does not hurry when others close by themselves', async (t) => {
-      const { time, advance } = fakeTime(t);
-      const server = await listen(createServer());
+      const time = fakeTime(t);
+      const began = time.now();
+      const server = await start(t, createServer());
       const streams = Array.from({ length: 10 }, () => new Still());
       const moments: number[] = [];
       const end = (stream: Still) => {
-        moments.push(time());
+        moments.push(time.now() - began);
         stream.end();
       };
       const done = shutdown(server, { streams, end, window: 10_000, deadline: Infinity });
-      await advance(4500);
+      await time.pass(4500);
       const left = streams.filter((stream) => !stream.closed).slice(0, 3);
       for (const stream of left) stream.end();
-      await advance(5600);
+      await time.pass(5600);
       const { ended, finished } = await done;
       assert.deepEqual([ended, finished], [10 - left.length, left.length]);
       const gaps = moments.slice(1).map((moment, i) => moment - moments[i]!);
@@ -318,42 +319,45 @@ describe('shutdown', () => {
     });
 
     it('begins at a random offset, so that several processes that stop together are not in step', async (t) => {
-      const { time, advance } = fakeTime(t);
+      const time = fakeTime(t);
+      const began = time.now();
       const moments: number[] = [];
       const end = (stream: Still) => {
-        moments.push(time());
+        moments.push(time.now() - began);
         stream.end();
       };
       const phases = [0.25, 0.75];
-      mock.method(Math, 'random', () => phases.pop());
-      t.after(() => mock.restoreAll());
+      t.mock.method(Math, 'random', () => phases.pop());
       const options = { end, window: 1000, deadline: Infinity };
       const fleet = [
-        shutdown(await listen(createServer()), { ...options, streams: [new Still()] }),
-        shutdown(await listen(createServer()), { ...options, streams: [new Still()] }),
+        shutdown(await start(t, createServer()), { ...options, streams: [new Still()] }),
+        shutdown(await start(t, createServer()), { ...options, streams: [new Still()] }),
       ];
-      await advance(1100);
+      await time.pass(1100);
       await Promise.all(fleet);
       assert.deepEqual(moments, [250, 750]);
     });
 
     it('calls `end` once for each, however long it takes to close', async (t) => {
-      const { advance } = fakeTime(t);
-      const server = await listen(createServer((_req, res) => res.write('held')));
-      const reader = Reader.dial(server).send(REQUEST);
+      const time = fakeTime(t);
+      const server = await start(
+        t,
+        createServer((_req, res) => res.write('held')),
+      );
+      const reader = await asking(t, server);
       await reader.until('held');
       let calls = 0;
       const end = () => {
         calls++;
       };
       const done = shutdown(server, { streams: [new Still()], end, deadline: 1000 });
-      await advance(1000);
+      await time.pass(1000);
       assert.equal((await done).ended, 1);
       assert.equal(calls, 1);
     });
 
-    it('spreads the retries evenly over retrySpread', async () => {
-      const server = await listen(createServer());
+    it('spreads the retries evenly over retrySpread', async (t) => {
+      const server = await start(t, createServer());
       const perSecond = new Array<number>(5).fill(0);
       const end = (stream: Still, { retry }: { retry: number }) => {
         perSecond[Math.floor((retry - 2000) / 1000)]!++;
@@ -365,24 +369,24 @@ describe('shutdown', () => {
     });
 
     it('lets them end by themselves in mode `finish`, and ends the rest after the window', async (t) => {
-      const { advance } = fakeTime(t);
-      const server = await listen(createServer());
+      const time = fakeTime(t);
+      const server = await start(t, createServer());
       const [finite, endless] = [new Still(), new Still()];
       const end = (stream: Still) => stream.end();
       const done = shutdown(server, { streams: [finite, endless], end, mode: 'finish', window: 5000 });
-      await advance(2000);
+      await time.pass(2000);
       finite.end();
-      await advance(2900);
+      await time.pass(2900);
       assert.equal(endless.closed, false);
-      await advance(200);
+      await time.pass(200);
       const { ended, finished } = await done;
       assert.deepEqual([ended, finished], [1, 1]);
     });
 
-    it('resolves as soon as the last has ended by itself', async () => {
+    it('resolves as soon as the last has ended by itself', async (t) => {
       const streams = new Streams();
-      const server = await listen(createServer(streams.open));
-      const reader = Reader.dial(server).send(REQUEST);
+      const server = await start(t, createServer(streams.open));
+      const reader = await asking(t, server);
       await reader.until('hello');
       const options = {
         streams,
@@ -393,30 +397,31 @@ describe('shutdown', () => {
       } as const;
       const done = shutdown(server, options);
       for (const stream of streams) stream.end();
-      await reader.closed;
+      await reader.over;
       const { ended, finished } = await done;
       assert.deepEqual([ended, finished], [0, 1]);
     });
 
-    it('ends one that opens later on a busy connection', async () => {
+    it('ends one that opens later on a busy connection', async (t) => {
       const streams = new Streams();
       const admitted = new EventEmitter();
-      const server = await listen(
+      const server = await start(
+        t,
         createServer((req, res) => admitted.once('now', () => streams.open(req, res))),
       );
-      const reader = Reader.dial(server).send(REQUEST);
+      const reader = await asking(t, server);
       await once(server, 'request');
       const done = shutdown(server, { streams, end: streams.end, deadline: Infinity });
       admitted.emit('now');
-      await reader.closed;
+      await reader.over;
       assert.match(reader.text, /hello[\s\S]*retry: \d+/);
       assert.equal((await done).ended, 1);
     });
 
-    it('continues when `end` throws, and reports the error', async () => {
+    it('continues when `end` throws, and reports the error', async (t) => {
       const streams = new Streams();
-      const server = await listen(createServer(streams.open));
-      const readers = [Reader.dial(server).send(REQUEST), Reader.dial(server).send(REQUEST)];
+      const server = await start(t, createServer(streams.open));
+      const readers = [await asking(t, server), await asking(t, server)];
       await Promise.all(readers.map((reader) => reader.until('hello')));
       const mistake = new Error('a mistake');
       const end = (stream: EventStream, context: { readonly retry: number }) => {
@@ -430,51 +435,54 @@ describe('shutdown', () => {
   });
 
   describe('at the deadline', () => {
-    it('cuts a connection that never completes its request', async () => {
-      const server = await listen(createServer());
-      const slowloris = Reader.dial(server).send('GET / HTTP/1.1\r\nHost: loc');
-      await received(server);
+    it('cuts a connection that never completes its request', async (t) => {
+      const server = await start(t, createServer());
+      const slowloris = await begun(t, server, 'GET / HTTP/1.1\r\nHost: loc');
       const { cut } = await shutdown(server, { deadline: 20 });
-      await slowloris.closed;
+      await slowloris.over;
       assert.equal(cut, 1);
     });
 
-    it('cuts a connection that never completes its TLS handshake, or its request after it', async () => {
-      const server = await listen(createTlsServer({ key, cert }));
-      const half = Reader.dial(server).send(Buffer.from([0x16, 0x03, 0x01, 0x02]));
-      await received(server);
-      const silent = Reader.dialTls(server).send('GET / HT');
-      const [secure] = await once(server, 'secureConnection');
-      while (secure.bytesRead === 0) await turn();
+    it('cuts a connection that never completes its TLS handshake, or its request after it', async (t) => {
+      const server = await start(t, createTlsServer({ key, cert }));
+      const accepted = once(server, 'connection');
+      const client = await dial(t, portOf(server));
+      const half = new Reading(client);
+      client.write(Buffer.from([0x16, 0x03, 0x01, 0x02]));
+      await received(await accepted);
+      const silent = await begun(t, server, 'GET / HT');
       const { cut } = await shutdown(server, { deadline: 20 });
-      await Promise.all([half.closed, silent.closed]);
+      await Promise.all([half.over, silent.over]);
       assert.equal(cut, 2);
     });
 
-    it('cuts a response whose client does not read', async () => {
-      const server = await listen(createServer((_req, res) => res.end(BIG)));
-      const reader = new Reader(connect(portOf(server), '127.0.0.1')).send(REQUEST);
+    it('cuts a response whose client does not read', async (t) => {
+      const server = await start(
+        t,
+        createServer((_req, res) => res.end(BIG)),
+      );
+      const client = await dial(t, portOf(server));
+      client.write(request());
       await once(server, 'request');
       assert.equal((await shutdown(server, { deadline: 20 })).cut, 1);
-      reader.read();
-      await reader.closed;
-      assert.ok(reader.body.length < BIG.length);
+      assert.ok(bodyOf(await new Reading(client).over).length < BIG.length);
     });
 
-    it('cuts connections that were open before trackConnections', async () => {
+    it('cuts connections that were open before trackConnections', async (t) => {
       const server = createServer();
-      opened.push({ destroy: () => server.close() });
-      await once(server.listen(0, '127.0.0.1'), 'listening');
-      const early = Reader.dial(server).send('GET /');
-      await received(server);
+      await listen(t, server);
+      const early = await begun(t, server, 'GET /');
       trackConnections(server);
       await shutdown(server, { deadline: 20 });
-      await early.closed;
+      await early.over;
     });
 
-    it('cuts HTTP/2 sessions with their streams', async () => {
-      const server = await listen(http2.createServer((_req, res) => res.write('never more')));
-      const client = session(server);
+    it('cuts HTTP/2 sessions with their streams', async (t) => {
+      const server = await start(
+        t,
+        http2.createServer((_req, res) => res.write('never more')),
+      );
+      const client = session(t, server);
       const streams = [client.request({ ':path': '/' }), client.request({ ':path': '/' })];
       for (const stream of streams) stream.on('error', () => {});
       await Promise.all(streams.map((stream) => once(stream, 'data')));
@@ -483,103 +491,111 @@ describe('shutdown', () => {
       await closed;
     });
 
-    it('is brought forward by the signal, which still sends streams their retry', async () => {
+    it('is brought forward by the signal, which still sends streams their retry', async (t) => {
       const streams = new Streams();
-      const server = await listen(createServer(streams.open));
-      const [reader, slowloris] = [Reader.dial(server).send(REQUEST), Reader.dial(server).send('GET /')];
+      const server = await start(t, createServer(streams.open));
+      const reader = await asking(t, server);
+      const slowloris = await begun(t, server, 'GET /');
       await reader.until('hello');
       const again = new AbortController();
       const options = { streams, end: streams.end, window: 60_000, deadline: Infinity } as const;
       const done = shutdown(server, { ...options, signal: again.signal });
       again.abort();
-      await Promise.all([reader.closed, slowloris.closed]);
+      await Promise.all([reader.over, slowloris.over]);
       assert.match(reader.text, /retry: \d+\n\n/);
       const { ended, cut } = await done;
       assert.deepEqual([ended, cut], [1, 2]);
     });
 
-    it('is immediate when the signal has already fired', async () => {
-      const server = await listen(createServer());
-      const slowloris = Reader.dial(server).send('GET /');
-      await received(server);
+    it('is immediate when the signal has already fired', async (t) => {
+      const server = await start(t, createServer());
+      const slowloris = await begun(t, server, 'GET /');
       const { cut } = await shutdown(server, { deadline: Infinity, signal: AbortSignal.abort() });
-      await slowloris.closed;
+      await slowloris.over;
       assert.equal(cut, 1);
     });
   });
 
   describe('on HTTP/2', () => {
-    it('refuses requests of a client that ignores the GOAWAY', async () => {
+    it('refuses requests of a client that ignores the GOAWAY', async (t) => {
       const asked: (string | undefined)[] = [];
       const held: http2.Http2ServerResponse[] = [];
-      const server = await listen(
+      const server = await start(
+        t,
         http2.createServer((req, res) => {
           asked.push(req.url);
           res.write('held');
           held.push(res);
         }),
       );
-      const client = Reader.dial(server).send(PREFACE).send(headers(1, '/'));
-      await client.until('held');
+      const client = await dial(t, portOf(server));
+      const reading = new Reading(client);
+      client.write(Buffer.concat([PREFACE, headers(1, '/')]));
+      await reading.until('held');
       const done = shutdown(server, { deadline: Infinity });
-      await client.until(String.fromCharCode(0, 0, 8, GOAWAY));
-      client.send(headers(3, '/index.html')).send(ping());
+      await reading.until(String.fromCharCode(0, 0, 8, GOAWAY));
+      client.write(Buffer.concat([headers(3, '/index.html'), ping()]));
       // The answer to a PING proves that the server has read everything before it.
-      await client.until('pingpong');
+      await reading.until('pingpong');
       assert.deepEqual(asked, ['/']);
       for (const res of held) res.end();
-      await client.closed;
+      await reading.over;
+      client.end();
       assert.equal((await done).cut, 0);
     });
 
-    it('closes sessions without open streams', async () => {
-      const server = await listen(http2.createSecureServer({ key, cert }, (_req, res) => res.end('done')));
-      const client = session(server);
+    it('closes sessions without open streams', async (t) => {
+      const server = await start(
+        t,
+        http2.createSecureServer({ key, cert }, (_req, res) => res.end('done')),
+      );
+      const client = session(t, server);
       await client.request({ ':path': '/' }).toArray();
       const closed = once(client, 'close');
       assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
       await closed;
     });
 
-    it('closes a session that begins on a connection accepted before', async () => {
-      const server = await listen(http2.createSecureServer({ key, cert }));
-      const socket = connect(portOf(server), '127.0.0.1');
-      await once(server, 'connection');
+    it('closes a session that begins on a connection accepted before', async (t) => {
+      const server = await start(t, http2.createSecureServer({ key, cert }));
+      const accepted = once(server, 'connection');
+      const socket = await dial(t, portOf(server));
+      await accepted;
       const done = shutdown(server, { deadline: Infinity });
       const client = http2.connect('https://127.0.0.1', {
         createConnection: () => connectTls({ socket, rejectUnauthorized: false, ALPNProtocols: ['h2'] }),
       });
-      opened.push(client);
       await once(client, 'close');
       assert.equal((await done).cut, 0);
     });
 
-    it('closes the HTTP/1 connections of a server for both protocols', async () => {
-      const server = await listen(
+    it('closes the HTTP/1 connections of a server for both protocols', async (t) => {
+      const server = await start(
+        t,
         http2.createSecureServer({ key, cert, allowHTTP1: true }, (_req, res) => res.end('done')),
       );
-      const reader = Reader.dialTls(server).send(REQUEST);
+      const reader = await asking(t, server);
       await reader.until('done');
       assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
-      await reader.closed;
+      await reader.over;
     });
 
-    it('drains a server that handles `stream` events, without adding a request listener', async () => {
+    it('drains a server that handles `stream` events, without adding a request listener', async (t) => {
       const server = http2.createServer();
       server.on('stream', (stream) => {
         stream.respond({ ':status': 200 });
         stream.end('done');
       });
-      await listen(server);
-      const body = await session(server).request({ ':path': '/' }).toArray();
+      await start(t, server);
+      const body = await session(t, server).request({ ':path': '/' }).toArray();
       assert.equal(Buffer.concat(body).toString(), 'done');
       assert.equal(server.listenerCount('request'), 0);
       assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
     });
   });
 
-  it('returns the same promise when it is called again', async () => {
-    const server = await listen(createServer());
+  it('returns the same promise when it is called again', async (t) => {
+    const server = await start(t, createServer());
     let calls = 0;
     const onDraining = () => {
       calls++;
@@ -591,20 +607,21 @@ describe('shutdown', () => {
     assert.equal(calls, 1);
   });
 
-  it('waits for open responses although somebody else has closed the server', async () => {
+  it('waits for open responses although the application has closed the server', async (t) => {
     let answer = () => {};
-    const server = await listen(
+    const server = await start(
+      t,
       createServer((_req, res) => {
         answer = () => res.end('done');
       }),
     );
-    const reader = Reader.dial(server).send(REQUEST);
+    const reader = await asking(t, server);
     await once(server, 'request');
     server.close();
     const done = shutdown(server, { deadline: Infinity });
     await turn();
     answer();
-    await reader.closed;
+    await reader.over;
     assert.match(reader.text, /done/);
     assert.equal((await done).cut, 0);
   });
@@ -612,34 +629,37 @@ describe('shutdown', () => {
   it('leaves no timer and no listener behind', { timeout: 30_000 }, async (t) => {
     const timers = timersFromNow(t);
     const server = createServer((_req, res) => res.end('done'));
+    await listen(t, server);
     const before = listenersOf(server);
-    await listen(server);
-    server.removeAllListeners('sessionError');
-    const reader = Reader.dial(server).send(REQUEST);
+    trackConnections(server);
+    const reader = await asking(t, server);
     await reader.until('done');
     const { signal } = new AbortController();
     await shutdown(server, { signal, window: 1, deadline: 60_000 });
-    await reader.closed;
+    await reader.over;
     assert.deepEqual(listenersOf(server), before);
     assert.equal(getEventListeners(signal, 'abort').length, 0);
     while (timers.active.size > 0) await turn();
   });
 
-  it('can be repeated after the server listens again', async () => {
-    const server = await listen(createServer((_req, res) => res.end('done')));
+  it('can be repeated after the server listens again', async (t) => {
+    const server = await start(
+      t,
+      createServer((_req, res) => res.end('done')),
+    );
     const first = shutdown(server);
     await first;
-    await listen(server);
-    const reader = Reader.dial(server).send(REQUEST);
+    await start(t, server);
+    const reader = await asking(t, server);
     await reader.until('done');
     const second = shutdown(server, { deadline: Infinity });
     assert.notEqual(second, first);
     assert.equal((await second).cut, 0);
-    await reader.closed;
+    await reader.over;
   });
 
-  it('throws for bad options, naming them, before it touches the server', async () => {
-    const server = await listen(createServer());
+  it('throws for bad options, naming them, before it touches the server', async (t) => {
+    const server = await start(t, createServer());
     const streams = new Set<Still>();
     const end = (stream: Still) => stream.end();
     const wrong: [object, RegExp][] = [
@@ -670,23 +690,8 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-function session(server: Server): http2.ClientHttp2Session {
-  const scheme = 'setSecureContext' in server ? 'https' : 'http';
-  const client = http2.connect(`${scheme}://127.0.0.1:${portOf(server)}`, { rejectUnauthorized: false });
-  opened.push(client.on('error', () => {}));
-  return client;
-}
-
-/** Waits until the next connection has sent some bytes. */
-async function received(server: Server): Promise<void> {
-  const [socket] = await once(server, 'connection');
-  while (socket.bytesRead === 0) await turn();
-}
-
 function listenersOf(server: Server): Record<string, number> {
-  // Node adds a 'listening' listener of its own when it listens.
-  const names = server.eventNames().filter((name) => name !== 'listening');
-  const counts = names.map((name) => [String(name), server.listenerCount(name)] as const);
+  const counts = server.eventNames().map((name) => [String(name), server.listenerCount(name)] as const);
   return Object.fromEntries(counts.sort());
 }
 
@@ -700,30 +705,6 @@ function timersFromNow(t: { after(fn: () => void): void }): { readonly active: S
   hook.enable();
   t.after(() => hook.disable());
   return { active };
-}
-
-/** Time that passes only in `advance`, in steps. */
-function fakeTime(t: { after(fn: () => void): void }): {
-  time(): number;
-  advance(ms: number): Promise<void>;
-} {
-  let now = 0;
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
-  const clock = mock.method(performance, 'now', () => now);
-  t.after(() => {
-    mock.timers.reset();
-    clock.mock.restore();
-  });
-  return {
-    time: () => now,
-    async advance(ms) {
-      for (const end = now + ms; now < end; ) {
-        now += 10;
-        mock.timers.tick(10);
-        await turn();
-      }
-    },
-  };
 }
 
 // HTTP/2 by hand, for a client that ignores a GOAWAY. https://www.rfc-editor.org/rfc/rfc9113#section-4.1

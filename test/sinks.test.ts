@@ -1,9 +1,10 @@
 import { once } from 'node:events';
-import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
+import { createServer as createHttp2Server } from 'node:http2';
 import { createServer as createTcpServer, type Socket } from 'node:net';
 import { PassThrough, type Readable } from 'node:stream';
 import { openStream } from '../lib/stream.ts';
 import { describeSink } from './contracts/sink.ts';
+import { session } from './helpers/http2.ts';
 import { dial, request } from './helpers/raw.ts';
 import { listen } from './helpers/server.ts';
 import { exchanging } from './helpers/streaming.ts';
@@ -37,9 +38,8 @@ describeSink('a bare ServerResponse', async (t) => {
 describeSink('our stream over HTTP/2', async (t) => {
   const server = createHttp2Server();
   const asked = once(server, 'request');
-  const session = connectHttp2(`http://127.0.0.1:${await listen(t, server)}`);
-  t.after(() => session.destroy());
-  const client = session.request({ ':path': '/' });
+  await listen(t, server);
+  const client = session(t, server).request({ ':path': '/' });
   const [req, res] = await asked;
   const sink = openStream(req, res, { maxBufferedBytes: Infinity });
   return { sink, readAll: dots(client), leave: () => client.close(8) };

@@ -12,7 +12,6 @@ import {
 } from 'node:http';
 import {
   type ClientHttp2Stream,
-  connect as connectHttp2,
   constants,
   createServer as createHttp2Server,
   type Http2ServerRequest,
@@ -33,6 +32,7 @@ import {
   type StreamResponse,
 } from '../lib/stream.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { session } from './helpers/http2.ts';
 import { ask, dial, request } from './helpers/raw.ts';
 import { parse, Reading } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
@@ -75,7 +75,7 @@ describe('openStream', () => {
     assert.deepEqual(await Promise.all(reasons), ['client-gone'], 'the stream itself has ended nothing');
   });
 
-  it('leaves a response alone that somebody else has sent in its place', async (t) => {
+  it('does not touch a response that another handler has sent in its place', async (t) => {
     const controller = new AbortController();
     const { stream, res, client } = await streaming(t, { signal: controller.signal });
     res.writeHead(503).end(BULK);
@@ -282,7 +282,7 @@ describe('trap 1: client-gone follows the close of the response or the socket, a
     assert.equal(await stream.events.done, 'client-gone');
   });
 
-  it('follows when somebody else ends the response', async (t) => {
+  it('follows when other code ends the response', async (t) => {
     const { stream, res, client } = await streaming(t);
     client.resume();
     stream.send({ data: 'x' });
@@ -317,10 +317,8 @@ describe('trap 2: a client that left before the stream is opened', () => {
   it('gets a stream that is closed from the start, on HTTP/2', async (t) => {
     const server = createHttp2Server();
     const asked = once(server, 'request');
-    const port = await listen(t, server);
-    const session = connectHttp2(`http://127.0.0.1:${port}`);
-    t.after(() => session.destroy());
-    const client = session.request({ ':path': '/' });
+    await listen(t, server);
+    const client = session(t, server).request({ ':path': '/' });
     const [req, res] = await asked;
     client.close(constants.NGHTTP2_CANCEL);
     await once(res, 'close');
@@ -393,9 +391,9 @@ describe('trap 4: pipelining', () => {
       const stream = openStream(req, res);
       stream.send({ data: `from ${req.url}` });
     });
-    const session = connectHttp2(`http://127.0.0.1:${await listen(t, server)}`);
-    t.after(() => session.destroy());
-    const readings = ['/1', '/2'].map((path) => new Reading(session.request({ ':path': path })));
+    await listen(t, server);
+    const client = session(t, server);
+    const readings = ['/1', '/2'].map((path) => new Reading(client.request({ ':path': path })));
     await Promise.all([readings[0]?.until('from /1'), readings[1]?.until('from /2')]);
   });
 });
@@ -523,7 +521,7 @@ describe('trap 11: requests other than a GET of HTTP/1.1', () => {
     assert.equal(body, 'data: a\n\ndata: b\n\n');
   });
 
-  it('reads a request body that nobody reads, so that requestTimeout does not end the stream', async (t) => {
+  it('reads a request body that no other code reads, so that requestTimeout does not end the stream', async (t) => {
     const length = 4 * 1024 * 1024;
     const { stream, req, client } = await streaming(
       t,
@@ -537,7 +535,7 @@ describe('trap 11: requests other than a GET of HTTP/1.1', () => {
     assert.equal(stream.closed, false);
   });
 
-  it('does not read a request body that somebody has paused', async (t) => {
+  it('does not read a request body that other code has paused', async (t) => {
     const post = `${request('POST / HTTP/1.1', 'Content-Length: 4')}body`;
     const { stream, req } = await streaming(t, {}, post);
     req.pause();
@@ -868,9 +866,8 @@ interface Http2Exchange {
 async function streamingHttp2(t: TestContext): Promise<Http2Exchange> {
   const server = createHttp2Server();
   const asked = once(server, 'request') as Promise<[Http2ServerRequest, Http2ServerResponse]>;
-  const session = connectHttp2(`http://127.0.0.1:${await listen(t, server)}`);
-  t.after(() => session.destroy());
-  const client = session.request({ ':path': '/' });
+  await listen(t, server);
+  const client = session(t, server).request({ ':path': '/' });
   const head = once(client, 'response').then(([headers]) => headers as IncomingHttpHeaders);
   const [req, res] = await asked;
   return { stream: { events: openStream(req, res), res }, client, head };

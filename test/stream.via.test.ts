@@ -11,13 +11,8 @@ import {
   type RequestOptions,
   type ServerResponse,
 } from 'node:http';
-import {
-  connect as connectHttp2,
-  createServer as createHttp2Server,
-  type Http2ServerResponse,
-} from 'node:http2';
+import { createServer as createHttp2Server, type Http2ServerResponse } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
@@ -26,6 +21,7 @@ import { Hub } from '../lib/hub.ts';
 import { type EventStream, openStream, type SharedChunk, type StreamOptions } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { session } from './helpers/http2.ts';
 import { dial, request } from './helpers/raw.ts';
 import { listen } from './helpers/server.ts';
 import { exchanging, fetchFrom, streaming } from './helpers/streaming.ts';
@@ -124,14 +120,9 @@ describe('the way of shared bytes to a client', () => {
     let ways: string[] = [];
     const server = createHttp2Server(async (req, res: Http2ServerResponse) => {
       ways = await writeAll(openStream(req, res as never));
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    t.after(() => {
-      session.destroy();
-      server.close();
     });
-    assert.equal(await textOf(session.request({ ':path': '/' })), TEXT);
+    await listen(t, server);
+    assert.equal(await textOf(session(t, server).request({ ':path': '/' })), TEXT);
     assert.deepEqual(ways, PLAIN);
   });
 
@@ -265,7 +256,7 @@ describe('the way of shared bytes to a client', () => {
     assert.deepEqual(places, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
   });
 
-  it('never sends events before a head that somebody else has written but not flushed', async (t) => {
+  it('never sends events before a head that other code has written but not flushed', async (t) => {
     const { req, res, client } = await exchanging(t, LAST);
     const stream = openStream(req, res);
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
@@ -387,7 +378,7 @@ describe('stream.writeShared', () => {
     assert.equal(stream.bytesWritten, 0);
   });
 
-  it('refuses whatever is not bytes', async (t) => {
+  it('refuses anything but bytes', async (t) => {
     const { stream } = await streaming(t);
     const chunk = { bytes: 'text' as never, made: undefined };
     assert.throws(() => stream.writeShared(chunk), { name: 'TypeError', message: /^`chunk` must be bytes/ });

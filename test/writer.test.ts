@@ -333,6 +333,25 @@ describe('the end of a Writer', () => {
     assert.equal(await writer.done, 'shutdown');
   });
 
+  it('keeps the first cause, whatever is ended or aborted later', async () => {
+    const [first, later] = [new Error('first'), new Error('later')];
+    const ended = writerOn(new PassThrough());
+    ended.end('error', first);
+    ended.end('error', later);
+    ended.abort('error', later);
+    assert.equal(ended.cause, first);
+    const aborted = writerOn(new PassThrough());
+    aborted.abort('error', first);
+    aborted.abort('error', later);
+    aborted.end('error', later);
+    assert.equal(aborted.cause, first);
+    const finished = writerOn(new PassThrough().resume());
+    finished.end();
+    await finished.done;
+    finished.abort('error', later);
+    assert.equal(finished.cause, undefined);
+  });
+
   it('aborts the signal with reason and cause, whether the signal was made before or after', async () => {
     const writer = writerOn(new PassThrough());
     const { signal } = writer;
@@ -640,7 +659,7 @@ describe('the option `signal` of Writer', () => {
     assert.equal(getEventListeners(signal, 'abort').length, 0);
   });
 
-  it('may be an AbortSignal.timeout that nobody else holds', async (t) => {
+  it('may be an AbortSignal.timeout that no other object refers to', async (t) => {
     // The timer of such a signal does not keep the test's process alive.
     const alive = setInterval(() => {}, 1000);
     t.after(() => clearInterval(alive));

@@ -3,14 +3,23 @@
 
 import type { TestContext } from 'node:test';
 
-/** Puts a clock in the place of `performance.now` and of the intervals, until the test ends. */
+/**
+ * Puts a clock in the place of `performance.now`, of the timeouts and of the intervals, until the test ends.
+ */
 export function fakeTime(t: TestContext): FakeClock {
-  const clock = new FakeClock(performance.now());
+  const clock = new FakeClock(Math.ceil(performance.now()));
+  const { clearTimeout } = globalThis;
   t.mock.method(performance, 'now', () => clock.now());
+  t.mock.method(globalThis, 'setTimeout', (callback: () => void, delay: number) =>
+    clock.setTimeout(callback, delay),
+  );
   t.mock.method(globalThis, 'setInterval', (callback: () => void, interval: number) =>
     clock.setInterval(callback, interval),
   );
-  t.mock.method(globalThis, 'clearInterval', (timer: NodeJS.Timeout) => clock.clearInterval(timer));
+  // Timers from before the clock was put in place are real ones.
+  const clear = (timer: NodeJS.Timeout) => (clock.owns(timer) ? clock.clear(timer) : clearTimeout(timer));
+  t.mock.method(globalThis, 'clearTimeout', clear);
+  t.mock.method(globalThis, 'clearInterval', clear);
   return clock;
 }
 
@@ -41,14 +50,25 @@ export class FakeClock {
     return [...this.#timers].some((timer) => timer.holds);
   }
 
+  setTimeout(callback: () => void, delay: number): NodeJS.Timeout {
+    return this.#add(new FakeTimer(callback, this.#time + delay, Infinity));
+  }
+
   setInterval(callback: () => void, interval: number): NodeJS.Timeout {
-    const timer = new FakeTimer(callback, interval, this.#time);
-    this.#timers.add(timer);
-    return timer as unknown as NodeJS.Timeout;
+    return this.#add(new FakeTimer(callback, this.#time + interval, interval));
   }
 
   clearInterval(timer: NodeJS.Timeout): void {
+    this.clear(timer);
+  }
+
+  /** Stops a timer of either kind. */
+  clear(timer: NodeJS.Timeout): void {
     this.#timers.delete(timer as unknown as FakeTimer);
+  }
+
+  owns(timer: unknown): boolean {
+    return timer instanceof FakeTimer;
   }
 
   /** Moves on, and calls what falls due on the way, in order. */
@@ -57,15 +77,29 @@ export class FakeClock {
     for (let timer = this.#first(); timer !== undefined && timer.due <= end; timer = this.#first()) {
       this.#time = timer.due;
       timer.due += timer.interval;
+      if (timer.due === Infinity) this.#timers.delete(timer);
       timer.callback();
     }
     this.#time = end;
+  }
+
+  /** Moves on in steps. After each, the event loop makes one turn, in which promises and sockets go on. */
+  async pass(duration: number, step = 10): Promise<void> {
+    for (const end = this.#time + duration; this.#time < end; ) {
+      this.advance(Math.min(step, end - this.#time));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /** Moves on and calls nothing, as if the event loop were blocked for so long. */
   hang(duration: number): void {
     this.#time += duration;
     for (const timer of this.#timers) timer.due = Math.max(timer.due, this.#time);
+  }
+
+  #add(timer: FakeTimer): NodeJS.Timeout {
+    this.#timers.add(timer);
+    return timer as unknown as NodeJS.Timeout;
   }
 
   #first(): FakeTimer | undefined {
@@ -77,14 +111,15 @@ export class FakeClock {
 
 class FakeTimer {
   readonly callback: () => void;
-  readonly interval: number;
   due: number;
+  /** Infinity for a timeout. */
+  readonly interval: number;
   holds = true;
 
-  constructor(callback: () => void, interval: number, now: number) {
+  constructor(callback: () => void, due: number, interval: number) {
     this.callback = callback;
+    this.due = due;
     this.interval = interval;
-    this.due = now + interval;
   }
 
   unref(): this {

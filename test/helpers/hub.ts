@@ -54,10 +54,10 @@ export function handRun(options: HubOptions = {}): { hub: Hub; turns: Turns } {
 }
 
 /**
- * A client that takes everything. With `highWaterMark: 1` it takes one write at a time, until `read()` is
- * called.
+ * A client in memory, which takes everything. With `highWaterMark: 1` it takes one write at a time, until
+ * `read()` is called.
  */
-export class Reader extends PassThrough {
+export class MemoryReader extends PassThrough {
   readonly chunks: Buffer[] = [];
   cutFor: string | undefined;
 
@@ -109,12 +109,12 @@ export interface Gap {
 }
 
 /** A client that takes one write at a time. */
-export function slowReader(): Reader {
-  return new Reader({ highWaterMark: 1 });
+export function slowReader(): MemoryReader {
+  return new MemoryReader({ highWaterMark: 1 });
 }
 
 /** Reads what waits in a slow reader, and waits until its 'drain' has been emitted. */
-export async function drain(reader: Reader): Promise<void> {
+export async function drain(reader: MemoryReader): Promise<void> {
   reader.read();
   await new Promise((resolve) => setImmediate(resolve));
 }

@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { Reading } from './reader.ts';
 import type { Cleanup } from './server.ts';
 
@@ -14,6 +15,14 @@ export async function dial(t: Cleanup, port: number): Promise<Socket> {
   socket.on('error', () => {});
   await once(socket, 'connect');
   t.after(() => socket.destroy());
+  return socket;
+}
+
+/** The same over TLS, after the handshake. It trusts any certificate. */
+export async function dialTls(t: Cleanup, port: number): Promise<Socket> {
+  const socket = connectTls({ socket: await dial(t, port), rejectUnauthorized: false });
+  socket.on('error', () => {});
+  await once(socket, 'secureConnect');
   return socket;
 }
 
