@@ -974,7 +974,7 @@ describe('permission', () => {
     process.on('unhandledRejection', listener);
     t.after(() => process.off('unhandledRejection', listener));
     const { hub, turns } = handRun();
-    const reader = new Reader();
+    const reader = new MemoryReader();
     hub.subscribe('a', reader, { may: (async () => Promise.reject(new Error('away'))) as never });
     turns.all();
     await new Promise((resolve) => setImmediate(resolve));
