@@ -35,6 +35,7 @@ import {
 } from './request.ts';
 import { defaultTransport, type Transport } from './transport.ts';
 
+export type { BackoffOptions } from './backoff.ts';
 export type { PositionStorage } from './positions.ts';
 export type { Gap } from './protocol.ts';
 export type { ConnectError, ConnectErrorCode, RequestHeaders } from './request.ts';

@@ -74,11 +74,11 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
   onError?: ((error: unknown, context: { req: Req; res: ServerResponse }) => void) | undefined;
 }
 
-type TopicsOption<Req> =
+export type TopicsOption<Req> =
   | string
   | readonly string[]
   | ((req: Req) => Awaitable<string | readonly string[] | undefined>);
-type Awaitable<T> = T | Promise<T>;
+export type Awaitable<T> = T | Promise<T>;
 
 export interface EventsStream<Principal = unknown, Req extends IncomingMessage = IncomingMessage> {
   readonly stream: EventStream;

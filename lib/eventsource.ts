@@ -37,7 +37,8 @@ export interface EventSourceErrorEvent extends Event {
   readonly error: unknown;
 }
 
-type Handler<E extends Event> = ((this: Omit<EventSource, 'listen'>, event: E) => unknown) | null;
+/** What `onopen`, `onmessage` and `onerror` take. */
+export type Handler<E extends Event> = ((this: Omit<EventSource, 'listen'>, event: E) => unknown) | null;
 
 /**
  * Works as in a browser: reconnects until `close()`, and gives up, with `readyState` CLOSED, after any

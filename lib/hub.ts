@@ -19,8 +19,8 @@ import {
 } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
-export type { Log, LogPage } from './delivery.ts';
-export type { HistoryLimits, LogEntry } from './history.ts';
+export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
+export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
 export type { GapReason } from './protocol.ts';
 
 /** The JSON that each event type carries: `{ tick: { price: number } }`. Readers take the same type. */
@@ -42,11 +42,13 @@ export interface HubEventFields extends Pick<ServerSentEvent, 'comment' | 'retry
   readonly key?: string | undefined;
 }
 
-type UntypedEvent =
+/** What is published in a hub without a map of types. */
+export type UntypedEvent =
   | { readonly event?: string | undefined; readonly data: string; readonly json?: undefined }
   | { readonly event?: string | undefined; readonly data?: undefined; readonly json: unknown };
 
-type TypedEvent<Events> = {
+/** What is published in a hub with a map of types. */
+export type TypedEvent<Events> = {
   [Type in keyof Events & string]: {
     readonly event: Type;
     readonly data?: undefined;
