@@ -33,7 +33,7 @@ event. Events that are lost for good (${controlEvents.gap}) are reported on stde
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --event TYPE            print only events of this type; may be repeated
       --last-event-id ID      resume after this event, unless --state has a position already
-      --state FILE            keep the position in FILE, and resume from it
+      --state FILE            keep the position in FILE, under the URL, and resume from it
       --json                  print each event as JSON: event, data, id, time
       --timestamps            print the time of arrival before each event
       --gaps                  print the milliseconds since the event before it, too
