@@ -14,10 +14,10 @@ function keeping(options: KeepaliveOptions<EventStream> = {}) {
   return { clock, keepalive: new Keepalive<EventStream>({ clock, ...options }) };
 }
 
-/** An open stream, and what its client reads. */
-async function opened(t: TestContext): Promise<{ stream: EventStream; reading: Reading }> {
+/** An open stream, its client, and what that reads. */
+async function opened(t: TestContext) {
   const { stream, client } = await streaming(t);
-  return { stream, reading: new Reading(client) };
+  return { stream, client, reading: new Reading(client) };
 }
 
 describe('Keepalive', () => {
@@ -46,18 +46,19 @@ describe('Keepalive', () => {
   it('sends streams at one position the same bytes', async (t) => {
     const { clock, keepalive } = keeping();
     const chunks = new Set<unknown>();
+    const served = new Set<EventStream>();
     for (let i = 0; i < 3; i++) {
       const { stream } = await opened(t);
       const write = stream.writeShared.bind(stream);
       t.mock.method(stream, 'writeShared', (chunk: Parameters<typeof write>[0]) => {
         chunks.add(chunk);
+        served.add(stream);
         return write(chunk);
       });
       keepalive.add(stream, { position: at(1) }, undefined);
     }
     clock.advance(INTERVAL);
-    assert.equal(keepalive.heartbeat.sent, 3);
-    assert.equal(chunks.size, 1);
+    assert.deepEqual([served.size, chunks.size], [3, 1]);
   });
 
   it('sends no position where `beat` or `event` says what a heartbeat is', async (t) => {
@@ -87,6 +88,21 @@ describe('Keepalive', () => {
     for (const address of ['2001:db8::1', '2001:db8::2', '2001:db8:0:1::1'])
       keepalive.add((await opened(t)).stream, { position: at(1) }, address);
     assert.equal(keepalive.intervals().length, 2);
+  });
+
+  it('learns from connections that the network ended, and not from those that the server ended', async (t) => {
+    const { clock, keepalive } = keeping({ adaptive: { lossesToShorten: 1, minInterval: 1 } });
+    const [ended, lost] = [await opened(t), await opened(t)];
+    for (const { stream } of [ended, lost]) keepalive.add(stream, { position: at(1) }, undefined);
+    clock.advance(INTERVAL);
+    ended.stream.end('shutdown');
+    await ended.stream.done;
+    keepalive.delete(ended.stream);
+    assert.deepEqual(keepalive.intervals(), [INTERVAL]);
+    lost.client.destroy();
+    await lost.stream.done;
+    keepalive.delete(lost.stream);
+    assert.ok(keepalive.intervals()[0]! < INTERVAL);
   });
 
   it('announces the longest interval in use, and how many heartbeats may be missed', () => {
