@@ -145,6 +145,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
   const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
   const { headers } = streamOptions;
+  if (typeof hub?.subscribe !== 'function') throw new TypeError(`\`hub\` must be a Hub, got ${typeof hub}`);
   if (path !== undefined && !/^\/([^?#]*[^/?#])?$/.test(path)) {
     throw new TypeError(
       `\`path\` must begin with "/" and, but for "/" itself, not end in one, got ${JSON.stringify(path)}`,

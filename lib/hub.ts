@@ -44,7 +44,7 @@ export interface HubEventFields extends Pick<ServerSentEvent, 'comment' | 'retry
 
 /** What is published in a hub without a map of types. */
 export type UntypedEvent =
-  | { readonly event?: string | undefined; readonly data: string; readonly json?: undefined }
+  | { readonly event?: string | undefined; readonly data: string; readonly json?: unknown }
   | { readonly event?: string | undefined; readonly data?: undefined; readonly json: unknown };
 
 /** What is published in a hub with a map of types. */
@@ -212,7 +212,8 @@ export class Hub<Events extends object = EventMap> {
    *   use.
    */
   publish(topic: string, event: HubEvent<Events>): string {
-    const { event: type, data, json, key, comment, retry } = event as HubEvent;
+    const { event: type, data, key, comment, retry } = event as HubEvent;
+    const json = data === undefined ? (event as HubEvent).json : undefined;
     checkEvent(type, data, json, key);
     const seq = this.#order.head + 1;
     const id = this.#order.id(seq);

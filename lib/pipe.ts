@@ -141,6 +141,10 @@ function conclude<Reason>(
 type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
 
 function iteratorOf(source: PipeSource): PipeIterator {
+  // A string is iterable too, one character after the other, which nobody means.
+  if (Object(source) !== source) {
+    throw new TypeError(`\`source\` must be an iterable of events or strings, got ${typeof source}`);
+  }
   if ('getReader' in source && typeof source.getReader === 'function') {
     // The iterator of a ReadableStream cannot be stopped while it waits for a chunk; its reader can.
     const reader = source.getReader();

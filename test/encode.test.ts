@@ -149,13 +149,19 @@ describe('encode with `json`', () => {
     assert.throws(() => encode({ json: throwing }), { cause: thrown });
   });
 
-  it('refuses data and json together', () => {
-    for (const event of [
-      { data: 'd', json: {} },
-      { id: ID, data: '', json: null },
-    ]) {
-      assert.throws(() => encode(event), namesOneOf(['json']));
-    }
+  it('is not read beside data, so that an event of `connect` can be sent on', () => {
+    const received = {
+      event: 'tick',
+      data: '[DONE]',
+      get json(): unknown {
+        throw new SyntaxError('not JSON');
+      },
+    };
+    assert.equal(encode(received), 'event: tick\ndata: [DONE]\n\n');
+    assert.equal(
+      encode(Object.assign(Object.create(received), { id: ID, event: 'tick', data: '[DONE]' })),
+      `id: ${ID}\nevent: tick\ndata: [DONE]\n\n`,
+    );
   });
 });
 

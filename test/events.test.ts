@@ -735,6 +735,10 @@ it('serveEvents reports no stream when the handler is created', () => {
 });
 
 describe('serveEvents, types', () => {
+  it('refuses what is no hub when the handler is created', () => {
+    assert.throws(() => serveEvents(undefined as never), /^TypeError: `hub` must be a Hub, got undefined$/);
+  });
+
   it('takes a hub with a map of types, and infers the principal of authorize for may and onOpen', () => {
     const hub = new Hub<{ tick: { price: number } }>();
     serveEvents(hub, {

@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
+import { connect } from '../lib/client.ts';
 import type { PipeSource } from '../lib/pipe.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
 import { parse } from './helpers/reader.ts';
@@ -67,6 +68,24 @@ describe('pipe', () => {
     const own = await piped(t, events(), { end });
     assert.deepEqual(own.frames, [...frames, { id: undefined, ...end }]);
     assert.deepEqual((await piped(t, events(), { end: null })).frames, frames);
+  });
+
+  it('relays the events of another server that `connect` reads, whether their data is JSON or not', async (t) => {
+    const origin = await serving(t, (_, res) => {
+      res.writeHead(200, { 'content-type': 'text/event-stream' });
+      res.end(`id: ${ID}\nevent: tick\ndata: {"price":7}\n\ndata: [DONE]\n\n`);
+    });
+    const source = connect(`http://127.0.0.1:${origin}`, { shouldRetry: () => false });
+    const { frames, result } = await piped(t, source);
+    assert.deepEqual(result, ['ended', undefined]);
+    assert.deepEqual(
+      frames.map(({ event, data }) => [event, data]),
+      [
+        ['tick', '{"price":7}'],
+        ['message', '[DONE]'],
+        ['sluice:end', '{}'],
+      ],
+    );
   });
 
   it('sends only the last event for an empty source', async (t) => {
@@ -356,6 +375,8 @@ describe('trap 25: a source that fails after the head was sent', () => {
     for (const source of [null, undefined, 5, {}] as never[]) {
       assert.deepEqual((await failed(t, source)).frames, [FAILED]);
     }
+    const { result } = await failed(t, 'hello' as never);
+    assert.match(String(result?.[1]), /`source` must be an iterable of events or strings, got string/);
     assert.deepEqual((await failed(t, ['a'], { end: { event: 'a\nb' } })).frames, [message('a'), FAILED]);
   });
 
