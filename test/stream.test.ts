@@ -834,7 +834,11 @@ describe('ten thousand streams, ended in every way', () => {
     });
     const port = await listen(t, server);
     await visit(port, kinds.length);
-    await settled(() => isDeepStrictEqual(resources(server).listenersOfSignal, 0));
+    // The test runner may still be reading a file, which would be missing afterwards.
+    await settled(() => {
+      const { active, listenersOfSignal } = resources(server);
+      return listenersOfSignal === 0 && !active.some((name) => name.startsWith('FSReq'));
+    });
     const before = resources(server);
     await Promise.all(Array.from({ length: 40 }, () => visit(port, 250)));
     await settled(() => isDeepStrictEqual(resources(server), before));
