@@ -77,7 +77,8 @@ describe('AdaptiveInterval', () => {
     for (const cut of [7, 12, 14]) {
       const group = new AdaptiveInterval().group('carrier');
       const cuts = simulate({ group, cut: cut * SECOND, readers: 20, hours: 4 });
-      assert.ok(group.interval <= 1.03 * cut * SECOND, `${group.interval} for a cut at ${cut} s`);
+      // A heartbeat comes up to 4/64 of the interval early, and lengthening tries 2 % more at a time.
+      assert.ok(group.interval <= 1.09 * cut * SECOND, `${group.interval} for a cut at ${cut} s`);
       assert.ok(group.interval >= 0.6 * cut * SECOND, `${group.interval} for a cut at ${cut} s`);
       // Without learning each reader would lose about 300 connections an hour.
       assert.ok(cuts.at(-1)! < 60, `cuts by hour: ${cuts}`);
