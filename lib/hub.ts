@@ -1,60 +1,21 @@
 // Publishes events to topics, remembers them, and writes to each subscriber what comes after its cursor.
-// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts`
-// beside it.
+// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `hub-event.ts`, `order.ts`, `pages.ts` and
+// `protocol.ts` beside it.
 
 import { Cursor, Group, ignore, isClosed, type Sink, type Subscription, type Topic } from './cursors.ts';
 import { Delivery, type DeliveryOptions, ignoreErrors } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { checkTopic, History, type HistoryOptions } from './history.ts';
+import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
 import { newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import {
-  controlPrefix,
-  type Gap,
-  type GapReason,
-  gapEvent,
-  gapReasons,
-  isControlEvent,
-  readyEvent,
-} from './protocol.ts';
+import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
 export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
+export type { EventMap, HubEvent, HubEventFields, TypedEvent, UntypedEvent } from './hub-event.ts';
 export type { GapReason } from './protocol.ts';
-
-/** The JSON that each event type carries: `{ tick: { price: number } }`. Readers take the same type. */
-export type EventMap = Record<string, unknown>;
-
-/**
- * An event to publish: text as `data`, or any value that JSON can express as `json`. The hub gives it its id.
- * Types that begin with `sluice:` are reserved. In a hub with a map of types, `json` has the type that the
- * map states.
- */
-export type HubEvent<Events extends object = EventMap> = HubEventFields &
-  (string extends keyof Events ? UntypedEvent : TypedEvent<Events>);
-
-export interface HubEventFields extends Pick<ServerSentEvent, 'comment' | 'retry'> {
-  /**
-   * Names the value that the event updates, in at most 1,000 characters. A conflating subscriber that lags
-   * gets only the newest event of each key.
-   */
-  readonly key?: string | undefined;
-}
-
-/** What is published in a hub without a map of types. */
-export type UntypedEvent =
-  | { readonly event?: string | undefined; readonly data: string; readonly json?: unknown }
-  | { readonly event?: string | undefined; readonly data?: undefined; readonly json: unknown };
-
-/** What is published in a hub with a map of types. */
-export type TypedEvent<Events> = {
-  [Type in keyof Events & string]: {
-    readonly event: Type;
-    readonly data?: undefined;
-    readonly json: Events[Type];
-  };
-}[keyof Events & string];
 
 /**
  * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
@@ -124,8 +85,6 @@ export interface HubStats {
   readonly started: number;
   readonly gaps: Readonly<Record<GapReason, number>>;
 }
-
-const MAX_KEY_LENGTH = 1000;
 
 /**
  * One order of events, many topics, and one cursor for each subscriber.
@@ -480,24 +439,6 @@ export class Hub<Events extends object = EventMap> {
 function refuse(sink: Sink, topics: readonly string[], { readyId: position }: Start): Subscription {
   ignoreErrors(() => (sink.refuse === undefined ? sink.end() : sink.refuse(204)));
   return { topics, position, lag: 0, closed: true, close: ignore };
-}
-
-/** Checks the rules that `encode` does not check. */
-function checkEvent(type: unknown, data: unknown, json: unknown, key: unknown): void {
-  if (typeof type === 'string' && isControlEvent(type))
-    throw badEvent(`\`event\` must not begin with "${controlPrefix}", which is reserved, got ${show(type)}`);
-  if (typeof data !== 'string' && (data !== undefined || json === undefined))
-    throw badEvent(`\`data\` must be a string, got ${typeof data}: pass other values as \`json\``);
-  if (key !== undefined && !(typeof key === 'string' && key.length <= MAX_KEY_LENGTH))
-    throw badEvent(`\`key\` must be a string of at most ${MAX_KEY_LENGTH} characters, got ${show(key)}`);
-}
-
-function show(value: unknown): string | undefined {
-  return JSON.stringify(value)?.slice(0, 80);
-}
-
-function badEvent(message: string): TypeError {
-  return fail(new TypeError(message), 'ERR_SSE_BAD_EVENT', 400);
 }
 
 function fail<E extends Error>(error: E, code: string, status: number): E {
