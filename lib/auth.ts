@@ -8,6 +8,11 @@ export type Action = 'subscribe' | 'publish';
 /** The results of `authorize` for a request without valid credentials. */
 export type Nobody = undefined | null | false;
 
+/** Whether `authorize` found no principal. */
+export function isNobody(answer: unknown): answer is Nobody {
+  return answer === undefined || answer === null || answer === false;
+}
+
 /**
  * Identifies the sender of a request and decides what the sender may do. A principal is any value that
  * `authorize` returns, except `undefined`, `null` and `false`.

@@ -4,7 +4,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { clientAddress } from './address.ts';
-import { expiryOf, type Nobody } from './auth.ts';
+import { expiryOf, isNobody, type Nobody } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal } from './limiter.ts';
@@ -214,8 +214,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
 
   async function admit(req: Req, names: readonly string[]): Promise<Principal> {
     const principal = authorize === undefined ? undefined : await authorize(req, { topics: names });
-    const isNobody = principal === undefined || principal === null || principal === false;
-    if (authorize !== undefined && isNobody) throw httpError(UNAUTHORIZED);
+    if (authorize !== undefined && isNobody(principal)) throw httpError(UNAUTHORIZED);
     if (!(expiryOf(principal) > Date.now())) throw httpError(UNAUTHORIZED);
     for (const name of names) if (!mayRead(principal as Principal, name)) throw httpError(FORBIDDEN);
     return principal as Principal;

@@ -2,7 +2,7 @@
 // Needs `auth.ts`, `origin.ts`, `problem.ts` and `tickets.ts` beside it.
 
 import type { IncomingMessage } from 'node:http';
-import { type Access, type Action, expiryOf } from './auth.ts';
+import { type Access, type Action, expiryOf, isNobody } from './auth.ts';
 import { onlyTrue } from './origin.ts';
 import { type HttpError, httpError } from './problem.ts';
 import { Tickets } from './tickets.ts';
@@ -67,8 +67,7 @@ export class Permissions {
   async #identify(req: IncomingMessage, ticket: string | null): Promise<unknown> {
     const answer: unknown =
       ticket === null ? await this.#access.authorize(req) : this.#tickets.redeem(ticket);
-    if (answer === null || answer === false) return undefined;
-    return expiryOf(answer) > Date.now() ? answer : undefined;
+    return !isNobody(answer) && expiryOf(answer) > Date.now() ? answer : undefined;
   }
 }
 
