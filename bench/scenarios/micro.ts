@@ -11,7 +11,7 @@ import { pinned, reasonIn } from '../loads/lead.ts';
 import { root } from '../loads/plain.ts';
 import { OURS, peerAt, type Run, type Scenario } from './scenario.ts';
 
-const benches = ['encode', 'decode', 'replay', 'hub', 'heartbeat', 'router', 'limiter', 'metrics'];
+const benches = ['encode', 'decode', 'replay', 'hub', 'catchup', 'heartbeat', 'router', 'limiter', 'metrics'];
 const libraries = ['eventsource-encoder', 'eventsource-parser'];
 const packages = createRequire(new URL('../package.json', import.meta.url));
 
