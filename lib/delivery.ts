@@ -46,7 +46,7 @@ export interface Log {
    * The same for a batch: it takes all entries, or none and throws. `hub.publishAll` needs it for more than
    * one event.
    */
-  appendAll?(entries: readonly LogEntry[]): void;
+  appendAll?: ((entries: readonly LogEntry[]) => void) | undefined;
   /**
    * Returns about `maxBytes` of frames after a cursor, but at least one entry where there is one. A page that
    * is returned without a promise is delivered in the same turn.
