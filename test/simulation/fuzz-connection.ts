@@ -370,7 +370,7 @@ export class Connection implements Sink {
         this.cause = 'its write threw';
         throw new Injected('write failed');
       }
-      if (fuzz.odd(0.1)) fuzz.react(this, 'inside its write');
+      if (fuzz.odd(fuzz.reactivity)) fuzz.react(this, 'inside its write');
     }
     if (fuzz.isCalm || !chance.of(this.manners.refuses)) return true;
     this.isBlocked = true;

@@ -28,6 +28,9 @@ import { Chance } from './world.ts';
 /** The most events of one scenario. */
 const CAPACITY = 1024;
 
+/** So much that the turns of a hub have to be rationed. */
+const HUGE = 'x'.repeat(400_000);
+
 /** What the fuzzer has seen wrong. */
 export class Finding extends Error {
   readonly kind: string;
@@ -95,6 +98,9 @@ export class HubFuzz {
   readonly closesOvertaken: boolean;
   hub: Hub;
   readonly #isOdd: boolean;
+  /** How often a sink calls other code inside its writes, where it does. */
+  readonly reactivity: number;
+  readonly #isHuge: boolean;
   readonly #topics: readonly string[];
   readonly #bits: Map<string, number> = new Map();
   readonly #keys: number;
@@ -129,6 +135,8 @@ export class HubFuzz {
     this.tells = tells;
     const { chance } = this;
     this.#isOdd = chance.of(0.4);
+    this.reactivity = chance.pick([0.02, 0.1, 0.4]);
+    this.#isHuge = chance.of(0.004);
     this.#topics = Array.from({ length: chance.pick([1, 1, 2, 2, 3, 4, 8]) }, (_, i) => `t${i}`);
     this.#topics.forEach((topic, i) => void this.#bits.set(topic, 1 << i));
     this.#keys = chance.pick([0, 1, 2, 3]);
@@ -196,13 +204,15 @@ export class HubFuzz {
 
   #addClient(): void {
     const { chance } = this;
+    // Many follow what others follow: they share pages.
+    const other = chance.of(0.4) ? this.#clients.at(-1) : undefined;
     const some = this.#topics.filter(() => chance.of(0.6));
-    const topics = some.length > 0 ? some : [this.#topics[0]!];
+    const topics = other?.topics ?? (some.length > 0 ? some : [this.#topics[0]!]);
     const client: Client = {
       name: `client ${this.#clients.length + 1}`,
       topics,
       bits: topics.reduce((bits, topic) => bits | this.bitOf(topic), 0),
-      conflate: chance.of(0.3),
+      conflate: other?.conflate ?? chance.of(0.3),
       lastId: undefined,
       status: new Uint8Array(CAPACITY),
       past: [],
@@ -368,6 +378,7 @@ export class HubFuzz {
     else if (dice < 0.88) this.#doLater();
     else if (dice < 0.91) this.#beat();
     else if (dice < 0.94) this.#pass(chance.below(8));
+    else if (dice < 0.95) this.#inspect();
     else this.#disturb(chance.below(10));
   }
 
@@ -460,7 +471,8 @@ export class HubFuzz {
     if (dice === 0) return [{ json: { n } }, `data: {"n":${n}}\n`];
     if (dice === 1) return [{ event: 'tick', data: `${n}` }, `event: tick\ndata: ${n}\n`];
     if (dice === 2) return [{ data: `${n}\nzwei` }, `data: ${n}\ndata: zwei\n`];
-    if (dice === 3) return [{ data: `☃${n}é` }, `data: ☃${n}é\n`];
+    if (dice === 3 && !this.#isHuge) return [{ data: `☃${n}é` }, `data: ☃${n}é\n`];
+    if (dice === 3 && this.#isHuge) return [{ data: HUGE }, `data: ${HUGE}\n`];
     if (dice === 4) return [{ data: 'x'.repeat(100) }, `data: ${'x'.repeat(100)}\n`];
     if (dice === 5) return [{ data: '' }, 'data: \n'];
     return [{ data: `${n}` }, `data: ${n}\n`];
@@ -529,6 +541,7 @@ export class HubFuzz {
       { from: 'earliest' },
       { from: 'now' },
       { last: chance.below(6) },
+      { last: chance.below(3), from: 'earliest' },
     ]);
     for (const name of client.topics) this.#memory.topics.get(name)?.expire(this.time);
     const beginning = this.#beginning(client, lastId, begin);
@@ -892,7 +905,7 @@ export class HubFuzz {
     if (chance.of(0.4)) return look();
     const early = chance.of(0.5) ? look() : undefined;
     return new Promise((resolve, reject) => {
-      const fails = !this.isCalm && chance.of(0.04);
+      const fails = !this.isCalm && chance.of(0.1);
       this.later.push(() => {
         if (fails) this.#failedReads++;
         if (fails) reject(new Injected('the log cannot be read'));
@@ -960,6 +973,11 @@ export class HubFuzz {
         'wrong-size',
         `the hub has ${this.hub.size} subscriptions, expected ${this.#connections.length}`,
       );
+  }
+
+  /** At any time the hub lists what it holds. */
+  #inspect(): void {
+    if (this.later.length === 0) this.#checkTopics();
   }
 
   #checkCounts(): void {
