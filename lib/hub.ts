@@ -15,7 +15,7 @@ import {
 } from './cursors.ts';
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions, type LogEntry } from './history.ts';
+import { checkTopic, History, type HistoryOptions, heldBytes, type LogEntry } from './history.ts';
 import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
@@ -220,13 +220,15 @@ export class Hub<Events extends object = EventMap> {
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
-      let bytes = 0;
-      this.#history.checkBatch(prepared, events.length, 0);
+      const size = { made: 0, wire: 0, held: 0 };
+      this.#history.checkBatch(prepared, events.length, size);
       for (const event of events as readonly HubEvent[]) {
-        const entry = this.#entry(prepared, event, first + entries.length, now);
+        const entry = this.#entry(prepared, event, first + size.made, now);
         entries.push(entry);
-        bytes += entry.bytes;
-        this.#history.checkBatch(prepared, events.length, bytes);
+        size.made++;
+        size.wire += entry.bytes;
+        size.held += heldBytes(entry);
+        this.#history.checkBatch(prepared, events.length, size);
       }
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);
@@ -501,7 +503,7 @@ export class Hub<Events extends object = EventMap> {
     return group;
   }
 
-  /** A sink whose `on` throws is not subscribed. */
+  /** A sink that throws is not subscribed. */
   #enter(cursor: Cursor): void {
     const { sink, group } = cursor;
     group.size++;
@@ -512,12 +514,12 @@ export class Hub<Events extends object = EventMap> {
       sink.on('drain', cursor.onDrain);
       sink.on('close', cursor.onClose);
       sink.on('error', ignore);
+      if (isClosed(sink)) this.#leave(cursor);
     } catch (error) {
       this.#leave(cursor);
       throw error;
     }
-    if (isClosed(sink)) this.#leave(cursor);
-    else if (!cursor.closed) this.#delivery.makeDue(cursor);
+    if (!cursor.closed) this.#delivery.makeDue(cursor);
   }
 
   readonly #leave = (cursor: Cursor): void => {
