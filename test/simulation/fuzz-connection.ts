@@ -101,6 +101,8 @@ export interface Beginning {
   /** The client's id is a place in this order. */
   readonly resumesAfter: number | undefined;
   readonly head: number;
+  /** Without an id: it begins here or later. */
+  readonly least: number;
 }
 
 type Listener = () => void;
@@ -139,6 +141,7 @@ export class Connection implements Sink {
   isReleased = false;
   isRefused = false;
   isBlocked = false;
+  blockedAt = 0;
   /** What its `may` answers. */
   mayRead = true;
   /** Why the hub may end it. */
@@ -377,6 +380,7 @@ export class Connection implements Sink {
     }
     if (fuzz.isCalm || !chance.of(this.manners.refuses)) return true;
     this.isBlocked = true;
+    this.blockedAt = fuzz.time;
     if (fuzz.tells) fuzz.tell(`  ${this.name} refuses more`);
     if (this.manners.isOdd && fuzz.odd(0.3)) {
       if (fuzz.tells) fuzz.tell(`  ${this.name} drains inside that write`);
@@ -389,6 +393,8 @@ export class Connection implements Sink {
     const { id, event } = frame;
     const fuzz = this.#fuzz;
     if (fuzz.tells) fuzz.tell(`  ${this.name} gets ${describe(frame)}`);
+    if (frame.retry !== undefined && !(frame.retry >= 750 && frame.retry <= 1250))
+      fuzz.find('wrong-retry', `${this.name} gets retry: ${frame.retry}`);
     if (id === undefined) {
       // `retry` may stand in a block of its own, before everything else.
       if (this.#frames > 0 || frame.retry === undefined || frame.data !== undefined)
@@ -415,7 +421,11 @@ export class Connection implements Sink {
       if (id !== expected)
         fuzz.find('wrong-id', `${this.name} came with ${begins.lastId}, and ready has ${id}`);
       this.#learn(id, [], UNSEEN);
-    } else this.#checkPlace(id, 'sluice:ready', []);
+    } else {
+      this.#checkPlace(id, 'sluice:ready', []);
+      if (this.#place < begins.least)
+        fuzz.find('wrong-id', `${this.name} begins at ${id}, expected ${begins.least} or later`);
+    }
   }
 
   #onGap({ data }: Frame, id: string): void {
@@ -557,6 +567,12 @@ export class Connection implements Sink {
         missing.push(event);
     }
     return missing;
+  }
+
+  /** How many events of a topic are held that it has not got. */
+  lagIn(topic: string): number {
+    const fuzz = this.#fuzz;
+    return this.#missing().filter((event) => event.topic === topic && fuzz.holds(event)).length;
   }
 
   /** The hub has run to rest: a sink that takes bytes has everything. */

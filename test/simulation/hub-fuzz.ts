@@ -120,6 +120,10 @@ export class HubFuzz {
   readonly #options: HubOptions;
   readonly #log: FuzzLog | undefined;
   readonly #limits: MemoryLimits;
+  readonly #hasOddClock: boolean;
+  /** Sources wait for readers. */
+  readonly #waits: boolean;
+  #waiting = 0;
   /** The log answers at once. */
   readonly #isLogPrompt: boolean;
   readonly #channelActs: boolean;
@@ -172,6 +176,8 @@ export class HubFuzz {
       retry: 1000,
     };
     this.#memory = new Retention(this.#limits, 0);
+    this.#hasOddClock = this.maxAge === Infinity && chance.of(0.2);
+    this.#waits = chance.of(0.05);
     this.#namesItself = this.#log === undefined && chance.of(0.03);
     this.hub = this.#open();
     if (this.#namesItself) this.epoch = readId(this.hub.position)!.epoch;
@@ -196,8 +202,8 @@ export class HubFuzz {
       ...this.#options,
       log,
       ...(!this.#namesItself && { epoch: this.epoch }),
-      now: () => this.time,
-      random: () => (this.#namesItself ? 0 : 0.5),
+      now: () => this.#tellTime(),
+      random: () => this.#random(),
       schedule: (turn) => {
         if (this.odd(0.01)) {
           if (this.tells) this.tell('  schedule throws');
@@ -207,10 +213,22 @@ export class HubFuzz {
         this.#planned.push(turn);
       },
       onDelivered: ({ latency }) => {
-        if (latency < 0 || latency > this.time) this.find('latency', `a latency of ${latency}`);
+        if (latency < 0 || (latency > this.time && !this.#hasOddClock))
+          this.find('latency', `a latency of ${latency}`);
         if (this.#isInTurn && this.odd(0.03)) throw new Injected('onDelivered failed');
       },
     });
+  }
+
+  #tellTime(): number {
+    if (!this.#hasOddClock || !this.odd(0.02)) return this.time;
+    if (this.chance.of(0.5)) throw new Injected('now failed');
+    return NaN;
+  }
+
+  #random(): number {
+    if (this.odd(0.05)) throw new Injected('random failed');
+    return this.#namesItself ? 0 : this.odd(0.1) ? 2 : 0.5;
   }
 
   #tellOptions(seed: number): void {
@@ -373,7 +391,7 @@ export class HubFuzz {
     const steps = 20 + this.chance.below(80);
     for (; this.#steps < steps; this.#steps++) {
       this.#step();
-      if (this.hasLog || this.#owesImmediate) await this.#breathe();
+      if (this.hasLog || this.#owesImmediate || this.#waits) await this.#breathe();
       this.#throwFound();
     }
     await this.#finish();
@@ -416,6 +434,7 @@ export class HubFuzz {
     else if (dice < 0.91) this.#beat();
     else if (dice < 0.94) this.#pass(chance.below(8));
     else if (dice < 0.95) this.#inspect();
+    else if (dice < 0.96 && this.#waits) this.#wait();
     else this.#disturb(chance.below(10));
   }
 
@@ -576,6 +595,42 @@ export class HubFuzz {
       this.find(`wrong-${what}`, `${what} throws ${code}, expected ${expected ?? 'nothing'}`);
   }
 
+  /** A source waits until readers have caught up. */
+  #wait(): void {
+    const topic = this.chance.pick(this.#topics);
+    if (this.tells) this.tell(`a source waits for readers of ${topic}`);
+    const { hub } = this;
+    this.#waiting++;
+    hub.ready(topic).then(
+      () => {
+        if (hub === this.hub) this.#checkReady(topic);
+        this.#waiting--;
+      },
+      (error: Error) => this.find('wrong-ready', `ready rejects with ${error.message}`),
+    );
+  }
+
+  #checkReady(topic: string): void {
+    if (this.tells) this.tell(`  readers of ${topic} are ready`);
+    if (this.#isOdd || this.hasLog) return;
+    const { maxEvents = 10_000 } = this.#limits.history;
+    for (const connection of this.#connections) {
+      if (connection.isGone || (connection.isBlocked && this.time - connection.blockedAt >= 100)) continue;
+      if (connection.lagIn(topic) * 4 >= maxEvents)
+        this.find('ready-too-early', `${connection.name} is behind in ${topic}`);
+    }
+  }
+
+  /** Whoever has not read for a while holds no source back. */
+  async #checkWaiting(): Promise<void> {
+    this.time += 20_000;
+    const topic = this.#topics.find((name) => !this.hasEnded(name));
+    if (this.#waiting === 0 || topic === undefined) return;
+    this.#publishAll(topic, 1, false);
+    await this.#settle();
+    if (this.#waiting > 0) this.find('stuck', `${this.#waiting} sources still wait for readers`);
+  }
+
   // ── connections ──────────────────────────────────────────────────────────────────────────────────────────
 
   #connectAny(): void {
@@ -698,12 +753,12 @@ export class HubFuzz {
     if (lastId !== undefined && id?.epoch === this.epoch && id.seq <= head) {
       // What was called lost stays lost. The rest is owed, also what it had before it went back to an old id.
       for (let seq = id.seq + 1; seq <= head; seq++) status[seq] = client.status[seq] === 2 ? 2 : UNSEEN;
-      return { lastId, status, reason: undefined, resumesAfter: id.seq, head };
+      return { lastId, status, reason: undefined, resumesAfter: id.seq, head, least: 0 };
     }
     status.fill(NOT_OWED, 0, head + 1);
     if (lastId !== undefined) {
       const reason = id === undefined ? 'malformed' : id.epoch === this.epoch ? 'ahead' : 'unknown-epoch';
-      return { lastId, status, reason, resumesAfter: undefined, head };
+      return { lastId, status, reason, resumesAfter: undefined, head, least: 0 };
     }
     const held = this.seqs(
       0,
@@ -711,8 +766,20 @@ export class HubFuzz {
       (event) => (event.bit & client.bits) !== 0 && this.#memory.holds(event, this.time),
     );
     const count = last ?? (from === 'earliest' ? held.length : 0);
-    for (const seq of held.slice(Math.max(0, held.length - count))) status[seq] = UNSEEN;
-    return { lastId, status, reason: undefined, resumesAfter: undefined, head };
+    const owed = count === 0 ? [] : held.slice(-count);
+    for (const seq of owed) status[seq] = UNSEEN;
+    const least = owed.length < held.length ? (owed[0] ?? head + 1) - 1 : this.#earliest(client);
+    return { lastId, status, reason: undefined, resumesAfter: undefined, head, least };
+  }
+
+  /** From here on a client of these topics gets all that is held, and as few gaps as possible. */
+  #earliest({ topics }: Client): number {
+    let least = this.head;
+    for (const name of topics) {
+      const topic = this.#memory.topics.get(name);
+      if (topic !== undefined && topic.events.length > 0) least = Math.min(least, topic.dropped);
+    }
+    return least;
   }
 
   /** All its topics have ended, and nothing is left to deliver. */
@@ -889,6 +956,7 @@ export class HubFuzz {
     this.#connections.length = 0;
     this.#memory = new Retention(this.#limits, this.head);
     this.hub = this.#open();
+    this.#waiting = 0;
     this.#counts.published = this.#counts.publishedBytes = this.#counts.resumed = this.#counts.started = 0;
     this.delivered = this.deliveredBytes = 0;
     this.#gaps = new Map();
@@ -959,6 +1027,7 @@ export class HubFuzz {
     this.#checkRest();
     this.#checkCounts();
     this.#throwFound();
+    await this.#checkWaiting();
     await this.#leaveAll();
   }
 
@@ -970,7 +1039,7 @@ export class HubFuzz {
       }
       const isIdle = this.later.length === 0 && !this.#runTurn();
       if (this.later.length > 0) this.#doLater();
-      if (this.hasLog || this.#owesImmediate) await this.#breathe();
+      if (this.hasLog || this.#owesImmediate || this.#waits) await this.#breathe();
       const isDrained = this.#connections.every(({ isBlocked, manners }) => !isBlocked || manners.isHalfDead);
       if (isIdle && isDrained && this.later.length === 0 && this.#planned.length === 0) return;
     }
