@@ -225,6 +225,7 @@ export class Connection implements Sink {
       fuzz.find('unexplained-end', `${this.name} is ended for no reason`);
     this.isEnded = true;
     fuzz.left(this);
+    if (this.manners.isOdd && fuzz.odd(0.1)) fuzz.react(this, 'inside its end');
     if (this.manners.isOdd && fuzz.odd(0.1)) throw new Injected('end failed');
   }
 
@@ -241,12 +242,14 @@ export class Connection implements Sink {
   }
 
   on(event: 'drain' | 'close' | 'error', listener: Listener): void {
+    if (this.manners.isOdd && this.#fuzz.odd(0.01)) throw new Injected('on failed');
     this.#listeners[event].push(listener);
   }
 
   off(event: 'drain' | 'close' | 'error', listener: Listener): void {
     const at = this.#listeners[event].indexOf(listener);
     if (at >= 0) this.#listeners[event].splice(at, 1);
+    if (this.manners.isOdd && this.#fuzz.odd(0.02)) throw new Injected('off failed');
   }
 
   #emit(event: 'drain' | 'close' | 'error'): void {
@@ -294,6 +297,7 @@ export class Connection implements Sink {
     this.isGoneKnown = true;
     this.#fuzz.left(this);
     this.#emit('close');
+    if (this.manners.isOdd && this.#fuzz.odd(0.1)) this.#fuzz.react(this, 'after its close');
   }
 
   /** What the client has received after this many bytes is what it knows from now on. */

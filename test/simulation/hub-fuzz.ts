@@ -4,6 +4,7 @@
 
 import { subscribe as listen } from 'node:diagnostics_channel';
 import {
+  type HistoryLimits,
   Hub,
   type HubEvent,
   type HubOptions,
@@ -121,6 +122,8 @@ export class HubFuzz {
   readonly #log: FuzzLog | undefined;
   readonly #limits: MemoryLimits;
   readonly #hasOddClock: boolean;
+  /** Topics end, and come back. */
+  readonly #endsOften: boolean;
   /** Sources wait for readers. */
   readonly #waits: boolean;
   #waiting = 0;
@@ -136,6 +139,7 @@ export class HubFuzz {
   #depth = 0;
   #failedReads = 0;
   #isInTurn = false;
+  #isPublishing = false;
   /** `schedule` has failed, so that the next turn comes without it. */
   #owesImmediate = false;
   #found: { kind: string; message: string } | undefined;
@@ -163,14 +167,14 @@ export class HubFuzz {
     this.#limits = {
       history,
       maxHistoryBytes: this.maxAge === Infinity && chance.of(0.2) ? chance.pick([200, 500, 1200]) : Infinity,
-      maxTopics: chance.of(0.15) ? chance.pick([1, 2, 3, 4]) : Infinity,
-      maxFollowedTopics: chance.of(0.1) ? chance.pick([1, 2, 3, 4]) : Infinity,
+      maxTopics: chance.of(0.25) ? this.#fewerTopics() : Infinity,
+      maxFollowedTopics: chance.of(0.2) ? this.#fewerTopics() : Infinity,
     };
     this.#log = chance.of(0.3) ? new FuzzLog(this) : undefined;
     this.#isLogPrompt = chance.of(0.5);
     this.#options = {
       ...this.#limits,
-      history: chance.of(0.5) ? history : () => history,
+      history: chance.of(0.5) ? history : () => this.#limitsOf(history),
       maxPageBytes: this.maxPageBytes,
       overtaken: this.closesOvertaken ? 'close' : 'gap',
       retry: 1000,
@@ -178,11 +182,18 @@ export class HubFuzz {
     this.#memory = new Retention(this.#limits, 0);
     this.#hasOddClock = this.maxAge === Infinity && chance.of(0.2);
     this.#waits = chance.of(0.05);
+    this.#endsOften = chance.of(0.2);
     this.#namesItself = this.#log === undefined && chance.of(0.03);
     this.hub = this.#open();
     if (this.#namesItself) this.epoch = readId(this.hub.position)!.epoch;
     if (tells) this.#tellOptions(seed);
     for (let i = chance.below(4); i >= 0; i--) this.#addClient();
+  }
+
+  /** Fewer than there are, so that the limit is met. */
+  #fewerTopics(): number {
+    const { length } = this.#topics;
+    return length > 1 ? 1 + this.chance.below(length - 1) : Infinity;
   }
 
   #anyLimits(): { maxEvents?: number; maxBytes?: number; maxAge?: number } {
@@ -218,6 +229,11 @@ export class HubFuzz {
         if (this.#isInTurn && this.odd(0.03)) throw new Injected('onDelivered failed');
       },
     });
+  }
+
+  #limitsOf(limits: HistoryLimits): HistoryLimits {
+    if (this.odd(0.05)) throw new Injected('history failed');
+    return limits;
   }
 
   #tellTime(): number {
@@ -345,7 +361,7 @@ export class HubFuzz {
     if (this.#depth > 1) return;
     this.#depth++;
     if (this.tells) this.tell(`  ${where}${connection ? ` of ${connection.name}` : ''}:`);
-    const dice = this.chance.below(9);
+    const dice = this.chance.below(11);
     if (dice < 2) this.#publish();
     // A drain inside a write that is refused after it means that the sink takes more.
     else if (dice === 7 && connection !== undefined && where !== 'inside its write') connection.drain();
@@ -354,6 +370,8 @@ export class HubFuzz {
     else if (dice === 4 && connection !== undefined) this.#cut(connection);
     else if (dice === 5) this.#kick();
     else if (dice === 6) this.#end();
+    else if (dice === 8) this.#delete();
+    else if (dice === 9) this.#reopen();
     else this.#cutAny();
     this.#depth--;
   }
@@ -435,19 +453,19 @@ export class HubFuzz {
     else if (dice < 0.94) this.#pass(chance.below(8));
     else if (dice < 0.95) this.#inspect();
     else if (dice < 0.96 && this.#waits) this.#wait();
-    else this.#disturb(chance.below(10));
+    else this.#disturb(chance.below(this.#endsOften ? 4 : 10));
   }
 
   #disturb(dice: number): void {
     const { chance } = this;
-    if (dice === 0) this.#end();
-    else if (dice === 1) this.#reopen();
-    else if (dice === 2) this.#delete();
-    else if (dice === 3) this.#kick();
+    if (dice < 2) this.#end();
+    else if (dice === 2) this.#reopen();
+    else if (dice === 3) this.#delete();
     else if (dice === 4 && this.#connections.length > 0) this.#release(chance.pick(this.#connections));
     else if (dice === 5) this.#withdraw();
     else if (dice === 6) this.#restart();
     else if (dice === 7) this.#shortenLog();
+    else if (dice === 8) this.#kick();
     else this.#rest();
   }
 
@@ -490,6 +508,8 @@ export class HubFuzz {
       drafts.map(({ event }) => event),
     );
     let ids: readonly string[] = [];
+    const wasPublishing = this.#isPublishing;
+    this.#isPublishing = true;
     try {
       ids = isBatch
         ? this.hub.publishAll(
@@ -500,6 +520,8 @@ export class HubFuzz {
     } catch (error) {
       if (this.tells) this.tell(`publish ${count} to ${topic} fails: ${(error as Error).message}`);
       return this.#checkError('publish', error, expected);
+    } finally {
+      this.#isPublishing = wasPublishing;
     }
     if (expected !== undefined) this.find('wrong-publish', `${topic} takes events, expected ${expected}`);
     if (ids.join() !== drafts.map(({ event }) => `${this.epoch}-${event.seq}`).join())
@@ -568,6 +590,7 @@ export class HubFuzz {
   }
 
   #expectedError(topic: string, events: readonly Published[]): string | undefined {
+    if (this.#isPublishing) return 'ERR_SSE_PUBLISH_INSIDE';
     if (this.hasEnded(topic)) return 'ERR_SSE_TOPIC_ENDED';
     const { history, maxHistoryBytes } = this.#limits;
     const { maxEvents = 10_000, maxBytes = 4 * 1024 * 1024 } = history;
@@ -700,9 +723,16 @@ export class HubFuzz {
     connection.client.connection = undefined;
     const isInjected = error instanceof Injected;
     if (!isInjected) this.#checkError('subscribe', error, isFull ? 'ERR_SSE_TOO_MANY_FOLLOWED' : undefined);
+    const isEntered = this.#connections.includes(connection);
     this.left(connection);
-    if (connection.listeners > 0 && !isInjected)
+    if (isEntered) this.#uncount(connection);
+    if (connection.listeners > 0)
       this.find('not-released', `${connection.name} could not subscribe, and has listeners of the hub`);
+  }
+
+  #uncount({ begins }: Connection): void {
+    this.#counts[begins.lastId === undefined ? 'started' : 'resumed']--;
+    if (begins.reason !== undefined) this.#gaps.set(begins.reason, this.#gaps.get(begins.reason)! - 1);
   }
 
   #checkSubscribed(connection: Connection, isOver: boolean, isFull: boolean): void {
@@ -987,6 +1017,7 @@ export class HubFuzz {
       this.#failedReads++;
       throw new Injected('the log cannot be read');
     }
+    if (this.odd(0.05)) this.react(undefined, 'inside log.read');
     if (this.#isLogPrompt || chance.of(0.4)) return look();
     const early = chance.of(0.5) ? look() : undefined;
     return new Promise((resolve, reject) => {
@@ -1047,6 +1078,9 @@ export class HubFuzz {
 
   #checkRest(): void {
     for (const { connection } of this.#clients) connection?.checkRest();
+    const known = new Set(this.#connections.map(({ subscription }) => subscription));
+    for (const subscription of this.hub.subscriptions())
+      if (!known.has(subscription)) this.find('not-released', 'a subscription is listed, and nobody has it');
     if (this.hub.size !== this.#connections.length)
       this.find(
         'wrong-size',
