@@ -981,7 +981,10 @@ export class HubFuzz {
   #restart(): void {
     if (this.#log === undefined || this.#depth > 0) return;
     if (this.tells) this.tell('restart');
+    // Nobody comes to the hub that dies.
+    this.#depth = 2;
     for (const { connection } of this.#clients) if (connection !== undefined) this.#cut(connection);
+    this.#depth = 0;
     this.later = [];
     this.#connections.length = 0;
     this.#memory = new Retention(this.#limits, this.head);
