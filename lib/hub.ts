@@ -286,8 +286,8 @@ export class Hub<Events extends object = EventMap> {
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
+    this.#enter(cursor); // may throw: such a subscriber is not counted
     this.#stats[start.from === undefined ? 'started' : 'resumed']++;
-    this.#enter(cursor);
     if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     return cursor;
   }
