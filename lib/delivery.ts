@@ -178,17 +178,10 @@ export class Delivery {
     this.#isInTurn = true;
     this.#turns++;
     this.#time = this.#now();
-    const { head } = this.#order;
+    const since = this.#newsSince;
     const withNews = this.#groupsWithNews();
-    for (const group of withNews) {
-      for (const cursor of group.ready) {
-        cursor.moveTo(cursor.reached);
-        this.#advance(cursor);
-      }
-      group.forgetPage();
-    }
-    this.#order.settled = head;
-    const latency = Math.max(0, this.#now() - this.#newsSince);
+    this.#deliverNews(withNews);
+    const latency = Math.max(0, this.#now() - since);
     this.#catchUp();
     this.#history.expireNext(this.#now());
     this.#isInTurn = false;
@@ -198,6 +191,18 @@ export class Delivery {
     this.#tellGaps();
     if (withNews.size > 0) this.#onDelivered?.({ latency });
   };
+
+  #deliverNews(groups: Iterable<Group>): void {
+    const { head } = this.#order;
+    for (const group of groups) {
+      for (const cursor of group.ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+      group.forgetPage();
+    }
+    this.#order.settled = head;
+  }
 
   /** Resolves when no reader of the topic that keeps up is a quarter of the topic's history behind. */
   ready(topic: Topic | undefined, cursors: Iterable<Cursor>, signal?: AbortSignal): Promise<void> {
@@ -229,6 +234,7 @@ export class Delivery {
       if (cursor.turn === this.#turns || this.#spent > CATCH_UP_BYTES) break;
       this.#due.remove();
       cursor.isDue = false;
+      this.#spent += STEP_COST;
       groups.add(cursor.group);
       this.#advance(cursor);
     }
@@ -274,6 +280,7 @@ export class Delivery {
     // Checked after `may`, a function of the application, which can end the sink or the subscription.
     if (this.#hasLeft(cursor)) return;
     cursor.turn = this.#turns;
+    cursor.drainTurn = -1;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by code that the write has called
     if (outcome === 'head') cursor.isReady = true;
@@ -422,7 +429,6 @@ export class Delivery {
 
   #takeLate(cursor: Cursor, page: LogPage): void {
     this.#time = this.#now();
-    cursor.drainTurn = -1;
     this.#advance(cursor, page);
   }
 
@@ -473,7 +479,7 @@ export class Delivery {
     for (const { name } of inMemory) known.set(name, Infinity);
     let { until } = page;
     const last = remembered.at(-1)?.seq ?? after;
-    if (inMemory.some((topic) => topic.last > last)) until = Math.min(until, last);
+    if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
     let entries = page.entries.filter(
       ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
     );
@@ -495,6 +501,9 @@ const gapChannel = channel('sluice.hub.gap');
  * Most bytes per turn for cursors behind the head, so that many returning clients do not delay the others.
  */
 const CATCH_UP_BYTES = 1024 * 1024;
+
+/** A step that writes nothing takes as much time as a write of this many bytes. */
+const STEP_COST = 64;
 
 /** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'over';

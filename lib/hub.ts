@@ -15,7 +15,7 @@ import {
 } from './cursors.ts';
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions, type LogEntry } from './history.ts';
+import { checkTopic, History, type HistoryOptions, heldBytes, type LogEntry } from './history.ts';
 import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
@@ -220,13 +220,15 @@ export class Hub<Events extends object = EventMap> {
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
-      let bytes = 0;
-      this.#history.checkBatch(prepared, events.length, 0);
+      const size = { made: 0, wire: 0, held: 0 };
+      this.#history.checkBatch(prepared, events.length, size);
       for (const event of events as readonly HubEvent[]) {
-        const entry = this.#entry(prepared, event, first + entries.length, now);
+        const entry = this.#entry(prepared, event, first + size.made, now);
         entries.push(entry);
-        bytes += entry.bytes;
-        this.#history.checkBatch(prepared, events.length, bytes);
+        size.made++;
+        size.wire += entry.bytes;
+        size.held += heldBytes(entry);
+        this.#history.checkBatch(prepared, events.length, size);
       }
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);
@@ -284,8 +286,8 @@ export class Hub<Events extends object = EventMap> {
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
+    this.#enter(cursor); // may throw: such a subscriber is not counted
     this.#stats[start.from === undefined ? 'started' : 'resumed']++;
-    this.#enter(cursor);
     if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     return cursor;
   }
@@ -378,9 +380,9 @@ export class Hub<Events extends object = EventMap> {
   }
 
   #prepare(topic: string): Topic {
-    if (this.#history.endOf(topic) !== undefined)
-      throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-    return this.#history.prepare(topic);
+    const prepared = this.#history.prepare(topic);
+    if (prepared.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    return prepared;
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */

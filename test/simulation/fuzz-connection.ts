@@ -101,6 +101,8 @@ export interface Beginning {
   /** The client's id is a place in this order. */
   readonly resumesAfter: number | undefined;
   readonly head: number;
+  /** Without an id: it begins here or later. */
+  readonly least: number;
 }
 
 type Listener = () => void;
@@ -139,6 +141,7 @@ export class Connection implements Sink {
   isReleased = false;
   isRefused = false;
   isBlocked = false;
+  blockedAt = 0;
   /** What its `may` answers. */
   mayRead = true;
   /** Why the hub may end it. */
@@ -222,6 +225,7 @@ export class Connection implements Sink {
       fuzz.find('unexplained-end', `${this.name} is ended for no reason`);
     this.isEnded = true;
     fuzz.left(this);
+    if (this.manners.isOdd && fuzz.odd(0.1)) fuzz.react(this, 'inside its end');
     if (this.manners.isOdd && fuzz.odd(0.1)) throw new Injected('end failed');
   }
 
@@ -238,12 +242,14 @@ export class Connection implements Sink {
   }
 
   on(event: 'drain' | 'close' | 'error', listener: Listener): void {
+    if (this.manners.isOdd && this.#fuzz.odd(0.01)) throw new Injected('on failed');
     this.#listeners[event].push(listener);
   }
 
   off(event: 'drain' | 'close' | 'error', listener: Listener): void {
     const at = this.#listeners[event].indexOf(listener);
     if (at >= 0) this.#listeners[event].splice(at, 1);
+    if (this.manners.isOdd && this.#fuzz.odd(0.02)) throw new Injected('off failed');
   }
 
   #emit(event: 'drain' | 'close' | 'error'): void {
@@ -276,18 +282,22 @@ export class Connection implements Sink {
   vanish(isLate: boolean): void {
     if (this.isGone) return;
     this.isGone = true;
-    const announce = () => {
-      if (!this.isReleased && this.#fuzz.chance.of(0.3)) {
-        if (this.#listeners.error.length === 0 && this.subscription?.closed === false)
-          this.#fuzz.find('uncaught-error', `nothing listens for an error of ${this.name}`);
-        this.#emit('error');
-      }
-      this.isGoneKnown = true;
-      this.#fuzz.left(this);
-      this.#emit('close');
-    };
-    if (isLate) this.#fuzz.later.push(announce);
-    else announce();
+    if (isLate) this.#fuzz.later.push(() => this.sayGone());
+    else this.sayGone();
+  }
+
+  /** The hub hears that the peer has gone. */
+  sayGone(): void {
+    if (!this.isGone || this.isGoneKnown) return;
+    if (!this.isReleased && this.#fuzz.chance.of(0.3)) {
+      if (this.#listeners.error.length === 0 && this.subscription?.closed === false)
+        this.#fuzz.find('uncaught-error', `nothing listens for an error of ${this.name}`);
+      this.#emit('error');
+    }
+    this.isGoneKnown = true;
+    this.#fuzz.left(this);
+    this.#emit('close');
+    if (this.manners.isOdd && this.#fuzz.odd(0.1)) this.#fuzz.react(this, 'after its close');
   }
 
   /** What the client has received after this many bytes is what it knows from now on. */
@@ -374,6 +384,7 @@ export class Connection implements Sink {
     }
     if (fuzz.isCalm || !chance.of(this.manners.refuses)) return true;
     this.isBlocked = true;
+    this.blockedAt = fuzz.time;
     if (fuzz.tells) fuzz.tell(`  ${this.name} refuses more`);
     if (this.manners.isOdd && fuzz.odd(0.3)) {
       if (fuzz.tells) fuzz.tell(`  ${this.name} drains inside that write`);
@@ -386,6 +397,8 @@ export class Connection implements Sink {
     const { id, event } = frame;
     const fuzz = this.#fuzz;
     if (fuzz.tells) fuzz.tell(`  ${this.name} gets ${describe(frame)}`);
+    if (frame.retry !== undefined && !(frame.retry >= 750 && frame.retry <= 1250))
+      fuzz.find('wrong-retry', `${this.name} gets retry: ${frame.retry}`);
     if (id === undefined) {
       // `retry` may stand in a block of its own, before everything else.
       if (this.#frames > 0 || frame.retry === undefined || frame.data !== undefined)
@@ -412,7 +425,11 @@ export class Connection implements Sink {
       if (id !== expected)
         fuzz.find('wrong-id', `${this.name} came with ${begins.lastId}, and ready has ${id}`);
       this.#learn(id, [], UNSEEN);
-    } else this.#checkPlace(id, 'sluice:ready', []);
+    } else {
+      this.#checkPlace(id, 'sluice:ready', []);
+      if (this.#place < begins.least)
+        fuzz.find('wrong-id', `${this.name} begins at ${id}, expected ${begins.least} or later`);
+    }
   }
 
   #onGap({ data }: Frame, id: string): void {
@@ -477,7 +494,7 @@ export class Connection implements Sink {
   #onEnd({ data }: Frame, id: string): void {
     const { client } = this;
     const fuzz = this.#fuzz;
-    const open = client.topics.filter((topic) => !fuzz.ended.has(topic));
+    const open = client.topics.filter((topic) => !fuzz.hasEnded(topic));
     if (open.length > 0) fuzz.find('end-too-early', `${this.name} gets its end, and ${open} have not ended`);
     if ((JSON.parse(data ?? '{}') as { topics: string[] }).topics.join() !== client.topics.join())
       fuzz.find('wrong-end', `${this.name}: the end is ${data}`);
@@ -556,6 +573,12 @@ export class Connection implements Sink {
     return missing;
   }
 
+  /** How many events of a topic are held that it has not got. */
+  lagIn(topic: string): number {
+    const fuzz = this.#fuzz;
+    return this.#missing().filter((event) => event.topic === topic && fuzz.holds(event)).length;
+  }
+
   /** The hub has run to rest: a sink that takes bytes has everything. */
   checkRest(): void {
     const fuzz = this.#fuzz;
@@ -574,7 +597,7 @@ export class Connection implements Sink {
     const lacks = this.#missing().find((event) => this.#lacks(event));
     if (lacks !== undefined)
       return fuzz.find('stuck', `${this.name} lacks ${lacks.topic} ${lacks.seq} at rest`);
-    if (this.client.topics.every((topic) => fuzz.ended.has(topic)))
+    if (this.client.topics.every((topic) => fuzz.hasEnded(topic)))
       return fuzz.find('end-missing', `${this.name} has not got its end`);
     const { position, lag } = subscription;
     if (position !== fuzz.hub.position || lag !== 0)
