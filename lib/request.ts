@@ -121,7 +121,7 @@ function judge({ response, url }: Answer): { stream: IncomingStream } | { outcom
 }
 
 /** `Retry-After`, which is in seconds or a date, in milliseconds from now. */
-function retryDelayOf(value: string | undefined): number | undefined {
+export function retryDelayOf(value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   if (/^\d+$/.test(value)) return Number(value) * 1000;
   const at = Date.parse(value);

@@ -18,6 +18,11 @@ export class Output {
     target.on('error', (error) => this.fail(error));
   }
 
+  /** The reason of the failure; `undefined` where there is none. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
   /** Whether the reader of the output has closed it. */
   get isAbandoned(): boolean {
     return (this.#failure as { readonly code?: string } | undefined)?.code === 'EPIPE';
