@@ -44,7 +44,8 @@ export function fileStorage(path: string): PositionStorage {
     const all = await positions();
     all.set(key, value);
     const unfinished = `${path}.${process.pid}.tmp`;
-    await writeFile(unfinished, JSON.stringify(Object.fromEntries(all)));
+    // For the owner alone: the keys may be URLs with secrets.
+    await writeFile(unfinished, JSON.stringify(Object.fromEntries(all)), { mode: 0o600 });
     await rename(unfinished, path);
   }
 

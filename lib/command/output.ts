@@ -45,6 +45,14 @@ export class Output {
     if (!this.#target.write(text)) await this.#wait();
   }
 
+  /** Resolves when everything is written. Rejects with the failure. */
+  async flush(): Promise<void> {
+    this.throwIfFailed();
+    const written = this.#wait();
+    this.#target.write('', (error?: Error | null) => (error ? this.fail(error) : this.#wake?.()));
+    await written;
+  }
+
   /** Resolves when everything is written, and closes the stream. Rejects with the failure. */
   async end(): Promise<void> {
     this.throwIfFailed();

@@ -89,7 +89,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
         await ids?.write(textOf(accepted, io.stdout));
       }
     }
-    ids?.throwIfFailed();
+    await ids?.flush();
     progress.end();
     return 0;
   } catch (error) {

@@ -6,7 +6,7 @@ import { get, type IncomingMessage } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, afterEach, describe, it } from 'node:test';
+import { after, afterEach, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { run } from '../helpers/command.ts';
 import { Reader } from '../helpers/reader.ts';
@@ -269,6 +269,52 @@ describe('sluice publish and sluice tail', () => {
       printed += next.stdout();
     }
     assert.match(printed, /^(seen\n)*missed\n$/);
+  });
+});
+
+describe('a sluice command whose work is not done', () => {
+  /** A server that answers each connection with these bytes, and then with its end or a reset. */
+  async function answering(t: TestContext, bytes: string, reset = false): Promise<string> {
+    const server = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () => {
+        if (reset) socket.resetAndDestroy();
+        else socket.end(bytes);
+      });
+    }).listen(0, '127.0.0.1');
+    t.after(() => server.close());
+    await once(server, 'listening');
+    return `http://127.0.0.1:${(server.address() as { port: number }).port}/`;
+  }
+
+  for (const [title, bytes] of [
+    ['101', 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'],
+    ['half an answer', 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"ids":["1'],
+    ['204', 'HTTP/1.1 204 No Content\r\n\r\n'],
+    ['a reset', undefined],
+  ] as const) {
+    it(`exits with 1: sluice publish to a server that answers with ${title}`, async (t) => {
+      const url = await answering(t, bytes ?? '', bytes === undefined);
+      const { child, code, stderr } = sluice(['publish', '--attempts', '1', url, 'n']);
+      child.stdin.end('a\n');
+      assert.equal(await code, 1);
+      assert.match(stderr(), /; 0 published before\n$/);
+    });
+  }
+
+  it('exits with 1 where nothing is left to wait for', async () => {
+    // No request is ever answered, and no timer holds the process.
+    const faults = `
+      import http from 'node:http';
+      http.request = () => ({ once() {}, on() {}, off() {}, end() {}, destroy() {}, setTimeout() {} });
+      const { setTimeout } = globalThis;
+      globalThis.setTimeout = (...args) => setTimeout(...args).unref();`;
+    const { child, code, stderr } = sluice(['publish', 'http://127.0.0.1:9/', 'n'], {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(faults)}`,
+    });
+    child.stdin.end('a\n');
+    assert.equal(await code, 1);
+    assert.equal(stderr(), 'sluice: it ended before its work was done\n');
   });
 });
 
