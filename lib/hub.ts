@@ -501,7 +501,7 @@ export class Hub<Events extends object = EventMap> {
     return group;
   }
 
-  /** A sink whose `on` throws is not subscribed. */
+  /** A sink that throws is not subscribed. */
   #enter(cursor: Cursor): void {
     const { sink, group } = cursor;
     group.size++;
@@ -512,12 +512,12 @@ export class Hub<Events extends object = EventMap> {
       sink.on('drain', cursor.onDrain);
       sink.on('close', cursor.onClose);
       sink.on('error', ignore);
+      if (isClosed(sink)) this.#leave(cursor);
     } catch (error) {
       this.#leave(cursor);
       throw error;
     }
-    if (isClosed(sink)) this.#leave(cursor);
-    else if (!cursor.closed) this.#delivery.makeDue(cursor);
+    if (!cursor.closed) this.#delivery.makeDue(cursor);
   }
 
   readonly #leave = (cursor: Cursor): void => {
