@@ -145,7 +145,8 @@ export class Delivery {
     this.#now = clockOf(options.now ?? Date.now);
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
-    const isFarBehind = (topic: Topic, seq: number): boolean => history.isFarBehind(topic, seq);
+    const isFarBehind = (topic: Topic, seq: number): boolean =>
+      history.isFarBehind(topic, Math.min(seq, order.settled));
     this.#backpressure = new Backpressure(isFarBehind, this.#now, () => this.#plan());
   }
 

@@ -238,13 +238,21 @@ export class History<Follower = unknown> {
    * larger could push itself out before it is delivered.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch({ name, limits }: Topic<Follower>, events: number, bytes: number): void {
-    const maxEvents = Math.max(1, Math.floor(limits!.maxEvents / 2));
-    const maxBytes = Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2);
+  checkBatch(topic: Topic<Follower>, events: number, bytes: number): void {
+    const { name } = topic;
+    const { maxEvents, maxBytes } = this.batchLimits(topic);
     if (events <= 1 || (events <= maxEvents && bytes <= maxBytes)) return;
     const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${events} events and at least ${bytes} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
+  }
+
+  /** The most of a batch for a topic of `prepare`. */
+  batchLimits({ limits }: Topic<Follower>): { readonly maxEvents: number; readonly maxBytes: number } {
+    return {
+      maxEvents: Math.max(1, Math.floor(limits!.maxEvents / 2)),
+      maxBytes: Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2),
+    };
   }
 
   /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */

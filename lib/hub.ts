@@ -237,6 +237,16 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
+   * The most events and bytes that `publishAll` takes at once for a topic: half of its history.
+   *
+   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
+   * @throws what the `history` function throws.
+   */
+  batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
+    return this.#history.batchLimits(this.#history.prepare(topic));
+  }
+
+  /**
    * Waits for the readers of a topic, so that a source that produces faster than they read does not push out
    * what they have not read yet. Resolves, at once or at the end of a turn, when each reader that keeps up is
    * less than a quarter of the topic's history behind. A reader keeps up while its sink accepts bytes, or
