@@ -2,7 +2,6 @@
 // Needs `body.ts`, `hub.ts`, `idempotency.ts`, `permissions.ts`, `problem.ts` and `protocol.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readText } from './body.ts';
 import type { Hub, HubEvent } from './hub.ts';
 import { IdempotencyCache } from './idempotency.ts';
@@ -36,15 +35,9 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
   const published = new IdempotencyCache<Published>();
 
   async function publishAll(topic: string, events: HubEvent | readonly HubEvent[]): Promise<Published> {
-    if (!isList(events)) return { id: hub.publish(topic, events) };
-    const ids: string[] = [];
-    for (const event of events) {
-      ids.push(hub.publish(topic, event));
-      // Lets the event loop turn, so that a long batch is delivered while it is published and delays no other
-      // request.
-      if (ids.length % 1000 === 0) await nextTurn();
-    }
-    return { ids };
+    // Requests at the same time would push out what readers that keep up have not got yet.
+    await hub.ready(topic);
+    return isList(events) ? { ids: hub.publishAll(topic, events) } : { id: hub.publish(topic, events) };
   }
 
   return {
