@@ -17,7 +17,7 @@ for (const output of [stdout, stderr]) output.on('error', () => {});
 
 // Where nothing is left to wait for although the command has not ended, its work is not done.
 process.exitCode = 1;
-const lost = (): void => void stderr.write('sluice: it ended before its work was done\n');
+const lost = (): void => void stderr.write('sluice has ended before its work was done\n');
 process.once('beforeExit', lost);
 main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal }, version).then((code) => {
   process.off('beforeExit', lost);
