@@ -20,6 +20,7 @@ export const controlEvents = {
     gap: 'sluice:gap',
     end: 'sluice:end',
     error: 'sluice:error',
+    refused: 'sluice:refused',
 };
 export const controlPrefix = 'sluice:';
 export function isControlEvent(type) {
@@ -42,6 +43,9 @@ export function gapEvent(id, { reason, from, to, topics }) {
 export function endEvent(id, topics) {
     return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
 }
+export function refusedEvent(retry, { error, message }) {
+    return { retry, event: controlEvents.refused, data: JSON.stringify({ error, message }) };
+}
 export function readReady(data) {
     const { topics, heartbeat } = parseObject(data);
     const { interval, missed } = Object(heartbeat);
@@ -55,6 +59,13 @@ export function readGap(data, id) {
         from: typeof from === 'string' ? from : null,
         to: typeof to === 'string' ? to : id,
         topics: strings(topics),
+    };
+}
+export function readRefused(data) {
+    const { error, message } = parseObject(data);
+    return {
+        error: typeof error === 'string' ? error : 'unknown',
+        message: typeof message === 'string' ? message : '',
     };
 }
 function parseObject(json) {
