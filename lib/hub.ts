@@ -112,7 +112,7 @@ export interface HubStats {
  * Subscribers at the same place get the same Buffer. A sink that does not drain costs one cursor and nothing
  * else.
  *
- * The first bytes are `retry:` and `sluice:ready`. `sluice:gap` reports events that can no longer be
+ * The first event is `sluice:ready`, in one block with `retry:`. `sluice:gap` reports events that can no longer be
  * delivered, before any newer event; `sluice:end` is the last event.
  */
 export class Hub<Events extends object = EventMap> {
@@ -482,7 +482,7 @@ export class Hub<Events extends object = EventMap> {
 
   #preamble(names: readonly string[], start: Start, announce: SubscribeOptions['announce']): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
-    const opening = encode({ retry }) + encode(readyEvent(start.readyId, names, announce));
+    const opening = encode({ retry, ...readyEvent(start.readyId, names, announce) });
     if (start.gap === undefined) return opening;
     return opening + encode(gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names)));
   }

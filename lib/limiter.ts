@@ -1,8 +1,10 @@
 // Limits the connections of a server: in all, per client and per topic, and how fast a client opens them.
-// Needs `address.ts`, `problem.ts` and `semaphore.ts` beside it.
+// Needs `address.ts`, `encode.ts`, `problem.ts`, `protocol.ts` and `semaphore.ts` beside it.
 
 import { addressGroup, clientAddress } from './address.ts';
+import { encode } from './encode.ts';
 import { type Problem, sendProblem } from './problem.ts';
+import { refusedEvent } from './protocol.ts';
 import { Semaphore } from './semaphore.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
@@ -457,7 +459,7 @@ export function sendRefusal<Req extends LimitRequest>(
   const how = typeof refusal === 'function' ? refusal(req) : refusal;
   const delay = Math.max(retryDelay, wait) * (1 + Math.random());
   const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
-  if (how === 'event-stream') sendEventStream(res, problem.message, retry);
+  if (how === 'event-stream') sendEventStream(res, problem, retry);
   else {
     const headers = { 'retry-after': String(Math.ceil(retry / 1000)), ...problem.headers };
     sendProblem(res, { ...problem, headers });
@@ -465,13 +467,13 @@ export function sendRefusal<Req extends LimitRequest>(
   return how;
 }
 
-function sendEventStream(res: LimitResponse, message: string, retry: number): void {
+function sendEventStream(res: LimitResponse, problem: Problem, retry: number): void {
   res.writeHead(200, {
     'content-type': 'text/event-stream',
     'cache-control': 'no-store, no-transform',
     'x-accel-buffering': 'no',
   });
-  res.end(`: ${message.replaceAll(/[\r\n]+/g, ' ')}\nretry: ${retry}\n\n`);
+  res.end(encode(refusedEvent(retry, problem)));
 }
 
 /** A program that accepts an event stream can handle a status; a browser's EventSource cannot. */

@@ -44,6 +44,23 @@ export function compareIds(a: string | null | undefined, b: string | null | unde
  */
 export const unreadableId = '0-0';
 
+/**
+ * The longest id that a reader resumes from, in bytes of UTF-8. Hubs give ids of at most 33 characters; those
+ * that are relayed from elsewhere are longer. Servers refuse requests with headers of some 8 KiB.
+ */
+export const maxIdBytes = 1024;
+
+/**
+ * Whether a reader can resume from a text: `Last-Event-ID` can carry it. It has at most {@link maxIdBytes}
+ * and no control character but the tab. Anything but a string cannot be sent.
+ */
+export function isSendableId(id: unknown): id is string {
+  if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id)) return false;
+  return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
+}
+
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
+
 // ── control events ────────────────────────────────────────────────────────────────────────────────────────
 
 /**
@@ -58,6 +75,11 @@ export const controlEvents = {
   end: 'sluice:end',
   /** The last event where the source of the stream failed. */
   error: 'sluice:error',
+  /**
+   * The only event of a stream that was refused: the client may come back after its `retry`. It has no id, so
+   * the client keeps its place.
+   */
+  refused: 'sluice:refused',
 } as const;
 
 /** The prefix of the types of all control events, reserved for future ones too. */
@@ -117,9 +139,24 @@ export interface HeartbeatTerms {
   readonly missed: number;
 }
 
+/** The data of `sluice:refused`: the members of the JSON answer that other clients get with a status. */
+export interface Refused {
+  /** Why, as a word: `server-full`, `too-fast`, …; `unknown` from a server that names none. */
+  readonly error: string;
+  /** The same for people. */
+  readonly message: string;
+}
+
 /** A control event, in the form that `encode` takes. */
 export interface ControlEvent {
   readonly id: string;
+  readonly event: string;
+  readonly data: string;
+}
+
+/** `sluice:refused`, in the form that `encode` takes. */
+export interface RefusedEvent {
+  readonly retry: number;
   readonly event: string;
   readonly data: string;
 }
@@ -143,6 +180,16 @@ export function endEvent(id: string, topics: readonly string[]): ControlEvent {
   return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
 }
 
+/**
+ * `sluice:refused`. A browser's EventSource gives up for good on any other answer than an event stream, and
+ * some readers lose a `retry` in a block without data: so the refusal is one block, with both.
+ *
+ * @param retry - Milliseconds before which it is of no use to come back.
+ */
+export function refusedEvent(retry: number, { error, message }: Refused): RefusedEvent {
+  return { retry, event: controlEvents.refused, data: JSON.stringify({ error, message }) };
+}
+
 /** Reads the data of `sluice:ready`. Ignores members that are missing or of another type; never throws. */
 export function readReady(data: string): Ready {
   const { topics, heartbeat } = parseObject(data);
@@ -159,6 +206,15 @@ export function readGap(data: string, id: string): Gap {
     from: typeof from === 'string' ? from : null,
     to: typeof to === 'string' ? to : id,
     topics: strings(topics),
+  };
+}
+
+/** Reads the data of `sluice:refused`. Never throws. */
+export function readRefused(data: string): Refused {
+  const { error, message } = parseObject(data);
+  return {
+    error: typeof error === 'string' ? error : 'unknown',
+    message: typeof message === 'string' ? message : '',
   };
 }
 

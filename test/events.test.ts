@@ -10,6 +10,7 @@ import {
   serveEvents,
 } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
+import { readRefused } from '../lib/protocol.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
 import { TestLog } from './helpers/hub.ts';
 import { Reader } from './helpers/reader.ts';
@@ -531,7 +532,10 @@ describe('serveEvents, limits and failures', () => {
     const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
     const browser = await Reader.open(url, { headers });
     await browser.over;
-    assert.deepEqual([browser.status, browser.retries.length, browser.frames], [200, 1, []]);
+    assert.deepEqual([browser.status, browser.retries.length, browser.frames.length], [200, 1, 1]);
+    const [{ event, data }] = browser.frames as [(typeof browser.frames)[0]];
+    assert.equal(event, 'sluice:refused');
+    assert.deepEqual(readRefused(data), { error: 'too-many-requests', message: 'away\n\ndata: forged' });
     assert.equal((await problem(url)).status, 429);
   });
 

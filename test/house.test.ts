@@ -12,7 +12,7 @@ import * as index from '../lib/index.ts';
 // `hub`, of `client`, of `stream` and of the reference server.
 const NOT_EXPORTED = [
   ...['index', 'backpressure', 'cursors', 'delivery', 'history', 'hub-event', 'newest', 'order', 'pages'],
-  ...['topics', 'permissions', 'backoff', 'chunked', 'request'],
+  ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.

@@ -14,7 +14,9 @@ import {
   parseId,
   readGap,
   readReady,
+  readRefused,
   readyEvent,
+  refusedEvent,
   topicRule,
   unreadableId,
 } from '../lib/protocol.ts';
@@ -144,9 +146,24 @@ describe('control events', () => {
     });
   });
 
+  it('reads back what a refusal says, which has a retry and no id', () => {
+    const event = refusedEvent(5000, { error: 'server-full', message: 'Too many streams.\nCome back.' });
+    assert.deepEqual([event.retry, event.event, 'id' in event], [5000, 'sluice:refused', false]);
+    assert.deepEqual(readRefused(event.data), {
+      error: 'server-full',
+      message: 'Too many streams.\nCome back.',
+    });
+  });
+
+  it('writes nothing into a refusal but the word and the message', () => {
+    const problem = { status: 503, error: 'server-full', message: 'Later.', headers: { 'x-secret': '1' } };
+    assert.deepEqual(JSON.parse(refusedEvent(1, problem).data), { error: 'server-full', message: 'Later.' });
+  });
+
   const nothing = ['', 'no JSON', 'null', '7', '"text"', '[]', '{}', '{"topics":7,"heartbeat":"15s"}'];
   for (const data of nothing) {
-    it(`reads ${data || 'empty data'} as a ready event and a gap event without content`, () => {
+    it(`reads ${data || 'empty data'} as a ready, a gap and a refused event without content`, () => {
+      assert.deepEqual(readRefused(data), { error: 'unknown', message: '' });
       assert.deepEqual(readReady(data), { topics: [], heartbeat: undefined });
       assert.deepEqual(readGap(data, '1795408776829004-5'), {
         reason: 'unknown',
@@ -176,6 +193,7 @@ describe('control events', () => {
       fc.property(fc.oneof(fc.string(), fc.json()), (data) => {
         assert.ok(Array.isArray(readReady(data).topics));
         assert.equal(typeof readGap(data, '1-1').to, 'string');
+        assert.equal(typeof readRefused(data).error, 'string');
       }),
     );
   });

@@ -15,11 +15,19 @@ export function compareIds(a, b) {
     return one !== undefined && one.epoch === other?.epoch ? one.seq - other.seq : undefined;
 }
 export const unreadableId = '0-0';
+export const maxIdBytes = 1024;
+export function isSendableId(id) {
+    if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id))
+        return false;
+    return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
+}
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',
     end: 'sluice:end',
     error: 'sluice:error',
+    refused: 'sluice:refused',
 };
 export const controlPrefix = 'sluice:';
 export function isControlEvent(type) {
@@ -42,6 +50,9 @@ export function gapEvent(id, { reason, from, to, topics }) {
 export function endEvent(id, topics) {
     return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
 }
+export function refusedEvent(retry, { error, message }) {
+    return { retry, event: controlEvents.refused, data: JSON.stringify({ error, message }) };
+}
 export function readReady(data) {
     const { topics, heartbeat } = parseObject(data);
     const { interval, missed } = Object(heartbeat);
@@ -55,6 +66,13 @@ export function readGap(data, id) {
         from: typeof from === 'string' ? from : null,
         to: typeof to === 'string' ? to : id,
         topics: strings(topics),
+    };
+}
+export function readRefused(data) {
+    const { error, message } = parseObject(data);
+    return {
+        error: typeof error === 'string' ? error : 'unknown',
+        message: typeof message === 'string' ? message : '',
     };
 }
 function parseObject(json) {
