@@ -214,6 +214,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   // Longer than proxies keep idle connections, so that none sends a request on a connection that is just
   // being closed here.
   server.keepAliveTimeout = 65_000;
+  // Node gives a request 300 s, in which its sender holds a body.
+  server.requestTimeout = 60_000;
   trackConnections(server);
   const refused = (): Record<string, number> => ({
     ...guarded.refused,
