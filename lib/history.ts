@@ -1,6 +1,7 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `newest.ts`, `protocol.ts` and `replay.ts` beside it.
+// Needs `names.ts`, `newest.ts`, `protocol.ts` and `replay.ts` beside it.
 
+import { NameOrder } from './names.ts';
 import { NewestOfKeys } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
 import { ReplayBuffer, type ReplayEntry } from './replay.ts';
@@ -134,6 +135,7 @@ export class Topic<Follower = unknown> {
 /** The topics of a hub. Every operation on one event takes constant time, except those that make room. */
 export class History<Follower = unknown> {
   readonly #topics = new Map<string, Topic<Follower>>();
+  readonly #names = new NameOrder(this.#topics);
   /** Ended topics that are no longer in memory, oldest first, and the newest seq of each. */
   readonly #tombstones = new Map<string, number>();
   readonly #limits: (topic: string) => HistoryLimits;
@@ -177,6 +179,11 @@ export class History<Follower = unknown> {
     return this.#topics.values();
   }
 
+  /** The topics whose names come after a name, by name. */
+  *after(name: string): Generator<Topic<Follower>> {
+    for (const next of this.#names.after(name)) yield this.#topics.get(next)!;
+  }
+
   get(name: string): Topic<Follower> | undefined {
     return this.#topics.get(name);
   }
@@ -203,6 +210,7 @@ export class History<Follower = unknown> {
     }
     const topic = this.#create(name);
     this.#topics.set(name, topic);
+    this.#names.add(name);
     return topic;
   }
 
@@ -279,6 +287,7 @@ export class History<Follower = unknown> {
     if (this.#held >= this.#maxTopics) this.#makeRoom();
     topic.isHeld = true;
     this.#held++;
+    if (!this.#topics.has(topic.name)) this.#names.add(topic.name);
     this.#topics.set(topic.name, topic);
   }
 

@@ -74,6 +74,18 @@ export interface SubscribeOptions {
   announce?: Readonly<Record<string, unknown>> | undefined;
 }
 
+export interface TopicsOptions {
+  /** Begin after this name, which need not exist. */
+  after?: string | undefined;
+  /** Most topics; default `Infinity`. */
+  limit?: number | undefined;
+}
+
+/** Events to publish together. An array is one; a batch may also make its events while they are read. */
+export interface EventBatch<Event> extends Iterable<Event> {
+  readonly length: number;
+}
+
 export interface TopicInfo {
   readonly topic: string;
   /** How many events are remembered, and their bytes on the wire. */
@@ -214,7 +226,7 @@ export class Hub<Events extends object = EventMap> {
    * @throws what `publish` throws, and {RangeError} code `ERR_SSE_BATCH_TOO_LARGE` for more than half of the
    *   events or bytes that the topic may hold. Its `maxEvents` and `maxBytes` are the most of a batch.
    */
-  publishAll(topic: string, events: readonly HubEvent<Events>[]): readonly string[] {
+  publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
     this.#beginPublishing();
     try {
       const prepared = this.#prepare(topic);
@@ -222,7 +234,7 @@ export class Hub<Events extends object = EventMap> {
       const entries: LogEntry[] = [];
       let bytes = 0;
       this.#history.checkBatch(prepared, events.length, 0);
-      for (const event of events as readonly HubEvent[]) {
+      for (const event of events as EventBatch<HubEvent>) {
         const entry = this.#entry(prepared, event, first + entries.length, now);
         entries.push(entry);
         bytes += entry.bytes;
@@ -236,12 +248,7 @@ export class Hub<Events extends object = EventMap> {
     }
   }
 
-  /**
-   * The most events and bytes that `publishAll` takes at once for a topic: half of its history.
-   *
-   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
-   * @throws what the `history` function throws.
-   */
+  /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
   batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
     return this.#history.batchLimits(this.#history.prepare(topic));
   }
@@ -356,23 +363,37 @@ export class Hub<Events extends object = EventMap> {
     return kicked.length;
   }
 
-  /** Every topic that has a history or a subscriber. */
-  topics(): TopicInfo[] {
+  /** How many topics have a history or a subscriber. */
+  get topicCount(): number {
+    let count = 0;
+    for (const topic of this.#history) if (isListed(topic)) count++;
+    return count;
+  }
+
+  /**
+   * Every topic that has a history or a subscriber, oldest first. With `limit` or `after`: a page of them, by
+   * name. It costs in proportion to its length.
+   */
+  topics({ after, limit = Infinity }: TopicsOptions = {}): TopicInfo[] {
     const infos: TopicInfo[] = [];
-    for (const { name, ring, ended, deleted, followers } of this.#history) {
-      let subscribers = 0;
-      for (const group of followers) subscribers += group.size;
-      if (deleted && subscribers === 0) continue;
-      const { size: events, bytes } = ring;
-      infos.push({ topic: name, events, bytes, subscribers, last: this.#order.id(ring.last), ended });
+    const isAll = after === undefined && limit === Infinity;
+    for (const topic of isAll ? this.#history : this.#history.after(after ?? '')) {
+      if (infos.length >= limit) break;
+      if (isListed(topic)) infos.push(this.#info(topic));
     }
     return infos;
+  }
+
+  #info({ name, ring, ended, followers }: Topic): TopicInfo {
+    const subscribers = [...followers].reduce((sum, { size }) => sum + size, 0);
+    const last = this.#order.id(ring.last);
+    return { topic: name, events: ring.size, bytes: ring.bytes, subscribers, last, ended };
   }
 
   /** Finds a topic that `topics` lists: it leaves out the record of a deleted topic without followers. */
   #listed(name: string): Topic | undefined {
     const topic = this.#history.get(checkTopic(name));
-    return topic?.deleted && topic.followers.size === 0 ? undefined : topic;
+    return topic && isListed(topic) ? topic : undefined;
   }
 
   // ── publishing ───────────────────────────────────────────────────────────────────────────────────────────
@@ -549,6 +570,11 @@ export class Hub<Events extends object = EventMap> {
       this.#history.release(topic);
     }
   }
+}
+
+/** Leaves out the record of a deleted topic without followers. */
+function isListed({ deleted, followers }: Topic): boolean {
+  return !deleted || followers.size > 0;
 }
 
 /** Ends a sink for which nothing is left to deliver. */
