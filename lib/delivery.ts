@@ -275,6 +275,7 @@ export class Delivery {
     // Checked after `may`, a function of the application, which can end the sink or the subscription.
     if (this.#hasLeft(cursor)) return;
     cursor.turn = this.#turns;
+    cursor.drainTurn = -1;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by code that the write has called
     if (outcome === 'head') cursor.isReady = true;
@@ -423,7 +424,6 @@ export class Delivery {
 
   #takeLate(cursor: Cursor, page: LogPage): void {
     this.#time = this.#now();
-    cursor.drainTurn = -1;
     this.#advance(cursor, page);
   }
 
@@ -474,7 +474,7 @@ export class Delivery {
     for (const { name } of inMemory) known.set(name, Infinity);
     let { until } = page;
     const last = remembered.at(-1)?.seq ?? after;
-    if (inMemory.some((topic) => topic.last > last)) until = Math.min(until, last);
+    if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
     let entries = page.entries.filter(
       ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
     );

@@ -44,6 +44,31 @@ export interface HistoryOptions {
   maxFollowedTopics?: number | undefined;
 }
 
+/** The part of a batch that was made so far: events, their bytes on the wire, and the bytes that they hold. */
+export interface BatchSize {
+  readonly made: number;
+  readonly wire: number;
+  readonly held: number;
+}
+
+export interface TopicsOptions {
+  /** Begin after this name, which need not exist. */
+  after?: string | undefined;
+  /** Most topics; default `Infinity`. */
+  limit?: number | undefined;
+}
+
+export interface TopicInfo {
+  readonly topic: string;
+  /** How many events are remembered, and their bytes on the wire. */
+  readonly events: number;
+  readonly bytes: number;
+  readonly subscribers: number;
+  /** The id of the newest event, remembered or not. */
+  readonly last: string;
+  readonly ended: boolean;
+}
+
 /** One topic: its events and its followers. */
 export class Topic<Follower = unknown> {
   readonly name: string;
@@ -243,14 +268,18 @@ export class History<Follower = unknown> {
 
   /**
    * Throws where a batch is larger than half of what the topic, or the whole history, may hold: one that is
-   * larger could push itself out before it is delivered.
+   * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch(topic: Topic<Follower>, events: number, bytes: number): void {
+  checkBatch(topic: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+    if (count <= 1) return;
     const { name } = topic;
-    const { maxEvents, maxBytes } = this.batchLimits(topic);
-    if (events <= 1 || (events <= maxEvents && bytes <= maxBytes)) return;
-    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${events} events and at least ${bytes} bytes: split it`;
+    const { maxBytes, ...limits } = this.batchLimits(topic);
+    // Where the whole history has no room for all, so many of this batch fit.
+    const maxEvents =
+      held * 2 > this.#maxBytes ? Math.max(1, Math.min(limits.maxEvents, made - 1)) : limits.maxEvents;
+    if (count <= maxEvents && wire <= maxBytes) return;
+    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
   }

@@ -15,16 +15,31 @@ import {
 } from './cursors.ts';
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions, type LogEntry } from './history.ts';
-import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
+import {
+  checkTopic,
+  History,
+  type HistoryOptions,
+  heldBytes,
+  type LogEntry,
+  type TopicInfo,
+  type TopicsOptions,
+} from './history.ts';
+import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
 import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
-export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
-export type { EventMap, HubEvent, HubEventFields, TypedEvent, UntypedEvent } from './hub-event.ts';
+export type { HistoryLimits, HistoryOptions, LogEntry, TopicInfo, TopicsOptions } from './history.ts';
+export type {
+  EventBatch,
+  EventMap,
+  HubEvent,
+  HubEventFields,
+  TypedEvent,
+  UntypedEvent,
+} from './hub-event.ts';
 export type { GapReason } from './protocol.ts';
 
 /**
@@ -72,29 +87,6 @@ export interface SubscribeOptions {
   may?: ((topic: string) => boolean) | undefined;
   /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
-}
-
-export interface TopicsOptions {
-  /** Begin after this name, which need not exist. */
-  after?: string | undefined;
-  /** Most topics; default `Infinity`. */
-  limit?: number | undefined;
-}
-
-/** Events to publish together. An array is one; a batch may also make its events while they are read. */
-export interface EventBatch<Event> extends Iterable<Event> {
-  readonly length: number;
-}
-
-export interface TopicInfo {
-  readonly topic: string;
-  /** How many events are remembered, and their bytes on the wire. */
-  readonly events: number;
-  readonly bytes: number;
-  readonly subscribers: number;
-  /** The id of the newest event, remembered or not. */
-  readonly last: string;
-  readonly ended: boolean;
 }
 
 /** Counts since the hub was created. */
@@ -232,13 +224,15 @@ export class Hub<Events extends object = EventMap> {
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
-      let bytes = 0;
-      this.#history.checkBatch(prepared, events.length, 0);
+      const size = { made: 0, wire: 0, held: 0 };
+      this.#history.checkBatch(prepared, events.length, size);
       for (const event of events as EventBatch<HubEvent>) {
-        const entry = this.#entry(prepared, event, first + entries.length, now);
+        const entry = this.#entry(prepared, event, first + size.made, now);
         entries.push(entry);
-        bytes += entry.bytes;
-        this.#history.checkBatch(prepared, events.length, bytes);
+        size.made++;
+        size.wire += entry.bytes;
+        size.held += heldBytes(entry);
+        this.#history.checkBatch(prepared, events.length, size);
       }
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);

@@ -276,18 +276,21 @@ export class Connection implements Sink {
   vanish(isLate: boolean): void {
     if (this.isGone) return;
     this.isGone = true;
-    const announce = () => {
-      if (!this.isReleased && this.#fuzz.chance.of(0.3)) {
-        if (this.#listeners.error.length === 0 && this.subscription?.closed === false)
-          this.#fuzz.find('uncaught-error', `nothing listens for an error of ${this.name}`);
-        this.#emit('error');
-      }
-      this.isGoneKnown = true;
-      this.#fuzz.left(this);
-      this.#emit('close');
-    };
-    if (isLate) this.#fuzz.later.push(announce);
-    else announce();
+    if (isLate) this.#fuzz.later.push(() => this.sayGone());
+    else this.sayGone();
+  }
+
+  /** The hub hears that the peer has gone. */
+  sayGone(): void {
+    if (!this.isGone || this.isGoneKnown) return;
+    if (!this.isReleased && this.#fuzz.chance.of(0.3)) {
+      if (this.#listeners.error.length === 0 && this.subscription?.closed === false)
+        this.#fuzz.find('uncaught-error', `nothing listens for an error of ${this.name}`);
+      this.#emit('error');
+    }
+    this.isGoneKnown = true;
+    this.#fuzz.left(this);
+    this.#emit('close');
   }
 
   /** What the client has received after this many bytes is what it knows from now on. */
@@ -477,7 +480,7 @@ export class Connection implements Sink {
   #onEnd({ data }: Frame, id: string): void {
     const { client } = this;
     const fuzz = this.#fuzz;
-    const open = client.topics.filter((topic) => !fuzz.ended.has(topic));
+    const open = client.topics.filter((topic) => !fuzz.hasEnded(topic));
     if (open.length > 0) fuzz.find('end-too-early', `${this.name} gets its end, and ${open} have not ended`);
     if ((JSON.parse(data ?? '{}') as { topics: string[] }).topics.join() !== client.topics.join())
       fuzz.find('wrong-end', `${this.name}: the end is ${data}`);
@@ -574,7 +577,7 @@ export class Connection implements Sink {
     const lacks = this.#missing().find((event) => this.#lacks(event));
     if (lacks !== undefined)
       return fuzz.find('stuck', `${this.name} lacks ${lacks.topic} ${lacks.seq} at rest`);
-    if (this.client.topics.every((topic) => fuzz.ended.has(topic)))
+    if (this.client.topics.every((topic) => fuzz.hasEnded(topic)))
       return fuzz.find('end-missing', `${this.name} has not got its end`);
     const { position, lag } = subscription;
     if (position !== fuzz.hub.position || lag !== 0)
