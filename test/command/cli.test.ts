@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -432,6 +441,22 @@ describe('a sluice command whose work is not done', () => {
       assert.match(stderr(), /; 0 published before\n$/);
     });
   }
+
+  it('exits with 1 where the input of sluice publish is a directory', async () => {
+    const input = openSync(folder, 'r');
+    const argv = ['--import', import.meta.resolve('tsx'), bin, 'publish', 'http://127.0.0.1:9/', 'n'];
+    const child = spawn(process.execPath, argv, { stdio: [input, 'pipe', 'pipe'] });
+    closeSync(input);
+    let stderr = '';
+    child.stderr!.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    const [code] = await once(child, 'close');
+    assert.deepEqual(
+      [code, stderr],
+      [1, 'sluice publish: the standard input is a directory; 0 published before\n'],
+    );
+  });
 
   it('exits with 1 where nothing is left to wait for', async () => {
     // No request is ever answered, and no timer holds the process.

@@ -319,7 +319,7 @@ describe('sluice publish', () => {
     it('publishes what comes before a line that is too large by itself, and names the reason', async (t) => {
       const { url, events } = await taker(
         t,
-        small(({ lines }) => !dataOf(lines).includes('large'), { message: 'an event may have 9 bytes' }),
+        small(({ lines }) => !dataOf(lines).includes('large'), { message: 'an event may have 9 bytes.' }),
       );
       const { code, stderr } = await run('publish', [url, 'n'], { stdin: 'a\nb\nc\nlarge\nd\n' });
       assert.equal(code, 1);
