@@ -147,6 +147,28 @@ describe('sluice publish', () => {
     );
   });
 
+  it('sends together the lines of many small chunks that have arrived', async (t) => {
+    const { url, requests, events } = await taker(t);
+    const stdin = (async function* () {
+      for (let n = 0; n < 300; n++) yield `${n}\n`;
+    })();
+    assert.equal((await run('publish', [url, 'n'], { stdin })).code, 0);
+    assert.equal(events().length, 300);
+    assert.ok(requests.length <= 2, `${requests.length} requests`);
+  });
+
+  it('publishes what has arrived when its input fails while a request is pending', async (t) => {
+    const stdin = new PassThrough();
+    stdin.write('a\n');
+    const { url, events } = await taker(t, (_batch, _res, attempt) => {
+      if (attempt === 1) stdin.destroy(new Error('EIO: i/o error, read'));
+      return false;
+    });
+    const { code, stderr } = await run('publish', [url, 'n'], { stdin });
+    assert.deepEqual([code, stderr], [1, 'sluice publish: EIO: i/o error, read; 1 published before\n']);
+    assert.deepEqual(events(), [{ data: 'a' }]);
+  });
+
   it('keeps a request within --batch lines and 512 KiB', async (t) => {
     const { url, taken, events } = await taker(t);
     await run('publish', ['--batch', '3', url, 'n'], { stdin: 'x\n'.repeat(10) });
@@ -284,6 +306,23 @@ describe('sluice publish', () => {
       assert.equal(new Set([...refused, ...taken].map(({ key }) => key)).size, taken.length + 1);
     });
 
+    it('sends parts of the bytes that the answer states, and never more lines than --batch', async (t) => {
+      const sizeOf = ({ lines }: Batch) =>
+        lines.reduce<number>((bytes, line) => bytes + JSON.stringify(line).length, 0);
+      const refused: Batch[] = [];
+      const answer = { maxEvents: 1e6, maxBytes: 1000 };
+      const { url, events, taken } = await taker(
+        t,
+        small((batch) => sizeOf(batch) <= 1000, answer, refused),
+      );
+      const texts = [...numbers(200).map((n) => n.padEnd(300, '.')), ...numbers(500)];
+      const argv = ['--batch', '20', url, 'n'];
+      assert.equal((await run('publish', argv, { stdin: texts.join('\n') })).code, 0);
+      assert.deepEqual(dataOf(events()), texts);
+      assert.equal(refused.length, 1);
+      assert.equal(Math.max(...taken.map(({ lines }) => lines.length)), 20);
+    });
+
     it('sends halves where the answer states nothing that helps', async (t) => {
       for (const answer of [{}, { maxEvents: 'x', maxBytes: -1 }, { maxEvents: 1e9, maxBytes: 1e9 }]) {
         const refused: Batch[] = [];
@@ -403,6 +442,33 @@ describe('sluice publish', () => {
     const argv = ['publish', '--ids', '--batch', '1', url, 'n'];
     assert.equal(await main(argv, { ...io, signal: new AbortController().signal }, '0.0.0'), 1);
     assert.match(String(stderr.read()), /^sluice publish: no space; [123] published before\n$/);
+  });
+
+  it('exits with 1 where the last ids cannot be written', async (t) => {
+    const { url } = await taker(t);
+    const stdout = new PassThrough();
+    stdout._write = (_chunk, _encoding, done) => setTimeout(done, 20, new Error('no space'));
+    const stderr = new PassThrough();
+    const io = { stdin: Readable.from([Buffer.from('a\n')]), stdout, stderr, env: {} };
+    const { signal } = new AbortController();
+    assert.equal(await main(['publish', '--ids', url, 'n'], { ...io, signal }, '0.0.0'), 1);
+    assert.equal(String(stderr.read()), 'sluice publish: no space; 1 published before\n');
+  });
+
+  it('waits for a slow reader of the ids, and can be interrupted meanwhile', async (t) => {
+    const { url, events } = await taker(t);
+    const stdout = new PassThrough({ highWaterMark: 16 });
+    const stderr = new PassThrough();
+    const stdin = Readable.from([Buffer.from('a\n'.repeat(10))]);
+    const controller = new AbortController();
+    const io = { stdin, stdout, stderr, env: {}, signal: controller.signal };
+    const ended = main(['publish', '--ids', '--batch', '2', url, 'n'], io, '0.0.0');
+    while (stdout.readableLength === 0) await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(events().length, 2);
+    controller.abort();
+    assert.equal(await ended, 130);
+    assert.equal(String(stderr.read()), 'sluice publish: interrupted; 2 published before\n');
   });
 
   it('reads its token from a file', async (t) => {
