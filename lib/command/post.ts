@@ -99,11 +99,11 @@ async function attemptOnce(
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     const failure = failureOf(error, controller.signal);
+    controller.abort(); // closes a connection of which something is left to read
     return failed(failure.code, `${what} ${url.host}: ${failure.message}`, { cause: error });
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', stop);
-    controller.abort();
   }
 }
 

@@ -406,6 +406,14 @@ describe('sluice publish', () => {
     }
   });
 
+  it('sends all batches over one connection', async (t) => {
+    const { url, server, taken } = await taker(t);
+    let connections = 0;
+    server.on('connection', () => connections++);
+    await run('publish', ['--batch', '1', url, 'n'], { stdin: 'a\n'.repeat(30) });
+    assert.deepEqual([taken.length, connections], [30, 1]);
+  });
+
   it('asks for no compression', async (t) => {
     const { url, taken } = await taker(t);
     await run('publish', [url, 'n'], { stdin: 'a\n' });
