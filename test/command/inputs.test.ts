@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { after, describe, it, type TestContext } from 'node:test';
 import type { InputLogLine } from '../../lib/command/input.ts';
 import { readInputs, startInputs } from '../../lib/command/inputs.ts';
 import type { CommandInput } from '../../lib/command/io.ts';
 import { Hub, type HubOptions } from '../../lib/hub.ts';
-import { MemoryReader } from '../helpers/hub.ts';
+import { drain, MemoryReader, slowReader } from '../helpers/hub.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sluice-inputs-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -64,6 +64,33 @@ function refuse(hub: Hub, refuses: (data: string) => Error | undefined): void {
 }
 
 describe('an input', () => {
+  it('pauses the writer of standard input, and reads a file no further, while a reader is behind', async (t) => {
+    const line = `${'x'.repeat(1000)}\n`;
+    const count = 4000; // lines, as many bytes as the history of a topic
+    for (const kind of ['stdin', 'tail'] as const) {
+      // The clock stands: however slow this machine is, the reader counts as one that keeps up.
+      const options = { now: () => 1_795_408_776_829, history: { maxEvents: 1000 } };
+      const stdin = new PassThrough();
+      const { hub, file } = await start(t, { [kind]: kind === 'stdin' ? stdin : '', hub: options });
+      const slow = slowReader();
+      hub.subscribe('a', slow);
+      if (kind === 'tail') appendFileSync(file, line.repeat(count));
+      else Readable.from([...Array(count).fill(line)].map((text) => Buffer.from(text))).pipe(stdin);
+      const settled = async () => {
+        for (let before = -1; before < hub.stats.published; ) {
+          before = hub.stats.published;
+          for (let i = 0; i < 100; i++) await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+      };
+      while (hub.stats.published === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      await settled();
+      assert.ok(hub.stats.published < 600, `${hub.stats.published} of ${count}`);
+      if (kind === 'stdin') assert.equal(stdin.writableNeedDrain, true);
+      while (hub.stats.published < count || slow.texts.length < count) await drain(slow);
+      assert.deepEqual(slow.gaps, []);
+    }
+  });
+
   it('skips a line that the hub refuses, and logs one line with its size', async (t) => {
     const stdin = new PassThrough();
     const { reader, log, input, until } = await start(t, {

@@ -557,18 +557,27 @@ describe('sluice publish', () => {
   it('exits with 130 when it is interrupted, while it reads, sends or waits', async (t) => {
     for (const moment of ['reading', 'sending', 'waiting']) {
       const controller = new AbortController();
+      const abort = () => controller.abort();
       const { url } = await taker(t, (_, res) => {
         if (moment === 'waiting') res.writeHead(503, { 'retry-after': '600' }).end();
-        setTimeout(() => controller.abort(), 10);
+        if (moment === 'sending') abort();
         return moment !== 'reading';
       });
-      const stdin = new PassThrough();
+      const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
       stdin.write('a\n');
-      const { code, stderr } = await run('publish', [url, 'n'], { stdin, signal: controller.signal });
-      assert.equal(code, 130);
+      // The id is printed before the next line is waited for, the failure before the next attempt is.
+      stdout.once('data', abort);
+      let reported = '';
+      stderr.on('data', (chunk) => {
+        reported += chunk;
+        abort();
+      });
+      const io = { stdin, stdout, stderr, env: {}, signal: controller.signal };
+      assert.equal(await main(['publish', '--ids', url, 'n'], io, '0.0.0'), 130);
+      await new Promise((resolve) => setImmediate(resolve));
       const before = moment === 'waiting' ? 'sluice publish: the server answered 503; trying again\n' : '';
       const published = moment === 'reading' ? 1 : 0;
-      assert.equal(stderr, `${before}sluice publish: interrupted; ${published} published before\n`);
+      assert.equal(reported, `${before}sluice publish: interrupted; ${published} published before\n`);
     }
   });
 
