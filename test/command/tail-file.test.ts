@@ -396,6 +396,29 @@ describe('tailFile', { timeout: 120_000 }, () => {
       assert.deepEqual(delays, [200, 300, 500, 200]);
     });
 
+    it('does not try again before the pause is over, whatever is written meanwhile', async (t) => {
+      const { setTimeout } = globalThis;
+      // A pause of this test never ends by itself.
+      t.mock.method(globalThis, 'setTimeout', (callback: () => void, delay: number) =>
+        setTimeout(callback, delay < 100 ? delay : NEVER),
+      );
+      let failures = 0;
+      const lines = started('a\n', { watch: true, onError: () => failures++ });
+      await pull(lines);
+      renameSync(file, `${file}.1`);
+      mkdirSync(file);
+      writeFileSync(join(file, 'not empty'), '');
+      const next = lines.next();
+      await until(() => failures > 0);
+      for (let i = 0; i < 20; i++) {
+        appendFileSync(`${file}.1`, 'x');
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      assert.equal(failures, 1);
+      await lines.return();
+      assert.equal((await next).done, true);
+    });
+
     it('ends the pause when its signal aborts', async (t) => {
       const { setTimeout } = globalThis;
       // A pause of this test never ends by itself.
