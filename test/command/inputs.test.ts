@@ -204,6 +204,30 @@ describe('an input', () => {
     assert.deepEqual(events(), ['input-failed', 'input-recovered']);
   });
 
+  it('has recovered only when neither its file nor its topic fails any more', async (t) => {
+    const { hub, file, events, input, until } = await start(t, { tail: '' });
+    appendFileSync(file, 'one\n');
+    await until(() => hub.stats.published === 1);
+    hub.end('a');
+    appendFileSync(file, 'two\n');
+    await until(() => input.state === 'down');
+    rmSync(file);
+    mkdirSync(file);
+    writeFileSync(join(file, 'not empty'), '');
+    await until(() => events().length === 2);
+    rmSync(file, { recursive: true });
+    writeFileSync(file, 'three\n');
+    await until(() => input.skipped === 2);
+    // The file can be read again, which is found in the same round or the next one.
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(input.state, 'down');
+    assert.deepEqual(events(), ['input-failed', 'input-failed']);
+    hub.reopen('a');
+    appendFileSync(file, 'four\n');
+    await until(() => input.state === 'up');
+    assert.deepEqual(events(), ['input-failed', 'input-failed', 'input-recovered']);
+  });
+
   it('is opened again where its file was lost between the check and the first reading', async (t) => {
     const given = join(folder, 'lost.log');
     writeFileSync(given, 'old\n');
@@ -256,6 +280,23 @@ describe('an input', () => {
     assert.deepEqual(events(), ['input-failed']);
     assert.equal(hub.topics()[0]!.ended, false);
     assert.deepEqual(states.count(), { up: 0, down: 1, ended: 0 });
+  });
+
+  it('reads a standard input that has failed no more', async (t) => {
+    t.mock.method(Math, 'random', () => 0);
+    let readings = 0;
+    const stdin = {
+      async *[Symbol.asyncIterator](): AsyncGenerator<string> {
+        readings++;
+        yield 'a\n';
+        throw new Error('EIO: i/o error, read');
+      },
+    };
+    const { events, until } = await start(t, { stdin });
+    await until(() => events().length === 1);
+    // Longer than the shortest wait before another attempt.
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    assert.equal(readings, 1);
   });
 
   it('ends its topic with standard input, and is no failure then', async (t) => {
