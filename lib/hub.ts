@@ -403,9 +403,9 @@ export class Hub<Events extends object = EventMap> {
   }
 
   #prepare(topic: string): Topic {
-    if (this.#history.endOf(topic) !== undefined)
-      throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-    return this.#history.prepare(topic);
+    const prepared = this.#history.prepare(topic);
+    if (prepared.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    return prepared;
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
