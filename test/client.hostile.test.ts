@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer as createHttp2Server } from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -19,8 +20,10 @@ import { EventSource } from '../lib/eventsource.ts';
 import { Hub } from '../lib/hub.ts';
 import type { PositionStorage } from '../lib/positions.ts';
 import { isSendableId, readyEvent, refusedEvent } from '../lib/protocol.ts';
+import { isTransient } from '../lib/request.ts';
 import { openStream } from '../lib/stream.ts';
 import { fetchTransport, http2Transport, type Transport } from '../lib/transport.ts';
+import { cert, key } from './fixtures/tls.ts';
 import { fakeTime } from './helpers/clock.ts';
 import { eventStream, frame, idOf, open, whole } from './helpers/misbehaving.ts';
 import { listen, serve } from './helpers/server.ts';
@@ -233,6 +236,73 @@ describe('the refusal of a server', () => {
     source.onerror = ({ error }) => reasons.push((error as ConnectError).reason);
     await once(source, 'message');
     assert.deepEqual(reasons, ['too-fast', 'too-fast']);
+  });
+});
+
+describe('a failure', () => {
+  const head = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n';
+  const packed = gzipSync(frame(1), { level: 0 });
+  // A stored block whose second half is no block of gzip's.
+  const broken = Buffer.concat([packed.subarray(0, -8), Buffer.alloc(200, 255)]);
+
+  for (const [name, answer] of [
+    ['a head that is not HTTP', 'SSH-2.0-OpenSSH_9.2\r\n'],
+    ['half a head', head],
+    ['nothing', ''],
+    ['a malformed chunk', `${head}Transfer-Encoding: chunked\r\n\r\nzz\r\n`],
+    ['less than its Content-Length', `${head}Content-Length: 100\r\n\r\ndata: a\n\n`],
+    ['a body that breaks within its coding', [`${head}Content-Encoding: gzip\r\n\r\n`, broken]],
+  ] as const) {
+    it(`passes where a server sends ${name}: the next attempt is made`, async (t) => {
+      let attempts = 0;
+      const server = createTcpServer((socket) => {
+        socket.on('error', () => {});
+        socket.once('data', () => {
+          if (++attempts > 1) return socket.end('HTTP/1.1 204 No Content\r\n\r\n');
+          for (const piece of typeof answer === 'string' ? [answer] : answer) socket.write(piece);
+          return socket.end();
+        });
+      });
+      const failures: unknown[] = [];
+      const url = `http://127.0.0.1:${await listen(t, server)}/`;
+      await read(url, { onState: ({ failure }) => failure && failures.push(failure.code) });
+      assert.deepEqual([attempts, failures], [2, ['ERR_SSE_NETWORK']]);
+    });
+  }
+
+  it('passes where a certificate is not valid yet: the next attempt is made', async (t) => {
+    const server = createHttpsServer({ key, cert }, (_, res) => over(res));
+    const url = `https://127.0.0.1:${await listen(t, server)}/`;
+    const causes: unknown[] = [];
+    const shouldRetry: ConnectOptions['shouldRetry'] = (failure, { attempt }) => {
+      causes.push(failure.code, (failure.cause as { code: string }).code, isTransient(failure));
+      return attempt < 2 ? undefined : false;
+    };
+    await assert.rejects(read(url, { shouldRetry }), { code: 'ERR_SSE_NETWORK' });
+    assert.deepEqual(causes.slice(0, 3), ['ERR_SSE_NETWORK', 'DEPTH_ZERO_SELF_SIGNED_CERT', true]);
+    assert.equal(causes.length, 6);
+  });
+
+  for (const [code, answer] of [
+    ['ERR_SSE_CONTENT_ENCODING', `${head}Content-Encoding: zstd\r\n\r\nx`],
+    ['ERR_SSE_CONTENT_ENCODING', `${head}Content-Encoding: gzip\r\n\r\n${frame(1)}`],
+    ['ERR_SSE_HEAD_TOO_LARGE', `${head}x: ${'y'.repeat(20_000)}\r\n\r\n`],
+  ] as const) {
+    it(`is final, with ${code}, where each attempt would meet it: ${answer.slice(56, 80).trim()}`, async (t) => {
+      let attempts = 0;
+      const server = createTcpServer((socket) => {
+        attempts++;
+        socket.on('error', () => {}).once('data', () => socket.end(answer));
+      });
+      await assert.rejects(read(`http://127.0.0.1:${await listen(t, server)}/`), { code });
+      assert.equal(attempts, 1);
+    });
+  }
+
+  it('is final, with ERR_SSE_UNSENDABLE, where the transport cannot send the request', async () => {
+    const options = { transport: http2Transport(), headers: { connection: 'close' } };
+    const code = 'ERR_SSE_UNSENDABLE';
+    await assert.rejects(read('http://127.0.0.1:1/', options), { code, message: /connection/i });
   });
 });
 
