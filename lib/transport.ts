@@ -352,6 +352,8 @@ const UNDECODABLE = new Set([
   'zstd',
 ]);
 const MAX_CODINGS = 3;
+// What zlib says of a head that is not one of gzip or deflate. Brotli has no head.
+const OTHER_FORMAT = /^(incorrect header check|unknown compression method|invalid window size)$/;
 const FREE_BYTES = 16 * 1024 * 1024;
 const MAX_EXPANSION = 200;
 
@@ -383,8 +385,8 @@ async function* decompressed(
   for (const coding of [...codings].reverse()) {
     const unzip = unzipperFor(coding);
     unzip.once('error', (error: Error & { code?: string; errno?: unknown }) => {
-      const isOfZlib = typeof error.errno === 'number' && /^Z_|^ERR_/.test(error.code ?? '');
-      if (isOfZlib) broken ??= error;
+      const isOfBrotli = typeof error.errno === 'number' && /^ERR_/.test(error.code ?? '');
+      if (isOfBrotli || OTHER_FORMAT.test(error.message)) broken ??= error;
     });
     // What one coding yields is bounded too where another one takes it, and yields nothing.
     stages.push(unzip, meter(check));
