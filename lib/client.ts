@@ -95,7 +95,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly onState?: ((change: StateChange) => void) | undefined;
   /** Called for each comment. Without it, comments are skipped faster. */
   readonly onComment?: ((event: { readonly comment: string }) => void) | undefined;
-  /** Whether to yield `sluice:ready` and `sluice:end`, and `sluice:gap` also with `onGap`. Default false. */
+  /** Whether to yield `sluice:ready`, `sluice:position` and `sluice:end`, and `sluice:gap` also with `onGap`. Default false. */
   readonly controlEvents?: boolean | undefined;
   /** Returns whether this event is the last one, after which the loop ends. */
   readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
@@ -381,6 +381,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
       case controlEvents.gap:
         await this.#takeGap(event);
         return areWanted || onGap === undefined;
+      case controlEvents.position:
       case controlEvents.end:
         return areWanted;
       default:

@@ -39,8 +39,9 @@ export interface HeartbeatOptions<Sink extends HeartbeatSink = HeartbeatSink> {
    */
   jitter?: number | undefined;
   /**
-   * Writes one heartbeat to the sink: whole events or comments. Default: writes the comment `:\n\n`, which
-   * readers skip. Its result is ignored.
+   * Writes one heartbeat to the sink: whole events, or comments with one line end each. Default: writes the
+   * comment `:\n`. A blank line after it would make an empty message in readers that do not keep to the
+   * standard. Its result is ignored.
    */
   beat?: ((sink: Sink) => unknown) | undefined;
   /**
@@ -380,7 +381,7 @@ function survived<Sink>(member: Member<Sink>, group: HeartbeatGroup): void {
   member.endedSilence = 0;
 }
 
-const COMMENT: Uint8Array = Buffer.from(':\n\n');
+const COMMENT: Uint8Array = Buffer.from(':\n');
 
 const SYSTEM_CLOCK: HeartbeatClock = {
   now: () => performance.now(),

@@ -1,9 +1,11 @@
 // Keeps the streams of a hub alive: heartbeats with their positions, at a fixed interval or a learned one.
-// Needs `adaptive.ts`, `address.ts` and `heartbeat.ts` beside it.
+// Needs `adaptive.ts`, `address.ts`, `encode.ts`, `heartbeat.ts` and `protocol.ts` beside it.
 
 import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 import { addressGroup } from './address.ts';
+import { encode } from './encode.ts';
 import { Heartbeat, type HeartbeatOptions, type HeartbeatSink, heartbeatProfiles } from './heartbeat.ts';
+import { positionEvent } from './protocol.ts';
 
 /** The members of a stream that are used. */
 export interface KeepaliveSink extends HeartbeatSink {
@@ -33,7 +35,7 @@ export class Keepalive<Sink extends KeepaliveSink> {
   readonly #learned: AdaptiveInterval<string> | undefined;
   readonly #hasOwnBeat: boolean;
   #position = '';
-  #beat = beatAt('');
+  #beat = COMMENT;
 
   /** @throws {TypeError | RangeError} naming the option that cannot be used. */
   constructor(options: KeepaliveOptions<Sink> = {}) {
@@ -54,12 +56,12 @@ export class Keepalive<Sink extends KeepaliveSink> {
 
   /**
    * Sends heartbeats to a stream until `delete`.
-   * @param subscription - Each heartbeat carries its position, so that a client of quiet topics that returns
-   *   later gets no gap for events of other topics.
+   * @param subscription - A heartbeat carries its position where that has moved since the last heartbeat, so
+   *   that a client of quiet topics that returns later gets no gap for events of other topics.
    * @param address - The client's address. Clients of one address group share the learned interval.
    */
   add(sink: Sink, subscription: { readonly position: string }, address: string | undefined): void {
-    const beat = this.#hasOwnBeat ? undefined : () => sink.writeShared(this.#beatAt(subscription.position));
+    const beat = this.#hasOwnBeat ? undefined : this.#beatOf(sink, subscription);
     this.heartbeat.add(sink, { beat, group: this.#learned?.group(addressGroup(address ?? '')) });
   }
 
@@ -73,16 +75,35 @@ export class Keepalive<Sink extends KeepaliveSink> {
     return Array.from(this.#learned.intervals(), ([, interval]) => interval);
   }
 
+  #beatOf(sink: Sink, subscription: { readonly position: string }): () => boolean {
+    let told = subscription.position;
+    return () => {
+      const { position } = subscription;
+      if (position === told) return sink.writeShared(COMMENT);
+      told = position;
+      return sink.writeShared(this.#beatAt(position));
+    };
+  }
+
   /** Caches the last chunk: most streams are at one position and share it. */
-  #beatAt(position: string): ReturnType<typeof beatAt> {
+  #beatAt(position: string): Chunk {
     if (position !== this.#position) this.#beat = beatAt(position);
     this.#position = position;
     return this.#beat;
   }
 }
 
-function beatAt(position: string): { readonly bytes: Uint8Array; made: object | undefined } {
-  return { bytes: Buffer.from(`:\nid: ${position}\n\n`), made: undefined };
+interface Chunk {
+  readonly bytes: Uint8Array;
+  made: object | undefined;
+}
+
+/** The heartbeat of a stream at rest. One chunk serves all streams. */
+const COMMENT: Chunk = { bytes: Buffer.from(':\n'), made: undefined };
+
+/** It begins with a comment, so that it does not count as a write where a stream has an `idleTimeout`. */
+function beatAt(position: string): Chunk {
+  return { bytes: Buffer.from(`:\n${encode(positionEvent(position))}`), made: undefined };
 }
 
 function profileNamed(profile: keyof typeof heartbeatProfiles): { interval: number; missed: number } {

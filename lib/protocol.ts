@@ -54,6 +54,8 @@ export const controlEvents = {
   ready: 'sluice:ready',
   /** Events that this client will never receive. Its id is the position from which delivery continues. */
   gap: 'sluice:gap',
+  /** Part of a heartbeat. Its id is the position of the stream, which has moved since the last heartbeat. */
+  position: 'sluice:position',
   /** The last event: the topics have ended, or the source of the stream is exhausted. */
   end: 'sluice:end',
   /** The last event where the source of the stream failed. */
@@ -156,6 +158,15 @@ export function readyEvent(
 /** `sluice:gap`; `id` is where delivery continues, which may lie before `gap.to`. */
 export function gapEvent(id: string, { reason, from, to, topics }: Gap): ControlEvent {
   return { id, event: controlEvents.gap, data: JSON.stringify({ reason, from, to, topics }) };
+}
+
+/**
+ * `sluice:position`: `id` is a position that the stream has reached without an event. It has a type and data
+ * although the id alone would do for readers that keep to the standard: others make an empty message, of no
+ * type, of a block without data.
+ */
+export function positionEvent(id: string): ControlEvent {
+  return { id, event: controlEvents.position, data: '{}' };
 }
 
 /** `sluice:end` of a hub stream. */

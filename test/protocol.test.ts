@@ -12,6 +12,7 @@ import {
   isControlEvent,
   isTopic,
   parseId,
+  positionEvent,
   readGap,
   readReady,
   readRefused,
@@ -143,6 +144,14 @@ describe('control events', () => {
       id: '1795408776829004-7',
       event: 'sluice:end',
       data: '{"topics":["a"]}',
+    });
+  });
+
+  it('gives the position of a heartbeat a type and data, so that no reader makes an empty message of it', () => {
+    assert.deepEqual(positionEvent('1795408776829004-7'), {
+      id: '1795408776829004-7',
+      event: 'sluice:position',
+      data: '{}',
     });
   });
 

@@ -34,7 +34,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 const PIECES = [
   'retry: 2000\n\n',
   'data: first\n\n',
-  ':\n\n',
+  ':\n',
   '',
   `data: ${'long '.repeat(20_000)}\n\n`,
   'data: Ünïcödé 事件\n\n',
@@ -358,7 +358,8 @@ describe('stream.writeShared', () => {
     const time = fakeTime(t);
     for (const [piece, isClosed] of [
       ['data: x\n\n', false],
-      [':\n\n', true],
+      [':\n', true],
+      [':\nid: 1\ndata: a position\n\n', true],
     ] as const) {
       const outcomes = await bothForms(t, { idleTimeout: 8000 }, (stream, write) => {
         for (let i = 0; i < 3; i++) {

@@ -18,6 +18,7 @@ export const unreadableId = '0-0';
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',
+    position: 'sluice:position',
     end: 'sluice:end',
     error: 'sluice:error',
     refused: 'sluice:refused',
@@ -39,6 +40,9 @@ export function readyEvent(id, topics, extra) {
 }
 export function gapEvent(id, { reason, from, to, topics }) {
     return { id, event: controlEvents.gap, data: JSON.stringify({ reason, from, to, topics }) };
+}
+export function positionEvent(id) {
+    return { id, event: controlEvents.position, data: '{}' };
 }
 export function endEvent(id, topics) {
     return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
