@@ -358,20 +358,38 @@ export type DecodeSource =
   | Iterable<Uint8Array | string>
   | ReadableStream<Uint8Array>;
 
+/** A comment, as `encode` takes it. */
+export interface DecodedComment {
+  readonly comment: string;
+}
+
 /**
  * Yields the events of a stream: `for await (const { event, data } of decode(response.body)) …`.
  *
  * Reads only when the loop asks for the next event, and closes the source when the loop is left. It does not
- * reconnect: an error of the source is thrown.
+ * reconnect: an error of the source is thrown. With `comments`, it yields those as well, `{ comment }`: for a
+ * relay that sends on what keeps its connection alive.
  *
  * @throws {DecodeError} when a line or an event is larger than its limit.
  */
+export function decode(
+  source: DecodeSource,
+  limits?: DecodeLimits & { readonly comments?: false | undefined },
+): AsyncGenerator<DecodedEvent, void, undefined>;
+export function decode(
+  source: DecodeSource,
+  limits: DecodeLimits & { readonly comments?: boolean | undefined },
+): AsyncGenerator<DecodedEvent | DecodedComment, void, undefined>;
 export async function* decode(
   source: DecodeSource,
-  limits: DecodeLimits = {},
-): AsyncGenerator<DecodedEvent, void, undefined> {
-  let events: DecodedEvent[] = [];
-  const decoder = createDecoder({ ...limits, onEvent: (event) => events.push(event) });
+  { comments = false, ...limits }: DecodeLimits & { readonly comments?: boolean | undefined } = {},
+): AsyncGenerator<DecodedEvent | DecodedComment, void, undefined> {
+  let events: (DecodedEvent | DecodedComment)[] = [];
+  const decoder = createDecoder({
+    ...limits,
+    onEvent: (event) => events.push(event),
+    ...(comments && { onComment: (comment: string) => events.push({ comment }) }),
+  });
   for await (const chunk of chunksOf(source)) {
     decoder.feed(chunk);
     const ready = events;

@@ -7,7 +7,8 @@ import { connect } from '../lib/client.ts';
 import { decode } from '../lib/decode.ts';
 import type { PipeSource } from '../lib/pipe.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
-import { parse } from './helpers/reader.ts';
+import { request } from './helpers/raw.ts';
+import { parse, Reading } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
 import { fetchFrom, streaming } from './helpers/streaming.ts';
 
@@ -99,6 +100,18 @@ describe('pipe', () => {
     const { frames, result } = await piped(t, decode([Buffer.from(text)]), { end: null });
     assert.deepEqual(frames, [{ id: place, event: 'tick', data: '{}' }, message('one\ntwo'), message('')]);
     assert.deepEqual(result, ['ended', undefined]);
+  });
+
+  it('relays comments where `decode` yields them', async (t) => {
+    const source = 'data: a\n\n: kept alive\n:\n\nevent: e\n: within\ndata: b\n\n';
+    const texts = async (comments: boolean): Promise<string> => {
+      const { stream, client } = await streaming(t, {}, request('GET / HTTP/1.0'));
+      await stream.pipe(decode([source], { comments }), { end: null });
+      const text = await new Reading(client).over;
+      return text.slice(text.indexOf('\r\n\r\n') + 4);
+    };
+    assert.equal(await texts(false), 'data: a\n\nevent: e\ndata: b\n\n');
+    assert.equal(await texts(true), 'data: a\n\n: kept alive\n: \n: within\nevent: e\ndata: b\n\n');
   });
 
   it('keeps the type `message` of an event that the source has made', async (t) => {
