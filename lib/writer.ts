@@ -9,6 +9,8 @@ import { EventEmitter } from 'node:events';
  *
  * - `ended`: the application called `end()`.
  * - `client-gone`: the connection closed before the end.
+ * - `answered`: other code ended the response, as a framework does whose handler does not wait for
+ *   `stream.done`.
  * - `stalled`: a write was refused and no byte drained for `stallTimeout`.
  * - `slow-consumer`: more than `maxBufferedBytes` had to wait for the client, or a reader fell too far
  *   behind.
@@ -21,6 +23,7 @@ import { EventEmitter } from 'node:events';
 export type CloseReason =
   | 'ended'
   | 'client-gone'
+  | 'answered'
   | 'stalled'
   | 'slow-consumer'
   | 'lifetime'
@@ -51,9 +54,16 @@ export interface WriterTarget {
   readonly closed?: boolean | undefined;
   readonly destroyed?: boolean | undefined;
   /**
-   * Present on an HTTP/2 response only, where it alone shows that the response was destroyed or cancelled.
+   * Present on an HTTP/2 response only, where it alone shows that the response was destroyed or cancelled,
+   * and can be cut in a way that the client notices.
    */
-  readonly stream?: { readonly destroyed: boolean; readonly rstCode?: number | undefined } | undefined;
+  readonly stream?:
+    | {
+        readonly destroyed: boolean;
+        readonly rstCode?: number | undefined;
+        close?(code: number): unknown;
+      }
+    | undefined;
   readonly writableLength: number;
   write(chunk: Uint8Array): boolean;
   end(): unknown;
@@ -269,6 +279,8 @@ export class Writer extends EventEmitter<WriterEvents> {
     if (this.#reason !== undefined) return;
     this.#cause ??= cause;
     this.#settle(reason);
+    // Without a code Node sends NO_ERROR, which a client takes for the proper end of the response.
+    this.#target.stream?.close?.(HTTP2_CANCEL);
     this.#target.destroy();
   }
 
@@ -284,7 +296,12 @@ export class Writer extends EventEmitter<WriterEvents> {
     resolutionOf = (writer) => writer.#deadlines.resolution;
   }
 
-  readonly #gone = (): void => this.#settle('client-gone');
+  readonly #gone = (): void => this.#settle(this.goneReason);
+
+  /** Why the target has closed although nothing here has ended it. */
+  protected get goneReason(): CloseReason {
+    return 'client-gone';
+  }
 
   #finished(): void {
     // A cancelled HTTP/2 stream also emits 'finish'.
@@ -337,6 +354,8 @@ export class Writer extends EventEmitter<WriterEvents> {
 const closeChannel = channel('sluice.stream.close');
 
 const COLON = 0x3a;
+/** `NGHTTP2_CANCEL`. With `NGHTTP2_INTERNAL_ERROR` Node also emits an error here that nobody expects. */
+const HTTP2_CANCEL = 8;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 const ignore = (): void => {};
