@@ -1,9 +1,10 @@
 // The subscribers of a hub: a cursor for each, and groups of cursors with the same topics and options.
-// Needs `history.ts`, `order.ts` and `pages.ts` beside it.
+// Needs `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import type { Topic as HistoryTopic, LogEntry } from './history.ts';
 import type { Order } from './order.ts';
 import { conflate, cut, isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
+import type { Controls } from './protocol.ts';
 
 /** Bytes that many sinks get. */
 export interface SharedChunk {
@@ -183,6 +184,8 @@ export class Cursor implements Subscription {
   turn = 0;
   /** An event was delivered on this connection. */
   isLive = false;
+  /** How control events are sent to it. */
+  controls: Controls | undefined;
   onDrain!: () => void;
   onClose!: () => void;
   #isReady = false;

@@ -7,7 +7,7 @@ import { encode } from './encode.ts';
 import type { History, LogEntry } from './history.ts';
 import type { Order } from './order.ts';
 import { joinPage, type Page } from './pages.ts';
-import { endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
+import { type ControlEvent, endEvent, type Gap, type GapReason, gapEvent, sentControl } from './protocol.ts';
 
 /** The events of some topics that a log holds at one moment. */
 export interface LogPage {
@@ -249,8 +249,19 @@ export class Delivery {
   }
 
   #finish(cursor: Cursor): Outcome {
-    this.#write(cursor, encode(endEvent(this.#order.position, cursor.group.names)));
+    this.#writeControl(cursor, endEvent(this.#order.position, cursor.group.names));
     return this.end(cursor);
+  }
+
+  /** A `controls` that throws, or returns what cannot be sent, ends its own subscriber. */
+  #writeControl(cursor: Cursor, event: ControlEvent): Outcome {
+    let text: string;
+    try {
+      text = encode(sentControl(event, cursor.controls));
+    } catch {
+      return this.#cut(cursor, 'error');
+    }
+    return this.#write(cursor, text);
   }
 
   /** Ends a subscription and its sink. */
@@ -281,7 +292,7 @@ export class Delivery {
     cursor.accept(lost);
     const topics = lost.map(({ topic }) => topic.name);
     const gap = { reason, from, to: this.#order.id(to), topics };
-    const outcome = this.#write(cursor, encode(gapEvent(this.#order.id(cursor.seq), gap)));
+    const outcome = this.#writeControl(cursor, gapEvent(this.#order.id(cursor.seq), gap));
     this.countGap(gap);
     return outcome;
   }

@@ -9,13 +9,22 @@ import { checkTopic, History, type HistoryOptions } from './history.ts';
 import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
 import { newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
+import {
+  type Controls,
+  checkControls,
+  type Gap,
+  type GapReason,
+  gapEvent,
+  gapReasons,
+  readyEvent,
+  sentControl,
+} from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
 export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
 export type { EventMap, HubEvent, HubEventFields, TypedEvent, UntypedEvent } from './hub-event.ts';
-export type { GapReason } from './protocol.ts';
+export type { Controls, GapReason } from './protocol.ts';
 
 /**
  * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
@@ -60,6 +69,8 @@ export interface SubscribeOptions {
   may?: ((topic: string) => boolean) | undefined;
   /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
+  /** How control events are sent: as they are (default), as comments, or as other events. */
+  controls?: Controls | undefined;
 }
 
 export interface TopicInfo {
@@ -213,12 +224,12 @@ export class Hub<Events extends object = EventMap> {
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
-    const { lastEventId, conflate = false, announce, may } = options;
+    const { lastEventId, conflate = false, may } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
-    const text = this.#preamble(names, start, announce); // may throw, so it comes before the group
+    const text = this.#preamble(names, start, options); // may throw, so it comes before the group
     const cursor = new Cursor(
       this.#group(names, conflate),
       sink,
@@ -226,6 +237,7 @@ export class Hub<Events extends object = EventMap> {
       { text, id: start.readyId },
       may,
     );
+    cursor.controls = options.controls;
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
@@ -321,7 +333,7 @@ export class Hub<Events extends object = EventMap> {
   #checkSubscription(
     topics: string | readonly string[],
     sink: Sink,
-    { from, last }: SubscribeOptions,
+    { from, last, controls }: SubscribeOptions,
   ): readonly string[] {
     const names = [...new Set(typeof topics === 'string' ? [topics] : topics)].sort();
     if (names.length === 0) throw new TypeError('`topics` must name at least one topic, got none');
@@ -334,6 +346,7 @@ export class Hub<Events extends object = EventMap> {
     if (last !== undefined && !(Number.isSafeInteger(last) && last >= 0)) {
       throw new RangeError(`\`last\` must be a whole number ≥ 0, got ${String(last)}`);
     }
+    checkControls(controls);
     return names;
   }
 
@@ -365,11 +378,13 @@ export class Hub<Events extends object = EventMap> {
     });
   }
 
-  #preamble(names: readonly string[], start: Start, announce: SubscribeOptions['announce']): string {
+  #preamble(names: readonly string[], start: Start, { announce, controls }: SubscribeOptions): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
-    const opening = encode({ retry, ...readyEvent(start.readyId, names, announce) });
+    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
+    const opening = encode(sentControl(ready, controls));
     if (start.gap === undefined) return opening;
-    return opening + encode(gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names)));
+    const gap = gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names));
+    return opening + encode(sentControl(gap, controls));
   }
 
   /** The gap between an id from which this hub cannot continue and the place where delivery begins. */

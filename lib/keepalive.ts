@@ -5,7 +5,7 @@ import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 import { addressGroup } from './address.ts';
 import { encode } from './encode.ts';
 import { Heartbeat, type HeartbeatOptions, type HeartbeatSink, heartbeatProfiles } from './heartbeat.ts';
-import { positionEvent } from './protocol.ts';
+import { type Controls, checkControls, positionEvent, sentControl } from './protocol.ts';
 
 /** The members of a stream that are used. */
 export interface KeepaliveSink extends HeartbeatSink {
@@ -23,6 +23,8 @@ export interface KeepaliveOptions<Sink extends KeepaliveSink = KeepaliveSink> ex
    * Learns, for each group of addresses, the silence after which connections are cut; see `AdaptiveInterval`.
    */
   adaptive?: AdaptiveOptions | true | undefined;
+  /** How `sluice:position` is sent: as it is (default), as a comment, or as another event. */
+  controls?: Controls | undefined;
 }
 
 /** One heartbeat for all streams of a handler. */
@@ -34,12 +36,15 @@ export class Keepalive<Sink extends KeepaliveSink> {
   readonly terms: { readonly interval: number; readonly missed: number };
   readonly #learned: AdaptiveInterval<string> | undefined;
   readonly #hasOwnBeat: boolean;
+  readonly #controls: Controls | undefined;
   #position = '';
   #beat = COMMENT;
 
   /** @throws {TypeError | RangeError} naming the option that cannot be used. */
   constructor(options: KeepaliveOptions<Sink> = {}) {
-    const { profile, adaptive, interval, missed, ...rest } = options;
+    const { profile, adaptive, interval, missed, controls, ...rest } = options;
+    checkControls(controls);
+    this.#controls = controls;
     const chosen = profile === undefined ? undefined : profileNamed(profile);
     // Only connections that the client or the network ended count as lost: the others reveal nothing about
     // the network.
@@ -87,8 +92,8 @@ export class Keepalive<Sink extends KeepaliveSink> {
 
   /** Caches the last chunk: most streams are at one position and share it. */
   #beatAt(position: string): Chunk {
-    if (position !== this.#position) this.#beat = beatAt(position);
-    this.#position = position;
+    if (position !== this.#position) this.#beat = beatAt(position, this.#controls);
+    this.#position = position; // only then, because the line before may throw
     return this.#beat;
   }
 }
@@ -102,8 +107,9 @@ interface Chunk {
 const COMMENT: Chunk = { bytes: Buffer.from(':\n'), made: undefined };
 
 /** It begins with a comment, so that it does not count as a write where a stream has an `idleTimeout`. */
-function beatAt(position: string): Chunk {
-  return { bytes: Buffer.from(`:\n${encode(positionEvent(position))}`), made: undefined };
+function beatAt(position: string, controls: Controls | undefined): Chunk {
+  const text = encode(sentControl(positionEvent(position), controls));
+  return { bytes: Buffer.from(`:\n${text}`), made: undefined };
 }
 
 function profileNamed(profile: keyof typeof heartbeatProfiles): { interval: number; missed: number } {

@@ -135,6 +135,7 @@ export interface Refused {
 /** A control event, in the form that `encode` takes. */
 export interface ControlEvent {
   readonly id: string;
+  readonly retry?: number;
   readonly event: string;
   readonly data: string;
 }
@@ -144,6 +145,55 @@ export interface RefusedEvent {
   readonly retry: number;
   readonly event: string;
   readonly data: string;
+}
+
+/**
+ * How control events are sent, for readers that know only the events of their own protocol. Each keeps its id
+ * and its retry in any case, so that positions stay true.
+ *
+ * - `events` (default): as they are.
+ * - `comments`: as comments (`: sluice:gap {…}`), which no reader hands to its application. It gives up that
+ *   the application hears of gaps and of the end, and that a client knows the heartbeats.
+ * - A function: as the event that it returns, such as an error of the reader's own protocol for a gap. As a
+ *   comment where it returns `null`: a control event is never left out, since a gap must not be silent.
+ */
+export type Controls =
+  | 'events'
+  | 'comments'
+  | ((event: ControlEvent | RefusedEvent) => ControlStandIn | null);
+
+/** An event in the place of a control event, in the form that `encode` takes. */
+export type ControlStandIn =
+  | { readonly event?: string | undefined; readonly data: string }
+  | { readonly event?: string | undefined; readonly data?: undefined; readonly json: unknown };
+
+/** What `encode` takes to send a control event as `controls` states. */
+export interface SentControl {
+  readonly comment?: string;
+  readonly retry?: number | undefined;
+  readonly id?: string | undefined;
+  readonly event?: string | undefined;
+  readonly data?: string | undefined;
+  readonly json?: unknown;
+}
+
+/** Applies {@link Controls} to a control event. */
+export function sentControl(event: ControlEvent | RefusedEvent, controls: Controls | undefined): SentControl {
+  if (controls === undefined || controls === 'events') return event;
+  const { id, retry } = event as { id?: string; retry?: number };
+  const standIn = controls === 'comments' ? null : controls(event);
+  if (standIn === null) return { comment: `${event.event} ${event.data}`, retry, id };
+  const { event: type, data } = standIn;
+  return data === undefined
+    ? { retry, id, event: type, json: standIn.json }
+    : { retry, id, event: type, data };
+}
+
+/** @throws {TypeError} for anything but {@link Controls} or `undefined`. */
+export function checkControls(controls: unknown): void {
+  if (controls === undefined || controls === 'events' || controls === 'comments') return;
+  if (typeof controls === 'function') return;
+  throw new TypeError(`\`controls\` must be "events", "comments" or a function, got ${String(controls)}`);
 }
 
 /** `sluice:ready`, with `extra` in its data beside the topics. */

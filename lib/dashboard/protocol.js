@@ -35,6 +35,25 @@ export const gapReasons = [
     'store-changed',
     'malformed',
 ];
+export function sentControl(event, controls) {
+    if (controls === undefined || controls === 'events')
+        return event;
+    const { id, retry } = event;
+    const standIn = controls === 'comments' ? null : controls(event);
+    if (standIn === null)
+        return { comment: `${event.event} ${event.data}`, retry, id };
+    const { event: type, data } = standIn;
+    return data === undefined
+        ? { retry, id, event: type, json: standIn.json }
+        : { retry, id, event: type, data };
+}
+export function checkControls(controls) {
+    if (controls === undefined || controls === 'events' || controls === 'comments')
+        return;
+    if (typeof controls === 'function')
+        return;
+    throw new TypeError(`\`controls\` must be "events", "comments" or a function, got ${String(controls)}`);
+}
 export function readyEvent(id, topics, extra) {
     return { id, event: controlEvents.ready, data: JSON.stringify({ ...extra, topics }) };
 }
