@@ -405,7 +405,7 @@ export class Hub<Events extends object = EventMap> {
     // Opens known topics first: creating a topic may forget an idle one, but none that is followed.
     const isKnown = (name: string): number => Number(this.#history.get(name) !== undefined);
     try {
-      for (const name of names.toSorted((a, b) => isKnown(b) - isKnown(a)))
+      for (const name of [...names].sort((a, b) => isKnown(b) - isKnown(a)))
         group.add(this.#history.open(name));
     } catch (error) {
       this.#disband(group);
