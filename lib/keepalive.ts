@@ -17,7 +17,9 @@ export interface KeepaliveSink extends HeartbeatSink {
 export interface KeepaliveOptions<Sink extends KeepaliveSink = KeepaliveSink> extends HeartbeatOptions<Sink> {
   /** Interval and missed heartbeats for one kind of network; see `heartbeatProfiles`. */
   profile?: keyof typeof heartbeatProfiles | undefined;
-  /** How many heartbeats may fail to arrive before a client gives the connection up; default 2. */
+  /**
+   * How many heartbeats may fail to arrive before a client gives the connection up: a whole number, default 2.
+   */
   missed?: number | undefined;
   /**
    * Learns, for each group of addresses, the silence after which connections are cut; see `AdaptiveInterval`.
@@ -55,7 +57,7 @@ export class Keepalive<Sink extends KeepaliveSink> {
     this.#learned = learning && new AdaptiveInterval<string>(learning);
     this.terms = {
       interval: learning?.maxInterval ?? this.heartbeat.interval,
-      missed: missed ?? chosen?.missed ?? 2,
+      missed: checkMissed(missed ?? chosen?.missed ?? 2),
     };
   }
 
@@ -110,6 +112,11 @@ const COMMENT: Chunk = { bytes: Buffer.from(':\n'), made: undefined };
 function beatAt(position: string, controls: Controls | undefined): Chunk {
   const text = encode(sentControl(positionEvent(position), controls));
   return { bytes: Buffer.from(`:\n${text}`), made: undefined };
+}
+
+function checkMissed(missed: number): number {
+  if (Number.isSafeInteger(missed) && missed >= 0) return missed;
+  throw new RangeError(`\`missed\` must be a whole number ≥ 0, got ${String(missed)}`);
 }
 
 function profileNamed(profile: keyof typeof heartbeatProfiles): { interval: number; missed: number } {

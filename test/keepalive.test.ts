@@ -141,6 +141,11 @@ describe('Keepalive', () => {
     assert.ok(keepalive.intervals()[0]! < INTERVAL);
   });
 
+  it('refuses a number of missed heartbeats that no client could use', () => {
+    for (const missed of [-1, 0.5, Number.NaN, Infinity, '2'] as number[])
+      assert.throws(() => keeping({ missed }), /^RangeError: `missed` must be a whole number ≥ 0, got /);
+  });
+
   it('announces the longest interval in use, and how many heartbeats may be missed', () => {
     const termsOf = (options: KeepaliveOptions<EventStream>) => keeping(options).keepalive.terms;
     assert.deepEqual(termsOf({}), { interval: 15_000, missed: 2 });
