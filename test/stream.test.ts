@@ -487,7 +487,10 @@ describe('trap 6: bytes that wait for a client', () => {
     assert.equal(await stream.done, 'slow-consumer');
     assert.ok(stream.bytesWritten <= most, `${stream.bytesWritten - most} bytes too many`);
     // Each event that waits counts 320 bytes more, and chunked coding adds a few.
-    assert.ok(stream.bytesWritten > most - 320 * sent - 16 * 1024, `${most - stream.bytesWritten} bytes too few`);
+    assert.ok(
+      stream.bytesWritten > most - 320 * sent - 16 * 1024,
+      `${most - stream.bytesWritten} bytes too few`,
+    );
   });
 
   it('are held once, however many stalled clients wait for them', async (t) => {
