@@ -296,9 +296,9 @@ export class Writer extends EventEmitter<WriterEvents> {
 
   #sweep(now: number): void {
     const waiting = this.closed || this.writableNeedDrain;
-    const due = this.#deadlines.due(now, this.closed, waiting, this.writableLength);
+    const due = this.#deadlines.due(now, waiting, this.writableLength);
     if (due === 'stalled') this.abort(due);
-    else if (due !== undefined) this.end(due);
+    else if (due !== undefined) this.end(due); // does nothing where it has ended
   }
 
   static {
@@ -417,9 +417,8 @@ class Deadlines {
     this.#stalledSince = 0;
   }
 
-  due(now: number, closed: boolean, waiting: boolean, waitingBytes: number): CloseReason | undefined {
+  due(now: number, waiting: boolean, waitingBytes: number): CloseReason | undefined {
     if (waiting && this.#isStalled(now, waitingBytes)) return 'stalled';
-    if (closed) return undefined;
     if (now >= this.#endsAt) return 'lifetime';
     if (this.active) this.#idleSince = now;
     this.active = false;

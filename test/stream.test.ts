@@ -388,6 +388,13 @@ describe('trap 2: a client that left before the stream is opened', () => {
     await neverBegun(openStream(req, res));
   });
 
+  it('gets a stream that is closed from the start, before its response has heard of it', async (t) => {
+    const { req, res } = await exchanging(t);
+    req.socket.destroy();
+    assert.equal(res.closed, false);
+    await neverBegun(openStream(req, res));
+  });
+
   async function neverBegun(stream: EventStream): Promise<void> {
     assert.deepEqual([stream.closed, stream.reason], [true, 'client-gone']);
     assert.equal(await stream.done, 'client-gone');
@@ -447,6 +454,24 @@ describe('trap 4: pipelining', () => {
     assert.ok(streams.length >= 2);
     const reasons = await Promise.all(streams.map(({ done }) => done));
     assert.deepEqual(new Set(reasons), new Set(['client-gone']));
+  });
+
+  it('carries one stream after the other, and keeps no listener of those that have ended', async (t) => {
+    const counts: number[][] = [];
+    const port = await serving(t, (req, res) => {
+      const { socket } = req;
+      counts.push(['end', 'close', 'drain'].map((event) => socket.listenerCount(event)));
+      const stream = openStream(req, res);
+      stream.send({ data: req.url! });
+      stream.end();
+    });
+    const client = await dial(t, port);
+    const reading = new Reading(client);
+    for (const path of ['/1', '/2', '/3']) {
+      client.write(request(`GET ${path} HTTP/1.1`));
+      await reading.until(({ text }) => text.includes(`data: ${path}`) && text.endsWith('0\r\n\r\n'));
+    }
+    assert.deepEqual([counts[1], counts[2]], [counts[0], counts[0]]);
   });
 
   it('allows several streams on one HTTP/2 connection', async (t) => {
