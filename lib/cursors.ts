@@ -1,9 +1,9 @@
 // The subscribers of a hub: a cursor for each, and groups of cursors with the same topics and options.
 // Needs `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
-import type { Topic as HistoryTopic, LogEntry } from './history.ts';
+import type { History, Topic as HistoryTopic } from './history.ts';
 import type { Order } from './order.ts';
-import { conflate, cut, isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
+import { isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
 import type { Controls } from './protocol.ts';
 
 /** Bytes that many sinks get. */
@@ -53,10 +53,15 @@ export interface Lost {
   readonly topic: Topic;
   /** The newest seq that is gone. */
   readonly seq: number;
+  /** Default `evicted`. */
+  readonly reason?: 'evicted' | 'truncated' | undefined;
 }
 
-/** The newest dropped seq of each topic of which something was dropped. */
-type Dropped = readonly { readonly topic: string; readonly seq: number }[];
+/** The options of a subscription that its cursor keeps. */
+interface CursorOptions {
+  readonly may?: ((topic: string) => boolean) | undefined;
+  readonly controls?: Controls | undefined;
+}
 
 /** The first bytes of a subscription. They are written in its first turn. */
 interface Preamble {
@@ -65,8 +70,20 @@ interface Preamble {
   readonly id: string;
 }
 
-/** Conflation takes as much time to skip an event as a write of this many bytes (bench/hub). */
-const SKIPPED_EVENT_COST = 40;
+/**
+ * Making a page takes as much time for each of its events, and for each topic of its group, as a write of
+ * this many bytes (bench/hub).
+ */
+const LOOK_COST = 40;
+
+/** What all groups of a hub have in common. */
+export interface Shared {
+  readonly order: Order;
+  readonly history: History<Group>;
+  readonly pages: PageCache<Group>;
+  /** Removes a cursor from the hub. */
+  readonly leave: (cursor: Cursor) => void;
+}
 
 /** The subscribers with the same topics and the same `conflate`: at the same seq they need the same page. */
 export class Group {
@@ -77,7 +94,8 @@ export class Group {
   readonly ready: Set<Cursor> = new Set();
   readonly order: Order;
   readonly leave: (cursor: Cursor) => void;
-  readonly #conflates: boolean;
+  readonly conflates: boolean;
+  readonly #history: History<Group>;
   readonly #pages: PageCache<Group>;
   size = 0;
   #page: Page | undefined;
@@ -86,16 +104,15 @@ export class Group {
     key: string,
     names: readonly string[],
     conflates: boolean,
-    order: Order,
-    pages: PageCache<Group>,
-    leave: (cursor: Cursor) => void,
+    { order, history, pages, leave }: Shared,
   ) {
     this.key = key;
     this.names = names;
-    this.#conflates = conflates;
+    this.conflates = conflates;
     this.order = order;
-    this.#pages = pages;
     this.leave = leave;
+    this.#history = history;
+    this.#pages = pages;
   }
 
   add(topic: Topic): void {
@@ -107,24 +124,16 @@ export class Group {
     return this.topics.every((topic) => topic.ended);
   }
 
-  /** The rings, for the functions of `pages.ts`. */
-  get rings(): Topic['ring'][] {
-    return this.topics.map(({ ring }) => ring);
-  }
-
-  /**
-   * The topics that have lost events after the cursor, except losses that were reported to its client before.
-   * @param dropped - The newest seqs that a log has dropped; default those that memory has dropped.
-   */
-  lost(cursor: Cursor, dropped?: Dropped): Lost[] | undefined {
-    let lost: Lost[] | undefined;
+  /** The topics of which memory has lost events after the cursor, except what its client was told before. */
+  lost(cursor: Cursor): Lost[] | undefined {
+    // Nearly always: nothing that the cursor has not passed was dropped of any topic.
+    if (this.#history.newestDropped <= cursor.seq) return undefined;
+    const lost: Lost[] = [];
     for (const topic of this.topics) {
-      const seq = dropped === undefined ? topic.ring.dropped : droppedOf(topic, dropped);
-      if (seq <= cursor.seq || seq <= cursor.reportedLost(topic)) continue;
-      lost ??= [];
-      lost.push({ topic, seq });
+      const seq = topic.dropped;
+      if (seq > cursor.seq && seq > cursor.reportedLost(topic)) lost.push({ topic, seq });
     }
-    return lost;
+    return lost.length > 0 ? lost : undefined;
   }
 
   /** The page that comes next for a cursor; `undefined` when it has everything. */
@@ -133,21 +142,20 @@ export class Group {
     // A page that was made before a drop may hold events that were reported to clients as lost.
     const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
     if (kept !== undefined) return kept;
-    const missed = merge(this.rings, after, this.#conflates ? Infinity : maxBytes);
-    const chosen = cut(this.select(missed), maxBytes);
+    const chosen = merge(this.topics, after, maxBytes, this.conflates);
     const last = chosen.at(-1)?.seq;
     if (last === undefined) return undefined;
-    const isLast = this.topics.every(({ ring }) => ring.last <= last);
+    const isLast = this.topics.every((topic) => topic.last <= last);
     const until = isLast ? this.order.head : last;
-    this.#page = joinPage(chosen, { after, first: missed[0]!.seq, until }, true);
-    this.#page.cost += (missed.length - chosen.length) * SKIPPED_EVENT_COST;
+    this.#page = joinPage(chosen, { after, first: chosen[0]!.seq, until }, true);
+    this.#page.cost += (chosen.length + this.topics.length) * LOOK_COST;
     // The last page and a conflated one are not kept: the next publish would make them stale.
-    if (!isLast && !this.#conflates) this.#pages.keep(this, this.#page);
+    if (!isLast && !this.conflates) this.#pages.keep(this, this.#page);
     return this.#page;
   }
 
   #holdsAllAfter(after: number): boolean {
-    return this.topics.every(({ ring }) => ring.dropped <= after);
+    return this.#history.newestDropped <= after || this.topics.every(({ dropped }) => dropped <= after);
   }
 
   /**
@@ -156,15 +164,6 @@ export class Group {
   forgetPage(): void {
     this.#page = undefined;
   }
-
-  /** Returns the entries to write: with conflation, only the newest of each key. */
-  select(entries: readonly LogEntry[]): readonly LogEntry[] {
-    return this.#conflates ? conflate(entries) : entries;
-  }
-}
-
-function droppedOf(topic: Topic, dropped: Dropped): number {
-  return dropped.find((one) => one.topic === topic.name)?.seq ?? 0;
 }
 
 /** One subscriber: a sink, and the seq up to which it has all events. */
@@ -178,6 +177,10 @@ export class Cursor implements Subscription {
   closed = false;
   /** The sink refused the last write; its 'drain' has not come. */
   isBlocked = false;
+  /** When the sink refused the last write, in the hub's time. */
+  blockedAt = 0;
+  /** The turn in which the sink last emitted 'drain' while it was not blocked. */
+  drainTurn = -1;
   /** It is in the queue of cursors that are behind. */
   isDue = false;
   /** The number of the last turn in which it was written to. Each turn writes to it at most once. */
@@ -185,7 +188,7 @@ export class Cursor implements Subscription {
   /** An event was delivered on this connection. */
   isLive = false;
   /** How control events are sent to it. */
-  controls: Controls | undefined;
+  readonly controls: Controls | undefined;
   onDrain!: () => void;
   onClose!: () => void;
   #isReady = false;
@@ -193,13 +196,8 @@ export class Cursor implements Subscription {
   #reportedLost: Map<Topic, number> | undefined;
   readonly #may: ((topic: string) => boolean) | undefined;
 
-  constructor(
-    group: Group,
-    sink: Sink,
-    seq: number,
-    preamble: Preamble,
-    may: ((topic: string) => boolean) | undefined,
-  ) {
+  constructor(group: Group, sink: Sink, seq: number, preamble: Preamble, { may, controls }: CursorOptions) {
+    this.controls = controls;
     this.group = group;
     this.sink = sink;
     this.seq = seq;
@@ -250,7 +248,9 @@ export class Cursor implements Subscription {
 
   close(): void {
     // A sink that has ended keeps the listener: its 'error' may follow.
-    if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
+    ignoreErrors(() => {
+      if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
+    });
     this.group.leave(this);
   }
 
@@ -283,7 +283,7 @@ function isTrue(answer: unknown): boolean {
   return false;
 }
 
-/** Whether nothing more can be written to a sink. */
+/** Whether nothing more can be written to a sink. Throws what a getter of the sink throws. */
 export function isClosed(sink: Sink): boolean {
   return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
 }
@@ -293,3 +293,10 @@ export function isClosed(sink: Sink): boolean {
  * uncaught.
  */
 export function ignore(): void {}
+
+/** Ignores errors of a sink that is given up: they must not reach other subscribers. */
+export function ignoreErrors(act: () => unknown): void {
+  try {
+    act();
+  } catch {}
+}

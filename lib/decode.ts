@@ -16,9 +16,9 @@ export interface DecodedEvent {
 }
 
 export interface DecodeLimits {
-  /** The longest line accepted, without its line end: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
+  /** The longest line accepted, without its line end: ≥ 1, in bytes of UTF-8. Default 1 MiB + 64 KiB. */
   readonly maxLineBytes?: number | undefined;
-  /** The most `data` of one event, line feeds included: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
+  /** The most `data` of one event, line feeds included: ≥ 1, in bytes of UTF-8. Default 1 MiB + 64 KiB. */
   readonly maxEventBytes?: number | undefined;
   /** The last event ID in force at the start: after a reconnect, the one of the connection before. */
   readonly lastEventId?: string | undefined;
@@ -38,6 +38,11 @@ export interface DecoderOptions extends DecodeLimits {
    * resume from.
    */
   readonly onId?: ((lastEventId: string) => void) | undefined;
+  /**
+   * Called at the end of an event that is larger than a limit. With it, the decoder drops such an event and
+   * goes on, unless it has more than 17 MiB; without it, `feed` throws.
+   */
+  readonly onTooLarge?: ((error: DecodeError) => void) | undefined;
 }
 
 export interface Decoder {
@@ -54,14 +59,18 @@ export interface Decoder {
   feed(chunk: Uint8Array | string): void;
 }
 
-/** A line or an event is larger than its limit. The stream cannot be decoded any further. */
+/** A line or an event is larger than its limit. Once `feed` throws it, nothing more is decoded. */
 export interface DecodeError extends Error {
   readonly code: 'ERR_SSE_LINE_TOO_LONG' | 'ERR_SSE_EVENT_TOO_LARGE';
   /** The limit, in bytes. */
   readonly limit: number;
+  /** The event's own id, where that has arrived. */
+  readonly id: string | undefined;
 }
 
-const MEBIBYTE = 1024 * 1024;
+// The largest event of a default hub, as it is sent.
+const DEFAULT_LIMIT = (1024 + 64) * 1024;
+const MAX_DROPPED = 16 * DEFAULT_LIMIT;
 const LF = 10;
 const SPACE = 32;
 const COLON = 58;
@@ -80,8 +89,8 @@ const NONE = 2 ** 30 - 1;
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
 export function createDecoder(options: DecoderOptions): Decoder {
-  const { onEvent, onRetry, onComment, onId } = options;
-  const { maxLineBytes = MEBIBYTE, maxEventBytes = MEBIBYTE } = options;
+  const { onEvent, onRetry, onComment, onId, onTooLarge } = options;
+  const { maxLineBytes = DEFAULT_LIMIT, maxEventBytes = DEFAULT_LIMIT } = options;
   checkLimit('maxLineBytes', maxLineBytes);
   checkLimit('maxEventBytes', maxEventBytes);
   // A UTF-16 unit is at most three bytes of UTF-8, so shorter texts need no counting.
@@ -107,6 +116,12 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let dataBytes = 0;
   let ownId: string | undefined;
   let lastEventId = options.lastEventId ?? '';
+
+  // Why the unfinished event is dropped, and how much of it was. `earlier` then has one empty text, which
+  // keeps the event from the fast paths.
+  let dropped: DecodeError | undefined;
+  let droppedUnits = 0;
+  let isLineDropped = false;
 
   return {
     get lastEventId() {
@@ -149,7 +164,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     const line = pieces.join('');
     pieces = [];
     pieceUnits = pieceBytes = counted = 0;
-    readLine(line, 0, line.length);
+    if (isLineDropped) isLineDropped = false;
+    else readLine(line, 0, line.length);
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
@@ -270,7 +286,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
       dispatch();
       return;
     }
-    if (end - start > freeLineUnits && utf8Length(text.slice(start, end)) > maxLineBytes) fail('line');
+    if (end - start > freeLineUnits && utf8Length(text.slice(start, end)) > maxLineBytes)
+      return drop(end - start, 'maxLineBytes');
     // The common lines are recognised without a search for the colon.
     const first = text.charCodeAt(start);
     if (first === LETTER_D && isData(text, start)) addData(text.slice(skipSpace(text, start + 5), end));
@@ -302,6 +319,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
 
   // "If the data buffer is an empty string", there is no event, but the id takes effect.
   function dispatch(): void {
+    if (dropped !== undefined) return endDropped(dropped);
     if (data === undefined && ownId === undefined && type === '' && earlier.length === 0) return;
     const id = ownId;
     const event = type === '' ? 'message' : type;
@@ -333,7 +351,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   function countData(line: string): void {
     if (dataBytes > 0) dataBytes += utf8Length(line) + 1;
     else for (const lines of [...earlier, data ?? '']) dataBytes += utf8Length(lines);
-    if (dataBytes > maxEventBytes) fail('event');
+    if (dataBytes > maxEventBytes || dropped !== undefined) drop(line.length, 'maxEventBytes');
   }
 
   function hold(piece: string): void {
@@ -341,14 +359,36 @@ export function createDecoder(options: DecoderOptions): Decoder {
     pieceUnits += piece.length;
     if (pieceUnits <= freeLineUnits) return;
     while (counted < pieces.length) pieceBytes += utf8Length(pieces[counted++]!);
-    if (pieceBytes > maxLineBytes) fail('line');
+    if (pieceBytes <= maxLineBytes) return;
+    drop(isLineDropped ? piece.length : pieceUnits, 'maxLineBytes');
+    isLineDropped = true;
+    pieces = [''];
+    counted = 1;
   }
 
-  function fail(what: 'line' | 'event'): never {
-    pieces = earlier = [];
+  // Drops what has arrived of an event that is too large, and what arrives until its end.
+  function drop(units: number, limit: 'maxLineBytes' | 'maxEventBytes'): void {
+    const bytes = limit === 'maxLineBytes' ? maxLineBytes : maxEventBytes;
+    dropped ??= tooLarge(limit, bytes);
+    droppedUnits += units;
     data = undefined;
-    failure = what === 'line' ? tooLong(maxLineBytes) : tooLarge(maxEventBytes);
+    earlier = [''];
+    // Hands each further line of data to `countData`.
+    dataUnits = freeEventUnits + 1;
+    if (onTooLarge !== undefined && droppedUnits <= MAX_DROPPED) return;
+    pieces = earlier = [];
+    failure = Object.assign(dropped, { id: ownId });
     throw failure;
+  }
+
+  function endDropped(error: DecodeError): void {
+    const id = ownId;
+    type = '';
+    data = ownId = dropped = undefined;
+    earlier = [];
+    dataUnits = dataBytes = droppedUnits = 0;
+    if (id !== undefined) lastEventId = id;
+    onTooLarge?.(Object.assign(error, { id }));
   }
 }
 
@@ -358,38 +398,21 @@ export type DecodeSource =
   | Iterable<Uint8Array | string>
   | ReadableStream<Uint8Array>;
 
-/** A comment, as `encode` takes it. */
-export interface DecodedComment {
-  readonly comment: string;
-}
-
 /**
  * Yields the events of a stream: `for await (const { event, data } of decode(response.body)) …`.
  *
  * Reads only when the loop asks for the next event, and closes the source when the loop is left. It does not
- * reconnect: an error of the source is thrown. With `comments`, it yields those as well, `{ comment }`: for a
- * relay that sends on what keeps its connection alive.
+ * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`,
+ * which is called before the events of the same chunk are yielded.
  *
  * @throws {DecodeError} when a line or an event is larger than its limit.
  */
-export function decode(
-  source: DecodeSource,
-  limits?: DecodeLimits & { readonly comments?: false | undefined },
-): AsyncGenerator<DecodedEvent, void, undefined>;
-export function decode(
-  source: DecodeSource,
-  limits: DecodeLimits & { readonly comments?: boolean | undefined },
-): AsyncGenerator<DecodedEvent | DecodedComment, void, undefined>;
 export async function* decode(
   source: DecodeSource,
-  { comments = false, ...limits }: DecodeLimits & { readonly comments?: boolean | undefined } = {},
-): AsyncGenerator<DecodedEvent | DecodedComment, void, undefined> {
-  let events: (DecodedEvent | DecodedComment)[] = [];
-  const decoder = createDecoder({
-    ...limits,
-    onEvent: (event) => events.push(event),
-    ...(comments && { onComment: (comment: string) => events.push({ comment }) }),
-  });
+  options: DecodeLimits & Pick<DecoderOptions, 'onComment'> = {},
+): AsyncGenerator<DecodedEvent, void, undefined> {
+  let events: DecodedEvent[] = [];
+  const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
   for await (const chunk of chunksOf(source)) {
     decoder.feed(chunk);
     const ready = events;
@@ -567,12 +590,10 @@ function checkLimit(name: string, value: number): void {
   throw new RangeError(`\`${name}\` must be a whole number of bytes ≥ 1, or Infinity, got ${String(value)}`);
 }
 
-function tooLong(limit: number): DecodeError {
-  const error = new Error(`a line of the event stream is longer than ${limit} bytes`);
-  return Object.assign(error, { code: 'ERR_SSE_LINE_TOO_LONG' as const, limit });
-}
-
-function tooLarge(limit: number): DecodeError {
-  const error = new Error(`the data of an event is larger than ${limit} bytes`);
-  return Object.assign(error, { code: 'ERR_SSE_EVENT_TOO_LARGE' as const, limit });
+function tooLarge(option: 'maxLineBytes' | 'maxEventBytes', limit: number): DecodeError {
+  const isLine = option === 'maxLineBytes';
+  const what = isLine ? 'a line of the event stream is longer' : 'the data of an event is larger';
+  const error = new Error(`${what} than ${limit} bytes (\`${option}\`)`);
+  const code = isLine ? 'ERR_SSE_LINE_TOO_LONG' : 'ERR_SSE_EVENT_TOO_LARGE';
+  return Object.assign(error, { code, limit, id: undefined } as const);
 }

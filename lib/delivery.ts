@@ -1,13 +1,23 @@
 // Delivers events in turns: each gives every cursor at the head the new events, and some others a page.
-// Needs `cursors.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
+// Needs `backpressure.ts`, `cursors.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts`
+// beside it.
 
 import { channel } from 'node:diagnostics_channel';
-import { type Cursor, type Group, isClosed, type Lost, type Topic } from './cursors.ts';
+import { Backpressure } from './backpressure.ts';
+import { type Cursor, type Group, ignoreErrors, isClosed, type Lost, type Topic } from './cursors.ts';
 import { encode } from './encode.ts';
 import type { History, LogEntry } from './history.ts';
-import type { Order } from './order.ts';
-import { joinPage, type Page } from './pages.ts';
-import { type ControlEvent, endEvent, type Gap, type GapReason, gapEvent, sentControl } from './protocol.ts';
+import { clockOf, type Order } from './order.ts';
+import { conflate, cut, joinPage, merge, type Page } from './pages.ts';
+import {
+  type ControlEvent,
+  type Controls,
+  endEvent,
+  type Gap,
+  type GapReason,
+  gapEvent,
+  sentControl,
+} from './protocol.ts';
 
 /** The events of some topics that a log holds at one moment. */
 export interface LogPage {
@@ -20,6 +30,11 @@ export interface LogPage {
   readonly until: number;
   /** For each topic that has dropped events after the cursor: the newest seq that was dropped. */
   readonly dropped: readonly { readonly topic: string; readonly seq: number }[];
+  /**
+   * Up to this seq the log was shortened from outside: it holds no event from before, and does not know of
+   * which topics they were.
+   */
+  readonly truncated?: number | undefined;
 }
 
 /** Keeps events that no longer fit into the hub's memory, or that must outlive it. */
@@ -36,10 +51,23 @@ export interface Log {
    */
   append(entry: LogEntry): void;
   /**
+   * The same for a batch: it takes all entries, or none and throws. `hub.publishAll` needs it for more than
+   * one event.
+   */
+  appendAll?: ((entries: readonly LogEntry[]) => void) | undefined;
+  /**
    * Returns about `maxBytes` of frames after a cursor, but at least one entry where there is one. A page that
    * is returned without a promise is delivered in the same turn.
+   *
+   * With `newestOnly` it must leave out each entry that a newer one of the same topic and key replaces, on
+   * this page or any later one. Otherwise a conflating subscriber gets the newest of each page.
    */
-  read(topics: readonly string[], after: number, maxBytes: number): LogPage | Promise<LogPage>;
+  read(
+    topics: readonly string[],
+    after: number,
+    maxBytes: number,
+    options: { readonly newestOnly: boolean },
+  ): LogPage | Promise<LogPage>;
 }
 
 export interface DeliveryOptions {
@@ -55,14 +83,17 @@ export interface DeliveryOptions {
   overtaken?: 'gap' | 'close' | undefined;
   /** Where events are kept beyond this process's memory. */
   log?: Log | undefined;
-  /** Milliseconds; default `Date.now`. */
+  /** Milliseconds; default `Date.now`, also where it returns no number. */
   now?: (() => number) | undefined;
   /**
    * Called after each turn that delivered events. `latency`: milliseconds since the first of them was
    * published.
    */
   onDelivered?: ((delivery: { readonly latency: number }) => void) | undefined;
-  /** Calls a function at the end of the current turn; default `setImmediate`. */
+  /**
+   * Calls a function once, at the end of the current turn; default `setImmediate`, also where it throws. It
+   * must not call the function before it returns.
+   */
   schedule?: ((turn: () => void) => void) | undefined;
 }
 
@@ -86,7 +117,11 @@ export class Delivery {
   readonly #schedule: (turn: () => void) => void;
 
   #isScheduled = false;
+  #isInTurn = false;
+  #rescue: NodeJS.Immediate | undefined;
   #turns = 0;
+  /** When the last turn began. */
+  #time = 0;
   /** Bytes that catching up has cost in this turn. */
   #spent = 0;
   /** Topics with events since the last turn, and when the first of these was published. */
@@ -94,6 +129,9 @@ export class Delivery {
   #newsSince = 0;
   /** Cursors that may be behind the head and whose sinks accept more. */
   readonly #due = new Queue<Cursor>();
+  readonly #backpressure: Backpressure<Topic, Cursor>;
+  /** Gaps that the channel has not got yet. */
+  #gaps: (Gap & { readonly reason: GapReason })[] = [];
 
   readonly #stats: DeliveryStats;
 
@@ -112,9 +150,12 @@ export class Delivery {
     this.#maxPageBytes = maxPageBytes;
     this.#closesOvertaken = overtaken === 'close';
     this.#log = options.log;
-    this.#now = options.now ?? Date.now;
+    this.#now = clockOf(options.now ?? Date.now);
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
+    const isFarBehind = (topic: Topic, seq: number): boolean =>
+      history.isFarBehind(topic, Math.min(seq, order.settled));
+    this.#backpressure = new Backpressure(isFarBehind, this.#now, () => this.#plan());
   }
 
   /** Call it when a topic has a new event or has ended: its followers get that at the end of this turn. */
@@ -127,14 +168,25 @@ export class Delivery {
   }
 
   #plan(): void {
-    if (this.#isScheduled) return;
+    if (this.#isScheduled || this.#isInTurn) return; // the end of a turn plans the next one
     this.#isScheduled = true;
-    this.#schedule(this.#turn);
+    try {
+      this.#schedule(this.#turn);
+    } catch {
+      // The next plan asks `schedule` again. Until then, one turn is certain.
+      this.#isScheduled = false;
+      this.#rescue ??= setImmediate(this.#turn);
+    }
   }
 
   readonly #turn = (): void => {
+    if (this.#isInTurn) return;
     this.#isScheduled = false;
+    clearImmediate(this.#rescue);
+    this.#rescue = undefined;
+    this.#isInTurn = true;
     this.#turns++;
+    this.#time = this.#now();
     const { head } = this.#order;
     const withNews = this.#groupsWithNews();
     for (const group of withNews) {
@@ -145,13 +197,25 @@ export class Delivery {
       group.forgetPage();
     }
     this.#order.settled = head;
-    const latency = this.#now() - this.#newsSince;
+    const latency = Math.max(0, this.#now() - this.#newsSince);
     this.#catchUp();
-    if (this.#due.first !== undefined) this.#plan();
     this.#history.expireNext(this.#now());
-    // Last, because it may throw.
+    this.#isInTurn = false;
+    if (this.#due.first !== undefined || this.#news.length > 0) this.#plan();
+    this.#backpressure.settle(this.#due);
+    // Last, because they call functions of the application, and one may throw.
+    this.#tellGaps();
     if (withNews.size > 0) this.#onDelivered?.({ latency });
   };
+
+  /** Resolves when no reader of the topic that keeps up is a quarter of the topic's history behind. */
+  ready(topic: Topic | undefined, cursors: Iterable<Cursor>, signal?: AbortSignal): Promise<void> {
+    // Nobody has noted until now which cursors are blocked.
+    if (!this.#backpressure.isWatched) {
+      for (const cursor of cursors) if (cursor.isBlocked) this.#backpressure.block(cursor);
+    }
+    return this.#backpressure.ready(topic, this.#due, signal);
+  }
 
   #groupsWithNews(): Set<Group> {
     const groups = new Set<Group>();
@@ -182,11 +246,34 @@ export class Delivery {
 
   /** Call it when a sink accepts bytes and there may be something for its cursor. */
   makeDue(cursor: Cursor): void {
-    cursor.isBlocked = false;
+    if (cursor.isBlocked) this.#unblock(cursor);
     cursor.isReady = false;
     if (!cursor.isDue) this.#due.add(cursor);
     cursor.isDue = true;
     this.#plan();
+  }
+
+  /** Call it when a sink emits 'drain'. */
+  drain(cursor: Cursor): void {
+    if (cursor.isBlocked) this.makeDue(cursor);
+    else cursor.drainTurn = this.#turns;
+  }
+
+  /** Call it when a cursor has left. */
+  forget(cursor: Cursor): void {
+    cursor.isReady = false;
+    if (cursor.isBlocked) this.#unblock(cursor);
+  }
+
+  #block(cursor: Cursor): void {
+    cursor.isBlocked = true;
+    cursor.blockedAt = this.#time;
+    if (this.#backpressure.isWatched) this.#backpressure.block(cursor);
+  }
+
+  #unblock(cursor: Cursor): void {
+    cursor.isBlocked = false;
+    this.#backpressure.unblock(cursor);
   }
 
   /** Takes one step of one cursor, or the rest of a step for which a page of the log had to be read. */
@@ -194,19 +281,36 @@ export class Delivery {
     if (cursor.closed) return;
     if (!cursor.isAllowed) return void this.end(cursor);
     // Checked after `may`, a function of the application, which can end the sink or the subscription.
-    if (cursor.closed || isClosed(cursor.sink)) return cursor.group.leave(cursor);
+    if (this.#hasLeft(cursor)) return;
     cursor.turn = this.#turns;
+    cursor.drainTurn = -1;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by code that the write has called
-    cursor.isBlocked = outcome === 'blocked';
-    if (outcome === 'behind') this.makeDue(cursor);
-    else cursor.isReady = outcome === 'head'; // a drain or a page makes the others due
+    if (outcome === 'head') cursor.isReady = true;
+    // A sink may emit 'drain' inside the write that it refuses.
+    else if (outcome === 'behind' || (outcome === 'blocked' && cursor.drainTurn === this.#turns))
+      this.makeDue(cursor);
+    else {
+      cursor.isReady = false;
+      if (outcome === 'blocked') this.#block(cursor); // a drain or a page of the log makes it due
+    }
+  }
+
+  /** Whether nothing more can be written for a cursor. Its sink may have closed without a 'close' so far. */
+  #hasLeft(cursor: Cursor): boolean {
+    try {
+      if (!cursor.closed && isClosed(cursor.sink)) cursor.group.leave(cursor);
+    } catch {
+      this.#cut(cursor, 'error');
+    }
+    return cursor.closed;
   }
 
   #step(cursor: Cursor): Outcome {
     const { group, preamble } = cursor;
     if (preamble !== undefined) {
       cursor.preamble = undefined;
+      this.#spent += preamble.text.length;
       return this.#write(cursor, preamble.text);
     }
     const lost = group.lost(cursor);
@@ -249,15 +353,15 @@ export class Delivery {
   }
 
   #finish(cursor: Cursor): Outcome {
-    this.#writeControl(cursor, endEvent(this.#order.position, cursor.group.names));
+    this.#writeControls(cursor, [endEvent(this.#order.position, cursor.group.names)]);
     return this.end(cursor);
   }
 
   /** A `controls` that throws, or returns what cannot be sent, ends its own subscriber. */
-  #writeControl(cursor: Cursor, event: ControlEvent): Outcome {
+  #writeControls(cursor: Cursor, events: readonly ControlEvent[]): Outcome {
     let text: string;
     try {
-      text = encode(sentControl(event, cursor.controls));
+      text = encodeControls(events, cursor.controls);
     } catch {
       return this.#cut(cursor, 'error');
     }
@@ -282,55 +386,131 @@ export class Delivery {
   // ── gaps and logs ───────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Writes a gap. Delivery continues after it, or earlier where other topics of the group still have events
-   * from before its end.
+   * Writes a gap for each place at which a loss ends, so that no event is reported that is then delivered. Only
+   * the last has the id at which delivery continues: a client that is cut off before it gets all of them again.
    */
-  #reportLost(cursor: Cursor, lost: readonly Lost[], reason: GapReason = 'evicted'): Outcome {
+  #reportLost(cursor: Cursor, lost: readonly Lost[]): Outcome {
     if (cursor.isLive && this.#closesOvertaken) return this.#cut(cursor, 'slow-consumer');
     const from = this.#order.id(cursor.seq);
-    const to = Math.max(...lost.map(({ seq }) => seq));
     cursor.accept(lost);
-    const topics = lost.map(({ topic }) => topic.name);
-    const gap = { reason, from, to: this.#order.id(to), topics };
-    const outcome = this.#writeControl(cursor, gapEvent(this.#order.id(cursor.seq), gap));
-    this.countGap(gap);
+    const gaps = this.#gapsOf(from, lost);
+    const id = this.#order.id(cursor.seq);
+    const events = gaps.map((gap, i) => gapEvent(i === gaps.length - 1 ? id : from, gap));
+    const outcome = this.#writeControls(cursor, events);
+    for (const gap of gaps) this.countGap(gap);
     return outcome;
   }
 
-  /** Counts a gap. Call it last: a listener of the channel may end the cursor. */
-  countGap({ reason, topics }: Gap & { readonly reason: GapReason }): void {
-    this.#stats.gaps[reason]++;
-    if (gapChannel.hasSubscribers) gapChannel.publish({ reason, topics });
+  #gapsOf(from: string, lost: readonly Lost[]): (Gap & { readonly reason: GapReason })[] {
+    const ends = new Map<string, { reason: GapReason; seq: number; topics: string[] }>();
+    for (const { topic, seq, reason = 'evicted' } of lost) {
+      const end = ends.get(`${seq} ${reason}`);
+      if (end === undefined) ends.set(`${seq} ${reason}`, { reason, seq, topics: [topic.name] });
+      else end.topics.push(topic.name);
+    }
+    return [...ends.values()]
+      .sort((a, b) => a.seq - b.seq)
+      .map(({ reason, seq, topics }) => ({ reason, from, to: this.#order.id(seq), topics }));
+  }
+
+  /** Counts a gap. The channel gets it at the end of a turn, because its listeners may end any cursor. */
+  countGap(gap: Gap & { readonly reason: GapReason }): void {
+    this.#stats.gaps[gap.reason]++;
+    if (!gapChannel.hasSubscribers) return;
+    this.#gaps.push(gap);
+    this.#plan();
+  }
+
+  #tellGaps(): void {
+    const gaps = this.#gaps;
+    if (gaps.length === 0) return;
+    this.#gaps = [];
+    for (const { reason, topics } of gaps) gapChannel.publish({ reason, topics });
   }
 
   #read(cursor: Cursor, log: Log): Outcome {
+    const { group, seq } = cursor;
     try {
-      const answer = log.read(cursor.group.names, cursor.seq, this.#maxPageBytes);
+      const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
       if (!('then' in answer)) return this.#take(cursor, answer);
       // If the log cannot be read now, the client keeps its id and returns after its `retry`.
-      answer.then((page) => this.#advance(cursor, page)).catch(() => this.end(cursor));
+      answer.then((page) => this.#takeLate(cursor, page)).catch(() => this.end(cursor));
       return 'reading';
     } catch {
       return this.end(cursor);
     }
   }
 
+  #takeLate(cursor: Cursor, page: LogPage): void {
+    this.#time = this.#now();
+    this.#advance(cursor, page);
+  }
+
   /**
    * Delivers a page of the log, which may have been requested turns ago, or writes a gap for events that
-   * neither the log nor memory still holds.
+   * neither the log nor memory still holds. What only the log has dropped comes from memory.
    */
   #take(cursor: Cursor, page: LogPage): Outcome {
+    // `read`, a function of the application, can end the sink or the subscription.
+    if (this.#hasLeft(cursor)) return 'over';
     const { group, seq: after } = cursor;
-    const lost = group.lost(cursor, page.dropped);
-    if (lost !== undefined) return this.#reportLost(cursor, lost);
-    // Memory has dropped what the log does not hold either: the log was shortened from outside.
+    const { lost, inMemory } = this.#compare(cursor, page);
+    if (lost.length > 0) return this.#reportLost(cursor, lost);
+    // Memory has dropped what the log does not hold either, and the log does not say how much that is.
     const gone = page.until <= after ? group.lost(cursor) : undefined;
-    if (gone !== undefined) return this.#reportLost(cursor, gone, 'truncated');
-    return this.#deliver(
-      cursor,
-      joinPage(group.select(page.entries), { after, first: after, until: page.until }, false),
-    );
+    if (gone !== undefined)
+      return this.#reportLost(
+        cursor,
+        gone.map((one) => ({ ...one, reason: 'truncated' })),
+      );
+    return this.#deliver(cursor, this.#joinLogPage(cursor, page, inMemory));
   }
+
+  /** Which topics have lost events after the cursor, and of which only the log has lost some. */
+  #compare(cursor: Cursor, page: LogPage): { lost: Lost[]; inMemory: Topic[] } {
+    const { truncated = 0 } = page;
+    const dropped = new Map(page.dropped.map(({ topic, seq }) => [topic, seq]));
+    const lost: Lost[] = [];
+    const inMemory: Topic[] = [];
+    for (const topic of cursor.group.topics) {
+      const known = Math.max(cursor.seq, cursor.reportedLost(topic));
+      const evicted = dropped.get(topic.name) ?? 0;
+      const inLog = Math.max(evicted, truncated);
+      const seq = Math.min(topic.dropped, inLog);
+      if (seq > known) lost.push({ topic, seq, reason: truncated > evicted ? 'truncated' : 'evicted' });
+      else if (inLog > known) inMemory.push(topic);
+    }
+    return { lost, inMemory };
+  }
+
+  #joinLogPage(cursor: Cursor, page: LogPage, inMemory: readonly Topic[]): Page {
+    const { group, seq: after } = cursor;
+    const remembered = merge(inMemory, after, this.#maxPageBytes, group.conflates);
+    // Up to here each topic was delivered or reported as lost; what is in memory is not taken from the log.
+    const known = new Map(
+      group.topics.map((topic) => [topic.name, Math.max(after, cursor.reportedLost(topic))]),
+    );
+    for (const { name } of inMemory) known.set(name, Infinity);
+    let { until } = page;
+    const last = remembered.at(-1)?.seq ?? after;
+    if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
+    let entries = page.entries.filter(
+      ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
+    );
+    if (remembered.length > 0) {
+      entries.push(...remembered.filter(({ seq }) => seq <= until));
+      entries.sort((a, b) => a.seq - b.seq);
+    }
+    if (group.conflates) entries = conflate(entries);
+    const chosen = inMemory.length > 0 ? cut(entries, this.#maxPageBytes) : entries;
+    if (chosen.length < entries.length) until = chosen.at(-1)!.seq;
+    return joinPage(chosen, { after, first: after, until }, false);
+  }
+}
+
+/** The text of control events, as a subscriber wants them. */
+export function encodeControls(events: readonly ControlEvent[], controls: Controls | undefined): string {
+  return events.map((event) => encode(sentControl(event, controls))).join('');
 }
 
 /** On `node:diagnostics_channel`: `{ reason, topics }` for every gap. */
@@ -344,13 +524,6 @@ const CATCH_UP_BYTES = 1024 * 1024;
 /** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'over';
 
-/** Ignores errors of a sink that is given up: they must not reach other subscribers. */
-export function ignoreErrors(act: () => unknown): void {
-  try {
-    act();
-  } catch {}
-}
-
 /** First come, first served. `Array.shift` would move all items that wait, which is slow for many. */
 class Queue<T> {
   #items: (T | undefined)[] = [];
@@ -358,6 +531,10 @@ class Queue<T> {
 
   get first(): T | undefined {
     return this.#items[this.#at];
+  }
+
+  *[Symbol.iterator](): Generator<T> {
+    for (let i = this.#at; i < this.#items.length; i++) yield this.#items[i] as T;
   }
 
   add(item: T): void {

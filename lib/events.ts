@@ -1,6 +1,6 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`,
-// `protocol.ts` and `stream.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `pipelining.ts`,
+// `problem.ts`, `protocol.ts` and `stream.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { clientAddress } from './address.ts';
@@ -9,9 +9,16 @@ import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal } from './limiter.ts';
 import { onlyTrue } from './origin.ts';
+import { limitPipelining, requestsWaiting } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf } from './problem.ts';
 import { type Controls, checkControls, isTopic, topicRule } from './protocol.ts';
-import { checkStreamOptions, type EventStream, openStream, type StreamOptions } from './stream.ts';
+import {
+  checkStreamOptions,
+  type EventStream,
+  isStreaming,
+  openStream,
+  type StreamOptions,
+} from './stream.ts';
 
 /** The member of a hub that is used. */
 export interface EventsHub {
@@ -165,6 +172,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   // Throws now, not at the first request, for options that are out of range or headers that cannot be sent.
   checkStreamOptions(streamOptions);
   checkControls(controls);
+  const pipelining = limitPipelining();
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>({ ...heartbeat, controls });
   const streams = new Set<EventStream>();
   const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();
@@ -184,6 +192,18 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   ): Promise<EventStream | undefined> {
     const target = readTarget(req, path);
     if (target === undefined && next !== undefined) return void (await next());
+    // A request behind a stream can never be answered.
+    if (req.httpVersionMajor === 1 && isStreaming(req.socket)) return void req.socket.destroy();
+    const begin = (): unknown => attempt(req, res, target, next);
+    return pipelining(req, res, begin) as Promise<EventStream | undefined> | undefined;
+  }
+
+  async function attempt(
+    req: Req,
+    res: ServerResponse,
+    target: Target | undefined,
+    next: ((error?: unknown) => unknown) | undefined,
+  ): Promise<EventStream | undefined> {
     try {
       return await answer(req, res, target);
     } catch (error) {
@@ -235,6 +255,8 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     position: SubscribeOptions,
   ): EventStream {
     const expiry = untilExpiry(principal, streamOptions);
+    // Requests that have arrived meanwhile would wait behind the stream for ever.
+    if (requestsWaiting(req.socket) > 0) req.socket.destroy();
     // One object serves all streams, but those of which the permission ends.
     const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;
@@ -326,7 +348,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     },
     closed,
     get refused() {
-      return { ...denied, ...limit.stats.refused };
+      return { ...denied, ...limit.stats.refused, ...pipelining.refused };
     },
   };
   return Object.assign(handle, { streams, stats, limit, keepalive });

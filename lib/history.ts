@@ -1,6 +1,8 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `protocol.ts` and `replay.ts` beside it.
+// Needs `names.ts`, `newest.ts`, `protocol.ts` and `replay.ts` beside it.
 
+import { NameOrder } from './names.ts';
+import { NewestOfKeys } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
 import { ReplayBuffer, type ReplayEntry } from './replay.ts';
 
@@ -17,29 +19,64 @@ export interface LogEntry extends ReplayEntry {
 export interface HistoryLimits {
   /** Most events; default 10,000. */
   maxEvents?: number | undefined;
-  /** Most bytes on the wire, and so the size of the largest event that can be published; default 4 MiB. */
+  /** Most bytes on the wire; default 4 MiB. No event can be larger, nor larger than `maxEventBytes`. */
   maxBytes?: number | undefined;
   /** Milliseconds; default no limit. */
   maxAge?: number | undefined;
 }
 
+/** The limits that a topic has, with the defaults filled in. */
+type Limits = { readonly [Limit in keyof HistoryLimits]-?: number };
+
 export interface HistoryOptions {
-  /** The limits of each topic, or a function that is called once for each new topic. */
+  /** The limits of each topic, or a function that is called once for each topic that is published to. */
   history?: HistoryLimits | ((topic: string) => HistoryLimits) | undefined;
-  /** Most bytes remembered in all topics together; default 256 MiB. */
+  /**
+   * Most bytes that the events of all topics hold in this process, frames, keys and the objects around them;
+   * default 256 MiB. A small event holds several times its bytes on the wire.
+   */
   maxHistoryBytes?: number | undefined;
-  /** Most topics; default 10,000. */
+  /** Most bytes of one event on the wire; default 1 MiB + 64 KiB. A topic's `maxBytes` may be smaller. */
+  maxEventBytes?: number | undefined;
+  /** Most topics that were published to or have ended; default 10,000. */
   maxTopics?: number | undefined;
+  /** Most topics that have followers only: nothing was published to them; default 10,000. */
+  maxFollowedTopics?: number | undefined;
 }
 
-/** One topic: its ring and its followers. */
+/** The part of a batch that was made so far: events, their bytes on the wire, and the bytes that they hold. */
+export interface BatchSize {
+  readonly made: number;
+  readonly wire: number;
+  readonly held: number;
+}
+
+export interface TopicsOptions {
+  /** Begin after this name, which need not exist. */
+  after?: string | undefined;
+  /** Most topics; default `Infinity`. */
+  limit?: number | undefined;
+}
+
+export interface TopicInfo {
+  readonly topic: string;
+  /** How many events are remembered, and their bytes on the wire. */
+  readonly events: number;
+  readonly bytes: number;
+  readonly subscribers: number;
+  /** The id of the newest event, remembered or not. */
+  readonly last: string;
+  readonly ended: boolean;
+}
+
+/** One topic: its events and its followers. */
 export class Topic<Follower = unknown> {
   readonly name: string;
-  readonly ring: ReplayBuffer<LogEntry>;
-  /** The largest event that can be published, in bytes. */
-  readonly maxBytes: number;
   readonly followers: Set<Follower> = new Set();
-  readonly #firstSeen: number;
+  /** `undefined` until the first event. */
+  limits: Limits | undefined;
+  /** The topic counts for `maxTopics`. Otherwise it exists because it has followers. */
+  isHeld = false;
   /** An event or the topic's end was published since the last turn. */
   hasNews = false;
   ended = false;
@@ -48,45 +85,118 @@ export class Topic<Follower = unknown> {
    * that was lost.
    */
   deleted = false;
+  #ring: ReplayBuffer<LogEntry>;
+  readonly #firstSeen: number;
+  readonly #onDrop: (entry: LogEntry) => void;
+  /** Exists from the first event with a key on. */
+  #newest: NewestOfKeys | undefined;
 
-  constructor(name: string, limits: HistoryLimits, dropped: number) {
+  constructor(name: string, dropped: number, onDrop: (entry: LogEntry) => void) {
     this.name = name;
-    this.ring = openRing(limits, dropped);
-    this.maxBytes = limits.maxBytes ?? MAX_TOPIC_BYTES;
-    this.#firstSeen = this.ring.last;
+    this.#onDrop = onDrop;
+    this.#ring = new ReplayBuffer({ maxEntries: 1, dropped });
+    this.#firstSeen = dropped;
   }
 
-  /** Nothing was published since the topic was created: it exists only because it has followers. */
+  get ring(): ReplayBuffer<LogEntry> {
+    return this.#ring;
+  }
+
+  /** Nothing was published since the topic was created. */
   get isUnused(): boolean {
-    return this.ring.last === this.#firstSeen && !this.ended && !this.deleted;
+    return this.#ring.last === this.#firstSeen;
+  }
+
+  /** Sets the limits of a topic that has had no event. */
+  open(limits: Limits): void {
+    const { maxEvents: maxEntries, maxBytes, maxAge } = limits;
+    const onDrop = (entry: LogEntry): void => {
+      this.#newest?.drop(entry.key);
+      this.#onDrop(entry);
+    };
+    this.limits = limits;
+    this.#ring = new ReplayBuffer({ maxEntries, maxBytes, maxAge, dropped: this.#ring.dropped, onDrop });
+  }
+
+  push(entry: LogEntry): void {
+    this.#ring.push(entry);
+    if (entry.key !== undefined && this.#newest === undefined) this.#indexKeys();
+    else this.#newest?.add(entry.key);
+  }
+
+  #indexKeys(): void {
+    this.#newest = new NewestOfKeys();
+    for (let i = 0; i < this.#ring.size; i++) this.#newest.add(this.#ring.at(i)!.key);
+  }
+
+  // ── as a source of pages ─────────────────────────────────────────────────────────────────────────────────
+
+  get size(): number {
+    return this.#ring.size;
+  }
+
+  get last(): number {
+    return this.#ring.last;
+  }
+
+  get dropped(): number {
+    return this.#ring.dropped;
+  }
+
+  indexAfter(seq: number): number {
+    return this.#ring.indexAfter(seq);
+  }
+
+  at(index: number): LogEntry | undefined {
+    return this.#ring.at(index);
+  }
+
+  /** The first index, from `index` on, whose event no newer one with the same key replaces. */
+  newestFrom(index: number): number {
+    return this.#newest === undefined ? index : this.#newest.from(index);
   }
 }
 
 /** The topics of a hub. Every operation on one event takes constant time, except those that make room. */
 export class History<Follower = unknown> {
   readonly #topics = new Map<string, Topic<Follower>>();
+  readonly #names = new NameOrder(this.#topics);
+  /** Ended topics that are no longer in memory, oldest first, and the newest seq of each. */
+  readonly #tombstones = new Map<string, number>();
   readonly #limits: (topic: string) => HistoryLimits;
   readonly #maxBytes: number;
+  readonly #maxEventBytes: number;
   readonly #maxTopics: number;
+  readonly #maxFollowed: number;
   /** No topic that is not in memory has had an event after this seq. */
   #newestForgotten: number;
+  #newestDropped: number;
   #bytes = 0;
+  #held = 0;
   #round: Iterator<Topic<Follower>> = this.#topics.values();
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(options: HistoryOptions, head: number) {
     const { history = {}, maxHistoryBytes = 256 * 1024 * 1024, maxTopics = 10_000 } = options;
+    const { maxEventBytes = MAX_EVENT_BYTES, maxFollowedTopics = 10_000 } = options;
     this.#limits = typeof history === 'function' ? history : () => history;
     // Finds limits that are out of range now, not at the first event.
-    if (typeof history !== 'function') openRing(history, 0);
+    if (typeof history !== 'function') checkLimits(history);
     this.#maxBytes = atLeastOne('maxHistoryBytes', maxHistoryBytes);
+    this.#maxEventBytes = atLeastOne('maxEventBytes', maxEventBytes);
     this.#maxTopics = atLeastOne('maxTopics', maxTopics);
-    this.#newestForgotten = head;
+    this.#maxFollowed = atLeastOne('maxFollowedTopics', maxFollowedTopics);
+    this.#newestForgotten = this.#newestDropped = head;
   }
 
-  /** The size of the history of all topics, in bytes on the wire. */
+  /** What the events of all topics hold in this process: see `maxHistoryBytes`. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** A cursor at this seq or above has lost nothing, whatever topics it follows. */
+  get newestDropped(): number {
+    return this.#newestDropped;
   }
 
   /** Every topic, also the deleted ones that have a record. */
@@ -94,44 +204,120 @@ export class History<Follower = unknown> {
     return this.#topics.values();
   }
 
+  /** The topics whose names come after a name, by name. */
+  *after(name: string): Generator<Topic<Follower>> {
+    for (const next of this.#names.after(name)) yield this.#topics.get(next)!;
+  }
+
   get(name: string): Topic<Follower> | undefined {
     return this.#topics.get(name);
   }
 
+  /** The newest seq of a topic that has ended, in memory or not; `undefined` for any other. */
+  endOf(name: string): number | undefined {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) return this.#tombstones.get(name);
+    return topic.ended ? topic.last : undefined;
+  }
+
   /**
-   * The topic, created if it does not exist.
+   * The topic, created for a follower if it does not exist. Forgets no other topic.
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
-   * @throws {Error} code `ERR_SSE_TOO_MANY_TOPICS` when it is new and every other topic has followers.
+   * @throws {Error} code `ERR_SSE_TOO_MANY_FOLLOWED` when it is new and there are `maxFollowedTopics`.
    */
-  open(name: string): Topic<Follower> {
+  follow(name: string): Topic<Follower> {
     const known = this.#topics.get(name);
     if (known !== undefined) return known;
     checkTopic(name);
-    if (this.#topics.size >= this.#maxTopics) this.#forgetIdle();
-    const topic = new Topic<Follower>(name, this.#limits(name), this.#newestForgotten);
+    if (this.#topics.size - this.#held >= this.#maxFollowed) {
+      const message = `all ${this.#maxFollowed} topics that may have followers before anything is published to them (\`maxFollowedTopics\`) are in use: raise \`maxFollowedTopics\`, or follow fewer`;
+      throw fail(new Error(message), 'ERR_SSE_TOO_MANY_FOLLOWED', 503);
+    }
+    const topic = this.#create(name);
     this.#topics.set(name, topic);
+    this.#names.add(name);
+    return topic;
+  }
+
+  /**
+   * The topic for an event, with its limits. A new one is not in the history before `append`, so that an
+   * event that is refused changes nothing.
+   * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
+   * @throws {RangeError | TypeError} naming the limit of the `history` function that cannot be used.
+   * @throws what the `history` function throws.
+   */
+  prepare(name: string): Topic<Follower> {
+    const topic = this.#topics.get(name) ?? this.#create(checkTopic(name));
+    if (topic.limits === undefined) topic.open(checkLimits(this.#limits(name)));
     return topic;
   }
 
   /**
    * Throws if the entry cannot be appended, and changes nothing.
-   * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than the topic's `maxBytes`.
+   * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than `maxEventBytes` or the topic's
+   *   `maxBytes`.
    */
-  check({ name, maxBytes, ring }: Topic<Follower>, entry: LogEntry): void {
-    if (entry.bytes > maxBytes) {
-      const message = `an event of topic "${name}" must have at most ${maxBytes} bytes (\`maxBytes\`), got ${entry.bytes}`;
-      throw fail(new RangeError(message), 'ERR_SSE_EVENT_TOO_LARGE', 413);
-    }
-    ring.check(entry);
+  check({ name, limits }: Topic<Follower>, entry: LogEntry): void {
+    const own = limits!.maxBytes;
+    const most = Math.min(own, this.#maxEventBytes);
+    if (entry.bytes <= most) return;
+    const option = own < this.#maxEventBytes ? "the `maxBytes` of the topic's history" : '`maxEventBytes`';
+    const message = `an event of topic "${name}" must have at most ${most} bytes, got ${entry.bytes}: raise ${option} of the hub, or send less`;
+    throw fail(new RangeError(message), 'ERR_SSE_EVENT_TOO_LARGE', 413);
   }
 
-  /** Remembers the newest event; older ones make room for it. */
-  append(topic: Topic<Follower>, entry: LogEntry): void {
-    const before = topic.ring.bytes;
-    topic.ring.push(entry);
+  /**
+   * Throws where a batch is larger than half of what the topic, or the whole history, may hold: one that is
+   * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
+   * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
+   */
+  checkBatch(topic: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+    if (count <= 1) return;
+    const { name } = topic;
+    const { maxBytes, ...limits } = this.batchLimits(topic);
+    // Where the whole history has no room for all, so many of this batch fit.
+    const maxEvents =
+      held * 2 > this.#maxBytes ? Math.max(1, Math.min(limits.maxEvents, made - 1)) : limits.maxEvents;
+    if (count <= maxEvents && wire <= maxBytes) return;
+    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
+    const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
+    throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
+  }
+
+  /** The most of a batch for a topic of `prepare`. */
+  batchLimits({ limits }: Topic<Follower>): { readonly maxEvents: number; readonly maxBytes: number } {
+    return {
+      maxEvents: Math.max(1, Math.floor(limits!.maxEvents / 2)),
+      maxBytes: Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2),
+    };
+  }
+
+  /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */
+  append(prepared: Topic<Follower>, entry: LogEntry): Topic<Follower> {
+    const topic = this.#adopt(prepared);
+    topic.push(entry);
     topic.deleted = false;
-    this.#bytes += topic.ring.bytes - before;
+    this.#bytes += heldBytes(entry);
     if (this.#bytes > this.#maxBytes) this.#shed(entry);
+    return topic;
+  }
+
+  /** Somebody may have followed the topic since it was prepared, such as the log that took its event. */
+  #adopt(prepared: Topic<Follower>): Topic<Follower> {
+    const topic = this.#topics.get(prepared.name) ?? prepared;
+    if (topic.limits === undefined) topic.open(prepared.limits!);
+    this.hold(topic);
+    return topic;
+  }
+
+  /** Counts a topic for `maxTopics`. Where there are too many, forgets those that were silent for longest. */
+  hold(topic: Topic<Follower>): void {
+    if (topic.isHeld) return;
+    if (this.#held >= this.#maxTopics) this.#makeRoom();
+    topic.isHeld = true;
+    this.#held++;
+    if (!this.#topics.has(topic.name)) this.#names.add(topic.name);
+    this.#topics.set(topic.name, topic);
   }
 
   /**
@@ -146,29 +332,69 @@ export class History<Follower = unknown> {
 
   /** Drops the events of one topic that are too old. */
   expire(topic: Topic<Follower>, now: number): void {
-    this.#change(topic, () => topic.ring.expire(now));
+    topic.ring.expire(now);
   }
 
   /**
    * Drops all events of a topic, and reopens it where it has ended. The record stays, so that a client with
    * an older id gets a gap.
+   * @returns whether there was something to delete.
    */
-  clear(topic: Topic<Follower>): void {
-    this.#change(topic, () => topic.ring.clear());
+  delete(name: string): boolean {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) return this.#tombstones.delete(name);
+    if (topic.deleted || (topic.isUnused && !topic.ended)) return false;
+    topic.ring.clear();
     topic.ended = false;
     topic.deleted = true;
+    return true;
   }
 
-  /** Removes a topic to which nothing was ever published, once it has no followers. */
+  /** Reopens a topic that has ended. It need not be in memory. @returns whether it had ended. */
+  reopen(name: string): boolean {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) return this.#tombstones.delete(name);
+    if (!topic.ended) return false;
+    topic.ended = false;
+    if (topic.isHeld && topic.isUnused) this.#letGo(topic);
+    this.release(topic);
+    return true;
+  }
+
+  /**
+   * Whether a quarter or more of what the topic may hold came after a seq: a reader there may soon be
+   * overtaken.
+   */
+  isFarBehind({ limits, ring }: Topic<Follower>, seq: number): boolean {
+    if (limits === undefined || seq >= ring.last) return false;
+    const first = ring.indexAfter(Math.max(seq, ring.dropped));
+    if ((ring.size - first) * 4 >= limits.maxEvents) return true;
+    let [wire, held] = [0, 0];
+    for (let i = first; i < ring.size; i++) {
+      const entry = ring.at(i)!;
+      wire += entry.bytes;
+      held += heldBytes(entry);
+      if (wire * 4 >= limits.maxBytes || held * 4 >= this.#maxBytes) return true;
+    }
+    return false;
+  }
+
+  /** Removes a topic that has neither events nor followers. */
   release(topic: Topic<Follower>): void {
-    if (topic.followers.size === 0 && topic.isUnused) this.#topics.delete(topic.name);
+    if (topic.followers.size === 0 && !topic.isHeld) this.#forget(topic);
   }
 
-  #change(topic: Topic<Follower>, act: () => void): void {
-    const before = topic.ring.bytes;
-    act();
-    this.#bytes += topic.ring.bytes - before;
+  #create(name: string): Topic<Follower> {
+    const end = this.#tombstones.get(name);
+    const topic = new Topic<Follower>(name, end ?? this.#newestForgotten, this.#onDrop);
+    topic.ended = end !== undefined;
+    return topic;
   }
+
+  readonly #onDrop = (entry: LogEntry): void => {
+    this.#bytes -= heldBytes(entry);
+    if (entry.seq > this.#newestDropped) this.#newestDropped = entry.seq;
+  };
 
   /**
    * Drops the history of the topics that were silent for longest, down to nine tenths of the limit, so that
@@ -176,35 +402,65 @@ export class History<Follower = unknown> {
    */
   #shed(newest: LogEntry): void {
     // The newest event stays, whatever its size: it is not delivered yet.
-    const enough = Math.max(this.#maxBytes * 0.9, newest.bytes);
-    for (const topic of this.#bySilence(() => true)) {
-      this.#change(topic, () => topic.ring.shrink(topic.ring.bytes - (this.#bytes - enough)));
+    const enough = Math.max(this.#maxBytes * 0.9, heldBytes(newest));
+    for (const { ring } of this.#bySilence(({ size }) => size > 0)) {
+      while (this.#bytes > enough && ring.shift());
       if (this.#bytes <= enough) return;
     }
   }
 
-  /** Forgets one in a hundred of the topics, those without followers that were silent for longest. */
-  #forgetIdle(): void {
-    const idle = this.#bySilence(({ followers }) => followers.size === 0);
-    if (idle.length === 0) {
-      const message = `all ${this.#maxTopics} topics (\`maxTopics\`) have subscribers: raise \`maxTopics\`, or follow fewer`;
-      throw fail(new Error(message), 'ERR_SSE_TOO_MANY_TOPICS', 503);
-    }
-    for (const topic of idle.slice(0, Math.ceil(this.#maxTopics / 100))) this.#forget(topic);
+  /**
+   * Forgets one in a hundred of the topics, those that were silent for longest: first those without
+   * followers. Followers alone keep no topic in memory, so that they cannot take the room of publishers.
+   */
+  #makeRoom(): void {
+    const held = this.#bySilence(({ isHeld }) => isHeld);
+    const idle = held.filter(({ followers }) => followers.size === 0);
+    const count = Math.ceil(this.#maxTopics / 100);
+    for (const topic of (idle.length > 0 ? idle : held).slice(0, count)) this.#letGo(topic);
+  }
+
+  /** Forgets the events of a topic. A record stays while it has followers. */
+  #letGo(topic: Topic<Follower>): void {
+    topic.isHeld = false;
+    topic.deleted = false;
+    this.#held--;
+    topic.ring.clear();
+    this.release(topic);
   }
 
   #forget(topic: Topic<Follower>): void {
     this.#topics.delete(topic.name);
-    this.#bytes -= topic.ring.bytes;
     // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
-    this.#newestForgotten = Math.max(this.#newestForgotten, topic.ring.last);
+    this.#newestForgotten = Math.max(this.#newestForgotten, topic.last);
+    this.#newestDropped = Math.max(this.#newestDropped, topic.last);
+    if (topic.ended) this.#tombstones.set(topic.name, topic.last);
+    else this.#tombstones.delete(topic.name);
+    if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));
   }
 
   #bySilence(wanted: (topic: Topic<Follower>) => boolean): Topic<Follower>[] {
-    return [...this.#topics.values()].filter(wanted).sort((a, b) => a.ring.last - b.ring.last);
+    return [...this.#topics.values()].filter(wanted).sort((a, b) => a.last - b.last);
   }
 }
 
+/** What a remembered event holds in this process, in bytes. */
+export function heldBytes({ frame, bytes, key }: LogEntry): number {
+  // Where a character has more than one byte, V8 keeps two bytes for each.
+  const text = frame.length === bytes ? bytes : frame.length * 2;
+  return ENTRY_BYTES + text + (key === undefined ? 0 : KEY_BYTES + key.length * 2);
+}
+
+/**
+ * Measured on Node 20 (x64) as the growth of `heapUsed` after a collection, for 200,000 events in 10 topics: an
+ * event of 41 bytes on the wire held 164, one of 141 held 263; the rest is the objects around the frame and the
+ * slot in the ring. A key of 10 characters of its own for each event held 92 more.
+ */
+const ENTRY_BYTES = 130;
+const KEY_BYTES = 90;
+
+/** Fits, with its id and its field names, into the lines of readers that take 1 MiB of data. */
+const MAX_EVENT_BYTES = 1024 * 1024 + 64 * 1024;
 const MAX_TOPIC_BYTES = 4 * 1024 * 1024;
 
 /** @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC`. */
@@ -214,12 +470,23 @@ export function checkTopic(name: unknown): string {
   throw fail(new TypeError(message), 'ERR_SSE_MALFORMED_TOPIC', 400);
 }
 
-function openRing(limits: HistoryLimits, dropped: number): ReplayBuffer<LogEntry> {
+function checkLimits(limits: HistoryLimits): Limits {
+  if (typeof limits !== 'object' || limits === null || 'then' in limits) {
+    throw new TypeError(`\`history\` must be, or return, an object of limits, got ${show(limits)}`);
+  }
   const { maxEvents = 10_000, maxBytes = MAX_TOPIC_BYTES, maxAge = Infinity } = limits;
   if (maxEvents !== Infinity && !(Number.isSafeInteger(maxEvents) && maxEvents >= 1)) {
     throw new RangeError(`\`maxEvents\` must be a whole number ≥ 1, got ${maxEvents}`);
   }
-  return new ReplayBuffer({ maxEntries: maxEvents, maxBytes, maxAge, dropped });
+  return { maxEvents, maxBytes: atLeastOne('maxBytes', maxBytes), maxAge: atLeastOne('maxAge', maxAge) };
+}
+
+function show(limits: unknown): string {
+  return limits instanceof Promise ? 'a promise' : String(limits);
+}
+
+function firstOf(names: Map<string, unknown>): string {
+  return names.keys().next().value!;
 }
 
 function fail<E extends Error>(error: E, code: string, status: number): E {

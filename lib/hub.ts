@@ -2,33 +2,51 @@
 // Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `hub-event.ts`, `order.ts`, `pages.ts` and
 // `protocol.ts` beside it.
 
-import { Cursor, Group, ignore, isClosed, type Sink, type Subscription, type Topic } from './cursors.ts';
-import { Delivery, type DeliveryOptions, ignoreErrors } from './delivery.ts';
-import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions } from './history.ts';
-import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
-import { newEpoch, Order, type Start } from './order.ts';
-import { beforeNewest, earliest, PageCache } from './pages.ts';
 import {
-  type Controls,
-  checkControls,
-  type Gap,
-  type GapReason,
-  gapEvent,
-  gapReasons,
-  readyEvent,
-  sentControl,
-} from './protocol.ts';
+  Cursor,
+  Group,
+  ignore,
+  ignoreErrors,
+  isClosed,
+  type Shared,
+  type Sink,
+  type Subscription,
+  type Topic,
+} from './cursors.ts';
+import { Delivery, type DeliveryOptions, encodeControls } from './delivery.ts';
+import { encode, type ServerSentEvent } from './encode.ts';
+import {
+  checkTopic,
+  History,
+  type HistoryOptions,
+  heldBytes,
+  type LogEntry,
+  type TopicInfo,
+  type TopicsOptions,
+} from './history.ts';
+import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
+import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
+import { beforeNewest, earliest, PageCache } from './pages.ts';
+import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
-export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
-export type { EventMap, HubEvent, HubEventFields, TypedEvent, UntypedEvent } from './hub-event.ts';
+export type { HistoryLimits, HistoryOptions, LogEntry, TopicInfo, TopicsOptions } from './history.ts';
+export type {
+  EventBatch,
+  EventMap,
+  HubEvent,
+  HubEventFields,
+  TypedEvent,
+  UntypedEvent,
+} from './hub-event.ts';
 export type { Controls, GapReason } from './protocol.ts';
 
 /**
  * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
  * longest lose their history first; when topics are too many, those without subscribers are forgotten first.
+ * An ended topic that is forgotten still refuses events and answers 204; of these, the last `maxTopics` are
+ * known.
  */
 export interface HubOptions extends HistoryOptions, DeliveryOptions {
   /** Milliseconds that clients wait before they reconnect; default 2,000. Each gets this ± a quarter. */
@@ -38,7 +56,7 @@ export interface HubOptions extends HistoryOptions, DeliveryOptions {
    * random digits.
    */
   epoch?: number | undefined;
-  /** Returns a number from 0 up to 1; default `Math.random`. */
+  /** Returns a number from 0 up to 1; default `Math.random`. Where it returns another, it counts as 0.5. */
   random?: (() => number) | undefined;
 }
 
@@ -71,17 +89,6 @@ export interface SubscribeOptions {
   announce?: Readonly<Record<string, unknown>> | undefined;
   /** How control events are sent: as they are (default), as comments, or as other events. */
   controls?: Controls | undefined;
-}
-
-export interface TopicInfo {
-  readonly topic: string;
-  /** How many events are remembered, and their bytes on the wire. */
-  readonly events: number;
-  readonly bytes: number;
-  readonly subscribers: number;
-  /** The id of the newest event, remembered or not. */
-  readonly last: string;
-  readonly ended: boolean;
 }
 
 /** Counts since the hub was created. */
@@ -118,13 +125,14 @@ export class Hub<Events extends object = EventMap> {
   readonly #history: History<Group>;
   readonly #groups = new Map<string, Group>();
   readonly #cursors = new Map<Sink, Cursor>();
-  readonly #pages = new PageCache<Group>();
+  readonly #shared: Shared;
   readonly #order: Order;
   readonly #delivery: Delivery;
   readonly #log: DeliveryOptions['log'];
   readonly #retry: number;
   readonly #now: () => number;
   readonly #random: () => number;
+  #isPublishing = false;
   readonly #stats = {
     published: 0,
     publishedBytes: 0,
@@ -137,10 +145,18 @@ export class Hub<Events extends object = EventMap> {
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(options: HubOptions = {}) {
-    const { log, now = Date.now, random = Math.random } = options;
+    const { log } = options;
+    const now = clockOf(options.now ?? Date.now);
+    const random = chanceOf(options.random ?? Math.random);
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
     this.#history = new History(options, this.#order.head);
     this.#delivery = new Delivery(this.#order, this.#history, this.#stats, options);
+    this.#shared = {
+      order: this.#order,
+      history: this.#history,
+      pages: new PageCache<Group>(),
+      leave: this.#leave,
+    };
     this.#retry = duration('retry', options.retry ?? 2000);
     this.#log = log;
     this.#now = now;
@@ -160,7 +176,7 @@ export class Hub<Events extends object = EventMap> {
     return this.#cursors.size;
   }
 
-  /** The size of the history of all topics, in bytes on the wire. */
+  /** What the events of all topics hold in this process, in bytes: what `maxHistoryBytes` limits. */
   get historyBytes(): number {
     return this.#history.bytes;
   }
@@ -177,33 +193,73 @@ export class Hub<Events extends object = EventMap> {
    * @returns the id.
    * @throws {TypeError} code `ERR_SSE_BAD_EVENT` for a field that cannot be sent or a reserved type,
    *   `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
-   * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than the topic's `maxBytes`.
-   * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_TOO_MANY_TOPICS` when all are in
-   *   use.
+   * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than `maxEventBytes` or the
+   *   topic's `maxBytes`.
+   * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_PUBLISH_INSIDE` when called by a
+   *   function that `publish` calls: `toJSON`, `history`, `now` or the log.
+   * @throws what the `history` function or the log throws. Nothing is then published.
    */
   publish(topic: string, event: HubEvent<Events>): string {
-    const { event: type, data, key, comment, retry } = event as HubEvent;
-    const json = data === undefined ? (event as HubEvent).json : undefined;
-    checkEvent(type, data, json, key);
-    const seq = this.#order.head + 1;
-    const id = this.#order.id(seq);
-    const frame = encode({ comment, retry, id, event: type, data, json } as ServerSentEvent);
-    const entry = { topic, seq, at: this.#now(), bytes: Buffer.byteLength(frame), frame, key };
-    const found = this.#history.open(topic);
+    this.#beginPublishing();
     try {
-      if (found.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-      this.#history.check(found, entry);
+      const prepared = this.#prepare(topic);
+      const entry = this.#entry(prepared, event as HubEvent, this.#order.head + 1, this.#now());
       this.#log?.append(entry);
-    } catch (error) {
-      this.#history.release(found);
-      throw error;
+      this.#accept(prepared, entry);
+      return this.#order.position;
+    } finally {
+      this.#isPublishing = false;
     }
-    this.#history.append(found, entry);
-    this.#order.head = seq;
-    this.#stats.published++;
-    this.#stats.publishedBytes += entry.bytes;
-    this.#delivery.announce(found);
-    return id;
+  }
+
+  /**
+   * Publishes a batch: all events, or none where one cannot be published. They get consecutive ids, and are
+   * delivered together at the end of this turn.
+   *
+   * @returns the ids.
+   * @throws what `publish` throws, and {RangeError} code `ERR_SSE_BATCH_TOO_LARGE` for more than half of the
+   *   events or bytes that the topic may hold. Its `maxEvents` and `maxBytes` are the most of a batch.
+   */
+  publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
+    this.#beginPublishing();
+    try {
+      const prepared = this.#prepare(topic);
+      const [first, now] = [this.#order.head + 1, this.#now()];
+      const entries: LogEntry[] = [];
+      const size = { made: 0, wire: 0, held: 0 };
+      this.#history.checkBatch(prepared, events.length, size);
+      for (const event of events as EventBatch<HubEvent>) {
+        const entry = this.#entry(prepared, event, first + size.made, now);
+        entries.push(entry);
+        size.made++;
+        size.wire += entry.bytes;
+        size.held += heldBytes(entry);
+        this.#history.checkBatch(prepared, events.length, size);
+      }
+      this.#appendToLog(entries);
+      for (const entry of entries) this.#accept(prepared, entry);
+      return entries.map(({ seq }) => this.#order.id(seq));
+    } finally {
+      this.#isPublishing = false;
+    }
+  }
+
+  /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
+  batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
+    return this.#history.batchLimits(this.#history.prepare(topic));
+  }
+
+  /**
+   * Waits for the readers of a topic, so that a source that produces faster than they read does not push out
+   * what they have not read yet. Resolves, at once or at the end of a turn, when each reader that keeps up is
+   * less than a quarter of the topic's history behind. A reader keeps up while its sink accepts bytes, or
+   * refused them less than 100 ms ago. Others hold nobody back, and nobody holds a source back for more than
+   * ten seconds at a time.
+   *
+   * @throws the reason of the signal, and nothing else.
+   */
+  ready(topic: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    return this.#delivery.ready(this.#history.get(topic), this.#cursors.values(), signal);
   }
 
   /**
@@ -219,25 +275,20 @@ export class Hub<Events extends object = EventMap> {
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid; without a code for no
    *   topic, and for a sink that is subscribed already.
    * @throws {TypeError | RangeError} naming the option that cannot be used.
-   * @throws {Error} code `ERR_SSE_TOO_MANY_TOPICS` when a new topic is needed and all are in use.
+   * @throws {Error} code `ERR_SSE_TOO_MANY_FOLLOWED` for a topic to which nothing was published, when there
+   *   are `maxFollowedTopics` of that kind.
    */
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
-    const { lastEventId, conflate = false, may } = options;
+    const { lastEventId, conflate = false } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
-    const text = this.#preamble(names, start, options); // may throw, so it comes before the group
-    const cursor = new Cursor(
-      this.#group(names, conflate),
-      sink,
-      start.seq,
-      { text, id: start.readyId },
-      may,
-    );
-    cursor.controls = options.controls;
+    // May throw, so it comes before the group.
+    const preamble = { text: this.#preamble(names, start, options), id: start.readyId };
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, options);
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
@@ -256,6 +307,7 @@ export class Hub<Events extends object = EventMap> {
   end(topic: string): boolean {
     const found = this.#listed(topic);
     if (found === undefined || found.ended) return false;
+    this.#history.hold(found);
     found.ended = true;
     found.deleted = false;
     this.#delivery.announce(found);
@@ -269,11 +321,7 @@ export class Hub<Events extends object = EventMap> {
    * @returns whether the topic existed and had ended.
    */
   reopen(topic: string): boolean {
-    const found = this.#listed(topic);
-    if (found === undefined || !found.ended) return false;
-    found.ended = false;
-    this.#history.release(found);
-    return true;
+    return this.#history.reopen(checkTopic(topic));
   }
 
   /**
@@ -285,12 +333,9 @@ export class Hub<Events extends object = EventMap> {
    * @returns whether the topic existed. A topic that was followed and never published to does not count.
    */
   delete(topic: string): boolean {
-    const found = this.#listed(topic);
-    if (found === undefined || found.deleted || found.isUnused) return false;
     // Schedules no turn: cursors at the head have received all events, and the others get the gap in their
     // next step.
-    this.#history.clear(found);
-    return true;
+    return this.#history.delete(checkTopic(topic));
   }
 
   /** Every subscription; the `lag` of each says how far it is behind. */
@@ -309,23 +354,93 @@ export class Hub<Events extends object = EventMap> {
     return kicked.length;
   }
 
-  /** Every topic that has a history or a subscriber. */
-  topics(): TopicInfo[] {
+  /** How many topics have a history or a subscriber. */
+  get topicCount(): number {
+    let count = 0;
+    for (const topic of this.#history) if (isListed(topic)) count++;
+    return count;
+  }
+
+  /**
+   * Every topic that has a history or a subscriber, oldest first. With `limit` or `after`: a page of them, by
+   * name. It costs in proportion to its length.
+   */
+  topics({ after, limit = Infinity }: TopicsOptions = {}): TopicInfo[] {
     const infos: TopicInfo[] = [];
-    for (const { name, ring, ended, deleted, followers } of this.#history) {
-      let subscribers = 0;
-      for (const group of followers) subscribers += group.size;
-      if (deleted && subscribers === 0) continue;
-      const { size: events, bytes } = ring;
-      infos.push({ topic: name, events, bytes, subscribers, last: this.#order.id(ring.last), ended });
+    const isAll = after === undefined && limit === Infinity;
+    for (const topic of isAll ? this.#history : this.#history.after(after ?? '')) {
+      if (infos.length >= limit) break;
+      if (isListed(topic)) infos.push(this.#info(topic));
     }
     return infos;
+  }
+
+  #info({ name, ring, ended, followers }: Topic): TopicInfo {
+    const subscribers = [...followers].reduce((sum, { size }) => sum + size, 0);
+    const last = this.#order.id(ring.last);
+    return { topic: name, events: ring.size, bytes: ring.bytes, subscribers, last, ended };
   }
 
   /** Finds a topic that `topics` lists: it leaves out the record of a deleted topic without followers. */
   #listed(name: string): Topic | undefined {
     const topic = this.#history.get(checkTopic(name));
-    return topic?.deleted && topic.followers.size === 0 ? undefined : topic;
+    return topic && isListed(topic) ? topic : undefined;
+  }
+
+  // ── publishing ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** An event that is published while another one gets its seq would get the same. */
+  #beginPublishing(): void {
+    if (this.#isPublishing) {
+      const message =
+        'an event cannot be published by a function that `publish` calls, such as `toJSON`, `history` or `log.append`';
+      throw fail(new Error(message), 'ERR_SSE_PUBLISH_INSIDE', 500);
+    }
+    this.#isPublishing = true;
+  }
+
+  #prepare(topic: string): Topic {
+    if (this.#history.endOf(topic) !== undefined)
+      throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    return this.#history.prepare(topic);
+  }
+
+  /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
+  #entry(
+    topic: Topic,
+    { event: type, data, json: value, key, comment, retry }: HubEvent,
+    seq: number,
+    at: number,
+  ): LogEntry {
+    const json = data === undefined ? value : undefined;
+    checkEvent(type, data, json, key);
+    const frame = encode({
+      comment,
+      retry,
+      id: this.#order.id(seq),
+      event: type,
+      data,
+      json,
+    } as ServerSentEvent);
+    const entry = { topic: topic.name, seq, at, bytes: Buffer.byteLength(frame), frame, key: ownText(key) };
+    this.#history.check(topic, entry);
+    return entry;
+  }
+
+  #appendToLog(entries: readonly LogEntry[]): void {
+    const log = this.#log;
+    if (log === undefined || entries.length === 0) return;
+    if (entries.length === 1) log.append(entries[0]!);
+    else if (log.appendAll !== undefined) log.appendAll(entries);
+    else throw new TypeError('`log` must have `appendAll`, to publish several events at once');
+  }
+
+  #accept(prepared: Topic, entry: LogEntry): void {
+    const topic = this.#history.append(prepared, entry);
+    this.#order.head = entry.seq;
+    this.#stats.published++;
+    this.#stats.publishedBytes += entry.bytes;
+    this.#delivery.announce(topic);
   }
 
   // ── subscribing ──────────────────────────────────────────────────────────────────────────────────────────
@@ -333,7 +448,7 @@ export class Hub<Events extends object = EventMap> {
   #checkSubscription(
     topics: string | readonly string[],
     sink: Sink,
-    { from, last, controls }: SubscribeOptions,
+    { from, last }: SubscribeOptions,
   ): readonly string[] {
     const names = [...new Set(typeof topics === 'string' ? [topics] : topics)].sort();
     if (names.length === 0) throw new TypeError('`topics` must name at least one topic, got none');
@@ -346,7 +461,6 @@ export class Hub<Events extends object = EventMap> {
     if (last !== undefined && !(Number.isSafeInteger(last) && last >= 0)) {
       throw new RangeError(`\`last\` must be a whole number ≥ 0, got ${String(last)}`);
     }
-    checkControls(controls);
     return names;
   }
 
@@ -364,27 +478,26 @@ export class Hub<Events extends object = EventMap> {
   /** Where a client without an id begins. */
   #begin(names: readonly string[], { from = 'now', last }: SubscribeOptions): Start {
     const { head } = this.#order;
-    const rings = names.flatMap((name) => this.#history.get(name)?.ring ?? []);
+    const topics = names.flatMap((name) => this.#history.get(name) ?? []);
     let seq = head;
-    if (last !== undefined) seq = beforeNewest(rings, last, head);
-    else if (from === 'earliest') seq = earliest(rings, head);
+    if (last !== undefined) seq = beforeNewest(topics, last, head);
+    else if (from === 'earliest') seq = earliest(topics, head);
     return { seq, readyId: this.#order.id(seq) };
   }
 
   #isFinished(names: readonly string[], seq: number): boolean {
     return names.every((name) => {
-      const topic = this.#history.get(name);
-      return topic?.ended === true && topic.ring.last <= seq;
+      const end = this.#history.endOf(name);
+      return end !== undefined && end <= seq;
     });
   }
 
   #preamble(names: readonly string[], start: Start, { announce, controls }: SubscribeOptions): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
     const ready = { retry, ...readyEvent(start.readyId, names, announce) };
-    const opening = encode(sentControl(ready, controls));
-    if (start.gap === undefined) return opening;
+    if (start.gap === undefined) return encodeControls([ready], controls);
     const gap = gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names));
-    return opening + encode(sentControl(gap, controls));
+    return encodeControls([ready, gap], controls);
   }
 
   /** The gap between an id from which this hub cannot continue and the place where delivery begins. */
@@ -400,13 +513,10 @@ export class Hub<Events extends object = EventMap> {
     const key = JSON.stringify([conflate, names]);
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
-    const group = new Group(key, names, conflate, this.#order, this.#pages, this.#leave);
+    const group = new Group(key, names, conflate, this.#shared);
     this.#groups.set(key, group);
-    // Opens known topics first: creating a topic may forget an idle one, but none that is followed.
-    const isKnown = (name: string): number => Number(this.#history.get(name) !== undefined);
     try {
-      for (const name of [...names].sort((a, b) => isKnown(b) - isKnown(a)))
-        group.add(this.#history.open(name));
+      for (const name of names) group.add(this.#history.follow(name));
     } catch (error) {
       this.#disband(group);
       throw error;
@@ -414,35 +524,39 @@ export class Hub<Events extends object = EventMap> {
     return group;
   }
 
+  /** A sink that throws is not subscribed. */
   #enter(cursor: Cursor): void {
     const { sink, group } = cursor;
     group.size++;
     this.#cursors.set(sink, cursor);
-    cursor.onDrain = () => {
-      if (cursor.isBlocked) this.#delivery.makeDue(cursor);
-    };
+    cursor.onDrain = () => this.#delivery.drain(cursor);
     cursor.onClose = () => this.#leave(cursor);
-    sink.on('drain', cursor.onDrain);
-    sink.on('close', cursor.onClose);
-    sink.on('error', ignore);
-    if (isClosed(sink)) this.#leave(cursor);
-    else this.#delivery.makeDue(cursor);
+    try {
+      sink.on('drain', cursor.onDrain);
+      sink.on('close', cursor.onClose);
+      sink.on('error', ignore);
+      if (isClosed(sink)) this.#leave(cursor);
+    } catch (error) {
+      this.#leave(cursor);
+      throw error;
+    }
+    if (!cursor.closed) this.#delivery.makeDue(cursor);
   }
 
   readonly #leave = (cursor: Cursor): void => {
     if (cursor.closed) return;
     cursor.closed = true;
     const { sink, group } = cursor;
-    sink.off('drain', cursor.onDrain);
-    sink.off('close', cursor.onClose);
     this.#cursors.delete(sink);
-    cursor.isReady = false;
+    this.#delivery.forget(cursor);
     if (--group.size === 0) this.#disband(group);
+    ignoreErrors(() => sink.off('drain', cursor.onDrain));
+    ignoreErrors(() => sink.off('close', cursor.onClose));
   };
 
   #disband(group: Group): void {
     this.#groups.delete(group.key);
-    this.#pages.delete(group);
+    this.#shared.pages.delete(group);
     for (const topic of group.topics) {
       topic.followers.delete(group);
       this.#history.release(topic);
@@ -450,11 +564,25 @@ export class Hub<Events extends object = EventMap> {
   }
 }
 
+/** Leaves out the record of a deleted topic without followers. */
+function isListed({ deleted, followers }: Topic): boolean {
+  return !deleted || followers.size > 0;
+}
+
 /** Ends a sink for which nothing is left to deliver. */
 function refuse(sink: Sink, topics: readonly string[], { readyId: position }: Start): Subscription {
   ignoreErrors(() => (sink.refuse === undefined ? sink.end() : sink.refuse(204)));
   return { topics, position, lag: 0, closed: true, close: ignore };
 }
+
+/** Copies a text that V8 may keep as a slice of another one, which then stays in memory as a whole. */
+function ownText(text: string | undefined): string | undefined {
+  return text === undefined || text.length < MIN_SLICE
+    ? text
+    : Buffer.from(text, 'utf16le').toString('utf16le');
+}
+
+const MIN_SLICE = 13;
 
 function fail<E extends Error>(error: E, code: string, status: number): E {
   return Object.assign(error, { code, status });

@@ -68,7 +68,27 @@ export class Order {
  * the same millisecond do not accept each other's ids.
  */
 export function newEpoch(now: () => number, random: () => number): number {
-  return Math.floor(now()) * 1000 + Math.floor(random() * 1000);
+  return Math.max(1, Math.floor(now()) * 1000 + Math.floor(random() * 1000));
+}
+
+/** A clock that answers with the real time where the given one throws or answers with no number. */
+export function clockOf(now: () => number): () => number {
+  return now === Date.now ? now : () => numberOf(now, -Infinity, Infinity) ?? Date.now();
+}
+
+/** Numbers from 0 up to 1, also where the given function throws or returns others. */
+export function chanceOf(random: () => number): () => number {
+  return () => numberOf(random, 0, 1) ?? 0.5;
+}
+
+/** Asks a function of the application for a number from `least` up to, but not including, `end`. */
+function numberOf(ask: () => number, least: number, end: number): number | undefined {
+  try {
+    const number = ask();
+    return number >= least && number < end && number > -Infinity ? number : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function wholeNumber(name: string, value: number, least: number): number {

@@ -20,6 +20,8 @@ export interface PageSource<Entry extends PageEntry = PageEntry> {
   readonly dropped: number;
   indexAfter(seq: number): number;
   at(index: number): Entry | undefined;
+  /** The first index, from `index` on, whose entry no newer one with the same key replaces. */
+  newestFrom?(index: number): number;
 }
 
 /** Events joined to one Buffer, for every cursor from `after` up to, but not including, `first`. */
@@ -49,55 +51,74 @@ export function isNext(page: Page, after: number): boolean {
 
 /**
  * The remembered events after a seq, of all topics, in the order of their seqs: at most `maxBytes`, but at
- * least one entry where there is one.
+ * least one entry where there is one. With `newestOnly`, leaves out those that a newer event with the same key
+ * replaces. Looks at no other entry, so the time is that of what it returns, and of a look-up in each topic.
  */
 export function merge<Entry extends PageEntry>(
   topics: readonly PageSource<Entry>[],
   after: number,
   maxBytes: number,
+  newestOnly = false,
 ): Entry[] {
-  const readers = readersAfter(topics, after);
+  const heap: SourceReader<Entry>[] = [];
+  for (const source of topics) {
+    const reader = new SourceReader(source, newestOnly);
+    if (reader.moveTo(source.indexAfter(Math.max(after, source.dropped)))) heap.push(reader);
+  }
+  for (let i = (heap.length >> 1) - 1; i >= 0; i--) sink(heap, i);
   const merged: Entry[] = [];
   let bytes = 0;
-  for (let reader = oldest(readers); reader !== undefined; reader = oldest(readers)) {
-    const entry = reader.source.at(reader.index)!;
-    bytes += entry.bytes;
+  while (heap.length > 0) {
+    const reader = heap[0]!;
+    bytes += reader.entry.bytes;
     if (bytes > maxBytes && merged.length > 0) break;
-    merged.push(entry);
-    reader.index++;
+    merged.push(reader.entry);
+    if (!reader.moveTo(reader.index + 1)) {
+      const last = heap.pop()!;
+      if (heap.length > 0) heap[0] = last;
+    }
+    if (heap.length > 1) sink(heap, 0);
   }
   return merged;
 }
 
-interface SourceReader<Entry extends PageEntry> {
-  readonly source: PageSource<Entry>;
-  index: number;
+/** A place in one topic. */
+class SourceReader<Entry extends PageEntry> {
+  entry!: Entry;
+  index = 0;
+  readonly #source: PageSource<Entry>;
+  readonly #newestOnly: boolean;
+
+  constructor(source: PageSource<Entry>, newestOnly: boolean) {
+    this.#source = source;
+    this.#newestOnly = newestOnly;
+  }
+
+  /** Moves to an index, or the next one that is wanted. @returns whether there is an entry. */
+  moveTo(index: number): boolean {
+    const source = this.#source;
+    this.index = this.#newestOnly && source.newestFrom !== undefined ? source.newestFrom(index) : index;
+    const entry = source.at(this.index);
+    if (entry === undefined) return false;
+    this.entry = entry;
+    return true;
+  }
 }
 
-function readersAfter<Entry extends PageEntry>(
-  topics: readonly PageSource<Entry>[],
-  after: number,
-): SourceReader<Entry>[] {
-  const readers: SourceReader<Entry>[] = [];
-  for (const source of topics) {
-    const index = source.indexAfter(Math.max(after, source.dropped));
-    if (index < source.size) readers.push({ source, index });
+/** Moves a reader of a heap down until those below it are newer: the first one has the oldest entry. */
+function sink<Entry extends PageEntry>(heap: SourceReader<Entry>[], at: number): void {
+  const moved = heap[at]!;
+  const { seq } = moved.entry;
+  let i = at;
+  for (;;) {
+    let child = 2 * i + 1;
+    if (child >= heap.length) break;
+    if (child + 1 < heap.length && heap[child + 1]!.entry.seq < heap[child]!.entry.seq) child++;
+    if (heap[child]!.entry.seq >= seq) break;
+    heap[i] = heap[child]!;
+    i = child;
   }
-  return readers;
-}
-
-/** The reader whose next entry is the oldest; `undefined` when all are at their ends. */
-function oldest<Entry extends PageEntry>(
-  readers: readonly SourceReader<Entry>[],
-): SourceReader<Entry> | undefined {
-  if (readers.length === 1) return readers[0]!.index < readers[0]!.source.size ? readers[0] : undefined;
-  let found: SourceReader<Entry> | undefined;
-  let least = Infinity;
-  for (const reader of readers) {
-    const seq = reader.source.at(reader.index)?.seq ?? Infinity;
-    if (seq < least) [found, least] = [reader, seq];
-  }
-  return found;
+  heap[i] = moved;
 }
 
 /** Keeps the newest entry of each key of each topic, and every entry without a key, in order. */

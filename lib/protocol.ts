@@ -44,6 +44,23 @@ export function compareIds(a: string | null | undefined, b: string | null | unde
  */
 export const unreadableId = '0-0';
 
+/**
+ * The longest id that a reader resumes from, in bytes of UTF-8. Hubs give ids of at most 33 characters; those
+ * that are relayed from elsewhere are longer. Servers refuse requests with headers of some 8 KiB.
+ */
+export const maxIdBytes = 1024;
+
+/**
+ * Whether a reader can resume from a text: `Last-Event-ID` can carry it. It has at most {@link maxIdBytes}
+ * and no control character but the tab. Anything but a string cannot be sent.
+ */
+export function isSendableId(id: unknown): id is string {
+  if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id)) return false;
+  return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
+}
+
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
+
 // ── control events ────────────────────────────────────────────────────────────────────────────────────────
 
 /**
@@ -177,9 +194,13 @@ export interface SentControl {
   readonly json?: unknown;
 }
 
-/** Applies {@link Controls} to a control event. */
+/**
+ * Applies {@link Controls} to a control event.
+ * @throws {TypeError} for other `controls`.
+ */
 export function sentControl(event: ControlEvent | RefusedEvent, controls: Controls | undefined): SentControl {
   if (controls === undefined || controls === 'events') return event;
+  checkControls(controls);
   const { id, retry } = event as { id?: string; retry?: number };
   const standIn = controls === 'comments' ? null : controls(event);
   if (standIn === null) return { comment: `${event.event} ${event.data}`, retry, id };

@@ -11,7 +11,7 @@ export interface ReplayEntry {
   readonly at: number;
 }
 
-export interface ReplayOptions {
+export interface ReplayOptions<T extends ReplayEntry = ReplayEntry> {
   /** Most entries kept; default 1,000. `Infinity`: no limit. */
   maxEntries?: number | undefined;
   /** Most bytes kept, as the sum of `bytes`; default no limit. */
@@ -23,6 +23,11 @@ export interface ReplayOptions {
    * 0.
    */
   dropped?: number | undefined;
+  /**
+   * Called for each entry that is dropped, oldest first, for what is counted or looked up beside the buffer.
+   * Must not change the buffer.
+   */
+  onDrop?: ((entry: T) => void) | undefined;
 }
 
 /** The slots of an empty buffer. */
@@ -42,6 +47,7 @@ export class ReplayBuffer<T extends ReplayEntry> {
   readonly #maxEntries: number;
   readonly #maxBytes: number;
   readonly #maxAge: number;
+  readonly #onDrop: ((entry: T) => void) | undefined;
   // A circle that grows with its content. Its length is a power of two, so that a mask finds a slot.
   #slots: (T | undefined)[] = new Array(MIN_SLOTS);
   #start = 0;
@@ -54,7 +60,7 @@ export class ReplayBuffer<T extends ReplayEntry> {
    * @throws {RangeError} naming the option that is not a number ≥ 1 (`maxEntries`: whole; `dropped`: whole, ≥
    * 0).
    */
-  constructor(options: ReplayOptions = {}) {
+  constructor(options: ReplayOptions<T> = {}) {
     const { maxEntries = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
     // Must be whole, because `push` compares for equality: no size would ever equal a fraction.
     this.#maxEntries = maxEntries === Infinity ? maxEntries : whole(1, 'maxEntries', maxEntries);
@@ -62,6 +68,7 @@ export class ReplayBuffer<T extends ReplayEntry> {
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
     this.#dropped = whole(0, 'dropped', dropped);
     this.#last = dropped;
+    this.#onDrop = options.onDrop;
   }
 
   /** How many entries are kept. */
@@ -121,15 +128,19 @@ export class ReplayBuffer<T extends ReplayEntry> {
     }
   }
 
-  /** Drops the oldest entries until at most `maxBytes` are kept. Does not change the limit. */
-  shrink(maxBytes: number): void {
-    while (this.#size > 0 && this.#bytes > maxBytes) this.#dropOldest();
+  /**
+   * Drops the oldest entry.
+   * @returns whether there was one.
+   */
+  shift(): boolean {
+    if (this.#size === 0) return false;
+    this.#dropOldest();
+    return true;
   }
 
   /** Drops all entries. */
   clear(): void {
-    this.#slots = new Array(MIN_SLOTS);
-    this.#start = this.#size = this.#bytes = 0;
+    while (this.#size > 0) this.#dropOldest();
     this.#dropped = this.#last;
   }
 
@@ -177,6 +188,7 @@ export class ReplayBuffer<T extends ReplayEntry> {
     // A buffer that was full once releases its slots when it is empty.
     if (this.#size === 0 && this.#slots.length > MIN_SLOTS)
       [this.#slots, this.#start] = [new Array(MIN_SLOTS), 0];
+    this.#onDrop?.(oldest);
   }
 
   #grow(): void {

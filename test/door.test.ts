@@ -428,8 +428,8 @@ describe('node:diagnostics_channel', () => {
     for (const stop of listeners) stop();
     assert.deepEqual(told, [
       ['sluice.server.refuse', 'host-not-listed'],
-      ['sluice.hub.gap', 'unknown-epoch'],
       ['sluice.stream.open', undefined],
+      ['sluice.hub.gap', 'unknown-epoch'],
       ['sluice.stream.close', 'client-gone'],
     ]);
   });

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { createDecoder, type DecodedEvent } from '../lib/decode.ts';
 import { type BadEventError, encode, type ServerSentEvent } from '../lib/encode.ts';
+import { maxIdBytes } from '../lib/protocol.ts';
 import { formatCases } from './fixtures/format.ts';
 import { type Frame, parse } from './helpers/reader.ts';
 
@@ -109,6 +110,7 @@ describe('encode', () => {
     assert.ok(kafka.length > 128);
     for (const id of [kafka, 'x'.repeat(1024)]) assert.equal(encode({ id }), `id: ${id}\n\n`);
     refuses('id', 'x'.repeat(1025));
+    assert.equal(maxIdBytes, 1024, 'readers resume from every id that can be sent');
   });
 
   it('refuses half a surrogate pair, which UTF-8 cannot carry', () => {

@@ -524,29 +524,29 @@ describe('serveEvents, limits and failures', () => {
     for (const reader of [first, other]) reader.close();
   });
 
-  it('answers 503 where the hub has no room for another topic, or a browser in a form after which it returns', async (t) => {
+  it('answers 503 where the hub has no room for another topic to follow, or a browser in a form after which it returns', async (t) => {
     const refusals: unknown[] = [];
     const { events, url } = await serve(
       t,
       { onRefuse: ({ reason, status }) => refusals.push([reason, status]), limits: { retryDelay: 3000 } },
-      new Hub({ maxTopics: 1 }),
+      new Hub({ maxFollowedTopics: 1 }),
     );
     const first = await Reader.open(`${url}/?topic=a`);
     await first.until(({ frames }) => frames.length === 1);
     const program = await fetch(`${url}/?topic=b`);
     assert.equal(program.status, 503);
     assert.ok(Number(program.headers.get('retry-after')) >= 3);
-    assert.equal(((await program.json()) as { error: string }).error, 'too-many-topics');
+    assert.equal(((await program.json()) as { error: string }).error, 'too-many-followed');
     const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
     const browser = await Reader.open(`${url}/?topic=b`, { headers });
     await browser.over;
     assert.equal(browser.status, 200);
     assert.ok(browser.retries[0]! >= 3000);
     assert.deepEqual(refusals, [
-      ['too-many-topics', 503],
-      ['too-many-topics', 503],
+      ['too-many-followed', 503],
+      ['too-many-followed', 503],
     ]);
-    assert.equal(events.stats.refused['too-many-topics'], 2);
+    assert.equal(events.stats.refused['too-many-followed'], 2);
     const second = await Reader.open(`${url}/?topic=a`);
     await second.until(({ frames }) => frames.length === 1);
     for (const reader of [first, second]) reader.close();

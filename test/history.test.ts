@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { checkTopic, History, type HistoryOptions, type LogEntry, type Topic } from '../lib/history.ts';
+import {
+  checkTopic,
+  History,
+  type HistoryOptions,
+  heldBytes,
+  type LogEntry,
+  type Topic,
+} from '../lib/history.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 
 /** A history to which events are published one after another. */
@@ -9,11 +16,11 @@ function openHistory(options: HistoryOptions = {}, head = 0) {
   const history = new History<string>(options, head);
   let seq = head;
   const entry = (topic: string, bytes: number, at: number): LogEntry => {
-    return { topic, seq: seq + 1, at, bytes, frame: 'x', key: undefined };
+    return { topic, seq: seq + 1, at, bytes, frame: 'x'.repeat(bytes), key: undefined };
   };
-  const publish = (name: string, bytes = 1, at = 0): LogEntry => {
-    const topic = history.open(name);
-    const one = entry(name, bytes, at);
+  const publish = (name: string, bytes = 1, at = 0, key?: string): LogEntry => {
+    const topic = history.prepare(name);
+    const one = { ...entry(name, bytes, at), key };
     history.check(topic, one);
     history.append(topic, one);
     seq++;
@@ -23,7 +30,13 @@ function openHistory(options: HistoryOptions = {}, head = 0) {
 }
 
 const list = (history: History<string>): Topic<string>[] => [...history];
-const sum = (history: History<string>) => list(history).reduce((bytes, { ring }) => bytes + ring.bytes, 0);
+const entries = ({ ring }: Topic<string>) => Array.from({ length: ring.size }, (_, i) => ring.at(i)!);
+const sum = (history: History<string>) =>
+  list(history)
+    .flatMap(entries)
+    .reduce((bytes, entry) => bytes + heldBytes(entry), 0);
+/** What an event of that many bytes holds. */
+const held = (bytes: number) => bytes + 130;
 const sizes = (history: History<string>) =>
   Object.fromEntries(list(history).map(({ name, ring }) => [name, ring.size]));
 
@@ -51,7 +64,8 @@ describe('the limits of a topic', () => {
     const { history, publish } = openHistory({ history: { maxBytes: 1000 } });
     for (let i = 0; i < 100; i++) publish('a', 90);
     assert.deepEqual(sizes(history), { a: 11 });
-    assert.equal(history.bytes, 990);
+    assert.equal(history.get('a')!.ring.bytes, 990);
+    assert.equal(history.bytes, 990 + 11 * 130);
   });
 
   it('refuses an event larger than maxBytes with a code and a status, and changes nothing', () => {
@@ -61,9 +75,10 @@ describe('the limits of a topic', () => {
       name: 'RangeError',
       code: 'ERR_SSE_EVENT_TOO_LARGE',
       status: 413,
-      message: 'an event of topic "a" must have at most 100 bytes (`maxBytes`), got 101',
+      message:
+        'an event of topic "a" must have at most 100 bytes, got 101: raise the `maxBytes` of the topic\'s history of the hub, or send less',
     });
-    assert.deepEqual([sizes(history), history.bytes], [{ a: 1 }, 100]);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 1 }, held(100)]);
   });
 
   it('drops what has grown too old from a topic that is looked at', () => {
@@ -71,14 +86,14 @@ describe('the limits of a topic', () => {
     publish('a', 5, 1000);
     publish('a', 7, 1050);
     history.expire(history.get('a')!, 1101);
-    assert.deepEqual([sizes(history), history.bytes], [{ a: 1 }, 7]);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 1 }, held(7)]);
   });
 
   it('drops what has grown too old from silent topics in turn, one at a time', () => {
     const { history, publish } = openHistory({ history: { maxAge: 100 } });
     for (const topic of ['a', 'b', 'c']) publish(topic, 5, 1000);
     history.expireNext(1101);
-    assert.deepEqual([sizes(history), history.bytes], [{ a: 0, b: 1, c: 1 }, 10]);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 0, b: 1, c: 1 }, 2 * held(5)]);
     for (let i = 0; i < 2; i++) history.expireNext(1101);
     assert.deepEqual([sizes(history), history.bytes], [{ a: 0, b: 0, c: 0 }, 0]);
   });
@@ -94,7 +109,7 @@ describe('the limits of a topic', () => {
 
   it('holds no entry in memory that it has dropped', async () => {
     const { history, entry } = openHistory({ history: { maxEvents: 4 } });
-    const topic = history.open('a');
+    const topic = history.prepare('a');
     const dropped: WeakRef<LogEntry>[] = [];
     for (let seq = 1; seq <= 30; seq++) {
       const one = { ...entry('a', 1, 0), seq };
@@ -113,62 +128,80 @@ describe('the limits of a topic', () => {
 
 describe('the limits of all topics together', () => {
   it('drops the events of the topics that were silent for longest, down to nine tenths', () => {
-    const { history, publish } = openHistory({ maxHistoryBytes: 1000 });
+    const { history, publish } = openHistory({ maxHistoryBytes: 10 * held(100) });
     publish('silent', 100);
     for (let i = 0; i < 9; i++) publish(i % 2 ? 'a' : 'b', 100);
-    assert.equal(history.bytes, 1000);
+    assert.equal(history.bytes, 10 * held(100));
     publish('a', 1);
     assert.deepEqual(sizes(history), { silent: 0, a: 5, b: 4 });
-    assert.equal(history.bytes, 801);
+    assert.equal(history.bytes, 8 * held(100) + held(1));
   });
 
   it('keeps the newest event whatever its size, because its subscribers have yet to get it', () => {
-    const { history, publish } = openHistory({ maxHistoryBytes: 1000 });
+    const { history, publish } = openHistory({ maxHistoryBytes: 2000 });
     for (let i = 0; i < 5; i++) publish('a', 100);
     publish('b', 5000);
-    assert.deepEqual([sizes(history), history.bytes], [{ a: 0, b: 1 }, 5000]);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 0, b: 1 }, held(5000)]);
     publish('a', 100);
-    assert.deepEqual([sizes(history), history.bytes], [{ a: 1, b: 0 }, 100]);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 1, b: 0 }, held(100)]);
   });
 
   it('counts the bytes that the topics hold, whatever happens to them', () => {
     const acts = fc.array(
       fc.record({
         act: fc.constantFrom(
-          'publish',
-          'publish',
-          'publish',
-          'expire',
-          'expireNext',
-          'clear',
-          'follow',
-          'leave',
+          ...['publish', 'publish', 'publish', 'publish', 'expire', 'expireNext'],
+          ...['delete', 'follow', 'leave', 'end', 'reopen'],
         ),
         topic: fc.nat({ max: 7 }),
         bytes: fc.integer({ min: 0, max: 60 }),
+        key: fc.constantFrom(undefined, 'k', 'l'),
       }),
       { maxLength: 120 },
     );
     fc.assert(
       fc.property(acts, (steps) => {
         const limits = { maxEvents: 5, maxBytes: 150, maxAge: 20 };
-        const { history, publish } = openHistory({ history: limits, maxHistoryBytes: 300, maxTopics: 6 });
-        steps.forEach(({ act, topic, bytes }, now) => {
+        const most = { maxHistoryBytes: 3000, maxTopics: 4, maxFollowedTopics: 2 };
+        const { history, publish } = openHistory({ history: limits, ...most });
+        const isHeld = ({ isHeld }: Topic<string>) => isHeld;
+        steps.forEach(({ act, topic, bytes, key }, now) => {
           const name = `t${topic}`;
           const known = history.get(name);
-          if (act === 'publish') publish(name, bytes, now);
+          if (act === 'publish') publish(name, bytes, now, key);
           else if (act === 'expireNext') history.expireNext(now);
-          else if (known === undefined) return;
+          else if (act === 'delete') history.delete(name);
+          else if (act === 'reopen') history.reopen(name);
+          else if (act === 'follow') {
+            try {
+              history.follow(name).followers.add('somebody');
+            } catch (error) {
+              assert.equal((error as { code?: string }).code, 'ERR_SSE_TOO_MANY_FOLLOWED');
+            }
+          } else if (known === undefined) return;
           else if (act === 'expire') history.expire(known, now);
-          else if (act === 'clear') history.clear(known);
-          else if (act === 'follow' && topic < 5) known.followers.add('somebody');
-          else if (act === 'leave') {
+          else if (act === 'end') {
+            history.hold(known);
+            known.ended = true;
+          } else {
             known.followers.clear();
             history.release(known);
           }
+          const all = list(history);
           assert.equal(history.bytes, sum(history));
-          assert.ok(history.bytes <= 300);
-          assert.ok(list(history).length <= 6);
+          assert.ok(history.bytes <= 3000);
+          assert.ok(all.filter(isHeld).length <= 4);
+          assert.ok(all.every((one) => isHeld(one) || one.followers.size > 0));
+          assert.ok(all.every(({ dropped }) => dropped <= history.newestDropped));
+          for (const one of all) {
+            const kept = entries(one);
+            const newest = kept.flatMap(({ key }, i) =>
+              kept.slice(i + 1).some((later) => key !== undefined && later.key === key) ? [] : [i],
+            );
+            const found: number[] = [];
+            for (let i = one.newestFrom(0); i < one.size; i = one.newestFrom(i + 1)) found.push(i);
+            assert.deepEqual(found, newest);
+          }
         });
       }),
     );
@@ -182,7 +215,7 @@ describe('the number of topics', () => {
     publish('a', 10);
     publish('d', 10);
     assert.deepEqual(sizes(history), { a: 2, c: 1, d: 1 });
-    assert.equal(history.bytes, 40);
+    assert.equal(history.bytes, 4 * held(10));
   });
 
   it('forgets one topic in a hundred at once, so that making room is rare', () => {
@@ -193,46 +226,83 @@ describe('the number of topics', () => {
     assert.notEqual(history.get('t10'), undefined);
   });
 
-  it('forgets no topic that is followed, and refuses a new one with a code and a status when all are', () => {
+  it('forgets topics without followers first, and then the history of those that have some', () => {
     const { history, publish } = openHistory({ maxTopics: 2 });
-    for (const topic of ['a', 'b']) history.open(topic).followers.add('somebody');
-    assert.throws(() => history.open('c'), {
-      code: 'ERR_SSE_TOO_MANY_TOPICS',
-      status: 503,
-      message: /^all 2 topics \(`maxTopics`\) have subscribers/,
-    });
-    history.get('a')!.followers.clear();
+    for (const topic of ['a', 'b']) {
+      publish(topic);
+      history.follow(topic).followers.add('somebody');
+    }
     publish('c');
-    assert.deepEqual(Object.keys(sizes(history)), ['b', 'c']);
+    assert.deepEqual(sizes(history), { a: 0, b: 1, c: 1 });
+    assert.deepEqual([history.get('a')!.dropped, history.get('a')!.isHeld], [1, false]);
+    publish('d');
+    assert.deepEqual(sizes(history), { a: 0, b: 1, d: 1 });
+    history.get('a')!.followers.clear();
+    history.release(history.get('a')!);
+    assert.deepEqual(sizes(history), { b: 1, d: 1 });
+  });
+
+  it('gives topics that are only followed a number of their own, which takes nothing from the others', () => {
+    const { history, publish } = openHistory({ maxTopics: 2, maxFollowedTopics: 3 });
+    for (const topic of ['a', 'b']) publish(topic);
+    for (const topic of ['x', 'y', 'z']) history.follow(topic).followers.add('somebody');
+    assert.throws(() => history.follow('w'), {
+      code: 'ERR_SSE_TOO_MANY_FOLLOWED',
+      status: 503,
+      message: /^all 3 topics .*`maxFollowedTopics`/,
+    });
+    assert.deepEqual(sizes(history), { a: 1, b: 1, x: 0, y: 0, z: 0 });
+    publish('x');
+    assert.deepEqual(sizes(history), { b: 1, x: 1, y: 0, z: 0 });
+    assert.equal(history.follow('w').name, 'w');
+    history.get('y')!.followers.clear();
+    history.release(history.get('y')!);
+    assert.equal(history.follow('v').name, 'v');
   });
 
   it('knows that a topic which is not in memory may have lost events', () => {
     const { history, publish } = openHistory({ maxTopics: 1 }, 7);
-    assert.equal(history.open('a').ring.dropped, 7);
+    assert.equal(history.follow('a').dropped, 7);
     publish('a');
     publish('a');
     publish('b');
-    assert.equal(history.get('b')!.ring.dropped, 9);
     assert.equal(history.get('a'), undefined);
+    // Before "a" was forgotten, it was known that "b" had lost nothing after 7.
+    assert.deepEqual([history.get('b')!.dropped, history.follow('a').dropped], [7, 9]);
+  });
+
+  it('knows that a topic has ended after it was forgotten, as long as not too many others ended since', () => {
+    const { history, publish } = openHistory({ maxTopics: 2 });
+    const end = (name: string) => {
+      publish(name);
+      history.get(name)!.ended = true;
+    };
+    for (const topic of ['a', 'b', 'c']) end(topic);
+    assert.deepEqual([history.get('a'), history.endOf('a'), history.endOf('c')], [undefined, 1, 3]);
+    const again = history.follow('a');
+    assert.deepEqual([again.ended, again.dropped, again.isHeld], [true, 1, false]);
+    history.release(again);
+    assert.equal(history.endOf('a'), 1);
+    for (const topic of ['d', 'e']) end(topic);
+    assert.deepEqual(
+      ['a', 'b', 'c', 'd', 'e', 'never'].map((name) => history.endOf(name)),
+      [undefined, 2, 3, 4, 5, undefined],
+    );
+    assert.deepEqual(
+      [history.reopen('b'), history.endOf('b'), history.reopen('b')],
+      [true, undefined, false],
+    );
+    assert.deepEqual(
+      [history.delete('c'), history.endOf('c'), history.delete('c')],
+      [true, undefined, false],
+    );
   });
 });
 
 describe('a topic', () => {
-  it('is unused until something is published to it, or it has ended or was deleted', () => {
-    const { history, publish } = openHistory({}, 7);
-    const names = ['published', 'emptied', 'ended', 'deleted'];
-    for (const name of names) assert.equal(history.open(name).isUnused, true);
-    publish('published');
-    publish('emptied');
-    history.get('emptied')!.ring.shrink(0);
-    history.get('ended')!.ended = true;
-    history.clear(history.get('deleted')!);
-    for (const topic of list(history)) assert.equal(topic.isUnused, false, topic.name);
-  });
-
   it('is removed with its last follower if it is unused, and stays otherwise', () => {
     const { history, publish } = openHistory();
-    const [unused, used] = [history.open('unused'), history.open('used')];
+    const [unused, used] = [history.follow('unused'), history.follow('used')];
     publish('used');
     for (const topic of [unused, used]) {
       topic.followers.add('somebody');
@@ -250,11 +320,12 @@ describe('a topic', () => {
     for (let i = 0; i < 3; i++) publish('a', 10);
     const topic = history.get('a')!;
     topic.ended = true;
-    history.clear(topic);
+    assert.equal(history.delete('a'), true);
     assert.deepEqual([topic.ring.size, topic.ring.dropped, topic.ended, topic.deleted], [0, 4, false, true]);
-    assert.equal(history.bytes, 10);
+    assert.equal(history.bytes, held(10));
     publish('a', 10);
     assert.deepEqual([topic.ring.size, topic.ring.dropped, topic.deleted], [1, 4, false]);
+    assert.equal(history.delete('never'), false);
   });
 
   it('may have any name that names a topic, also one that objects have', () => {
@@ -270,7 +341,8 @@ describe('a topic', () => {
     for (const name of ['', 'a b', 'x'.repeat(300), undefined, 5] as string[]) {
       const wanted = { name: 'TypeError', code: 'ERR_SSE_MALFORMED_TOPIC', status: 400 };
       assert.throws(() => checkTopic(name), wanted);
-      assert.throws(() => openHistory().history.open(name), wanted);
+      assert.throws(() => openHistory().history.follow(name), wanted);
+      assert.throws(() => openHistory().history.prepare(name), wanted);
     }
     assert.throws(() => checkTopic('a b'), {
       message: '`topic` must be 1 to 200 characters of A–Z a–z 0–9 . _ ~ : -, got "a b"',
@@ -283,6 +355,8 @@ describe('an option of the history that is out of range', () => {
     [{ maxHistoryBytes: 0 }, '`maxHistoryBytes` must be a number ≥ 1, got 0'],
     [{ maxTopics: 0 }, '`maxTopics` must be a number ≥ 1, got 0'],
     [{ maxTopics: Number.NaN }, '`maxTopics` must be a number ≥ 1, got NaN'],
+    [{ maxFollowedTopics: 0 }, '`maxFollowedTopics` must be a number ≥ 1, got 0'],
+    [{ maxEventBytes: 0 }, '`maxEventBytes` must be a number ≥ 1, got 0'],
     [{ history: { maxEvents: 0 } }, '`maxEvents` must be a whole number ≥ 1, got 0'],
     [{ history: { maxEvents: 1.5 } }, '`maxEvents` must be a whole number ≥ 1, got 1.5'],
     [{ history: { maxBytes: 0 } }, '`maxBytes` must be a number ≥ 1, got 0'],

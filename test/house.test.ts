@@ -11,8 +11,19 @@ import * as index from '../lib/index.ts';
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
 // `hub`, of `client`, of `stream` and of the reference server.
 const NOT_EXPORTED = [
-  ...['index', 'cursors', 'delivery', 'history', 'hub-event', 'order', 'pages'],
-  ...['topics', 'permissions', 'backoff', 'chunked', 'request'],
+  ...[
+    'index',
+    'backpressure',
+    'cursors',
+    'delivery',
+    'history',
+    'hub-event',
+    'newest',
+    'names',
+    'order',
+    'pages',
+  ],
+  ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.

@@ -225,22 +225,43 @@ describe('a gap', () => {
     assert.deepEqual(reader.texts, ['q1', 'b7', 'b8', 'q9']);
   });
 
-  it('names all the topics that have lost events in one gap', () => {
-    const { hub, turns } = handRun({ history: { maxEvents: 1 } });
-    for (let i = 1; i <= 9; i++) hub.publish('abc'[i % 3]!, { data: String(i) });
+  it('sends a gap for each place at which a loss ends, and delivers nothing that one has called lost', () => {
+    const history = (topic: string) => ({ maxEvents: topic === 'b' ? 3 : 1 });
+    const { hub, turns } = handRun({ history });
+    for (const topic of ['a', 'b', 'a', 'b', 'b', 'a', 'a', 'b', 'c', 'c'])
+      hub.publish(topic, { data: topic });
     const reader = new MemoryReader();
-    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: at(3) });
+    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: at(0) });
+    turns.all();
+    const gap = { reason: 'evicted', from: at(0) };
+    assert.deepEqual(reader.gaps, [
+      { id: at(0), ...gap, to: at(2), topics: ['b'] },
+      { id: at(0), ...gap, to: at(6), topics: ['a'] },
+      { id: at(2), ...gap, to: at(9), topics: ['c'] },
+    ]);
+    assert.deepEqual(
+      reader.of().map(({ id, data }) => [id, data]),
+      [
+        [at(4), 'b'],
+        [at(5), 'b'],
+        [at(7), 'a'],
+        [at(8), 'b'],
+        [at(10), 'c'],
+      ],
+    );
+    assert.equal(reader.chunks.length, 3); // all gaps came in one write
+    assert.equal(hub.stats.gaps.evicted, 3);
+  });
+
+  it('names the topics whose losses end at the same place in one gap', () => {
+    const { hub, turns } = handRun({ maxTopics: 1 });
+    for (const topic of ['a', 'b', 'c']) hub.publish(topic, { data: topic });
+    const reader = new MemoryReader();
+    hub.subscribe(['a', 'b'], reader, { lastEventId: at(0) });
     turns.all();
     assert.deepEqual(reader.gaps, [
-      {
-        id: at(4),
-        reason: 'evicted',
-        from: at(3),
-        to: at(6),
-        topics: ['a', 'b', 'c'],
-      },
+      { id: at(2), reason: 'evicted', from: at(0), to: at(2), topics: ['a', 'b'] },
     ]);
-    assert.deepEqual(reader.texts, ['7', '8', '9']);
   });
 
   it('sends the gap again to a client that was cut off before it arrived, whatever it had received', () => {
@@ -702,27 +723,13 @@ describe('the history of a hub', () => {
     assert.ok(hub.historyBytes <= 1000 && hub.historyBytes > 700);
   });
 
-  it('does not forget one of the topics of a subscription to make room for another of them', () => {
-    const { hub, turns } = handRun({ maxTopics: 2 });
-    hub.publish('old', { data: '1' });
-    hub.publish('newer', { data: '2' });
-    const reader = new MemoryReader();
-    hub.subscribe(['fresh', 'old'], reader, { lastEventId: at(0) });
-    turns.all();
-    assert.deepEqual(reader.texts, ['1']);
-    assert.deepEqual(
-      hub.topics().map(({ topic }) => topic),
-      ['old', 'fresh'],
-    );
-  });
-
   it('sends a gap for a topic that was forgotten because there were too many', () => {
     const { hub, turns } = handRun({ maxTopics: 5 });
     const staying = new MemoryReader();
     hub.subscribe('followed', staying);
     for (let i = 0; i < 20; i++) {
       hub.publish(`t${i}`, { data: String(i) });
-      assert.ok(hub.topics().length <= 5);
+      assert.ok(hub.topics().length <= 6); // and "followed", which has no history
     }
     hub.publish('followed', { data: 'x' });
     turns.all();
@@ -743,22 +750,24 @@ describe('the history of a hub', () => {
     assert.deepEqual([kept.texts, kept.gaps], [['19'], []]);
     // The hub has forgotten which topics had older events, so a topic that is new to it may have lost some.
     assert.deepEqual(
-      both.gaps.map(({ topics }) => topics),
-      [['t19', 't3']],
+      both.gaps.map(({ to, topics }) => [to, ...topics]),
+      [
+        [at(14), 't19'],
+        [at(16), 't3'],
+      ],
     );
     assert.deepEqual(both.texts, ['19']);
     assert.deepEqual(fresh.gaps, []);
   });
 
-  it('refuses a new topic in publish and subscribe when every topic is followed, and changes nothing', () => {
-    const { hub, turns } = handRun({ maxTopics: 3 });
+  it('refuses to follow more topics that nobody publishes to, and changes nothing', () => {
+    const { hub, turns } = handRun({ maxFollowedTopics: 3 });
     const readers = ['a', 'b', 'c'].map((topic) => {
       const reader = new MemoryReader();
       hub.subscribe(topic, reader);
       return reader;
     });
-    const full = { code: 'ERR_SSE_TOO_MANY_TOPICS', status: 503, message: /`maxTopics`/ };
-    assert.throws(() => hub.publish('d', { data: 'x' }), full);
+    const full = { code: 'ERR_SSE_TOO_MANY_FOLLOWED', status: 503, message: /`maxFollowedTopics`/ };
     const refused = new MemoryReader();
     const listeners = refused.listenerCount('close');
     assert.throws(() => hub.subscribe(['a', 'd'], refused), full);
@@ -793,10 +802,11 @@ describe('the history of a hub', () => {
   });
 
   it('gives a subscription all its topics once there is room, though it was refused before', () => {
-    const { hub, turns } = handRun({ maxTopics: 2 });
+    const { hub, turns } = handRun({ maxFollowedTopics: 2 });
     hub.subscribe('a', new MemoryReader());
     const leaving = hub.subscribe('b', new MemoryReader());
-    assert.throws(() => hub.subscribe(['a', 'c'], new MemoryReader()), { code: 'ERR_SSE_TOO_MANY_TOPICS' });
+    const full = { code: 'ERR_SSE_TOO_MANY_FOLLOWED' };
+    assert.throws(() => hub.subscribe(['a', 'c'], new MemoryReader()), full);
     leaving.close();
     const reader = new MemoryReader();
     hub.subscribe(['a', 'c'], reader);

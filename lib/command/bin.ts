@@ -12,8 +12,14 @@ for (const name of ['SIGTERM', 'SIGINT'] as const) {
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const { stdin, stdout, stderr, env } = process;
-// A reader that closes the output early (`| head`) is no failure of the command.
+// A reader that closes the output early (`| head`) is no failure of every command: each decides.
 for (const output of [stdout, stderr]) output.on('error', () => {});
+
+// Where nothing is left to wait for although the command has not ended, its work is not done.
+process.exitCode = 1;
+const lost = (): void => void stderr.write('sluice has ended before its work was done\n');
+process.once('beforeExit', lost);
 main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal }, version).then((code) => {
+  process.off('beforeExit', lost);
   process.exitCode = code;
 });

@@ -15,6 +15,13 @@ export function compareIds(a, b) {
     return one !== undefined && one.epoch === other?.epoch ? one.seq - other.seq : undefined;
 }
 export const unreadableId = '0-0';
+export const maxIdBytes = 1024;
+export function isSendableId(id) {
+    if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id))
+        return false;
+    return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
+}
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',
@@ -38,6 +45,7 @@ export const gapReasons = [
 export function sentControl(event, controls) {
     if (controls === undefined || controls === 'events')
         return event;
+    checkControls(controls);
     const { id, retry } = event;
     const standIn = controls === 'comments' ? null : controls(event);
     if (standIn === null)

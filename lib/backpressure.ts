@@ -1,0 +1,178 @@
+// Lets the sources of a hub wait for readers that are behind but keep up.
+// Stands alone: copy this file by itself.
+
+/** The members of a reader that are used. */
+export interface PacedReader {
+  /** It has all events of its topics up to here. */
+  readonly seq: number;
+  readonly closed: boolean;
+  /** When its sink refused the last write, in milliseconds. */
+  readonly blockedAt: number;
+  readonly group: unknown;
+}
+
+/** The members of a topic that are used. */
+export interface PacedTopic {
+  /** The groups of its readers. */
+  readonly followers: { readonly size: number; has(group: never): boolean };
+}
+
+interface Waiting {
+  readonly since: number;
+  readonly resolve: () => void;
+}
+
+/**
+ * A reader keeps up while its sink accepts bytes, or has refused them for less than 100 ms. The others hold
+ * nobody back. As long as nobody waits, this costs nothing for each reader.
+ */
+export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> {
+  readonly #isFarBehind: (topic: Topic, seq: number) => boolean;
+  readonly #now: () => number;
+  readonly #wake: () => void;
+  readonly #waiting = new Map<Topic, Set<Waiting>>();
+  /** Topics for which a source has been let through that may not have published yet. */
+  readonly #granted = new Set<Topic>();
+  /** Readers whose sinks have refused a write lately, the first one first. */
+  readonly #blocked = new Set<Reader>();
+  #isWatched = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /**
+   * `isFarBehind` says whether a reader at a seq, or one that has all that was delivered in the last turn, is
+   * far behind. `wake` makes `settle` be called soon.
+   */
+  constructor(isFarBehind: (topic: Topic, seq: number) => boolean, now: () => number, wake: () => void) {
+    this.#isFarBehind = isFarBehind;
+    this.#now = now;
+    this.#wake = wake;
+  }
+
+  /** Whether `block` must be called: somebody has waited once. */
+  get isWatched(): boolean {
+    return this.#isWatched;
+  }
+
+  /** A reader's sink has refused a write. */
+  block(reader: Reader): void {
+    this.#blocked.delete(reader);
+    this.#blocked.add(reader);
+  }
+
+  /** A reader's sink accepts writes again, or the reader has left. */
+  unblock(reader: Reader): void {
+    this.#blocked.delete(reader);
+  }
+
+  /**
+   * Resolves when no reader of the topic that keeps up is far behind, at the latest after ten seconds. Sources
+   * are let through one after another, each once the one before has published, if it does so at once.
+   * @param due - The readers that are behind and whose sinks accept bytes.
+   */
+  ready(topic: Topic | undefined, due: Iterable<Reader>, signal: AbortSignal | undefined): Promise<void> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    this.#isWatched = true;
+    if (topic === undefined || topic.followers.size === 0) return Promise.resolve();
+    const since = this.#now();
+    const isFirst = !this.#waiting.has(topic) && !this.#granted.has(topic);
+    if (isFirst && !this.#isHeldBack(topic, due, since)) {
+      this.#grant(topic, due);
+      return Promise.resolve();
+    }
+    return new Promise((resolve, reject) => {
+      const one: Waiting = {
+        since,
+        resolve: () => {
+          signal?.removeEventListener('abort', abort);
+          resolve();
+        },
+      };
+      const abort = (): void => {
+        this.#remove(topic, one);
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', abort, { once: true });
+      const others = this.#waiting.get(topic);
+      if (others === undefined) this.#waiting.set(topic, new Set([one]));
+      else others.add(one);
+      this.#timer ??= setTimeout(this.#onTimer, MAX_BLOCKED);
+      this.#wake();
+    });
+  }
+
+  /** Call it at the end of each turn. */
+  settle(due: Iterable<Reader>): void {
+    if (!this.#isWatched) return;
+    const now = this.#now();
+    for (const reader of this.#blocked) {
+      if (isRecent(reader, now)) break;
+      this.#blocked.delete(reader);
+    }
+    for (const [topic, waiting] of this.#waiting) {
+      for (const one of waiting) if (now - one.since >= MAX_WAIT) this.#letThrough(topic, one);
+      this.#next(topic, due);
+    }
+  }
+
+  #letThrough(topic: Topic, one: Waiting): void {
+    this.#remove(topic, one);
+    one.resolve();
+  }
+
+  /** Lets the first source through that waits, if the readers are near the head. */
+  #next(topic: Topic, due: Iterable<Reader>): void {
+    const [first] = this.#waiting.get(topic) ?? [];
+    if (first === undefined || this.#granted.has(topic) || this.#isHeldBack(topic, due, this.#now())) return;
+    this.#letThrough(topic, first);
+    this.#grant(topic, due);
+  }
+
+  /** The next source waits until this one has published: until no promise is left that could go on. */
+  #grant(topic: Topic, due: Iterable<Reader>): void {
+    this.#granted.add(topic);
+    queueMicrotask(() =>
+      process.nextTick(() => {
+        this.#granted.delete(topic);
+        this.#next(topic, due);
+      }),
+    );
+  }
+
+  /** A blocked reader plans no turn in which it is found to have been blocked for too long. */
+  readonly #onTimer = (): void => {
+    this.#timer = this.#waiting.size > 0 ? setTimeout(this.#onTimer, MAX_BLOCKED) : undefined;
+    if (this.#timer !== undefined) this.#wake();
+  };
+
+  #isHeldBack(topic: Topic, due: Iterable<Reader>, now: number): boolean {
+    let least = Infinity;
+    for (const reader of due) if (follows(reader, topic)) least = Math.min(least, reader.seq);
+    for (const reader of this.#blocked) {
+      if (isRecent(reader, now) && follows(reader, topic)) least = Math.min(least, reader.seq);
+    }
+    return this.#isFarBehind(topic, least);
+  }
+
+  #remove(topic: Topic, one: Waiting): void {
+    const waiting = this.#waiting.get(topic);
+    waiting?.delete(one);
+    if (waiting?.size === 0) this.#waiting.delete(topic);
+    if (this.#waiting.size > 0 || this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+/** With pages of 64 KiB, the slowest reader that can hold back a source takes 640 KiB/s. */
+const MAX_BLOCKED = 100;
+
+/** Readers that come back one after another, each far behind, must not stop a source for good. */
+const MAX_WAIT = 10_000;
+
+function isRecent({ blockedAt }: PacedReader, now: number): boolean {
+  return now - blockedAt < MAX_BLOCKED;
+}
+
+function follows(reader: PacedReader, topic: PacedTopic): boolean {
+  return !reader.closed && topic.followers.has(reader.group as never);
+}
