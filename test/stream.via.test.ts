@@ -406,6 +406,27 @@ describe('stream.writeShared', () => {
 describe('a compressed stream', () => {
   const gzip = { headers: { 'Accept-Encoding': 'gzip, br' } };
 
+  it('ends once, whatever is sent or ended afterwards', async (t) => {
+    const errors: unknown[] = [];
+    const port = await listen(
+      t,
+      createServer((req, res) => {
+        res.on('error', (error) => errors.push(error));
+        const stream = openStream(req, res, { gzip: true });
+        stream.send({ data: 'x' });
+        for (let n = 0; n < 2; n++) {
+          stream.end();
+          stream.queueText('data: late\n\n');
+          stream.send({ data: 'late' });
+        }
+      }),
+    );
+    const response = await fetch(`http://127.0.0.1:${port}`, gzip);
+    assert.equal(await response.text(), 'data: x\n\n');
+    assert.equal(response.headers.get('content-encoding'), 'gzip');
+    assert.deepEqual(errors, []);
+  });
+
   it('needs a client that accepts it and the option `gzip`', async (t) => {
     const handler: RequestListener = (req, res) => openStream(req, res, { gzip: req.url === '/on' }).end();
     const port = await listen(t, createServer(handler));
