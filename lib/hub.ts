@@ -13,7 +13,7 @@ import {
   type Subscription,
   type Topic,
 } from './cursors.ts';
-import { Delivery, type DeliveryOptions } from './delivery.ts';
+import { Delivery, type DeliveryOptions, encodeControls } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import {
   checkTopic,
@@ -27,7 +27,7 @@ import {
 import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
+import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
@@ -40,7 +40,7 @@ export type {
   TypedEvent,
   UntypedEvent,
 } from './hub-event.ts';
-export type { GapReason } from './protocol.ts';
+export type { Controls, GapReason } from './protocol.ts';
 
 /**
  * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
@@ -87,6 +87,8 @@ export interface SubscribeOptions {
   may?: ((topic: string) => boolean) | undefined;
   /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
+  /** How control events are sent: as they are (default), as comments, or as other events. */
+  controls?: Controls | undefined;
 }
 
 /** Counts since the hub was created. */
@@ -279,19 +281,14 @@ export class Hub<Events extends object = EventMap> {
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
-    const { lastEventId, conflate = false, announce, may } = options;
+    const { lastEventId, conflate = false } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
-    const text = this.#preamble(names, start, announce); // may throw, so it comes before the group
-    const cursor = new Cursor(
-      this.#group(names, conflate),
-      sink,
-      start.seq,
-      { text, id: start.readyId },
-      may,
-    );
+    // May throw, so it comes before the group.
+    const preamble = { text: this.#preamble(names, start, options), id: start.readyId };
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, options);
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
@@ -495,11 +492,12 @@ export class Hub<Events extends object = EventMap> {
     });
   }
 
-  #preamble(names: readonly string[], start: Start, announce: SubscribeOptions['announce']): string {
+  #preamble(names: readonly string[], start: Start, { announce, controls }: SubscribeOptions): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
-    const opening = encode({ retry, ...readyEvent(start.readyId, names, announce) });
-    if (start.gap === undefined) return opening;
-    return opening + encode(gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names)));
+    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
+    if (start.gap === undefined) return encodeControls([ready], controls);
+    const gap = gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names));
+    return encodeControls([ready, gap], controls);
   }
 
   /** The gap between an id from which this hub cannot continue and the place where delivery begins. */
