@@ -1,6 +1,6 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
 // Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `pipelining.ts`,
-// `problem.ts`, `protocol.ts` and `stream.ts` beside it.
+// `problem.ts`, `protocol.ts`, `stream.ts` and `target.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { clientAddress } from './address.ts';
@@ -19,6 +19,7 @@ import {
   openStream,
   type StreamOptions,
 } from './stream.ts';
+import { splitTarget } from './target.ts';
 
 /** The member of a hub that is used. */
 export interface EventsHub {
@@ -355,13 +356,15 @@ interface Target {
 }
 
 /** Returns `undefined` for a path that is not answered here. */
-function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Target | undefined {
-  const [pathname = ''] = url.split(/[?#]/, 1);
-  const query = new URLSearchParams(url.slice(pathname.length));
-  if (path === undefined || pathname === path) return { query, segment: undefined };
+function readTarget({ url }: IncomingMessage, path: string | undefined): Target | undefined {
+  const target = splitTarget(url);
+  const query = new URLSearchParams(target?.query);
+  if (path === undefined) return { query, segment: undefined };
+  if (target === undefined) return undefined;
+  if (target.path === path) return { query, segment: undefined };
   const folder = path === '/' ? path : `${path}/`;
-  if (!pathname.startsWith(folder)) return undefined;
-  const segment = pathname.slice(folder.length);
+  if (!target.path.startsWith(folder)) return undefined;
+  const segment = target.path.slice(folder.length);
   return segment === '' || segment.includes('/') ? undefined : { query, segment };
 }
 
@@ -377,11 +380,31 @@ function decodeSegment(segment: string): string {
   }
 }
 
-function checkRequest({ method, headers: { accept } }: IncomingMessage): void {
+function checkRequest({ method, headers }: IncomingMessage): void {
   if (method !== 'GET' && method !== 'HEAD') throw httpError(METHOD_NOT_ALLOWED);
-  if (accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept)) return;
-  throw httpError(NOT_ACCEPTABLE);
+  const { accept, 'sec-fetch-dest': destination = 'empty', 'sec-fetch-site': site } = headers;
+  // An image or a frame of a page sends no Origin, cannot read the stream, and would hold a permit. `none` is
+  // an address that somebody has typed.
+  if (destination !== 'empty' && site !== 'none') throw httpError(WRONG_DESTINATION);
+  if (!acceptsEventStream(accept)) throw httpError(NOT_ACCEPTABLE);
 }
+
+/** The range of an `Accept` header that names the type most precisely decides; an empty header allows all. */
+function acceptsEventStream(accept: string | undefined): boolean {
+  if (accept === undefined || accept.trim() === '') return true;
+  let precision = 0;
+  let isAccepted = false;
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim());
+    const found = EVENT_STREAM_RANGES.indexOf(type) + 1;
+    if (found <= precision) continue;
+    precision = found;
+    isAccepted = !parameters.some((parameter) => /^q *= *(0(\.0*)?|\.0+)$/.test(parameter));
+  }
+  return isAccepted;
+}
+
+const EVENT_STREAM_RANGES: readonly string[] = ['*', '*/*', 'text/*', 'text/event-stream'];
 
 /**
  * Frameworks give a query's topics as one string, as a list, as `undefined` where there is none, or as an
@@ -494,6 +517,11 @@ const NOT_ACCEPTABLE: Problem = {
   status: 406,
   error: 'not-acceptable',
   message: 'This is served as text/event-stream only: send an Accept header that allows it, or none.',
+};
+const WRONG_DESTINATION: Problem = {
+  status: 403,
+  error: 'wrong-destination',
+  message: 'A stream is for EventSource and fetch, not for an image, a script, a frame or a window.',
 };
 const TOPIC_MISSING: Problem = {
   status: 400,

@@ -316,6 +316,25 @@ describe('serveEvents', () => {
     });
   }
 
+  it('opens no stream for an image, a frame or a window of a page, and asks nobody about it', async (t) => {
+    let asked = 0;
+    const authorize = () => ++asked;
+    const { url, events } = await serve(t, { topics: 'a', authorize });
+    for (const destination of ['image', 'document', 'iframe', 'script', 'video', 'style', 'audio']) {
+      const site = destination === 'document' ? 'same-origin' : 'same-site';
+      const headers = { 'sec-fetch-dest': destination, 'sec-fetch-site': site };
+      assert.deepEqual(await problem(url, { headers }), { status: 403, error: 'wrong-destination' });
+    }
+    assert.deepEqual([asked, events.limit.stats.admitted], [0, 0]);
+    assert.equal(events.stats.refused['wrong-destination'], 7);
+    const typed = { 'sec-fetch-dest': 'document', 'sec-fetch-site': 'none' };
+    for (const headers of [{ 'sec-fetch-dest': 'empty', 'sec-fetch-site': 'same-site' }, typed, {}]) {
+      const reader = await Reader.open(url, { headers });
+      assert.equal(reader.status, 200);
+      reader.close();
+    }
+  });
+
   it('resolves with the stream once it is open, and with undefined where there is none', async (t) => {
     const events = serveEvents(new Hub(), { topics: 'a' });
     const answers: unknown[] = [];

@@ -11,7 +11,18 @@ import * as index from '../lib/index.ts';
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
 // `hub`, of `client`, of `stream` and of the reference server.
 const NOT_EXPORTED = [
-  ...['index', 'backpressure', 'cursors', 'delivery', 'history', 'hub-event', 'newest', 'names', 'order', 'pages'],
+  ...[
+    'index',
+    'backpressure',
+    'cursors',
+    'delivery',
+    'history',
+    'hub-event',
+    'newest',
+    'names',
+    'order',
+    'pages',
+  ],
   ...['topics', 'permissions', 'backoff', 'chunked', 'request'],
 ];
 
