@@ -73,8 +73,9 @@ export interface Guard<Req extends GuardRequest = GuardRequest> {
 }
 
 /**
- * Makes a middleware to put first: before CORS, authorization and limits, because a page that cannot read an
- * answer could still use up connections.
+ * Makes a middleware to put before authorization and limits, because a page that cannot read an answer could
+ * still use up connections. Put `cors` before it: its refusals then have the headers with which a page of a
+ * listed origin can read them.
  *
  * Requests of the server's own pages pass, and so do those of programs other than browsers. A refusal is one
  * JSON object, `{ "error": reason, "message" }`. A function in the options allows only by returning `true`.

@@ -192,7 +192,9 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     onRefuse: ({ reason, status, req }) => onRefuse({ reason, status, req: req as IncomingMessage }),
   });
   const checks: Step[] = [guarded];
-  if (origins.length > 0) checks.push(cors({ origins, credentials: options.credentials, methods: METHODS }));
+  // Before all that can refuse: without its headers, a page cannot read a refusal.
+  if (origins.length > 0)
+    checks.unshift(cors({ origins, credentials: options.credentials, methods: METHODS }));
   const answer = compose<IncomingMessage, ServerResponse>([...checks, dispatch(router)], {
     onError: (error, { req, res }) => {
       const { status, error: reason } = problemOf(error);

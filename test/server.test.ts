@@ -323,6 +323,9 @@ describe('POST /topics/{topic}', () => {
 
   for (const [query, why] of [
     ['?event=sluice:gap', 'a name that is the hub’s own'],
+    ['?event=%20sluice:end', 'such a name after a space'],
+    ['?event=SLUICE:End%09', 'such a name in capitals, before a tab'],
+    ['?event=%C2%A0sluice:', 'the prefix after a space that does not break'],
     ['?event=a%0Adata:+x', 'a line feed in the name'],
     ['?event=a%0Ddata:+x', 'a carriage return in the name'],
   ]) {
