@@ -48,7 +48,8 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
   maxTopics?: number | undefined;
   /**
    * Returns the principal that sends a request. `undefined`, `null` and `false` are answered with 401, an
-   * error with its `status`. The streams of a principal with `expiresAt` (milliseconds since 1970) end at
+   * error with its `status`, and any other failure with 503, because the store that you ask may be back soon.
+   * The streams of a principal with `expiresAt` (milliseconds since 1970) end at
    * that time. Default: anybody may read.
    */
   authorize?:
@@ -75,7 +76,8 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
    */
   onRefuse?: ((refusal: EventsRefusal<Req>) => void) | undefined;
   /**
-   * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default:
+   * Called for what fails unexpectedly. The client gets a 500 or 503, unless it was answered before; a
+   * browser's EventSource gets a stream that ends, after which it reconnects. Default:
    * `next(error)` for a request that is not answered yet, if there is a `next`; else a warning of the
    * process.
    */
@@ -137,8 +139,8 @@ export interface EventsStats {
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it
  * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
  * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered 204, which
- * stops EventSource; a limit, a hub without room, and an error with status 429 are answered in a form after
- * which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
+ * stops EventSource; a limit, a hub without room, an error with status 429 and an unexpected failure are
+ * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
  * `{ "error", "message" }`. The handler's promise does not reject, unless that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
@@ -201,10 +203,10 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     try {
       return await answer(req, res, target);
     } catch (error) {
-      const isUnexpected = problemOf(error).status === 500;
+      const isUnexpected = error instanceof Unavailable || problemOf(error).status === 500;
       if (next === undefined || onError !== undefined || !isUnexpected) fail(error, req, res);
       // Without an error, `next` would go on to the handlers behind.
-      else await next(error ?? new Error('the request failed with no error'));
+      else await next(failureOf(error) ?? new Error('the request failed with no error'));
       return undefined;
     }
   }
@@ -229,12 +231,13 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
 
   async function topicsOf(req: Req, { query, segment }: Target): Promise<readonly string[]> {
     // What a function answers is final: one that knows no topics must not leave the choice to the client.
-    if (topics !== undefined) return listOf(typeof topics === 'function' ? await topics(req) : topics);
+    if (typeof topics === 'function') return listOf(await available(() => topics(req)));
+    if (topics !== undefined) return listOf(topics);
     return segment === undefined ? query.getAll('topic') : [decodeSegment(segment), ...query.getAll('topic')];
   }
 
   async function admit(req: Req, names: readonly string[]): Promise<Principal> {
-    const principal = authorize === undefined ? undefined : await authorize(req, { topics: names });
+    const principal = authorize && (await available(() => authorize(req, { topics: names })));
     if (authorize !== undefined && isNobody(principal)) throw httpError(UNAUTHORIZED);
     if (!(expiryOf(principal) > Date.now())) throw httpError(UNAUTHORIZED);
     for (const name of names) if (!mayRead(principal as Principal, name)) throw httpError(FORBIDDEN);
@@ -320,10 +323,12 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   function fail(error: unknown, req: Req, res: ServerResponse): void {
     const problem = problemOf(error);
     if (REFUSALS.has(problem.status)) {
-      denied[problem.error] = (denied[problem.error] ?? 0) + 1;
+      const word =
+        problem.error in denied || Object.keys(denied).length < MAX_WORDS ? problem.error : 'other';
+      denied[word] = (denied[word] ?? 0) + 1;
       refused({ reason: problem.error, status: problem.status, req }, res);
     }
-    if (problem.status === 500) report(error, req, res);
+    if (error instanceof Unavailable || problem.status === 500) report(failureOf(error), req, res);
     try {
       // What passes must not end a browser's EventSource for good.
       if (PASSING.has(problem.status) && !res.headersSent) sendRefusal(req, res, problem, limits);
@@ -456,6 +461,28 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
   };
 }
 
+// ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The failure of a function of the options, such as of the store that it asks: it will pass. */
+class Unavailable extends Error {
+  readonly code = 'ERR_SSE_UNAVAILABLE';
+  readonly status = 503;
+}
+
+/** Tells an unexpected failure from a refusal, which has a status of its own. */
+async function available<T>(ask: () => Awaitable<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (cause) {
+    if (problemOf(cause).status !== 500) throw cause;
+    throw new Unavailable('The server cannot decide about this request at present: try again.', { cause });
+  }
+}
+
+function failureOf(error: unknown): unknown {
+  return error instanceof Unavailable ? error.cause : error;
+}
+
 // ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Calls a callback of the application, whose failure must not change what the client gets. */
@@ -504,7 +531,9 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 /** Statuses of refusals that are reported and counted. */
 const REFUSALS: ReadonlySet<number> = new Set([401, 403, 429, 503]);
 /** Statuses after which a client should come back. */
-const PASSING: ReadonlySet<number> = new Set([429, 503]);
+const PASSING: ReadonlySet<number> = new Set([429, 500, 503]);
+/** Most reasons of refusals that are counted apart: an application's errors may have any. */
+const MAX_WORDS = 100;
 
 const NOT_FOUND: Problem = { status: 404, error: 'not-found', message: 'There is nothing at this path.' };
 const METHOD_NOT_ALLOWED: Problem = {

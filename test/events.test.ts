@@ -554,14 +554,52 @@ describe('serveEvents, limits and failures', () => {
     assert.equal((await problem(url)).status, 429);
   });
 
-  it('reports an unexpected failure to onError and answers 500, or hands it to next', async (t) => {
+  for (const [option, status] of [
+    ['authorize', 503],
+    ['topics', 503],
+    ['may', 500],
+    ['onOpen', 500],
+  ] as const) {
+    it(`lets a browser return where ${option} fails unexpectedly, and answers a program ${status}`, async (t) => {
+      const failures: unknown[] = [];
+      const onError = (error: unknown) => failures.push(error);
+      const lost = new Error('the store is down');
+      const fail = () => {
+        throw lost;
+      };
+      const { hub, events, url } = await serve(t, { topics: 'a', onError, [option]: fail });
+      const browser = await Reader.open(url, {
+        headers: { accept: 'text/event-stream', 'user-agent': 'Mozilla/5.0' },
+      });
+      await browser.over;
+      assert.deepEqual([browser.status, browser.retries.length], [200, 1]);
+      const program = await fetch(url);
+      assert.deepEqual([program.status, program.headers.has('retry-after')], [status, true]);
+      assert.doesNotMatch(await program.text(), /store/);
+      assert.deepEqual(failures, [lost, lost]);
+      assert.deepEqual([hub.size, events.streams.size], [0, 0]);
+    });
+  }
+
+  it('counts at most 100 reasons of refusals apart', async (t) => {
+    let asked = 0;
+    const authorize = () => {
+      throw Object.assign(new Error('no'), { status: 403, code: `ERR_SSE_REASON_${++asked}` });
+    };
+    const { events, url } = await serve(t, { topics: 'a', authorize });
+    for (let i = 0; i < 110; i++) assert.equal((await problem(url)).status, 403);
+    assert.ok(Object.keys(events.stats.refused).length < 110);
+    assert.ok((events.stats.refused.other ?? 0) >= 10);
+  });
+
+  it('reports an unexpected failure of authorize to onError and answers 503, or hands it to next', async (t) => {
     const failure = new Error('the database is away');
     const topics = (): never => {
       throw failure;
     };
     const errors: unknown[] = [];
     const { url } = await serve(t, { topics, onError: (error, { req }) => errors.push([error, req.url]) });
-    assert.deepEqual(await problem(`${url}/x`), { status: 500, error: 'internal' });
+    assert.deepEqual(await problem(`${url}/x`), { status: 503, error: 'unavailable' });
     assert.deepEqual(errors, [[failure, '/x']]);
     const handler = serveEvents(new Hub(), { topics });
     const server = createServer((req: IncomingMessage, res: ServerResponse) => {
@@ -609,11 +647,11 @@ describe('serveEvents, limits and failures', () => {
       assert.deepEqual(errors, ['refusing', 'refusing']);
     });
 
-    it(`answers 500 where onError ${how}, and warns of that`, async (t) => {
+    it(`answers 503 where onError ${how}, and warns of that`, async (t) => {
       const warned = once(process, 'warning');
       const topics = failing('topics');
       const { url } = await serve(t, { topics, onError: failing('reporting') });
-      assert.equal((await problem(url)).status, 500);
+      assert.equal((await problem(url)).status, 503);
       const [{ code, detail }] = (await warned) as [NodeJS.ErrnoException & { detail: string }];
       assert.equal(code, 'ERR_SSE_REQUEST_FAILED');
       assert.match(detail, /^Error: reporting/);
@@ -657,7 +695,7 @@ describe('serveEvents, limits and failures', () => {
   it('warns of an unexpected failure where there is neither onError nor next', async (t) => {
     const warned = once(process, 'warning');
     const { url } = await serve(t, { topics: () => Promise.reject(new Error('the database is away')) });
-    assert.equal((await problem(url)).status, 500);
+    assert.equal((await problem(url)).status, 503);
     const [{ detail }] = (await warned) as [{ detail: string }];
     assert.match(detail, /^Error: the database is away/);
   });
