@@ -176,9 +176,19 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       throw unauthorized('read the metrics');
     // Measuring the event loop's delay takes a timer: it starts with the first reader.
     stopMeasuring ??= registerProcess(registry);
-    res
-      .writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' })
-      .end(registry.render());
+    res.writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' }).end(renderOnce());
+  }
+
+  let page: string | undefined;
+  /** Renders the metrics once a turn, however many connections request them. */
+  function renderOnce(): string {
+    if (page === undefined) {
+      page = registry.render();
+      setImmediate(() => {
+        page = undefined;
+      });
+    }
+    return page;
   }
 
   const guarded = guard<IncomingMessage>({
