@@ -3,6 +3,7 @@
 // `problem.ts`, `protocol.ts`, `stream.ts` and `target.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { clientAddress } from './address.ts';
 import { expiryOf, isNobody, type Nobody } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
@@ -105,6 +106,12 @@ export interface EventsRefusal<Req extends IncomingMessage = IncomingMessage> {
 }
 
 export interface EventsHandler<Req extends IncomingMessage = IncomingMessage> {
+  /** As below, for `node:http2`. The functions of the options get its request in place of the other. */
+  (
+    req: IncomingMessage extends Req ? Http2ServerRequest : never,
+    res: Http2ServerResponse,
+    next?: (error?: unknown) => unknown,
+  ): Promise<EventStream | undefined>;
   /**
    * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where
    * there is none. A framework that ends a response when its handler is done needs
@@ -349,7 +356,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
       return { ...denied, ...limit.stats.refused, ...pipelining.refused };
     },
   };
-  return Object.assign(handle, { streams, stats, limit, keepalive });
+  return Object.assign(handle as EventsHandler<Req>, { streams, stats, limit, keepalive });
 }
 
 // ── reading a request ─────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createHttp2Server } from 'node:http2';
 import { describe, it, type TestContext } from 'node:test';
 import {
   type EventsHandler,
@@ -11,6 +12,7 @@ import {
 } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
+import { session } from './helpers/http2.ts';
 import { TestLog } from './helpers/hub.ts';
 import { Reader } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
@@ -805,6 +807,20 @@ describe('serveEvents, types', () => {
     });
     // @ts-expect-error: a principal has no age
     serveEvents(hub, { authorize: () => ({ name: 'ann' }), may: ({ age }) => age > 18 });
+  });
+
+  it('is a handler of node:http2 as well, and serves it', async (t) => {
+    const hub = new Hub();
+    const server = createHttp2Server(serveEvents(hub, { topics: 'a' }));
+    await listen(t, server);
+    const stream = session(t, server).request({ ':path': '/?from=earliest' }).setEncoding('utf8');
+    hub.publish('a', { data: 'over HTTP/2' });
+    let text = '';
+    for await (const chunk of stream) {
+      text += chunk;
+      if (text.includes('over HTTP/2')) break;
+    }
+    assert.match(text, /event: sluice:ready\n/);
   });
 
   it("takes functions of a framework's own request, and then no other request", () => {
