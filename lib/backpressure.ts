@@ -87,6 +87,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
       const others = this.#waiting.get(topic);
       if (others === undefined) this.#waiting.set(topic, new Set([one]));
       else others.add(one);
+      this.#timer ??= setTimeout(this.#onTimer, MAX_BLOCKED);
       this.#wake();
     });
   }
@@ -107,13 +108,12 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
         one.resolve();
       }
     }
-    // A blocked reader plans no turn in which it is found to have been blocked for too long.
-    if (this.#waiting.size > 0) this.#timer ??= setTimeout(this.#onTimer, MAX_BLOCKED);
   }
 
+  /** A blocked reader plans no turn in which it is found to have been blocked for too long. */
   readonly #onTimer = (): void => {
-    this.#timer = undefined;
-    if (this.#waiting.size > 0) this.#wake();
+    this.#timer = this.#waiting.size > 0 ? setTimeout(this.#onTimer, MAX_BLOCKED) : undefined;
+    if (this.#timer !== undefined) this.#wake();
   };
 
   #isHeldBack(topic: Topic, due: Iterable<Reader>, now: number): boolean {

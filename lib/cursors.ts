@@ -244,7 +244,9 @@ export class Cursor implements Subscription {
 
   close(): void {
     // A sink that has ended keeps the listener: its 'error' may follow.
-    if (!this.closed && !isClosed(this.sink)) ignoreErrors(() => this.sink.off('error', ignore));
+    ignoreErrors(() => {
+      if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
+    });
     this.group.leave(this);
   }
 
@@ -277,13 +279,9 @@ function isTrue(answer: unknown): boolean {
   return false;
 }
 
-/** Whether nothing more can be written to a sink, as far as it can be asked. */
+/** Whether nothing more can be written to a sink. Throws what a getter of the sink throws. */
 export function isClosed(sink: Sink): boolean {
-  try {
-    return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
-  } catch {
-    return true;
-  }
+  return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
 }
 
 /**

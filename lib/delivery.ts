@@ -46,7 +46,7 @@ export interface Log {
    * The same for a batch: it takes all entries, or none and throws. `hub.publishAll` needs it for more than
    * one event.
    */
-  appendAll?(entries: readonly LogEntry[]): void;
+  appendAll?: ((entries: readonly LogEntry[]) => void) | undefined;
   /**
    * Returns about `maxBytes` of frames after a cursor, but at least one entry where there is one. A page that
    * is returned without a promise is delivered in the same turn.
@@ -110,6 +110,7 @@ export class Delivery {
 
   #isScheduled = false;
   #isInTurn = false;
+  #rescue: NodeJS.Immediate | undefined;
   #turns = 0;
   /** When the last turn began. */
   #time = 0;
@@ -163,13 +164,17 @@ export class Delivery {
     try {
       this.#schedule(this.#turn);
     } catch {
-      setImmediate(this.#turn);
+      // The next plan asks `schedule` again. Until then, one turn is certain.
+      this.#isScheduled = false;
+      this.#rescue ??= setImmediate(this.#turn);
     }
   }
 
   readonly #turn = (): void => {
     if (this.#isInTurn) return;
     this.#isScheduled = false;
+    clearImmediate(this.#rescue);
+    this.#rescue = undefined;
     this.#isInTurn = true;
     this.#turns++;
     this.#time = this.#now();
@@ -267,8 +272,9 @@ export class Delivery {
     if (cursor.closed) return;
     if (!cursor.isAllowed) return void this.end(cursor);
     // Checked after `may`, a function of the application, which can end the sink or the subscription.
-    if (cursor.closed || isClosed(cursor.sink)) return cursor.group.leave(cursor);
+    if (this.#hasLeft(cursor)) return;
     cursor.turn = this.#turns;
+    cursor.drainTurn = -1;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by code that the write has called
     if (outcome === 'head') cursor.isReady = true;
@@ -279,6 +285,16 @@ export class Delivery {
       cursor.isReady = false;
       if (outcome === 'blocked') this.#block(cursor); // a drain or a page of the log makes it due
     }
+  }
+
+  /** Whether nothing more can be written for a cursor. Its sink may have closed without a 'close' so far. */
+  #hasLeft(cursor: Cursor): boolean {
+    try {
+      if (!cursor.closed && isClosed(cursor.sink)) cursor.group.leave(cursor);
+    } catch {
+      this.#cut(cursor, 'error');
+    }
+    return cursor.closed;
   }
 
   #step(cursor: Cursor): Outcome {
@@ -407,7 +423,6 @@ export class Delivery {
 
   #takeLate(cursor: Cursor, page: LogPage): void {
     this.#time = this.#now();
-    cursor.drainTurn = -1;
     this.#advance(cursor, page);
   }
 
@@ -417,11 +432,7 @@ export class Delivery {
    */
   #take(cursor: Cursor, page: LogPage): Outcome {
     // `read`, a function of the application, can end the sink or the subscription.
-    if (cursor.closed) return 'over';
-    if (isClosed(cursor.sink)) {
-      cursor.group.leave(cursor);
-      return 'over';
-    }
+    if (this.#hasLeft(cursor)) return 'over';
     const { group, seq: after } = cursor;
     const { lost, inMemory } = this.#compare(cursor, page);
     if (lost.length > 0) return this.#reportLost(cursor, lost);
@@ -462,7 +473,7 @@ export class Delivery {
     for (const { name } of inMemory) known.set(name, Infinity);
     let { until } = page;
     const last = remembered.at(-1)?.seq ?? after;
-    if (inMemory.some((topic) => topic.last > last)) until = Math.min(until, last);
+    if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
     let entries = page.entries.filter(
       ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
     );

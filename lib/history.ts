@@ -44,6 +44,13 @@ export interface HistoryOptions {
   maxFollowedTopics?: number | undefined;
 }
 
+/** The part of a batch that was made so far: events, their bytes on the wire, and the bytes that they hold. */
+export interface BatchSize {
+  readonly made: number;
+  readonly wire: number;
+  readonly held: number;
+}
+
 /** One topic: its events and its followers. */
 export class Topic<Follower = unknown> {
   readonly name: string;
@@ -215,7 +222,7 @@ export class History<Follower = unknown> {
   }
 
   /**
-   * The topic for an event, with its limits. A new one is not in the history before `append`, so that an
+   * The topic for an event, with its limits unless it has ended. A new one is not in the history before `append`, so that an
    * event that is refused changes nothing.
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError | TypeError} naming the limit of the `history` function that cannot be used.
@@ -223,7 +230,7 @@ export class History<Follower = unknown> {
    */
   prepare(name: string): Topic<Follower> {
     const topic = this.#topics.get(name) ?? this.#create(checkTopic(name));
-    if (topic.limits === undefined) topic.open(checkLimits(this.#limits(name)));
+    if (topic.limits === undefined && !topic.ended) topic.open(checkLimits(this.#limits(name)));
     return topic;
   }
 
@@ -243,14 +250,17 @@ export class History<Follower = unknown> {
 
   /**
    * Throws where a batch is larger than half of what the topic, or the whole history, may hold: one that is
-   * larger could push itself out before it is delivered.
+   * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch({ name, limits }: Topic<Follower>, events: number, bytes: number): void {
-    const maxEvents = Math.max(1, Math.floor(limits!.maxEvents / 2));
-    const maxBytes = Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2);
-    if (events <= 1 || (events <= maxEvents && bytes <= maxBytes)) return;
-    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${events} events and at least ${bytes} bytes: split it`;
+  checkBatch({ name, limits }: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+    if (count <= 1) return;
+    const maxBytes = Math.floor(limits!.maxBytes / 2);
+    // Where the whole history has no room for all, so many of this batch fit.
+    const fitting = held * 2 > this.#maxBytes ? made - 1 : Infinity;
+    const maxEvents = Math.max(1, Math.min(Math.floor(limits!.maxEvents / 2), fitting));
+    if (count <= maxEvents && wire <= maxBytes) return;
+    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
   }
@@ -267,6 +277,7 @@ export class History<Follower = unknown> {
 
   /** Somebody may have followed the topic since it was prepared, such as the log that took its event. */
   #adopt(prepared: Topic<Follower>): Topic<Follower> {
+    if (prepared.isHeld) return prepared;
     const topic = this.#topics.get(prepared.name) ?? prepared;
     if (topic.limits === undefined) topic.open(prepared.limits!);
     this.hold(topic);

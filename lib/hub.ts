@@ -15,7 +15,7 @@ import {
 } from './cursors.ts';
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions, type LogEntry } from './history.ts';
+import { checkTopic, History, type HistoryOptions, heldBytes, type LogEntry } from './history.ts';
 import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
@@ -232,13 +232,15 @@ export class Hub<Events extends object = EventMap> {
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
-      let bytes = 0;
-      this.#history.checkBatch(prepared, events.length, 0);
+      const size = { made: 0, wire: 0, held: 0 };
+      this.#history.checkBatch(prepared, events.length, size);
       for (const event of events as EventBatch<HubEvent>) {
-        const entry = this.#entry(prepared, event, first + entries.length, now);
+        const entry = this.#entry(prepared, event, first + size.made, now);
         entries.push(entry);
-        bytes += entry.bytes;
-        this.#history.checkBatch(prepared, events.length, bytes);
+        size.made++;
+        size.wire += entry.bytes;
+        size.held += heldBytes(entry);
+        this.#history.checkBatch(prepared, events.length, size);
       }
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);
@@ -404,9 +406,9 @@ export class Hub<Events extends object = EventMap> {
   }
 
   #prepare(topic: string): Topic {
-    if (this.#history.endOf(topic) !== undefined)
-      throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-    return this.#history.prepare(topic);
+    const prepared = this.#history.prepare(topic);
+    if (prepared.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    return prepared;
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
@@ -527,7 +529,7 @@ export class Hub<Events extends object = EventMap> {
     return group;
   }
 
-  /** A sink whose `on` throws is not subscribed. */
+  /** A sink that throws is not subscribed. */
   #enter(cursor: Cursor): void {
     const { sink, group } = cursor;
     group.size++;
@@ -538,12 +540,12 @@ export class Hub<Events extends object = EventMap> {
       sink.on('drain', cursor.onDrain);
       sink.on('close', cursor.onClose);
       sink.on('error', ignore);
+      if (isClosed(sink)) this.#leave(cursor);
     } catch (error) {
       this.#leave(cursor);
       throw error;
     }
-    if (isClosed(sink)) this.#leave(cursor);
-    else if (!cursor.closed) this.#delivery.makeDue(cursor);
+    if (!cursor.closed) this.#delivery.makeDue(cursor);
   }
 
   readonly #leave = (cursor: Cursor): void => {

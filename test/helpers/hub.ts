@@ -146,8 +146,17 @@ export class TestLog implements Log {
     this.head = entry.seq;
   }
 
-  read(topics: readonly string[], after: number, maxBytes: number): LogPage | Promise<LogPage> {
-    return this.answer(() => this.#page(topics, after, maxBytes));
+  appendAll: ((entries: readonly LogEntry[]) => void) | undefined = (entries) => {
+    for (const entry of entries) this.append(entry);
+  };
+
+  read(
+    topics: readonly string[],
+    after: number,
+    maxBytes: number,
+    { newestOnly }: { readonly newestOnly: boolean },
+  ): LogPage | Promise<LogPage> {
+    return this.answer(() => this.#page(topics, after, maxBytes, newestOnly));
   }
 
   /** Drops all up to a seq, and remembers what it has dropped. */
@@ -156,24 +165,49 @@ export class TestLog implements Log {
     this.#entries = this.#entries.filter((entry) => entry.seq > seq);
   }
 
-  /** Is shortened from outside: no longer knows what there was up to a seq. */
+  /** Drops all of one topic up to a seq, and remembers it. */
+  drop(topic: string, seq: number): void {
+    const last = this.#entries.findLast((entry) => entry.topic === topic && entry.seq <= seq);
+    if (last === undefined) return;
+    this.#dropped.set(topic, last.seq);
+    this.#entries = this.#entries.filter((entry) => entry.topic !== topic || entry.seq > seq);
+  }
+
+  has(seq: number): boolean {
+    return seq > this.#lostUpTo && this.#entries.some((entry) => entry.seq === seq);
+  }
+
+  /** The seq of the oldest entry. */
+  get oldest(): number {
+    return this.#entries[0]?.seq ?? 0;
+  }
+
+  /** Is shortened from outside: no longer knows of which topics there were events up to a seq. */
   truncate(seq: number): void {
     this.#entries = this.#entries.filter((entry) => entry.seq > seq);
     this.#lostUpTo = Math.max(this.#lostUpTo, seq);
   }
 
-  #page(topics: readonly string[], after: number, maxBytes: number): LogPage {
-    if (after < this.#lostUpTo) return { entries: [], until: after, dropped: [] };
+  #page(topics: readonly string[], after: number, maxBytes: number, newestOnly: boolean): LogPage {
     const dropped = topics
       .map((topic) => ({ topic, seq: this.#dropped.get(topic) ?? 0 }))
       .filter(({ seq }) => seq > after);
-    const rest = this.#entries.filter(({ topic, seq }) => seq > after && topics.includes(topic));
+    const rest = this.#entries.filter(
+      ({ topic, seq }, i) =>
+        seq > after && topics.includes(topic) && !(newestOnly && this.#isReplaced(topic, i)),
+    );
     let bytes = 0;
     const entries = rest.filter((entry, i) => {
       bytes += entry.bytes;
       return i === 0 || bytes <= maxBytes;
     });
     const until = entries.length === rest.length ? this.head : entries.at(-1)!.seq;
-    return { entries, until, dropped };
+    return { entries, until, dropped, truncated: this.#lostUpTo };
+  }
+
+  #isReplaced(topic: string, index: number): boolean {
+    const { key } = this.#entries[index]!;
+    if (key === undefined) return false;
+    return this.#entries.slice(index + 1).some((later) => later.topic === topic && later.key === key);
   }
 }
