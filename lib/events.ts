@@ -175,7 +175,8 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
   // Throws now, not at the first request, for options that are out of range or headers that cannot be sent.
   checkStreamOptions(streamOptions);
-  const pipelining = limitPipelining();
+  // A proxy may send the streams of all its clients over one HTTP/2 session: `limits` counts those.
+  const pipelining = limitPipelining({ maxConcurrent: Infinity });
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
   const streams = new Set<EventStream>();
   const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();

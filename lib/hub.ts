@@ -16,7 +16,7 @@ import {
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { checkTopic, History, type HistoryOptions, heldBytes, type LogEntry } from './history.ts';
-import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
+import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
 import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
@@ -79,11 +79,6 @@ export interface TopicsOptions {
   after?: string | undefined;
   /** Most topics; default `Infinity`. */
   limit?: number | undefined;
-}
-
-/** Events to publish together. An array is one; a batch may also make its events while they are read. */
-export interface EventBatch<Event> extends Iterable<Event> {
-  readonly length: number;
 }
 
 export interface TopicInfo {
@@ -362,9 +357,7 @@ export class Hub<Events extends object = EventMap> {
 
   /** How many topics have a history or a subscriber. */
   get topicCount(): number {
-    let count = 0;
-    for (const topic of this.#history) if (isListed(topic)) count++;
-    return count;
+    return this.#history.count;
   }
 
   /**
@@ -373,10 +366,9 @@ export class Hub<Events extends object = EventMap> {
    */
   topics({ after, limit = Infinity }: TopicsOptions = {}): TopicInfo[] {
     const infos: TopicInfo[] = [];
-    const isAll = after === undefined && limit === Infinity;
-    for (const topic of isAll ? this.#history : this.#history.after(after ?? '')) {
+    for (const topic of this.#history.listed(limit === Infinity ? after : (after ?? ''))) {
       if (infos.length >= limit) break;
-      if (isListed(topic)) infos.push(this.#info(topic));
+      infos.push(this.#info(topic));
     }
     return infos;
   }
@@ -387,10 +379,10 @@ export class Hub<Events extends object = EventMap> {
     return { topic: name, events: ring.size, bytes: ring.bytes, subscribers, last, ended };
   }
 
-  /** Finds a topic that `topics` lists: it leaves out the record of a deleted topic without followers. */
+  /** Finds a topic that `topics` lists. */
   #listed(name: string): Topic | undefined {
     const topic = this.#history.get(checkTopic(name));
-    return topic && isListed(topic) ? topic : undefined;
+    return topic?.isListed ? topic : undefined;
   }
 
   // ── publishing ───────────────────────────────────────────────────────────────────────────────────────────
@@ -567,11 +559,6 @@ export class Hub<Events extends object = EventMap> {
       this.#history.release(topic);
     }
   }
-}
-
-/** Leaves out the record of a deleted topic without followers. */
-function isListed({ deleted, followers }: Topic): boolean {
-  return !deleted || followers.size > 0;
 }
 
 /** Ends a sink for which nothing is left to deliver. */
