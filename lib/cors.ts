@@ -23,9 +23,15 @@ export interface CorsOptions<Req extends CorsRequest = CorsRequest> {
   credentials?: boolean | undefined;
   /** Default `GET`, `HEAD` and `POST`, which browsers always allow; list others that you serve. */
   methods?: readonly string[] | undefined;
-  /** Request headers that scripts may set; default `Authorization`, `Content-Type`, `Last-Event-ID`. */
+  /**
+   * Request headers that scripts may set; default those that readers and publishers of event streams send:
+   * `Authorization`, `Cache-Control`, `Content-Type`, `Idempotency-Key`, `Last-Event-ID`.
+   */
   headers?: readonly string[] | undefined;
-  /** Response headers that scripts may read, beside those that browsers always allow; default none. */
+  /**
+   * Response headers that scripts may read, beside those that browsers always allow; default `Allow`,
+   * `Retry-After` and `WWW-Authenticate`, which explain a refusal.
+   */
   exposedHeaders?: readonly string[] | undefined;
   /**
    * Milliseconds for which a browser may cache the answer to a preflight; default 600,000. Sent as whole
@@ -41,12 +47,14 @@ export type Cors<Req extends CorsRequest = CorsRequest> = (
 ) => unknown;
 
 const MAX_AGE = 2 ** 31 - 1;
+const ALLOWED = ['Authorization', 'Cache-Control', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID'];
+const EXPOSED = ['Allow', 'Retry-After', 'WWW-Authenticate'];
 
 /**
  * Makes a middleware that sets the CORS headers of each answer and ends preflights with 204.
  *
- * It refuses no request: browsers enforce CORS, and only when a page reads the answer. Put `guard` before it
- * to refuse requests.
+ * It refuses no request: browsers enforce CORS, and only when a page reads the answer. To refuse requests, put
+ * `guard` behind it, so that pages of listed origins can read its refusals too.
  *
  * The trap: `res.writeHead(200, { vary: … })` in a later handler replaces the `Vary` that is set here; use
  * `appendHeader`.
@@ -59,8 +67,7 @@ const MAX_AGE = 2 ** 31 - 1;
  */
 export function cors<Req extends CorsRequest = CorsRequest>(options: CorsOptions<Req>): Cors<Req> {
   const { origins, credentials = false, maxAge = 600_000 } = options;
-  const { methods = ['GET', 'HEAD', 'POST'], exposedHeaders = [] } = options;
-  const { headers = ['Authorization', 'Content-Type', 'Last-Event-ID'] } = options;
+  const { methods = ['GET', 'HEAD', 'POST'], headers = ALLOWED, exposedHeaders = EXPOSED } = options;
   const any = origins === '*' || (Array.isArray(origins) && origins.includes('*'));
   if (any && credentials) throw new TypeError('`origins` must not be "*" together with `credentials`');
   const isAllowed = any ? undefined : originRule(origins as Origins<Req>);

@@ -1,8 +1,9 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
 // Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `pipelining.ts`,
-// `problem.ts`, `protocol.ts` and `stream.ts` beside it.
+// `problem.ts`, `protocol.ts`, `stream.ts` and `target.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { clientAddress } from './address.ts';
 import { expiryOf, isNobody, type Nobody } from './auth.ts';
 import type { SubscribeOptions, Subscription } from './hub.ts';
@@ -19,6 +20,7 @@ import {
   openStream,
   type StreamOptions,
 } from './stream.ts';
+import { splitTarget } from './target.ts';
 
 /** The member of a hub that is used. */
 export interface EventsHub {
@@ -47,7 +49,8 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
   maxTopics?: number | undefined;
   /**
    * Returns the principal that sends a request. `undefined`, `null` and `false` are answered with 401, an
-   * error with its `status`. The streams of a principal with `expiresAt` (milliseconds since 1970) end at
+   * error with its `status`, and any other failure with 503, because the store that you ask may be back soon.
+   * The streams of a principal with `expiresAt` (milliseconds since 1970) end at
    * that time. Default: anybody may read.
    */
   authorize?:
@@ -79,7 +82,8 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
    */
   onRefuse?: ((refusal: EventsRefusal<Req>) => void) | undefined;
   /**
-   * Called for what fails unexpectedly. The client gets a 500, unless it was answered before. Default:
+   * Called for what fails unexpectedly. The client gets a 500 or 503, unless it was answered before; a
+   * browser's EventSource gets a stream that ends, after which it reconnects. Default:
    * `next(error)` for a request that is not answered yet, if there is a `next`; else a warning of the
    * process.
    */
@@ -107,6 +111,12 @@ export interface EventsRefusal<Req extends IncomingMessage = IncomingMessage> {
 }
 
 export interface EventsHandler<Req extends IncomingMessage = IncomingMessage> {
+  /** As below, for `node:http2`. The functions of the options get its request in place of the other. */
+  (
+    req: IncomingMessage extends Req ? Http2ServerRequest : never,
+    res: Http2ServerResponse,
+    next?: (error?: unknown) => unknown,
+  ): Promise<EventStream | undefined>;
   /**
    * Answers a request. Resolves as soon as its stream is open, with the stream, or with `undefined` where
    * there is none. A framework that ends a response when its handler is done needs
@@ -141,8 +151,8 @@ export interface EventsStats {
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it
  * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
  * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered 204, which
- * stops EventSource; a limit, a hub without room, and an error with status 429 are answered in a form after
- * which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
+ * stops EventSource; a limit, a hub without room, an error with status 429 and an unexpected failure are
+ * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
  * `{ "error", "message" }`. The handler's promise does not reject, unless that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
@@ -172,7 +182,8 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   // Throws now, not at the first request, for options that are out of range or headers that cannot be sent.
   checkStreamOptions(streamOptions);
   checkControls(controls);
-  const pipelining = limitPipelining();
+  // A proxy may send the streams of all its clients over one HTTP/2 session: `limits` counts those.
+  const pipelining = limitPipelining({ maxConcurrent: Infinity });
   const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>({ ...heartbeat, controls });
   const streams = new Set<EventStream>();
   const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();
@@ -207,10 +218,10 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     try {
       return await answer(req, res, target);
     } catch (error) {
-      const isUnexpected = problemOf(error).status === 500;
+      const isUnexpected = error instanceof Unavailable || problemOf(error).status === 500;
       if (next === undefined || onError !== undefined || !isUnexpected) fail(error, req, res);
       // Without an error, `next` would go on to the handlers behind.
-      else await next(error ?? new Error('the request failed with no error'));
+      else await next(failureOf(error) ?? new Error('the request failed with no error'));
       return undefined;
     }
   }
@@ -235,12 +246,13 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
 
   async function topicsOf(req: Req, { query, segment }: Target): Promise<readonly string[]> {
     // What a function answers is final: one that knows no topics must not leave the choice to the client.
-    if (topics !== undefined) return listOf(typeof topics === 'function' ? await topics(req) : topics);
+    if (typeof topics === 'function') return listOf(await available(() => topics(req)));
+    if (topics !== undefined) return listOf(topics);
     return segment === undefined ? query.getAll('topic') : [decodeSegment(segment), ...query.getAll('topic')];
   }
 
   async function admit(req: Req, names: readonly string[]): Promise<Principal> {
-    const principal = authorize === undefined ? undefined : await authorize(req, { topics: names });
+    const principal = authorize && (await available(() => authorize(req, { topics: names })));
     if (authorize !== undefined && isNobody(principal)) throw httpError(UNAUTHORIZED);
     if (!(expiryOf(principal) > Date.now())) throw httpError(UNAUTHORIZED);
     for (const name of names) if (!mayRead(principal as Principal, name)) throw httpError(FORBIDDEN);
@@ -327,10 +339,12 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   function fail(error: unknown, req: Req, res: ServerResponse): void {
     const problem = problemOf(error);
     if (REFUSALS.has(problem.status)) {
-      denied[problem.error] = (denied[problem.error] ?? 0) + 1;
+      const word =
+        problem.error in denied || Object.keys(denied).length < MAX_WORDS ? problem.error : 'other';
+      denied[word] = (denied[word] ?? 0) + 1;
       refused({ reason: problem.error, status: problem.status, req }, res);
     }
-    if (problem.status === 500) report(error, req, res);
+    if (error instanceof Unavailable || problem.status === 500) report(failureOf(error), req, res);
     try {
       // What passes must not end a browser's EventSource for good.
       if (PASSING.has(problem.status) && !res.headersSent) sendRefusal(req, res, problem, limits);
@@ -351,7 +365,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
       return { ...denied, ...limit.stats.refused, ...pipelining.refused };
     },
   };
-  return Object.assign(handle, { streams, stats, limit, keepalive });
+  return Object.assign(handle as EventsHandler<Req>, { streams, stats, limit, keepalive });
 }
 
 // ── reading a request ─────────────────────────────────────────────────────────────────────────────────────
@@ -363,13 +377,15 @@ interface Target {
 }
 
 /** Returns `undefined` for a path that is not answered here. */
-function readTarget({ url = '' }: IncomingMessage, path: string | undefined): Target | undefined {
-  const [pathname = ''] = url.split(/[?#]/, 1);
-  const query = new URLSearchParams(url.slice(pathname.length));
-  if (path === undefined || pathname === path) return { query, segment: undefined };
+function readTarget({ url }: IncomingMessage, path: string | undefined): Target | undefined {
+  const target = splitTarget(url);
+  const query = new URLSearchParams(target?.query);
+  if (path === undefined) return { query, segment: undefined };
+  if (target === undefined) return undefined;
+  if (target.path === path) return { query, segment: undefined };
   const folder = path === '/' ? path : `${path}/`;
-  if (!pathname.startsWith(folder)) return undefined;
-  const segment = pathname.slice(folder.length);
+  if (!target.path.startsWith(folder)) return undefined;
+  const segment = target.path.slice(folder.length);
   return segment === '' || segment.includes('/') ? undefined : { query, segment };
 }
 
@@ -385,11 +401,31 @@ function decodeSegment(segment: string): string {
   }
 }
 
-function checkRequest({ method, headers: { accept } }: IncomingMessage): void {
+function checkRequest({ method, headers }: IncomingMessage): void {
   if (method !== 'GET' && method !== 'HEAD') throw httpError(METHOD_NOT_ALLOWED);
-  if (accept === undefined || /text\/event-stream|text\/\*|\*\/\*/i.test(accept)) return;
-  throw httpError(NOT_ACCEPTABLE);
+  const { accept, 'sec-fetch-dest': destination = 'empty', 'sec-fetch-site': site } = headers;
+  // An image or a frame of a page sends no Origin, cannot read the stream, and would hold a permit. `none` is
+  // an address that somebody has typed.
+  if (destination !== 'empty' && site !== 'none') throw httpError(WRONG_DESTINATION);
+  if (!acceptsEventStream(accept)) throw httpError(NOT_ACCEPTABLE);
 }
+
+/** The range of an `Accept` header that names the type most precisely decides; an empty header allows all. */
+function acceptsEventStream(accept: string | undefined): boolean {
+  if (accept === undefined || accept.trim() === '') return true;
+  let precision = 0;
+  let isAccepted = false;
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim());
+    const found = EVENT_STREAM_RANGES.indexOf(type) + 1;
+    if (found <= precision) continue;
+    precision = found;
+    isAccepted = !parameters.some((parameter) => /^q *= *(0(\.0*)?|\.0+)$/.test(parameter));
+  }
+  return isAccepted;
+}
+
+const EVENT_STREAM_RANGES: readonly string[] = ['*', '*/*', 'text/*', 'text/event-stream'];
 
 /**
  * Frameworks give a query's topics as one string, as a list, as `undefined` where there is none, or as an
@@ -441,6 +477,28 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
   };
 }
 
+// ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The failure of a function of the options, such as of the store that it asks: it will pass. */
+class Unavailable extends Error {
+  readonly code = 'ERR_SSE_UNAVAILABLE';
+  readonly status = 503;
+}
+
+/** Tells an unexpected failure from a refusal, which has a status of its own. */
+async function available<T>(ask: () => Awaitable<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (cause) {
+    if (problemOf(cause).status !== 500) throw cause;
+    throw new Unavailable('The server cannot decide about this request at present: try again.', { cause });
+  }
+}
+
+function failureOf(error: unknown): unknown {
+  return error instanceof Unavailable ? error.cause : error;
+}
+
 // ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Calls a callback of the application, whose failure must not change what the client gets. */
@@ -489,7 +547,9 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 /** Statuses of refusals that are reported and counted. */
 const REFUSALS: ReadonlySet<number> = new Set([401, 403, 429, 503]);
 /** Statuses after which a client should come back. */
-const PASSING: ReadonlySet<number> = new Set([429, 503]);
+const PASSING: ReadonlySet<number> = new Set([429, 500, 503]);
+/** Most reasons of refusals that are counted apart: an application's errors may have any. */
+const MAX_WORDS = 100;
 
 const NOT_FOUND: Problem = { status: 404, error: 'not-found', message: 'There is nothing at this path.' };
 const METHOD_NOT_ALLOWED: Problem = {
@@ -502,6 +562,11 @@ const NOT_ACCEPTABLE: Problem = {
   status: 406,
   error: 'not-acceptable',
   message: 'This is served as text/event-stream only: send an Accept header that allows it, or none.',
+};
+const WRONG_DESTINATION: Problem = {
+  status: 403,
+  error: 'wrong-destination',
+  message: 'A stream is for EventSource and fetch, not for an image, a script, a frame or a window.',
 };
 const TOPIC_MISSING: Problem = {
   status: 400,

@@ -1,13 +1,15 @@
 // Refuses requests for other host names (DNS rebinding) and requests of other sites' pages.
-// Needs `address.ts`, `origin.ts` and `problem.ts` beside it.
+// Needs `address.ts`, `origin.ts`, `problem.ts` and `target.ts` beside it.
 
 import { isLoopback } from './address.ts';
 import { type Origins, onlyTrue, originRule } from './origin.ts';
 import { sendProblem } from './problem.ts';
+import { splitTarget } from './target.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
 export interface GuardRequest {
   readonly method?: string | undefined;
+  readonly url?: string | undefined;
   readonly httpVersionMajor: number;
   readonly httpVersionMinor: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
@@ -71,8 +73,9 @@ export interface Guard<Req extends GuardRequest = GuardRequest> {
 }
 
 /**
- * Makes a middleware to put first: before CORS, authorization and limits, because a page that cannot read an
- * answer could still use up connections.
+ * Makes a middleware to put before authorization and limits, because a page that cannot read an answer could
+ * still use up connections. Put `cors` before it: its refusals then have the headers with which a page of a
+ * listed origin can read them.
  *
  * Requests of the server's own pages pass, and so do those of programs other than browsers. A refusal is one
  * JSON object, `{ "error": reason, "message" }`. A function in the options allows only by returning `true`.
@@ -164,10 +167,11 @@ function readHost(req: GuardRequest): HostResult {
       named.push(rawHeaders[at + 1]!.toLowerCase());
   }
   if (named.length > 1) return { fault: 'host-repeated' };
-  const value = authority ?? named[0];
+  // The authority of an absolute-form target takes the place of the Host header.
+  const value = splitTarget(req.url)?.authority ?? authority ?? named[0];
   if (value === undefined) return { fault: 'host-missing' };
   // HTTP/2 allows both, with the same value.
-  if (named.length === 1 && named[0] !== value) return { fault: 'host-repeated' };
+  if (authority !== undefined && named.length === 1 && named[0] !== value) return { fault: 'host-repeated' };
   return HOST.test(value) ? { value } : { fault: 'host-malformed' };
 }
 

@@ -107,6 +107,11 @@ export class Topic<Follower = unknown> {
     return this.#ring.last === this.#firstSeen;
   }
 
+  /** Whether there is more to it than the record of a deleted topic. */
+  get isListed(): boolean {
+    return !this.deleted || this.followers.size > 0;
+  }
+
   /** Sets the limits of a topic that has had no event. */
   open(limits: Limits): void {
     const { maxEvents: maxEntries, maxBytes, maxAge } = limits;
@@ -204,9 +209,19 @@ export class History<Follower = unknown> {
     return this.#topics.values();
   }
 
-  /** The topics whose names come after a name, by name. */
-  *after(name: string): Generator<Topic<Follower>> {
-    for (const next of this.#names.after(name)) yield this.#topics.get(next)!;
+  /** How many topics are listed. */
+  get count(): number {
+    let count = 0;
+    for (const { isListed } of this.#topics.values()) if (isListed) count++;
+    return count;
+  }
+
+  /** All listed topics, oldest first; or those whose names come after a name, by name. */
+  *listed(after?: string): Generator<Topic<Follower>> {
+    for (const name of after === undefined ? this.#topics.keys() : this.#names.after(after)) {
+      const topic = this.#topics.get(name)!;
+      if (topic.isListed) yield topic;
+    }
   }
 
   get(name: string): Topic<Follower> | undefined {

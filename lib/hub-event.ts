@@ -2,7 +2,7 @@
 // Needs `encode.ts` and `protocol.ts` beside it.
 
 import type { ServerSentEvent } from './encode.ts';
-import { controlPrefix, isControlEvent } from './protocol.ts';
+import { controlPrefix, isReservedEvent } from './protocol.ts';
 
 /** The JSON that each event type carries: `{ tick: { price: number } }`. Readers take the same type. */
 export type EventMap = Record<string, unknown>;
@@ -49,7 +49,7 @@ const MAX_KEY_LENGTH = 1000;
  * @throws {TypeError} code `ERR_SSE_BAD_EVENT`, naming the field.
  */
 export function checkEvent(type: unknown, data: unknown, json: unknown, key: unknown): void {
-  if (typeof type === 'string' && isControlEvent(type))
+  if (typeof type === 'string' && isReservedEvent(type))
     throw badEvent(`\`event\` must not begin with "${controlPrefix}", which is reserved, got ${show(type)}`);
   if (typeof data !== 'string' && (data !== undefined || json === undefined))
     throw badEvent(`\`data\` must be a string, got ${typeof data}: pass other values as \`json\``);

@@ -356,9 +356,7 @@ export class Hub<Events extends object = EventMap> {
 
   /** How many topics have a history or a subscriber. */
   get topicCount(): number {
-    let count = 0;
-    for (const topic of this.#history) if (isListed(topic)) count++;
-    return count;
+    return this.#history.count;
   }
 
   /**
@@ -367,10 +365,9 @@ export class Hub<Events extends object = EventMap> {
    */
   topics({ after, limit = Infinity }: TopicsOptions = {}): TopicInfo[] {
     const infos: TopicInfo[] = [];
-    const isAll = after === undefined && limit === Infinity;
-    for (const topic of isAll ? this.#history : this.#history.after(after ?? '')) {
+    for (const topic of this.#history.listed(limit === Infinity ? after : (after ?? ''))) {
       if (infos.length >= limit) break;
-      if (isListed(topic)) infos.push(this.#info(topic));
+      infos.push(this.#info(topic));
     }
     return infos;
   }
@@ -381,10 +378,10 @@ export class Hub<Events extends object = EventMap> {
     return { topic: name, events: ring.size, bytes: ring.bytes, subscribers, last, ended };
   }
 
-  /** Finds a topic that `topics` lists: it leaves out the record of a deleted topic without followers. */
+  /** Finds a topic that `topics` lists. */
   #listed(name: string): Topic | undefined {
     const topic = this.#history.get(checkTopic(name));
-    return topic && isListed(topic) ? topic : undefined;
+    return topic?.isListed ? topic : undefined;
   }
 
   // ── publishing ───────────────────────────────────────────────────────────────────────────────────────────
@@ -562,11 +559,6 @@ export class Hub<Events extends object = EventMap> {
       this.#history.release(topic);
     }
   }
-}
-
-/** Leaves out the record of a deleted topic without followers. */
-function isListed({ deleted, followers }: Topic): boolean {
-  return !deleted || followers.size > 0;
 }
 
 /** Ends a sink for which nothing is left to deliver. */

@@ -1,6 +1,7 @@
 // Limits the connections of a server: in all, per client and per topic, and how fast a client opens them.
 // Needs `address.ts`, `encode.ts`, `problem.ts`, `protocol.ts` and `semaphore.ts` beside it.
 
+import { createHash } from 'node:crypto';
 import { addressGroup, clientAddress } from './address.ts';
 import { encode } from './encode.ts';
 import { type Problem, sendProblem } from './problem.ts';
@@ -509,11 +510,19 @@ function follow(next: () => unknown, failed: (error: unknown) => never): unknown
 
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
+/** A client may choose its key, in a header for example: a long one is kept as its digest. */
 function checkKey(key: unknown): string | undefined {
-  if (typeof key === 'string' || key === undefined) return key;
+  if (key === undefined) return undefined;
+  if (typeof key === 'string') return key.length <= MAX_KEY_LENGTH ? key : digest(key);
   const got = key === null ? 'null' : Array.isArray(key) ? 'an array' : `a value of type ${typeof key}`;
   const error = new TypeError(`\`key\` must return a string or undefined, got ${got}`);
   throw Object.assign(error, { code: 'ERR_SSE_BAD_KEY' as const }) satisfies LimitKeyError;
+}
+
+const MAX_KEY_LENGTH = 100;
+
+function digest(key: string): string {
+  return createHash('sha256').update(key, 'utf16le').digest('base64url');
 }
 
 function asSemaphore(maxConnections: number | LimitSemaphore): LimitSemaphore {

@@ -25,6 +25,11 @@ export interface Histogram {
 export interface RegistryOptions {
   /** Receives the error of each reading that failed, and the name of its family; by default it is ignored. */
   onError?: ((error: unknown, context: { readonly family: string }) => void) | undefined;
+  /**
+   * Most series of one family: sets of labels; default 1,000. A histogram counts further sets in one without
+   * labels. Of a counter or gauge the first are rendered, and a comment says that there are more.
+   */
+  maxSeries?: number | undefined;
 }
 
 /**
@@ -40,9 +45,14 @@ export class Registry {
   readonly #families: Family[] = [];
   readonly #taken = new Set<string>();
   readonly #onError: (error: unknown, context: { readonly family: string }) => void;
+  readonly #maxSeries: number;
 
-  constructor(options: RegistryOptions = {}) {
-    this.#onError = options.onError ?? (() => {});
+  /** @throws {RangeError} when `maxSeries` is not a whole number ≥ 1. */
+  constructor({ onError = () => {}, maxSeries = 1000 }: RegistryOptions = {}) {
+    if (!(Number.isInteger(maxSeries) && maxSeries >= 1) && maxSeries !== Infinity)
+      throw new RangeError(`\`maxSeries\` must be a whole number ≥ 1 or Infinity, got ${maxSeries}`);
+    this.#onError = onError;
+    this.#maxSeries = maxSeries;
   }
 
   /**
@@ -53,7 +63,7 @@ export class Registry {
   counter(name: string, help: string, read: () => Reading): this {
     if (!checkName(name).endsWith('_total'))
       throw new TypeError(`a counter's \`name\` must end in _total, got ${name}`);
-    const render = () => scalars(name, read(), isCount);
+    const render = () => scalars(name, read(), isCount, this.#maxSeries);
     return this.#add({ name, help, type: 'counter', render }, [name]);
   }
 
@@ -64,7 +74,7 @@ export class Registry {
    */
   gauge(name: string, help: string, read: () => Reading): this {
     checkEnd(name);
-    const render = () => scalars(name, read(), isNumber);
+    const render = () => scalars(name, read(), isNumber, this.#maxSeries);
     return this.#add({ name, help, type: 'gauge', render }, [name]);
   }
 
@@ -74,7 +84,7 @@ export class Registry {
    * @throws {TypeError} as `gauge` does, and for bounds that are not finite or do not ascend.
    */
   histogram(name: string, help: string, buckets: readonly number[]): Histogram {
-    const histogram = new Buckets(checkEnd(name), checkBuckets(buckets));
+    const histogram = new Buckets(checkEnd(name), checkBuckets(buckets), this.#maxSeries);
     const names = [name, `${name}_bucket`, `${name}_sum`, `${name}_count`];
     this.#add({ name, help, type: 'histogram', render: () => histogram.render() }, names);
     return histogram;
@@ -137,11 +147,17 @@ interface Family {
 }
 
 /** Renders the samples of a counter or a gauge. */
-function scalars(name: string, reading: Reading, isFit: (value: number) => boolean): string {
+function scalars(
+  name: string,
+  reading: Reading,
+  isFit: (value: number) => boolean,
+  maxSeries: number,
+): string {
   const samples: Iterable<Sample> = typeof reading === 'number' ? [[{}, reading]] : reading;
   const seen = new Set<string>();
   let text = '';
   for (const [labels, value] of samples) {
+    if (seen.size >= maxSeries) return `${text}# more than ${maxSeries} series: ${name}\n`;
     const pairs = renderLabels(labels);
     if (!isFit(value)) throw new TypeError(`${name} must not be ${value}`);
     if (seen.has(pairs)) throw new TypeError(`${name} must not have {${pairs}} twice`);
@@ -154,12 +170,14 @@ function scalars(name: string, reading: Reading, isFit: (value: number) => boole
 class Buckets implements Histogram {
   readonly #name: string;
   readonly #bounds: readonly number[];
+  readonly #maxSeries: number;
   /** By rendered labels: the count of each bucket alone, not accumulated. */
   readonly #series = new Map<string, Series>();
 
-  constructor(name: string, bounds: readonly number[]) {
+  constructor(name: string, bounds: readonly number[], maxSeries: number) {
     this.#name = name;
     this.#bounds = bounds;
+    this.#maxSeries = maxSeries;
   }
 
   observe(value: number, labels?: Labels): void {
@@ -179,11 +197,12 @@ class Buckets implements Histogram {
   }
 
   #of(pairs: string): Series {
-    let series = this.#series.get(pairs);
-    if (series === undefined) {
-      series = this.#empty();
-      this.#series.set(pairs, series);
-    }
+    const known = this.#series.get(pairs);
+    if (known !== undefined) return known;
+    // One more, for all others.
+    if (this.#series.size >= this.#maxSeries && pairs !== '') return this.#of('');
+    const series = this.#empty();
+    this.#series.set(pairs, series);
     return series;
   }
 

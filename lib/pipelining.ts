@@ -34,7 +34,8 @@ export interface PipeliningOptions {
   /**
    * Requests of one HTTP/2 session that may be in progress at once, streams included; default 100. One more
    * is refused with `REFUSED_STREAM`, after which a client may send it again. Announce the same number to
-   * clients: `createSecureServer({ settings: { maxConcurrentStreams: 100 } })`.
+   * clients: `createSecureServer({ settings: { maxConcurrentStreams: 100 } })`. Behind a proxy that sends the
+   * requests of all its clients over one session, raise both.
    */
   maxConcurrent?: number | undefined;
   /** Called for each connection that is refused, with the request that was one too many. */
@@ -60,7 +61,8 @@ export interface Pipelining {
  * Without it, Node calls the handler for every request that it has read: 1,400 in one turn for 64 KiB of
  * `GET /`. All their answers are then made at once and wait in memory, also where the client reads none.
  *
- * Several of them on one request count as one; the first decides. `serveEvents` has one of its own.
+ * Several of them on one request count as one; the first decides. `serveEvents` has one of its own,
+ * without a limit on HTTP/2.
  *
  * @throws {RangeError} naming the option that is out of range.
  */

@@ -93,6 +93,14 @@ export function isControlEvent(type: string | undefined): boolean {
 }
 
 /**
+ * Whether a reader could take an event type for that of a control event. Some readers trim types, and some
+ * compare them without their case, so applications cannot publish these either.
+ */
+export function isReservedEvent(type: string | undefined): boolean {
+  return isControlEvent(type?.trim().toLowerCase());
+}
+
+/**
  * Why events are missing.
  *
  * - `evicted`: they are older than the history that is kept.

@@ -1,5 +1,7 @@
 // Finds the value stored for a method and a path, or the status to refuse the request with.
-// Stands alone: copy this file by itself.
+// Needs `target.ts` beside it.
+
+import { splitTarget } from './target.ts';
 
 /** The values of the parameters in the path, decoded. It has no prototype, so any parameter name is safe. */
 export type Params = Readonly<Record<string, string>>;
@@ -52,9 +54,8 @@ export class Router<T> {
 
   /** Looks up a request's method and target (`req.url`). The query is ignored. */
   find(method: string, target: string): Found<T> | Missed {
-    if (!target.startsWith('/')) return { status: 400, allow: [] };
-    const end = target.search(/[?#]/);
-    const path = end === -1 ? target : target.slice(0, end);
+    const path = splitTarget(target)?.path;
+    if (path === undefined) return { status: 400, allow: [] };
     const params: Record<string, string> = Object.create(null);
     const node = match(this.#root, path.slice(1).split('/'), 0, params);
     if (node === 'malformed') return { status: 400, allow: [] };

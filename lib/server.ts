@@ -1,7 +1,7 @@
 // The reference server: a hub behind HTTP.
 // Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`,
 // `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `pipelining.ts`,
-// `problem.ts`, `router.ts`, `shutdown.ts`, `stream.ts` and `topics.ts` beside it.
+// `problem.ts`, `router.ts`, `shutdown.ts`, `stream.ts`, `target.ts` and `topics.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -24,6 +24,7 @@ import { answerError, httpError, type Problem, problemOf, sendJson } from './pro
 import { type Missed, type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, type StreamOptions } from './stream.ts';
+import { splitTarget } from './target.ts';
 import { createTopicHandlers } from './topics.ts';
 
 export interface SseServerOptions<Principal = unknown> {
@@ -179,24 +180,35 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       throw unauthorized('read the metrics');
     // Measuring the event loop's delay takes a timer: it starts with the first reader.
     stopMeasuring ??= registerProcess(registry);
-    res
-      .writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' })
-      .end(registry.render());
+    res.writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' }).end(renderOnce());
+  }
+
+  let page: string | undefined;
+  /** Renders the metrics once a turn, however many connections request them. */
+  function renderOnce(): string {
+    if (page === undefined) {
+      page = registry.render();
+      setImmediate(() => {
+        page = undefined;
+      });
+    }
+    return page;
   }
 
   const guarded = guard<IncomingMessage>({
     hosts: options.hosts,
     origins,
     // A link may lead to the dashboard; a window that navigates to a stream would hold a permit.
-    navigation: ({ url = '' }) => !url.startsWith('/events'),
+    navigation: ({ url }) => !isStreamPath(splitTarget(url)?.path),
     onRefuse,
   });
   const pipelining = limitPipelining({
     onRefuse: ({ reason, status, req }) => onRefuse({ reason, status, req: req as IncomingMessage }),
   });
-  const methods = ['GET', 'HEAD', 'POST', 'DELETE'];
   const checks: Step[] = [guarded];
-  if (origins.length > 0) checks.push(cors({ origins, credentials: options.credentials, methods }));
+  // Before all that can refuse: without its headers, a page cannot read a refusal.
+  if (origins.length > 0)
+    checks.unshift(cors({ origins, credentials: options.credentials, methods: METHODS }));
   const answer = compose<IncomingMessage, ServerResponse>([...checks, dispatch(router)], {
     onError: (error, { req, res }) => {
       const { status, error: reason } = problemOf(error);
@@ -260,8 +272,12 @@ function permissionsOf<Principal>(
   return new Permissions(chosen as Access<unknown, IncomingMessage>, publishIsClosed);
 }
 
-function ticketOf({ url = '' }: IncomingMessage): string | null {
-  return new URLSearchParams(url.replace(/^[^?]*/, '')).get('ticket');
+function ticketOf({ url }: IncomingMessage): string | null {
+  return new URLSearchParams(splitTarget(url)?.query).get('ticket');
+}
+
+function isStreamPath(path = ''): boolean {
+  return path === '/events' || path.startsWith('/events/');
 }
 
 /** On `node:diagnostics_channel`: `{ reason, status, req }` for every request that is refused. */
@@ -280,12 +296,16 @@ function failedLine(error: unknown): LogLine {
 
 // ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
 
+const METHODS = ['GET', 'HEAD', 'POST', 'DELETE'];
+
 function dispatch(router: Router<Route>): Step {
   return (req, res) => {
     const target = req.url ?? '';
+    if (req.method === 'OPTIONS' && target === '*')
+      return res.writeHead(204, { Allow: METHODS.join(', ') }).end();
     const found = router.find(req.method ?? '', target);
     if (found.status !== 200) throw httpError(problemFor(found));
-    const query = new URLSearchParams(target.replace(/^[^?]*/, ''));
+    const query = new URLSearchParams(splitTarget(target)?.query);
     return found.value({ req, res, params: found.params, query });
   };
 }

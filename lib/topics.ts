@@ -1,13 +1,14 @@
 // Publishes to topics, ends them and lists them over HTTP: handlers of the reference server.
-// Needs `auth.ts`, `body.ts`, `hub.ts`, `idempotency.ts`, `permissions.ts`, `problem.ts` and `protocol.ts`
-// beside it.
+// Needs `auth.ts`, `body.ts`, `hub.ts`, `hub-event.ts`, `idempotency.ts`, `permissions.ts`, `problem.ts` and
+// `protocol.ts` beside it.
 
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { identityOf } from './auth.ts';
 import { readText } from './body.ts';
-import type { EventBatch, Hub, HubEvent, TopicInfo } from './hub.ts';
+import type { Hub, HubEvent, TopicInfo } from './hub.ts';
+import type { EventBatch } from './hub-event.ts';
 import { IdempotencyCache } from './idempotency.ts';
 import type { Permissions } from './permissions.ts';
 import { httpError, problemOf, sendJson } from './problem.ts';

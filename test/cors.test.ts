@@ -28,12 +28,19 @@ function corsHeaders(headers: Readonly<Record<string, string>>): Record<string, 
   return Object.fromEntries(ours);
 }
 
+/** What pages may read by default. */
+const EXPOSED = 'Allow, Retry-After, WWW-Authenticate';
+
 describe('cors', () => {
   it('lets the pages of a listed origin read, and makes caches vary by origin', async (t) => {
     const port = await shared(t, { origins: [APP] });
     const { status, headers, body } = await raw(port, 'GET / HTTP/1.1', HOST, `Origin: ${APP}`);
     assert.deepEqual([status, body], [200, 'in']);
-    assert.deepEqual(corsHeaders(headers), { 'access-control-allow-origin': APP, vary: 'Origin' });
+    assert.deepEqual(corsHeaders(headers), {
+      'access-control-allow-origin': APP,
+      'access-control-expose-headers': EXPOSED,
+      vary: 'Origin',
+    });
   });
 
   it('answers other origins, and programs, without CORS headers', async (t) => {
@@ -111,7 +118,8 @@ describe('cors', () => {
     for (const origins of ['*', ['*']] as const) {
       const port = await shared(t, { origins });
       const { headers } = await raw(port, 'GET / HTTP/1.1', HOST, 'Origin: https://any.example');
-      assert.deepEqual(corsHeaders(headers), { 'access-control-allow-origin': '*' });
+      const exposed = { 'access-control-expose-headers': EXPOSED };
+      assert.deepEqual(corsHeaders(headers), { 'access-control-allow-origin': '*', ...exposed });
     }
   });
 

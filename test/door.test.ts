@@ -95,6 +95,50 @@ describe('the hosts and origins of the server', () => {
   });
 });
 
+describe('a page of a listed origin', () => {
+  const limits = { maxConnections: 1 };
+  const served = serve({ origins: ['https://app.example'], publishTokens: ['writer'], limits });
+  const origin = { Origin: 'https://app.example', 'Sec-Fetch-Site': 'cross-site' };
+
+  it('may send what our readers and publishers send', async () => {
+    for (const [method, names] of [
+      ['GET', 'authorization, cache-control, last-event-id'],
+      ['POST', 'authorization, content-type, idempotency-key'],
+      ['DELETE', 'authorization'],
+    ] as const) {
+      const asking = { 'Access-Control-Request-Method': method, 'Access-Control-Request-Headers': names };
+      const { status, headers } = await ask(`${served.url}/topics/a`, { ...origin, ...asking }, 'OPTIONS');
+      assert.equal(status, 204);
+      assert.equal(headers['access-control-allow-origin'], origin.Origin);
+      assert.ok(headers['access-control-allow-methods']?.split(', ').includes(method));
+      const allowed = headers['access-control-allow-headers']?.toLowerCase().split(', ');
+      for (const name of names.split(', ')) assert.ok(allowed?.includes(name), name);
+    }
+  });
+
+  it('may read every refusal, and when to come back', async () => {
+    const holder = await Reader.open(`${served.url}/events?topic=a`);
+    for (const [method, path, headers, status] of [
+      ['GET', '/nothing', {}, 404],
+      ['PUT', '/topics/a', {}, 405],
+      ['POST', '/topics/a', {}, 401],
+      ['POST', '/topics/a', bearer('wrong'), 401],
+      ['POST', '/topics/a%20b', bearer('writer'), 400],
+      ['POST', '/topics/a', { ...bearer('writer'), 'Content-Type': 'multipart/form-data' }, 415],
+      ['GET', '/events', {}, 400],
+      ['GET', '/events?topic=a', { Accept: 'text/html' }, 406],
+      ['GET', '/events?topic=a', {}, 503],
+      ['GET', '/topics', { Host: 'evil.example' }, 421],
+    ] as const) {
+      const answer = await ask(served.url + path, { ...origin, ...headers }, method);
+      assert.equal(answer.status, status, path);
+      assert.equal(answer.headers['access-control-allow-origin'], origin.Origin, path);
+      assert.match(answer.headers['access-control-expose-headers'] ?? '', /Retry-After/, path);
+    }
+    holder.close();
+  });
+});
+
 describe('tokens', () => {
   const served = serve({ publishTokens: ['writer'], subscribeTokens: ['reader'] });
 

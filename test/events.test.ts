@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createHttp2Server } from 'node:http2';
 import { describe, it, type TestContext } from 'node:test';
 import {
   type EventsHandler,
@@ -12,6 +13,7 @@ import {
 import { Hub } from '../lib/hub.ts';
 import { readRefused } from '../lib/protocol.ts';
 import { shutdown, trackConnections } from '../lib/shutdown.ts';
+import { session } from './helpers/http2.ts';
 import { TestLog } from './helpers/hub.ts';
 import { Reader } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
@@ -317,6 +319,25 @@ describe('serveEvents', () => {
     });
   }
 
+  it('opens no stream for an image, a frame or a window of a page, and asks nobody about it', async (t) => {
+    let asked = 0;
+    const authorize = () => ++asked;
+    const { url, events } = await serve(t, { topics: 'a', authorize });
+    for (const destination of ['image', 'document', 'iframe', 'script', 'video', 'style', 'audio']) {
+      const site = destination === 'document' ? 'same-origin' : 'same-site';
+      const headers = { 'sec-fetch-dest': destination, 'sec-fetch-site': site };
+      assert.deepEqual(await problem(url, { headers }), { status: 403, error: 'wrong-destination' });
+    }
+    assert.deepEqual([asked, events.limit.stats.admitted], [0, 0]);
+    assert.equal(events.stats.refused['wrong-destination'], 7);
+    const typed = { 'sec-fetch-dest': 'document', 'sec-fetch-site': 'none' };
+    for (const headers of [{ 'sec-fetch-dest': 'empty', 'sec-fetch-site': 'same-site' }, typed, {}]) {
+      const reader = await Reader.open(url, { headers });
+      assert.equal(reader.status, 200);
+      reader.close();
+    }
+  });
+
   it('resolves with the stream once it is open, and with undefined where there is none', async (t) => {
     const events = serveEvents(new Hub(), { topics: 'a' });
     const answers: unknown[] = [];
@@ -569,14 +590,52 @@ describe('serveEvents, limits and failures', () => {
     assert.equal((await problem(url)).status, 429);
   });
 
-  it('reports an unexpected failure to onError and answers 500, or hands it to next', async (t) => {
+  for (const [option, status] of [
+    ['authorize', 503],
+    ['topics', 503],
+    ['may', 500],
+    ['onOpen', 500],
+  ] as const) {
+    it(`lets a browser return where ${option} fails unexpectedly, and answers a program ${status}`, async (t) => {
+      const failures: unknown[] = [];
+      const onError = (error: unknown) => failures.push(error);
+      const lost = new Error('the store is down');
+      const fail = () => {
+        throw lost;
+      };
+      const { hub, events, url } = await serve(t, { topics: 'a', onError, [option]: fail });
+      const browser = await Reader.open(url, {
+        headers: { accept: 'text/event-stream', 'user-agent': 'Mozilla/5.0' },
+      });
+      await browser.over;
+      assert.deepEqual([browser.status, browser.retries.length], [200, 1]);
+      const program = await fetch(url);
+      assert.deepEqual([program.status, program.headers.has('retry-after')], [status, true]);
+      assert.doesNotMatch(await program.text(), /store/);
+      assert.deepEqual(failures, [lost, lost]);
+      assert.deepEqual([hub.size, events.streams.size], [0, 0]);
+    });
+  }
+
+  it('counts at most 100 reasons of refusals apart', async (t) => {
+    let asked = 0;
+    const authorize = () => {
+      throw Object.assign(new Error('no'), { status: 403, code: `ERR_SSE_REASON_${++asked}` });
+    };
+    const { events, url } = await serve(t, { topics: 'a', authorize });
+    for (let i = 0; i < 110; i++) assert.equal((await problem(url)).status, 403);
+    assert.ok(Object.keys(events.stats.refused).length < 110);
+    assert.ok((events.stats.refused.other ?? 0) >= 10);
+  });
+
+  it('reports an unexpected failure of authorize to onError and answers 503, or hands it to next', async (t) => {
     const failure = new Error('the database is away');
     const topics = (): never => {
       throw failure;
     };
     const errors: unknown[] = [];
     const { url } = await serve(t, { topics, onError: (error, { req }) => errors.push([error, req.url]) });
-    assert.deepEqual(await problem(`${url}/x`), { status: 500, error: 'internal' });
+    assert.deepEqual(await problem(`${url}/x`), { status: 503, error: 'unavailable' });
     assert.deepEqual(errors, [[failure, '/x']]);
     const handler = serveEvents(new Hub(), { topics });
     const server = createServer((req: IncomingMessage, res: ServerResponse) => {
@@ -624,11 +683,11 @@ describe('serveEvents, limits and failures', () => {
       assert.deepEqual(errors, ['refusing', 'refusing']);
     });
 
-    it(`answers 500 where onError ${how}, and warns of that`, async (t) => {
+    it(`answers 503 where onError ${how}, and warns of that`, async (t) => {
       const warned = once(process, 'warning');
       const topics = failing('topics');
       const { url } = await serve(t, { topics, onError: failing('reporting') });
-      assert.equal((await problem(url)).status, 500);
+      assert.equal((await problem(url)).status, 503);
       const [{ code, detail }] = (await warned) as [NodeJS.ErrnoException & { detail: string }];
       assert.equal(code, 'ERR_SSE_REQUEST_FAILED');
       assert.match(detail, /^Error: reporting/);
@@ -672,7 +731,7 @@ describe('serveEvents, limits and failures', () => {
   it('warns of an unexpected failure where there is neither onError nor next', async (t) => {
     const warned = once(process, 'warning');
     const { url } = await serve(t, { topics: () => Promise.reject(new Error('the database is away')) });
-    assert.equal((await problem(url)).status, 500);
+    assert.equal((await problem(url)).status, 503);
     const [{ detail }] = (await warned) as [{ detail: string }];
     assert.match(detail, /^Error: the database is away/);
   });
@@ -785,6 +844,20 @@ describe('serveEvents, types', () => {
     });
     // @ts-expect-error: a principal has no age
     serveEvents(hub, { authorize: () => ({ name: 'ann' }), may: ({ age }) => age > 18 });
+  });
+
+  it('is a handler of node:http2 as well, and serves it', async (t) => {
+    const hub = new Hub();
+    const server = createHttp2Server(serveEvents(hub, { topics: 'a' }));
+    await listen(t, server);
+    const stream = session(t, server).request({ ':path': '/?from=earliest' }).setEncoding('utf8');
+    hub.publish('a', { data: 'over HTTP/2' });
+    let text = '';
+    for await (const chunk of stream) {
+      text += chunk;
+      if (text.includes('over HTTP/2')) break;
+    }
+    assert.match(text, /event: sluice:ready\n/);
   });
 
   it("takes functions of a framework's own request, and then no other request", () => {

@@ -249,7 +249,7 @@ describe('guard and the pages of other sites', () => {
     assert.equal(judge({}, link, '192.0.2.1', { method: 'GET' }), 'cross-site');
     assert.equal(judge({ navigation: true }, link, '192.0.2.1', { method: 'GET' }), 'in');
     assert.equal(judge({ navigation: true }, link, '192.0.2.1', { method: 'POST' }), 'cross-site');
-    const toPage = ({ url }: GuardRequest & { url?: string }) => url === '/';
+    const toPage = ({ url }: GuardRequest) => url === '/';
     assert.equal(judge({ navigation: toPage }, link, '192.0.2.1', { method: 'GET', url: '/' }), 'in');
     assert.equal(
       judge({ navigation: toPage }, link, '192.0.2.1', { method: 'GET', url: '/a' }),

@@ -64,6 +64,7 @@ describe('publish', () => {
       { data: 'x', event: 'sluice:gap' },
       /^`event` must not begin with "sluice:".*got "sluice:gap"/,
     ],
+    ['such a type in capitals, after a space', { data: 'x', event: ' SLUICE:a' }, /^`event` must not begin/],
     ['neither data nor json', {}, /^`data` must be a string, got undefined/],
     ['data that is no string', { data: { price: 7 } }, /^`data` must be a string, got object: .*`json`/],
     ['data with half a surrogate pair', { data: '\ud800' }, /^`data`/],

@@ -20,6 +20,8 @@ import { session } from './helpers/http2.ts';
 import { raw } from './helpers/raw.ts';
 import { listen, serve } from './helpers/server.ts';
 
+setFlagsFromString('--expose-gc');
+
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** A server behind the limiter whose responses stay open until the test ends them. */
@@ -459,6 +461,23 @@ describe('limitConnections releases all slots', () => {
     await until(() => limit.stats.open === 0);
   });
 
+  it('and keeps no long key, which a client may have chosen, but tells such clients apart', () => {
+    let number = 0;
+    const key = () => `${number}${String.fromCharCode(0x61 + (number % 26)).repeat(20_000)}`;
+    const limit = limitConnections({ maxPerKey: 1, rate: 1000, key });
+    runInNewContext('gc')();
+    const before = process.memoryUsage().heapUsed;
+    const leave: (() => void)[] = [];
+    for (number = 0; number < 2000; number++) leave.push(enter(limit));
+    runInNewContext('gc')();
+    assert.deepEqual([limit.stats.keys, limit.stats.rates], [2000, 2000]);
+    // The keys have 40 MB.
+    const grown = process.memoryUsage().heapUsed - before;
+    assert.ok(grown < 10_000_000, `${grown} bytes`);
+    for (const one of leave) one();
+    assert.equal(limit.stats.open, 0);
+  });
+
   it('and keeps no old responses of a client that always has another request under way', async (t) => {
     const limit = limitConnections({});
     const waiting: ServerResponse[] = [];
@@ -476,7 +495,6 @@ describe('limitConnections releases all slots', () => {
       await until(() => over.length === n && limit.stats.open <= 2);
     }
     await turn();
-    setFlagsFromString('--expose-gc');
     runInNewContext('gc')();
     const kept = over.filter((one) => one.deref() !== undefined).length;
     assert.ok(kept < 20, `${kept} responses kept`);

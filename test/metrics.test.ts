@@ -261,6 +261,34 @@ request_seconds_count 3
   });
 });
 
+describe('the series of a family', () => {
+  it('are at most `maxSeries`, whatever labels an application makes', () => {
+    const registry = new Registry({ maxSeries: 3 });
+    const many = Array.from({ length: 10 }, (_, i) => [{ path: `/${i}` }, i] as const);
+    let read = 0;
+    registry.gauge('a', 'A.', function* () {
+      for (const sample of many) {
+        read++;
+        yield sample;
+      }
+    } as never);
+    registry.counter('b_total', 'B.', () => many.slice(0, 3));
+    const histogram = registry.histogram('c', 'C.', [1]);
+    for (const [labels, value] of many) histogram.observe(value, labels);
+    const page = registry.render();
+    assert.match(page, /a\{path="\/2"\} 2\n# more than 3 series: a\n/);
+    assert.equal(read, 4);
+    assert.match(page, /b_total\{path="\/2"\} 2\n(?!# more)/);
+    assert.match(page, /c_count\{path="\/2"\} 1\n/);
+    assert.match(page, /c_sum 42\nc_count 7\n/);
+    assert.equal(page.split('c_count').length - 1, 4);
+  });
+
+  it('are at most a whole number', () => {
+    assert.throws(() => new Registry({ maxSeries: 0 }), /`maxSeries` must be .* got 0/);
+  });
+});
+
 describe('a histogram', () => {
   it('is rendered with zeros before the first value', () => {
     const registry = new Registry();

@@ -15,6 +15,21 @@ import { listen } from './helpers/server.ts';
 const CLOSE = 'Connection: close';
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
+/** Counts the turns of the event loop until the test is over. */
+function countTurns(t: TestContext): () => number {
+  let turn = 0;
+  let isOver = false;
+  t.after(() => {
+    isOver = true;
+  });
+  const count = () => {
+    turn++;
+    if (!isOver) setImmediate(count);
+  };
+  count();
+  return () => turn;
+}
+
 /** That many requests in one write, the last of which closes the connection. */
 function pipelined(count: number, line = 'GET / HTTP/1.1'): string {
   return request(line).repeat(count - 1) + request(line, CLOSE);
@@ -40,28 +55,21 @@ async function gated(t: TestContext, answer: (res: ServerResponse) => void, opti
 
 describe('limitPipelining', () => {
   it('begins each request in a turn of its own, after the answer before it, and answers in order', async (t) => {
-    const turns: number[] = [];
-    let turn = 0;
-    let isOver = false;
+    const beganIn: number[] = [];
+    const turns = countTurns(t);
     const { begun, port } = await gated(t, (res) => {
       assert.ok(begun.slice(0, -1).every(({ writableFinished }) => writableFinished));
-      turns.push(turn);
+      beganIn.push(turns());
       res.end(`<${begun.length}>`);
     });
-    const count = () => {
-      turn++;
-      if (!isOver) setImmediate(count);
-    };
-    count();
     const socket = await dial(t, port);
     socket.write(pipelined(50));
     const text = await readAll(socket);
-    isOver = true;
     assert.deepEqual(
       [...text.matchAll(/<(\d+)>/g)].map(([, number]) => Number(number)),
       Array.from({ length: 50 }, (_, i) => i + 1),
     );
-    assert.equal(new Set(turns).size, 50);
+    assert.equal(new Set(beganIn).size, 50);
   });
 
   it('begins no request while its client takes nothing of the answer before', async (t) => {
@@ -242,6 +250,31 @@ describe('the reference server', () => {
     assert.deepEqual(statuses(await readAll(socket)), [200, 429]);
     assert.deepEqual(refused, ['pipeline-full']);
     assert.match(sse.registry.render(), /sluice_refused_total\{reason="pipeline-full"\} 1\n/);
+  });
+});
+
+describe('the metrics of the reference server', () => {
+  it('are rendered once a turn, however many connections request them at once', async (t) => {
+    const sse = createSseServer();
+    const turns = countTurns(t);
+    const counted: number[] = [];
+    const rendered: number[] = [];
+    let accepted = 0;
+    sse.server.on('connection', () => accepted++);
+    sse.server.prependListener('request', () => counted.push(turns()));
+    sse.registry.gauge('test_reads', 'Reads.', () => rendered.push(turns()));
+    const port = Number(new URL(await sse.listen(0)).port);
+    t.after(() => sse.close({ deadline: 0 }));
+    const sockets = await Promise.all(Array.from({ length: 50 }, () => dial(t, port)));
+    while (accepted < 50) await nextTurn();
+    const answers = sockets.map((socket) => readAll(socket));
+    for (const socket of sockets) socket.write(request('GET /metrics HTTP/1.1', CLOSE));
+    // The server finds all of them when it looks again.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    for (const answer of await Promise.all(answers)) assert.match(answer, /\ntest_reads \d+\n/);
+    assert.equal(counted.length, 50);
+    assert.deepEqual(rendered, [...new Set(counted)]);
+    assert.ok(rendered.length < 50);
   });
 });
 

@@ -13,6 +13,7 @@ import {
   gapEvent,
   gapReasons,
   isControlEvent,
+  isReservedEvent,
   isTopic,
   parseId,
   positionEvent,
@@ -125,6 +126,13 @@ describe('control events', () => {
     for (const type of [undefined, '', 'tick', 'sluice', ' sluice:end', 'Sluice:end', 'x-sluice:end']) {
       assert.equal(isControlEvent(type), false, type);
     }
+  });
+
+  it('cannot be published under a name that a reader could take for one', () => {
+    for (const type of ['sluice:', ' sluice:end', '\u00a0Sluice:later\t', 'SLUICE:GAP'])
+      assert.equal(isReservedEvent(type), true, type);
+    for (const type of [undefined, '', 'tick', 'sluice', 'x-sluice:end', 's luice:'])
+      assert.equal(isReservedEvent(type), false, type);
   });
 
   it('reads back the topics and the heartbeat of a ready event', () => {

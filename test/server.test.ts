@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { createSseServer, type SseServer, type SseServerOptions } from '../lib/server.ts';
 import { Reader } from './helpers/reader.ts';
@@ -185,6 +188,27 @@ describe('GET /events', () => {
     const answer = await ask(`${served.url}/events?topic=a`, { headers: { Accept: 'application/json' } });
     assert.deepEqual([answer.status, answer.json.error], [406, 'not-acceptable']);
   });
+
+  for (const [accept, status] of [
+    ['', 200],
+    ['*/*', 200],
+    ['TEXT/Event-Stream', 200],
+    ['application/json, */*;q=0.1', 200],
+    ['text/*; q=1, */*;q=0', 200],
+    ['*', 200],
+    ['text/event-stream;q=0, */*', 406],
+    ['*/*;q=0.000', 406],
+    ['text/*;q=0,*/*;q=1', 406],
+    ['text/html, application/json', 406],
+    ['text/event-streams', 406],
+  ] as const) {
+    it(`answers ${status} to a reader that accepts ${JSON.stringify(accept)}`, async () => {
+      const { port } = new URL(served.url);
+      const head = `HEAD /events?topic=a HTTP/1.1\r\nHost: localhost\r\nAccept: ${accept}\r\n`;
+      const answer = await send(`http://127.0.0.1:${port}`, `${head}Connection: close\r\n\r\n`);
+      assert.equal(Number(answer.split(' ')[1]), status);
+    });
+  }
 });
 
 describe('POST /topics/{topic}', () => {
@@ -299,6 +323,9 @@ describe('POST /topics/{topic}', () => {
 
   for (const [query, why] of [
     ['?event=sluice:gap', 'a name that is the hub’s own'],
+    ['?event=%20sluice:end', 'such a name after a space'],
+    ['?event=SLUICE:End%09', 'such a name in capitals, before a tab'],
+    ['?event=%C2%A0sluice:', 'the prefix after a space that does not break'],
     ['?event=a%0Adata:+x', 'a line feed in the name'],
     ['?event=a%0Ddata:+x', 'a carriage return in the name'],
   ]) {
@@ -405,6 +432,83 @@ describe('the other paths', () => {
       assert.equal((await ask(`${served.url}/healthz`)).status, 200);
     });
   }
+});
+
+describe('a request in absolute form', () => {
+  const served = serve();
+
+  const get = (target: string, host: string) =>
+    send(served.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+
+  it('gets the same answer as its path, on every route, with its query', async () => {
+    for (const path of ['/healthz', '/topics?limit=1', '/position', '/metrics', '/', '/dashboard/app.js'])
+      assert.match(await get(`http://localhost${path}`, 'localhost'), /^HTTP\/1.1 200 /, path);
+    assert.match(await get('http://localhost', 'localhost'), /^HTTP\/1.1 200 [\s\S]*<!doctype html>/);
+    assert.match(await get('http://localhost/nothing', 'localhost'), /^HTTP\/1.1 404 /);
+    const socket = net.connect(Number(new URL(served.url).port), '127.0.0.1');
+    socket.write('GET http://localhost/events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    let text = '';
+    for await (const chunk of socket) {
+      text += chunk;
+      if (text.includes('sluice:ready')) break;
+    }
+    assert.match(text, /^HTTP\/1.1 200 /);
+  });
+
+  it('is for the host of its target, whatever its Host header says', async () => {
+    assert.match(await get('http://evil.example/healthz', 'localhost'), /^HTTP\/1.1 421 /);
+    assert.match(await get('http://localhost/healthz', 'evil.example'), /^HTTP\/1.1 200 /);
+    assert.match(await get('http://user@localhost/healthz', 'localhost'), /^HTTP\/1.1 400 .*/);
+  });
+
+  it('for no resource but the server is answered with its methods', async () => {
+    const answer = await send(
+      served.url,
+      'OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+    );
+    assert.match(answer, /^HTTP\/1.1 204 [\s\S]*Allow: GET, HEAD, POST, DELETE\r\n/);
+  });
+});
+
+describe('HEAD', () => {
+  const served = serve();
+
+  it('gets the head of GET on every route that has one, and else 405', async () => {
+    for (const path of ['/events?topic=a', '/topics', '/position', '/healthz', '/readyz', '/metrics', '/']) {
+      const response = await fetch(served.url + path, { method: 'HEAD' });
+      assert.deepEqual([path, response.status, await response.text()], [path, 200, '']);
+    }
+    for (const path of ['/tickets', '/topics/a'])
+      assert.equal((await fetch(served.url + path, { method: 'HEAD' })).status, 405);
+    assert.equal(served.sse.hub.size, 0);
+  });
+});
+
+describe('a server on a Unix socket', () => {
+  it('answers every route, and takes events with a token alone, because a proxy may stand in front', async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'sluice-'));
+    const socketPath = join(folder, 'socket');
+    const limits = { maxPerKey: 2, rate: 10, trustProxy: 1 };
+    const sse = createSseServer({ publishTokens: ['writer'], metricsTokens: ['meter'], limits });
+    sse.server.listen(socketPath);
+    await once(sse.server, 'listening');
+    t.after(async () => {
+      await sse.close({ deadline: 0 });
+      rmSync(folder, { recursive: true });
+    });
+    const status = async (method: string, path: string, token?: string) => {
+      const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` };
+      const request = http.request({ socketPath, method, path, headers }).end(method === 'POST' ? 'x' : '');
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      response.destroy();
+      return response.statusCode;
+    };
+    for (const path of ['/', '/topics', '/position', '/healthz', '/readyz', '/events?topic=a'])
+      assert.equal(await status('GET', path), 200, path);
+    assert.deepEqual([await status('POST', '/topics/a'), await status('GET', '/metrics')], [401, 401]);
+    assert.equal(await status('POST', '/topics/a', 'writer'), 200);
+    assert.equal(await status('GET', '/metrics', 'meter'), 200);
+  });
 });
 
 describe('a connection that carries a stream', () => {

@@ -34,6 +34,9 @@ export const controlPrefix = 'sluice:';
 export function isControlEvent(type) {
     return type?.startsWith(controlPrefix) === true;
 }
+export function isReservedEvent(type) {
+    return isControlEvent(type?.trim().toLowerCase());
+}
 export const gapReasons = [
     'evicted',
     'unknown-epoch',
