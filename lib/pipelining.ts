@@ -27,10 +27,16 @@ export interface PipelinedResponse {
 
 export interface PipeliningOptions {
   /**
-   * Requests of one HTTP/1 connection that may wait for their turn; default 100. One more is answered 429 in
-   * their place, and the connection closes. Each takes about 2 KB.
+   * Requests of one HTTP/1 connection that may always wait for their turn; default 100. More may wait while
+   * there is room for them in `maxWaitingInAll`. One more than that is answered 429 in their place, and the
+   * connection closes. Each takes about 2 KB.
    */
   maxWaiting?: number | undefined;
+  /**
+   * Requests of all HTTP/1 connections together up to which one may exceed its `maxWaiting`; default 5,000,
+   * which is 10 MB.
+   */
+  maxWaitingInAll?: number | undefined;
   /**
    * Requests of one HTTP/2 session that may be in progress at once, streams included; default 100. One more
    * is refused with `REFUSED_STREAM`, after which a client may send it again. Announce the same number to
@@ -69,7 +75,9 @@ export interface Pipelining {
 export function limitPipelining(options: PipeliningOptions = {}): Pipelining {
   const { onRefuse } = options;
   const maxWaiting = atLeast(0, 'maxWaiting', options.maxWaiting ?? 100);
+  const maxWaitingInAll = atLeast(0, 'maxWaitingInAll', options.maxWaitingInAll ?? 5000);
   const maxConcurrent = atLeast(1, 'maxConcurrent', options.maxConcurrent ?? 100);
+  const room: Room = { maxWaiting, maxWaitingInAll, waiting: 0 };
   const refused = { 'pipeline-full': 0 };
 
   const refuse = (req: PipelinedRequest): void => {
@@ -80,7 +88,7 @@ export function limitPipelining(options: PipeliningOptions = {}): Pipelining {
   const middleware = (req: PipelinedRequest, res: PipelinedResponse, next: () => unknown): unknown => {
     const turn =
       req.httpVersionMajor === 1
-        ? waitForTurn(req.socket, res, maxWaiting, () => refuse(req))
+        ? waitForTurn(req.socket, res, room, () => refuse(req))
         : enterSession(req, res, maxConcurrent, () => refuse(req));
     if (turn === true) return next();
     return turn === false ? undefined : turn.then((isMine) => (isMine ? next() : undefined));
@@ -96,8 +104,16 @@ export function requestsWaiting(socket: object): number {
 
 // ── HTTP/1 ────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** How many requests wait on all connections, and how many may. */
+interface Room {
+  readonly maxWaiting: number;
+  readonly maxWaitingInAll: number;
+  waiting: number;
+}
+
 interface Waiter {
   readonly res: PipelinedResponse;
+  readonly room: Room;
   readonly begin: (isMine: boolean) => void;
 }
 
@@ -125,7 +141,7 @@ const REFUSED_TIMEOUT = 5000;
 function waitForTurn(
   socket: PipelinedSocket,
   res: PipelinedResponse,
-  maxWaiting: number,
+  room: Room,
   refused: () => void,
 ): boolean | Promise<boolean> {
   const before = lines.get(socket);
@@ -138,12 +154,13 @@ function waitForTurn(
   const line = before instanceof Line ? before : openLine(socket, before);
   if (line.current === res) return true;
   if (line.isRefused || socket.destroyed) return false;
-  if (line.waiting.length >= maxWaiting) {
+  if (line.waiting.length >= room.maxWaiting && room.waiting >= room.maxWaitingInAll) {
     refuseLine(socket, line, line.waiting[0]?.res ?? res);
     refused();
     return false;
   }
-  return new Promise((begin) => line.waiting.push({ res, begin }));
+  room.waiting++;
+  return new Promise((begin) => line.waiting.push({ res, room, begin }));
 }
 
 function openLine(socket: PipelinedSocket, current: PipelinedResponse): Line {
@@ -170,6 +187,7 @@ function advance(socket: PipelinedSocket, line: Line): void {
       if (!line.isRefused) lines.delete(socket);
       return;
     }
+    next.room.waiting--;
     line.current = next.res;
     next.res.on('close', onAnswered);
     next.begin(true);
@@ -191,7 +209,10 @@ function refuseLine(socket: PipelinedSocket, line: Line, first: PipelinedRespons
 }
 
 function dismiss(line: Line): void {
-  for (const { begin } of line.waiting.splice(0)) begin(false);
+  for (const { room, begin } of line.waiting.splice(0)) {
+    room.waiting--;
+    begin(false);
+  }
 }
 
 // ── HTTP/2 ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -106,10 +106,11 @@ describe('limitPipelining', () => {
     assert.match(await readAll(socket), /first[\s\S]*\r\n1000000$/);
   });
 
-  it('answers 429 in its turn and closes the connection where more than `maxWaiting` would wait', async (t) => {
+  it('answers 429 in its turn and closes the connection where more would wait than may', async (t) => {
     const refusals: PipeliningRefusal[] = [];
     const onRefuse = (refusal: PipeliningRefusal) => refusals.push(refusal);
     const { limit, begun, port } = await gated(t, (res) => setImmediate(() => res.end('first')), {
+      maxWaitingInAll: 1000,
       onRefuse,
     });
     const socket = await dial(t, port);
@@ -122,8 +123,38 @@ describe('limitPipelining', () => {
     assert.deepEqual([refusals[0]!.reason, refusals[0]!.status], ['pipeline-full', 429]);
   });
 
+  it('takes more than `maxWaiting` of a connection while there is room for them in all', async (t) => {
+    const { limit, port, begun, server } = await gated(t, () => {}, { maxWaiting: 2, maxWaitingInAll: 5 });
+    const greedy = await dial(t, port);
+    greedy.write(request().repeat(1 + 5));
+    await once(server, 'request');
+    while (begun.length < 1) await nextTurn();
+    const modest = await dial(t, port);
+    modest.write(request().repeat(1 + 2));
+    while (begun.length < 2) await nextTurn();
+    const second = await dial(t, port);
+    const heard = new Reading(second);
+    second.write(request().repeat(1 + 3));
+    while (begun.length < 3) await nextTurn();
+    begun[2]!.end();
+    assert.deepEqual(statuses(await heard.over), [200, 429]);
+    assert.equal(limit.refused['pipeline-full'], 1);
+    // Who has left takes no room.
+    const closed = once(begun[0]!, 'close');
+    greedy.destroy();
+    await closed;
+    const third = await dial(t, port);
+    third.write(request().repeat(1 + 3));
+    while (begun.length < 4) await nextTurn();
+    for (let at = 3; at < 7; at++) {
+      while (begun.length <= at) await nextTurn();
+      begun[at]!.end();
+    }
+    assert.equal(limit.refused['pipeline-full'], 1);
+  });
+
   it('takes as many as may wait, again and again', async (t) => {
-    const { limit, port } = await gated(t, (res) => res.end(), { maxWaiting: 3 });
+    const { limit, port } = await gated(t, (res) => res.end(), { maxWaiting: 3, maxWaitingInAll: 0 });
     const socket = await dial(t, port);
     const reading = new Reading(socket);
     for (let round = 1; round <= 3; round++) {
@@ -135,7 +166,10 @@ describe('limitPipelining', () => {
   });
 
   it('takes one request at a time where none may wait', async (t) => {
-    const { port } = await gated(t, (res) => setImmediate(() => res.end()), { maxWaiting: 0 });
+    const { port } = await gated(t, (res) => setImmediate(() => res.end()), {
+      maxWaiting: 0,
+      maxWaitingInAll: 0,
+    });
     const socket = await dial(t, port);
     const reading = new Reading(socket);
     for (let round = 1; round <= 3; round++) {
@@ -148,7 +182,7 @@ describe('limitPipelining', () => {
 
   it('cuts a refused connection whose client does not read the answer in progress', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
-    const { begun, port, server } = await gated(t, () => {}, { maxWaiting: 0 });
+    const { begun, port, server } = await gated(t, () => {}, { maxWaiting: 0, maxWaitingInAll: 0 });
     const socket = await dial(t, port);
     socket.write(request().repeat(2));
     await once(server, 'request');
@@ -174,7 +208,7 @@ describe('limitPipelining', () => {
   });
 
   it('counts a request once, where another limit is in front', async (t) => {
-    const inner = limitPipelining({ maxWaiting: 0 });
+    const inner = limitPipelining({ maxWaiting: 0, maxWaitingInAll: 0 });
     const { port } = await gated(t, (res) => inner(res.req, res, () => res.end()));
     const socket = await dial(t, port);
     socket.write(pipelined(20));
@@ -207,6 +241,7 @@ describe('limitPipelining', () => {
 
   it('rejects an option that is out of range, naming it and its value', () => {
     assert.throws(() => limitPipelining({ maxWaiting: -1 }), /`maxWaiting` must be .* ≥ 0 .* got -1/);
+    assert.throws(() => limitPipelining({ maxWaitingInAll: NaN }), /`maxWaitingInAll` must be .* got NaN/);
     assert.throws(() => limitPipelining({ maxConcurrent: 0 }), /`maxConcurrent` must be .* ≥ 1 .* got 0/);
   });
 });
@@ -237,7 +272,7 @@ describe('the reference server', () => {
     }
   });
 
-  it('answers the first and refuses the rest of 1,500 listings at once, and counts that', async (t) => {
+  it('answers 1,500 listings at once, and counts a client that sends more than may wait', async (t) => {
     const refused: unknown[] = [];
     const logger = ({ event, reason }: { event: string; reason?: unknown }) => {
       if (event === 'refused') refused.push(reason);
@@ -247,7 +282,12 @@ describe('the reference server', () => {
     t.after(() => sse.close({ deadline: 0 }));
     const socket = await dial(t, port);
     socket.write(pipelined(1500, 'GET /topics HTTP/1.1'));
-    assert.deepEqual(statuses(await readAll(socket)), [200, 429]);
+    assert.deepEqual(statuses(await readAll(socket)), new Array(1500).fill(200));
+    const flood = await dial(t, port);
+    flood.write(pipelined(30_000, 'GET /topics HTTP/1.1'));
+    const answers = statuses(await readAll(flood));
+    assert.equal(answers.pop(), 429);
+    assert.ok(answers.length < 5000);
     assert.deepEqual(refused, ['pipeline-full']);
     assert.match(sse.registry.render(), /sluice_refused_total\{reason="pipeline-full"\} 1\n/);
   });
