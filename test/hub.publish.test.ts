@@ -95,6 +95,19 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
   });
 
+  it('names `events` where it is no array, and `data` where one of them is no event', () => {
+    const { hub } = handRun();
+    for (const events of [undefined, 'text', { data: 'x' }, new Set([{ data: 'x' }])]) {
+      const message = `\`events\` must be an array, got ${typeof events}`;
+      assert.throws(() => hub.publishAll('a', events as never), { name: 'TypeError', message });
+    }
+    for (const event of [undefined, null, 'text', 5]) {
+      const bad = { code: 'ERR_SSE_BAD_EVENT', message: /`data` must be a string, got undefined/ };
+      assert.throws(() => hub.publishAll('a', [event] as never), bad);
+      assert.throws(() => hub.publish('a', event as never), bad);
+    }
+  });
+
   it('publishes nothing and creates no topic for an empty batch, and none for an ended topic', () => {
     const { hub } = handRun();
     assert.deepEqual([hub.publishAll('a', []), hub.topics()], [[], []]);
