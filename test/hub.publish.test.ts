@@ -411,6 +411,23 @@ describe('ready', () => {
     assert.equal(await isSettled(ready), true);
   });
 
+  it('counts what the events hold where the whole history is small', async (t) => {
+    const { hub, turns, read } = open(t, { history: {}, maxHistoryBytes: 4000, maxPageBytes: 1 });
+    const reader = slowReader();
+    read(reader);
+    await drain(reader);
+    hub.publishAll('a', numbers(10));
+    const each = hub.historyBytes / 10;
+    turns.all();
+    const ready = hub.ready('a');
+    for (let behind = 9; behind * each >= 1000; behind--) {
+      assert.equal(await isSettled(ready), false, `${behind} behind`);
+      await drain(reader);
+      turns.all();
+    }
+    assert.equal(await isSettled(ready), true);
+  });
+
   it('is not held back by readers of other topics, by those that have left, or by nobody', async (t) => {
     const { hub, turns, read, pass } = open(t, { maxPageBytes: 35 });
     const other = slowReader();
