@@ -223,6 +223,7 @@ export class Hub<Events extends object = EventMap> {
   publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
     this.#beginPublishing();
     try {
+      if (!Array.isArray(events)) throw new TypeError(`\`events\` must be an array, got ${typeof events}`);
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
@@ -403,12 +404,8 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
-  #entry(
-    topic: Topic,
-    { event: type, data, json: value, key, comment, retry }: HubEvent,
-    seq: number,
-    at: number,
-  ): LogEntry {
+  #entry(topic: Topic, event: HubEvent, seq: number, at: number): LogEntry {
+    const { event: type, data, json: value, key, comment, retry } = Object(event) as HubEvent;
     const json = data === undefined ? value : undefined;
     checkEvent(type, data, json, key);
     const frame = encode({
