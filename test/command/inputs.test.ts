@@ -86,7 +86,7 @@ describe('an input', () => {
       await settled();
       assert.ok(hub.stats.published < 600, `${hub.stats.published} of ${count}`);
       if (kind === 'stdin') assert.equal(stdin.writableNeedDrain, true);
-      while (hub.stats.published < count || slow.texts.length < count) await drain(slow);
+      while (hub.stats.published < count || slow.story.length <= count) await drain(slow);
       assert.deepEqual(slow.gaps, []);
     }
   });

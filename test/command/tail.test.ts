@@ -194,6 +194,8 @@ describe('sluice tail', () => {
     assert.equal(await read(private1), '2\n');
     assert.equal(await read(private1.replace('secret-1', 'secret-2')), '1\n');
     assert.equal(await read(private1.replace('pass-word', 'other')), '1\n');
+    assert.equal(await read(url), '1\n');
+    assert.equal(await read(url.replace('//', '//user:pass-word@')), '1\n');
     const text = await readFile(state, 'utf8');
     assert.doesNotMatch(text, /secret|pass-word|user/);
     assert.equal(JSON.parse(text)[`${url}?topic=a&topic=b`], id(2));
@@ -317,6 +319,17 @@ describe('sluice tail', () => {
       assert.equal(stderr.read(), null);
     }
     assert.match(await readFile(record, 'utf8'), /^(\{.*"data":"1"\}\n)+$/);
+  });
+
+  it('exits with 1 when the reader of its output is gone and what it recorded cannot be kept', {
+    skip: process.platform !== 'linux',
+  }, async (t) => {
+    const { url } = await started(t, (_, res) => open(res, frame(1)));
+    const { io, stdout, stderr } = connected();
+    const ended = main(['tail', '--record', '/dev/full', url], io, '0.0.0');
+    stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
+    assert.equal(await ended, 1);
+    assert.match(String(stderr.read()), /^sluice tail: ENOSPC/);
   });
 
   it('exits with 1 where the last of its output cannot be written', async (t) => {
