@@ -352,3 +352,85 @@ function anchorOf(heading: string): string {
     .replace(/[^a-z0-9 _-]/g, '')
     .replaceAll(' ', '-');
 }
+
+// ── who pays ──────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Bound {
+  readonly what: string;
+  /** `option` in `module` = its default; `undefined` where the bound is no number of the code. */
+  readonly option: { readonly name: string; readonly module: string; readonly value: number } | undefined;
+  readonly file: string;
+  /** A part of the title of the test that shows the bound. */
+  readonly title: string;
+}
+
+/** The rows of the tables under "Who pays". */
+function boundsOf(page: string): Bound[] {
+  const [, chapter = ''] = textOf(page).split(/^## Who pays$/m);
+  const rows = (chapter.split(/^## /m)[0] ?? '').split('\n').filter((line) => /^\| (?!what)[^-]/.test(line));
+  return rows.map((row) => {
+    const [what = '', , option = '', , , test = ''] = row
+      .slice(1, -1)
+      .split('|')
+      .map((cell) => cell.trim());
+    const [, name, module, value] = /^`(\w+)` in `([\w/-]+)` = (.+)$/.exec(option) ?? [];
+    assert.ok(option.trim() === '' || value !== undefined, `${what}: no option in ${option}`);
+    const [, file = '', title = ''] = /^([\w./-]+): `(.+)`$/.exec(test.trim()) ?? [];
+    assert.ok(title !== '', `${what}: no test in ${test}`);
+    return {
+      what,
+      option: value === undefined ? undefined : { name: name!, module: module!, value: quantity(value) },
+      file,
+      title,
+    };
+  });
+}
+
+const UNITS: Readonly<Record<string, number>> = { KiB: 1024, MiB: 1024 ** 2, ms: 1, s: 1000, min: 60_000 };
+
+/** The number that a person writes as `1 MiB + 64 KiB` or `10,000`. */
+function quantity(text: string): number {
+  const parts = text.split(' + ').map((part) => {
+    const [, digits = '', unit = ''] = /^([\d,]+)(?: (\w+))?$/.exec(part) ?? [];
+    return Number(digits.replaceAll(',', '')) * (unit === '' ? 1 : (UNITS[unit] ?? NaN));
+  });
+  return parts.reduce((sum, part) => sum + part, 0);
+}
+
+/** Every number that a module gives a name: `name = 10_000`, `options.name ?? 64 * 1024`, `NAME = OTHER`. */
+function numbersOf(module: string, name: string): number[] {
+  const given = new RegExp(
+    `\\b${name}(?:: \\w+)? (?:=|\\?\\?) ([A-Z_]+|[(]?[\\d_]+(?: [*+]{1,2} [\\d_]+)*[)]?(?: [*+]{1,2} [\\d_]+)*)`,
+    'g',
+  );
+  return Array.from(textOf(`lib/${module}.ts`).matchAll(given)).flatMap(([, expression = '']) => {
+    if (/^[A-Z_]+$/.test(expression)) return numbersOf(module, expression);
+    const balanced = expression.startsWith('(') ? expression : expression.replace(/\).*$/, '');
+    return [Number(new Function(`return ${balanced}`)())];
+  });
+}
+
+describe('the account of who pays', () => {
+  const bounds = boundsOf('docs/architecture.md');
+
+  it('has a row for each thing that others can make a process hold or do', () => {
+    assert.ok(bounds.length >= 40, `only ${bounds.length} rows`);
+  });
+
+  for (const { what, option, file, title } of bounds) {
+    it(`is true of ${what}`, () => {
+      if (option !== undefined) {
+        const found = numbersOf(option.module, option.name);
+        assert.ok(found.includes(option.value), `${option.name}: ${found.join(', ')} in ${option.module}.ts`);
+      }
+      const tests = textOf(`test/${file}.test.ts`);
+      const titles = [...tests.matchAll(/\b(?:it|describe)\(\s*(['"`])((?:(?!\1).|\n)*)\1/g)].map(
+        (match) => match[2],
+      );
+      assert.ok(
+        titles.some((one) => one?.includes(title)),
+        `test/${file}.test.ts has no test "${title}"`,
+      );
+    });
+  }
+});
