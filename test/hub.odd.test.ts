@@ -162,6 +162,48 @@ describe('schedule', () => {
     assert.equal(reader.chunks.length, 2);
   });
 
+  it('that calls the turn again inside a write does not write into that write', () => {
+    let last = () => {};
+    const { hub, turns } = handRun({
+      schedule: (turn) => {
+        last = turn;
+        turns.schedule(turn);
+      },
+    });
+    const reader = new MemoryReader();
+    const { write } = reader;
+    let depth = 0;
+    let deepest = 0;
+    reader.write = (chunk) => {
+      deepest = Math.max(deepest, ++depth);
+      if (hub.stats.published === 1) {
+        hub.publish('a', { data: '2' });
+        last();
+      }
+      depth--;
+      return write.call(reader, chunk);
+    };
+    hub.subscribe('a', reader);
+    turns.all();
+    hub.publish('a', { data: '1' });
+    turns.all();
+    assert.deepEqual([reader.texts, deepest], [['1', '2'], 1]);
+  });
+
+  it('is asked for a turn where a `may` publishes and then denies', () => {
+    const { hub, turns } = handRun();
+    const reader = new MemoryReader();
+    hub.subscribe('b', reader);
+    turns.all();
+    const may = () => {
+      hub.publish('b', { data: 'x' });
+      return false;
+    };
+    hub.subscribe('a', new MemoryReader(), { may });
+    turns.all();
+    assert.deepEqual([reader.texts, hub.size], [['x'], 1]);
+  });
+
   it('that calls the turn again inside a turn does not write twice', () => {
     let last = () => {};
     const { hub, turns } = handRun({
