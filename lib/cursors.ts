@@ -1,9 +1,10 @@
 // The subscribers of a hub: a cursor for each, and groups of cursors with the same topics and options.
-// Needs `history.ts`, `order.ts` and `pages.ts` beside it.
+// Needs `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import type { History, Topic as HistoryTopic } from './history.ts';
 import type { Order } from './order.ts';
 import { isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
+import type { Controls } from './protocol.ts';
 
 /** Bytes that many sinks get. */
 export interface SharedChunk {
@@ -54,6 +55,12 @@ export interface Lost {
   readonly seq: number;
   /** Default `evicted`. */
   readonly reason?: 'evicted' | 'truncated' | undefined;
+}
+
+/** The options of a subscription that its cursor keeps. */
+interface CursorOptions {
+  readonly may?: ((topic: string) => boolean) | undefined;
+  readonly controls?: Controls | undefined;
 }
 
 /** The first bytes of a subscription. They are written in its first turn. */
@@ -189,6 +196,8 @@ export class Cursor implements Subscription {
   turn = 0;
   /** An event was delivered on this connection. */
   isLive = false;
+  /** How control events are sent to it. */
+  readonly controls: Controls | undefined;
   onDrain!: () => void;
   onClose!: () => void;
   #isReady = false;
@@ -196,13 +205,8 @@ export class Cursor implements Subscription {
   #reportedLost: Map<Topic, number> | undefined;
   readonly #may: ((topic: string) => boolean) | undefined;
 
-  constructor(
-    group: Group,
-    sink: Sink,
-    seq: number,
-    preamble: Preamble,
-    may: ((topic: string) => boolean) | undefined,
-  ) {
+  constructor(group: Group, sink: Sink, seq: number, preamble: Preamble, { may, controls }: CursorOptions) {
+    this.controls = controls;
     this.group = group;
     this.sink = sink;
     this.seq = seq;

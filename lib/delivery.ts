@@ -9,7 +9,15 @@ import { encode } from './encode.ts';
 import type { History, LogEntry } from './history.ts';
 import { clockOf, type Order } from './order.ts';
 import { conflate, cut, joinPage, merge, type Page } from './pages.ts';
-import { endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
+import {
+  type ControlEvent,
+  type Controls,
+  endEvent,
+  type Gap,
+  type GapReason,
+  gapEvent,
+  sentControl,
+} from './protocol.ts';
 
 /** The events of some topics that a log holds at one moment. */
 export interface LogPage {
@@ -145,7 +153,8 @@ export class Delivery {
     this.#now = clockOf(options.now ?? Date.now);
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
-    const isFarBehind = (topic: Topic, seq: number): boolean => history.isFarBehind(topic, seq);
+    const isFarBehind = (topic: Topic, seq: number): boolean =>
+      history.isFarBehind(topic, Math.min(seq, order.settled));
     this.#backpressure = new Backpressure(isFarBehind, this.#now, () => this.#plan());
   }
 
@@ -350,8 +359,19 @@ export class Delivery {
   }
 
   #finish(cursor: Cursor): Outcome {
-    this.#write(cursor, encode(endEvent(this.#order.position, cursor.group.names)));
+    this.#writeControls(cursor, [endEvent(this.#order.position, cursor.group.names)]);
     return this.end(cursor);
+  }
+
+  /** A `controls` that throws, or returns what cannot be sent, ends its own subscriber. */
+  #writeControls(cursor: Cursor, events: readonly ControlEvent[]): Outcome {
+    let text: string;
+    try {
+      text = encodeControls(events, cursor.controls);
+    } catch {
+      return this.#cut(cursor, 'error');
+    }
+    return this.#write(cursor, text);
   }
 
   /** Ends a subscription and its sink. */
@@ -381,8 +401,8 @@ export class Delivery {
     cursor.accept(lost);
     const gaps = this.#gapsOf(from, lost);
     const id = this.#order.id(cursor.seq);
-    const frames = gaps.map((gap, i) => encode(gapEvent(i === gaps.length - 1 ? id : from, gap)));
-    const outcome = this.#write(cursor, frames.join(''));
+    const events = gaps.map((gap, i) => gapEvent(i === gaps.length - 1 ? id : from, gap));
+    const outcome = this.#writeControls(cursor, events);
     for (const gap of gaps) this.countGap(gap);
     return outcome;
   }
@@ -492,6 +512,11 @@ export class Delivery {
     if (chosen.length < entries.length) until = chosen.at(-1)!.seq;
     return joinPage(chosen, { after, first: after, until }, false);
   }
+}
+
+/** The text of control events, as a subscriber wants them. */
+export function encodeControls(events: readonly ControlEvent[], controls: Controls | undefined): string {
+  return events.map((event) => encode(sentControl(event, controls))).join('');
 }
 
 /** On `node:diagnostics_channel`: `{ reason, topics }` for every gap. */

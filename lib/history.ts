@@ -1,6 +1,7 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `newest.ts`, `protocol.ts` and `replay.ts` beside it.
+// Needs `names.ts`, `newest.ts`, `protocol.ts` and `replay.ts` beside it.
 
+import { NameOrder } from './names.ts';
 import { NewestOfKeys } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
 import { ReplayBuffer, type ReplayEntry } from './replay.ts';
@@ -48,6 +49,24 @@ export interface BatchSize {
   readonly made: number;
   readonly wire: number;
   readonly held: number;
+}
+
+export interface TopicsOptions {
+  /** Begin after this name, which need not exist. */
+  after?: string | undefined;
+  /** Most topics; default `Infinity`. */
+  limit?: number | undefined;
+}
+
+export interface TopicInfo {
+  readonly topic: string;
+  /** How many events are remembered, and their bytes on the wire. */
+  readonly events: number;
+  readonly bytes: number;
+  readonly subscribers: number;
+  /** The id of the newest event, remembered or not. */
+  readonly last: string;
+  readonly ended: boolean;
 }
 
 /** One topic: its events and its followers. */
@@ -141,6 +160,7 @@ export class Topic<Follower = unknown> {
 /** The topics of a hub. Every operation on one event takes constant time, except those that make room. */
 export class History<Follower = unknown> {
   readonly #topics = new Map<string, Topic<Follower>>();
+  readonly #names = new NameOrder(this.#topics);
   /** Ended topics that are no longer in memory, oldest first, and the newest seq of each. */
   readonly #tombstones = new Map<string, number>();
   readonly #limits: (topic: string) => HistoryLimits;
@@ -184,6 +204,11 @@ export class History<Follower = unknown> {
     return this.#topics.values();
   }
 
+  /** The topics whose names come after a name, by name. */
+  *after(name: string): Generator<Topic<Follower>> {
+    for (const next of this.#names.after(name)) yield this.#topics.get(next)!;
+  }
+
   get(name: string): Topic<Follower> | undefined {
     return this.#topics.get(name);
   }
@@ -210,6 +235,7 @@ export class History<Follower = unknown> {
     }
     const topic = this.#create(name);
     this.#topics.set(name, topic);
+    this.#names.add(name);
     return topic;
   }
 
@@ -245,16 +271,25 @@ export class History<Follower = unknown> {
    * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch({ name, limits }: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+  checkBatch(topic: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
     if (count <= 1) return;
-    const maxBytes = Math.floor(limits!.maxBytes / 2);
+    const { name } = topic;
+    const { maxBytes, ...limits } = this.batchLimits(topic);
     // Where the whole history has no room for all, so many of this batch fit.
-    const fitting = held * 2 > this.#maxBytes ? made - 1 : Infinity;
-    const maxEvents = Math.max(1, Math.min(Math.floor(limits!.maxEvents / 2), fitting));
+    const maxEvents =
+      held * 2 > this.#maxBytes ? Math.max(1, Math.min(limits.maxEvents, made - 1)) : limits.maxEvents;
     if (count <= maxEvents && wire <= maxBytes) return;
     const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
+  }
+
+  /** The most of a batch for a topic of `prepare`. */
+  batchLimits({ limits }: Topic<Follower>): { readonly maxEvents: number; readonly maxBytes: number } {
+    return {
+      maxEvents: Math.max(1, Math.floor(limits!.maxEvents / 2)),
+      maxBytes: Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2),
+    };
   }
 
   /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */
@@ -282,6 +317,7 @@ export class History<Follower = unknown> {
     if (this.#held >= this.#maxTopics) this.#makeRoom();
     topic.isHeld = true;
     this.#held++;
+    if (!this.#topics.has(topic.name)) this.#names.add(topic.name);
     this.#topics.set(topic.name, topic);
   }
 
@@ -398,7 +434,6 @@ export class History<Follower = unknown> {
     this.#topics.delete(topic.name);
     // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
     this.#newestForgotten = Math.max(this.#newestForgotten, topic.last);
-    this.#newestDropped = Math.max(this.#newestDropped, topic.last);
     if (topic.ended) this.#tombstones.set(topic.name, topic.last);
     else this.#tombstones.delete(topic.name);
     if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));
