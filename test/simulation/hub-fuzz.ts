@@ -432,7 +432,11 @@ export class HubFuzz {
   onChannel({ reason }: { reason: string }): void {
     this.#toldGaps.set(reason, (this.#toldGaps.get(reason) ?? 0) + 1);
     if (this.#channelActs && this.odd(0.5))
-      this.react(this.#connections.at(-1), 'a subscriber of the gap channel');
+      this.react(this.#anyConnection(), 'a subscriber of the gap channel');
+  }
+
+  #anyConnection(): Connection | undefined {
+    return this.#connections.length > 0 ? this.chance.pick(this.#connections) : undefined;
   }
 
   /** Lets the answers of the log arrive. */
@@ -658,7 +662,7 @@ export class HubFuzz {
 
   /** Whoever has not read for a while holds no source back. */
   async #checkWaiting(): Promise<void> {
-    this.time += 20_000;
+    this.time += 200;
     const topic = this.#topics.find((name) => !this.hasEnded(name));
     if (this.#waiting === 0 || topic === undefined) return;
     this.#publishAll(topic, 1, false);
