@@ -6,7 +6,10 @@ export interface BackoffOptions {
   readonly backoffDelay?: number | undefined;
   /** Milliseconds: the bound is doubled no further than this. Default 30 s. */
   readonly maxBackoffDelay?: number | undefined;
-  /** Milliseconds: a connection that lived this long resets the bound. Default 60 s; `Infinity`: never. */
+  /**
+   * Milliseconds: a connection that lived this long resets the bound, also where it brought no event and
+   * broke. Default 60 s; `Infinity`: never.
+   */
   readonly healthyAge?: number | undefined;
   /**
    * Milliseconds: the shortest wait, where the server asks (`retry:`, `Retry-After`) for less. Default 250.
@@ -25,6 +28,21 @@ const DEFAULTS = {
 };
 // The longest time that a timer can wait.
 const MAX_DELAY = 2 ** 31 - 1;
+// A stream that is ended sooner, and brought no event, comes from a server that accepts and does not serve.
+const MIN_ORDERLY_AGE = 1000;
+// The random part of the first wait is at most this part of what the server asks for. So a server that ends
+// each stream after 5 s with `retry: 1000` is read for at least 80 % of the time.
+const FIRST_SPREAD = 0.25;
+
+/** How a connection went that had an event stream. */
+export interface EndedConnection {
+  /** Milliseconds from the request to the end. */
+  readonly age: number;
+  /** Whether it brought an event of the application. */
+  readonly hasDelivered: boolean;
+  /** Whether the server ended the response, rather than that the connection broke or was silent. */
+  readonly isOrderly: boolean;
+}
 
 /** The delays of one client. */
 export class Backoff {
@@ -39,21 +57,29 @@ export class Backoff {
     }
   }
 
-  /** Milliseconds to wait after one more failure; `requested` is the delay that the server has asked for. */
+  /**
+   * Milliseconds to wait before the next attempt; `requested` is the delay that the server has asked for.
+   *
+   * The first wait after a healthy connection is what the server asks for and a small random part. Each
+   * further one without a healthy connection in between doubles the bound of the random part.
+   */
   nextDelay(requested: number): number {
     const { backoffDelay, maxBackoffDelay, minRetryDelay, maxRetryDelay } = this.#limits;
     const floor = Math.min(Math.max(requested, minRetryDelay), maxRetryDelay);
-    const bound = Math.min(backoffDelay * 2 ** this.#failures++, maxBackoffDelay);
+    const isFirst = this.#failures === 0 && requested > 0;
+    const grown = Math.min(backoffDelay * 2 ** this.#failures++, maxBackoffDelay);
+    const bound = isFirst ? Math.min(grown, floor * FIRST_SPREAD) : grown;
     // Full jitter: anywhere between nothing and the bound, so that clients do not all return at once.
     return Math.round(floor + Math.random() * bound);
   }
 
   /**
-   * Records that a connection has ended at this age, in milliseconds. From `healthyAge` on it resets the
-   * bound.
+   * Records how a connection went. It was healthy, and resets the bound, when it brought an event, when the
+   * server ended it after at least a second, and when it lived for `healthyAge`.
    */
-  connectionEnded(age: number): void {
-    if (age >= this.#limits.healthyAge) this.#failures = 0;
+  connectionEnded({ age, hasDelivered, isOrderly }: EndedConnection): void {
+    const isHealthy = hasDelivered || (isOrderly && age >= MIN_ORDERLY_AGE) || age >= this.#limits.healthyAge;
+    if (isHealthy) this.#failures = 0;
   }
 }
 

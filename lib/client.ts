@@ -1,6 +1,6 @@
 // Reads an event stream for as long as it lasts: reconnects, resumes, and reports lost events.
-// Needs `backoff.ts`, `decode.ts`, `positions.ts`, `protocol.ts`, `request.ts` and `transport.ts` beside it.
-// Runs in Node, browsers, workers, Deno and Bun.
+// Needs `backoff.ts`, `decode.ts`, `positions.ts`, `protocol.ts`, `received.ts`, `request.ts` and
+// `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 //
 //   for await (const { event, data } of connect('https://example.org/events')) …
 //
@@ -8,61 +8,52 @@
 // nothing while an event is processed, so a slow consumer slows the server down and nothing piles up.
 
 import { Backoff, type BackoffOptions } from './backoff.ts';
-import { createDecoder, type DecodedEvent, type DecodeLimits, type Decoder } from './decode.ts';
+import {
+  createDecoder,
+  type DecodedEvent,
+  type DecodeError,
+  type DecodeLimits,
+  type Decoder,
+} from './decode.ts';
 import { PositionSaver, type PositionStorage } from './positions.ts';
 import {
   controlEvents,
   type EventId,
   type Gap,
+  gapEvent,
   isControlEvent,
+  isSendableId,
   parseId,
   readGap,
   readReady,
 } from './protocol.ts';
+import { type EventMap, type EventOf, Received, type ReceivedEvent } from './received.ts';
 import {
   type ConnectError,
   checkHeaders,
   failed,
   failureOf,
   type IncomingStream,
-  isSendable,
-  isToken,
+  idRule,
+  isMethod,
+  isOfPosition,
   isTransient,
+  notTaken,
   type Outcome,
   type RequestHeaders,
+  refused,
   requestStream,
   startTimer,
+  tooLarge,
+  unsendable,
 } from './request.ts';
 import { defaultTransport, type Transport } from './transport.ts';
 
 export type { BackoffOptions } from './backoff.ts';
 export type { PositionStorage } from './positions.ts';
 export type { Gap } from './protocol.ts';
+export { type EventMap, type EventOf, type ReceivedEvent, readJson } from './received.ts';
 export type { ConnectError, ConnectErrorCode, RequestHeaders } from './request.ts';
-
-/**
- * The JSON data of each event type: `{ tick: { price: number } }`. Share it with the code that publishes. A
- * control event that the loop is to see has to be in it too: `{ 'sluice:gap': Gap }`.
- */
-export type EventMap = Record<string, unknown>;
-
-/** One event of a stream. */
-export interface ReceivedEvent<Type extends string = string, Json = unknown> extends DecodedEvent {
-  readonly event: Type;
-  /**
-   * `data` as JSON, parsed at the first access. Its type is not checked at run time.
-   *
-   * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event, where the data is not JSON. A loop over
-   *   `const { event, json }` reads it for each event, so it throws at the first event whose data is not
-   *   JSON.
-   */
-  readonly json: Json;
-}
-
-/** Any event of the map, discriminated by `event`. */
-export type EventOf<Events extends object> = {
-  [Type in keyof Events & string]: ReceivedEvent<Type, Events[Type]>;
-}[keyof Events & string];
 
 export interface ConnectOptions<Events extends object = EventMap> extends DecodeLimits, BackoffOptions {
   /** Ends the connection; the loop rejects with the signal's reason. */
@@ -74,6 +65,12 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly headers?: RequestHeaders | HeadersFunction | undefined;
   /** The position to resume from, sent as `Last-Event-ID`. A position in `storage` takes precedence. */
   readonly lastEventId?: string | undefined;
+  /**
+   * The name of a parameter of the query that carries the position, instead of the header `Last-Event-ID`.
+   * For a page that reads from another origin whose server answers no preflight request: a browser sends one
+   * for that header. A sluice server reads `lastEventId`.
+   */
+  readonly lastEventIdParameter?: string | undefined;
   /** Where the position is stored: `localStorage`, `fileStorage`, or anything with the same two methods. */
   readonly storage?: PositionStorage | undefined;
   /** Default `sluice.position:URL`. */
@@ -89,13 +86,24 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
     | undefined;
   /** Further origins to which a redirect may take the caller's headers, body and last event ID. */
   readonly redirectOrigins?: readonly string[] | undefined;
-  /** Called when events are lost for good; awaited before any newer event. Default: yield `sluice:gap`. */
+  /**
+   * Called when events are lost for good; awaited before any newer event. Default: yield `sluice:gap`.
+   *
+   * Beside the server's reasons there are two of the reader: `too-large`, for one event that is larger than a
+   * limit, and `unsendable`, for a position that was dropped because it could not be sent.
+   */
   readonly onGap?: ((gap: Gap) => void | Promise<void>) | undefined;
+  /**
+   * Called for a fault after which reading goes on: an id that cannot be a position (`ERR_SSE_ID`), an event
+   * that is larger than a limit (`ERR_SSE_EVENT_TOO_LARGE`, `ERR_SSE_LINE_TOO_LONG`). Default: `console.warn`
+   * once for each code.
+   */
+  readonly onError?: ((error: ConnectError, context: { readonly attempt: number }) => void) | undefined;
   /** Called after each change of `state`. */
   readonly onState?: ((change: StateChange) => void) | undefined;
   /** Called for each comment. Without it, comments are skipped faster. */
   readonly onComment?: ((event: { readonly comment: string }) => void) | undefined;
-  /** Whether to yield `sluice:ready` and `sluice:end`, and `sluice:gap` also with `onGap`. Default false. */
+  /** Whether to yield all control events, `sluice:gap` also with `onGap`. Default false. */
   readonly controlEvents?: boolean | undefined;
   /** Returns whether this event is the last one, after which the loop ends. */
   readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
@@ -153,6 +161,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   readonly #options: ConnectOptions<Events>;
   readonly #url: URL;
   readonly #method: string;
+  readonly #isRepeatable: boolean;
   readonly #transport: Transport;
   readonly #connectTimeout: number;
   readonly #backoff: Backoff;
@@ -174,10 +183,18 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   readonly #idOrigins = new Set<string>();
   // The newest event, to drop repetitions. Stays undefined where the server sends no `sluice:ready`.
   #newest: EventId | undefined;
+  // A position that was dropped, until the gap is reported.
+  #lost: Pick<Gap, 'reason' | 'from'> | undefined;
+  // The id of the latest event that ended its connection because it is far too large.
+  #hugeId: string | undefined;
+  #refusedId: string | undefined; // the latest id that cannot be a position
+  #hasDelivered = false; // whether the latest connection has brought an event of the application
+  readonly #reported = new Set<string>();
 
   constructor(url: string | URL, options: ConnectOptions<Events>) {
     this.#url = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
     this.#method = options.method?.toUpperCase() ?? (options.body === undefined ? 'GET' : 'POST');
+    this.#isRepeatable = this.#method === 'GET' || this.#method === 'HEAD';
     this.#options = options;
     checkOptions(this.#url, this.#method, options);
     this.#backoff = new Backoff(options);
@@ -238,7 +255,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     try {
       if (signal?.aborted) throw signal.reason;
       signal?.addEventListener('abort', abort, { once: true });
-      this.#position = (await this.#saver?.load()) ?? this.#position;
+      await this.#load();
       while (!this.#closing) {
         this.#enter({ state: 'connecting', attempt: ++this.#attempt });
         const outcome = yield* this.#connectOnce();
@@ -264,23 +281,34 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     const controller = new AbortController();
     this.#interrupt = () => controller.abort();
     try {
-      const headers = await this.#headers(controller.signal);
+      const headers = await this.#headers();
       if (this.#closing) return 'over';
-      const answer = await requestStream({
+      const request = {
         url: this.#url,
         method: this.#method,
         headers,
         body: this.#options.body,
         lastEventId: this.#position,
+        lastEventIdParameter: this.#options.lastEventIdParameter,
         idOrigins: this.#idOrigins,
         redirectOrigins: this.#options.redirectOrigins ?? [],
         connectTimeout: this.#connectTimeout,
         transport: this.#transport,
         controller,
-      });
+      };
+      let answer = await requestStream(request);
+      const mayAskAgain = this.#position !== '' && this.#isRepeatable;
+      if (mayAskAgain && 'outcome' in answer && isOfPosition(answer.outcome)) {
+        answer = await requestStream({ ...request, lastEventId: '' });
+        if ('stream' in answer) this.#drop(this.#position);
+      }
       if ('outcome' in answer) return answer.outcome;
       const outcome = yield* this.#read(answer.stream, controller);
-      this.#backoff.connectionEnded(performance.now() - begun);
+      this.#backoff.connectionEnded({
+        age: performance.now() - begun,
+        hasDelivered: this.#hasDelivered,
+        isOrderly: outcome !== 'over' && outcome.code === 'ERR_SSE_EOF',
+      });
       return outcome;
     } finally {
       this.#interrupt = undefined;
@@ -288,78 +316,141 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     }
   }
 
-  // Resolves also when the connection is closed while the caller's function has not resolved.
-  async #headers(closed: AbortSignal): Promise<RequestHeaders> {
+  async #headers(): Promise<RequestHeaders> {
     const { headers = {} } = this.#options;
     if (typeof headers !== 'function') return headers;
-    let stop = (): void => {};
-    const ended = new Promise<undefined>((resolve) => {
-      stop = () => resolve(undefined);
-      closed.addEventListener('abort', stop, { once: true });
-    });
-    try {
-      const given = (await Promise.race([headers({ attempt: this.#attempt }), ended])) ?? {};
-      checkHeaders(given);
-      return given;
-    } finally {
-      closed.removeEventListener('abort', stop);
+    const given = (await this.#orClosed(headers({ attempt: this.#attempt }))) ?? {};
+    checkHeaders(given);
+    return given;
+  }
+
+  // Takes the stored position, where a request can carry it: anybody may have written to the storage.
+  async #load(): Promise<void> {
+    const stored: unknown = this.#saver && (await this.#orClosed(this.#saver.load()));
+    if (stored === undefined) return;
+    if (isSendableId(stored)) this.#position = stored;
+    else {
+      this.#report(unsendable('the stored position', stored));
+      if (this.#position === '') this.#lost = { reason: 'unsendable', from: null };
     }
+  }
+
+  // Resolves also when the connection is closed before.
+  async #orClosed<Value>(pending: Value | Promise<Value>): Promise<Value | undefined> {
+    const interrupt = this.#interrupt;
+    try {
+      const closed = new Promise<undefined>((resolve) => {
+        this.#interrupt = () => {
+          interrupt?.();
+          resolve(undefined);
+        };
+      });
+      return await Promise.race([pending, closed]);
+    } finally {
+      this.#interrupt = interrupt;
+    }
+  }
+
+  // The stored one is kept until the gap is processed, so that a restart does not hide it.
+  #drop(position: string): void {
+    this.#report(notTaken(position));
+    this.#lost = { reason: 'unsendable', from: position };
+    this.#position = '';
+  }
+
+  #report(error: ConnectError): void {
+    const { onError } = this.#options;
+    if (onError !== undefined) onError(error, { attempt: this.#attempt });
+    else if (!this.#reported.has(error.code)) console.warn(`${error.message} (${error.code})`);
+    this.#reported.add(error.code);
   }
 
   async *#read(
     stream: IncomingStream,
     controller: AbortController,
   ): AsyncGenerator<EventOf<Events>, Outcome, undefined> {
+    this.#hasDelivered = false;
     this.#enter({ state: 'open', attempt: this.#attempt, url: stream.url.href });
     const { maxLineBytes, maxEventBytes, onComment, isLast } = this.#options;
-    // Events, and the ids that arrive without one.
-    let items: (DecodedEvent | string)[] = [];
+    // Events, the ids that arrive without one, and the events that are too large.
+    let items: (DecodedEvent | string | DecodeError)[] = [];
     const decoder = createDecoder({
       maxLineBytes,
       maxEventBytes,
       lastEventId: this.#position,
       onEvent: (event) => items.push(event),
       onId: (id) => items.push(id),
+      onTooLarge: (error) => items.push(error),
       onRetry: (ms) => {
         this.#serverRetry = ms;
       },
       onComment: onComment && ((comment) => onComment({ comment })),
     });
-    const chunks = stream.body[Symbol.asyncIterator]();
     for (;;) {
-      const failure = await this.#feed(decoder, chunks, controller);
+      const failure = await this.#feed(decoder, stream, controller);
       const arrived = items;
       items = [];
       for (const item of arrived) {
         if (this.#closing) return 'over';
         if (item !== '') this.#idOrigins.add(stream.url.origin);
+        if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
         if (typeof item === 'string') {
           this.#moveTo(item);
+          continue;
+        }
+        if ('code' in item) {
+          if (!canSkip(item)) return tooLarge(item, this.#position);
+          yield* this.#skip(item, item.id);
           continue;
         }
         const event = new Received(item) as ReceivedEvent as EventOf<Events>;
         const isControl = isControlEvent(item.event);
         const isWanted = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
+        if (isWanted && !isControl) this.#hasDelivered = true;
         this.#yieldedPosition = item.lastEventId;
         if (isWanted) yield event;
         // The loop has asked for the next event, so this one was processed.
         this.#markProcessed();
         if (item.event === controlEvents.end || isLast?.(event)) return 'over';
+        if (item.event === controlEvents.refused) return refused(item.data);
       }
-      if (failure !== undefined) return failure;
+      if (failure === undefined) continue;
+      if (!('limit' in failure)) return failure;
+      // The connection ended within the event. The next one can begin after it, unless it brings it again.
+      if (!canSkip(failure) || failure.id === this.#hugeId) return tooLarge(failure, this.#position);
+      this.#hugeId = failure.id;
+      yield* this.#skip(failure, failure.id);
+      return failed('ERR_SSE_NETWORK', 'left the connection within an event that is too large');
     }
+  }
+
+  async *#skip(error: DecodeError, id: string): AsyncGenerator<EventOf<Events>, void, undefined> {
+    if (this.#isRepeated({ id })) return;
+    this.#report(tooLarge(error, this.#position));
+    const from = this.#position === '' ? null : this.#position;
+    yield* this.#takeOwnGap({ reason: 'too-large', from, to: id, topics: [] });
+  }
+
+  // Hands on a gap that the server does not know of, in the way of the server's.
+  async *#takeOwnGap(gap: Gap): AsyncGenerator<EventOf<Events>, void, undefined> {
+    this.#lost = undefined;
+    const item = { ...gapEvent(gap.to, gap), id: gap.to || undefined, lastEventId: gap.to };
+    const isWanted = await this.#takeControl(item);
+    this.#yieldedPosition = gap.to;
+    if (isWanted) yield new Received(item) as ReceivedEvent as EventOf<Events>;
+    this.#markProcessed();
   }
 
   async #feed(
     decoder: Decoder,
-    chunks: AsyncIterator<Uint8Array>,
+    stream: IncomingStream,
     controller: AbortController,
-  ): Promise<ConnectError | undefined> {
+  ): Promise<ConnectError | DecodeError | undefined> {
     const limit = this.#silenceTimeout;
     const silent = failed('ERR_SSE_SILENT', `the server was silent for ${limit} ms`);
     const timer = startTimer(limit, () => controller.abort(silent));
     try {
-      const next = await chunks.next();
+      const next = await stream.next();
       if (next.done) return failed('ERR_SSE_EOF', 'the server ended the stream');
       clearTimeout(timer);
       decoder.feed(next.value);
@@ -381,7 +472,9 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
       case controlEvents.gap:
         await this.#takeGap(event);
         return areWanted || onGap === undefined;
+      case controlEvents.position:
       case controlEvents.end:
+      case controlEvents.refused:
         return areWanted;
       default:
         return !this.#isRepeated(event);
@@ -401,7 +494,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     await this.#options.onGap?.(readGap(data, lastEventId));
   }
 
-  #isRepeated({ id: text }: DecodedEvent): boolean {
+  #isRepeated({ id: text }: Pick<DecodedEvent, 'id'>): boolean {
     const newest = this.#newest;
     const id = newest && parseId(text);
     if (newest === undefined || id === undefined) return false;
@@ -416,7 +509,12 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   }
 
   #moveTo(position: string): void {
-    if (position === this.#position) return;
+    if (position === this.#position || position === this.#refusedId) return;
+    if (!isSendableId(position)) {
+      this.#refusedId = position;
+      this.#report(unsendable('an id of the server', position));
+      return;
+    }
     this.#position = position;
     this.#saver?.save(position);
   }
@@ -424,7 +522,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   #shouldRetry(failure: ConnectError): boolean {
     const answer = this.#options.shouldRetry?.(failure, { attempt: this.#attempt });
     if (answer !== undefined) return answer;
-    return (this.#method === 'GET' || this.#method === 'HEAD') && isTransient(failure);
+    return this.#isRepeatable && isTransient(failure);
   }
 
   async #waitAfter(failure: ConnectError): Promise<void> {
@@ -448,45 +546,6 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   }
 }
 
-/**
- * Parses the data of an event as JSON. The getter `json` of a {@link ReceivedEvent} uses it.
- *
- * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event's type and the last event ID, for other data.
- */
-export function readJson({ event, data, lastEventId }: Omit<DecodedEvent, 'id'>): unknown {
-  try {
-    return JSON.parse(data);
-  } catch (cause) {
-    const name = `${shortened(event)} (last event ID ${shortened(lastEventId)})`;
-    const error = new SyntaxError(`the data of event ${name} is not JSON: ${(cause as Error).message}`);
-    throw Object.assign(error, { code: 'ERR_SSE_BAD_JSON' as const });
-  }
-}
-
-function shortened(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
-}
-
-class Received implements ReceivedEvent {
-  readonly event: string;
-  readonly data: string;
-  readonly id: string | undefined;
-  readonly lastEventId: string;
-  #json: { readonly value: unknown } | undefined;
-
-  constructor({ event, data, id, lastEventId }: DecodedEvent) {
-    this.event = event;
-    this.data = data;
-    this.id = id;
-    this.lastEventId = lastEventId;
-  }
-
-  get json(): unknown {
-    this.#json ??= { value: readJson(this) };
-    return this.#json.value;
-  }
-}
-
 const MIN_ANNOUNCED_SILENCE = 1000;
 
 // The connection is dead when one heartbeat more is missing than the server allows: see `HeartbeatTerms`.
@@ -496,13 +555,25 @@ function announcedSilence(data: string): number {
   return silence > 0 ? Math.max(silence, MIN_ANNOUNCED_SILENCE) : Number.POSITIVE_INFINITY;
 }
 
+/** Where delivery continues when this is the first that arrives; `''` where that is not known. */
+function placeOf(item: DecodedEvent | string | DecodeError): string {
+  if (typeof item === 'string') return item;
+  return 'event' in item && item.event === controlEvents.ready ? item.lastEventId : '';
+}
+
+function canSkip(error: DecodeError): error is DecodeError & { readonly id: string } {
+  return error.id !== '' && isSendableId(error.id);
+}
+
 function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'isLast'>): void {
   if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);
-  if (!isToken(method)) throw badOption('method', 'must be a method such as POST', options.method);
+  if (!isMethod(method)) throw badOption('method', 'must be a method such as POST', options.method);
   if (typeof options.headers === 'object') checkHeaders(options.headers);
-  if (!isSendable(options.lastEventId ?? '')) {
-    throw badOption('lastEventId', 'must not have control characters', JSON.stringify(options.lastEventId));
-  }
+  const { lastEventId = '', lastEventIdParameter = 'id' } = options;
+  if (!isSendableId(lastEventId))
+    throw badOption('lastEventId', idRule, JSON.stringify(lastEventId).slice(0, 80));
+  if (typeof lastEventIdParameter !== 'string' || lastEventIdParameter === '')
+    throw badOption('lastEventIdParameter', 'must be a name', JSON.stringify(lastEventIdParameter));
   checkTimeout('connectTimeout', options.connectTimeout);
   checkTimeout('silenceTimeout', options.silenceTimeout);
   // Creates a decoder for its checks: they throw now rather than at the first response.

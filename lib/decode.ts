@@ -16,9 +16,9 @@ export interface DecodedEvent {
 }
 
 export interface DecodeLimits {
-  /** The longest line accepted, without its line end: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
+  /** The longest line accepted, without its line end: ≥ 1, in bytes of UTF-8. Default 1 MiB + 64 KiB. */
   readonly maxLineBytes?: number | undefined;
-  /** The most `data` of one event, line feeds included: ≥ 1, in bytes of UTF-8. Default 1 MiB. */
+  /** The most `data` of one event, line feeds included: ≥ 1, in bytes of UTF-8. Default 1 MiB + 64 KiB. */
   readonly maxEventBytes?: number | undefined;
   /** The last event ID in force at the start: after a reconnect, the one of the connection before. */
   readonly lastEventId?: string | undefined;
@@ -38,6 +38,11 @@ export interface DecoderOptions extends DecodeLimits {
    * resume from.
    */
   readonly onId?: ((lastEventId: string) => void) | undefined;
+  /**
+   * Called at the end of an event that is larger than a limit. With it, the decoder drops such an event and
+   * goes on, unless it has more than 17 MiB; without it, `feed` throws.
+   */
+  readonly onTooLarge?: ((error: DecodeError) => void) | undefined;
 }
 
 export interface Decoder {
@@ -54,14 +59,17 @@ export interface Decoder {
   feed(chunk: Uint8Array | string): void;
 }
 
-/** A line or an event is larger than its limit. The stream cannot be decoded any further. */
+/** A line or an event is larger than its limit. Once `feed` throws it, nothing more is decoded. */
 export interface DecodeError extends Error {
   readonly code: 'ERR_SSE_LINE_TOO_LONG' | 'ERR_SSE_EVENT_TOO_LARGE';
   /** The limit, in bytes. */
   readonly limit: number;
+  /** The event's own id, where that has arrived. */
+  readonly id: string | undefined;
 }
 
-const MEBIBYTE = 1024 * 1024;
+// The largest event of a default hub, as it is sent.
+const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
 const SPACE = 32;
 const COLON = 58;
@@ -80,8 +88,8 @@ const NONE = 2 ** 30 - 1;
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
 export function createDecoder(options: DecoderOptions): Decoder {
-  const { onEvent, onRetry, onComment, onId } = options;
-  const { maxLineBytes = MEBIBYTE, maxEventBytes = MEBIBYTE } = options;
+  const { onEvent, onRetry, onComment, onId, onTooLarge } = options;
+  const { maxLineBytes = DEFAULT_LIMIT, maxEventBytes = DEFAULT_LIMIT } = options;
   checkLimit('maxLineBytes', maxLineBytes);
   checkLimit('maxEventBytes', maxEventBytes);
   // A UTF-16 unit is at most three bytes of UTF-8, so shorter texts need no counting.
@@ -107,6 +115,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let dataBytes = 0;
   let ownId: string | undefined;
   let lastEventId = options.lastEventId ?? '';
+
+  // Why the unfinished event is dropped, and how much of it was: `earlier` keeps it from the fast paths then.
+  let dropped: DecodeError | undefined;
+  let droppedUnits = 0;
 
   return {
     get lastEventId() {
@@ -146,10 +158,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
     const end = Math.min(find(text, '\n', start), cr);
     hold(end === NONE ? text.slice(start) : text.slice(start, end));
     if (end === NONE) return text.length;
-    const line = pieces.join('');
+    const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
     pieces = [];
     pieceUnits = pieceBytes = counted = 0;
-    readLine(line, 0, line.length);
+    if (line !== undefined) readLine(line, 0, line.length);
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
@@ -266,11 +278,9 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 
   function readLine(text: string, start: number, end: number): void {
-    if (start === end) {
-      dispatch();
-      return;
-    }
-    if (end - start > freeLineUnits && utf8Length(text.slice(start, end)) > maxLineBytes) fail('line');
+    if (start === end) return dispatch();
+    if (end - start > freeLineUnits && utf8Length(text.slice(start, end)) > maxLineBytes)
+      return drop(end - start, true);
     // The common lines are recognised without a search for the colon.
     const first = text.charCodeAt(start);
     if (first === LETTER_D && isData(text, start)) addData(text.slice(skipSpace(text, start + 5), end));
@@ -313,7 +323,12 @@ export function createDecoder(options: DecoderOptions): Decoder {
       ownId = undefined;
       lastEventId = id;
     }
-    if (text !== undefined) onEvent({ event, data: text, id, lastEventId });
+    if (dropped !== undefined) {
+      const error = Object.assign(dropped, { id });
+      dropped = undefined;
+      droppedUnits = 0;
+      onTooLarge?.(error);
+    } else if (text !== undefined) onEvent({ event, data: text, id, lastEventId });
     else if (id !== undefined) onId?.(id);
   }
 
@@ -333,7 +348,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   function countData(line: string): void {
     if (dataBytes > 0) dataBytes += utf8Length(line) + 1;
     else for (const lines of [...earlier, data ?? '']) dataBytes += utf8Length(lines);
-    if (dataBytes > maxEventBytes) fail('event');
+    if (dataBytes > maxEventBytes || dropped !== undefined) drop(line.length, false);
   }
 
   function hold(piece: string): void {
@@ -341,13 +356,22 @@ export function createDecoder(options: DecoderOptions): Decoder {
     pieceUnits += piece.length;
     if (pieceUnits <= freeLineUnits) return;
     while (counted < pieces.length) pieceBytes += utf8Length(pieces[counted++]!);
-    if (pieceBytes > maxLineBytes) fail('line');
+    if (pieceBytes <= maxLineBytes) return;
+    drop(dropped === undefined ? pieceUnits : piece.length, true);
+    pieces = [''];
+    counted = 1;
   }
 
-  function fail(what: 'line' | 'event'): never {
-    pieces = earlier = [];
+  // Drops what has arrived of an event that is too large, and what arrives until its end.
+  function drop(units: number, isLine: boolean): void {
+    dropped ??= tooLarge(isLine, isLine ? maxLineBytes : maxEventBytes);
+    droppedUnits += units;
     data = undefined;
-    failure = what === 'line' ? tooLong(maxLineBytes) : tooLarge(maxEventBytes);
+    earlier = [''];
+    dataUnits = freeEventUnits + 1; // so that `countData` gets each further line
+    if (onTooLarge !== undefined && droppedUnits <= 16 * DEFAULT_LIMIT) return;
+    pieces = earlier = [];
+    failure = Object.assign(dropped, { id: ownId });
     throw failure;
   }
 }
@@ -362,16 +386,17 @@ export type DecodeSource =
  * Yields the events of a stream: `for await (const { event, data } of decode(response.body)) …`.
  *
  * Reads only when the loop asks for the next event, and closes the source when the loop is left. It does not
- * reconnect: an error of the source is thrown.
+ * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`,
+ * which is called before the events of the same chunk are yielded.
  *
  * @throws {DecodeError} when a line or an event is larger than its limit.
  */
 export async function* decode(
   source: DecodeSource,
-  limits: DecodeLimits = {},
+  options: DecodeLimits & Pick<DecoderOptions, 'onComment'> = {},
 ): AsyncGenerator<DecodedEvent, void, undefined> {
   let events: DecodedEvent[] = [];
-  const decoder = createDecoder({ ...limits, onEvent: (event) => events.push(event) });
+  const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
   for await (const chunk of chunksOf(source)) {
     decoder.feed(chunk);
     const ready = events;
@@ -549,12 +574,9 @@ function checkLimit(name: string, value: number): void {
   throw new RangeError(`\`${name}\` must be a whole number of bytes ≥ 1, or Infinity, got ${String(value)}`);
 }
 
-function tooLong(limit: number): DecodeError {
-  const error = new Error(`a line of the event stream is longer than ${limit} bytes`);
-  return Object.assign(error, { code: 'ERR_SSE_LINE_TOO_LONG' as const, limit });
-}
-
-function tooLarge(limit: number): DecodeError {
-  const error = new Error(`the data of an event is larger than ${limit} bytes`);
-  return Object.assign(error, { code: 'ERR_SSE_EVENT_TOO_LARGE' as const, limit });
+function tooLarge(isLine: boolean, limit: number): DecodeError {
+  const code = isLine ? 'ERR_SSE_LINE_TOO_LONG' : 'ERR_SSE_EVENT_TOO_LARGE';
+  const what = isLine ? 'a line of the event stream is longer' : 'the data of an event is larger';
+  const error = new Error(`${what} than ${limit} bytes (\`${isLine ? 'maxLineBytes' : 'maxEventBytes'}\`)`);
+  return Object.assign(error, { code, limit, id: undefined } as const);
 }

@@ -12,7 +12,7 @@ import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal 
 import { onlyTrue } from './origin.ts';
 import { limitPipelining, requestsWaiting } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf } from './problem.ts';
-import { isTopic, topicRule } from './protocol.ts';
+import { type Controls, checkControls, isTopic, topicRule } from './protocol.ts';
 import {
   checkStreamOptions,
   type EventStream,
@@ -62,10 +62,15 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
    * a promise.
    */
   may?: ((principal: Principal, topic: string) => boolean) | undefined;
+  /**
+   * How control events are sent, for readers that know only the events of their own protocol; default as they
+   * are. `'comments'`: no application hears of gaps and of the end. A function: as the event that it returns.
+   */
+  controls?: Controls | undefined;
   /** When quiet streams get a heartbeat with their position; default every 15 s. `false`: never. */
-  heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
+  heartbeat?: Omit<KeepaliveOptions<EventStream>, 'controls'> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
-  limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse'> | undefined;
+  limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse' | 'controls'> | undefined;
   /**
    * Called for each stream that has opened. If it throws, the request fails and the stream counts as none.
    */
@@ -159,8 +164,9 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   hub: EventsHub,
   options: ServeEventsOptions<Principal, Req> = {},
 ): EventsHandler<Req> {
-  const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
-  const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
+  const { topics, path, maxTopics = 64, authorize, may, heartbeat, controls, ...others } = options;
+  const { onOpen, onClose, onRefuse, onError, limits: givenLimits, ...streamOptions } = others;
+  const limits = { ...givenLimits, controls };
   const { headers } = streamOptions;
   if (typeof hub?.subscribe !== 'function') throw new TypeError(`\`hub\` must be a Hub, got ${typeof hub}`);
   if (path !== undefined && !/^\/([^?#]*[^/?#])?$/.test(path)) {
@@ -175,9 +181,10 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
   // Throws now, not at the first request, for options that are out of range or headers that cannot be sent.
   checkStreamOptions(streamOptions);
+  checkControls(controls);
   // A proxy may send the streams of all its clients over one HTTP/2 session: `limits` counts those.
   const pipelining = limitPipelining({ maxConcurrent: Infinity });
-  const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
+  const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>({ ...heartbeat, controls });
   const streams = new Set<EventStream>();
   const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();
   const denied: Record<string, number> = { unauthorized: 0, forbidden: 0 };
@@ -268,6 +275,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     const subscription = hub.subscribe(names, stream, {
       ...position,
       announce: { heartbeat: keepalive?.terms ?? null },
+      controls,
       may: may && ((topic) => mayStillRead(topic, principal, req, res)),
     });
     if (subscription.closed) return stream;

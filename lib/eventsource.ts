@@ -1,5 +1,5 @@
 // The standard's EventSource, with headers, typed listeners and the other options of `connect`.
-// Needs `client.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// Needs `client.ts`, `request.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import {
   type ConnectError,
@@ -11,7 +11,8 @@ import {
   readJson,
   type StateChange,
 } from './client.ts';
-import { defaultTransport } from './transport.ts';
+import { failed } from './request.ts';
+import { defaultTransport, type Transport } from './transport.ts';
 
 export type { EventMap } from './client.ts';
 
@@ -96,8 +97,9 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
     this.withCredentials = withCredentials;
     this.#connection = connect(resolved, {
       ...options,
-      transport:
+      transport: strict(
         options.transport ?? defaultTransport({ withCredentials, followRedirects: !options.headers }),
+      ),
       controlEvents: true,
       shouldRetry: (failure, context) => options.shouldRetry?.(failure, context) ?? retryOfStandard(failure),
       onState: (change) => this.#follow(change),
@@ -234,6 +236,16 @@ function resolve(url: string | URL): URL {
   const base = (globalThis as { location?: { href: string } }).location?.href;
   if (URL.canParse(String(url), base)) return new URL(url, base);
   throw new DOMException(`cannot open ${JSON.stringify(String(url))}: it is not a URL`, 'SyntaxError');
+}
+
+// `connect` reads a stream with any status of success, the standard only one with 200.
+function strict(transport: Transport): Transport {
+  return async (request) => {
+    const response = await transport(request);
+    const { status } = response;
+    if (status <= 200 || status === 204 || status > 299) return response;
+    throw failed('ERR_SSE_STATUS', `the server answered ${status}`, { status });
+  };
 }
 
 // By the standard a missing or broken response is retried, and any response but an event stream is final.

@@ -51,6 +51,24 @@ export interface BatchSize {
   readonly held: number;
 }
 
+export interface TopicsOptions {
+  /** Begin after this name, which need not exist. */
+  after?: string | undefined;
+  /** Most topics; default `Infinity`. */
+  limit?: number | undefined;
+}
+
+export interface TopicInfo {
+  readonly topic: string;
+  /** How many events are remembered, and their bytes on the wire. */
+  readonly events: number;
+  readonly bytes: number;
+  readonly subscribers: number;
+  /** The id of the newest event, remembered or not. */
+  readonly last: string;
+  readonly ended: boolean;
+}
+
 /** One topic: its events and its followers. */
 export class Topic<Follower = unknown> {
   readonly name: string;
@@ -268,16 +286,25 @@ export class History<Follower = unknown> {
    * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch({ name, limits }: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+  checkBatch(topic: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
     if (count <= 1) return;
-    const maxBytes = Math.floor(limits!.maxBytes / 2);
+    const { name } = topic;
+    const { maxBytes, ...limits } = this.batchLimits(topic);
     // Where the whole history has no room for all, so many of this batch fit.
-    const fitting = held * 2 > this.#maxBytes ? made - 1 : Infinity;
-    const maxEvents = Math.max(1, Math.min(Math.floor(limits!.maxEvents / 2), fitting));
+    const maxEvents =
+      held * 2 > this.#maxBytes ? Math.max(1, Math.min(limits.maxEvents, made - 1)) : limits.maxEvents;
     if (count <= maxEvents && wire <= maxBytes) return;
     const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
+  }
+
+  /** The most of a batch for a topic of `prepare`. */
+  batchLimits({ limits }: Topic<Follower>): { readonly maxEvents: number; readonly maxBytes: number } {
+    return {
+      maxEvents: Math.max(1, Math.floor(limits!.maxEvents / 2)),
+      maxBytes: Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2),
+    };
   }
 
   /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */
@@ -422,7 +449,6 @@ export class History<Follower = unknown> {
     this.#topics.delete(topic.name);
     // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
     this.#newestForgotten = Math.max(this.#newestForgotten, topic.last);
-    this.#newestDropped = Math.max(this.#newestDropped, topic.last);
     if (topic.ended) this.#tombstones.set(topic.name, topic.last);
     else this.#tombstones.delete(topic.name);
     if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));

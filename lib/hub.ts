@@ -13,19 +13,34 @@ import {
   type Subscription,
   type Topic,
 } from './cursors.ts';
-import { Delivery, type DeliveryOptions } from './delivery.ts';
+import { Delivery, type DeliveryOptions, encodeControls } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions, heldBytes, type LogEntry } from './history.ts';
-import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
+import {
+  checkTopic,
+  History,
+  type HistoryOptions,
+  heldBytes,
+  type LogEntry,
+  type TopicInfo,
+  type TopicsOptions,
+} from './history.ts';
+import { checkEvent, type EventBatch, type EventMap, type HubEvent, isBatch } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
+import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
-export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
-export type { EventMap, HubEvent, HubEventFields, TypedEvent, UntypedEvent } from './hub-event.ts';
-export type { GapReason } from './protocol.ts';
+export type { HistoryLimits, HistoryOptions, LogEntry, TopicInfo, TopicsOptions } from './history.ts';
+export type {
+  EventBatch,
+  EventMap,
+  HubEvent,
+  HubEventFields,
+  TypedEvent,
+  UntypedEvent,
+} from './hub-event.ts';
+export type { Controls, GapReason } from './protocol.ts';
 
 /**
  * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
@@ -72,24 +87,8 @@ export interface SubscribeOptions {
   may?: ((topic: string) => boolean) | undefined;
   /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
-}
-
-export interface TopicsOptions {
-  /** Begin after this name, which need not exist. */
-  after?: string | undefined;
-  /** Most topics; default `Infinity`. */
-  limit?: number | undefined;
-}
-
-export interface TopicInfo {
-  readonly topic: string;
-  /** How many events are remembered, and their bytes on the wire. */
-  readonly events: number;
-  readonly bytes: number;
-  readonly subscribers: number;
-  /** The id of the newest event, remembered or not. */
-  readonly last: string;
-  readonly ended: boolean;
+  /** How control events are sent: as they are (default), as comments, or as other events. */
+  controls?: Controls | undefined;
 }
 
 /** Counts since the hub was created. */
@@ -119,7 +118,7 @@ export interface HubStats {
  * Subscribers at the same place get the same Buffer. A sink that does not drain costs one cursor and nothing
  * else.
  *
- * The first bytes are `retry:` and `sluice:ready`. `sluice:gap` reports events that can no longer be
+ * The first event is `sluice:ready`, in one block with `retry:`. `sluice:gap` reports events that can no longer be
  * delivered, before any newer event; `sluice:end` is the last event.
  */
 export class Hub<Events extends object = EventMap> {
@@ -224,6 +223,7 @@ export class Hub<Events extends object = EventMap> {
   publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
     this.#beginPublishing();
     try {
+      if (!isBatch(events)) throw new TypeError(`\`events\` must be an array, got ${typeof events}`);
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
@@ -243,6 +243,11 @@ export class Hub<Events extends object = EventMap> {
     } finally {
       this.#isPublishing = false;
     }
+  }
+
+  /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
+  batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
+    return this.#history.batchLimits(this.#history.prepare(topic));
   }
 
   /**
@@ -277,24 +282,19 @@ export class Hub<Events extends object = EventMap> {
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
-    const { lastEventId, conflate = false, announce, may } = options;
+    const { lastEventId, conflate = false } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
-    const text = this.#preamble(names, start, announce); // may throw, so it comes before the group
-    const cursor = new Cursor(
-      this.#group(names, conflate),
-      sink,
-      start.seq,
-      { text, id: start.readyId },
-      may,
-    );
+    // May throw, so it comes before the group.
+    const preamble = { text: this.#preamble(names, start, options), id: start.readyId };
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, options);
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
+    this.#enter(cursor); // may throw: such a subscriber is not counted
     this.#stats[start.from === undefined ? 'started' : 'resumed']++;
-    this.#enter(cursor);
     if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     return cursor;
   }
@@ -404,12 +404,8 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
-  #entry(
-    topic: Topic,
-    { event: type, data, json: value, key, comment, retry }: HubEvent,
-    seq: number,
-    at: number,
-  ): LogEntry {
+  #entry(topic: Topic, event: HubEvent, seq: number, at: number): LogEntry {
+    const { event: type, data, json: value, key, comment, retry } = Object(event) as HubEvent;
     const json = data === undefined ? value : undefined;
     checkEvent(type, data, json, key);
     const frame = encode({
@@ -490,11 +486,12 @@ export class Hub<Events extends object = EventMap> {
     });
   }
 
-  #preamble(names: readonly string[], start: Start, announce: SubscribeOptions['announce']): string {
+  #preamble(names: readonly string[], start: Start, { announce, controls }: SubscribeOptions): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
-    const opening = encode({ retry }) + encode(readyEvent(start.readyId, names, announce));
-    if (start.gap === undefined) return opening;
-    return opening + encode(gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names)));
+    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
+    if (start.gap === undefined) return encodeControls([ready], controls);
+    const gap = gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names));
+    return encodeControls([ready, gap], controls);
   }
 
   /** The gap between an id from which this hub cannot continue and the place where delivery begins. */

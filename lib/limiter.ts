@@ -1,9 +1,11 @@
 // Limits the connections of a server: in all, per client and per topic, and how fast a client opens them.
-// Needs `address.ts`, `problem.ts` and `semaphore.ts` beside it.
+// Needs `address.ts`, `encode.ts`, `problem.ts`, `protocol.ts` and `semaphore.ts` beside it.
 
 import { createHash } from 'node:crypto';
 import { addressGroup, clientAddress } from './address.ts';
+import { encode } from './encode.ts';
 import { type Problem, sendProblem } from './problem.ts';
+import { type Controls, refusedEvent, sentControl } from './protocol.ts';
 import { Semaphore } from './semaphore.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
@@ -87,6 +89,8 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
    * from this to twice as long, so that refused clients do not all return at once.
    */
   retryDelay?: number | undefined;
+  /** How `sluice:refused` is sent: as it is (default), as a comment, or as another event. */
+  controls?: Controls | undefined;
   /** Called after each refusal. */
   onRefuse?: ((refusal: LimitRefusal<Req>) => void) | undefined;
   clock?: LimitClock | undefined;
@@ -452,13 +456,18 @@ export function sendRefusal<Req extends LimitRequest>(
   req: Req,
   res: LimitResponse,
   problem: Problem,
-  { refusal = defaultRefusal, retryDelay = 5000 }: Pick<LimitOptions<Req>, 'refusal' | 'retryDelay'> = {},
+  {
+    refusal = defaultRefusal,
+    retryDelay = 5000,
+    controls,
+  }: Pick<LimitOptions<Req>, 'refusal' | 'retryDelay' | 'controls'> = {},
   wait = 0,
 ): Refusal {
   const how = typeof refusal === 'function' ? refusal(req) : refusal;
   const delay = Math.max(retryDelay, wait) * (1 + Math.random());
   const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
-  if (how === 'event-stream') sendEventStream(res, problem.message, retry);
+  if (how === 'event-stream')
+    sendEventStream(res, encode(sentControl(refusedEvent(retry, problem), controls)));
   else {
     const headers = { 'retry-after': String(Math.ceil(retry / 1000)), ...problem.headers };
     sendProblem(res, { ...problem, headers });
@@ -466,13 +475,13 @@ export function sendRefusal<Req extends LimitRequest>(
   return how;
 }
 
-function sendEventStream(res: LimitResponse, message: string, retry: number): void {
+function sendEventStream(res: LimitResponse, text: string): void {
   res.writeHead(200, {
     'content-type': 'text/event-stream',
     'cache-control': 'no-store, no-transform',
     'x-accel-buffering': 'no',
   });
-  res.end(`: ${message.replaceAll(/[\r\n]+/g, ' ')}\nretry: ${retry}\n\n`);
+  res.end(text);
 }
 
 /** A program that accepts an event stream can handle a status; a browser's EventSource cannot. */

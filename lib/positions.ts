@@ -14,7 +14,8 @@ export interface PositionFileError extends Error {
 
 /**
  * Stores positions in a JSON file, on Node. Each write goes to a second file, which then replaces the first:
- * a crash leaves the old positions or the new ones, never a part. At most one process may use a file.
+ * a crash leaves the old positions or the new ones, never a part. At most one process may use a file. Only
+ * its owner can read it.
  *
  * Its methods reject with a {@link PositionFileError} where the file cannot be read, and with the error of
  * `node:fs` where it cannot be written.
@@ -27,7 +28,7 @@ export function fileStorage(path: string): PositionStorage {
   async function load(): Promise<Map<string, string>> {
     await removeUnfinished(path);
     try {
-      return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8'))));
+      return new Map(entriesOf(JSON.parse(await readFile(path, 'utf8'))));
     } catch (cause) {
       if ((cause as { code?: unknown }).code === 'ENOENT') return new Map();
       const error = new Error(`cannot read positions from ${path}`, { cause });
@@ -44,7 +45,8 @@ export function fileStorage(path: string): PositionStorage {
     const all = await positions();
     all.set(key, value);
     const unfinished = `${path}.${process.pid}.tmp`;
-    await writeFile(unfinished, JSON.stringify(Object.fromEntries(all)));
+    // For the owner alone: the keys may be URLs with secrets.
+    await writeFile(unfinished, JSON.stringify(Object.fromEntries(all)), { mode: 0o600 });
     await rename(unfinished, path);
   }
 
@@ -56,6 +58,14 @@ export function fileStorage(path: string): PositionStorage {
       return lastWrite;
     },
   };
+}
+
+function entriesOf(json: unknown): [string, string][] {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new TypeError('no JSON object');
+  const entries = Object.entries(json);
+  const other = entries.find(([, position]) => typeof position !== 'string');
+  if (other === undefined) return entries;
+  throw new TypeError(`the position of ${JSON.stringify(other[0])} is not a string`);
 }
 
 // Removes the second files of processes that were killed before they renamed them.
@@ -86,7 +96,7 @@ export class PositionSaver {
     this.#key = key;
   }
 
-  /** The stored position; `undefined` where there is none. */
+  /** The stored position; `undefined` where there is none. It may be anything that others have stored there. */
   async load(): Promise<string | undefined> {
     return (await this.#storage.getItem(this.#key)) ?? undefined;
   }

@@ -103,6 +103,8 @@ function limitsOf(error: object): Pick<Problem, 'limits'> | undefined {
 export interface AnsweredResponse {
   readonly headersSent: boolean;
   readonly writableEnded: boolean;
+  /** On HTTP/2. */
+  readonly stream?: { close?(code: number): unknown } | undefined;
   destroy(): unknown;
 }
 
@@ -115,8 +117,13 @@ export function answerError(
   { res }: { readonly res: ProblemResponse & AnsweredResponse },
 ): void {
   if (!res.headersSent) return sendProblem(res, problemOf(error));
-  if (!res.writableEnded) res.destroy();
+  if (res.writableEnded) return;
+  // Without a code Node sends NO_ERROR, which a client takes for the proper end of the response.
+  res.stream?.close?.(HTTP2_CANCEL);
+  res.destroy();
 }
+
+const HTTP2_CANCEL = 8;
 
 const CODE_PREFIX = 'ERR_SSE_';
 

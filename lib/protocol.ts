@@ -44,6 +44,23 @@ export function compareIds(a: string | null | undefined, b: string | null | unde
  */
 export const unreadableId = '0-0';
 
+/**
+ * The longest id that a reader resumes from, in bytes of UTF-8. Hubs give ids of at most 33 characters; those
+ * that are relayed from elsewhere are longer. Servers refuse requests with headers of some 8 KiB.
+ */
+export const maxIdBytes = 1024;
+
+/**
+ * Whether a reader can resume from a text: `Last-Event-ID` can carry it. It has at most {@link maxIdBytes}
+ * and no control character but the tab. Anything but a string cannot be sent.
+ */
+export function isSendableId(id: unknown): id is string {
+  if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id)) return false;
+  return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
+}
+
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
+
 // ── control events ────────────────────────────────────────────────────────────────────────────────────────
 
 /**
@@ -54,10 +71,17 @@ export const controlEvents = {
   ready: 'sluice:ready',
   /** Events that this client will never receive. Its id is the position from which delivery continues. */
   gap: 'sluice:gap',
+  /** Part of a heartbeat. Its id is the position of the stream, which has moved since the last heartbeat. */
+  position: 'sluice:position',
   /** The last event: the topics have ended, or the source of the stream is exhausted. */
   end: 'sluice:end',
   /** The last event where the source of the stream failed. */
   error: 'sluice:error',
+  /**
+   * The only event of a stream that was refused: the client may come back after its `retry`. It has no id, so
+   * the client keeps its place.
+   */
+  refused: 'sluice:refused',
 } as const;
 
 /** The prefix of the types of all control events, reserved for future ones too. */
@@ -125,11 +149,80 @@ export interface HeartbeatTerms {
   readonly missed: number;
 }
 
+/** The data of `sluice:refused`: the members of the JSON answer that other clients get with a status. */
+export interface Refused {
+  /** Why, as a word: `server-full`, `too-fast`, …; `unknown` from a server that names none. */
+  readonly error: string;
+  /** The same for people. */
+  readonly message: string;
+}
+
 /** A control event, in the form that `encode` takes. */
 export interface ControlEvent {
   readonly id: string;
+  readonly retry?: number;
   readonly event: string;
   readonly data: string;
+}
+
+/** `sluice:refused`, in the form that `encode` takes. */
+export interface RefusedEvent {
+  readonly retry: number;
+  readonly event: string;
+  readonly data: string;
+}
+
+/**
+ * How control events are sent, for readers that know only the events of their own protocol. Each keeps its id
+ * and its retry in any case, so that positions stay true.
+ *
+ * - `events` (default): as they are.
+ * - `comments`: as comments (`: sluice:gap {…}`), which no reader hands to its application. It gives up that
+ *   the application hears of gaps and of the end, and that a client knows the heartbeats.
+ * - A function: as the event that it returns, such as an error of the reader's own protocol for a gap. As a
+ *   comment where it returns `null`: a control event is never left out, since a gap must not be silent.
+ */
+export type Controls =
+  | 'events'
+  | 'comments'
+  | ((event: ControlEvent | RefusedEvent) => ControlStandIn | null);
+
+/** An event in the place of a control event, in the form that `encode` takes. */
+export type ControlStandIn =
+  | { readonly event?: string | undefined; readonly data: string }
+  | { readonly event?: string | undefined; readonly data?: undefined; readonly json: unknown };
+
+/** What `encode` takes to send a control event as `controls` states. */
+export interface SentControl {
+  readonly comment?: string;
+  readonly retry?: number | undefined;
+  readonly id?: string | undefined;
+  readonly event?: string | undefined;
+  readonly data?: string | undefined;
+  readonly json?: unknown;
+}
+
+/**
+ * Applies {@link Controls} to a control event.
+ * @throws {TypeError} for other `controls`.
+ */
+export function sentControl(event: ControlEvent | RefusedEvent, controls: Controls | undefined): SentControl {
+  if (controls === undefined || controls === 'events') return event;
+  checkControls(controls);
+  const { id, retry } = event as { id?: string; retry?: number };
+  const standIn = controls === 'comments' ? null : controls(event);
+  if (standIn === null) return { comment: `${event.event} ${event.data}`, retry, id };
+  const { event: type, data } = standIn;
+  return data === undefined
+    ? { retry, id, event: type, json: standIn.json }
+    : { retry, id, event: type, data };
+}
+
+/** @throws {TypeError} for anything but {@link Controls} or `undefined`. */
+export function checkControls(controls: unknown): void {
+  if (controls === undefined || controls === 'events' || controls === 'comments') return;
+  if (typeof controls === 'function') return;
+  throw new TypeError(`\`controls\` must be "events", "comments" or a function, got ${String(controls)}`);
 }
 
 /** `sluice:ready`, with `extra` in its data beside the topics. */
@@ -146,9 +239,28 @@ export function gapEvent(id: string, { reason, from, to, topics }: Gap): Control
   return { id, event: controlEvents.gap, data: JSON.stringify({ reason, from, to, topics }) };
 }
 
+/**
+ * `sluice:position`: `id` is a position that the stream has reached without an event. It has a type and data
+ * although the id alone would do for readers that keep to the standard: others make an empty message, of no
+ * type, of a block without data.
+ */
+export function positionEvent(id: string): ControlEvent {
+  return { id, event: controlEvents.position, data: '{}' };
+}
+
 /** `sluice:end` of a hub stream. */
 export function endEvent(id: string, topics: readonly string[]): ControlEvent {
   return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
+}
+
+/**
+ * `sluice:refused`. A browser's EventSource gives up for good on any other answer than an event stream, and
+ * some readers lose a `retry` in a block without data: so the refusal is one block, with both.
+ *
+ * @param retry - Milliseconds before which it is of no use to come back.
+ */
+export function refusedEvent(retry: number, { error, message }: Refused): RefusedEvent {
+  return { retry, event: controlEvents.refused, data: JSON.stringify({ error, message }) };
 }
 
 /** Reads the data of `sluice:ready`. Ignores members that are missing or of another type; never throws. */
@@ -167,6 +279,15 @@ export function readGap(data: string, id: string): Gap {
     from: typeof from === 'string' ? from : null,
     to: typeof to === 'string' ? to : id,
     topics: strings(topics),
+  };
+}
+
+/** Reads the data of `sluice:refused`. Never throws. */
+export function readRefused(data: string): Refused {
+  const { error, message } = parseObject(data);
+  return {
+    error: typeof error === 'string' ? error : 'unknown',
+    message: typeof message === 'string' ? message : '',
   };
 }
 

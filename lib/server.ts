@@ -65,6 +65,8 @@ export interface SseServerOptions<Principal = unknown> {
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
   maxTopicsPerStream?: number | undefined;
+  /** Returns members to add to the body of `/readyz`, which everybody may read. */
+  readiness?: (() => object) | undefined;
   /** Called with each line of the log, ready for JSON and without secrets; by default nothing is logged. */
   logger?: ((line: LogLine) => void) | undefined;
 }
@@ -164,7 +166,9 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('POST', '/tickets', async ({ req, res }) => sendJson(res, 200, await permissions.issueTicket(req)))
     .add('GET', '/healthz', ({ res }) => sendJson(res, 200, { status: 'ok' }))
     .add('GET', '/readyz', ({ res }) =>
-      isDraining ? sendJson(res, 503, { status: 'draining' }) : sendJson(res, 200, { status: 'ready' }),
+      isDraining
+        ? sendJson(res, 503, { status: 'draining' })
+        : sendJson(res, 200, { status: 'ready', ...options.readiness?.() }),
     )
     .add('GET', '/metrics', metrics)
     .add('GET', '/', dashboard)

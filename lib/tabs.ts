@@ -5,7 +5,7 @@
 // BroadcastChannel, where the other tabs listen while they wait for the lock. Each tab keeps the last event
 // ID, so each can resume.
 
-import { compareIds, controlEvents } from './protocol.ts';
+import { compareIds, controlEvents, isSendableId } from './protocol.ts';
 
 /** An event as one tab posts it to the others. The events of `connect` fit. */
 export interface SharedEvent {
@@ -84,7 +84,9 @@ export function shareAcrossTabs<Event extends SharedEvent = SharedEvent>(
   let lastEventId = '';
 
   if (channel !== undefined) {
-    channel.onmessage = (message: unknown) => receive((message as { data: Message<Event> }).data);
+    channel.onmessage = ({ data }: { readonly data: unknown }) => {
+      if (isMessage<Event>(data)) receive(data);
+    };
     post({ kind: 'hello' });
   }
   const turn = canShare ? locks.request(sharedName, { signal: leaving.signal }, leadOnce) : leadOnce();
@@ -114,12 +116,17 @@ export function shareAcrossTabs<Event extends SharedEvent = SharedEvent>(
     if (message.kind === 'event') take(message.event);
     // A tab that has just joined needs the position, in case it leads later.
     else if (message.kind === 'hello' && role === 'leading') post({ kind: 'position', lastEventId });
-    else if (message.kind === 'position' && lastEventId === '') lastEventId = message.lastEventId;
+    else if (message.kind === 'position' && lastEventId === '') moveTo(message.lastEventId);
+  }
+
+  // A tab that leads later could not resume from an id that cannot be sent: the earlier one stays.
+  function moveTo(id: string): void {
+    if (isSendableId(id)) lastEventId = id;
   }
 
   function take(event: Event): void {
     if (event.event !== controlEvents.gap && wasSeen(event, lastEventId)) return;
-    lastEventId = event.lastEventId;
+    moveTo(event.lastEventId);
     onEvent(event);
   }
 
@@ -160,6 +167,17 @@ type Message<Event> =
   | { readonly kind: 'hello' }
   | { readonly kind: 'position'; readonly lastEventId: string }
   | { readonly kind: 'event'; readonly event: Event };
+
+// Any script of the origin can post to the channel.
+function isMessage<Event>(data: unknown): data is Message<Event> {
+  const { kind, lastEventId, event } = Object(data) as Record<string, unknown>;
+  if (kind === 'event') return ['event', 'data', 'lastEventId'].every((name) => isText(Object(event)[name]));
+  return kind === 'hello' || (kind === 'position' && isText(lastEventId));
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string';
+}
 
 // Only a hub's ids have an order. An event without an id of its own follows the event whose id is in force.
 function wasSeen({ id, lastEventId }: SharedEvent, newest: string): boolean {

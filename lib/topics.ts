@@ -80,7 +80,12 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
       const key = keyOf(req);
       const text = await readText(req, maxBodyBytes);
       const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
-      const act = async (): Promise<Published> => publishNow(topic, eventsOf(type, text, fields));
+      const act = async (): Promise<Published> => {
+        const events = eventsOf(type, text, fields);
+        // Requests at the same time would push out what readers that keep up have not got yet.
+        await hub.ready(topic);
+        return publishNow(topic, events);
+      };
       const once = (retryKey: string): Promise<Published> => {
         const attempt = digest(identityOf(principal), topic, retryKey);
         return published.run(attempt, act, digest(type, query.toString(), text));

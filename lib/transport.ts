@@ -30,8 +30,34 @@ export interface TransportResponse {
  */
 export type Transport = (request: TransportRequest) => Promise<TransportResponse>;
 
+/**
+ * A failure that the next attempt would meet again. Others have the code of the system (`ECONNRESET`) or
+ * none, and may pass.
+ */
+export interface TransportError extends Error {
+  /**
+   * - `ERR_SSE_UNSENDABLE`: the request cannot be sent as it is; `cause` is the reason.
+   * - `ERR_SSE_HEAD_TOO_LARGE`: the head of the response is larger than Node accepts (16 KiB), or more than
+   *   32 informational responses (1xx) came before it.
+   * - `ERR_SSE_CONTENT_ENCODING`: the body is in a coding that cannot be decoded, or not in the one that
+   *   `Content-Encoding` names.
+   * - `ERR_SSE_DECOMPRESSION_LIMIT`: more than 16 MiB were decompressed, and more than 200 times of what
+   *   arrived.
+   * - `ERR_SSE_ANSWER_TOO_LARGE`: `readAnswer` met a body that is larger than its limit.
+   */
+  readonly code:
+    | 'ERR_SSE_UNSENDABLE'
+    | 'ERR_SSE_HEAD_TOO_LARGE'
+    | 'ERR_SSE_CONTENT_ENCODING'
+    | 'ERR_SSE_DECOMPRESSION_LIMIT'
+    | 'ERR_SSE_ANSWER_TOO_LARGE';
+}
+
 export interface NodeTransportOptions {
-  /** As for `http.request`. Default: a new connection for each request. */
+  /**
+   * As for `http.request`. Default: a new connection for each request, through the proxy that `HTTP_PROXY`,
+   * `HTTPS_PROXY` and `NO_PROXY` name where Node can (22.21, 24.5 and later).
+   */
   readonly agent?: import('node:http').Agent | undefined;
 }
 
@@ -62,20 +88,34 @@ export function nodeTransport({ agent }: NodeTransportOptions = {}): Transport {
   return ({ url, method, headers, body, signal }) =>
     new Promise((resolve, reject) => {
       signal.throwIfAborted();
-      const { request } = url.protocol === 'https:' ? builtin('node:https') : builtin('node:http');
-      const outgoing = request(url, { method, headers, agent: agent ?? false });
+      const http = url.protocol === 'https:' ? builtin('node:https') : builtin('node:http');
+      const outgoing = opened(() =>
+        http.request(url, { method, headers: withUserAgent(headers), agent: agent ?? agentFor(http) }),
+      );
       const abort = (): void => {
         outgoing.destroy(asError(signal.reason));
       };
+      const stop = (): void => void outgoing.destroy();
+      const refuse = (error: Error): void => {
+        reject(error);
+        stop();
+      };
+      const answer = (status: number | undefined, incoming: IncomingMessage): void =>
+        settle(resolve, reject, status, (name) => headerOf(incoming.headers[name]), incoming, stop);
       signal.addEventListener('abort', abort, { once: true });
-      outgoing.once('close', () => signal.removeEventListener('abort', abort));
-      outgoing.once('socket', (socket) => socket.setKeepAlive(true, 30_000));
-      outgoing.on('error', reject);
-      outgoing.once('response', (incoming) => {
-        const header = (name: string): string | undefined => headerOf(incoming.headers[name]);
-        const stop = (): void => void outgoing.destroy();
-        resolve({ status: incoming.statusCode ?? 0, header, body: decoded(incoming, header, stop) });
+      outgoing.once('close', () => {
+        signal.removeEventListener('abort', abort);
+        reject(new Error(NO_HEAD));
       });
+      outgoing.once('socket', (socket) => socket.setKeepAlive(true, 30_000));
+      outgoing.on('error', (error) => reject(withCode(error)));
+      outgoing.on('information', informationCounter(refuse));
+      // Without a listener, Node closes the connection and emits no error.
+      outgoing.once('upgrade', (incoming, socket) => {
+        socket.destroy();
+        answer(incoming.statusCode, incoming);
+      });
+      outgoing.once('response', (incoming) => answer(incoming.statusCode, incoming));
       outgoing.end(body);
     });
 }
@@ -85,25 +125,39 @@ export function http2Transport(): Transport {
   return ({ url, method, headers, body, signal }) =>
     new Promise((resolve, reject) => {
       signal.throwIfAborted();
-      const session = builtin('node:http2').connect(url.origin);
+      const session = builtin('node:http2').connect(url.origin, { settings: { enablePush: false } });
       const stop = (): void => session.destroy();
       const abort = (): void => {
         stream.destroy(asError(signal.reason));
         stop();
       };
       session.on('error', reject);
-      session.once('close', () => signal.removeEventListener('abort', abort));
-      const stream = opened(session, () =>
-        session.request(
-          { ...headers, ':method': method, ':path': url.pathname + url.search },
-          { endStream: body === undefined },
-        ),
+      session.once('close', () => {
+        signal.removeEventListener('abort', abort);
+        reject(new Error(NO_HEAD));
+      });
+      const stream = opened(
+        () =>
+          session.request(
+            { ...withUserAgent(headers), ':method': method, ':path': url.pathname + url.search },
+            { endStream: body === undefined },
+          ),
+        stop,
       );
       signal.addEventListener('abort', abort, { once: true });
       stream.on('error', reject);
+      // A stream that is reset with NO_ERROR or CANCEL emits no error.
+      stream.once('close', () => reject(new Error(NO_HEAD)));
+      stream.on(
+        'headers',
+        informationCounter((error) => stream.destroy(error)),
+      );
       stream.once('response', (answer) => {
         const header = (name: string): string | undefined => headerOf(answer[name]);
-        resolve({ status: Number(answer[':status']), header, body: decoded(stream, header, stop) });
+        const ended = (): void => {
+          if (stream.rstCode !== 0) throw new Error(`the stream was reset with code ${stream.rstCode}`);
+        };
+        settle(resolve, reject, Number(answer[':status']), header, stream, stop, ended);
       });
       if (body !== undefined) stream.end(body);
     });
@@ -113,11 +167,12 @@ export function http2Transport(): Transport {
 export function fetchTransport(options: FetchTransportOptions = {}): Transport {
   const { withCredentials = false, followRedirects = false } = options;
   return async ({ url, method, headers, body, signal }) => {
+    const init = { method, headers, body: (body ?? null) as string | null };
+    // Throws for what cannot be sent, which a rejection of fetch does not tell from a lost connection.
+    opened(() => new Request(url, init));
     const response = await (options.fetch ?? fetch)(url, {
-      method,
-      headers,
+      ...init,
       signal,
-      body: (body ?? null) as string | null,
       cache: 'no-store',
       credentials: withCredentials ? 'include' : 'same-origin',
       redirect: followRedirects ? 'follow' : 'manual',
@@ -133,10 +188,42 @@ export function fetchTransport(options: FetchTransportOptions = {}): Transport {
   };
 }
 
+/**
+ * Reads the whole body of a response as text, and holds at most `maxBytes` and as much again.
+ *
+ * @throws {TransportError} `ERR_SSE_ANSWER_TOO_LARGE`; the connection is closed then.
+ */
+export async function readAnswer(
+  { body }: Pick<TransportResponse, 'body'>,
+  maxBytes: number,
+): Promise<string> {
+  // Not a list of chunks: a chunk of one byte takes a hundred.
+  let held = new Uint8Array(Math.min(maxBytes, 1024));
+  let length = 0;
+  for await (const chunk of body) {
+    if (length + chunk.length > maxBytes) {
+      throw coded('ERR_SSE_ANSWER_TOO_LARGE', `the body of the response is larger than ${maxBytes} bytes`);
+    }
+    if (length + chunk.length > held.length) {
+      const larger = new Uint8Array(Math.min(maxBytes, 2 * (length + chunk.length)));
+      larger.set(held.subarray(0, length));
+      held = larger;
+    }
+    held.set(chunk, length);
+    length += chunk.length;
+  }
+  return new TextDecoder().decode(held.subarray(0, length));
+}
+
+// ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
+
+type IncomingMessage = import('node:http').IncomingMessage;
+
 interface Builtins {
   'node:http': typeof import('node:http');
   'node:https': typeof import('node:https');
   'node:http2': typeof import('node:http2');
+  'node:stream': typeof import('node:stream');
   'node:zlib': typeof import('node:zlib');
 }
 
@@ -145,46 +232,101 @@ function builtin<Name extends keyof Builtins>(name: Name): Builtins[Name] {
   return process.getBuiltinModule(name) as Builtins[Name];
 }
 
-// Node throws for headers that HTTP/2 does not have, such as `connection`: then the session must be closed.
-function opened<Stream>(session: { destroy(): void }, open: () => Stream): Stream {
+const USER_AGENT = 'sluice/0.1.0';
+const NO_HEAD = 'the connection was closed before the head of a response';
+const PROXY_VARIABLES = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy'];
+const MAX_INFORMATION = 32;
+
+function withUserAgent(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const isNamed = Object.keys(headers).some((name) => name.toLowerCase() === 'user-agent');
+  return isNamed ? headers : { 'user-agent': USER_AGENT, ...headers };
+}
+
+// `false` is an agent of its own for the request. A Node that cannot use proxies ignores `proxyEnv`.
+function agentFor({ Agent }: Builtins['node:http' | 'node:https']): import('node:http').Agent | false {
+  const { env } = process;
+  if (!PROXY_VARIABLES.some((name) => env[name])) return false;
+  return new Agent({ proxyEnv: env } as object);
+}
+
+// What throws here, such as a header that HTTP/2 does not have, throws in the next attempt as well.
+function opened<Made>(open: () => Made, stop = (): void => {}): Made {
   try {
     return open();
-  } catch (error) {
-    session.destroy();
-    throw error;
+  } catch (cause) {
+    stop();
+    throw coded('ERR_SSE_UNSENDABLE', `the request cannot be sent: ${(cause as Error).message}`, cause);
   }
 }
 
-type Incoming = Pick<Readable, 'pipe' | 'on'> & AsyncIterable<Uint8Array>;
+function informationCounter(stop: (error: Error) => void): () => void {
+  let count = 0;
+  return () => {
+    const message = `more than ${MAX_INFORMATION} informational responses came before the response`;
+    if (++count > MAX_INFORMATION) stop(coded('ERR_SSE_HEAD_TOO_LARGE', message));
+  };
+}
+
+function withCode(error: Error & { code?: string }): Error {
+  if (error.code !== 'HPE_HEADER_OVERFLOW') return error;
+  return coded('ERR_SSE_HEAD_TOO_LARGE', 'the head of the response is larger than Node accepts', error);
+}
+
+function coded(code: TransportError['code'], message: string, cause?: unknown): TransportError {
+  return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code });
+}
+
+function headerOf(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function asError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+}
+
+// ── responses ─────────────────────────────────────────────────────────────────────────────────────────────
+
+type Header = TransportResponse['header'];
+
+function settle(
+  resolve: (response: TransportResponse) => void,
+  reject: (error: unknown) => void,
+  status = 0,
+  header: Header,
+  incoming: Readable,
+  stop: () => void,
+  ended?: () => void,
+): void {
+  // Without a listener, a connection that breaks before the body is read would be an uncaught error.
+  incoming.on('error', () => {});
+  const codings = codingsOf(header('content-encoding') ?? '');
+  const fault = faultOf(codings);
+  if (fault === undefined) {
+    resolve({ status, header, body: decoded(incoming, codings, stop, ended) });
+  } else if (status >= 200 && status < 300) {
+    reject(coded('ERR_SSE_CONTENT_ENCODING', fault));
+    stop();
+  } else {
+    // The status says more than a body that cannot be read.
+    resolve({ status, header, body: nothing() });
+  }
+}
 
 async function* decoded(
-  incoming: Incoming,
-  header: (name: string) => string | undefined,
+  incoming: Readable,
+  codings: readonly string[],
   stop: () => void,
+  ended?: () => void,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   try {
-    yield* unpacked(incoming, header('content-encoding') ?? 'identity');
+    yield* codings.length === 0 ? incoming : decompressed(incoming, codings);
+    ended?.();
   } finally {
     stop();
   }
 }
 
-function unpacked(incoming: Incoming, encoding: string): AsyncIterable<Uint8Array> {
-  // Without a listener, a connection that breaks before the loop begins would be an uncaught error.
-  incoming.on('error', () => {});
-  if (encoding === 'identity') return incoming;
-  const unzip = unzipperFor(encoding);
-  incoming.on('error', (error) => unzip.destroy(error));
-  return incoming.pipe(unzip);
-}
-
-function unzipperFor(encoding: string): Transform {
-  const { createUnzip, createBrotliDecompress, constants } = builtin('node:zlib');
-  // The flags output bytes as they arrive, and let a cut connection fail with its own error, not one of zlib.
-  if (/^(x-)?gzip$|^deflate$/.test(encoding)) return createUnzip({ finishFlush: constants.Z_SYNC_FLUSH });
-  if (encoding === 'br') return createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH });
-  throw new Error(`cannot read a response with content-encoding ${encoding}`);
-}
+async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
 
 async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   const reader = body.getReader();
@@ -195,12 +337,100 @@ async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8
   }
 }
 
-async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
+// ── content codings ───────────────────────────────────────────────────────────────────────────────────────
 
-function headerOf(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
+// The codings of IANA's registry. What is none of them is no coding: servers write `none` and `utf-8` here.
+const DECODABLE = new Set(['gzip', 'x-gzip', 'deflate', 'br']);
+const UNDECODABLE = new Set([
+  'aes128gcm',
+  'compress',
+  'dcb',
+  'dcz',
+  'exi',
+  'pack200-gzip',
+  'x-compress',
+  'zstd',
+]);
+const MAX_CODINGS = 3;
+// What zlib says of a head that is not one of gzip or deflate. Brotli has no head.
+const OTHER_FORMAT = /^(incorrect header check|unknown compression method|invalid window size)$/;
+const FREE_BYTES = 16 * 1024 * 1024;
+const MAX_EXPANSION = 200;
+
+/** The codings in the order in which they were applied. */
+function codingsOf(header: string): string[] {
+  const names = header.split(',').map((name) => name.trim().toLowerCase());
+  return names.filter((name) => DECODABLE.has(name) || UNDECODABLE.has(name));
 }
 
-function asError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+function faultOf(codings: readonly string[]): string | undefined {
+  const unknown = codings.find((name) => UNDECODABLE.has(name));
+  if (unknown !== undefined) return `cannot decode a response with content-encoding ${unknown}`;
+  const isBounded = codings.length <= MAX_CODINGS;
+  return isBounded ? undefined : `cannot decode a response in more than ${MAX_CODINGS} content codings`;
+}
+
+async function* decompressed(
+  incoming: Readable,
+  codings: readonly string[],
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { pipeline } = builtin('node:stream');
+  let received = 0;
+  let delivered = 0;
+  let broken: Error | undefined;
+  const arriving = meter((total) => {
+    received = total;
+  });
+  const stages: Transform[] = [arriving];
+  for (const coding of [...codings].reverse()) {
+    const unzip = unzipperFor(coding);
+    unzip.once('error', (error: Error & { code?: string; errno?: unknown }) => {
+      const isOfBrotli = typeof error.errno === 'number' && /^ERR_/.test(error.code ?? '');
+      if (isOfBrotli || OTHER_FORMAT.test(error.message)) broken ??= error;
+    });
+    // What one coding yields is bounded too where another one takes it, and yields nothing.
+    stages.push(unzip, meter(check));
+  }
+  function check(total: number): void {
+    if (total <= FREE_BYTES || total <= MAX_EXPANSION * received) return;
+    const message = `${received} bytes were decompressed to more than ${FREE_BYTES}`;
+    throw coded('ERR_SSE_DECOMPRESSION_LIMIT', message);
+  }
+  const last = stages[stages.length - 1]!;
+  pipeline([incoming, ...stages], () => {});
+  try {
+    for await (const chunk of last) {
+      delivered += (chunk as Uint8Array).length;
+      yield chunk as Uint8Array;
+    }
+  } catch (error) {
+    if (broken === undefined || delivered > 0) throw error;
+    const message = `the response is not in its content-encoding ${codings.join(', ')}: ${broken.message}`;
+    throw coded('ERR_SSE_CONTENT_ENCODING', message, broken);
+  }
+}
+
+/** Passes on what it gets, and calls `check` before with the bytes so far. */
+function meter(check: (total: number) => void): Transform {
+  const { Transform } = builtin('node:stream');
+  let total = 0;
+  return new Transform({
+    transform(chunk: Uint8Array, _, done) {
+      total += chunk.length;
+      try {
+        check(total);
+        done(null, chunk);
+      } catch (error) {
+        done(error as Error);
+      }
+    },
+  });
+}
+
+function unzipperFor(coding: string): Transform {
+  const { createUnzip, createBrotliDecompress, constants } = builtin('node:zlib');
+  // The flags output bytes as they arrive, and let a cut connection fail with its own error, not one of zlib.
+  return coding === 'br'
+    ? createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH })
+    : createUnzip({ finishFlush: constants.Z_SYNC_FLUSH });
 }

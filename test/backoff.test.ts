@@ -22,14 +22,36 @@ describe('Backoff', () => {
     assert.deepEqual(delaysOf(backoff, [0, 15, 1000, Infinity]), [10, 15, 20, 20]);
   });
 
-  it('resets its bound after a connection that lived for healthyAge, and not before', (t) => {
+  it('doubles its bound only after failures in a row, and resets it after a healthy connection', (t) => {
     fixRandom(t, 1);
-    const backoff = new Backoff({ backoffDelay: 1, minRetryDelay: 0, healthyAge: 1000 });
-    assert.deepEqual(delaysOf(backoff, [0, 0]), [1, 2]);
-    backoff.connectionEnded(999);
-    assert.deepEqual(delaysOf(backoff, [0]), [4]);
-    backoff.connectionEnded(1000);
-    assert.deepEqual(delaysOf(backoff, [0]), [1]);
+    const ended = { age: 0, hasDelivered: false, isOrderly: false };
+    for (const [connection, isHealthy] of [
+      [ended, false],
+      [{ ...ended, isOrderly: true }, false],
+      [{ ...ended, isOrderly: true, age: 999 }, false],
+      [{ ...ended, isOrderly: true, age: 1000 }, true],
+      [{ ...ended, age: 4999 }, false],
+      [{ ...ended, age: 5000 }, true],
+      [{ ...ended, hasDelivered: true }, true],
+    ] as const) {
+      const backoff = new Backoff({ backoffDelay: 1, minRetryDelay: 0, healthyAge: 5000 });
+      assert.deepEqual(delaysOf(backoff, [0, 0]), [1, 2]);
+      backoff.connectionEnded(connection);
+      assert.deepEqual(delaysOf(backoff, [0]), [isHealthy ? 1 : 4], JSON.stringify(connection));
+    }
+  });
+
+  it('adds at most a quarter to what the server asks for, after a healthy connection', (t) => {
+    fixRandom(t, 1);
+    const backoff = new Backoff();
+    for (const [requested, delay] of [
+      [1000, 1250],
+      [100, 313],
+      [60_000, 61_000],
+    ] as const) {
+      backoff.connectionEnded({ age: 5000, hasDelivered: true, isOrderly: true });
+      assert.equal(backoff.nextDelay(requested), delay);
+    }
   });
 
   it('waits from 250 ms to 1.25 s at first, by default', (t) => {

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
 import { createDecoder, type DecodedEvent, type DecodeLimits, decode, decoderStream } from '../lib/decode.ts';
-import { encode } from '../lib/encode.ts';
+import { encode, type ServerSentEvent } from '../lib/encode.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
 import { chunksOf, situations } from './fixtures/streams.ts';
 import { collectGarbage } from './helpers/garbage.ts';
@@ -129,10 +129,14 @@ describe('the decoder, as the standard says,', () => {
     const text = fc
       .array(fc.oneof(line, fc.constantFrom('\n', '\r', '\r\n', ' ', ':')), { maxLength: 8 })
       .map((a) => a.join(''));
-    const event = fc.record(
-      { event: line, data: text, id, retry: fc.nat(2 ** 31 - 1), comment: text },
-      { requiredKeys: [] },
-    );
+    // Only an event with data may have a type.
+    const event = fc
+      .record(
+        { event: line, data: text, id, retry: fc.nat(2 ** 31 - 1), comment: text },
+        { requiredKeys: [] },
+      )
+      .map(({ event, ...rest }) => (rest.data === undefined ? rest : { event, ...rest }))
+      .map((fields): ServerSentEvent => fields);
     fc.assert(
       fc.property(fc.array(event, { maxLength: 6 }), fc.integer({ min: 1, max: 40 }), (events, size) => {
         const stream = events.map(encode).join('');
@@ -313,6 +317,19 @@ describe('the limits of the decoder', () => {
     assert.ok(fed <= 1000, `${fed} bytes were taken`);
   });
 
+  it('are 1 MiB and 64 KiB by default, and the error names the option', () => {
+    const line = `data: ${'x'.repeat(1_114_112 - 6)}`;
+    assert.equal(readAll([`${line}\n\n`]).reads.length, 1);
+    assert.throws(() => readAll([`${line}x\n\n`]), {
+      code: 'ERR_SSE_LINE_TOO_LONG',
+      message: 'a line of the event stream is longer than 1114112 bytes (`maxLineBytes`)',
+    });
+    assert.throws(() => readAll([`${line}\ndata: 123456\n\n`]), {
+      code: 'ERR_SSE_EVENT_TOO_LARGE',
+      message: 'the data of an event is larger than 1114112 bytes (`maxEventBytes`)',
+    });
+  });
+
   it('make every later call fail too', () => {
     const decoder = createDecoder({ maxLineBytes: 10, onEvent: () => assert.fail('an event') });
     assert.throws(() => decoder.feed('data: far too long\n'), { code: 'ERR_SSE_LINE_TOO_LONG' });
@@ -343,6 +360,95 @@ describe('the limits of the decoder', () => {
       );
     });
   }
+});
+
+describe('onTooLarge of the decoder', () => {
+  const text = (length: number): string => 'x'.repeat(length);
+
+  /** What arrives, in order: the data of events, and the code and the id of those that were dropped. */
+  function readDropping(chunks: Iterable<Uint8Array | string>, limits: DecodeLimits = {}) {
+    const seen: (string | readonly [string, string | undefined])[] = [];
+    const decoder = createDecoder({
+      ...limits,
+      onEvent: ({ data, lastEventId }) => seen.push(`${lastEventId} ${data}`),
+      onTooLarge: ({ code, id }) => seen.push([code.replace('ERR_SSE_', ''), id] as const),
+    });
+    for (const chunk of chunks) decoder.feed(chunk);
+    return seen;
+  }
+
+  it('drops an event that is too large, whatever of it is, and reads those around it, however cut', () => {
+    const block = fc.record({
+      id: fc.option(fc.constantFrom('first', 'last'), { nil: undefined }),
+      event: fc.boolean(),
+      lines: fc.array(fc.integer({ min: 0, max: 60 }), { minLength: 1, maxLength: 4 }),
+      end: fc.constantFrom('\n', '\r\n', '\r'),
+    });
+    const property = fc.property(
+      fc.array(block, { maxLength: 6 }),
+      fc.integer({ min: 1, max: 200 }),
+      (blocks, size) => {
+        let stream = '';
+        let last = '';
+        const expected: unknown[] = [];
+        blocks.forEach(({ id: place, event, lines, end }, index) => {
+          const id = place && `1795408776829004-${index + 1}`;
+          const fields = lines.map((length) => `data: ${text(length)}`);
+          if (event) fields.unshift('event: tick');
+          if (id !== undefined) fields[place === 'first' ? 'unshift' : 'push'](`id: ${id}`);
+          stream += [...fields, '', ''].join(end);
+          last = id ?? last;
+          const data = lines.map(text).join('\n');
+          if (fields.every((line) => line.length <= 50) && data.length <= 80)
+            expected.push(`${last} ${data}`);
+          else expected.push(['TOO_LARGE', id]);
+        });
+        const seen = readDropping(chunksOf(stream, size), { maxLineBytes: 50, maxEventBytes: 80 });
+        const alike = seen.map((one) => (typeof one === 'string' ? one : ['TOO_LARGE', one[1]]));
+        assert.deepEqual(alike, expected);
+      },
+    );
+    fc.assert(property, { numRuns: LONG ? 20_000 : 1500 });
+  });
+
+  it('names the limit that was passed first', () => {
+    const limits = { maxLineBytes: 50, maxEventBytes: 80 };
+    const long = `id: 1\ndata: ${text(60)}\n${'data: y\n'.repeat(100)}\n`;
+    const large = `id: 2\n${`data: ${text(40)}\n`.repeat(3)}data: ${text(60)}\n\n`;
+    assert.deepEqual(readDropping([long + large], limits), [
+      ['LINE_TOO_LONG', '1'],
+      ['EVENT_TOO_LARGE', '2'],
+    ]);
+  });
+
+  it('holds nothing of the event that it drops', () => {
+    const chunk = utf8.encode(text(65_536));
+    const heldAfter = (chunks: number): number => {
+      const decoder = createDecoder({ maxLineBytes: 1000, onEvent: () => {}, onTooLarge: () => {} });
+      decoder.feed('data: ');
+      for (let i = 0; i < chunks; i++) decoder.feed(chunk);
+      collectGarbage();
+      const { heapUsed, external } = process.memoryUsage();
+      decoder.feed('\n');
+      return heapUsed + external;
+    };
+    const before = heldAfter(1);
+    assert.ok(heldAfter(200) - before < 4 << 20, 'of 13 MB');
+  });
+
+  it('ends an event that has no end after 17 MiB, with the id where it has arrived', () => {
+    const chunk = utf8.encode(text(65_536));
+    for (const id of [undefined, '7']) {
+      const decoder = createDecoder({ onEvent: () => assert.fail(), onTooLarge: () => assert.fail() });
+      decoder.feed(`${id === undefined ? '' : `id: ${id}\n`}data: `);
+      let fed = 0;
+      const flood = (): void => {
+        for (; fed < 1000; fed++) decoder.feed(chunk);
+      };
+      assert.throws(flood, { code: 'ERR_SSE_LINE_TOO_LONG', id });
+      assert.equal(Math.ceil(fed / 16), 17);
+    }
+  });
 });
 
 describe('the decoder, under load,', () => {

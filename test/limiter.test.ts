@@ -13,6 +13,7 @@ import {
   type LimitResponse,
   limitConnections,
 } from '../lib/limiter.ts';
+import { readRefused } from '../lib/protocol.ts';
 import { Semaphore } from '../lib/semaphore.ts';
 import { FakeClock } from './helpers/clock.ts';
 import { session } from './helpers/http2.ts';
@@ -112,7 +113,7 @@ describe('limitConnections', () => {
     assert.deepEqual(refusals, [['client-full', 429, 'status', 'GET']]);
   });
 
-  it('answers a browser’s EventSource with 200, a random `retry` and the end of the stream', async (t) => {
+  it('answers a browser’s EventSource with 200, one block of a random `retry` and the reason, and the end', async (t) => {
     const { limit, port } = await limited(t, { maxConnections: 1, retryDelay: 1000 });
     await open(port);
     const accept = 'Accept: text/event-stream';
@@ -123,7 +124,12 @@ describe('limitConnections', () => {
         assert.equal(status, 200);
         assert.equal(headers['content-type'], 'text/event-stream');
         assert.match(headers['cache-control']!, /no-store/);
-        retries.add(Number(/retry: (\d+)\n\n/.exec(body)?.[1]));
+        const [, retry, data = ''] = /retry: (\d+)\nevent: sluice:refused\ndata: (.*)\n\n/.exec(body)!;
+        retries.add(Number(retry));
+        assert.deepEqual(readRefused(data), {
+          error: 'server-full',
+          message: 'The server has no room for another connection.',
+        });
       }
     }
     assert.ok(
@@ -170,7 +176,7 @@ describe('limitConnections', () => {
     await until(() => limit.stats.open === 2);
     await browser();
     assert.equal(tries.pop(), 'data: in\n\n');
-    for (const text of tries) assert.match(text, /^: .*\nretry: (1\d|20)\n\n$/);
+    for (const text of tries) assert.match(text, /^retry: (1\d|20)\nevent: sluice:refused\ndata: .*\n\n$/);
     assert.equal(limit.stats.refused['server-full'], tries.length);
     assert.equal(limit.stats.open, 3);
   });

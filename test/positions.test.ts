@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
@@ -35,12 +35,19 @@ describe('fileStorage', () => {
 
   it('rejects with a code and leaves the file as it is where that holds something else', async (t) => {
     const { path } = await temporaryFile(t);
-    await writeFile(path, 'not JSON');
-    await assert.rejects(async () => fileStorage(path).getItem('a'), { code: 'ERR_SSE_POSITION_FILE' });
-    await assert.rejects(async () => fileStorage(path).setItem('a', idOf(1)), {
-      code: 'ERR_SSE_POSITION_FILE',
-    });
-    assert.equal(await readFile(path, 'utf8'), 'not JSON');
+    const code = 'ERR_SSE_POSITION_FILE';
+    for (const text of ['not JSON', '"abc"', '["1795408776829004-1"]', 'null', '{"a":{"b":1}}', '{"a":7}']) {
+      await writeFile(path, text);
+      await assert.rejects(async () => fileStorage(path).getItem('a'), { code });
+      await assert.rejects(async () => fileStorage(path).setItem('a', idOf(1)), { code });
+      assert.equal(await readFile(path, 'utf8'), text);
+    }
+  });
+
+  it('lets only its owner read the file, whose keys are URLs with secrets', async (t) => {
+    const { path } = await temporaryFile(t);
+    await fileStorage(path).setItem('http://127.0.0.1/events?token=secret', idOf(1));
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
   });
 
   it('rejects with the system error where the file cannot be written', async () => {

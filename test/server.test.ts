@@ -61,7 +61,7 @@ describe('GET /events', () => {
     await reader.until(({ frames }) => frames.length === 1);
     assert.match(
       reader.text,
-      /^retry: \d+\n\nid: \d+-0\nevent: sluice:ready\ndata: {.*"topics":\["first"\]}\n\n$/,
+      /^retry: \d+\nid: \d+-0\nevent: sluice:ready\ndata: {.*"topics":\["first"\]}\n\n$/,
     );
     const { json } = await post(`${served.url}/topics/first`, 'hello\nworld');
     await reader.until(({ events }) => events.length === 1);

@@ -1,7 +1,7 @@
 // The list of events, newest first and bounded: queues the events that arrive, and draws them as rows.
 import { element, make } from './elements.js';
 import { clock, count, isObject, parseJson } from './figures.js';
-import { compareIds, controlEvents, isControlEvent, readGap, readReady } from './protocol.js';
+import { compareIds, controlEvents, isControlEvent, readGap, readReady, readRefused } from './protocol.js';
 import { readSample, showSample, summaryOf } from './tiles.js';
 
 /** @import { GapReason } from './protocol.js' */
@@ -35,6 +35,7 @@ const KINDS = new Map([
   [controlEvents.gap, 'gap'],
   [controlEvents.end, 'end'],
   [controlEvents.error, 'end'],
+  [controlEvents.refused, 'note'],
   ['here', 'note'],
 ]);
 
@@ -210,6 +211,7 @@ function contentOf({ type, id, data, sample }) {
   if (type === controlEvents.gap) return gapOf(data, id);
   // The data of the last event names its topics as the data of the first does.
   if (type === controlEvents.end) return [`no more events will come in ${listOf(readReady(data).topics)}`];
+  if (type === controlEvents.refused) return [readRefused(data).message];
   if (sample !== undefined) return [folded(data, summaryOf(sample), 'sample')];
   if (data.length > 160 || data.includes('\n')) return [folded(data, firstLineOf(data))];
   return [data];

@@ -15,11 +15,20 @@ export function compareIds(a, b) {
     return one !== undefined && one.epoch === other?.epoch ? one.seq - other.seq : undefined;
 }
 export const unreadableId = '0-0';
+export const maxIdBytes = 1024;
+export function isSendableId(id) {
+    if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id))
+        return false;
+    return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
+}
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',
+    position: 'sluice:position',
     end: 'sluice:end',
     error: 'sluice:error',
+    refused: 'sluice:refused',
 };
 export const controlPrefix = 'sluice:';
 export function isControlEvent(type) {
@@ -36,14 +45,40 @@ export const gapReasons = [
     'store-changed',
     'malformed',
 ];
+export function sentControl(event, controls) {
+    if (controls === undefined || controls === 'events')
+        return event;
+    checkControls(controls);
+    const { id, retry } = event;
+    const standIn = controls === 'comments' ? null : controls(event);
+    if (standIn === null)
+        return { comment: `${event.event} ${event.data}`, retry, id };
+    const { event: type, data } = standIn;
+    return data === undefined
+        ? { retry, id, event: type, json: standIn.json }
+        : { retry, id, event: type, data };
+}
+export function checkControls(controls) {
+    if (controls === undefined || controls === 'events' || controls === 'comments')
+        return;
+    if (typeof controls === 'function')
+        return;
+    throw new TypeError(`\`controls\` must be "events", "comments" or a function, got ${String(controls)}`);
+}
 export function readyEvent(id, topics, extra) {
     return { id, event: controlEvents.ready, data: JSON.stringify({ ...extra, topics }) };
 }
 export function gapEvent(id, { reason, from, to, topics }) {
     return { id, event: controlEvents.gap, data: JSON.stringify({ reason, from, to, topics }) };
 }
+export function positionEvent(id) {
+    return { id, event: controlEvents.position, data: '{}' };
+}
 export function endEvent(id, topics) {
     return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };
+}
+export function refusedEvent(retry, { error, message }) {
+    return { retry, event: controlEvents.refused, data: JSON.stringify({ error, message }) };
 }
 export function readReady(data) {
     const { topics, heartbeat } = parseObject(data);
@@ -58,6 +93,13 @@ export function readGap(data, id) {
         from: typeof from === 'string' ? from : null,
         to: typeof to === 'string' ? to : id,
         topics: strings(topics),
+    };
+}
+export function readRefused(data) {
+    const { error, message } = parseObject(data);
+    return {
+        error: typeof error === 'string' ? error : 'unknown',
+        message: typeof message === 'string' ? message : '',
     };
 }
 function parseObject(json) {

@@ -37,7 +37,7 @@ const topics = ['prices'];
 const tick = (seq: number): string =>
   encode({ id: idOf(seq), event: 'tick', data: JSON.stringify({ price: 7 + seq / 4 }) });
 const ready = (seq: number): string =>
-  encode({ retry: 1000 }) + encode(readyEvent(idOf(seq), topics, { heartbeat: null }));
+  encode({ retry: 1000, ...readyEvent(idOf(seq), topics, { heartbeat: null }) });
 const gap = (from: string): string =>
   encode(gapEvent(idOf(0), { reason: 'unknown-epoch', from, to: idOf(0), topics }));
 const end = 'event: sluice:end\ndata: {}\n\n';
