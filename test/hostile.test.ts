@@ -139,14 +139,25 @@ describe('a hostile client', { timeout: 120_000 }, () => {
     ['/topics/% for a path', request('POST /topics/% HTTP/1.1', 'Content-Length: 0'), 400, 'malformed-path'],
     ['dots for a topic', request('GET /events/%2e%2e%2fx HTTP/1.1'), 400, 'malformed-topic'],
     ['__proto__ for a path', request('GET /__proto__ HTTP/1.1'), 404, 'not-found'],
-    ['a whole URL', request('GET http://localhost/events?topic=steady HTTP/1.1'), 400, 'malformed-path'],
-    ['a star', request('OPTIONS * HTTP/1.1'), 400, 'malformed-path'],
+    [
+      'a whole URL of another host',
+      request('GET http://evil.example/events?topic=steady HTTP/1.1'),
+      421,
+      'host-not-listed',
+    ],
+    ['a star', request('GET * HTTP/1.1'), 400, 'malformed-path'],
     ['no HTTP', 'hello\r\n\r\n', 400],
     ['two lengths', request('POST /topics/steady HTTP/1.1', 'Content-Length: 1', 'Content-Length: 2'), 400],
     [
       'a length and chunks',
       request('POST /topics/steady HTTP/1.1', 'Content-Length: 1', 'Transfer-Encoding: chunked'),
       400,
+    ],
+    [
+      'an image of the same site',
+      stream('Sec-Fetch-Site: same-site', 'Sec-Fetch-Mode: no-cors', 'Sec-Fetch-Dest: image'),
+      403,
+      'wrong-destination',
     ],
     ['another site', stream('Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: no-cors'), 403, 'cross-site'],
     [

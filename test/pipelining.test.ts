@@ -207,6 +207,17 @@ describe('limitPipelining', () => {
     assert.equal(begun.length, 1);
   });
 
+  it('lets made-up requests pass that have no connection', () => {
+    const limit = limitPipelining({ maxWaiting: 0 });
+    let begun = 0;
+    const req = { httpVersionMajor: 1, socket: undefined } as never;
+    const res = { on: assert.fail, writeHead: assert.fail, end: assert.fail };
+    for (let i = 0; i < 3; i++) limit(req, res, () => begun++);
+    const socket = { destroyed: false, destroy: assert.fail, once: assert.fail };
+    for (let i = 0; i < 3; i++) limit({ httpVersionMajor: 1, socket }, res, () => begun++);
+    assert.equal(begun, 6);
+  });
+
   it('counts a request once, where another limit is in front', async (t) => {
     const inner = limitPipelining({ maxWaiting: 0, maxWaitingInAll: 0 });
     const { port } = await gated(t, (res) => inner(res.req, res, () => res.end()));
