@@ -163,7 +163,7 @@ class Group implements AdaptiveGroup {
 }
 
 function checkRange(name: string, value: number, min: number, max: number): void {
-  if (value >= min && value <= max) return;
+  if (typeof value === 'number' && value >= min && value <= max) return;
   throw new RangeError(`\`${name}\` must be from ${min} to ${max} milliseconds, got ${value}`);
 }
 

@@ -42,6 +42,31 @@ export function expiryOf(principal: unknown): number {
   return typeof expiresAt === 'number' ? expiresAt : Number.NaN;
 }
 
+/**
+ * Returns a text that is equal for two requests of one sender alone, as far as their principals tell: the
+ * principal's `id` where it has one, else all of it as JSON but its `expiresAt`. An object that JSON does not
+ * describe, such as one of a class of your own, equals no other; give it an `id`.
+ */
+export function identityOf(principal: unknown): string {
+  if (typeof principal !== 'object' || principal === null) return `${typeof principal} ${String(principal)}`;
+  const { id, expiresAt: _, ...rest } = principal as { readonly id?: unknown; readonly expiresAt?: unknown };
+  if (typeof id === 'string' || typeof id === 'number') return `id ${JSON.stringify(id)}`;
+  const prototype: unknown = Object.getPrototypeOf(principal);
+  if (prototype === Object.prototype || prototype === null) {
+    try {
+      return `json ${JSON.stringify({ id, ...rest })}`;
+    } catch {
+      // A cycle, or a bigint.
+    }
+  }
+  const known = identities.get(principal) ?? `object ${++identified}`;
+  identities.set(principal, known);
+  return known;
+}
+
+const identities = new WeakMap<object, string>();
+let identified = 0;
+
 /** The member of a request that is used. */
 export interface AuthRequest {
   readonly headers: { readonly authorization?: string | undefined };
@@ -57,7 +82,10 @@ export interface TokenAccessOptions {
 }
 
 /** The actions that the sender of a token may perform, on every topic. */
-export type TokenPrincipal = Readonly<Record<Action, boolean>>;
+export interface TokenPrincipal extends Readonly<Record<Action, boolean>> {
+  /** Differs from token to token, and reveals none. `undefined` for a sender without one. */
+  readonly id?: string | undefined;
+}
 
 /**
  * Makes an {@link Access} from a few tokens, each of which is valid for all topics.
@@ -70,14 +98,16 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
   for (const token of [...publishTokens, ...subscribeTokens]) checkToken(token);
   return {
     authorize({ headers: { authorization } }) {
-      const publisher = hasBearer(authorization, publishTokens);
+      const place = findBearer(authorization, [...publishTokens, ...subscribeTokens]);
+      const publisher = place >= 0 && place < publishTokens.length;
       const subscriber = hasBearer(authorization, subscribeTokens);
       // Rejects a wrong token even where none is required: its sender expects to be authenticated.
       const isWrong = !publisher && !subscriber && /^Bearer /i.test(authorization ?? '');
       if (isWrong && publishTokens.length + subscribeTokens.length > 0) return undefined;
       const publish = publisher || (publishTokens.length === 0 && publishIsOpen() === true);
       const subscribe = publisher || subscriber || subscribeTokens.length === 0;
-      return publish || subscribe ? { publish, subscribe } : undefined;
+      const id = place >= 0 ? { id: `token ${place + 1}` } : undefined;
+      return publish || subscribe ? { publish, subscribe, ...id } : undefined;
     },
     may: (principal, action) => principal[action],
   };
@@ -88,10 +118,16 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
  * time that it takes says nothing about how close a guess is.
  */
 export function hasBearer(header: string | undefined, tokens: readonly string[]): boolean {
+  return findBearer(header, tokens) >= 0;
+}
+
+/** The place of the header's token among the tokens; the first where it is there twice, -1 for none. */
+function findBearer(header: string | undefined, tokens: readonly string[]): number {
   const given = /^Bearer +([\x21-\x7e]+) *$/i.exec(header ?? '')?.[1];
-  if (given === undefined) return false;
+  if (given === undefined) return -1;
   const digest = sha256(given);
-  return tokens.reduce((found, token) => timingSafeEqual(sha256(token), digest) || found, false);
+  const found = tokens.map((token) => timingSafeEqual(sha256(token), digest));
+  return found.indexOf(true);
 }
 
 function checkToken(token: string): void {

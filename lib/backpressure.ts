@@ -15,8 +15,6 @@ export interface PacedReader {
 export interface PacedTopic {
   /** The groups of its readers. */
   readonly followers: { readonly size: number; has(group: never): boolean };
-  /** There are events that no reader has been given yet. */
-  readonly hasNews: boolean;
 }
 
 interface Waiting {
@@ -33,12 +31,17 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   readonly #now: () => number;
   readonly #wake: () => void;
   readonly #waiting = new Map<Topic, Set<Waiting>>();
+  /** Topics for which a source has been let through that may not have published yet. */
+  readonly #granted = new Set<Topic>();
   /** Readers whose sinks have refused a write lately, the first one first. */
   readonly #blocked = new Set<Reader>();
   #isWatched = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** `wake` makes `settle` be called soon. */
+  /**
+   * `isFarBehind` says whether a reader at a seq, or one that has all that was delivered in the last turn, is
+   * far behind. `wake` makes `settle` be called soon.
+   */
   constructor(isFarBehind: (topic: Topic, seq: number) => boolean, now: () => number, wake: () => void) {
     this.#isFarBehind = isFarBehind;
     this.#now = now;
@@ -62,7 +65,8 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   }
 
   /**
-   * Resolves when no reader of the topic that keeps up is far behind, at the latest after ten seconds.
+   * Resolves when no reader of the topic that keeps up is far behind, at the latest after ten seconds. Sources
+   * are let through one after another, each once the one before has published, if it does so at once.
    * @param due - The readers that are behind and whose sinks accept bytes.
    */
   ready(topic: Topic | undefined, due: Iterable<Reader>, signal: AbortSignal | undefined): Promise<void> {
@@ -70,7 +74,11 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
     this.#isWatched = true;
     if (topic === undefined || topic.followers.size === 0) return Promise.resolve();
     const since = this.#now();
-    if (!topic.hasNews && !this.#isHeldBack(topic, due, since)) return Promise.resolve();
+    const isFirst = !this.#waiting.has(topic) && !this.#granted.has(topic);
+    if (isFirst && !this.#isHeldBack(topic, due, since)) {
+      this.#grant(topic, due);
+      return Promise.resolve();
+    }
     return new Promise((resolve, reject) => {
       const one: Waiting = {
         since,
@@ -101,13 +109,33 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
       this.#blocked.delete(reader);
     }
     for (const [topic, waiting] of this.#waiting) {
-      const isHeldBack = this.#isHeldBack(topic, due, now);
-      for (const one of waiting) {
-        if (isHeldBack && now - one.since < MAX_WAIT) continue;
-        this.#remove(topic, one);
-        one.resolve();
-      }
+      for (const one of waiting) if (now - one.since >= MAX_WAIT) this.#letThrough(topic, one);
+      this.#next(topic, due);
     }
+  }
+
+  #letThrough(topic: Topic, one: Waiting): void {
+    this.#remove(topic, one);
+    one.resolve();
+  }
+
+  /** Lets the first source through that waits, if the readers are near the head. */
+  #next(topic: Topic, due: Iterable<Reader>): void {
+    const [first] = this.#waiting.get(topic) ?? [];
+    if (first === undefined || this.#granted.has(topic) || this.#isHeldBack(topic, due, this.#now())) return;
+    this.#letThrough(topic, first);
+    this.#grant(topic, due);
+  }
+
+  /** The next source waits until this one has published: until no promise is left that could go on. */
+  #grant(topic: Topic, due: Iterable<Reader>): void {
+    this.#granted.add(topic);
+    queueMicrotask(() =>
+      process.nextTick(() => {
+        this.#granted.delete(topic);
+        this.#next(topic, due);
+      }),
+    );
   }
 
   /** A blocked reader plans no turn in which it is found to have been blocked for too long. */
@@ -122,7 +150,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
     for (const reader of this.#blocked) {
       if (isRecent(reader, now) && follows(reader, topic)) least = Math.min(least, reader.seq);
     }
-    return least < Infinity && this.#isFarBehind(topic, least);
+    return this.#isFarBehind(topic, least);
   }
 
   #remove(topic: Topic, one: Waiting): void {

@@ -67,7 +67,6 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly lastEventId?: string | undefined;
   /**
    * The name of a parameter of the query that carries the position, instead of the header `Last-Event-ID`.
-   *
    * For a page that reads from another origin whose server answers no preflight request: a browser sends one
    * for that header. A sluice server reads `lastEventId`.
    */
@@ -104,7 +103,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly onState?: ((change: StateChange) => void) | undefined;
   /** Called for each comment. Without it, comments are skipped faster. */
   readonly onComment?: ((event: { readonly comment: string }) => void) | undefined;
-  /** Whether to yield `sluice:ready` and `sluice:end`, and `sluice:gap` also with `onGap`. Default false. */
+  /** Whether to yield all control events, `sluice:gap` also with `onGap`. Default false. */
   readonly controlEvents?: boolean | undefined;
   /** Returns whether this event is the last one, after which the loop ends. */
   readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
@@ -473,6 +472,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
       case controlEvents.gap:
         await this.#takeGap(event);
         return areWanted || onGap === undefined;
+      case controlEvents.position:
       case controlEvents.end:
       case controlEvents.refused:
         return areWanted;

@@ -1,9 +1,10 @@
 // The subscribers of a hub: a cursor for each, and groups of cursors with the same topics and options.
-// Needs `history.ts`, `order.ts` and `pages.ts` beside it.
+// Needs `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import type { History, Topic as HistoryTopic } from './history.ts';
 import type { Order } from './order.ts';
 import { isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
+import type { Controls } from './protocol.ts';
 
 /** Bytes that many sinks get. */
 export interface SharedChunk {
@@ -56,6 +57,12 @@ export interface Lost {
   readonly reason?: 'evicted' | 'truncated' | undefined;
 }
 
+/** The options of a subscription that its cursor keeps. */
+interface CursorOptions {
+  readonly may?: ((topic: string) => boolean) | undefined;
+  readonly controls?: Controls | undefined;
+}
+
 /** The first bytes of a subscription. They are written in its first turn. */
 interface Preamble {
   readonly text: string;
@@ -92,6 +99,9 @@ export class Group {
   readonly #pages: PageCache<Group>;
   size = 0;
   #page: Page | undefined;
+  /** When the head was there, the topics had nothing after this seq. */
+  #emptyAt = -1;
+  #emptyAfter = 0;
 
   constructor(
     key: string,
@@ -135,11 +145,17 @@ export class Group {
     // A page that was made before a drop may hold events that were reported to clients as lost.
     const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
     if (kept !== undefined) return kept;
+    // Many that are new ask in one turn, and nearly all have everything.
+    const { head } = this.order;
+    if (head === this.#emptyAt && after >= this.#emptyAfter) return undefined;
     const chosen = merge(this.topics, after, maxBytes, this.conflates);
     const last = chosen.at(-1)?.seq;
-    if (last === undefined) return undefined;
+    if (last === undefined) {
+      [this.#emptyAt, this.#emptyAfter] = [head, after];
+      return undefined;
+    }
     const isLast = this.topics.every((topic) => topic.last <= last);
-    const until = isLast ? this.order.head : last;
+    const until = isLast ? head : last;
     this.#page = joinPage(chosen, { after, first: chosen[0]!.seq, until }, true);
     this.#page.cost += (chosen.length + this.topics.length) * LOOK_COST;
     // The last page and a conflated one are not kept: the next publish would make them stale.
@@ -180,6 +196,8 @@ export class Cursor implements Subscription {
   turn = 0;
   /** An event was delivered on this connection. */
   isLive = false;
+  /** How control events are sent to it. */
+  readonly controls: Controls | undefined;
   onDrain!: () => void;
   onClose!: () => void;
   #isReady = false;
@@ -187,13 +205,8 @@ export class Cursor implements Subscription {
   #reportedLost: Map<Topic, number> | undefined;
   readonly #may: ((topic: string) => boolean) | undefined;
 
-  constructor(
-    group: Group,
-    sink: Sink,
-    seq: number,
-    preamble: Preamble,
-    may: ((topic: string) => boolean) | undefined,
-  ) {
+  constructor(group: Group, sink: Sink, seq: number, preamble: Preamble, { may, controls }: CursorOptions) {
+    this.controls = controls;
     this.group = group;
     this.sink = sink;
     this.seq = seq;
@@ -244,7 +257,9 @@ export class Cursor implements Subscription {
 
   close(): void {
     // A sink that has ended keeps the listener: its 'error' may follow.
-    if (!this.closed && !isClosed(this.sink)) ignoreErrors(() => this.sink.off('error', ignore));
+    ignoreErrors(() => {
+      if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
+    });
     this.group.leave(this);
   }
 
@@ -277,13 +292,9 @@ function isTrue(answer: unknown): boolean {
   return false;
 }
 
-/** Whether nothing more can be written to a sink, as far as it can be asked. */
+/** Whether nothing more can be written to a sink. Throws what a getter of the sink throws. */
 export function isClosed(sink: Sink): boolean {
-  try {
-    return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
-  } catch {
-    return true;
-  }
+  return sink.closed === true || sink.destroyed === true || sink.writableEnded === true;
 }
 
 /**

@@ -386,16 +386,17 @@ export type DecodeSource =
  * Yields the events of a stream: `for await (const { event, data } of decode(response.body)) …`.
  *
  * Reads only when the loop asks for the next event, and closes the source when the loop is left. It does not
- * reconnect: an error of the source is thrown.
+ * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`,
+ * which is called before the events of the same chunk are yielded.
  *
  * @throws {DecodeError} when a line or an event is larger than its limit.
  */
 export async function* decode(
   source: DecodeSource,
-  limits: DecodeLimits = {},
+  options: DecodeLimits & Pick<DecoderOptions, 'onComment'> = {},
 ): AsyncGenerator<DecodedEvent, void, undefined> {
   let events: DecodedEvent[] = [];
-  const decoder = createDecoder({ ...limits, onEvent: (event) => events.push(event) });
+  const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
   for await (const chunk of chunksOf(source)) {
     decoder.feed(chunk);
     const ready = events;

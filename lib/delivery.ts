@@ -9,7 +9,15 @@ import { encode } from './encode.ts';
 import type { History, LogEntry } from './history.ts';
 import { clockOf, type Order } from './order.ts';
 import { conflate, cut, joinPage, merge, type Page } from './pages.ts';
-import { endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
+import {
+  type ControlEvent,
+  type Controls,
+  endEvent,
+  type Gap,
+  type GapReason,
+  gapEvent,
+  sentControl,
+} from './protocol.ts';
 
 /** The events of some topics that a log holds at one moment. */
 export interface LogPage {
@@ -110,6 +118,7 @@ export class Delivery {
 
   #isScheduled = false;
   #isInTurn = false;
+  #rescue: NodeJS.Immediate | undefined;
   #turns = 0;
   /** When the last turn began. */
   #time = 0;
@@ -144,7 +153,8 @@ export class Delivery {
     this.#now = clockOf(options.now ?? Date.now);
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
-    const isFarBehind = (topic: Topic, seq: number): boolean => history.isFarBehind(topic, seq);
+    const isFarBehind = (topic: Topic, seq: number): boolean =>
+      history.isFarBehind(topic, Math.min(seq, order.settled));
     this.#backpressure = new Backpressure(isFarBehind, this.#now, () => this.#plan());
   }
 
@@ -163,27 +173,24 @@ export class Delivery {
     try {
       this.#schedule(this.#turn);
     } catch {
-      setImmediate(this.#turn);
+      // The next plan asks `schedule` again. Until then, one turn is certain.
+      this.#isScheduled = false;
+      this.#rescue ??= setImmediate(this.#turn);
     }
   }
 
   readonly #turn = (): void => {
     if (this.#isInTurn) return;
     this.#isScheduled = false;
+    clearImmediate(this.#rescue);
+    this.#rescue = undefined;
     this.#isInTurn = true;
     this.#turns++;
     this.#time = this.#now();
-    const { head } = this.#order;
+    const since = this.#newsSince;
     const withNews = this.#groupsWithNews();
-    for (const group of withNews) {
-      for (const cursor of group.ready) {
-        cursor.moveTo(cursor.reached);
-        this.#advance(cursor);
-      }
-      group.forgetPage();
-    }
-    this.#order.settled = head;
-    const latency = Math.max(0, this.#now() - this.#newsSince);
+    this.#deliverNews(withNews);
+    const latency = Math.max(0, this.#now() - since);
     this.#catchUp();
     this.#history.expireNext(this.#now());
     this.#isInTurn = false;
@@ -193,6 +200,18 @@ export class Delivery {
     this.#tellGaps();
     if (withNews.size > 0) this.#onDelivered?.({ latency });
   };
+
+  #deliverNews(groups: Iterable<Group>): void {
+    const { head } = this.#order;
+    for (const group of groups) {
+      for (const cursor of group.ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+      group.forgetPage();
+    }
+    this.#order.settled = head;
+  }
 
   /** Resolves when no reader of the topic that keeps up is a quarter of the topic's history behind. */
   ready(topic: Topic | undefined, cursors: Iterable<Cursor>, signal?: AbortSignal): Promise<void> {
@@ -224,6 +243,7 @@ export class Delivery {
       if (cursor.turn === this.#turns || this.#spent > CATCH_UP_BYTES) break;
       this.#due.remove();
       cursor.isDue = false;
+      this.#spent += STEP_COST;
       groups.add(cursor.group);
       this.#advance(cursor);
     }
@@ -267,8 +287,9 @@ export class Delivery {
     if (cursor.closed) return;
     if (!cursor.isAllowed) return void this.end(cursor);
     // Checked after `may`, a function of the application, which can end the sink or the subscription.
-    if (cursor.closed || isClosed(cursor.sink)) return cursor.group.leave(cursor);
+    if (this.#hasLeft(cursor)) return;
     cursor.turn = this.#turns;
+    cursor.drainTurn = -1;
     const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by code that the write has called
     if (outcome === 'head') cursor.isReady = true;
@@ -279,6 +300,16 @@ export class Delivery {
       cursor.isReady = false;
       if (outcome === 'blocked') this.#block(cursor); // a drain or a page of the log makes it due
     }
+  }
+
+  /** Whether nothing more can be written for a cursor. Its sink may have closed without a 'close' so far. */
+  #hasLeft(cursor: Cursor): boolean {
+    try {
+      if (!cursor.closed && isClosed(cursor.sink)) cursor.group.leave(cursor);
+    } catch {
+      this.#cut(cursor, 'error');
+    }
+    return cursor.closed;
   }
 
   #step(cursor: Cursor): Outcome {
@@ -328,8 +359,19 @@ export class Delivery {
   }
 
   #finish(cursor: Cursor): Outcome {
-    this.#write(cursor, encode(endEvent(this.#order.position, cursor.group.names)));
+    this.#writeControls(cursor, [endEvent(this.#order.position, cursor.group.names)]);
     return this.end(cursor);
+  }
+
+  /** A `controls` that throws, or returns what cannot be sent, ends its own subscriber. */
+  #writeControls(cursor: Cursor, events: readonly ControlEvent[]): Outcome {
+    let text: string;
+    try {
+      text = encodeControls(events, cursor.controls);
+    } catch {
+      return this.#cut(cursor, 'error');
+    }
+    return this.#write(cursor, text);
   }
 
   /** Ends a subscription and its sink. */
@@ -359,8 +401,8 @@ export class Delivery {
     cursor.accept(lost);
     const gaps = this.#gapsOf(from, lost);
     const id = this.#order.id(cursor.seq);
-    const frames = gaps.map((gap, i) => encode(gapEvent(i === gaps.length - 1 ? id : from, gap)));
-    const outcome = this.#write(cursor, frames.join(''));
+    const events = gaps.map((gap, i) => gapEvent(i === gaps.length - 1 ? id : from, gap));
+    const outcome = this.#writeControls(cursor, events);
     for (const gap of gaps) this.countGap(gap);
     return outcome;
   }
@@ -407,7 +449,6 @@ export class Delivery {
 
   #takeLate(cursor: Cursor, page: LogPage): void {
     this.#time = this.#now();
-    cursor.drainTurn = -1;
     this.#advance(cursor, page);
   }
 
@@ -417,11 +458,7 @@ export class Delivery {
    */
   #take(cursor: Cursor, page: LogPage): Outcome {
     // `read`, a function of the application, can end the sink or the subscription.
-    if (cursor.closed) return 'over';
-    if (isClosed(cursor.sink)) {
-      cursor.group.leave(cursor);
-      return 'over';
-    }
+    if (this.#hasLeft(cursor)) return 'over';
     const { group, seq: after } = cursor;
     const { lost, inMemory } = this.#compare(cursor, page);
     if (lost.length > 0) return this.#reportLost(cursor, lost);
@@ -462,7 +499,7 @@ export class Delivery {
     for (const { name } of inMemory) known.set(name, Infinity);
     let { until } = page;
     const last = remembered.at(-1)?.seq ?? after;
-    if (inMemory.some((topic) => topic.last > last)) until = Math.min(until, last);
+    if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
     let entries = page.entries.filter(
       ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
     );
@@ -477,6 +514,11 @@ export class Delivery {
   }
 }
 
+/** The text of control events, as a subscriber wants them. */
+export function encodeControls(events: readonly ControlEvent[], controls: Controls | undefined): string {
+  return events.map((event) => encode(sentControl(event, controls))).join('');
+}
+
 /** On `node:diagnostics_channel`: `{ reason, topics }` for every gap. */
 const gapChannel = channel('sluice.hub.gap');
 
@@ -484,6 +526,9 @@ const gapChannel = channel('sluice.hub.gap');
  * Most bytes per turn for cursors behind the head, so that many returning clients do not delay the others.
  */
 const CATCH_UP_BYTES = 1024 * 1024;
+
+/** A step that writes nothing takes as much time as a write of this many bytes. */
+const STEP_COST = 64;
 
 /** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'over';

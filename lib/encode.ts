@@ -3,7 +3,10 @@
 
 /** One event, in the words of the specification. Every field is optional; an empty event encodes to `''`. */
 export interface ServerSentEvent {
-  /** The event type, one line. Readers dispatch an event without a type as `message`. */
+  /**
+   * The event type, one line. Readers dispatch an event without a type as `message`, and drop one without
+   * data: so a type needs `data` or `json`.
+   */
   readonly event?: string | undefined;
   /** Text of any number of lines. To send an object, use `json`. */
   readonly data?: string | undefined;
@@ -13,7 +16,8 @@ export interface ServerSentEvent {
    */
   readonly json?: unknown;
   /**
-   * The last event ID that a reader keeps: ≤ 128 printable ASCII characters. `''` makes the reader forget it.
+   * The last event ID that a reader keeps: ≤ 1,024 printable ASCII characters. `''` makes the reader forget
+   * it.
    */
   readonly id?: string | undefined;
   /** Milliseconds that a reader waits before it reconnects: a whole number, 0 to 2³¹ − 1. */
@@ -32,18 +36,26 @@ export interface BadEventError extends TypeError {
 const MAX_RETRY = 2 ** 31 - 1;
 
 /**
- * Returns the event's text, which ends in the blank line that dispatches it.
+ * A reader sends its last event ID back in a header. Servers take 16 KB of headers (Node) or 8 KB (nginx,
+ * Apache) and answer more with 431, to every attempt. So the limit leaves the rest to cookies and tokens, and
+ * is above what servers use: ids of Kafka offsets, as Wikimedia's, have 149 characters and more.
+ */
+const MAX_ID_LENGTH = 1024;
+
+/**
+ * Returns the event's text, which ends in the blank line that dispatches it. Comments alone end in one line
+ * end: some readers make an empty message of a blank line that follows no data.
  *
  * Repairs nothing: throws for a value that readers would receive as a different one. The event type and the
  * id must be one line. Data and comments are split at CRLF, CR and LF, as readers split them, so a CR in data
  * arrives as LF.
  *
- * Readers drop an event that has neither `data` nor `json`, but keep its `id` and `retry`. `data: ''` is
- * delivered.
+ * An event without `data` and `json` gives readers its `id` and `retry`, and is not delivered: so it must not
+ * have a type. `data: ''` is delivered.
  *
  * @throws {BadEventError} naming the field and its value: a non-string; half a surrogate pair; a line break
- *   in `event` or `id`; an `id` that is not printable ASCII, is longer than 128 characters, or begins or ends
- *   with a space; a `retry` that is not a whole number in range; a `json` that JSON cannot express
+ *   in `event` or `id`; an `event` without `data` and `json`; an `id` that is not printable ASCII, is longer
+ *   than 1,024 characters, or begins or ends with a space; a `retry` that is not a whole number in range; a `json` that JSON cannot express
  *   (`undefined`, a function, a BigInt, a cycle).
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
@@ -64,14 +76,15 @@ export function encode(event: ServerSentEvent): string {
       : 'id: ' + checkId(id) + '\nevent: ' + checkType(type) + '\ndata: ' + data + '\n\n';
     // biome-ignore-end lint/style/useTemplate: see above
   }
+  const comments = comment === undefined ? '' : prefixLines(': ', checkText('comment', comment));
   let text = '';
-  if (comment !== undefined) text += prefixLines(': ', checkText('comment', comment));
   if (retry !== undefined) text += `retry: ${checkRetry(retry)}\n`;
   if (id !== undefined) text += `id: ${checkId(id)}\n`;
   if (type !== undefined) text += `event: ${checkType(type)}\n`;
   if (data !== undefined) text += prefixLines('data: ', checkText('data', data));
   else if ('json' in event) text += jsonLine(event.json);
-  return text === '' ? '' : `${text}\n`;
+  else if (type !== undefined) throw badEvent('data', 'must be given where `event` is', data);
+  return text === '' ? comments : `${comments}${text}\n`;
 }
 
 function jsonLine(json: unknown): string {
@@ -90,7 +103,12 @@ const LINE_BREAK = /\r\n|\r|\n/;
 
 /** Whether `text` is one line that can be sent. */
 function isLine(text: string): boolean {
-  return typeof text === 'string' && isOneLine(text) && text.isWellFormed();
+  return typeof text === 'string' && isOneLine(text) && isWellFormed(text);
+}
+
+/** The type of `String.prototype.isWellFormed` is in no `lib` before es2024; Node has it since 20. */
+function isWellFormed(text: string): boolean {
+  return (text as unknown as { isWellFormed(): boolean }).isWellFormed();
 }
 
 // Nearly all data is one line, and two searches for a character cost less than one split.
@@ -108,7 +126,7 @@ function prefixLines(prefix: string, text: string): string {
 function checkText(field: 'event' | 'data' | 'comment', text: string): string {
   if (typeof text !== 'string') throw badEvent(field, 'must be a string', text);
   // UTF-8 has no form for half a surrogate pair: it would arrive as U+FFFD.
-  if (!text.isWellFormed()) throw badEvent(field, 'must not hold half a surrogate pair', text);
+  if (!isWellFormed(text)) throw badEvent(field, 'must not hold half a surrogate pair', text);
   return text;
 }
 
@@ -130,8 +148,12 @@ const SPACE = 0x20;
 
 function checkId(id: string): string {
   if (typeof id !== 'string') throw badEvent('id', 'must be a string', id);
-  if (id.length <= 128 && !UNPRINTABLE.test(id) && !isPadded(id)) return id;
-  throw badEvent('id', 'must be at most 128 printable ASCII characters without a space at either end', id);
+  if (id.length <= MAX_ID_LENGTH && !UNPRINTABLE.test(id) && !isPadded(id)) return id;
+  throw badEvent(
+    'id',
+    `must be at most ${MAX_ID_LENGTH} printable ASCII characters without a space at either end`,
+    id,
+  );
 }
 
 function isPadded(text: string): boolean {
@@ -143,7 +165,7 @@ function checkRetry(retry: number): number {
   throw badEvent('retry', `must be a whole number of milliseconds from 0 to ${MAX_RETRY}`, retry);
 }
 
-function badEvent(field: string, rule: string, value: unknown, options?: ErrorOptions): BadEventError {
+function badEvent(field: string, rule: string, value: unknown, options?: { cause: unknown }): BadEventError {
   const message = `\`${field}\` ${rule}, got ${shown(value)}`;
   return Object.assign(new TypeError(message, options), {
     code: 'ERR_SSE_BAD_EVENT' as const,

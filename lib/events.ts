@@ -1,6 +1,6 @@
 // Serves a hub over HTTP: one `(req, res)` handler that reads the request, checks it, and opens a stream.
-// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `problem.ts`,
-// `protocol.ts` and `stream.ts` beside it.
+// Needs `address.ts`, `auth.ts`, `hub.ts`, `keepalive.ts`, `limiter.ts`, `origin.ts`, `pipelining.ts`,
+// `problem.ts`, `protocol.ts` and `stream.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { clientAddress } from './address.ts';
@@ -9,9 +9,16 @@ import type { SubscribeOptions, Subscription } from './hub.ts';
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type ConnectionLimit, type LimitOptions, limitConnections, sendRefusal } from './limiter.ts';
 import { onlyTrue } from './origin.ts';
+import { limitPipelining, requestsWaiting } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf } from './problem.ts';
-import { isTopic, topicRule } from './protocol.ts';
-import { checkStreamOptions, type EventStream, openStream, type StreamOptions } from './stream.ts';
+import { type Controls, checkControls, isTopic, topicRule } from './protocol.ts';
+import {
+  checkStreamOptions,
+  type EventStream,
+  isStreaming,
+  openStream,
+  type StreamOptions,
+} from './stream.ts';
 
 /** The member of a hub that is used. */
 export interface EventsHub {
@@ -52,10 +59,15 @@ export interface ServeEventsOptions<Principal = unknown, Req extends IncomingMes
    * a promise.
    */
   may?: ((principal: Principal, topic: string) => boolean) | undefined;
+  /**
+   * How control events are sent, for readers that know only the events of their own protocol; default as they
+   * are. `'comments'`: no application hears of gaps and of the end. A function: as the event that it returns.
+   */
+  controls?: Controls | undefined;
   /** When quiet streams get a heartbeat with their position; default every 15 s. `false`: never. */
-  heartbeat?: KeepaliveOptions<EventStream> | false | undefined;
+  heartbeat?: Omit<KeepaliveOptions<EventStream>, 'controls'> | false | undefined;
   /** Most streams, in all and of one client, and how fast they may be opened; default no limits. */
-  limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse'> | undefined;
+  limits?: Omit<LimitOptions<Req>, 'topics' | 'onRefuse' | 'controls'> | undefined;
   /**
    * Called for each stream that has opened. If it throws, the request fails and the stream counts as none.
    */
@@ -142,8 +154,9 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   hub: EventsHub,
   options: ServeEventsOptions<Principal, Req> = {},
 ): EventsHandler<Req> {
-  const { topics, path, maxTopics = 64, authorize, may, heartbeat, limits = {}, ...others } = options;
-  const { onOpen, onClose, onRefuse, onError, ...streamOptions } = others;
+  const { topics, path, maxTopics = 64, authorize, may, heartbeat, controls, ...others } = options;
+  const { onOpen, onClose, onRefuse, onError, limits: givenLimits, ...streamOptions } = others;
+  const limits = { ...givenLimits, controls };
   const { headers } = streamOptions;
   if (typeof hub?.subscribe !== 'function') throw new TypeError(`\`hub\` must be a Hub, got ${typeof hub}`);
   if (path !== undefined && !/^\/([^?#]*[^/?#])?$/.test(path)) {
@@ -158,7 +171,9 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   const mayRead = may === undefined ? () => true : onlyTrue('may', may);
   // Throws now, not at the first request, for options that are out of range or headers that cannot be sent.
   checkStreamOptions(streamOptions);
-  const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>(heartbeat);
+  checkControls(controls);
+  const pipelining = limitPipelining();
+  const keepalive = heartbeat === false ? undefined : new Keepalive<EventStream>({ ...heartbeat, controls });
   const streams = new Set<EventStream>();
   const asked = new WeakMap<Req, { readonly topics: readonly string[]; readonly res: ServerResponse }>();
   const denied: Record<string, number> = { unauthorized: 0, forbidden: 0 };
@@ -177,6 +192,18 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   ): Promise<EventStream | undefined> {
     const target = readTarget(req, path);
     if (target === undefined && next !== undefined) return void (await next());
+    // A request behind a stream can never be answered.
+    if (req.httpVersionMajor === 1 && isStreaming(req.socket)) return void req.socket.destroy();
+    const begin = (): unknown => attempt(req, res, target, next);
+    return pipelining(req, res, begin) as Promise<EventStream | undefined> | undefined;
+  }
+
+  async function attempt(
+    req: Req,
+    res: ServerResponse,
+    target: Target | undefined,
+    next: ((error?: unknown) => unknown) | undefined,
+  ): Promise<EventStream | undefined> {
     try {
       return await answer(req, res, target);
     } catch (error) {
@@ -228,12 +255,15 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     position: SubscribeOptions,
   ): EventStream {
     const expiry = untilExpiry(principal, streamOptions);
+    // Requests that have arrived meanwhile would wait behind the stream for ever.
+    if (requestsWaiting(req.socket) > 0) req.socket.destroy();
     // One object serves all streams, but those of which the permission ends.
     const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;
     const subscription = hub.subscribe(names, stream, {
       ...position,
       announce: { heartbeat: keepalive?.terms ?? null },
+      controls,
       may: may && ((topic) => mayStillRead(topic, principal, req, res)),
     });
     if (subscription.closed) return stream;
@@ -318,7 +348,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     },
     closed,
     get refused() {
-      return { ...denied, ...limit.stats.refused };
+      return { ...denied, ...limit.stats.refused, ...pipelining.refused };
     },
   };
   return Object.assign(handle, { streams, stats, limit, keepalive });

@@ -39,8 +39,9 @@ export interface HeartbeatOptions<Sink extends HeartbeatSink = HeartbeatSink> {
    */
   jitter?: number | undefined;
   /**
-   * Writes one heartbeat to the sink: whole events or comments. Default: writes the comment `:\n\n`, which
-   * readers skip. Its result is ignored.
+   * Writes one heartbeat to the sink: whole events, or comments with one line end each. Default: writes the
+   * comment `:\n`. A blank line after it would make an empty message in readers that do not keep to the
+   * standard. Its result is ignored.
    */
   beat?: ((sink: Sink) => unknown) | undefined;
   /**
@@ -153,7 +154,8 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     const { interval = 15_000, jitter = 0.2, event, beat, isLost, onError, clock } = options;
     if (event !== undefined && beat !== undefined)
       throw new TypeError('`event` and `beat` exclude each other');
-    if (!(jitter >= 0 && jitter <= 1)) throw new RangeError(`\`jitter\` must be from 0 to 1, got ${jitter}`);
+    if (!(typeof jitter === 'number' && jitter >= 0 && jitter <= 1))
+      throw new RangeError(`\`jitter\` must be from 0 to 1, got ${jitter}`);
     const bytes = event === undefined ? COMMENT : eventOf(event);
     this.interval = checkInterval(interval);
     this.#jitter = jitter;
@@ -188,11 +190,12 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
    * that streams opened together drift apart; within its last three fifths where the stream begins with a
    * greeting.
    *
-   * @throws {RangeError} when its `interval` is out of range.
+   * @throws {RangeError} when its `interval`, or that of its group, is out of range.
    */
   add(sink: Sink, options: HeartbeatSinkOptions<Sink> = {}): void {
     const { interval = this.interval, beat = this.#beat, group } = options;
     checkInterval(interval);
+    if (group !== undefined) checkInterval(group.interval);
     this.#forget(sink);
     if (sink.closed) return;
     const now = this.#now();
@@ -297,7 +300,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
     member.seen = now;
     if (group !== undefined && member.endedSilence > 0 && now - member.since >= step / 2)
       survived(member, group);
-    const interval = group?.interval ?? member.interval;
+    const interval = group === undefined ? member.interval : intervalOf(group, member);
     if (interval < this.#finest) this.#run(interval);
     const limit = interval - (interval * member.early) / 1000;
     // The next scan comes after one step, or after two if a removal moved this member. A group probes
@@ -366,6 +369,12 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
   }
 }
 
+/** Never below 1 ms nor NaN, for which the timer would run without a pause. */
+function intervalOf<Sink>(group: HeartbeatGroup, member: Member<Sink>): number {
+  const { interval } = group;
+  return interval >= 1 && interval <= MAX_INTERVAL ? interval : member.interval;
+}
+
 // The widest spread that sends no heartbeat to a stream that writes every third of an interval.
 function earlyAfterGreeting(): number {
   return Math.floor(600 * Math.random());
@@ -380,7 +389,7 @@ function survived<Sink>(member: Member<Sink>, group: HeartbeatGroup): void {
   member.endedSilence = 0;
 }
 
-const COMMENT: Uint8Array = Buffer.from(':\n\n');
+const COMMENT: Uint8Array = Buffer.from(':\n');
 
 const SYSTEM_CLOCK: HeartbeatClock = {
   now: () => performance.now(),
@@ -400,6 +409,6 @@ function isNotEnded(sink: HeartbeatSink): boolean {
 function ignore(): void {}
 
 function checkInterval(interval: number): number {
-  if (interval >= 1 && interval <= MAX_INTERVAL) return interval;
+  if (typeof interval === 'number' && interval >= 1 && interval <= MAX_INTERVAL) return interval;
   throw new RangeError(`\`interval\` must be from 1 to ${MAX_INTERVAL} milliseconds, got ${interval}`);
 }

@@ -1,6 +1,7 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `newest.ts`, `protocol.ts` and `replay.ts` beside it.
+// Needs `names.ts`, `newest.ts`, `protocol.ts` and `replay.ts` beside it.
 
+import { NameOrder } from './names.ts';
 import { NewestOfKeys } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
 import { ReplayBuffer, type ReplayEntry } from './replay.ts';
@@ -41,6 +42,31 @@ export interface HistoryOptions {
   maxTopics?: number | undefined;
   /** Most topics that have followers only: nothing was published to them; default 10,000. */
   maxFollowedTopics?: number | undefined;
+}
+
+/** The part of a batch that was made so far: events, their bytes on the wire, and the bytes that they hold. */
+export interface BatchSize {
+  readonly made: number;
+  readonly wire: number;
+  readonly held: number;
+}
+
+export interface TopicsOptions {
+  /** Begin after this name, which need not exist. */
+  after?: string | undefined;
+  /** Most topics; default `Infinity`. */
+  limit?: number | undefined;
+}
+
+export interface TopicInfo {
+  readonly topic: string;
+  /** How many events are remembered, and their bytes on the wire. */
+  readonly events: number;
+  readonly bytes: number;
+  readonly subscribers: number;
+  /** The id of the newest event, remembered or not. */
+  readonly last: string;
+  readonly ended: boolean;
 }
 
 /** One topic: its events and its followers. */
@@ -134,6 +160,7 @@ export class Topic<Follower = unknown> {
 /** The topics of a hub. Every operation on one event takes constant time, except those that make room. */
 export class History<Follower = unknown> {
   readonly #topics = new Map<string, Topic<Follower>>();
+  readonly #names = new NameOrder(this.#topics);
   /** Ended topics that are no longer in memory, oldest first, and the newest seq of each. */
   readonly #tombstones = new Map<string, number>();
   readonly #limits: (topic: string) => HistoryLimits;
@@ -177,6 +204,11 @@ export class History<Follower = unknown> {
     return this.#topics.values();
   }
 
+  /** The topics whose names come after a name, by name. */
+  *after(name: string): Generator<Topic<Follower>> {
+    for (const next of this.#names.after(name)) yield this.#topics.get(next)!;
+  }
+
   get(name: string): Topic<Follower> | undefined {
     return this.#topics.get(name);
   }
@@ -203,11 +235,12 @@ export class History<Follower = unknown> {
     }
     const topic = this.#create(name);
     this.#topics.set(name, topic);
+    this.#names.add(name);
     return topic;
   }
 
   /**
-   * The topic for an event, with its limits. A new one is not in the history before `append`, so that an
+   * The topic for an event, with its limits unless it has ended. A new one is not in the history before `append`, so that an
    * event that is refused changes nothing.
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError | TypeError} naming the limit of the `history` function that cannot be used.
@@ -215,7 +248,7 @@ export class History<Follower = unknown> {
    */
   prepare(name: string): Topic<Follower> {
     const topic = this.#topics.get(name) ?? this.#create(checkTopic(name));
-    if (topic.limits === undefined) topic.open(checkLimits(this.#limits(name)));
+    if (topic.limits === undefined && !topic.ended) topic.open(checkLimits(this.#limits(name)));
     return topic;
   }
 
@@ -235,16 +268,28 @@ export class History<Follower = unknown> {
 
   /**
    * Throws where a batch is larger than half of what the topic, or the whole history, may hold: one that is
-   * larger could push itself out before it is delivered.
+   * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch({ name, limits }: Topic<Follower>, events: number, bytes: number): void {
-    const maxEvents = Math.max(1, Math.floor(limits!.maxEvents / 2));
-    const maxBytes = Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2);
-    if (events <= 1 || (events <= maxEvents && bytes <= maxBytes)) return;
-    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${events} events and at least ${bytes} bytes: split it`;
+  checkBatch(topic: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+    if (count <= 1) return;
+    const { name } = topic;
+    const { maxBytes, ...limits } = this.batchLimits(topic);
+    // Where the whole history has no room for all, so many of this batch fit.
+    const maxEvents =
+      held * 2 > this.#maxBytes ? Math.max(1, Math.min(limits.maxEvents, made - 1)) : limits.maxEvents;
+    if (count <= maxEvents && wire <= maxBytes) return;
+    const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
+  }
+
+  /** The most of a batch for a topic of `prepare`. */
+  batchLimits({ limits }: Topic<Follower>): { readonly maxEvents: number; readonly maxBytes: number } {
+    return {
+      maxEvents: Math.max(1, Math.floor(limits!.maxEvents / 2)),
+      maxBytes: Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2),
+    };
   }
 
   /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */
@@ -259,6 +304,7 @@ export class History<Follower = unknown> {
 
   /** Somebody may have followed the topic since it was prepared, such as the log that took its event. */
   #adopt(prepared: Topic<Follower>): Topic<Follower> {
+    if (prepared.isHeld) return prepared;
     const topic = this.#topics.get(prepared.name) ?? prepared;
     if (topic.limits === undefined) topic.open(prepared.limits!);
     this.hold(topic);
@@ -271,6 +317,7 @@ export class History<Follower = unknown> {
     if (this.#held >= this.#maxTopics) this.#makeRoom();
     topic.isHeld = true;
     this.#held++;
+    if (!this.#topics.has(topic.name)) this.#names.add(topic.name);
     this.#topics.set(topic.name, topic);
   }
 

@@ -37,6 +37,11 @@ export type TypedEvent<Events> = {
   };
 }[keyof Events & string];
 
+/** Events to publish together. An array is one; a batch may also make its events while they are read. */
+export interface EventBatch<Event> extends Iterable<Event> {
+  readonly length: number;
+}
+
 const MAX_KEY_LENGTH = 1000;
 
 /**

@@ -13,19 +13,34 @@ import {
   type Subscription,
   type Topic,
 } from './cursors.ts';
-import { Delivery, type DeliveryOptions } from './delivery.ts';
+import { Delivery, type DeliveryOptions, encodeControls } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
-import { checkTopic, History, type HistoryOptions, type LogEntry } from './history.ts';
-import { checkEvent, type EventMap, type HubEvent } from './hub-event.ts';
+import {
+  checkTopic,
+  History,
+  type HistoryOptions,
+  heldBytes,
+  type LogEntry,
+  type TopicInfo,
+  type TopicsOptions,
+} from './history.ts';
+import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
+import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
-export type { HistoryLimits, HistoryOptions, LogEntry } from './history.ts';
-export type { EventMap, HubEvent, HubEventFields, TypedEvent, UntypedEvent } from './hub-event.ts';
-export type { GapReason } from './protocol.ts';
+export type { HistoryLimits, HistoryOptions, LogEntry, TopicInfo, TopicsOptions } from './history.ts';
+export type {
+  EventBatch,
+  EventMap,
+  HubEvent,
+  HubEventFields,
+  TypedEvent,
+  UntypedEvent,
+} from './hub-event.ts';
+export type { Controls, GapReason } from './protocol.ts';
 
 /**
  * Options of a hub, of its history and of its delivery. When memory is short, the topics that were silent for
@@ -72,17 +87,8 @@ export interface SubscribeOptions {
   may?: ((topic: string) => boolean) | undefined;
   /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
   announce?: Readonly<Record<string, unknown>> | undefined;
-}
-
-export interface TopicInfo {
-  readonly topic: string;
-  /** How many events are remembered, and their bytes on the wire. */
-  readonly events: number;
-  readonly bytes: number;
-  readonly subscribers: number;
-  /** The id of the newest event, remembered or not. */
-  readonly last: string;
-  readonly ended: boolean;
+  /** How control events are sent: as they are (default), as comments, or as other events. */
+  controls?: Controls | undefined;
 }
 
 /** Counts since the hub was created. */
@@ -214,19 +220,21 @@ export class Hub<Events extends object = EventMap> {
    * @throws what `publish` throws, and {RangeError} code `ERR_SSE_BATCH_TOO_LARGE` for more than half of the
    *   events or bytes that the topic may hold. Its `maxEvents` and `maxBytes` are the most of a batch.
    */
-  publishAll(topic: string, events: readonly HubEvent<Events>[]): readonly string[] {
+  publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
     this.#beginPublishing();
     try {
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
-      let bytes = 0;
-      this.#history.checkBatch(prepared, events.length, 0);
-      for (const event of events as readonly HubEvent[]) {
-        const entry = this.#entry(prepared, event, first + entries.length, now);
+      const size = { made: 0, wire: 0, held: 0 };
+      this.#history.checkBatch(prepared, events.length, size);
+      for (const event of events as EventBatch<HubEvent>) {
+        const entry = this.#entry(prepared, event, first + size.made, now);
         entries.push(entry);
-        bytes += entry.bytes;
-        this.#history.checkBatch(prepared, events.length, bytes);
+        size.made++;
+        size.wire += entry.bytes;
+        size.held += heldBytes(entry);
+        this.#history.checkBatch(prepared, events.length, size);
       }
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);
@@ -234,6 +242,11 @@ export class Hub<Events extends object = EventMap> {
     } finally {
       this.#isPublishing = false;
     }
+  }
+
+  /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
+  batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
+    return this.#history.batchLimits(this.#history.prepare(topic));
   }
 
   /**
@@ -268,19 +281,14 @@ export class Hub<Events extends object = EventMap> {
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
     const names = this.#checkSubscription(topics, sink, options);
     this.#expire(names);
-    const { lastEventId, conflate = false, announce, may } = options;
+    const { lastEventId, conflate = false } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
     if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
-    const text = this.#preamble(names, start, announce); // may throw, so it comes before the group
-    const cursor = new Cursor(
-      this.#group(names, conflate),
-      sink,
-      start.seq,
-      { text, id: start.readyId },
-      may,
-    );
+    // May throw, so it comes before the group.
+    const preamble = { text: this.#preamble(names, start, options), id: start.readyId };
+    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, options);
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
@@ -346,23 +354,37 @@ export class Hub<Events extends object = EventMap> {
     return kicked.length;
   }
 
-  /** Every topic that has a history or a subscriber. */
-  topics(): TopicInfo[] {
+  /** How many topics have a history or a subscriber. */
+  get topicCount(): number {
+    let count = 0;
+    for (const topic of this.#history) if (isListed(topic)) count++;
+    return count;
+  }
+
+  /**
+   * Every topic that has a history or a subscriber, oldest first. With `limit` or `after`: a page of them, by
+   * name. It costs in proportion to its length.
+   */
+  topics({ after, limit = Infinity }: TopicsOptions = {}): TopicInfo[] {
     const infos: TopicInfo[] = [];
-    for (const { name, ring, ended, deleted, followers } of this.#history) {
-      let subscribers = 0;
-      for (const group of followers) subscribers += group.size;
-      if (deleted && subscribers === 0) continue;
-      const { size: events, bytes } = ring;
-      infos.push({ topic: name, events, bytes, subscribers, last: this.#order.id(ring.last), ended });
+    const isAll = after === undefined && limit === Infinity;
+    for (const topic of isAll ? this.#history : this.#history.after(after ?? '')) {
+      if (infos.length >= limit) break;
+      if (isListed(topic)) infos.push(this.#info(topic));
     }
     return infos;
+  }
+
+  #info({ name, ring, ended, followers }: Topic): TopicInfo {
+    const subscribers = [...followers].reduce((sum, { size }) => sum + size, 0);
+    const last = this.#order.id(ring.last);
+    return { topic: name, events: ring.size, bytes: ring.bytes, subscribers, last, ended };
   }
 
   /** Finds a topic that `topics` lists: it leaves out the record of a deleted topic without followers. */
   #listed(name: string): Topic | undefined {
     const topic = this.#history.get(checkTopic(name));
-    return topic?.deleted && topic.followers.size === 0 ? undefined : topic;
+    return topic && isListed(topic) ? topic : undefined;
   }
 
   // ── publishing ───────────────────────────────────────────────────────────────────────────────────────────
@@ -378,9 +400,9 @@ export class Hub<Events extends object = EventMap> {
   }
 
   #prepare(topic: string): Topic {
-    if (this.#history.endOf(topic) !== undefined)
-      throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-    return this.#history.prepare(topic);
+    const prepared = this.#history.prepare(topic);
+    if (prepared.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    return prepared;
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
@@ -470,11 +492,12 @@ export class Hub<Events extends object = EventMap> {
     });
   }
 
-  #preamble(names: readonly string[], start: Start, announce: SubscribeOptions['announce']): string {
+  #preamble(names: readonly string[], start: Start, { announce, controls }: SubscribeOptions): string {
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
-    const opening = encode({ retry, ...readyEvent(start.readyId, names, announce) });
-    if (start.gap === undefined) return opening;
-    return opening + encode(gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names)));
+    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
+    if (start.gap === undefined) return encodeControls([ready], controls);
+    const gap = gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names));
+    return encodeControls([ready, gap], controls);
   }
 
   /** The gap between an id from which this hub cannot continue and the place where delivery begins. */
@@ -501,7 +524,7 @@ export class Hub<Events extends object = EventMap> {
     return group;
   }
 
-  /** A sink whose `on` throws is not subscribed. */
+  /** A sink that throws is not subscribed. */
   #enter(cursor: Cursor): void {
     const { sink, group } = cursor;
     group.size++;
@@ -512,12 +535,12 @@ export class Hub<Events extends object = EventMap> {
       sink.on('drain', cursor.onDrain);
       sink.on('close', cursor.onClose);
       sink.on('error', ignore);
+      if (isClosed(sink)) this.#leave(cursor);
     } catch (error) {
       this.#leave(cursor);
       throw error;
     }
-    if (isClosed(sink)) this.#leave(cursor);
-    else if (!cursor.closed) this.#delivery.makeDue(cursor);
+    if (!cursor.closed) this.#delivery.makeDue(cursor);
   }
 
   readonly #leave = (cursor: Cursor): void => {
@@ -539,6 +562,11 @@ export class Hub<Events extends object = EventMap> {
       this.#history.release(topic);
     }
   }
+}
+
+/** Leaves out the record of a deleted topic without followers. */
+function isListed({ deleted, followers }: Topic): boolean {
+  return !deleted || followers.size > 0;
 }
 
 /** Ends a sink for which nothing is left to deliver. */

@@ -1,9 +1,11 @@
 // Keeps the streams of a hub alive: heartbeats with their positions, at a fixed interval or a learned one.
-// Needs `adaptive.ts`, `address.ts` and `heartbeat.ts` beside it.
+// Needs `adaptive.ts`, `address.ts`, `encode.ts`, `heartbeat.ts` and `protocol.ts` beside it.
 
 import { AdaptiveInterval, type AdaptiveOptions } from './adaptive.ts';
 import { addressGroup } from './address.ts';
+import { encode } from './encode.ts';
 import { Heartbeat, type HeartbeatOptions, type HeartbeatSink, heartbeatProfiles } from './heartbeat.ts';
+import { type Controls, checkControls, positionEvent, sentControl } from './protocol.ts';
 
 /** The members of a stream that are used. */
 export interface KeepaliveSink extends HeartbeatSink {
@@ -15,12 +17,16 @@ export interface KeepaliveSink extends HeartbeatSink {
 export interface KeepaliveOptions<Sink extends KeepaliveSink = KeepaliveSink> extends HeartbeatOptions<Sink> {
   /** Interval and missed heartbeats for one kind of network; see `heartbeatProfiles`. */
   profile?: keyof typeof heartbeatProfiles | undefined;
-  /** How many heartbeats may fail to arrive before a client gives the connection up; default 2. */
+  /**
+   * How many heartbeats may fail to arrive before a client gives the connection up: a whole number, default 2.
+   */
   missed?: number | undefined;
   /**
    * Learns, for each group of addresses, the silence after which connections are cut; see `AdaptiveInterval`.
    */
   adaptive?: AdaptiveOptions | true | undefined;
+  /** How `sluice:position` is sent: as it is (default), as a comment, or as another event. */
+  controls?: Controls | undefined;
 }
 
 /** One heartbeat for all streams of a handler. */
@@ -32,12 +38,15 @@ export class Keepalive<Sink extends KeepaliveSink> {
   readonly terms: { readonly interval: number; readonly missed: number };
   readonly #learned: AdaptiveInterval<string> | undefined;
   readonly #hasOwnBeat: boolean;
+  readonly #controls: Controls | undefined;
   #position = '';
-  #beat = beatAt('');
+  #beat = COMMENT;
 
   /** @throws {TypeError | RangeError} naming the option that cannot be used. */
   constructor(options: KeepaliveOptions<Sink> = {}) {
-    const { profile, adaptive, interval, missed, ...rest } = options;
+    const { profile, adaptive, interval, missed, controls, ...rest } = options;
+    checkControls(controls);
+    this.#controls = controls;
     const chosen = profile === undefined ? undefined : profileNamed(profile);
     // Only connections that the client or the network ended count as lost: the others reveal nothing about
     // the network.
@@ -48,18 +57,18 @@ export class Keepalive<Sink extends KeepaliveSink> {
     this.#learned = learning && new AdaptiveInterval<string>(learning);
     this.terms = {
       interval: learning?.maxInterval ?? this.heartbeat.interval,
-      missed: missed ?? chosen?.missed ?? 2,
+      missed: checkMissed(missed ?? chosen?.missed ?? 2),
     };
   }
 
   /**
    * Sends heartbeats to a stream until `delete`.
-   * @param subscription - Each heartbeat carries its position, so that a client of quiet topics that returns
-   *   later gets no gap for events of other topics.
+   * @param subscription - A heartbeat carries its position where that has moved since the last heartbeat, so
+   *   that a client of quiet topics that returns later gets no gap for events of other topics.
    * @param address - The client's address. Clients of one address group share the learned interval.
    */
   add(sink: Sink, subscription: { readonly position: string }, address: string | undefined): void {
-    const beat = this.#hasOwnBeat ? undefined : () => sink.writeShared(this.#beatAt(subscription.position));
+    const beat = this.#hasOwnBeat ? undefined : this.#beatOf(sink, subscription);
     this.heartbeat.add(sink, { beat, group: this.#learned?.group(addressGroup(address ?? '')) });
   }
 
@@ -73,16 +82,41 @@ export class Keepalive<Sink extends KeepaliveSink> {
     return Array.from(this.#learned.intervals(), ([, interval]) => interval);
   }
 
+  #beatOf(sink: Sink, subscription: { readonly position: string }): () => boolean {
+    let told = subscription.position;
+    return () => {
+      const { position } = subscription;
+      if (position === told) return sink.writeShared(COMMENT);
+      told = position;
+      return sink.writeShared(this.#beatAt(position));
+    };
+  }
+
   /** Caches the last chunk: most streams are at one position and share it. */
-  #beatAt(position: string): ReturnType<typeof beatAt> {
-    if (position !== this.#position) this.#beat = beatAt(position);
-    this.#position = position;
+  #beatAt(position: string): Chunk {
+    if (position !== this.#position) this.#beat = beatAt(position, this.#controls);
+    this.#position = position; // only then, because the line before may throw
     return this.#beat;
   }
 }
 
-function beatAt(position: string): { readonly bytes: Uint8Array; made: object | undefined } {
-  return { bytes: Buffer.from(`:\nid: ${position}\n\n`), made: undefined };
+interface Chunk {
+  readonly bytes: Uint8Array;
+  made: object | undefined;
+}
+
+/** The heartbeat of a stream at rest. One chunk serves all streams. */
+const COMMENT: Chunk = { bytes: Buffer.from(':\n'), made: undefined };
+
+/** It begins with a comment, so that it does not count as a write where a stream has an `idleTimeout`. */
+function beatAt(position: string, controls: Controls | undefined): Chunk {
+  const text = encode(sentControl(positionEvent(position), controls));
+  return { bytes: Buffer.from(`:\n${text}`), made: undefined };
+}
+
+function checkMissed(missed: number): number {
+  if (Number.isSafeInteger(missed) && missed >= 0) return missed;
+  throw new RangeError(`\`missed\` must be a whole number ≥ 0, got ${String(missed)}`);
 }
 
 function profileNamed(profile: keyof typeof heartbeatProfiles): { interval: number; missed: number } {

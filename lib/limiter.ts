@@ -4,7 +4,7 @@
 import { addressGroup, clientAddress } from './address.ts';
 import { encode } from './encode.ts';
 import { type Problem, sendProblem } from './problem.ts';
-import { refusedEvent } from './protocol.ts';
+import { type Controls, refusedEvent, sentControl } from './protocol.ts';
 import { Semaphore } from './semaphore.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
@@ -88,6 +88,8 @@ export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
    * from this to twice as long, so that refused clients do not all return at once.
    */
   retryDelay?: number | undefined;
+  /** How `sluice:refused` is sent: as it is (default), as a comment, or as another event. */
+  controls?: Controls | undefined;
   /** Called after each refusal. */
   onRefuse?: ((refusal: LimitRefusal<Req>) => void) | undefined;
   clock?: LimitClock | undefined;
@@ -453,13 +455,18 @@ export function sendRefusal<Req extends LimitRequest>(
   req: Req,
   res: LimitResponse,
   problem: Problem,
-  { refusal = defaultRefusal, retryDelay = 5000 }: Pick<LimitOptions<Req>, 'refusal' | 'retryDelay'> = {},
+  {
+    refusal = defaultRefusal,
+    retryDelay = 5000,
+    controls,
+  }: Pick<LimitOptions<Req>, 'refusal' | 'retryDelay' | 'controls'> = {},
   wait = 0,
 ): Refusal {
   const how = typeof refusal === 'function' ? refusal(req) : refusal;
   const delay = Math.max(retryDelay, wait) * (1 + Math.random());
   const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
-  if (how === 'event-stream') sendEventStream(res, problem, retry);
+  if (how === 'event-stream')
+    sendEventStream(res, encode(sentControl(refusedEvent(retry, problem), controls)));
   else {
     const headers = { 'retry-after': String(Math.ceil(retry / 1000)), ...problem.headers };
     sendProblem(res, { ...problem, headers });
@@ -467,13 +474,13 @@ export function sendRefusal<Req extends LimitRequest>(
   return how;
 }
 
-function sendEventStream(res: LimitResponse, problem: Problem, retry: number): void {
+function sendEventStream(res: LimitResponse, text: string): void {
   res.writeHead(200, {
     'content-type': 'text/event-stream',
     'cache-control': 'no-store, no-transform',
     'x-accel-buffering': 'no',
   });
-  res.end(encode(refusedEvent(retry, problem)));
+  res.end(text);
 }
 
 /** A program that accepts an event stream can handle a status; a browser's EventSource cannot. */

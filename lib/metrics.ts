@@ -237,7 +237,12 @@ function escapeValue(name: string, value: unknown): string {
   if (typeof value === 'number') return renderNumber(value);
   if (typeof value !== 'string')
     throw new TypeError(`label \`${name}\` must be a string or a number, got ${typeof value}`);
-  return value.toWellFormed().replace(/[\\"\n]/g, (special) => (special === '\n' ? '\\n' : `\\${special}`));
+  return wellFormed(value).replace(/[\\"\n]/g, (special) => (special === '\n' ? '\\n' : `\\${special}`));
+}
+
+/** The type of `String.prototype.toWellFormed` is in no `lib` before es2024; Node has it since 20. */
+function wellFormed(text: string): string {
+  return (text as unknown as { toWellFormed(): string }).toWellFormed();
 }
 
 function checkName(name: string): string {

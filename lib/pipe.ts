@@ -4,7 +4,10 @@
 import { encode, type ServerSentEvent } from './encode.ts';
 import { controlEvents } from './protocol.ts';
 
-/** Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. */
+/**
+ * Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. The events of `decode`
+ * and `connect` are sent on as they came, also those without a type.
+ */
 export type PipeSource = AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>;
 
 export interface PipeOptions {
@@ -38,7 +41,8 @@ export interface PipeTarget<Reason> {
 
 /**
  * Sends what a source yields, then one last event, then ends the stream. A string is sent as an event's data.
- * Waits for the client where it is slow; what the source yields without waiting goes out in one write.
+ * Where a string ends in the first half of a character (a surrogate), that half is sent with the next string;
+ * a half without its other half arrives as U+FFFD. In an event that the source has made it is an error. Waits for the client where it is slow; what the source yields without waiting goes out in one write.
  *
  * When the stream closes first, the source is stopped: through `iterator.return()`, a `Readable` through
  * `destroy()`, a `ReadableStream` through `cancel()`. A generator that is blocked in an `await` notices none
@@ -77,6 +81,7 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(reso
 /** Sends until the source has finished (`true`) or the stream is closed (`false`). */
 async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Promise<boolean> {
   const iterator = iteratorOf(source);
+  const encoder = new SourceEncoder();
   let isPulling = false;
   /** The source has finished, failed or been stopped. */
   let isOver = false;
@@ -98,9 +103,10 @@ async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Pro
         isPulling = false;
         if (done === true) {
           isOver = true;
+          target.queueText(encoder.end());
           return true;
         }
-        const text = encode(eventOf(value));
+        const text = encoder.encode(value);
         target.queueText(text);
         length += 1 + text.length;
       }
@@ -164,10 +170,45 @@ function attempt(action: () => unknown): void {
   new Promise((resolve) => resolve(action())).catch(() => {});
 }
 
-function eventOf(value: ServerSentEvent | string): ServerSentEvent {
-  if (typeof value === 'string') return { data: value };
-  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return value;
+/** Encodes what one source yields. */
+class SourceEncoder {
+  /** The first half of a character, in which the last string has ended. */
+  #half = '';
+
+  /** Returns `''` for a string that is only the first half of a character. */
+  encode(value: ServerSentEvent | string): string {
+    if (typeof value !== 'string') return this.end() + encode(eventOf(value));
+    const text = this.#half + value;
+    this.#half = FIRST_HALF.test(text) ? text.slice(-1) : '';
+    const whole = this.#half === '' ? text : text.slice(0, -1);
+    return whole === '' && value !== '' ? '' : encode({ data: wellFormed(whole) });
+  }
+
+  /** What is left when no other string follows. */
+  end(): string {
+    const rest = this.#half === '' ? '' : encode({ data: '\ufffd' });
+    this.#half = '';
+    return rest;
+  }
+}
+
+const FIRST_HALF = /[\ud800-\udbff]$/;
+
+/** The type of `String.prototype.toWellFormed` is in no `lib` before es2024; Node has it since 20. */
+function wellFormed(text: string): string {
+  return (text as unknown as { toWellFormed(): string }).toWellFormed();
+}
+
+function eventOf(value: ServerSentEvent): ServerSentEvent {
+  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) {
+    return isUntyped(value) ? { id: value.id, data: value.data } : value;
+  }
   // Anything else has none of an event's fields, so it would be encoded to nothing.
-  const given = value instanceof Uint8Array ? 'bytes' : value;
+  const given = value instanceof Uint8Array ? 'bytes: decode them, or read them as text' : value;
   throw new TypeError(`a source must yield events or strings, got ${given}`);
+}
+
+/** `decode` and `connect` give an event that came without a type the type `message`. */
+function isUntyped(value: ServerSentEvent): boolean {
+  return value.event === 'message' && 'lastEventId' in value;
 }

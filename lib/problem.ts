@@ -16,6 +16,8 @@ export interface Problem {
   readonly message: string;
   /** Further response headers, such as `Allow` or `Retry-After`. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Limits to send beside the message, for programs: `{ maxEvents: 5000 }`. */
+  readonly limits?: Readonly<Record<string, number>> | undefined;
 }
 
 /** The members of a response that are used: those of HTTP/1 and HTTP/2 alike. */
@@ -39,8 +41,11 @@ export function httpError({ status, error, message, headers }: Problem): HttpErr
 }
 
 /** Sends the problem. Headers that were set on the response before are kept. */
-export function sendProblem(res: ProblemResponse, { status, error, message, headers }: Problem): void {
-  sendJson(res, status, { error, message }, headers);
+export function sendProblem(
+  res: ProblemResponse,
+  { status, error, message, headers, limits }: Problem,
+): void {
+  sendJson(res, status, { error, message, ...limits }, headers);
 }
 
 /** Sends a value as JSON that no cache may store. Headers that were set on the response before are kept. */
@@ -64,7 +69,8 @@ export function sendJson(
 /**
  * The answer for an error:
  *
- * - An error with a `status` from 400 to 599 and a `code` `ERR_SSE_…`: its message and its `headers`.
+ * - An error with a `status` from 400 to 599 and a `code` `ERR_SSE_…`: its message, its `headers`, and its
+ *   limits: its numbers with a name such as `maxBytes`.
  * - Any other with a `status` or `statusCode` from 400 to 499, as body parsers and `http-errors` make them:
  *   its message, unless `expose` is false. Its headers are not sent, because they may come from the answer of
  *   another server.
@@ -82,13 +88,23 @@ export function problemOf(error: unknown): Problem {
     error: name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-'),
     message: expose === false || !message ? (STATUS_CODES[number] ?? name) : String(message),
     ...(isOwn && headers !== undefined && { headers: headers as Problem['headers'] }),
+    ...(isOwn && limitsOf(error as Error)),
   };
+}
+
+function limitsOf(error: object): Pick<Problem, 'limits'> | undefined {
+  const limits = Object.entries(error).filter(([name, value]) => {
+    return /^max[A-Z]/.test(name) && typeof value === 'number';
+  });
+  return limits.length > 0 ? { limits: Object.fromEntries(limits) } : undefined;
 }
 
 /** The members of a response that say whether it can still be answered. */
 export interface AnsweredResponse {
   readonly headersSent: boolean;
   readonly writableEnded: boolean;
+  /** On HTTP/2. */
+  readonly stream?: { close?(code: number): unknown } | undefined;
   destroy(): unknown;
 }
 
@@ -101,8 +117,13 @@ export function answerError(
   { res }: { readonly res: ProblemResponse & AnsweredResponse },
 ): void {
   if (!res.headersSent) return sendProblem(res, problemOf(error));
-  if (!res.writableEnded) res.destroy();
+  if (res.writableEnded) return;
+  // Without a code Node sends NO_ERROR, which a client takes for the proper end of the response.
+  res.stream?.close?.(HTTP2_CANCEL);
+  res.destroy();
 }
+
+const HTTP2_CANCEL = 8;
 
 const CODE_PREFIX = 'ERR_SSE_';
 

@@ -71,6 +71,8 @@ export const controlEvents = {
   ready: 'sluice:ready',
   /** Events that this client will never receive. Its id is the position from which delivery continues. */
   gap: 'sluice:gap',
+  /** Part of a heartbeat. Its id is the position of the stream, which has moved since the last heartbeat. */
+  position: 'sluice:position',
   /** The last event: the topics have ended, or the source of the stream is exhausted. */
   end: 'sluice:end',
   /** The last event where the source of the stream failed. */
@@ -150,6 +152,7 @@ export interface Refused {
 /** A control event, in the form that `encode` takes. */
 export interface ControlEvent {
   readonly id: string;
+  readonly retry?: number;
   readonly event: string;
   readonly data: string;
 }
@@ -159,6 +162,59 @@ export interface RefusedEvent {
   readonly retry: number;
   readonly event: string;
   readonly data: string;
+}
+
+/**
+ * How control events are sent, for readers that know only the events of their own protocol. Each keeps its id
+ * and its retry in any case, so that positions stay true.
+ *
+ * - `events` (default): as they are.
+ * - `comments`: as comments (`: sluice:gap {…}`), which no reader hands to its application. It gives up that
+ *   the application hears of gaps and of the end, and that a client knows the heartbeats.
+ * - A function: as the event that it returns, such as an error of the reader's own protocol for a gap. As a
+ *   comment where it returns `null`: a control event is never left out, since a gap must not be silent.
+ */
+export type Controls =
+  | 'events'
+  | 'comments'
+  | ((event: ControlEvent | RefusedEvent) => ControlStandIn | null);
+
+/** An event in the place of a control event, in the form that `encode` takes. */
+export type ControlStandIn =
+  | { readonly event?: string | undefined; readonly data: string }
+  | { readonly event?: string | undefined; readonly data?: undefined; readonly json: unknown };
+
+/** What `encode` takes to send a control event as `controls` states. */
+export interface SentControl {
+  readonly comment?: string;
+  readonly retry?: number | undefined;
+  readonly id?: string | undefined;
+  readonly event?: string | undefined;
+  readonly data?: string | undefined;
+  readonly json?: unknown;
+}
+
+/**
+ * Applies {@link Controls} to a control event.
+ * @throws {TypeError} for other `controls`.
+ */
+export function sentControl(event: ControlEvent | RefusedEvent, controls: Controls | undefined): SentControl {
+  if (controls === undefined || controls === 'events') return event;
+  checkControls(controls);
+  const { id, retry } = event as { id?: string; retry?: number };
+  const standIn = controls === 'comments' ? null : controls(event);
+  if (standIn === null) return { comment: `${event.event} ${event.data}`, retry, id };
+  const { event: type, data } = standIn;
+  return data === undefined
+    ? { retry, id, event: type, json: standIn.json }
+    : { retry, id, event: type, data };
+}
+
+/** @throws {TypeError} for anything but {@link Controls} or `undefined`. */
+export function checkControls(controls: unknown): void {
+  if (controls === undefined || controls === 'events' || controls === 'comments') return;
+  if (typeof controls === 'function') return;
+  throw new TypeError(`\`controls\` must be "events", "comments" or a function, got ${String(controls)}`);
 }
 
 /** `sluice:ready`, with `extra` in its data beside the topics. */
@@ -173,6 +229,15 @@ export function readyEvent(
 /** `sluice:gap`; `id` is where delivery continues, which may lie before `gap.to`. */
 export function gapEvent(id: string, { reason, from, to, topics }: Gap): ControlEvent {
   return { id, event: controlEvents.gap, data: JSON.stringify({ reason, from, to, topics }) };
+}
+
+/**
+ * `sluice:position`: `id` is a position that the stream has reached without an event. It has a type and data
+ * although the id alone would do for readers that keep to the standard: others make an empty message, of no
+ * type, of a block without data.
+ */
+export function positionEvent(id: string): ControlEvent {
+  return { id, event: controlEvents.position, data: '{}' };
 }
 
 /** `sluice:end` of a hub stream. */

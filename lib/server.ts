@@ -1,11 +1,11 @@
 // The reference server: a hub behind HTTP.
 // Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`,
-// `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `problem.ts`,
-// `router.ts`, `shutdown.ts`, `stream.ts` and `topics.ts` beside it.
+// `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `pipelining.ts`,
+// `problem.ts`, `router.ts`, `shutdown.ts`, `stream.ts` and `topics.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { isLoopback } from './address.ts';
 import { type Access, hasBearer, tokenAccess } from './auth.ts';
 import { compose, type Middleware } from './compose.ts';
@@ -19,6 +19,7 @@ import type { KeepaliveOptions } from './keepalive.ts';
 import type { LimitOptions } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
 import { Permissions, unauthorized } from './permissions.ts';
+import { limitPipelining } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf, sendJson } from './problem.ts';
 import { type Missed, type Params, Router } from './router.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
@@ -63,6 +64,8 @@ export interface SseServerOptions<Principal = unknown> {
   maxBodyBytes?: number | undefined;
   /** Most topics that one stream may follow; default 64. */
   maxTopicsPerStream?: number | undefined;
+  /** Returns members to add to the body of `/readyz`, which everybody may read. */
+  readiness?: (() => object) | undefined;
   /** Called with each line of the log, ready for JSON and without secrets; by default nothing is logged. */
   logger?: ((line: LogLine) => void) | undefined;
 }
@@ -142,12 +145,7 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     ...options.stream,
     path: '/events',
     maxTopics: options.maxTopicsPerStream,
-    authorize: async (req, { topics }) => {
-      const principal = await permissions.admit(req, 'subscribe', topics, ticketOf(req));
-      // Requests that have arrived meanwhile would wait behind the stream for ever.
-      if (isPipelined(req)) req.socket.destroy();
-      return principal;
-    },
+    authorize: (req, { topics }) => permissions.admit(req, 'subscribe', topics, ticketOf(req)),
     may: options.access && ((principal, topic) => permissions.may(principal, 'subscribe', topic)),
     heartbeat: options.heartbeat,
     limits: options.limits,
@@ -167,7 +165,9 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('POST', '/tickets', async ({ req, res }) => sendJson(res, 200, await permissions.issueTicket(req)))
     .add('GET', '/healthz', ({ res }) => sendJson(res, 200, { status: 'ok' }))
     .add('GET', '/readyz', ({ res }) =>
-      isDraining ? sendJson(res, 503, { status: 'draining' }) : sendJson(res, 200, { status: 'ready' }),
+      isDraining
+        ? sendJson(res, 503, { status: 'draining' })
+        : sendJson(res, 200, { status: 'ready', ...options.readiness?.() }),
     )
     .add('GET', '/metrics', metrics)
     .add('GET', '/', dashboard)
@@ -191,10 +191,13 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     navigation: ({ url = '' }) => !url.startsWith('/events'),
     onRefuse,
   });
+  const pipelining = limitPipelining({
+    onRefuse: ({ reason, status, req }) => onRefuse({ reason, status, req: req as IncomingMessage }),
+  });
   const methods = ['GET', 'HEAD', 'POST', 'DELETE'];
-  const checks: Step[] = [refuseBehindStream, guarded];
+  const checks: Step[] = [guarded];
   if (origins.length > 0) checks.push(cors({ origins, credentials: options.credentials, methods }));
-  const handler = compose<IncomingMessage, ServerResponse>([...checks, dispatch(router)], {
+  const answer = compose<IncomingMessage, ServerResponse>([...checks, dispatch(router)], {
     onError: (error, { req, res }) => {
       const { status, error: reason } = problemOf(error);
       if (reason in denied) {
@@ -205,13 +208,24 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       answerError(error, { res });
     },
   });
+  const handler = (req: IncomingMessage, res: ServerResponse): void => {
+    // A request behind a stream can never be answered.
+    if (isStreaming(req.socket)) req.socket.destroy();
+    else pipelining(req, res, () => answer(req, res));
+  };
   // 64 KiB on every Node: the 16 KiB of Node 20 would report a slow reader four times as often.
   const server: Server = createServer({ highWaterMark: 64 * 1024 }, handler);
   // Longer than proxies keep idle connections, so that none sends a request on a connection that is just
   // being closed here.
   server.keepAliveTimeout = 65_000;
+  // Node gives a request 300 s, in which its sender holds a body.
+  server.requestTimeout = 60_000;
   trackConnections(server);
-  const refused = (): Record<string, number> => ({ ...guarded.refused, ...denied });
+  const refused = (): Record<string, number> => ({
+    ...guarded.refused,
+    ...pipelining.refused,
+    ...denied,
+  });
   instrument(registry, { hub, events, refused, isDraining: () => isDraining });
 
   function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
@@ -265,28 +279,6 @@ function failedLine(error: unknown): LogLine {
 }
 
 // ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
-
-/** How many requests of each connection are not answered yet: more than one where a client pipelines. */
-const unanswered = new WeakMap<Socket, number>();
-
-/** Destroys a connection on which a request follows a stream: that request can never be answered. */
-const refuseBehindStream: Step = (req, res, next) => {
-  const { socket } = req;
-  if (isStreaming(socket)) return socket.destroy();
-  unanswered.set(socket, (unanswered.get(socket) ?? 0) + 1);
-  res.on('close', answered);
-  return next();
-};
-
-// One function for all requests: one for each would add its bytes to every idle stream.
-function answered(this: ServerResponse): void {
-  const { socket } = this.req;
-  unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1);
-}
-
-function isPipelined({ socket }: IncomingMessage): boolean {
-  return (unanswered.get(socket) ?? 0) > 1;
-}
 
 function dispatch(router: Router<Route>): Step {
   return (req, res) => {

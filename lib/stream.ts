@@ -48,11 +48,12 @@ export interface StreamSocket {
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
   statusCode: number;
-  /** Only a `ServerResponse` has these four; `chunked.ts` reads them. */
+  /** True once the response was ended, by this stream or by other code. */
+  readonly writableEnded?: boolean | undefined;
+  /** Only a `ServerResponse` has these three; `chunked.ts` reads them. */
   readonly socket?: unknown;
   readonly chunkedEncoding?: boolean | undefined;
   readonly writableCorked?: number | undefined;
-  readonly writableEnded?: boolean | undefined;
   /** The head as Node has sent it. */
   readonly _header?: unknown;
   hasHeader(name: string): boolean;
@@ -68,6 +69,11 @@ export interface StreamOptions extends WriterOptions {
    * response. `Cache-Control` gets `no-store, no-transform` in any case.
    */
   headers?: Readonly<Record<string, string>> | undefined;
+  /**
+   * The status of the response: 2xx but 204 and 205, which have no body. Default: such a status that is set
+   * on the response (`res.statusCode = 201`), else 200. A browser's EventSource takes nothing but 200.
+   */
+  status?: number | undefined;
   /**
    * Milliseconds of silence before the kernel probes the connection, at least 1,000; default 10,000. Keep it
    * below the heartbeat's interval.
@@ -133,7 +139,10 @@ export function checkStreamOptions(options: StreamOptions): void {
 }
 
 // Checked here because the head may be sent much later, by a deadline that has no caller to throw to.
-function checkOptions({ headers, keepAliveDelay = 10_000 }: StreamOptions): void {
+function checkOptions({ headers, status = 200, keepAliveDelay = 10_000 }: StreamOptions): void {
+  if (!isStreamStatus(status)) {
+    throw new RangeError(`\`status\` must be a whole number from 200 to 299, not 204 or 205, got ${status}`);
+  }
   for (const name in headers) {
     validateHeaderName(name);
     validateHeaderValue(name, headers[name]!);
@@ -144,13 +153,21 @@ function checkOptions({ headers, keepAliveDelay = 10_000 }: StreamOptions): void
   );
 }
 
+function isStreamStatus(status: number): boolean {
+  return Number.isInteger(status) && status >= 200 && status <= 299 && status !== 204 && status !== 205;
+}
+
 // The sockets that carry an open stream.
 const streaming = new WeakMap<StreamSocket, EventStream>();
 
 // One function for all sockets: one for each would cost 300 bytes per connection.
 function gone(this: StreamSocket): void {
-  streaming.get(this)?.abort('client-gone');
+  const stream = streaming.get(this);
+  if (stream !== undefined) abandon(stream);
 }
+
+// Assigned in the class, so that the function above can read a protected member.
+let abandon: (stream: EventStream) => void;
 
 /** Whether a connection carries an open stream. No later request on that connection can be answered. */
 export function isStreaming(socket: StreamSocket): boolean {
@@ -315,6 +332,14 @@ export class EventStream extends Writer {
     socket.on('close', gone);
   }
 
+  static {
+    abandon = (stream) => stream.abort(stream.goneReason);
+  }
+
+  protected override get goneReason(): CloseReason {
+    return this.#res.writableEnded === true ? 'answered' : 'client-gone';
+  }
+
   protected override onClose(): void {
     // The constructor of Writer calls this for a client that has already gone, before the fields here exist.
     if (!(#socket in this)) return;
@@ -332,7 +357,8 @@ export class EventStream extends Writer {
     // Other code has answered the request; a deadline that ends this stream must not break that response.
     if (res.headersSent) return;
     // Koa sets 404 before any handler runs, and EventSource gives up for good on anything but 200.
-    this.#setHeaders(200);
+    const { status = isStreamStatus(res.statusCode) ? res.statusCode : 200 } = this.#options;
+    this.#setHeaders(status);
     // Without it nginx holds events back until a buffer is full.
     if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
     res.setHeader('Content-Type', 'text/event-stream');

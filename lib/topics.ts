@@ -1,14 +1,17 @@
 // Publishes to topics, ends them and lists them over HTTP: handlers of the reference server.
-// Needs `body.ts`, `hub.ts`, `idempotency.ts`, `permissions.ts`, `problem.ts` and `protocol.ts` beside it.
+// Needs `auth.ts`, `body.ts`, `hub.ts`, `idempotency.ts`, `permissions.ts`, `problem.ts` and `protocol.ts`
+// beside it.
 
+import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { identityOf } from './auth.ts';
 import { readText } from './body.ts';
-import type { Hub, HubEvent } from './hub.ts';
+import type { EventBatch, Hub, HubEvent, TopicInfo } from './hub.ts';
 import { IdempotencyCache } from './idempotency.ts';
 import type { Permissions } from './permissions.ts';
-import { httpError, sendJson } from './problem.ts';
-import { isTopic, topicRule } from './protocol.ts';
+import { httpError, problemOf, sendJson } from './problem.ts';
+import { formatId, isTopic, parseId, topicRule } from './protocol.ts';
 
 /** The members of a request's context that are used. */
 interface TopicsContext {
@@ -29,33 +32,64 @@ interface TopicHandlers {
   position(context: TopicsContext): Promise<void>;
 }
 
-type Published = { readonly id: string } | { readonly ids: readonly string[] };
+/** What was published: a batch, or one event where there is no `count`. Small, because it is kept for retries. */
+interface Published {
+  readonly first: string;
+  readonly count: number | undefined;
+}
+
+const MAX_LISTED = 1000;
 
 /** Makes the handlers. `maxBodyBytes`: most bytes of a published body. */
 export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyBytes: number): TopicHandlers {
   const published = new IdempotencyCache<Published>();
 
-  async function publishAll(topic: string, events: HubEvent | readonly HubEvent[]): Promise<Published> {
-    if (!isList(events)) return { id: hub.publish(topic, events) };
-    const ids: string[] = [];
-    for (const event of events) {
-      ids.push(hub.publish(topic, event));
-      // Lets the event loop turn, so that a long batch is delivered while it is published and delays no other
-      // request.
-      if (ids.length % 1000 === 0) await nextTurn();
+  function publishNow(topic: string, events: HubEvent | Lines): Published {
+    if (!(events instanceof Lines)) return { first: hub.publish(topic, events), count: undefined };
+    try {
+      const ids = hub.publishAll(topic, events);
+      return { first: ids[0] ?? '', count: ids.length };
+    } catch (error) {
+      throw events.number === 0 ? error : atLine(events.number, error);
     }
-    return { ids };
+  }
+
+  /** Looks at one page of topics in each turn, until the sender may read enough of them. */
+  async function list(
+    principal: unknown,
+    after: string,
+    limit: number,
+  ): Promise<{ topics: TopicInfo[]; next?: string }> {
+    const found: TopicInfo[] = [];
+    for (let from = after; ; await nextTurn()) {
+      const page = hub.topics({ after: from, limit: limit + 1 });
+      for (const info of page) if (permissions.may(principal, 'subscribe', info.topic)) found.push(info);
+      // The last topic that is sent: the name of one that the sender may not read must not be.
+      if (found.length > limit) return { topics: found.slice(0, limit), next: found[limit - 1]!.topic };
+      if (page.length <= limit) return { topics: found };
+      from = page[limit]!.topic;
+    }
   }
 
   return {
     async publish({ req, res, params, query }) {
       const topic = topicOf(params);
-      await permissions.admit(req, 'publish', [topic]);
+      const principal = await permissions.admit(req, 'publish', [topic]);
+      const type = req.headers['content-type'] ?? '';
+      const key = keyOf(req);
+      const text = await readText(req, maxBodyBytes);
       const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
-      const events = eventsOf(req.headers['content-type'], await readText(req, maxBodyBytes), fields);
-      const key = retryKey(req, topic);
-      const act = (): Promise<Published> => publishAll(topic, events);
-      sendJson(res, 200, await (key === undefined ? act() : published.run(key, act)));
+      const act = async (): Promise<Published> => {
+        const events = eventsOf(type, text, fields);
+        // Requests at the same time would push out what readers that keep up have not got yet.
+        await hub.ready(topic);
+        return publishNow(topic, events);
+      };
+      const once = (retryKey: string): Promise<Published> => {
+        const attempt = digest(identityOf(principal), topic, retryKey);
+        return published.run(attempt, act, digest(type, query.toString(), text));
+      };
+      sendJson(res, 200, answerOf(await (key === undefined ? act() : once(key))));
     },
 
     async end({ req, res, params }) {
@@ -68,10 +102,11 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
       res.writeHead(204).end();
     },
 
-    async list({ req, res }) {
+    async list({ req, res, query }) {
       const principal = await permissions.reader(req);
-      const topics = hub.topics().filter(({ topic }) => permissions.may(principal, 'subscribe', topic));
-      sendJson(res, 200, { topics, position: hub.position });
+      const { position } = hub;
+      const { topics, next } = await list(principal, query.get('after') ?? '', limitOf(query.get('limit')));
+      sendJson(res, 200, { topics, position, ...(next !== undefined && { next }) });
     },
 
     async position({ req, res }) {
@@ -81,38 +116,107 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
   };
 }
 
+function limitOf(text: string | null): number {
+  if (text === null) return MAX_LISTED;
+  const limit = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  if (limit >= 1 && limit <= MAX_LISTED) return limit;
+  const message = `\`limit\` is a whole number from 1 to ${MAX_LISTED}.`;
+  throw httpError({ status: 400, error: 'malformed-query', message });
+}
+
+function answerOf({ first, count }: Published): { id: string } | { ids: string[] } {
+  if (count === undefined) return { id: first };
+  // The ids of a batch are consecutive.
+  const { epoch, seq } = parseId(first) ?? { epoch: 0, seq: 0 };
+  return { ids: Array.from({ length: count }, (_, i) => formatId(epoch, seq + i)) };
+}
+
 function topicOf({ topic }: Readonly<Record<string, string>>): string {
   if (isTopic(topic)) return topic;
   throw httpError({ status: 400, error: 'malformed-topic', message: `A topic is ${topicRule}.` });
 }
 
-/**
- * Returns the key that a retry has in common with the first request. The same header of another client, or
- * for another topic, gives another key.
- */
-function retryKey({ headers }: IncomingMessage, topic: string): string | undefined {
-  const key = headers['idempotency-key'];
-  if (key === undefined) return undefined;
-  if (key.length <= 200) return JSON.stringify([key, topic, headers.authorization]);
-  const message = 'An Idempotency-Key has at most 200 characters.';
+function keyOf({ headers }: IncomingMessage): string | undefined {
+  const key = headers['idempotency-key'] as string | undefined;
+  if (key === undefined || (key !== '' && key.length <= 200)) return key;
+  const message = 'An Idempotency-Key has 1 to 200 characters.';
   throw httpError({ status: 400, error: 'malformed-key', message });
 }
 
+/** Stands for all the parts, in 43 characters. */
+function digest(...parts: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64url');
+}
+
+// ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────
+
 /** A body is one event; or one event per line; or one event per line as JSON, with its own type and key. */
-function eventsOf(
-  type = '',
-  text: string,
-  fields: Pick<HubEvent, 'event' | 'key'>,
-): HubEvent | readonly HubEvent[] {
+function eventsOf(type: string, text: string, fields: Pick<HubEvent, 'event' | 'key'>): HubEvent | Lines {
   const [mediaType = ''] = type.toLowerCase().split(/[;\s]/);
-  if (mediaType === 'application/x-ndjson') return linesOf(text).map((data) => ({ ...fields, data }));
+  if (mediaType === 'application/x-ndjson') return new Lines(text, (data) => ({ ...fields, data }));
   if (mediaType === 'application/vnd.sluice+ndjson')
-    return linesOf(text).map((line) => ({ ...fields, ...readEvent(line) }));
+    return new Lines(text, (line) => ({ ...fields, ...readEvent(line) }));
   return { ...fields, data: text };
 }
 
-function linesOf(text: string): string[] {
-  return text.split(/\r?\n/).filter((line) => line !== '');
+/**
+ * The lines of a body as a batch. They are counted at once, and read one by one: a batch that has too many
+ * costs no more than the count.
+ */
+class Lines implements EventBatch<HubEvent> {
+  readonly length: number;
+  /** The number of the line that was read last, from 1; 0 before the first, and after the last. */
+  number = 0;
+  readonly #text: string;
+  readonly #read: (line: string) => HubEvent;
+
+  constructor(text: string, read: (line: string) => HubEvent) {
+    this.length = countLines(text);
+    this.#text = text;
+    this.#read = read;
+  }
+
+  *[Symbol.iterator](): Generator<HubEvent> {
+    const text = this.#text;
+    for (let from = 0, number = 1; from < text.length; number++) {
+      const feed = text.indexOf('\n', from);
+      const next = feed === -1 ? text.length : feed;
+      let end = next;
+      while (end > from && text.charCodeAt(end - 1) === CR) end--;
+      if (end > from) {
+        this.number = number;
+        yield this.#read(text.slice(from, end));
+      }
+      from = next + 1;
+    }
+    this.number = 0;
+  }
+}
+
+const LF = 10;
+const CR = 13;
+
+/** How many lines have anything but carriage returns. */
+function countLines(text: string): number {
+  let count = 0;
+  let isBlank = true;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === LF) isBlank = true;
+    else if (isBlank && code !== CR) {
+      isBlank = false;
+      count++;
+    }
+  }
+  return count;
+}
+
+/** The error of an event, with the number of its line in the message. */
+function atLine(number: number, error: unknown): unknown {
+  const { status, error: kind, message, limits } = problemOf(error);
+  const isOfEvent = kind === 'bad-event' || kind === 'event-too-large';
+  if (!isOfEvent) return error;
+  return Object.assign(httpError({ status, error: kind, message: `Line ${number}: ${message}` }), limits);
 }
 
 function readEvent(line: string): HubEvent & { readonly data: string } {
@@ -142,8 +246,4 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-function isList<T>(value: T | readonly T[]): value is readonly T[] {
-  return Array.isArray(value);
 }

@@ -9,6 +9,8 @@ import { EventEmitter } from 'node:events';
  *
  * - `ended`: the application called `end()`.
  * - `client-gone`: the connection closed before the end.
+ * - `answered`: other code ended the response, as a framework does whose handler does not wait for
+ *   `stream.done`.
  * - `stalled`: a write was refused and no byte drained for `stallTimeout`.
  * - `slow-consumer`: more than `maxBufferedBytes` had to wait for the client, or a reader fell too far
  *   behind.
@@ -21,6 +23,7 @@ import { EventEmitter } from 'node:events';
 export type CloseReason =
   | 'ended'
   | 'client-gone'
+  | 'answered'
   | 'stalled'
   | 'slow-consumer'
   | 'lifetime'
@@ -51,9 +54,16 @@ export interface WriterTarget {
   readonly closed?: boolean | undefined;
   readonly destroyed?: boolean | undefined;
   /**
-   * Present on an HTTP/2 response only, where it alone shows that the response was destroyed or cancelled.
+   * Present on an HTTP/2 response only, where it alone shows that the response was destroyed or cancelled,
+   * and can be cut in a way that the client notices.
    */
-  readonly stream?: { readonly destroyed: boolean; readonly rstCode?: number | undefined } | undefined;
+  readonly stream?:
+    | {
+        readonly destroyed: boolean;
+        readonly rstCode?: number | undefined;
+        close?(code: number): unknown;
+      }
+    | undefined;
   readonly writableLength: number;
   write(chunk: Uint8Array): boolean;
   end(): unknown;
@@ -64,8 +74,9 @@ export interface WriterTarget {
 
 export interface WriterOptions {
   /**
-   * Most bytes that may wait for the client in this process; default 1 MiB. A write beyond it cuts the
-   * connection as `slow-consumer`. While nothing waits, one chunk of any size is accepted.
+   * Most bytes that may wait for the client in this process; default 1 MiB. Each write that waits counts 320
+   * bytes more, which Node holds beside its own. A write beyond the limit cuts the connection as
+   * `slow-consumer`. While nothing waits, one chunk of any size is accepted.
    */
   maxBufferedBytes?: number | undefined;
   /**
@@ -113,7 +124,7 @@ export class Writer extends EventEmitter<WriterEvents> {
   #cause: unknown;
   #bytesWritten = 0;
   #onFinish: (() => void) | undefined;
-  #drained: { readonly source: Pick<WriterTarget, 'on' | 'off'>; readonly listener: () => void } | undefined;
+  #drained: Waits | undefined;
   #controller: AbortController | undefined;
   #done: { promise: Promise<CloseReason>; resolve(reason: CloseReason): void } | undefined;
 
@@ -204,7 +215,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     if (this.closed) return false;
     if (!(bytes instanceof Uint8Array)) throw new TypeError(`\`chunk\` must be bytes, got ${typeof bytes}`);
     // Until the first refusal less than a high-water mark waits, so there is nothing to compare.
-    if (this.writableNeedDrain && this.writableLength + bytes.length > this.#maxBufferedBytes) {
+    if (this.#drained !== undefined && this.#heldWith(bytes.length, this.#drained) > this.#maxBufferedBytes) {
       this.abort('slow-consumer');
       return false;
     }
@@ -214,6 +225,15 @@ export class Writer extends EventEmitter<WriterEvents> {
     // After a close inside that write no drain would follow, and nothing would remove the listener.
     if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
     return false;
+  }
+
+  /** How many bytes the process would hold with one more write. */
+  #heldWith(added: number, waits: Waits): number {
+    waits.writes++;
+    waits.bytes += added;
+    // Only bytes can be asked for: what waits of them was written in writes of average size.
+    const bytes = this.writableLength + added;
+    return bytes + WRITE_OVERHEAD * bytes * (waits.writes / waits.bytes);
   }
 
   /**
@@ -269,14 +289,16 @@ export class Writer extends EventEmitter<WriterEvents> {
     if (this.#reason !== undefined) return;
     this.#cause ??= cause;
     this.#settle(reason);
+    // Without a code Node sends NO_ERROR, which a client takes for the proper end of the response.
+    this.#target.stream?.close?.(HTTP2_CANCEL);
     this.#target.destroy();
   }
 
   #sweep(now: number): void {
     const waiting = this.closed || this.writableNeedDrain;
-    const due = this.#deadlines.due(now, this.closed, waiting, this.writableLength);
+    const due = this.#deadlines.due(now, waiting, this.writableLength);
     if (due === 'stalled') this.abort(due);
-    else if (due !== undefined) this.end(due);
+    else if (due !== undefined) this.end(due); // does nothing where it has ended
   }
 
   static {
@@ -284,7 +306,12 @@ export class Writer extends EventEmitter<WriterEvents> {
     resolutionOf = (writer) => writer.#deadlines.resolution;
   }
 
-  readonly #gone = (): void => this.#settle('client-gone');
+  readonly #gone = (): void => this.#settle(this.goneReason);
+
+  /** Why the target has closed although nothing here has ended it. */
+  protected get goneReason(): CloseReason {
+    return 'client-gone';
+  }
 
   #finished(): void {
     // A cancelled HTTP/2 stream also emits 'finish'.
@@ -299,7 +326,7 @@ export class Writer extends EventEmitter<WriterEvents> {
       if (!this.closed) this.emit('drain');
     };
     source.on('drain', listener);
-    this.#drained = { source, listener };
+    this.#drained = { source, listener, writes: 1, bytes: Math.max(1, this.writableLength) };
     if (this.#deadlines.stallTimeout !== Infinity) watch(this);
   }
 
@@ -336,7 +363,24 @@ export class Writer extends EventEmitter<WriterEvents> {
 /** On `node:diagnostics_channel`: `{ stream, reason, cause }` for every writer at its `'close'`. */
 const closeChannel = channel('sluice.stream.close');
 
+/** What is known between a refused write and its drain. */
+interface Waits {
+  readonly source: Pick<WriterTarget, 'on' | 'off'>;
+  readonly listener: () => void;
+  /** The bytes that waited after the refusal, as one write, and all that were written since. */
+  writes: number;
+  bytes: number;
+}
+
+/**
+ * Bytes that Node holds beside those of a write that waits: the Buffer and its entries in the queues. For
+ * small events of HTTP/1, 330 were measured, of HTTP/2, 160.
+ */
+const WRITE_OVERHEAD = 320;
+
 const COLON = 0x3a;
+/** `NGHTTP2_CANCEL`. With `NGHTTP2_INTERNAL_ERROR` Node also emits an error here that nobody expects. */
+const HTTP2_CANCEL = 8;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 const ignore = (): void => {};
@@ -373,9 +417,8 @@ class Deadlines {
     this.#stalledSince = 0;
   }
 
-  due(now: number, closed: boolean, waiting: boolean, waitingBytes: number): CloseReason | undefined {
+  due(now: number, waiting: boolean, waitingBytes: number): CloseReason | undefined {
     if (waiting && this.#isStalled(now, waitingBytes)) return 'stalled';
-    if (closed) return undefined;
     if (now >= this.#endsAt) return 'lifetime';
     if (this.active) this.#idleSince = now;
     this.active = false;

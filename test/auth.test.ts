@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { hasBearer, tokenAccess } from '../lib/auth.ts';
+import { hasBearer, identityOf, tokenAccess } from '../lib/auth.ts';
 
 describe('hasBearer', () => {
   it('accepts any of the tokens, whatever the case of the scheme', () => {
@@ -31,8 +31,12 @@ describe('tokenAccess', () => {
   const ask = (authorization?: string) => ({ headers: { authorization } });
 
   it('distinguishes a publisher, a reader and a request without a token', () => {
-    assert.deepEqual(both.authorize(ask('Bearer writer')), { publish: true, subscribe: true });
-    assert.deepEqual(both.authorize(ask('Bearer reader')), { publish: false, subscribe: true });
+    assert.deepEqual(both.authorize(ask('Bearer writer')), { publish: true, subscribe: true, id: 'token 1' });
+    assert.deepEqual(both.authorize(ask('bearer  reader ')), {
+      publish: false,
+      subscribe: true,
+      id: 'token 2',
+    });
     for (const header of [undefined, 'Bearer wrong', 'Basic writer'])
       assert.equal(both.authorize(ask(header)), undefined);
   });
@@ -62,5 +66,39 @@ describe('tokenAccess', () => {
     const reader = { publish: false, subscribe: true };
     assert.equal(both.may(reader, 'subscribe', 'a'), true);
     assert.equal(both.may(reader, 'publish', 'a'), false);
+  });
+});
+
+describe('identityOf', () => {
+  it('is equal for principals of one sender, whenever their permission ends', () => {
+    assert.equal(identityOf('ann'), identityOf('ann'));
+    assert.equal(identityOf({ id: 7, expiresAt: 1 }), identityOf({ id: 7, roles: ['a'] }));
+    assert.equal(identityOf({ user: 'ann', expiresAt: 1 }), identityOf({ user: 'ann', expiresAt: 2 }));
+  });
+
+  it('differs for principals that are told apart by anything else', () => {
+    class User {
+      readonly #name: string;
+      constructor(name: string) {
+        this.#name = name;
+      }
+      get name(): string {
+        return this.#name;
+      }
+    }
+    const principals = ['ann', 'bob', '1', 1, true, { id: '1' }, { id: 1 }, { user: 'ann' }, { user: 'bob' }];
+    const objects = [new User('ann'), new User('ann'), new Map(), new Map(), { n: 1n }, { n: 1n }];
+    const all = [...principals, ...objects, Object.assign(Object.create(null), { user: 'eve' })];
+    assert.equal(new Set(all.map(identityOf)).size, all.length);
+    const [one] = objects;
+    assert.equal(identityOf(one), identityOf(one));
+  });
+
+  it('differs for the senders of two tokens', () => {
+    const access = tokenAccess({ publishTokens: ['one', 'two'] });
+    const [one, two] = ['one', 'two'].map((token) =>
+      access.authorize({ headers: { authorization: `Bearer ${token}` } }),
+    );
+    assert.notEqual(identityOf(one), identityOf(two));
   });
 });

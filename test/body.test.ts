@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readText } from '../lib/body.ts';
 import { answerError } from '../lib/problem.ts';
+import { collectGarbage } from './helpers/garbage.ts';
 import { readAll } from './helpers/raw.ts';
 import { serve } from './helpers/server.ts';
 
@@ -55,6 +57,44 @@ describe('readText', () => {
     const send = await echo(t);
     const mark = Buffer.from('\ufeffx');
     assert.equal((await send(['Content-Length: 4'], mark)).body, 'got "\xef\xbb\xbfx"');
+  });
+
+  it('reads a body with the encoding `identity`, in any case, or an empty one', async (t) => {
+    const send = await echo(t);
+    for (const encoding of ['identity', 'Identity', ''])
+      assert.equal((await send(['Content-Length: 1', `Content-Encoding: ${encoding}`], 'x')).status, 200);
+  });
+
+  it('keeps no chunk, each of which holds the 64 KiB in which it was read', async () => {
+    const refs: WeakRef<ArrayBuffer>[] = [];
+    let most = 0;
+    const chunks = async function* () {
+      for (let i = 0; i < 1000; i++) {
+        const { buffer } = new Uint8Array(64 * 1024);
+        refs.push(new WeakRef(buffer));
+        yield new Uint8Array(buffer, i, 1).fill(0x61);
+        if (i % 100 !== 99) continue;
+        await nextTurn();
+        collectGarbage();
+        most = Math.max(most, refs.filter((ref) => ref.deref() !== undefined).length);
+      }
+    };
+    const req = { headers: { 'transfer-encoding': 'chunked' }, iterator: chunks };
+    assert.equal(await readText(req, 1000), 'a'.repeat(1000));
+    assert.ok(most <= 2, `kept ${most} chunks`);
+  });
+
+  it('reads a body that is larger than any of its chunks, and one of exactly `maxBytes`', async (t) => {
+    const { port } = await serve(t, async (req, res) => {
+      const { length } = await readText(req, 1_000_000);
+      res.end(String(length));
+    });
+    const url = `http://127.0.0.1:${port}`;
+    for (const size of [16_384, 16_385, 100_000, 1_000_000]) {
+      const body = new Blob(['x'.repeat(size)]).stream();
+      for (const init of [{ body: 'x'.repeat(size) }, { body, duplex: 'half' as const }])
+        assert.equal(await (await fetch(url, { method: 'POST', ...init })).text(), String(size));
+    }
   });
 
   for (const [what, status, error, lines, body] of [

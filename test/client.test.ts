@@ -18,7 +18,7 @@ import {
 } from '../lib/client.ts';
 import { encode } from '../lib/encode.ts';
 import { fileStorage, type PositionStorage } from '../lib/positions.ts';
-import { gapEvent, readyEvent } from '../lib/protocol.ts';
+import { gapEvent, positionEvent, readyEvent } from '../lib/protocol.ts';
 import { fetchTransport, http2Transport } from '../lib/transport.ts';
 import { fakeTime } from './helpers/clock.ts';
 import {
@@ -629,6 +629,15 @@ describe('connect, reading a hub,', () => {
       else res.writeHead(204).end();
     });
     await readData(url);
+    assert.equal(requests[1]!.headers['last-event-id'], idOf(9));
+  });
+
+  it('resumes from the position of a heartbeat, and yields nothing for it', async (t) => {
+    const { url, requests } = await started(t, (_, res, attempt) => {
+      if (attempt === 1) whole(res, ready(idOf(0)) + frame(1) + encode(positionEvent(idOf(9))));
+      else res.writeHead(204).end();
+    });
+    assert.deepEqual(await readData(url), ['1']);
     assert.equal(requests[1]!.headers['last-event-id'], idOf(9));
   });
 

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
 import { createDecoder, type DecodedEvent, type DecodeLimits, decode, decoderStream } from '../lib/decode.ts';
-import { encode } from '../lib/encode.ts';
+import { encode, type ServerSentEvent } from '../lib/encode.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
 import { chunksOf, situations } from './fixtures/streams.ts';
 import { collectGarbage } from './helpers/garbage.ts';
@@ -129,10 +129,14 @@ describe('the decoder, as the standard says,', () => {
     const text = fc
       .array(fc.oneof(line, fc.constantFrom('\n', '\r', '\r\n', ' ', ':')), { maxLength: 8 })
       .map((a) => a.join(''));
-    const event = fc.record(
-      { event: line, data: text, id, retry: fc.nat(2 ** 31 - 1), comment: text },
-      { requiredKeys: [] },
-    );
+    // Only an event with data may have a type.
+    const event = fc
+      .record(
+        { event: line, data: text, id, retry: fc.nat(2 ** 31 - 1), comment: text },
+        { requiredKeys: [] },
+      )
+      .map(({ event, ...rest }) => (rest.data === undefined ? rest : { event, ...rest }))
+      .map((fields): ServerSentEvent => fields);
     fc.assert(
       fc.property(fc.array(event, { maxLength: 6 }), fc.integer({ min: 1, max: 40 }), (events, size) => {
         const stream = events.map(encode).join('');

@@ -119,6 +119,19 @@ async function typeErrorsOf(name: string, code: string): Promise<string> {
 describe('the examples of docs/api.md', () => {
   const examples = examplesOf('docs/api.md');
 
+  it('feed: a reader gets every line of standard input, then the end', async () => {
+    const { url, child, output } = await run(examples.get('feed') as string);
+    const reader = await Reader.open(url);
+    await reader.until(({ frames }) => frames.length > 0);
+    const lines = Array.from({ length: 30_000 }, (_, n) => `line ${n}`);
+    child.stdin!.end(`${lines.join('\n')}\n`);
+    await reader.over;
+    assert.deepEqual(reader.data, lines);
+    assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
+    while (!output().includes('30000 lines')) await once(child.stdout as NodeJS.ReadableStream, 'data');
+    child.kill();
+  });
+
   it('drain: a server that stops ends its streams, each with a time to reconnect after', async () => {
     const { url, child, output } = await run(examples.get('drain') as string);
     const reader = await Reader.open(`${url}/?from=earliest`);
@@ -152,7 +165,7 @@ describe('the examples of docs/api.md', () => {
   });
 
   it('are all run here, and compile under `strict`', async () => {
-    assert.deepEqual([...examples.keys()], ['middleware', 'drain', 'metrics']);
+    assert.deepEqual([...examples.keys()], ['middleware', 'feed', 'drain', 'metrics']);
     for (const [name, code] of examples) assert.equal(await typeErrorsOf(name, code), '');
   });
 });

@@ -307,7 +307,7 @@ describe('heartbeats', () => {
     await reader.until(({ frames }) => frames.length === 1);
     assert.deepEqual(JSON.parse(reader.frame('sluice:ready').data).heartbeat, { interval: 40, missed: 3 });
     const id = served.sse.hub.publish('busy', { data: 'not for the quiet one' });
-    await reader.until(({ text }) => text.includes(`:\nid: ${id}\n\n`));
+    await reader.until(({ text }) => text.includes(`:\nid: ${id}\nevent: sluice:position\n`));
     assert.deepEqual(reader.data, []);
     reader.close();
     const again = await Reader.open(`${served.url}/events?topic=quiet&lastEventId=${id}`);
@@ -428,8 +428,8 @@ describe('node:diagnostics_channel', () => {
     for (const stop of listeners) stop();
     assert.deepEqual(told, [
       ['sluice.server.refuse', 'host-not-listed'],
-      ['sluice.hub.gap', 'unknown-epoch'],
       ['sluice.stream.open', undefined],
+      ['sluice.hub.gap', 'unknown-epoch'],
       ['sluice.stream.close', 'client-gone'],
     ]);
   });

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { createDecoder, type DecodedEvent } from '../lib/decode.ts';
 import { type BadEventError, encode, type ServerSentEvent } from '../lib/encode.ts';
+import { maxIdBytes } from '../lib/protocol.ts';
+import { formatCases } from './fixtures/format.ts';
 import { type Frame, parse } from './helpers/reader.ts';
 
 const FIELDS = ['event', 'data', 'id', 'comment'] as const;
@@ -22,7 +25,7 @@ describe('encode', () => {
   it('prefixes every line of data and comments, split at CRLF, CR and LF', () => {
     assert.equal(encode({ data: 'a\nb\rc\r\nd' }), 'data: a\ndata: b\ndata: c\ndata: d\n\n');
     assert.equal(encode({ data: '\n\r' }), 'data: \ndata: \ndata: \n\n');
-    assert.equal(encode({ comment: 'a\r\rb' }), ': a\n: \n: b\n\n');
+    assert.equal(encode({ comment: 'a\r\rb', data: 'd' }), ': a\n: \n: b\ndata: d\n\n');
   });
 
   it('keeps a space at the beginning of a value', () => {
@@ -31,9 +34,33 @@ describe('encode', () => {
     ]);
   });
 
-  it('distinguishes empty data, which is delivered, from no data, which is not', () => {
-    assert.deepEqual(parse(encode({ data: '' })).frames, [{ id: undefined, event: undefined, data: '' }]);
-    assert.deepEqual(parse(encode({ event: 'e' })).frames, []);
+  it('takes empty data, which every reader delivers, with a type and without', () => {
+    for (const event of [undefined, 'e']) {
+      const text = encode({ event, data: '' });
+      assert.deepEqual(parse(text).frames, [{ id: undefined, event, data: '' }]);
+      assert.deepEqual(
+        decoded(text).map((one) => [one.event, one.data]),
+        [[event ?? 'message', '']],
+      );
+    }
+  });
+
+  it('refuses an event with a type and no data, which no reader would dispatch', () => {
+    for (const event of [{}, { id: ID }, { comment: 'c' }, { retry: 5 }, { data: undefined }]) {
+      assert.throws(() => encode({ event: 'e', ...event }), namesOneOf(['data']));
+      assert.throws(() => encode({ event: '', ...event }), namesOneOf(['data']));
+    }
+    assert.throws(() => encode({ event: 'e', json: undefined }), namesOneOf(['json']));
+  });
+
+  it('sends an id or a retry without data, which readers keep, and dispatches nothing', () => {
+    assert.equal(encode({ id: ID }), `id: ${ID}\n\n`);
+    assert.equal(encode({ retry: 5, id: ID, comment: 'c' }), `: c\nretry: 5\nid: ${ID}\n\n`);
+  });
+
+  it('ends comments alone in one line end, so that no reader makes an empty message of them', () => {
+    assert.equal(encode({ comment: '' }), ': \n');
+    assert.equal(encode({ comment: 'a\nb' }), ': a\n: b\n');
   });
 
   it("accepts the ids '' and '0'", () => {
@@ -75,9 +102,15 @@ describe('encode', () => {
     for (const id of ['a\0b', '\0', 'é', '😀', '\u2028', ' a', 'a ', ' ', 'a\tb', '\x7f']) refuses('id', id);
   });
 
-  it('accepts an id of 128 characters and refuses a longer one', () => {
-    assert.equal(encode({ id: 'x'.repeat(128) }), `id: ${'x'.repeat(128)}\n\n`);
-    refuses('id', 'x'.repeat(129));
+  it('accepts an id of 1,024 characters, as servers other than a hub send them, and refuses a longer one', () => {
+    const kafka = JSON.stringify([
+      { topic: 'eqiad.mediawiki.recentchange', partition: 0, timestamp: 1795408776829 },
+      { topic: 'codfw.mediawiki.recentchange', partition: 0, offset: -1 },
+    ]);
+    assert.ok(kafka.length > 128);
+    for (const id of [kafka, 'x'.repeat(1024)]) assert.equal(encode({ id }), `id: ${id}\n\n`);
+    refuses('id', 'x'.repeat(1025));
+    assert.equal(maxIdBytes, 1024, 'readers resume from every id that can be sent');
   });
 
   it('refuses half a surrogate pair, which UTF-8 cannot carry', () => {
@@ -104,11 +137,12 @@ describe('encode', () => {
   it('reads each field once, so that it writes what it has checked', () => {
     let reads = 0;
     const event = {
+      data: 'd',
       get event(): string {
         return reads++ === 0 ? 'safe' : 'un\nsafe';
       },
     };
-    assert.equal(encode(event), 'event: safe\n\n');
+    assert.equal(encode(event), 'event: safe\ndata: d\n\n');
     assert.equal(reads, 1);
   });
 
@@ -203,6 +237,71 @@ describe('trap 18: an event with hostile fields', () => {
   });
 });
 
+describe('what was decoded', () => {
+  const piece = fc.oneof(
+    fc.constantFrom(
+      'data: x\n',
+      'data:\n',
+      'data\n',
+      'event: e\n',
+      'event: message\n',
+      'id: 7\n',
+      'id\n',
+      ': c\n',
+    ),
+    fc.constantFrom(
+      '\n',
+      '\r',
+      '\r\n',
+      '\0',
+      ':',
+      ' ',
+      '\ufeff',
+      '\u2028',
+      '\ud83d',
+      '\ude00',
+      'ü',
+      'retry: 5\n',
+      'x',
+    ),
+    fc.string({ unit: 'binary', maxLength: 4 }),
+  );
+  const garbage = fc.array(piece, { maxLength: 30 }).map((pieces) => pieces.join(''));
+  const shapes = formatCases.map(({ stream }) => Buffer.from(stream as string));
+
+  // Only an id can be one that no header carries back. Everything else that a stream can say can be sent on.
+  function sentOn(bytes: Uint8Array): void {
+    const events = decoded(bytes).filter(({ id }) => id === undefined || survivesHeader(id));
+    assert.deepEqual(decoded(events.map((event) => encode(event)).join('')), withoutPlace(events));
+  }
+
+  it('is encoded to the same events, for each case of the format', () => {
+    for (const stream of shapes) sentOn(stream);
+  });
+
+  it('is encoded to the same events, for garbage of bytes', () => {
+    fc.assert(
+      fc.property(garbage, (text) => sentOn(Buffer.from(text))),
+      { numRuns: 2000 },
+    );
+  });
+
+  /** The last event ID in force depends on the events before, of which some cannot be sent on. */
+  function withoutPlace(events: readonly DecodedEvent[]): DecodedEvent[] {
+    let lastEventId = '';
+    return events.map((event) => {
+      lastEventId = event.id ?? lastEventId;
+      return { ...event, lastEventId };
+    });
+  }
+});
+
+function decoded(stream: string | Uint8Array): DecodedEvent[] {
+  const events: DecodedEvent[] = [];
+  createDecoder({ onEvent: (event) => events.push(event) }).feed(stream);
+  return events;
+}
+
 function refuses(field: string, value: unknown): void {
   assert.throws(() => encode({ data: 'd', [field]: value } as ServerSentEvent), namesOneOf([field]));
 }
@@ -220,7 +319,7 @@ function unsendable({ event, data, id, comment, retry }: ServerSentEvent): strin
   const wrong = [];
   const broken = (text: string) => Buffer.from(text).toString() !== text;
   if (event !== undefined && (broken(event) || linesOf(event).length > 1)) wrong.push('event');
-  if (data !== undefined && broken(data)) wrong.push('data');
+  if (data === undefined ? event !== undefined : broken(data)) wrong.push('data');
   if (comment !== undefined && broken(comment)) wrong.push('comment');
   if (id !== undefined && !survivesHeader(id)) wrong.push('id');
   if (retry !== undefined && !(retry % 1 === 0 && retry >= 0 && retry < 2 ** 31)) wrong.push('retry');
@@ -229,7 +328,7 @@ function unsendable({ event, data, id, comment, retry }: ServerSentEvent): strin
 
 function survivesHeader(id: string): boolean {
   const printable = [...id].every((character) => character >= ' ' && character <= '~');
-  return printable && id.trim() === id && id.length <= 128;
+  return printable && id.trim() === id && id.length <= 1024;
 }
 
 function arriving({ event, data, id }: ServerSentEvent): Frame[] {

@@ -484,6 +484,36 @@ describe('serveEvents, limits and failures', () => {
     first.close();
   });
 
+  it('sends a reader of another protocol no control event, neither first, with heartbeats, when refused nor last', async (t) => {
+    const { hub, url } = await serve(t, {
+      topics: 'a',
+      controls: 'comments',
+      heartbeat: { interval: 20 },
+      limits: { maxConnections: 1, retryDelay: 2000 },
+    });
+    const reader = await Reader.open(url);
+    await reader.until(': sluice:ready ');
+    const headers = { accept: 'text/event-stream', 'sec-fetch-mode': 'cors' };
+    const refused = await Reader.open(url, { headers });
+    const text = await refused.over;
+    assert.deepEqual([refused.status, refused.frames], [200, []]);
+    assert.match(text, /^: sluice:refused {"error":"server-full",.*}\nretry: \d+\n\n$/);
+    const [id] = publish(hub, 'busy', 'not for this one');
+    await reader.until(`:\n: sluice:position {}\nid: ${id}\n\n`);
+    publish(hub, 'a', 'x');
+    hub.end('a');
+    await reader.over;
+    assert.deepEqual(
+      reader.frames.map(({ event, data }) => [event, data]),
+      [[undefined, 'x']],
+    );
+    assert.match(reader.text, /^: sluice:end /m);
+  });
+
+  it('refuses a way to send control events that it does not know, when it is made', () => {
+    assert.throws(() => serveEvents(new Hub(), { controls: 'none' as never }), /^TypeError: `controls`/);
+  });
+
   it('limits the streams of a topic that the handler itself has found', async (t) => {
     const { url } = await serve(t, { topics: ({ url }) => url!.slice(1), limits: { maxPerTopic: 1 } });
     const first = await Reader.open(`${url}/a`);
@@ -669,19 +699,22 @@ describe('serveEvents, limits and failures', () => {
     const reader = await Reader.open(url);
     await reader.until(({ frames }) => frames.length === 1);
     const ids = publish(hub, 'busy', '1', '2');
-    await reader.until(({ text }) => text.includes(`:\nid: ${ids[1]}\n\n`));
+    await reader.until(({ text }) => text.includes(`:\nid: ${ids[1]}\nevent: sluice:position\n`));
     reader.close();
   });
 
-  it('sends a stream that is still behind heartbeats with the id that its client has', async (t) => {
+  it('sends a stream that is still behind heartbeats without a position', async (t) => {
     const log = new TestLog();
     log.answer = () => new Promise(() => {});
     const forgetful = new Hub({ log, history: { maxEvents: 1 } });
     const { hub, url } = await serve(t, { topics: 'a', heartbeat: { interval: 20 } }, forgetful);
     const ids = publish(hub, 'a', '1', '2', '3');
     const reader = await Reader.open(url, { headers: { 'last-event-id': ids[0]! } });
-    const { text } = await reader.until(({ text }) => text.split(':\nid: ').length > 2);
-    assert.deepEqual(new Set(text.match(/(?<=:\nid: )\S+(?=\n\n)/g)), new Set([ids[0]]));
+    await reader.until(':\n:\n:\n');
+    assert.deepEqual(
+      reader.frames.map(({ id, event }) => [id, event]),
+      [[ids[0], 'sluice:ready']],
+    );
     reader.close();
   });
 

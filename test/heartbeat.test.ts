@@ -44,13 +44,13 @@ function firstBeats(streams: readonly Recorder[]): number[] {
 }
 
 describe('Heartbeat', () => {
-  it('sends a comment to a silent stream, never later than the interval', () => {
+  it('sends a comment of one line to a silent stream, never later than the interval', () => {
     const clock = new FakeClock();
     const beats = new Heartbeat({ clock });
     const stream = new Recorder(clock);
     beats.add(stream);
     clock.advance(600 * SECOND);
-    assert.match(stream.text, /^(:\n\n)+$/);
+    assert.match(stream.text, /^(:\n)+$/);
     assert.equal(stream.times.length, beats.sent);
     let before = 0;
     for (const [nth, time] of stream.times.entries()) {
@@ -331,6 +331,14 @@ describe('Heartbeat', () => {
     assert.throws(() => new Heartbeat({ interval: Infinity }), /`interval` must be .*, got Infinity$/);
     assert.throws(() => new Heartbeat({ interval: 2 ** 31 }), RangeError);
     assert.throws(() => add(Number.NaN), /`interval` .* got NaN$/);
+    assert.throws(() => add('15000' as never), /`interval` .* got 15000$/);
+    for (const interval of [0, -1, Number.NaN, Infinity, '15000'] as number[]) {
+      const group = { interval, survived() {}, lost() {} };
+      assert.throws(
+        () => new Heartbeat().add(new PassThrough(), { group }),
+        /^RangeError: `interval` must be/,
+      );
+    }
     assert.throws(
       () => new Heartbeat({ jitter: 1.5 }),
       /^RangeError: `jitter` must be from 0 to 1, got 1.5$/,
@@ -340,6 +348,24 @@ describe('Heartbeat', () => {
       /^TypeError: `event` must be one line of text, got "a\\rb"$/,
     );
     assert.throws(() => new Heartbeat({ event: 'a', beat: () => {} }), /exclude each other/);
+  });
+
+  it('keeps to the interval of the stream while its group states none that a timer can have', () => {
+    for (const wrong of [0, -5, Number.NaN, Infinity]) {
+      const clock = new FakeClock();
+      const beats = new Heartbeat({ clock });
+      const stream = new Recorder(clock);
+      const group = { interval: 15 * SECOND, survived() {}, lost() {} };
+      beats.add(stream, { group });
+      group.interval = wrong;
+      clock.advance(150 * SECOND);
+      assert.ok(beats.sent >= 10 && beats.sent <= 20, `${beats.sent} heartbeats for an interval of ${wrong}`);
+      assert.ok(
+        clock.intervals.every((interval) => interval >= 100),
+        clock.intervals.join(),
+      );
+      beats.stop();
+    }
   });
 
   it('has frozen profiles for kinds of networks', () => {
@@ -475,7 +501,7 @@ describe('Heartbeat on real connections', () => {
       beats.add(res);
     });
     const reader = await Reader.open(url);
-    assert.match(await reader.until(':\n\n:\n\n:'), /^(:\n\n)+/);
+    assert.match(await reader.until(':\n:\n:'), /^(:\n)+/);
     reader.close();
     while (beats.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   });

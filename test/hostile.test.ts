@@ -111,16 +111,15 @@ describe('a hostile client', { timeout: 120_000 }, () => {
       await late.heard.over;
     }));
 
-  it('that pipelines 5,000 ordinary requests gets 5,000 answers', () =>
+  it('that pipelines 1,000 ordinary requests on ten connections gets 1,000 answers', () =>
     unnoticed(async () => {
       const pipelined = await crowd(
         10,
         () =>
-          request('GET /healthz HTTP/1.1').repeat(499) +
-          request('GET /healthz HTTP/1.1', 'Connection: close'),
+          request('GET /healthz HTTP/1.1').repeat(99) + request('GET /healthz HTTP/1.1', 'Connection: close'),
       );
       const answers = await Promise.all(pipelined.map(({ heard }) => heard.over));
-      for (const answer of answers) assert.equal(answer.split('HTTP/1.1 200 OK').length - 1, 500);
+      for (const answer of answers) assert.equal(answer.split('HTTP/1.1 200 OK').length - 1, 100);
     }));
 
   const refusals: [what: string, text: string, status: number, error?: string][] = [

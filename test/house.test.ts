@@ -11,7 +11,18 @@ import * as index from '../lib/index.ts';
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
 // `hub`, of `client`, of `stream` and of the reference server.
 const NOT_EXPORTED = [
-  ...['index', 'backpressure', 'cursors', 'delivery', 'history', 'hub-event', 'newest', 'order', 'pages'],
+  ...[
+    'index',
+    'backpressure',
+    'cursors',
+    'delivery',
+    'history',
+    'hub-event',
+    'newest',
+    'names',
+    'order',
+    'pages',
+  ],
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
 ];
 
@@ -37,6 +48,12 @@ const STRICT_FLAGS = [
   'exactOptionalPropertyTypes',
   'noUncheckedIndexedAccess',
 ];
+
+// Projects into which modules are copied have a `lib` and a `target` of their own: these are the oldest ones
+// that we support.
+const OLDEST_LIB = 'es2022';
+const OLDEST_TARGET = 'es2021';
+const COMPILED = 'compiled';
 
 // Biome begins every top-level statement in the first column, and no line of a comment there.
 const STATEMENT = /^(?:import|export)\b[^'";]*?\bfrom\s*['"]([^'"]+)['"]|^import\s*['"]([^'"]+)['"]/gm;
@@ -258,8 +275,13 @@ describe('each module of the street, copied with what it needs into an empty fol
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  it('type-checks', async () => {
+  it(`type-checks with lib ${OLDEST_LIB}, and runs when compiled to ${OLDEST_TARGET}`, async () => {
     await run([join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]);
+    const compiled = join(folder, COMPILED);
+    for (const name of ['server', 'index'])
+      cpSync(join(root, 'lib/dashboard'), join(compiled, name, 'dashboard'), { recursive: true });
+    const copies = street.map(({ path }) => join(compiled, nameOf(path), path.replace(/ts$/, 'js')));
+    await run(['--input-type=module', '--eval', USER, '--', ...copies]);
   });
 
   it('can be imported and required', async () => {
@@ -420,11 +442,52 @@ function readConfig(): { compilerOptions: Record<string, unknown> } {
 function configFor(folder: string): object {
   const { compilerOptions } = readConfig();
   const typeRoots = [join(root, 'node_modules/@types')];
+  const oldest = { lib: [OLDEST_LIB], target: OLDEST_TARGET, skipLibCheck: false };
+  const emit = { noEmit: false, allowImportingTsExtensions: false };
+  const places = { rootDir: folder, outDir: join(folder, COMPILED), typeRoots };
   return {
-    compilerOptions: { ...compilerOptions, rootDir: folder, typeRoots },
+    compilerOptions: { ...compilerOptions, ...oldest, ...emit, ...places },
     include: ['*/*.ts', '*/dashboard/*.ts'],
+    exclude: [COMPILED],
   };
 }
+
+// Imports each file, and uses some as a program does: a hub behind `serveEvents`, which a client reads.
+const USER = `
+  import assert from 'node:assert/strict';
+  import { createServer } from 'node:http';
+  import { pathToFileURL } from 'node:url';
+  const copies = process.argv.slice(1);
+  const modules = {};
+  for (const file of copies) {
+    try {
+      modules[/([a-z0-9-]+)\\.js$/.exec(file)[1]] = await import(pathToFileURL(file));
+    } catch (error) {
+      process.exitCode = 1;
+      console.log(file + ': ' + error.stack);
+    }
+  }
+  const { events: { serveEvents }, hub: { Hub }, client: { connect }, stream: { openStream } } = modules;
+  const hub = new Hub();
+  const handler = serveEvents(hub, { path: '/events', gzip: true, heartbeat: { interval: 10 } });
+  const server = createServer((req, res) => {
+    if (req.url === '/own') openStream(req, res, { maxAge: 60_000 }).pipe(['a', { event: 'b', data: 'c' }]);
+    else handler(req, res);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const origin = 'http://127.0.0.1:' + server.address().port;
+  const own = await (await fetch(origin + '/own')).text();
+  assert.equal(own, 'data: a\\n\\nevent: b\\ndata: c\\n\\nevent: sluice:end\\ndata: {}\\n\\n');
+  for (const n of [1, 2, 3]) hub.publish('a', { json: n });
+  const read = [];
+  for await (const event of connect(origin + '/events?topic=a&from=earliest')) {
+    read.push(event.json);
+    if (read.length === 3) hub.end('a');
+  }
+  assert.deepEqual(read, [1, 2, 3]);
+  server.close();
+  server.closeAllConnections();
+`;
 
 async function run(args: string[]): Promise<void> {
   // The child must not take itself for a part of this test run.

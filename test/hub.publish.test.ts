@@ -73,10 +73,26 @@ describe('publishAll', () => {
     assert.equal(hub.publishAll('a', [{ data: 'x'.repeat(900) }]).length, 1);
   });
 
-  it('counts half of the history of all topics too', () => {
-    const { hub } = handRun({ maxHistoryBytes: 2000 });
-    const events = times(3, () => ({ data: 'x'.repeat(400) }));
-    assert.throws(() => hub.publishAll('a', events), { code: 'ERR_SSE_BATCH_TOO_LARGE', maxBytes: 1000 });
+  it('refuses more than half of what all topics may hold in memory, and says how many events fit', () => {
+    const { hub, turns } = handRun({ maxHistoryBytes: 4000 });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    turns.all();
+    const events = numbers(30);
+    const code = 'ERR_SSE_BATCH_TOO_LARGE';
+    let maxEvents = 0;
+    assert.throws(
+      () => hub.publishAll('a', events),
+      (error: { code?: string; maxEvents?: number }) => {
+        maxEvents = error.maxEvents!;
+        return error.code === code;
+      },
+    );
+    assert.ok(maxEvents > 8 && maxEvents < 15, String(maxEvents));
+    hub.publishAll('a', events.slice(0, maxEvents));
+    turns.all();
+    assert.deepEqual([reader.texts.length, reader.gaps], [maxEvents, []]);
+    assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
   });
 
   it('publishes nothing and creates no topic for an empty batch, and none for an ended topic', () => {

@@ -1046,3 +1046,93 @@ function assertUntouched(hub: Hub): void {
   assert.deepEqual([hub.position, hub.stats.published, hub.historyBytes, hub.size], [at(0), 0, 0, 0]);
   assert.deepEqual(hub.topics(), []);
 }
+
+describe('control events for readers that know only the events of their own protocol', () => {
+  /** Gets ready, a gap, an event and the end. */
+  function served(controls: SubscribeOptions['controls']): MemoryReader {
+    const { hub, turns } = handRun({ history: { maxEvents: 2 } });
+    for (const data of ['1', '2', '3', '4']) hub.publish('a', { data });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: at(1), controls });
+    hub.end('a');
+    turns.all();
+    return reader;
+  }
+
+  it('are comments, which keep every position', () => {
+    const reader = served('comments');
+    const text = Buffer.concat(reader.chunks).toString();
+    const { frames, comments, retries } = parse(text);
+    assert.deepEqual(
+      frames.map(({ id, event, data }) => [id, event, data]),
+      [
+        [at(3), undefined, '3'],
+        [at(4), undefined, '4'],
+      ],
+    );
+    assert.deepEqual(retries, [2000]);
+    assert.deepEqual(
+      comments.map((comment) => comment.split(' ')[0]),
+      ['sluice:ready', 'sluice:gap', 'sluice:end'],
+    );
+    assert.match(comments[1]!, /"reason":"evicted"/);
+    const ids = [...text.matchAll(/^id: (.*)$/gm)].map(([, id]) => id);
+    assert.deepEqual(ids, [at(1), at(2), at(3), at(4), at(4)]);
+    assert.ok(reader.writableEnded);
+  });
+
+  it('are what a function makes of them', () => {
+    const reader = served(({ event, data }) => {
+      if (event === 'sluice:gap') return { event: 'error', json: { lost: JSON.parse(data).to } };
+      return event === 'sluice:end' ? { data: '[DONE]' } : null;
+    });
+    assert.deepEqual(
+      reader.events.map(({ id, event, data }) => [id, event, data]),
+      [
+        [at(2), 'error', `{"lost":"${at(2)}"}`],
+        [at(3), undefined, '3'],
+        [at(4), undefined, '4'],
+        [at(4), undefined, '[DONE]'],
+      ],
+    );
+  });
+
+  it('of an id that cannot be read never leave the gap out', () => {
+    for (const controls of ['comments', () => null] as const) {
+      const { hub, turns } = handRun();
+      const reader = new MemoryReader();
+      hub.subscribe('a', reader, { lastEventId: 'not ours', controls });
+      turns.all();
+      assert.match(Buffer.concat(reader.chunks).toString(), /^: sluice:gap {"reason":"malformed"/m);
+    }
+  });
+
+  it('cut their own subscriber and no other where the function throws or makes what cannot be sent', () => {
+    for (const fails of [
+      () => {
+        throw new Error('no');
+      },
+      () => ({ event: 'a\nb', data: 'x' }),
+    ]) {
+      const { hub, turns } = handRun();
+      const [bad, good] = [new MemoryReader(), new MemoryReader()];
+      hub.subscribe('a', bad, { controls: ({ event }) => (event === 'sluice:end' ? fails() : null) });
+      hub.subscribe('a', good);
+      turns.all();
+      hub.end('a');
+      turns.all();
+      assert.equal(bad.cutFor, 'error');
+      assert.deepEqual(good.story, ['sluice:ready', 'sluice:end']);
+      assert.throws(() => hub.subscribe('b', new MemoryReader(), { controls: fails }));
+      assert.equal(hub.size, 0);
+    }
+  });
+
+  it('can be sent in no other way', () => {
+    const { hub } = handRun();
+    assert.throws(
+      () => hub.subscribe('a', new MemoryReader(), { controls: 'none' as never }),
+      /`controls` must be/,
+    );
+  });
+});

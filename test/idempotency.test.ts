@@ -64,6 +64,41 @@ describe('IdempotencyCache', () => {
     assert.equal(await cache.run('a', act), 2);
   });
 
+  it('rejects a key that is kept for something else, during the action and after it, and acts once', async () => {
+    const cache = new IdempotencyCache<number>();
+    const act = counting();
+    const conflict = { code: 'ERR_SSE_IDEMPOTENCY_CONFLICT', status: 422, message: /Idempotency-Key/ };
+    const first = cache.run('a', act, 'one');
+    await assert.rejects(cache.run('a', act, 'two'), conflict);
+    assert.equal(await first, 1);
+    await assert.rejects(cache.run('a', act, 'two'), conflict);
+    assert.equal(await cache.run('a', act, 'one'), 1);
+  });
+
+  it('keeps at most `maxBytes`, keys and entries included, and always the newest', async () => {
+    const cache = new IdempotencyCache<string>({ maxBytes: 10_000, bytesOf: (text) => 2 * text.length });
+    for (let i = 0; i < 100; i++) {
+      await cache.run(`${i}`.padStart(100, '0'), async () => 'x'.repeat(200));
+      assert.ok(cache.bytes <= 10_000);
+    }
+    assert.equal(cache.size, 10);
+    assert.equal(cache.bytes, 10 * (400 + 200 + 400));
+    await cache.run('large', async () => 'x'.repeat(10_000));
+    assert.equal(cache.size, 1);
+    assert.equal(await cache.run('large', assert.fail), 'x'.repeat(10_000));
+  });
+
+  it('counts nothing for what it has dropped', async () => {
+    let now = 0;
+    const cache = new IdempotencyCache<number>({ maxAge: 100, now: () => now });
+    await assert.rejects(cache.run('a', () => Promise.reject(new Error('no'))));
+    assert.deepEqual([cache.size, cache.bytes], [0, 0]);
+    for (const key of ['a', 'b']) await cache.run(key, async () => 1);
+    now = 100;
+    await cache.run('c', async () => 1);
+    assert.deepEqual([cache.size, cache.bytes], [1, 402]);
+  });
+
   it('drops outcomes that are older than `maxAge`', async () => {
     let now = 0;
     const cache = new IdempotencyCache<number>({ maxAge: 100, now: () => now });
@@ -78,6 +113,7 @@ describe('IdempotencyCache', () => {
 
   it('rejects an option that is out of range, naming it and its value', () => {
     assert.throws(() => new IdempotencyCache({ maxKeys: 0 }), /`maxKeys` must be a number ≥ 1, got 0/);
+    assert.throws(() => new IdempotencyCache({ maxBytes: 0 }), /`maxBytes` must be a number ≥ 1, got 0/);
     assert.throws(() => new IdempotencyCache({ maxAge: 0 }), /`maxAge` must be a number ≥ 1, got 0/);
   });
 });

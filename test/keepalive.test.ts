@@ -4,7 +4,8 @@ import { Keepalive, type KeepaliveOptions } from '../lib/keepalive.ts';
 import type { EventStream } from '../lib/stream.ts';
 import { FakeClock } from './helpers/clock.ts';
 import { at } from './helpers/hub.ts';
-import { Reading } from './helpers/reader.ts';
+import { request } from './helpers/raw.ts';
+import { parse, Reading } from './helpers/reader.ts';
 import { streaming } from './helpers/streaming.ts';
 
 const INTERVAL = 15_000;
@@ -16,9 +17,19 @@ function keeping(options: KeepaliveOptions<EventStream> = {}) {
 
 /** An open stream, its client, and what that reads. */
 async function opened(t: TestContext) {
-  const { stream, client } = await streaming(t);
-  return { stream, client, reading: new Reading(client) };
+  // HTTP/1.0, so that the body has no chunks.
+  const { stream, client } = await streaming(t, {}, request('GET / HTTP/1.0'));
+  const reading = new Reading(client);
+  return { stream, client, reading };
 }
+
+const bodyOf = ({ text }: Reading): string => text.slice(text.indexOf('\r\n\r\n') + 4);
+
+/** The ids of the positions that heartbeats have carried. */
+const positionsIn = (text: string): string[] =>
+  parse(text).frames.flatMap(({ id, event }) =>
+    event === 'sluice:position' && id !== undefined ? [id] : [],
+  );
 
 describe('Keepalive', () => {
   it('sends each stream its own position, as it is when the heartbeat is sent', async (t) => {
@@ -30,23 +41,41 @@ describe('Keepalive', () => {
       keepalive.add(stream, subscription, undefined);
       readings.push(reading);
     }
-    clock.advance(INTERVAL);
-    const heartbeats = ({ text }: Reading) => [...text.matchAll(/(?<=:\nid: )\S+(?=\n\n)/g)].map(String);
-    for (const reading of readings) await reading.until(() => heartbeats(reading).length > 0);
-    subscriptions[0]!.position = at(4);
-    const before = heartbeats(readings[0]!).length;
-    clock.advance(INTERVAL);
-    await readings[0]!.until(() => heartbeats(readings[0]!).length > before);
+    const beat = async (expected: readonly string[]): Promise<void> => {
+      clock.advance(INTERVAL);
+      for (const [n, reading] of readings.entries())
+        await reading.until(({ text }) => positionsIn(text).at(-1) === expected[n]);
+    };
+    for (const [n, subscription] of subscriptions.entries()) subscription.position = at(4 + n);
+    await beat([at(4), at(5), at(6)]);
+    subscriptions[0]!.position = at(7);
+    await beat([at(7), at(5), at(6)]);
     assert.deepEqual(
-      readings.map((reading) => [...new Set(heartbeats(reading))].slice(0, 2)),
-      [[at(1), at(4)], [at(2)], [at(3)]],
+      readings.map(({ text }) => positionsIn(text)),
+      [[at(4), at(7)], [at(5)], [at(6)]],
     );
   });
 
-  it('sends streams at one position the same bytes', async (t) => {
+  it('sends a stream whose position has not moved the comment : and one line end', async (t) => {
+    const { clock, keepalive } = keeping();
+    const { stream, reading } = await opened(t);
+    const subscription = { position: at(1) };
+    keepalive.add(stream, subscription, undefined);
+    clock.advance(3 * INTERVAL);
+    await reading.until(':\n:\n:\n');
+    assert.match(bodyOf(reading), /^(:\n)+$/);
+    subscription.position = at(2);
+    clock.advance(3 * INTERVAL);
+    await reading.until(({ text }) => /\n\n(:\n){2}/.test(text));
+    assert.match(bodyOf(reading), /^(:\n)+id: \S+\nevent: sluice:position\ndata: {}\n\n(:\n)+$/);
+    assert.deepEqual(positionsIn(reading.text), [at(2)]);
+  });
+
+  it('sends streams at one position the same bytes, at rest and after they have moved', async (t) => {
     const { clock, keepalive } = keeping();
     const chunks = new Set<unknown>();
     const served = new Set<EventStream>();
+    const subscription = { position: at(1) };
     for (let i = 0; i < 3; i++) {
       const { stream } = await opened(t);
       const write = stream.writeShared.bind(stream);
@@ -55,10 +84,17 @@ describe('Keepalive', () => {
         served.add(stream);
         return write(chunk);
       });
-      keepalive.add(stream, { position: at(1) }, undefined);
+      keepalive.add(stream, subscription, undefined);
     }
     clock.advance(INTERVAL);
     assert.deepEqual([served.size, chunks.size], [3, 1]);
+    subscription.position = at(2);
+    for (const seen of [chunks, served]) seen.clear();
+    clock.advance(INTERVAL);
+    for (const stream of served) assert.ok(!stream.closed);
+    assert.equal(served.size, 3);
+    const positions = [...chunks].filter((chunk) => String((chunk as { bytes: Uint8Array }).bytes) !== ':\n');
+    assert.equal(positions.length, 1);
   });
 
   it('sends no position where `beat` or `event` says what a heartbeat is', async (t) => {
@@ -103,6 +139,11 @@ describe('Keepalive', () => {
     await lost.stream.done;
     keepalive.delete(lost.stream);
     assert.ok(keepalive.intervals()[0]! < INTERVAL);
+  });
+
+  it('refuses a number of missed heartbeats that no client could use', () => {
+    for (const missed of [-1, 0.5, Number.NaN, Infinity, '2'] as number[])
+      assert.throws(() => keeping({ missed }), /^RangeError: `missed` must be a whole number ≥ 0, got /);
   });
 
   it('announces the longest interval in use, and how many heartbeats may be missed', () => {

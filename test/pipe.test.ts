@@ -4,9 +4,11 @@ import { createServer, type RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { connect } from '../lib/client.ts';
+import { decode } from '../lib/decode.ts';
 import type { PipeSource } from '../lib/pipe.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
-import { parse } from './helpers/reader.ts';
+import { request } from './helpers/raw.ts';
+import { parse, Reading } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
 import { fetchFrom, streaming } from './helpers/streaming.ts';
 
@@ -26,6 +28,9 @@ const FAILED = {
   event: 'sluice:error',
   data: '{"message":"the source of this stream failed"}',
 };
+
+/** The first half of a character. */
+const HALF = '\ud83d';
 
 const message = (data: string) => ({ id: undefined, event: undefined, data });
 
@@ -82,10 +87,73 @@ describe('pipe', () => {
       frames.map(({ event, data }) => [event, data]),
       [
         ['tick', '{"price":7}'],
-        ['message', '[DONE]'],
+        [undefined, '[DONE]'],
         ['sluice:end', '{}'],
       ],
     );
+  });
+
+  it('relays the events of `decode` as they came: with long ids, and without a type that was not there', async (t) => {
+    const place = JSON.stringify([{ topic: 'eqiad.mediawiki.recentchange', offset: '0'.repeat(100) }]);
+    assert.ok(place.length > 128);
+    const text = `id: ${place}\nevent: tick\ndata: {}\n\ndata: one\ndata: two\n\ndata: \n\n`;
+    const { frames, result } = await piped(t, decode([Buffer.from(text)]), { end: null });
+    assert.deepEqual(frames, [{ id: place, event: 'tick', data: '{}' }, message('one\ntwo'), message('')]);
+    assert.deepEqual(result, ['ended', undefined]);
+  });
+
+  it('relays comments where `onComment` of `decode` sends them on', async (t) => {
+    const source = ['data: a\n\n', ': kept alive\n:\n\n', 'event: e\n: within\ndata: b\n\n'];
+    const { stream, client } = await streaming(t, {}, request('GET / HTTP/1.0'));
+    const onComment = (comment: string) => stream.send({ comment });
+    await stream.pipe(decode(source, { onComment }), { end: null });
+    const text = await new Reading(client).over;
+    assert.equal(
+      text.slice(text.indexOf('\r\n\r\n') + 4),
+      'data: a\n\n: kept alive\n: \n: within\nevent: e\ndata: b\n\n',
+    );
+  });
+
+  it('keeps the type `message` of an event that the source has made', async (t) => {
+    const { frames } = await piped(t, [{ event: 'message', data: 'x' }], { end: null });
+    assert.deepEqual(frames, [{ id: undefined, event: 'message', data: 'x' }]);
+  });
+
+  const HAND = '\u{1f44b}';
+  const [HIGH, LOW] = [HAND[0]!, HAND[1]!];
+  const cuts: [string, PipeSource, string[]][] = [
+    ['is cut between two strings', [`hi ${HIGH}`, `${LOW}!`], ['hi ', `${HAND}!`]],
+    ['is cut into two strings of their own', ['a', HIGH, LOW, 'b'], ['a', HAND, 'b']],
+    ['is cut, with an empty string between', [HIGH, '', `${LOW}b`], ['', `${HAND}b`]],
+    ['lacks its second half at the end', [`a${HIGH}`], ['a', '\ufffd']],
+    ['lacks its second half before a string', [`a${HIGH}`, 'b'], ['a', '\ufffdb']],
+    [
+      'lacks its second half before an event',
+      [`a${HIGH}`, { data: 'b' }, LOW],
+      ['a', '\ufffd', 'b', '\ufffd'],
+    ],
+    ['lacks its first half', [`${LOW}a`, `b${LOW}${HIGH}c`], ['\ufffda', 'b\ufffd\ufffdc']],
+    ['is whole', [HAND, `${HAND}${HAND}`], [HAND, `${HAND}${HAND}`]],
+  ];
+  for (const [what, source, expected] of cuts) {
+    it(`sends every character of strings once, and U+FFFD for half a one: a character that ${what}`, async (t) => {
+      const { frames, result } = await piped(t, source, { end: null });
+      assert.deepEqual(
+        frames.map(({ data }) => data),
+        expected,
+      );
+      assert.deepEqual(result, ['ended', undefined]);
+    });
+  }
+
+  it('sends the text of any strings, however they are cut', async (t) => {
+    const text = 'a\u{1f44b}b\u{1f600}\u{1f601}ü\u2028';
+    for (let size = 1; size <= 4; size++) {
+      const pieces: string[] = [];
+      for (let at = 0; at < text.length; at += size) pieces.push(text.slice(at, at + size));
+      const { frames } = await piped(t, pieces, { end: null });
+      assert.equal(frames.map(({ data }) => data).join(''), text, `${size}`);
+    }
   });
 
   it('sends only the last event for an empty source', async (t) => {
@@ -361,6 +429,8 @@ describe('trap 25: a source that fails after the head was sent', () => {
       5,
       Buffer.from('bytes'),
       { data: 5 },
+      { data: HALF },
+      { event: 'e' },
       new Uint8Array(1),
     ];
     for (const value of unsendable as never[]) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
-import { createServer as createHttp2Server } from 'node:http2';
+import { constants, createServer as createHttp2Server } from 'node:http2';
 import { describe, it } from 'node:test';
 import { answerError, httpError, problemOf, sendProblem } from '../lib/problem.ts';
 import { session } from './helpers/http2.ts';
@@ -143,5 +143,16 @@ describe('answerError', () => {
       { code: 'ECONNRESET' },
     );
     assert.equal((await raw(port, ...GET)).body.length, complete.length);
+  });
+
+  it('cuts an unfinished response of HTTP/2 so that the client does not take that for its end', async (t) => {
+    const server = createHttp2Server((_req, res) => {
+      res.writeHead(200);
+      res.write('begun', () => answerError(new Error('late'), { res }));
+    });
+    await listen(t, server);
+    const client = session(t, server).request({ ':path': '/' }).resume();
+    await once(client, 'close');
+    assert.equal(client.rstCode, constants.NGHTTP2_CANCEL);
   });
 });

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { createDecoder } from '../lib/decode.ts';
+import { encode } from '../lib/encode.ts';
 import {
+  checkControls,
   compareIds,
   controlEvents,
   endEvent,
@@ -12,14 +15,23 @@ import {
   isControlEvent,
   isTopic,
   parseId,
+  positionEvent,
   readGap,
   readReady,
   readRefused,
   readyEvent,
   refusedEvent,
+  sentControl,
   topicRule,
   unreadableId,
 } from '../lib/protocol.ts';
+import { parse } from './helpers/reader.ts';
+
+function decodedPlace(text: string): string {
+  const decoder = createDecoder({ onEvent: () => {} });
+  decoder.feed(text);
+  return decoder.lastEventId;
+}
 
 const EPOCH = 1_795_408_776_829_004;
 const whole = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
@@ -143,6 +155,62 @@ describe('control events', () => {
       id: '1795408776829004-7',
       event: 'sluice:end',
       data: '{"topics":["a"]}',
+    });
+  });
+
+  it('sends a control event as a comment with its id and its retry, which readers keep and dispatch nothing', () => {
+    const gap: Gap = { reason: 'evicted', from: null, to: '1795408776829004-9', topics: ['a'] };
+    const ready = { retry: 5, ...readyEvent('1795408776829004-7', ['a']) };
+    const parsed = [ready, gapEvent('1795408776829004-9', gap), refusedEvent(7, { error: 'x', message: 'y' })]
+      .map((event) => encode(sentControl(event, 'comments')))
+      .map((text) => [parse(text), decodedPlace(text)] as const);
+    assert.deepEqual(
+      parsed.map(([{ frames, comments, retries }, place]) => [frames.length, comments[0], retries, place]),
+      [
+        [0, `sluice:ready ${ready.data}`, [5], '1795408776829004-7'],
+        [0, `sluice:gap ${JSON.stringify(gap)}`, [], '1795408776829004-9'],
+        [0, 'sluice:refused {"error":"x","message":"y"}', [7], ''],
+      ],
+    );
+  });
+
+  it('sends the event that a function returns, with the id and the retry of the control event', () => {
+    const ready = { retry: 5, ...readyEvent('1795408776829004-7', ['a']) };
+    const forged = { event: 'open', data: 'x', id: 'forged', retry: 1, comment: 'c' };
+    assert.deepEqual(
+      sentControl(ready, () => forged),
+      {
+        retry: 5,
+        id: '1795408776829004-7',
+        event: 'open',
+        data: 'x',
+      },
+    );
+    assert.deepEqual(parse(encode(sentControl(ready, () => ({ json: { a: 1 } })))).frames, [
+      { id: '1795408776829004-7', event: undefined, data: '{"a":1}' },
+    ]);
+    assert.deepEqual(
+      sentControl(ready, () => null),
+      sentControl(ready, 'comments'),
+    );
+    for (const controls of [undefined, 'events'] as const) assert.equal(sentControl(ready, controls), ready);
+  });
+
+  it('refuses any other way to send control events', () => {
+    for (const controls of ['none', null, false, {}, 'comment']) {
+      assert.throws(
+        () => checkControls(controls),
+        /^TypeError: `controls` must be "events", "comments" or a function/,
+      );
+    }
+    for (const controls of [undefined, 'events', 'comments', () => null]) checkControls(controls);
+  });
+
+  it('gives the position of a heartbeat a type and data, so that no reader makes an empty message of it', () => {
+    assert.deepEqual(positionEvent('1795408776829004-7'), {
+      id: '1795408776829004-7',
+      event: 'sluice:position',
+      data: '{}',
     });
   });
 

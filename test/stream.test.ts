@@ -25,6 +25,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import {
+  checkStreamOptions,
   type EventStream,
   isStreaming,
   openStream,
@@ -72,7 +73,7 @@ describe('openStream', () => {
     const { status, headers, body } = await fetchFrom(t, port);
     assert.deepEqual([status, headers['content-type']], [401, 'text/plain']);
     assert.equal(await body.over, 'who are you?');
-    assert.deepEqual(await Promise.all(reasons), ['client-gone'], 'the stream itself has ended nothing');
+    assert.deepEqual(await Promise.all(reasons), ['answered'], 'the stream itself has ended nothing');
   });
 
   it('does not touch a response that another handler has sent in its place', async (t) => {
@@ -98,6 +99,41 @@ describe('openStream', () => {
     });
     const { status, headers } = await fetchFrom(t, port);
     assert.deepEqual([status, headers['content-type']], [200, 'text/event-stream']);
+  });
+
+  it('answers with the status that is asked for, or that is set on the response', async (t) => {
+    const asked: [number, number | undefined, number][] = [
+      [200, undefined, 200],
+      [201, undefined, 201],
+      [202, 203, 203],
+      [404, undefined, 200],
+      [404, 201, 201],
+      [204, undefined, 200],
+      [205, undefined, 200],
+      [301, undefined, 200],
+    ];
+    const port = await serving(t, (req, res) => {
+      const [set, status] = asked[Number(req.url!.slice(1))]!;
+      res.statusCode = set;
+      openStream(req, res, { status }).pipe(['x']);
+    });
+    for (const [n, [, , expected]] of asked.entries()) {
+      const { status, body } = await fetchFrom(t, port, { path: `/${n}` });
+      assert.equal(status, expected);
+      assert.match(await body.over, /^data: x\n\n/);
+    }
+  });
+
+  it('refuses a status that cannot carry a stream', async (t) => {
+    const { req, res } = await exchanging(t);
+    for (const status of [100, 199, 204, 205, 300, 404, 200.5, Number.NaN, '201'] as number[]) {
+      assert.throws(
+        () => openStream(req, res, { status }),
+        /^RangeError: `status` must be a whole number from 200/,
+      );
+      assert.throws(() => checkStreamOptions({ status }), /^RangeError: `status`/);
+    }
+    assert.equal(res.headersSent, false);
   });
 
   it('keeps headers that frameworks set, except those that would break a stream', async (t) => {
@@ -282,16 +318,43 @@ describe('trap 1: client-gone follows the close of the response or the socket, a
     assert.equal(await stream.events.done, 'client-gone');
   });
 
-  it('follows when other code ends the response', async (t) => {
+  it('follows when other code ends the response, and says so', async (t) => {
     const { stream, res, client } = await streaming(t);
     client.resume();
     stream.send({ data: 'x' });
     res.end();
-    assert.equal(await stream.done, 'client-gone');
+    assert.equal(await stream.done, 'answered');
     const ours = await streaming(t);
     ours.client.resume();
     ours.stream.end();
     assert.equal(await ours.stream.done, 'ended');
+  });
+
+  it('says so on a connection that closes after the response, and on HTTP/2', async (t) => {
+    const closing = await streaming(t, {}, request('GET / HTTP/1.1', 'Connection: close'));
+    closing.client.resume();
+    closing.stream.send({ data: 'x' });
+    closing.res.end();
+    assert.equal(await closing.stream.done, 'answered');
+    const { stream, client } = await streamingHttp2(t);
+    client.resume();
+    stream.events.send({ data: 'x' });
+    stream.res.end();
+    assert.equal(await stream.events.done, 'answered');
+  });
+
+  it('tells a client of HTTP/2 that its stream was cut, so that it does not take that for the end', async (t) => {
+    const { stream, client } = await streamingHttp2(t);
+    stream.events.send({ data: 'x' });
+    await once(client.resume(), 'data');
+    stream.events.abort('slow-consumer');
+    await once(client, 'close');
+    assert.equal(client.rstCode, constants.NGHTTP2_CANCEL);
+    const ended = await streamingHttp2(t);
+    ended.client.resume();
+    ended.stream.events.end();
+    await once(ended.client, 'close');
+    assert.equal(ended.client.rstCode, constants.NGHTTP2_NO_ERROR);
   });
 
   it('leaves a write after the end harmless', async (t) => {
@@ -322,6 +385,13 @@ describe('trap 2: a client that left before the stream is opened', () => {
     const [req, res] = await asked;
     client.close(constants.NGHTTP2_CANCEL);
     await once(res, 'close');
+    await neverBegun(openStream(req, res));
+  });
+
+  it('gets a stream that is closed from the start, before its response has heard of it', async (t) => {
+    const { req, res } = await exchanging(t);
+    req.socket.destroy();
+    assert.equal(res.closed, false);
     await neverBegun(openStream(req, res));
   });
 
@@ -386,6 +456,24 @@ describe('trap 4: pipelining', () => {
     assert.deepEqual(new Set(reasons), new Set(['client-gone']));
   });
 
+  it('carries one stream after the other, and keeps no listener of those that have ended', async (t) => {
+    const counts: number[][] = [];
+    const port = await serving(t, (req, res) => {
+      const { socket } = req;
+      counts.push(['end', 'close', 'drain'].map((event) => socket.listenerCount(event)));
+      const stream = openStream(req, res);
+      stream.send({ data: req.url! });
+      stream.end();
+    });
+    const client = await dial(t, port);
+    const reading = new Reading(client);
+    for (const path of ['/1', '/2', '/3']) {
+      client.write(request(`GET ${path} HTTP/1.1`));
+      await reading.until(({ text }) => text.includes(`data: ${path}`) && text.endsWith('0\r\n\r\n'));
+    }
+    assert.deepEqual([counts[1], counts[2]], [counts[0], counts[0]]);
+  });
+
   it('allows several streams on one HTTP/2 connection', async (t) => {
     const server = createHttp2Server((req, res) => {
       const stream = openStream(req, res);
@@ -419,11 +507,15 @@ describe('trap 6: bytes that wait for a client', () => {
     fill(stream);
     const data = '€'.repeat(1000);
     const most = stream.bytesWritten + maxBufferedBytes - stream.writableLength;
-    while (!stream.closed) stream.send({ data });
+    let sent = 0;
+    for (; !stream.closed; sent++) stream.send({ data });
     assert.equal(await stream.done, 'slow-consumer');
     assert.ok(stream.bytesWritten <= most, `${stream.bytesWritten - most} bytes too many`);
-    // Chunked coding adds a few bytes to each event.
-    assert.ok(stream.bytesWritten > most - 16 * 1024, `${most - stream.bytesWritten} bytes too few`);
+    // Each event that waits counts 320 bytes more, and chunked coding adds a few.
+    assert.ok(
+      stream.bytesWritten > most - 320 * sent - 16 * 1024,
+      `${most - stream.bytesWritten} bytes too few`,
+    );
   });
 
   it('are held once, however many stalled clients wait for them', async (t) => {

@@ -34,7 +34,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 const PIECES = [
   'retry: 2000\n\n',
   'data: first\n\n',
-  ':\n\n',
+  ':\n',
   '',
   `data: ${'long '.repeat(20_000)}\n\n`,
   'data: Ünïcödé 事件\n\n',
@@ -358,7 +358,8 @@ describe('stream.writeShared', () => {
     const time = fakeTime(t);
     for (const [piece, isClosed] of [
       ['data: x\n\n', false],
-      [':\n\n', true],
+      [':\n', true],
+      [':\nid: 1\ndata: a position\n\n', true],
     ] as const) {
       const outcomes = await bothForms(t, { idleTimeout: 8000 }, (stream, write) => {
         for (let i = 0; i < 3; i++) {
@@ -404,6 +405,27 @@ describe('stream.writeShared', () => {
 
 describe('a compressed stream', () => {
   const gzip = { headers: { 'Accept-Encoding': 'gzip, br' } };
+
+  it('ends once, whatever is sent or ended afterwards', async (t) => {
+    const errors: unknown[] = [];
+    const port = await listen(
+      t,
+      createServer((req, res) => {
+        res.on('error', (error) => errors.push(error));
+        const stream = openStream(req, res, { gzip: true });
+        stream.send({ data: 'x' });
+        for (let n = 0; n < 2; n++) {
+          stream.end();
+          stream.queueText('data: late\n\n');
+          stream.send({ data: 'late' });
+        }
+      }),
+    );
+    const response = await fetch(`http://127.0.0.1:${port}`, gzip);
+    assert.equal(await response.text(), 'data: x\n\n');
+    assert.equal(response.headers.get('content-encoding'), 'gzip');
+    assert.deepEqual(errors, []);
+  });
 
   it('needs a client that accepts it and the option `gzip`', async (t) => {
     const handler: RequestListener = (req, res) => openStream(req, res, { gzip: req.url === '/on' }).end();

@@ -13,6 +13,9 @@ import { listen } from './helpers/server.ts';
 
 const KIB = 1024;
 
+/** What a write that waits counts beside its bytes. */
+const OVERHEAD = 320;
+
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
 /** A client that takes no more after one byte, until it reads. */
@@ -141,7 +144,9 @@ describe('Writer.write', () => {
 describe('maxBufferedBytes of Writer', () => {
   it('ends in slow-consumer at the first byte too many, and drops what waits', async () => {
     const client = slowClient();
-    const writer = writerOn(client, { maxBufferedBytes: 10 });
+    // Two writes wait.
+    const maxBufferedBytes = 10 + 2 * OVERHEAD;
+    const writer = writerOn(client, { maxBufferedBytes });
     writer.write(bytes('.'));
     const room = 10 - writer.writableLength;
     assert.equal(writer.write(Buffer.alloc(room)), false);
@@ -164,11 +169,37 @@ describe('maxBufferedBytes of Writer', () => {
   });
 
   it('counts bytes, not characters', () => {
-    const writer = writerOn(slowClient(), { maxBufferedBytes: 10 });
+    const writer = writerOn(slowClient(), { maxBufferedBytes: 10 + 3 * OVERHEAD });
     writer.write(bytes('.'));
     writer.write(bytes('€€'));
+    assert.equal(writer.closed, false);
     writer.write(bytes('€€'));
     assert.equal(writer.reason, 'slow-consumer');
+  });
+
+  it('counts what Node holds beside the bytes of each write, so that tiny writes are bounded too', () => {
+    for (const size of [0, 1, 12, 100]) {
+      const maxBufferedBytes = 64 * KIB;
+      const writer = writerOn(slowClient(), { maxBufferedBytes });
+      let writes = 0;
+      for (; !writer.closed; writes++) writer.write(Buffer.alloc(writes === 0 ? 1 : size));
+      const accepted = writes - 1;
+      const held = 1 + size * (accepted - 1) + OVERHEAD * accepted;
+      assert.ok(
+        held <= maxBufferedBytes && held > maxBufferedBytes - 2 * (size + OVERHEAD),
+        `${size}: ${held}`,
+      );
+    }
+  });
+
+  it('counts what still waits, however many writes were taken since the refusal', () => {
+    const target = slowClient();
+    const writer = writerOn(target, { maxBufferedBytes: 8 * KIB });
+    writer.write(Buffer.alloc(100));
+    // A client that takes bytes, but never all of them, so that no drain comes.
+    Object.defineProperty(target, 'writableLength', { get: () => 1000 });
+    for (let n = 0; n < 1000; n++) writer.write(Buffer.alloc(100));
+    assert.equal(writer.closed, false);
   });
 });
 

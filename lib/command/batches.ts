@@ -3,11 +3,16 @@
 
 import { createLineSplitter, type LineSource } from './lines.ts';
 
-interface BatchOptions {
+/** Read for each line, so that they may be lowered while batches are cut. */
+export interface BatchLimits {
   /** The most lines of one batch. */
-  readonly maxLines: number;
+  maxLines: number;
   /** The most bytes of one batch. A line that is longer is a batch of its own. */
-  readonly maxBytes: number;
+  maxBytes: number;
+}
+
+interface BatchOptions {
+  readonly limits: BatchLimits;
   /** A line of more bytes is an error. */
   readonly maxLineBytes: number;
   /** Turns a line into an entry of the batch. An error that it throws ends the iteration. */
@@ -28,7 +33,7 @@ export async function* batches(
   const { maxLineBytes, signal } = options;
   const splitter = createLineSplitter({ maxLineBytes, overlong: 'throw' });
   try {
-    for await (const bytes of arrivals(source, options.maxBytes, signal)) {
+    for await (const bytes of arrivals(source, options.limits.maxBytes, signal)) {
       yield* cut(splitter.push(bytes), options);
     }
     yield* cut(splitter.flush(), options);
@@ -39,7 +44,7 @@ export async function* batches(
 
 function* cut(
   lines: Iterable<string>,
-  { maxLines, maxBytes, convert }: BatchOptions,
+  { limits, convert }: BatchOptions,
 ): Generator<string[], void, undefined> {
   let batch: string[] = [];
   let bytes = 0;
@@ -47,7 +52,7 @@ function* cut(
     for (const line of lines) {
       const entry = convert(line);
       const size = Buffer.byteLength(entry);
-      if (batch.length === maxLines || (batch.length > 0 && bytes + size > maxBytes)) {
+      if (batch.length >= limits.maxLines || (batch.length > 0 && bytes + size > limits.maxBytes)) {
         yield batch;
         batch = [];
         bytes = 0;
@@ -95,7 +100,8 @@ function nothingYet(): Promise<undefined> {
   return new Promise((resolve) => setImmediate(resolve, undefined));
 }
 
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+/** Settles as the promise does, or rejects with the signal's reason where that comes first. */
+export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   let stop = (): void => {};
   const aborted = new Promise<never>((_, reject) => {

@@ -1,14 +1,16 @@
 // Publishes the inputs of a server: lines of files, lines of standard input and samples of this host.
-// Needs `argv.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts` beside it.
+// Needs `../feed.ts`, `argv.ts`, `input.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts` beside it.
 
 import { access, constants, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { setInterval as every } from 'node:timers/promises';
-import { readTopic } from './argv.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FeedHub } from '../feed.ts';
+import { readTopic, usageError } from './argv.ts';
+import { Input, type InputLogger } from './input.ts';
 import type { CommandInput } from './io.ts';
 import { lines } from './lines.ts';
 import { SystemSampler } from './system.ts';
-import { tailFile } from './tail-file.ts';
+import { type TailFileOptions, tailFile } from './tail-file.ts';
 
 export interface Inputs {
   /** Files whose appended lines are published. */
@@ -26,8 +28,7 @@ interface Tail {
 
 /** The members of a hub and of its server that are used. */
 interface InputTarget {
-  readonly hub: {
-    publish(topic: string, event: { data: string }): unknown;
+  readonly hub: FeedHub<{ data: string }> & {
     end(topic: string): unknown;
     topics(): readonly unknown[];
   };
@@ -38,14 +39,20 @@ interface InputContext {
   readonly source: CommandInput;
   /** Ends the inputs. */
   readonly signal: AbortSignal;
-  /** Called when an input has failed. The others continue. */
-  readonly onError: (error: Error, context: { readonly input: string; readonly topic: string }) => void;
+  readonly logger: InputLogger;
+}
+
+/** The state of each input, while it runs and afterwards. */
+export interface InputStates {
+  readonly list: readonly Pick<Input, 'name' | 'topic' | 'state' | 'skipped'>[];
+  /** How many inputs are in each state. */
+  count(): Record<Input['state'], number>;
 }
 
 /**
  * Reads the options, and checks that the files can be read: an error that is found later is only logged.
  *
- * @throws {UsageError} for a topic that is not valid; an `Error` naming the file that cannot be read.
+ * @throws {UsageError} for a topic that is not valid, and a file that is given twice for one; an `Error` naming the file that cannot be read.
  */
 export async function readInputs(options: {
   readonly tail: readonly string[];
@@ -53,42 +60,60 @@ export async function readInputs(options: {
   readonly system: boolean | undefined;
 }): Promise<Inputs> {
   const tails = options.tail.map(readTail);
+  for (const [i, { file, topic }] of tails.entries()) {
+    const isTwice = tails.findIndex((other) => other.file === file && other.topic === topic) < i;
+    if (isTwice) throw usageError(`--tail ${file} is given twice for topic "${topic}"`);
+  }
   const stdin = options.stdin === undefined ? undefined : readTopic('--stdin', options.stdin);
   await Promise.all(tails.map(checkFile));
   return { tails, stdin, system: options.system ?? false };
 }
 
-/** Resolves when every line that is appended to the files from then on will be published. */
+/**
+ * Resolves when every line that is appended to the files from then on will be published. No input ends because
+ * of a failure that may pass, of one event that the hub refuses, or because its topic was ended; see `Input`.
+ */
 export async function startInputs(
   { hub, streams }: InputTarget,
   { tails, stdin, system }: Inputs,
-  { source, signal, onError }: InputContext,
-): Promise<void> {
-  const publishAll = async (
-    input: string,
-    topic: string,
-    texts: AsyncIterable<string>,
-    onEnd: () => void = () => {},
-  ): Promise<void> => {
-    try {
-      for await (const data of texts) hub.publish(topic, { data });
-      // A topic does not end when the server stops: clients may return after a restart.
-      if (!signal.aborted) onEnd();
-    } catch (error) {
-      onError(error as Error, { input, topic });
-    }
+  { source, signal, logger }: InputContext,
+): Promise<InputStates> {
+  const list: Input[] = [];
+  const inputFor = (name: string, topic: string): Input => {
+    const input = new Input(name, topic, { hub, signal, logger });
+    list.push(input);
+    return input;
   };
-  const followed = tails.map(
-    ({ file, topic }) =>
-      new Promise<void>((onReady) => {
-        const appended = tailFile(file, { signal, persistent: false, onReady });
-        publishAll(file, topic, appended).then(onReady);
-      }),
-  );
-  if (stdin !== undefined) publishAll('stdin', stdin, lines(source, { signal }), () => hub.end(stdin));
-  const counts = () => ({ connections: streams.size, topics: hub.topics().length });
-  if (system) publishAll('system', 'system', samples(counts, signal));
+  const followed = tails.map(({ file, topic }) => {
+    const input = inputFor(file, topic);
+    let from: TailFileOptions['from'] = 'end';
+    const open = (failure: NodeJS.ErrnoException | undefined) => {
+      // Of a file that comes to be later, every line is new.
+      if (failure?.code === 'ENOENT') from = 'start';
+      return tailFile(file, { ...input.tailing(), signal, from });
+    };
+    void input.run(open, { restarts: true });
+    return input.begun;
+  });
+  if (stdin !== undefined) {
+    const input = inputFor('stdin', stdin);
+    // A topic does not end when the server stops: clients may return after a restart.
+    void input.run(() => lines(source, { signal }), { onEnd: () => hub.end(stdin) });
+  }
+  if (system) {
+    const input = inputFor('system', 'system');
+    const counts = () => ({ connections: streams.size, topics: hub.topics().length });
+    void input.run(() => samples(counts, signal, () => input.recover('source')), { restarts: true });
+  }
   await Promise.all(followed);
+  return {
+    list,
+    count: () => {
+      const counts = { up: 0, down: 0, ended: 0 };
+      for (const { state } of list) counts[state]++;
+      return counts;
+    },
+  };
 }
 
 /** `FILE` or `FILE:TOPIC`: the topic follows the last colon, unless a slash follows that. */
@@ -114,14 +139,19 @@ async function checkFile({ file }: Tail): Promise<void> {
 }
 
 /** Yields a sample of this host, this process and the server once a second, as JSON. */
-async function* samples(counts: () => object, signal: AbortSignal): AsyncGenerator<string> {
+async function* samples(
+  counts: () => object,
+  signal: AbortSignal,
+  onSample: () => void,
+): AsyncGenerator<string> {
   const sampler = new SystemSampler();
   try {
-    for await (const _ of every(1000, undefined, { signal, ref: false })) {
-      yield JSON.stringify({ ...sampler.sample(), server: counts() });
+    for (;;) {
+      await sleep(1000, undefined, { signal, ref: false });
+      const sample = JSON.stringify({ ...sampler.sample(), server: counts() });
+      onSample();
+      yield sample;
     }
-  } catch (error) {
-    if (!signal.aborted) throw error;
   } finally {
     sampler.close();
   }

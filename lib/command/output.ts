@@ -18,6 +18,11 @@ export class Output {
     target.on('error', (error) => this.fail(error));
   }
 
+  /** The reason of the failure; `undefined` where there is none. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
   /** Whether the reader of the output has closed it. */
   get isAbandoned(): boolean {
     return (this.#failure as { readonly code?: string } | undefined)?.code === 'EPIPE';
@@ -38,6 +43,14 @@ export class Output {
   async write(text: string): Promise<void> {
     this.throwIfFailed();
     if (!this.#target.write(text)) await this.#wait();
+  }
+
+  /** Resolves when everything is written. Rejects with the failure. */
+  async flush(): Promise<void> {
+    this.throwIfFailed();
+    const written = this.#wait();
+    this.#target.write('', (error?: Error | null) => (error ? this.fail(error) : this.#wake?.()));
+    await written;
   }
 
   /** Resolves when everything is written, and closes the stream. Rejects with the failure. */

@@ -1,13 +1,15 @@
 // Publishes the lines of stdin (`sluice publish URL TOPIC`) in batches; each is sent until it is accepted.
-// Needs `../transport.ts`, `argv.ts`, `batches.ts` and `io.ts` beside it.
+// Needs `../transport.ts`, `argv.ts`, `batches.ts`, `io.ts`, `output.ts`, `post.ts` and `tokens.ts` beside it.
 
-import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
-import { nodeTransport, type Transport } from '../transport.ts';
+import { nodeTransport } from '../transport.ts';
 import { readHeaders, readOptions, readTopic, readUrl, usageError } from './argv.ts';
-import { batches } from './batches.ts';
-import { type CommandIo, escapeControls } from './io.ts';
+import { type BatchLimits, batches } from './batches.ts';
+import { type CommandIo, escapeControls, report } from './io.ts';
+import { Output } from './output.ts';
+import { type PostOptions, post } from './post.ts';
+import { bearerOf } from './tokens.ts';
 
 const HELP = `Usage: sluice publish [options] URL TOPIC
 
@@ -15,7 +17,8 @@ Publishes each line of stdin as one event, in order. Lines are sent as soon as t
 request where many have arrived. While a request is pending, little more is read.
 
   -H, --header 'NAME: VALUE'  send this header; may be repeated
-      --token TOKEN           send Authorization: Bearer TOKEN
+      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
+      --token-file FILE       the same from a file that holds the token alone
       --event TYPE            the type of the events
       --key KEY               their key, for readers that ask for the newest event per key
       --ndjson                lines are JSON: {"event"?, "data", "key"?} or a string
@@ -24,9 +27,10 @@ request where many have arrived. While a request is pending, little more is read
       --ids                   print the ids of the events
   -h, --help
 
-A request is sent again when no answer comes, or one with 408, 429, 502, 503 or 504, after the time that
-Retry-After gives or a random wait that grows. Each attempt has the same Idempotency-Key, so a batch whose
-answer was lost is not published twice, unless the server has restarted in between.
+A request is sent again when no answer comes, or one with 408, 425, 429 or 5xx, after the time that Retry-After
+gives and a random wait that grows. Each attempt has the same Idempotency-Key, so a batch whose answer was lost
+is not published twice, unless the server has restarted in between. A batch that the server refuses as too
+large (413) is sent in smaller ones, in the same order.
 
 Exit codes:
   0  every line was published
@@ -38,6 +42,7 @@ Exit codes:
 const OPTIONS = {
   header: { kind: 'text', short: 'H', many: true },
   token: { kind: 'text' },
+  'token-file': { kind: 'text' },
   event: { kind: 'text' },
   key: { kind: 'text' },
   ndjson: { kind: 'flag' },
@@ -50,51 +55,95 @@ const OPTIONS = {
 // Half of the server's default limit for a body.
 const MAX_BATCH_BYTES = 512 * 1024;
 const MAX_LINE_BYTES = 1024 * 1024;
-const ANSWER_TIMEOUT = 30_000;
-const BASE_DELAY = 200;
-const MAX_DELAY = 10_000;
-const RETRIED_STATUS = new Set([408, 429, 502, 503, 504]);
 
 /**
  * Runs `sluice publish`; `argv` has the words after that. A failure states how many events were published
  * before it.
  */
 export async function publish(argv: readonly string[], io: CommandIo): Promise<number> {
-  const plan = planOf(argv);
+  const plan = await planOf(argv);
   if (plan === undefined) {
     io.stdout.write(HELP);
     return 0;
   }
-  const { isTTY } = io.stderr;
   const agent = new (plan.url.protocol === 'https:' ? SecureAgent : Agent)({
     keepAlive: true,
     maxSockets: 1,
   });
-  const send = nodeTransport({ agent });
-  let published = 0;
+  const progress = new Progress(io);
+  const stopped = new AbortController();
+  const ids = plan.ids ? new Output(io.stdout, { onFailure: () => stopped.abort(OUTPUT_GONE) }) : undefined;
+  const stop = (): void => {
+    stopped.abort(io.signal.reason);
+    ids?.fail(io.signal.reason);
+  };
+  if (io.signal.aborted) stop();
+  io.signal.addEventListener('abort', stop, { once: true });
+  const { signal } = stopped;
+  const onRetry: PostOptions['onRetry'] = ({ message }) => progress.waits(message);
+  const options = { ...plan, signal, onRetry, send: nodeTransport({ agent }) };
   try {
-    for await (const batch of batches(io.stdin, { ...plan, signal: io.signal })) {
-      const ids = await post(batch, plan, send, io.signal);
-      published += ids.length;
-      if (plan.ids) print(ids, io.stdout);
-      if (isTTY) io.stderr.write(`\r${published} published`);
+    for await (const batch of batches(io.stdin, options)) {
+      for await (const accepted of post(batch, options)) {
+        progress.add(accepted.length);
+        await ids?.write(textOf(accepted, io.stdout));
+      }
     }
-    if (isTTY) io.stderr.write(`\r${published} published\n`);
+    await ids?.flush();
+    progress.end();
     return 0;
   } catch (error) {
-    if (isTTY) io.stderr.write('\n');
-    const why = io.signal.aborted ? 'interrupted' : (error as Error).message;
-    throw new Error(`${why}; ${published} published before`, { cause: error });
+    progress.end();
+    const cause = ids?.failure ?? error;
+    const why = io.signal.aborted ? 'interrupted' : (cause as Error).message.replace(/\.$/, '');
+    throw new Error(`${why}; ${progress.published} published before`, { cause });
   } finally {
+    io.signal.removeEventListener('abort', stop);
     agent.destroy();
+  }
+}
+
+const OUTPUT_GONE = new Error('the ids cannot be written');
+
+/** Counts what is published: on a terminal, stderr shows it. Reports that a request must be sent again. */
+class Progress {
+  published = 0;
+  readonly #io: CommandIo;
+  readonly #isTTY: boolean;
+  #isWaiting = false;
+  #isLineOpen = false;
+
+  constructor(io: CommandIo) {
+    this.#io = io;
+    this.#isTTY = io.stderr.isTTY === true;
+  }
+
+  add(events: number): void {
+    this.published += events;
+    this.#isWaiting = false;
+    if (!this.#isTTY) return;
+    this.#io.stderr.write(`\r${this.published} published`);
+    this.#isLineOpen = true;
+  }
+
+  /** One line for the first attempt that fails, not for those after it. */
+  waits(message: string): void {
+    if (this.#isWaiting) return;
+    this.#isWaiting = true;
+    this.end();
+    report(this.#io, 'sluice publish', `${message}; trying again`);
+  }
+
+  end(): void {
+    if (this.#isLineOpen) this.#io.stderr.write('\n');
+    this.#isLineOpen = false;
   }
 }
 
 interface Plan {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  readonly maxLines: number;
-  readonly maxBytes: number;
+  readonly limits: BatchLimits;
   readonly maxLineBytes: number;
   /** Turns a line of stdin into a line of the request. */
   readonly convert: (line: string) => string;
@@ -102,32 +151,26 @@ interface Plan {
   readonly ids: boolean;
 }
 
-function planOf(argv: readonly string[]): Plan | undefined {
+async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
   const [url, topic] = positionals;
   if (url === undefined || topic === undefined || positionals.length > 2)
     throw usageError(`expected a URL and a topic, got ${positionals.length || 'nothing'}`);
-  const { event, key, token, ndjson = false, batch = 500, attempts = 8, ids = false } = values;
+  const { event, key, ndjson = false, batch = 500, attempts = 8, ids = false } = values;
   if (event !== undefined && /[\r\n]/.test(event)) throw usageError('--event must be one line');
   const headers = readHeaders(values.header);
-  if (token !== undefined) headers.authorization = `Bearer ${checkToken(token)}`;
+  const bearer = await bearerOf(values);
+  if (bearer !== undefined) headers.authorization = bearer;
   return {
     url: urlFor(readUrl(url), readTopic('TOPIC', topic)),
     headers,
-    maxLines: batch,
-    maxBytes: MAX_BATCH_BYTES,
+    limits: { maxLines: batch, maxBytes: MAX_BATCH_BYTES },
     maxLineBytes: MAX_LINE_BYTES,
     convert: ndjson ? jsonConverter({ event, key }) : (data) => JSON.stringify({ event, data, key }),
     attempts,
     ids,
   };
-}
-
-function checkToken(token: string): string {
-  if (/^[\x21-\x7e]+$/.test(token)) return token;
-  // The message does not show the token: it is a secret.
-  throw usageError('--token must be one word of printable ASCII');
 }
 
 function urlFor(url: URL, topic: string): URL {
@@ -159,97 +202,7 @@ function parsed(line: string): unknown {
   }
 }
 
-function print(ids: readonly string[], stdout: CommandIo['stdout']): void {
+function textOf(ids: readonly string[], { isTTY }: CommandIo['stdout']): string {
   const text = ids.map((id) => `${id}\n`).join('');
-  stdout.write(stdout.isTTY ? escapeControls(text) : text);
-}
-
-// ── one batch ─────────────────────────────────────────────────────────────────────────────────────────────
-
-async function post(
-  batch: readonly string[],
-  plan: Plan,
-  send: Transport,
-  signal: AbortSignal,
-): Promise<string[]> {
-  const body = `${batch.join('\n')}\n`;
-  const headers = {
-    ...plan.headers,
-    'content-type': 'application/vnd.sluice+ndjson',
-    'content-length': String(Buffer.byteLength(body)),
-    'idempotency-key': randomUUID(),
-  };
-  for (let attempt = 1; ; attempt++) {
-    const answer = await postOnce(send, { url: plan.url, headers, body }, signal);
-    if (Array.isArray(answer)) return checkIds(answer, batch.length);
-    if (!answer.mayPass || attempt >= plan.attempts) throw new Error(answer.message);
-    // Full jitter: anywhere between nothing and the bound, so that clients do not all return at once.
-    const bound = Math.min(BASE_DELAY * 2 ** attempt, MAX_DELAY);
-    await sleep(answer.retryAfter ?? Math.random() * bound, signal);
-  }
-}
-
-interface Failure {
-  readonly message: string;
-  /** Whether another attempt may succeed. */
-  readonly mayPass: boolean;
-  /** Milliseconds. */
-  readonly retryAfter?: number | undefined;
-}
-
-async function postOnce(
-  send: Transport,
-  request: { readonly url: URL; readonly headers: Readonly<Record<string, string>>; readonly body: string },
-  signal: AbortSignal,
-): Promise<unknown[] | Failure> {
-  signal.throwIfAborted();
-  const controller = new AbortController();
-  const stop = (): void => controller.abort(signal.reason);
-  signal.addEventListener('abort', stop, { once: true });
-  const timer = setTimeout(() => controller.abort(new Error('no answer in time')), ANSWER_TIMEOUT);
-  try {
-    const response = await send({ ...request, method: 'POST', signal: controller.signal });
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of response.body) chunks.push(chunk);
-    return judge(response.status, Buffer.concat(chunks).toString(), response.header('retry-after'));
-  } catch (error) {
-    if (signal.aborted) throw error;
-    const { message, code } = error as Error & { code?: string };
-    return { message: `no answer from ${request.url.host}: ${message || code}`, mayPass: true };
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
-  }
-}
-
-function judge(status: number, text: string, retryAfter: string | undefined): unknown[] | Failure {
-  const answer = Object(parsed(text)) as { ids?: unknown; message?: unknown };
-  if (status === 200 && Array.isArray(answer.ids)) return answer.ids;
-  if (status === 200) return { message: 'the server answered 200 without ids', mayPass: false };
-  const reason = typeof answer.message === 'string' ? `: ${answer.message}` : '';
-  return {
-    message: `the server answered ${status}${reason}`,
-    mayPass: RETRIED_STATUS.has(status),
-    retryAfter: /^\d{1,4}$/.test(retryAfter ?? '') ? Number(retryAfter) * 1000 : undefined,
-  };
-}
-
-function checkIds(ids: unknown[], expected: number): string[] {
-  if (ids.length === expected) return ids.map(String);
-  throw new Error(`the server gave ${ids.length} ids to ${expected} events`);
-}
-
-function sleep(delay: number, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    const stop = (): void => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener('abort', stop);
-      resolve();
-    }, delay);
-    signal.addEventListener('abort', stop, { once: true });
-  });
+  return isTTY ? escapeControls(text) : text;
 }

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import type { KeepaliveOptions } from '../keepalive.ts';
 import { type CloseOptions, createSseServer, type LogLine, type SseServer } from '../server.ts';
 import { type CommandLine, type OptionValues, readOptions, usageError, withOptionNames } from './argv.ts';
-import { type Inputs, readInputs, startInputs } from './inputs.ts';
+import { type InputStates, type Inputs, readInputs, startInputs } from './inputs.ts';
 import { type CommandIo, jsonLine } from './io.ts';
 import { readTokens, type Tokens } from './tokens.ts';
 
@@ -134,14 +134,14 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
   }
   const { inputs, tokens, stopping } = await planOf(line, io.env);
   const logger = loggerTo(io.stderr);
-  const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, tokens, logger));
+  let states: InputStates | undefined;
+  const readiness = () => (states === undefined ? {} : { inputs: states.count() });
+  const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, tokens, logger, readiness));
   const url = await listen(sse, line.values);
   const stopInputs = new AbortController();
-  await startInputs(sse, inputs, {
-    source: io.stdin,
-    signal: stopInputs.signal,
-    onError: ({ message }, context) => logger({ level: 'error', event: 'input-failed', ...context, message }),
-  });
+  const { signal } = stopInputs;
+  states = await startInputs(sse, inputs, { source: io.stdin, signal, logger });
+  registerInputs(sse.registry, states);
   io.stdout.write(`listening on ${url}\n`);
   if (!io.signal.aborted) await once(io.signal, 'abort');
   stopInputs.abort();
@@ -183,7 +183,7 @@ function loggerTo(stderr: CommandIo['stderr']): Logger {
   return (entry) => void stderr.write(jsonLine({ time: new Date().toISOString(), ...entry }));
 }
 
-function createServer(values: Values, tokens: Tokens, logger: Logger): SseServer {
+function createServer(values: Values, tokens: Tokens, logger: Logger, readiness: () => object): SseServer {
   const { retry, heartbeat, gzip, cors: origins, 'allow-host': hosts } = values;
   const profile = values['heartbeat-profile'] as KeepaliveOptions['profile'];
   const adaptive = values['adaptive-heartbeat'] ? true : undefined;
@@ -209,7 +209,26 @@ function createServer(values: Values, tokens: Tokens, logger: Logger): SseServer
     },
     ...tokens,
     logger,
+    readiness,
   });
+}
+
+/** The values of the labels are words of the command line, so their number is bounded. */
+function registerInputs(registry: SseServer['registry'], { list }: InputStates): void {
+  if (list.length === 0) return;
+  const of = (read: (input: InputStates['list'][number]) => number) => () =>
+    list.map((input) => [{ input: input.name, topic: input.topic }, read(input)] as const);
+  registry
+    .gauge(
+      'sluice_input_up',
+      '1 while an input is read and published, 0 while it is not.',
+      of(({ state }) => Number(state === 'up')),
+    )
+    .counter(
+      'sluice_input_skipped_total',
+      'Events of an input that the hub has refused.',
+      of(({ skipped }) => skipped),
+    );
 }
 
 /** Resolves with the URL. An address that cannot be bound is an error that names the option for it. */

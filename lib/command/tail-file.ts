@@ -1,8 +1,9 @@
 // Yields the lines appended to a file, through truncation and rotation.
-// Needs `lines.ts` beside it.
+// Needs `../backoff.ts` and `lines.ts` beside it.
 
 import { type BigIntStats, constants, type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { Backoff } from '../backoff.ts';
 import { createLineSplitter, stoppable } from './lines.ts';
 
 export interface TailFileOptions {
@@ -23,6 +24,13 @@ export interface TailFileOptions {
   persistent?: boolean | undefined;
   /** Called once, when the place to begin at is known: every line that is appended later is yielded. */
   onReady?: (() => void) | undefined;
+  /**
+   * Called for each failure after the first pull has opened the file. `delay` is the time in milliseconds
+   * after which the file is tried again.
+   */
+  onError?: ((error: Error, context: { readonly delay: number }) => void) | undefined;
+  /** Called when the file can be read again after failures. */
+  onRecover?: (() => void) | undefined;
   /** Ends the iteration: the pending pull resolves with `done`. */
   signal?: AbortSignal | undefined;
 }
@@ -45,8 +53,9 @@ export interface TailFileOptions {
  * file that comes and goes between two checks (two rotations within one interval).
  *
  * The first pull throws the system's error, with its `code`, where the file is missing or cannot be read, and
- * `ERR_SSE_NOT_A_FILE` for a directory, a pipe or a device. Later pulls throw the same for the files that
- * follow.
+ * `ERR_SSE_NOT_A_FILE` for a directory, a pipe or a device. Later failures pass: whatever keeps the name, the
+ * old file or the new one from being read is reported to `onError` and tried again, at waits that grow to 10
+ * seconds. Meanwhile the old file stays open, and what can be read of it is read.
  *
  * @throws {TypeError|RangeError} at once, for a bad option.
  * @see createLineSplitter for what counts as a line
@@ -56,7 +65,7 @@ export function tailFile(
   options: TailFileOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const { from = 'end', wait = false, pollInterval = 250, persistent = true } = options;
-  const { maxLineBytes, onReady, signal } = options;
+  const { maxLineBytes, onReady, onError, onRecover, signal } = options;
   checkOptions(from, pollInterval);
   const splitter = createLineSplitter({ maxLineBytes });
   const alarm = new Alarm(pollInterval, persistent);
@@ -68,7 +77,7 @@ export function tailFile(
     if (signal?.aborted) return;
     signal?.addEventListener('abort', leave);
     try {
-      for await (const piece of pieces(openFile, from, wait, alarm, onReady)) {
+      for await (const piece of pieces(openFile, { from, wait, onReady, onError, onRecover }, alarm)) {
         for (const line of piece === undefined ? splitter.flush() : splitter.push(piece)) {
           if (alarm.stopped) return;
           yield line;
@@ -86,39 +95,83 @@ export function tailFile(
 // Yields appended bytes; `undefined` where the next piece does not continue the last one.
 async function* pieces(
   openFile: () => Promise<TailedFile>,
-  from: 'end' | 'start',
-  wait: boolean,
+  { from, wait, onReady, ...callbacks }: TailFileOptions,
   alarm: Alarm,
-  onReady: (() => void) | undefined,
 ): AsyncGenerator<Buffer | undefined, void, undefined> {
   let file = wait ? await unlessMissing(openFile()) : await openFile();
+  const failures = new Failures(callbacks);
   try {
     const begun = from === 'end' ? await file?.skipLines() : undefined;
     onReady?.();
     if (begun !== undefined) yield begun;
     while (!alarm.stopped) {
       // Checks the name before it reads, so that the read gets all that was written to the old file before.
-      const replaced = file === undefined || (await file.isReplaced());
+      const replaced = file === undefined || (await failures.note(file.isReplaced(), false));
       while (file !== undefined && !alarm.stopped) {
-        yield await file.read();
+        const piece = await failures.note(file.read(), FAILED);
+        if (piece === FAILED) break;
+        yield piece;
         if (file.atEnd) break;
       }
-      const next: TailedFile | undefined = replaced ? await unlessMissing(openFile()) : undefined;
-      if (next === undefined) await alarm.wait();
-      else {
+      const next: TailedFile | undefined = replaced
+        ? await failures.note(unlessMissing(openFile()), undefined)
+        : undefined;
+      if (next !== undefined) {
         await file?.close();
         file = next;
         yield undefined;
       }
+      const delay = failures.report();
+      if (delay !== undefined) await alarm.pause(delay);
+      else if (next === undefined) await alarm.wait();
     }
   } finally {
     await file?.close();
   }
 }
 
+/** The failures of one round of checks, and the time to wait after those rounds that had one. */
+class Failures {
+  #first: Error | undefined; // of this round
+  readonly #callbacks: Pick<TailFileOptions, 'onError' | 'onRecover'>;
+  #backoff: Backoff | undefined; // since the first round that failed
+
+  constructor(callbacks: Pick<TailFileOptions, 'onError' | 'onRecover'>) {
+    this.#callbacks = callbacks;
+  }
+
+  async note<T, Instead>(answer: Promise<T>, instead: Instead): Promise<T | Instead> {
+    try {
+      return await answer;
+    } catch (error) {
+      this.#first ??= error as Error;
+      return instead;
+    }
+  }
+
+  /** Ends the round. Returns how long to wait before the next one; `undefined` where nothing failed. */
+  report(): number | undefined {
+    const { onError, onRecover } = this.#callbacks;
+    const error = this.#first;
+    this.#first = undefined;
+    if (error !== undefined) {
+      this.#backoff ??= new Backoff(RETRY);
+      const delay = this.#backoff.nextDelay(0);
+      onError?.(error, { delay });
+      return delay;
+    }
+    if (this.#backoff !== undefined) onRecover?.();
+    this.#backoff = undefined;
+    return undefined;
+  }
+}
+
+const RETRY = { minRetryDelay: 100, backoffDelay: 200, maxBackoffDelay: 10_000 };
+
 const PIECE_BYTES = 64 * 1024;
 const MARK_BYTES = 64;
 const NOTHING: Buffer = Buffer.alloc(0);
+const FAILED = Symbol('failed');
 
 class TailedFile {
   /** Whether the last read reached the end of the file. */
@@ -236,13 +289,22 @@ class Alarm {
   }
 
   async wait(): Promise<void> {
-    if (!this.#rung) await this.#nextRing();
+    if (!this.#rung) await this.#nextRing(this.#interval);
     this.#rung = false;
   }
 
-  #nextRing(): Promise<void> {
+  /** Waits for this long, or until `stop()`: a change of the file does not shorten it. */
+  async pause(delay: number): Promise<void> {
+    const until = performance.now() + delay;
+    for (let left = delay; left > 0 && !this.stopped; left = until - performance.now()) {
+      await this.#nextRing(Math.ceil(left));
+    }
+    this.#rung = false;
+  }
+
+  #nextRing(delay: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.#interval);
+      const timer = setTimeout(resolve, delay);
       if (!this.persistent) timer.unref();
       this.#wake = () => {
         clearTimeout(timer);

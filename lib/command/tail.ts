@@ -1,7 +1,8 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
 // Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `../request.ts`, `argv.ts`,
-// `io.ts` and `output.ts` beside it.
+// `io.ts`, `output.ts` and `tokens.ts` beside it.
 
+import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type Connection, type ConnectOptions, connect } from '../client.ts';
@@ -20,6 +21,7 @@ import {
 } from './argv.ts';
 import { type CommandInput, type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { Output } from './output.ts';
+import { bearerOf } from './tokens.ts';
 
 const HELP = `Usage: sluice tail [options] URL
 
@@ -27,13 +29,16 @@ Prints the data of each event on a line of its own. Reconnects after a failure, 
 event. Events that are lost for good (${controlEvents.gap}) are reported on stderr.
 
   -H, --header 'NAME: VALUE'  send this header; may be repeated
+      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
+      --token-file FILE       the same from a file that holds the token alone
   -X, --request METHOD        default GET, or POST with -d
   -d, --data BODY             send this body; @FILE reads it from a file, @- from stdin
       --retry                 send a POST again after a failure; by default it is sent once
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --event TYPE            print only events of this type; may be repeated
       --last-event-id ID      resume after this event, unless --state has a position already
-      --state FILE            keep the position in FILE, under the URL, and resume from it
+      --state FILE            keep the position in FILE, and resume from it. One file may serve many URLs; it
+                              does not hold their secrets
       --json                  print each event as JSON: event, data, id, time
       --timestamps            print the time of arrival before each event
       --gaps                  print the milliseconds since the event before it, too
@@ -47,12 +52,15 @@ Exit codes:
   0  the stream ended, or --max or --until was reached, or the reader of the output is gone
   1  the stream failed in a way that is not retried, or a file could not be read or written
   2  wrong usage
-  3  the stream ended before --max or --until was reached
+  3  the stream ended, or the reader of the output is gone, before --max or --until was reached; or the
+     reader is gone while --record is given
   130  interrupted
 `;
 
 const OPTIONS = {
   header: { kind: 'text', short: 'H', many: true },
+  token: { kind: 'text' },
+  'token-file': { kind: 'text' },
   request: { kind: 'text', short: 'X' },
   data: { kind: 'text', short: 'd' },
   retry: { kind: 'flag' },
@@ -94,7 +102,9 @@ export async function tail(argv: readonly string[], io: CommandIo): Promise<numb
   try {
     return await print(connection, line.values, io, stdout);
   } catch (error) {
-    if (stdout.isAbandoned) return 0;
+    const { max, until, record } = line.values;
+    const isOpenEnded = max === undefined && until === undefined && record === undefined;
+    if (stdout.isAbandoned && error === stdout.failure) return isOpenEnded ? 0 : 3;
     if (io.signal.aborted) return 130;
     throw error;
   } finally {
@@ -109,22 +119,26 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
   const record = recordFor(values.record, connection);
   let printed = 0;
   let reached = false;
-  for await (const event of connection) {
-    const time = Date.now();
-    const isGap = event.event === controlEvents.gap;
-    if (isGap) reportGap(event, io);
-    await record?.write(recorded(event, time));
-    const isWanted = !isGap && (types.size === 0 || types.has(event.event));
-    if (isWanted || (isGap && json)) await stdout.write(format(event, time));
-    if (isWanted) printed++;
-    reached = printed >= max || event.event === until;
-    if (!reached) continue;
-    // The event is printed, so it must not come again after a restart.
-    await connection.commit();
-    break;
+  try {
+    for await (const event of connection) {
+      const time = Date.now();
+      const isGap = event.event === controlEvents.gap;
+      if (isGap) reportGap(event, io);
+      await record?.write(recorded(event, time));
+      const isWanted = !isGap && (types.size === 0 || types.has(event.event));
+      if (isWanted || (isGap && json)) await stdout.write(format(event, time));
+      if (isWanted) printed++;
+      reached = printed >= max || event.event === until;
+      if (!reached) continue;
+      // The event is printed, so it must not come again after a restart.
+      await connection.commit();
+      break;
+    }
+    await stdout.flush();
+  } finally {
+    // Also where the reader of the output is gone: what was recorded until then is kept.
+    await record?.end();
   }
-  await record?.end();
-  stdout.throwIfFailed();
   return reached || (until === undefined && max === Infinity) ? 0 : 3;
 }
 
@@ -137,13 +151,15 @@ async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): 
     throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
   const target = readUrl(url);
   for (const topic of values.topic) target.searchParams.append('topic', topic);
-  const options = await connectOptions(values, io);
+  const options = await connectOptions(target, values, io);
   return withOptionNames(line, OPTION_NAMES, () => connect(target, options));
 }
 
-async function connectOptions(values: Values, io: CommandIo): Promise<ConnectOptions> {
+async function connectOptions(target: URL, values: Values, io: CommandIo): Promise<ConnectOptions> {
   const { request, until, state, 'last-event-id': lastEventId, data } = values;
   const headers = readHeaders(values.header);
+  const bearer = await bearerOf(values);
+  if (bearer !== undefined) headers.authorization = bearer;
   const body = data === undefined ? undefined : await readBody(data, io.stdin);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
   return {
@@ -152,6 +168,7 @@ async function connectOptions(values: Values, io: CommandIo): Promise<ConnectOpt
     method: request,
     lastEventId,
     storage: state === undefined ? undefined : fileStorage(state),
+    storageKey: positionKey(target),
     isLast: until === undefined ? undefined : (event) => event.event === until,
     shouldRetry: values.retry ? isTransient : undefined,
     signal: io.signal,
@@ -161,6 +178,25 @@ async function connectOptions(values: Values, io: CommandIo): Promise<ConnectOpt
     },
   };
 }
+
+/**
+ * The key of the position of a stream: its URL without what may be a secret in it. Parameters other than the
+ * topics, and a password, are replaced by a digest, so that they still tell two streams apart; those that are
+ * new for each connection are left out.
+ */
+function positionKey({ origin, pathname, searchParams, username, password }: URL): string {
+  const topics = new URLSearchParams();
+  for (const topic of searchParams.getAll('topic')) topics.append('topic', topic);
+  const others = [...searchParams].filter(([name]) => name !== 'topic' && !PER_CONNECTION.has(name));
+  const shown = `${origin}${pathname}${topics.size > 0 ? `?${topics}` : ''}`;
+  if (others.length === 0 && username === '' && password === '') return shown;
+  const digest = createHash('sha256')
+    .update(JSON.stringify([others, username, password]))
+    .digest('hex');
+  return `${shown}#${digest.slice(0, 32)}`;
+}
+
+const PER_CONNECTION = new Set(['ticket', 'token', 'lastEventId']);
 
 async function readBody(data: string, stdin: CommandInput): Promise<string | Uint8Array> {
   if (!data.startsWith('@')) return data;

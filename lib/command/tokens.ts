@@ -1,4 +1,4 @@
-// Collects the bearer tokens of a server from its options, from files and from the environment.
+// Reads bearer tokens: those of a server, from options, files and the environment, and that of a client.
 // Needs `argv.ts` beside it.
 
 import { readFile } from 'node:fs/promises';
@@ -35,6 +35,29 @@ export async function readTokens(
   };
 }
 
+/**
+ * Returns the value of `Authorization` of a client; `undefined` where it has no token. A variable of the
+ * environment is not read: it would send the token to every server that a URL names.
+ *
+ * @throws {UsageError} for both options at once, and for anything but one word. No message shows the token.
+ */
+export async function bearerOf(values: {
+  readonly token: string | undefined;
+  readonly 'token-file': string | undefined;
+}): Promise<string | undefined> {
+  const { token, 'token-file': file } = values;
+  if (token !== undefined && file !== undefined)
+    throw usageError('--token and --token-file exclude each other');
+  if (file !== undefined)
+    return bearer(`--token-file ${file}`, (await readTokenFile('--token-file', file)).trim());
+  return token === undefined ? undefined : bearer('--token', token);
+}
+
+function bearer(source: string, token: string): string {
+  if (/^[\x21-\x7e]+$/.test(token)) return `Bearer ${token}`;
+  throw usageError(`${source} must be one word of printable ASCII`);
+}
+
 async function tokensFor(
   action: 'publish' | 'subscribe' | 'metrics',
   options: TokenOptions,
@@ -47,16 +70,19 @@ async function tokensFor(
   if (listed.includes('')) throw usageError(`--${action}-token is empty`);
   return [
     ...listed,
-    ...(file === undefined ? [] : await tokensInFile(`--${action}-token-file ${file}`, file)),
+    ...(file === undefined ? [] : await tokensInFile(`--${action}-token-file`, file)),
     ...(text === undefined ? [] : tokensIn(variable, text)),
   ];
 }
 
-async function tokensInFile(source: string, file: string): Promise<string[]> {
-  const text = await readFile(file, 'utf8').catch((error) => {
-    throw new Error(`${source} cannot be read: ${error.message}`, { cause: error });
+async function tokensInFile(option: string, file: string): Promise<string[]> {
+  return tokensIn(`${option} ${file}`, await readTokenFile(option, file));
+}
+
+function readTokenFile(option: string, file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((error) => {
+    throw new Error(`${option} ${file} cannot be read: ${error.message}`, { cause: error });
   });
-  return tokensIn(source, text);
 }
 
 function tokensIn(source: string, text: string): string[] {

@@ -133,6 +133,7 @@ function receive(event) {
   if (!(event instanceof MessageEvent)) return;
   lastId = event.lastEventId || lastId;
   element('last').textContent = lastId || '–';
+  if (event.type === controlEvents.position) return;
   if (event.type === controlEvents.end) setState('ended');
   addEvent(event, session);
 }

@@ -25,6 +25,7 @@ const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',
+    position: 'sluice:position',
     end: 'sluice:end',
     error: 'sluice:error',
     refused: 'sluice:refused',
@@ -41,11 +42,34 @@ export const gapReasons = [
     'store-changed',
     'malformed',
 ];
+export function sentControl(event, controls) {
+    if (controls === undefined || controls === 'events')
+        return event;
+    checkControls(controls);
+    const { id, retry } = event;
+    const standIn = controls === 'comments' ? null : controls(event);
+    if (standIn === null)
+        return { comment: `${event.event} ${event.data}`, retry, id };
+    const { event: type, data } = standIn;
+    return data === undefined
+        ? { retry, id, event: type, json: standIn.json }
+        : { retry, id, event: type, data };
+}
+export function checkControls(controls) {
+    if (controls === undefined || controls === 'events' || controls === 'comments')
+        return;
+    if (typeof controls === 'function')
+        return;
+    throw new TypeError(`\`controls\` must be "events", "comments" or a function, got ${String(controls)}`);
+}
 export function readyEvent(id, topics, extra) {
     return { id, event: controlEvents.ready, data: JSON.stringify({ ...extra, topics }) };
 }
 export function gapEvent(id, { reason, from, to, topics }) {
     return { id, event: controlEvents.gap, data: JSON.stringify({ reason, from, to, topics }) };
+}
+export function positionEvent(id) {
+    return { id, event: controlEvents.position, data: '{}' };
 }
 export function endEvent(id, topics) {
     return { id, event: controlEvents.end, data: JSON.stringify({ topics }) };

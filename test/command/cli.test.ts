@@ -1,12 +1,21 @@
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, afterEach, describe, it } from 'node:test';
+import { after, afterEach, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { run } from '../helpers/command.ts';
 import { Reader } from '../helpers/reader.ts';
@@ -199,6 +208,36 @@ describe('sluice serve', () => {
     reader.close();
   });
 
+  it('tells in /readyz and /metrics that an input is down, and stays ready', async () => {
+    const file = join(folder, 'down.log');
+    writeFileSync(file, '');
+    const { url, stderr } = await serve(['--tail', `${file}:down`, '--system']);
+    const ready = async () => {
+      const response = await fetch(`${url}/readyz`);
+      assert.equal(response.status, 200);
+      return response.json();
+    };
+    const lines = async () => {
+      const page = await (await fetch(`${url}/metrics`)).text();
+      return page.split('\n').filter((line) => line.startsWith('sluice_input_'));
+    };
+    const reader = await follow(url, 'down');
+    appendFileSync(file, 'one\n');
+    await reader.until(({ data }) => data.length === 1);
+    const status = 'ready';
+    assert.deepEqual(await ready(), { status, inputs: { up: 2, down: 0, ended: 0 } });
+    assert.equal((await fetch(`${url}/topics/down`, { method: 'DELETE' })).status, 204);
+    appendFileSync(file, 'two\n');
+    while (!stderr().includes('input-failed')) await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.deepEqual(await ready(), { status, inputs: { up: 1, down: 1, ended: 0 } });
+    assert.deepEqual(await lines(), [
+      `sluice_input_up{input="${file}",topic="down"} 0`,
+      'sluice_input_up{input="system",topic="system"} 1',
+      `sluice_input_skipped_total{input="${file}",topic="down"} 1`,
+      'sluice_input_skipped_total{input="system",topic="system"} 0',
+    ]);
+  });
+
   it('accepts a token from the environment', async () => {
     const { url } = await serve([], { SLUICE_PUBLISH_TOKEN: 'secret' });
     const publish = (headers: Record<string, string>) =>
@@ -216,6 +255,74 @@ describe('sluice serve', () => {
     assert.equal(await read({}), 401);
     assert.equal(await read({ Authorization: 'Bearer secret' }), 200);
   });
+});
+
+describe('a fast source of sluice serve, read by one idle client', { timeout: 60_000 }, () => {
+  const numbers = Array.from({ length: 100_000 }, (_, n) => String(n));
+  const text = `${numbers.join('\n')}\n`;
+
+  /** All of them, in order, and nothing that was lost. */
+  async function getsAll(reader: Reader, expected: readonly string[]): Promise<void> {
+    let seen = 0;
+    const hasAll = ({ frames }: Reader) => {
+      const isLost = frames.slice(seen).some(({ event }) => event === 'sluice:gap');
+      seen = frames.length;
+      return isLost || seen > expected.length;
+    };
+    await reader.until(hasAll);
+    assert.deepEqual(
+      reader.frames.filter(({ event }) => event === 'sluice:gap'),
+      [],
+    );
+    assert.deepEqual(reader.data, expected);
+    reader.close();
+  }
+
+  it('gets 100,000 lines that are appended to a file at once', async () => {
+    const file = join(folder, 'fast.log');
+    writeFileSync(file, '');
+    const { url } = await serve(['--tail', `${file}:fast`]);
+    const reader = await follow(url, 'fast');
+    appendFileSync(file, text);
+    await getsAll(reader, numbers);
+  });
+
+  it('gets 100,000 lines of standard input', async () => {
+    const { url, child } = await serve(['--stdin', 'fast']);
+    const reader = await follow(url, 'fast');
+    child.stdin.end(text);
+    await getsAll(reader, numbers);
+  });
+
+  it('gets them also where the history is short', async () => {
+    const few = numbers.slice(0, 5000);
+    const { url, child } = await serve(['--stdin', 'fast', '--history', '20', '--history-bytes', '4096']);
+    const reader = await follow(url, 'fast');
+    child.stdin.end(`${few.join('\n')}\n`);
+    await getsAll(reader, few);
+  });
+
+  for (const [requests, bytes] of [
+    [4, 1_000_000],
+    [16, 1_000_000],
+    [200, 60_000],
+  ] as const) {
+    it(`gets ${requests} batches of ${bytes} bytes that are posted at once`, async () => {
+      const { url } = await serve([]);
+      const reader = await follow(url, 'fast');
+      const line = 'x'.repeat(250);
+      const body = `${line}\n`.repeat(Math.floor(bytes / 251));
+      const headers = { 'content-type': 'application/x-ndjson' };
+      const answers = await Promise.all(
+        Array.from({ length: requests }, () =>
+          fetch(`${url}/topics/fast`, { method: 'POST', headers, body }).then(({ status }) => status),
+        ),
+      );
+      assert.deepEqual(new Set(answers), new Set([200]));
+      const lines = requests * Math.floor(bytes / 251);
+      await getsAll(reader, Array<string>(lines).fill(line));
+    });
+  }
 });
 
 describe('sluice publish and sluice tail', () => {
@@ -269,6 +376,68 @@ describe('sluice publish and sluice tail', () => {
       printed += next.stdout();
     }
     assert.match(printed, /^(seen\n)*missed\n$/);
+  });
+});
+
+describe('a sluice command whose work is not done', () => {
+  /** A server that answers each connection with these bytes, and then with its end or a reset. */
+  async function answering(t: TestContext, bytes: string, reset = false): Promise<string> {
+    const server = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () => {
+        if (reset) socket.resetAndDestroy();
+        else socket.end(bytes);
+      });
+    }).listen(0, '127.0.0.1');
+    t.after(() => server.close());
+    await once(server, 'listening');
+    return `http://127.0.0.1:${(server.address() as { port: number }).port}/`;
+  }
+
+  for (const [title, bytes] of [
+    ['101', 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'],
+    ['half an answer', 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"ids":["1'],
+    ['204', 'HTTP/1.1 204 No Content\r\n\r\n'],
+    ['a reset', undefined],
+  ] as const) {
+    it(`exits with 1: sluice publish to a server that answers with ${title}`, async (t) => {
+      const url = await answering(t, bytes ?? '', bytes === undefined);
+      const { child, code, stderr } = sluice(['publish', '--attempts', '1', url, 'n']);
+      child.stdin.end('a\n');
+      assert.equal(await code, 1);
+      assert.match(stderr(), /; 0 published before\n$/);
+    });
+  }
+
+  it('exits with 1 where the input of sluice publish is a directory', async () => {
+    const input = openSync(folder, 'r');
+    const argv = ['--import', import.meta.resolve('tsx'), bin, 'publish', 'http://127.0.0.1:9/', 'n'];
+    const child = spawn(process.execPath, argv, { stdio: [input, 'pipe', 'pipe'] });
+    closeSync(input);
+    let stderr = '';
+    child.stderr!.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    const [code] = await once(child, 'close');
+    assert.deepEqual(
+      [code, stderr],
+      [1, 'sluice publish: the standard input is a directory; 0 published before\n'],
+    );
+  });
+
+  it('exits with 1 where nothing is left to wait for', async () => {
+    // No request is ever answered, and no timer holds the process.
+    const faults = `
+      import http from 'node:http';
+      http.request = () => ({ once() {}, on() {}, off() {}, end() {}, destroy() {}, setTimeout() {} });
+      const { setTimeout } = globalThis;
+      globalThis.setTimeout = (...args) => setTimeout(...args).unref();`;
+    const { child, code, stderr } = sluice(['publish', 'http://127.0.0.1:9/', 'n'], {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(faults)}`,
+    });
+    child.stdin.end('a\n');
+    assert.equal(await code, 1);
+    assert.equal(stderr(), 'sluice has ended before its work was done\n');
   });
 });
 

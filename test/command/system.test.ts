@@ -5,6 +5,7 @@ import { totalmem } from 'node:os';
 import { afterEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type SystemSample, SystemSampler } from '../../lib/command/system.ts';
+import { fakeTime } from '../helpers/clock.ts';
 
 const open: SystemSampler[] = [];
 function sampler(): SystemSampler {
@@ -15,11 +16,6 @@ function sampler(): SystemSampler {
 afterEach(() => {
   for (const made of open.splice(0)) made.close();
 });
-
-function block(ms: number): void {
-  const end = performance.now() + ms;
-  while (performance.now() < end);
-}
 
 /** Resolves when the timer that measures delays has run again. */
 async function ticked(system: SystemSampler): Promise<SystemSample> {
@@ -54,38 +50,40 @@ describe('SystemSampler', () => {
     assert.ok(difference < memoryTotalBytes / 20, `${difference} bytes apart`);
   });
 
-  it('measures the CPU time since the previous sample', () => {
+  it('measures the CPU time since the previous sample', (t) => {
+    const clock = fakeTime(t);
+    let user = 5_000_000;
+    t.mock.method(process, 'cpuUsage', () => ({ user, system: 0 }));
     const system = sampler();
-    block(60);
-    const busy = system.sample();
-    assert.ok(busy.process.cpuPercent > 1, `${busy.process.cpuPercent} %`);
-    assert.ok(busy.host.cpuPercent === null || busy.host.cpuPercent <= 100);
-    const before = process.cpuUsage();
-    const at = performance.now();
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60); // asleep
-    const idle = system.sample();
-    const { user, system: sys } = process.cpuUsage(before);
-    const spent = (100 * (user + sys)) / 1000 / (performance.now() - at);
-    assert.ok(idle.process.cpuPercent <= spent + 20, `${idle.process.cpuPercent} % of ${spent} %`);
+    user += 60_000;
+    clock.advance(60);
+    assert.equal(system.sample().process.cpuPercent, 100);
+    user += 30_000;
+    clock.advance(120);
+    assert.equal(system.sample().process.cpuPercent, 25);
+    clock.advance(60);
+    assert.equal(system.sample().process.cpuPercent, 0);
   });
 
-  it('reports a blocked event loop in one sample', async () => {
+  it('reports a blocked event loop in one sample', (t) => {
+    const clock = fakeTime(t);
     const system = sampler();
-    await ticked(system);
-    block(150);
-    const blocked = await ticked(system);
-    assert.ok(blocked.eventLoop.maxMs! >= 120, `${blocked.eventLoop.maxMs} ms`);
-    assert.ok(blocked.eventLoop.p50Ms! <= blocked.eventLoop.p99Ms!);
-    let calm = await ticked(system);
-    for (let i = 0; i < 50 && calm.eventLoop.maxMs! >= 120; i += 1) calm = await ticked(system);
-    assert.ok(calm.eventLoop.maxMs! < 120, `${calm.eventLoop.maxMs} ms`);
+    clock.advance(100);
+    clock.hang(150);
+    clock.advance(100);
+    const { p50Ms, p99Ms, maxMs } = system.sample().eventLoop;
+    // It was due 10 ms after the last time that it ran.
+    assert.ok(Math.abs(maxMs! - 140) <= 1, `${maxMs}`);
+    assert.ok(p50Ms! <= p99Ms! && p50Ms! < 1, `${p50Ms} ${p99Ms}`);
+    clock.advance(100);
+    assert.ok(system.sample().eventLoop.maxMs! < 1);
   });
 
-  it('does not count the interval of its timer as delay', async () => {
+  it('does not count the interval of its timer as delay', (t) => {
+    const clock = fakeTime(t);
     const system = sampler();
-    const delays: number[] = [];
-    for (let i = 0; i < 20; i += 1) delays.push((await ticked(system)).eventLoop.p50Ms!);
-    assert.ok(Math.min(...delays) < 5, `${delays}`);
+    clock.advance(1000);
+    assert.ok(system.sample().eventLoop.maxMs! < 1);
   });
 
   it('gives null for an event loop that has not turned', () => {

@@ -15,6 +15,8 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import fsPromises from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
@@ -56,6 +58,12 @@ async function pull(lines: Lines, count = 1): Promise<string[]> {
     found.push(value);
   }
   return found;
+}
+
+/** The next line, after text was appended. */
+function pullAfter(lines: Lines, text: string): Promise<string[]> {
+  appendFileSync(file, text);
+  return pull(lines);
 }
 
 function started(content: string, options: TailFileOptions = {}): Lines {
@@ -275,14 +283,156 @@ describe('tailFile', { timeout: 120_000 }, () => {
       writeFileSync(file, 'c\n');
       assert.deepEqual(await pull(lines), ['c']);
     });
+  });
 
-    it('throws where a directory has the name', async () => {
-      const lines = started('a\n');
+  describe('when the file cannot be read for a while', () => {
+    /** Lines of a file, and what was reported meanwhile. */
+    function watched(content = 'a\n') {
+      const reports: string[] = [];
+      const lines = started(content, {
+        onError: (error, { delay }) => {
+          assert.ok(delay >= 100 && delay <= 10_200, `${delay}`);
+          reports.push((error as NodeJS.ErrnoException).code ?? error.message);
+        },
+        onRecover: () => reports.push('recovered'),
+      });
+      return { lines, reports };
+    }
+
+    const until = async (holds: () => boolean) => {
+      while (!holds()) await new Promise((resolve) => setTimeout(resolve, 2));
+    };
+
+    it('reads on after a directory had the name', async () => {
+      const { lines, reports } = watched();
       await pull(lines);
       rmSync(file);
       mkdirSync(file);
       writeFileSync(join(file, 'not empty'), '');
-      await assert.rejects(lines.next(), { code: 'ERR_SSE_NOT_A_FILE' });
+      const next = lines.next();
+      await until(() => reports.length > 1);
+      rmSync(file, { recursive: true });
+      writeFileSync(file, 'b\n');
+      assert.equal((await next).value, 'b');
+      assert.deepEqual(await pullAfter(lines, 'c\n'), ['c']);
+      assert.deepEqual(new Set(reports), new Set(['ERR_SSE_NOT_A_FILE', 'recovered']));
+      assert.equal(reports.indexOf('recovered'), reports.length - 1);
+    });
+
+    it('reads on after the name could not be looked up, and meanwhile what is added to the old file', async () => {
+      const { lines, reports } = watched();
+      await pull(lines);
+      renameSync(file, `${file}.1`);
+      symlinkSync(file, file); // a link to itself: ELOOP
+      let next = lines.next();
+      await until(() => reports.includes('ELOOP'));
+      // Two pieces: reading the rest does not wait for one pause after each piece.
+      appendFileSync(`${file}.1`, `${'late'.repeat(40_000)}\n`);
+      assert.equal((await next).value, 'late'.repeat(40_000));
+      next = lines.next();
+      rmSync(file);
+      writeFileSync(file, 'b\n');
+      assert.equal((await next).value, 'b');
+    });
+
+    for (const code of ['EACCES', 'EMFILE', 'ENFILE', 'EIO']) {
+      it(`opens the new file again after ${code}`, async (t) => {
+        const { lines, reports } = watched();
+        await pull(lines);
+        const { open } = fsPromises;
+        let failures = 3;
+        t.mock.method(fsPromises, 'open', (...args: Parameters<typeof open>) => {
+          if (failures-- > 0) throw Object.assign(new Error(`${code}: no`), { code });
+          return open(...args);
+        });
+        syncBuiltinESMExports();
+        t.after(syncBuiltinESMExports);
+        renameSync(file, `${file}.1`);
+        writeFileSync(file, 'b\n');
+        assert.deepEqual(await pull(lines), ['b']);
+        assert.deepEqual(await pullAfter(lines, 'c\n'), ['c']);
+        assert.deepEqual(reports, [code, code, code, 'recovered']);
+      });
+    }
+
+    it('leaves a file that can no longer be read for the one that has its name', async (t) => {
+      const { lines, reports } = watched();
+      await pull(lines);
+      const handle = await fsPromises.open(file);
+      t.mock.method(
+        Object.getPrototypeOf(handle),
+        'read',
+        () => {
+          throw Object.assign(new Error('ESTALE: stale'), { code: 'ESTALE' });
+        },
+        { times: 3 },
+      );
+      await handle.close();
+      renameSync(file, `${file}.1`);
+      const next = lines.next();
+      await until(() => reports.length > 0);
+      writeFileSync(file, 'b\n');
+      assert.equal((await next).value, 'b');
+      assert.equal(reports[0], 'ESTALE');
+    });
+
+    it('waits longer after each failure, and briefly again after it was read', async (t) => {
+      t.mock.method(Math, 'random', () => 0.5);
+      const delays: number[] = [];
+      const lines = started('a\n', { onError: (_, { delay }) => delays.push(delay) });
+      await pull(lines);
+      for (const failures of [3, 1]) {
+        rmSync(file, { recursive: true });
+        mkdirSync(file);
+        writeFileSync(join(file, 'not empty'), '');
+        const next = lines.next();
+        const before = delays.length;
+        await until(() => delays.length === before + failures);
+        rmSync(file, { recursive: true });
+        writeFileSync(file, 'b\n');
+        assert.equal((await next).value, 'b');
+        assert.deepEqual(await pullAfter(lines, 'c\n'), ['c']);
+      }
+      assert.deepEqual(delays, [200, 300, 500, 200]);
+    });
+
+    it('does not try again before the pause is over, whatever is written meanwhile', async (t) => {
+      const { setTimeout } = globalThis;
+      // A pause of this test never ends by itself.
+      t.mock.method(globalThis, 'setTimeout', (callback: () => void, delay: number) =>
+        setTimeout(callback, delay < 100 ? delay : NEVER),
+      );
+      let failures = 0;
+      const lines = started('a\n', { watch: true, onError: () => failures++ });
+      await pull(lines);
+      renameSync(file, `${file}.1`);
+      mkdirSync(file);
+      writeFileSync(join(file, 'not empty'), '');
+      const next = lines.next();
+      await until(() => failures > 0);
+      for (let i = 0; i < 20; i++) {
+        appendFileSync(`${file}.1`, 'x');
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      assert.equal(failures, 1);
+      await lines.return();
+      assert.equal((await next).done, true);
+    });
+
+    it('ends the pause when its signal aborts', async (t) => {
+      const { setTimeout } = globalThis;
+      // A pause of this test never ends by itself.
+      t.mock.method(globalThis, 'setTimeout', (callback: () => void, delay: number) =>
+        setTimeout(callback, delay < 100 ? delay : NEVER),
+      );
+      const control = new AbortController();
+      const onError = () => setImmediate(() => control.abort());
+      const lines = started('a\n', { signal: control.signal, onError });
+      await pull(lines);
+      rmSync(file);
+      mkdirSync(file);
+      writeFileSync(join(file, 'not empty'), '');
+      assert.equal((await lines.next()).done, true);
     });
   });
 

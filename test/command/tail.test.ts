@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -178,6 +178,42 @@ describe('sluice tail', () => {
     assert.equal((await run('tail', ['--max', '2', '--state', state, url])).stdout, '3\n4\n');
   });
 
+  it('keeps one position for each stream, in a file without secrets that only its owner can read', async (t) => {
+    const state = join(await folder(t), 'state.json');
+    await writeFile(state, '{}', { mode: 0o644 });
+    const { url } = await started(t, (req, res) => {
+      const from = seqOf(req.headers['last-event-id']);
+      open(res, frame(from + 1) + frame(from + 2));
+    });
+    const read = async (address: string, argv: string[] = []) =>
+      (await run('tail', [...argv, '--max', '1', '--state', state, address])).stdout;
+    const private1 = `${url.replace('//', '//user:pass-word@')}?access=secret-1`;
+    assert.equal(await read(`${url}?topic=a&ticket=secret-3`, ['--topic', 'b']), '1\n');
+    assert.equal(await read(`${url}?topic=a&ticket=secret-4`, ['--topic', 'b']), '2\n');
+    assert.equal(await read(private1), '1\n');
+    assert.equal(await read(private1), '2\n');
+    assert.equal(await read(private1.replace('secret-1', 'secret-2')), '1\n');
+    assert.equal(await read(private1.replace('pass-word', 'other')), '1\n');
+    assert.equal(await read(url), '1\n');
+    assert.equal(await read(url.replace('//', '//user:pass-word@')), '1\n');
+    const text = await readFile(state, 'utf8');
+    assert.doesNotMatch(text, /secret|pass-word|user/);
+    assert.equal(JSON.parse(text)[`${url}?topic=a&topic=b`], id(2));
+    if (process.platform !== 'win32') assert.equal((await stat(state)).mode & 0o777, 0o600);
+  });
+
+  it('sends a token, from an option or from a file', async (t) => {
+    const file = join(await folder(t), 'token');
+    await writeFile(file, 'secret\n');
+    const { url, requests } = await started(t, (_, res) => whole(res, end));
+    await run('tail', ['--token', 'secret', url]);
+    await run('tail', ['--token-file', file, url]);
+    assert.deepEqual(
+      requests.map(({ headers }) => headers.authorization),
+      ['Bearer secret', 'Bearer secret'],
+    );
+  });
+
   it('reports a gap on stderr, and prints it as an event only among JSON', async (t) => {
     const lost = { reason: 'evicted', from: id(1), to: id(5), topics: ['a', 'b'] };
     const gap = `event: sluice:gap\nid: ${id(5)}\ndata: ${JSON.stringify(lost)}\n\n`;
@@ -264,6 +300,47 @@ describe('sluice tail', () => {
     assert.equal(stderr.read(), null);
   });
 
+  it('exits with 3 when the reader of its output is gone before its work is done', async (t) => {
+    const { url } = await started(t, (_, res) => {
+      open(res);
+      const timer = setInterval(() => res.write(frame(1)), 2);
+      res.on('close', () => clearInterval(timer));
+    });
+    const record = join(await folder(t), 'record');
+    for (const argv of [
+      ['--max', '1000000'],
+      ['--until', 'done'],
+      ['--record', record],
+    ]) {
+      const { io, stdout, stderr } = connected();
+      const ended = main(['tail', ...argv, url], io, '0.0.0');
+      stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
+      assert.equal(await ended, 3, argv[0]);
+      assert.equal(stderr.read(), null);
+    }
+    assert.match(await readFile(record, 'utf8'), /^(\{.*"data":"1"\}\n)+$/);
+  });
+
+  it('exits with 1 when the reader of its output is gone and what it recorded cannot be kept', {
+    skip: process.platform !== 'linux',
+  }, async (t) => {
+    const { url } = await started(t, (_, res) => open(res, frame(1)));
+    const { io, stdout, stderr } = connected();
+    const ended = main(['tail', '--record', '/dev/full', url], io, '0.0.0');
+    stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
+    assert.equal(await ended, 1);
+    assert.match(String(stderr.read()), /^sluice tail: ENOSPC/);
+  });
+
+  it('exits with 1 where the last of its output cannot be written', async (t) => {
+    const { url } = await started(t, (_, res) => open(res, frame(1) + frame(2)));
+    const { io, stdout, stderr } = connected();
+    // Takes the event, and fails later, as the write of a file does.
+    stdout._write = (_chunk, _encoding, done) => setTimeout(done, 20, new Error('no space'));
+    assert.equal(await main(['tail', '--max', '1', url], io, '0.0.0'), 1);
+    assert.equal(String(stderr.read()), 'sluice tail: no space\n');
+  });
+
   it('waits for a slow reader, and can be interrupted meanwhile', async (t) => {
     const { url } = await started(t, (_, res) => open(res, frame(1).repeat(5000)));
     const controller = new AbortController();
@@ -296,6 +373,25 @@ describe('sluice tail', () => {
       stdout: '',
       stderr: 'sluice tail: the server answered 404\n',
     });
+  });
+
+  it('shows the reason of the server on one line, without control characters', async (t) => {
+    const message = `\u001b[2JThe topic "a b"\nis\u009b malformed. ${'x'.repeat(5000)}`;
+    for (const status of [400, 401]) {
+      const { url } = await started(t, (_, res) =>
+        res
+          .writeHead(status, { 'content-type': 'application/json' })
+          .end(JSON.stringify({ error: 'malformed-topic', message })),
+      );
+      const { code, stderr } = await run('tail', [url]);
+      assert.equal(code, 1);
+      assert.match(
+        stderr,
+        new RegExp(`^sluice tail: the server answered ${status}: +\\[2JThe topic "a b" is`),
+      );
+      assert.doesNotMatch(stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
+      assert.ok(stderr.length < 400, stderr);
+    }
   });
 
   it('prints its help on stdout', async () => {

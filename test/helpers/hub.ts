@@ -165,6 +165,23 @@ export class TestLog implements Log {
     this.#entries = this.#entries.filter((entry) => entry.seq > seq);
   }
 
+  /** Drops all of one topic up to a seq, and remembers it. */
+  drop(topic: string, seq: number): void {
+    const last = this.#entries.findLast((entry) => entry.topic === topic && entry.seq <= seq);
+    if (last === undefined) return;
+    this.#dropped.set(topic, last.seq);
+    this.#entries = this.#entries.filter((entry) => entry.topic !== topic || entry.seq > seq);
+  }
+
+  has(seq: number): boolean {
+    return seq > this.#lostUpTo && this.#entries.some((entry) => entry.seq === seq);
+  }
+
+  /** The seq of the oldest entry. */
+  get oldest(): number {
+    return this.#entries[0]?.seq ?? 0;
+  }
+
   /** Is shortened from outside: no longer knows of which topics there were events up to a seq. */
   truncate(seq: number): void {
     this.#entries = this.#entries.filter((entry) => entry.seq > seq);

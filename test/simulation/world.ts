@@ -17,7 +17,7 @@ import { EPOCH, type Gap, TestLog, Turns } from '../helpers/hub.ts';
 const STEPS = 400;
 
 /** Everything that is left to chance, the same again for the same seed. */
-class Chance {
+export class Chance {
   #state: number;
 
   constructor(seed: number) {

@@ -1,0 +1,173 @@
+// Publishes the events of a source to a topic of a hub, at the pace of the readers that keep up.
+// Stands alone: copy this file by itself.
+
+/** The members of a hub that are used. */
+export interface FeedHub<Event> {
+  publish(topic: string, event: Event): string;
+  /** Resolves when every reader of the topic that keeps up is near the head of the topic. */
+  ready(topic: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+  /** The most of a batch: half of the topic's history. */
+  batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number };
+  readonly stats: { readonly publishedBytes: number };
+}
+
+/** An iterable of events, or of strings, each the data of an event. A `Readable` and a generator are both. */
+export type FeedSource<Event> = AsyncIterable<string | Event> | Iterable<string | Event>;
+
+export interface FeedOptions<Event> {
+  /** Ends the feed: `publishFrom` rejects with its reason. */
+  signal?: AbortSignal | undefined;
+  /**
+   * Called when the hub refuses an event: `'skip'` goes on with the next one, `'retry'` publishes the same one
+   * again, as soon as the answer resolves. By default, and where it throws, `publishFrom` rejects.
+   */
+  onRefuse?: ((refusal: FeedRefusal<Event>) => FeedVerdict | Promise<FeedVerdict>) | undefined;
+}
+
+export interface FeedRefusal<Event> {
+  readonly topic: string;
+  readonly event: Event;
+  /** What `hub.publish` has thrown. */
+  readonly error: unknown;
+}
+
+export type FeedVerdict = 'skip' | 'retry';
+
+/**
+ * Publishes every event of a source, in order: a page, then the turn ends, so that the page is delivered; then
+ * it waits until the readers that keep up have nearly caught up. Meanwhile the source is not read: a pipe
+ * fills and its writer waits, a file is read no further. So a reader that takes what it is sent gets no gap,
+ * however fast the source is. A reader that takes nothing is not waited for.
+ *
+ *     await publishFrom(hub, 'log', createInterface({ input: process.stdin }));
+ *
+ * Resolves with the number of published events when the source ends. However it settles, the source is
+ * stopped by `iterator.return()`, and a `Readable` by `destroy()`.
+ *
+ * @throws {TypeError} for a source that is not iterable.
+ */
+export async function publishFrom<Event extends object>(
+  hub: FeedHub<Event>,
+  topic: string,
+  source: FeedSource<Event>,
+  options: FeedOptions<Event> = {},
+): Promise<number> {
+  const { signal, onRefuse = refuseAll } = options;
+  const puller = new Puller(source, signal);
+  const { stats } = hub;
+  let published = 0;
+  try {
+    for (;;) {
+      await hub.ready(topic, { signal });
+      const { maxEvents, maxBytes } = pageFor(hub, topic);
+      const full = stats.publishedBytes + maxBytes;
+      for (let events = 0; events < maxEvents && stats.publishedBytes < full; events++) {
+        const { done, value } = await puller.next();
+        if (done) return published;
+        const event = (typeof value === 'string' ? { data: value } : value) as Event;
+        if (await publishOne(hub, topic, event, onRefuse, signal)) published++;
+      }
+      await nextTurn();
+    }
+  } finally {
+    puller.stop();
+  }
+}
+
+async function publishOne<Event>(
+  hub: FeedHub<Event>,
+  topic: string,
+  event: Event,
+  onRefuse: NonNullable<FeedOptions<Event>['onRefuse']>,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  for (;;) {
+    signal?.throwIfAborted();
+    try {
+      hub.publish(topic, event);
+      return true;
+    } catch (error) {
+      if ((await onRefuse({ topic, event, error })) === 'skip') return false;
+    }
+    // An answer that resolves at once must not hold the event loop.
+    await nextTurn();
+  }
+}
+
+/**
+ * A page is at most 250 events and 64 KiB, so that other work gets its turn, and at most a sixteenth of the
+ * topic's history, so that several sources of one topic have room beside each other.
+ */
+function pageFor(
+  hub: Pick<FeedHub<never>, 'batchLimits'>,
+  topic: string,
+): ReturnType<FeedHub<never>['batchLimits']> {
+  try {
+    const { maxEvents, maxBytes } = hub.batchLimits(topic);
+    return { maxEvents: pagePart(maxEvents, 250), maxBytes: pagePart(maxBytes, 64 * 1024) };
+  } catch {
+    return { maxEvents: 1, maxBytes: 1 }; // `publish` throws the same error, and `onRefuse` decides
+  }
+}
+
+function pagePart(limit: number, most: number): number {
+  return Math.max(1, Math.min(most, Math.floor(limit / 8)));
+}
+
+function refuseAll({ error }: FeedRefusal<unknown>): never {
+  throw error;
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Pulls from a source until the signal aborts, also while the source keeps a pull waiting. */
+class Puller<Value> {
+  readonly #source: unknown;
+  readonly #iterator: AsyncIterator<Value> | Iterator<Value>;
+  readonly #signal: AbortSignal | undefined;
+  #fail: (reason: unknown) => void = () => {};
+
+  constructor(source: AsyncIterable<Value> | Iterable<Value>, signal: AbortSignal | undefined) {
+    this.#source = source;
+    this.#iterator = iteratorOf(source);
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#abort);
+  }
+
+  // One promise for each pull: a race with one promise for all would hold every reaction until the end.
+  next(): Promise<IteratorResult<Value, unknown>> {
+    return new Promise((resolve, reject) => {
+      if (this.#signal?.aborted) throw this.#signal.reason;
+      this.#fail = reject;
+      const next = this.#iterator.next();
+      if ('then' in next) next.then(resolve, reject);
+      else resolve(next);
+    });
+  }
+
+  /** Does not wait: a generator that is blocked in an `await` returns only after that. */
+  stop(): void {
+    this.#signal?.removeEventListener('abort', this.#abort);
+    ignoreFailure(() => this.#iterator.return?.());
+    ignoreFailure(() => (this.#source as { destroy?(): unknown }).destroy?.());
+  }
+
+  readonly #abort = (): void => this.#fail(this.#signal?.reason);
+}
+
+function iteratorOf<Value>(
+  source: AsyncIterable<Value> | Iterable<Value>,
+): AsyncIterator<Value> | Iterator<Value> {
+  // A string is iterable too, one character after the other, which nobody means.
+  if (Object(source) === source) {
+    if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]();
+    if (Symbol.iterator in source) return source[Symbol.iterator]();
+  }
+  throw new TypeError(`\`source\` must be an iterable of events or strings, got ${typeof source}`);
+}
+
+function ignoreFailure(action: () => unknown): void {
+  new Promise((resolve) => resolve(action())).catch(() => {});
+}

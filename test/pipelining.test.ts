@@ -1,0 +1,263 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
+import { createServer as createHttp2Server } from 'node:http2';
+import { describe, it, type TestContext } from 'node:test';
+import { serveEvents } from '../lib/events.ts';
+import { Hub } from '../lib/hub.ts';
+import { limitPipelining, type PipeliningOptions, type PipeliningRefusal } from '../lib/pipelining.ts';
+import { createSseServer } from '../lib/server.ts';
+import { session } from './helpers/http2.ts';
+import { dial, readAll, request } from './helpers/raw.ts';
+import { Reading } from './helpers/reader.ts';
+import { listen } from './helpers/server.ts';
+
+const CLOSE = 'Connection: close';
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** That many requests in one write, the last of which closes the connection. */
+function pipelined(count: number, line = 'GET / HTTP/1.1'): string {
+  return request(line).repeat(count - 1) + request(line, CLOSE);
+}
+
+function statuses(text: string): number[] {
+  return [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status));
+}
+
+/** A server that counts the requests that have begun, and whose answers the test gives. */
+async function gated(t: TestContext, answer: (res: ServerResponse) => void, options?: PipeliningOptions) {
+  const limit = limitPipelining(options);
+  const begun: ServerResponse[] = [];
+  const server = createServer((req, res) => {
+    limit(req, res, () => {
+      begun.push(res);
+      answer(res);
+    });
+  });
+  const port = await listen(t, server);
+  return { limit, begun, server, port };
+}
+
+describe('limitPipelining', () => {
+  it('begins each request in a turn of its own, after the answer before it, and answers in order', async (t) => {
+    const turns: number[] = [];
+    let turn = 0;
+    let isOver = false;
+    const { begun, port } = await gated(t, (res) => {
+      assert.ok(begun.slice(0, -1).every(({ writableFinished }) => writableFinished));
+      turns.push(turn);
+      res.end(`<${begun.length}>`);
+    });
+    const count = () => {
+      turn++;
+      if (!isOver) setImmediate(count);
+    };
+    count();
+    const socket = await dial(t, port);
+    socket.write(pipelined(50));
+    const text = await readAll(socket);
+    isOver = true;
+    assert.deepEqual(
+      [...text.matchAll(/<(\d+)>/g)].map(([, number]) => Number(number)),
+      Array.from({ length: 50 }, (_, i) => i + 1),
+    );
+    assert.equal(new Set(turns).size, 50);
+  });
+
+  it('begins no request while its client takes nothing of the answer before', async (t) => {
+    // More than the kernel takes for a client that reads nothing.
+    const large = Buffer.alloc(32 * 1024 * 1024);
+    const { begun, port } = await gated(t, (res) => res.end(large));
+    const socket = await dial(t, port);
+    socket.write(pipelined(4));
+    while (begun.length === 0 || begun[0]!.writableLength === 0) await nextTurn();
+    for (let i = 0; i < 100; i++) await nextTurn();
+    assert.equal(begun.length, 1);
+    let bytes = 0;
+    for await (const chunk of socket) bytes += chunk.length;
+    assert.equal(begun.length, 4);
+    assert.ok(bytes > 4 * large.length);
+  });
+
+  it('waits for a handler that answers later, also where the body of a request behind it is large', async (t) => {
+    const { begun, port, server } = await gated(t, (res) => {
+      if (begun.length === 1) return;
+      let bytes = 0;
+      res.req.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+      });
+      res.req.on('end', () => res.end(String(bytes)));
+    });
+    const socket = await dial(t, port);
+    socket.write(request() + request('POST / HTTP/1.1', 'Content-Length: 1000000', CLOSE));
+    socket.write(Buffer.alloc(1_000_000));
+    await once(server, 'request');
+    await nextTurn();
+    assert.equal(begun.length, 1);
+    begun[0]!.end('first');
+    assert.match(await readAll(socket), /first[\s\S]*\r\n1000000$/);
+  });
+
+  it('answers 429 in its turn and closes the connection where more than `maxWaiting` would wait', async (t) => {
+    const refusals: PipeliningRefusal[] = [];
+    const onRefuse = (refusal: PipeliningRefusal) => refusals.push(refusal);
+    const { limit, begun, port } = await gated(t, (res) => setImmediate(() => res.end('first')), {
+      onRefuse,
+    });
+    const socket = await dial(t, port);
+    socket.write(pipelined(1500));
+    const text = await readAll(socket);
+    assert.deepEqual(statuses(text), [200, 429]);
+    assert.match(text, /first[\s\S]*connection: close[\s\S]*"error":"pipeline-full"/i);
+    assert.equal(begun.length, 1);
+    assert.deepEqual([limit.refused, refusals.length], [{ 'pipeline-full': 1 }, 1]);
+    assert.deepEqual([refusals[0]!.reason, refusals[0]!.status], ['pipeline-full', 429]);
+  });
+
+  it('takes as many as may wait, again and again', async (t) => {
+    const { limit, port } = await gated(t, (res) => res.end(), { maxWaiting: 3 });
+    const socket = await dial(t, port);
+    const reading = new Reading(socket);
+    for (let round = 1; round <= 3; round++) {
+      socket.write(request().repeat(4));
+      await reading.until(({ text }) => statuses(text).length === 4 * round);
+    }
+    assert.deepEqual(statuses(reading.text), new Array(12).fill(200));
+    assert.equal(limit.refused['pipeline-full'], 0);
+  });
+
+  it('takes one request at a time where none may wait', async (t) => {
+    const { port } = await gated(t, (res) => setImmediate(() => res.end()), { maxWaiting: 0 });
+    const socket = await dial(t, port);
+    const reading = new Reading(socket);
+    for (let round = 1; round <= 3; round++) {
+      socket.write(request());
+      await reading.until(({ text }) => statuses(text).length === round);
+    }
+    socket.write(request().repeat(2));
+    assert.deepEqual(statuses(await reading.over), [200, 200, 200, 200, 429]);
+  });
+
+  it('cuts a refused connection whose client does not read the answer in progress', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { begun, port, server } = await gated(t, () => {}, { maxWaiting: 0 });
+    const socket = await dial(t, port);
+    socket.write(request().repeat(2));
+    await once(server, 'request');
+    while (begun.length === 0) await nextTurn();
+    const closed = once(begun[0]!, 'close');
+    await nextTurn();
+    t.mock.timers.tick(5000);
+    await closed;
+    assert.ok(begun[0]!.req.socket.destroyed);
+  });
+
+  it('begins none of the requests that wait on a connection that has closed', async (t) => {
+    const { begun, port, server } = await gated(t, () => {});
+    const socket = await dial(t, port);
+    socket.write(request().repeat(10));
+    await once(server, 'request');
+    await nextTurn();
+    const closed = once(begun[0]!, 'close');
+    socket.destroy();
+    await closed;
+    for (let i = 0; i < 10; i++) await nextTurn();
+    assert.equal(begun.length, 1);
+  });
+
+  it('counts a request once, where another limit is in front', async (t) => {
+    const inner = limitPipelining({ maxWaiting: 0 });
+    const { port } = await gated(t, (res) => inner(res.req, res, () => res.end()));
+    const socket = await dial(t, port);
+    socket.write(pipelined(20));
+    assert.deepEqual(statuses(await readAll(socket)), new Array(20).fill(200));
+  });
+
+  it('refuses the HTTP/2 requests of a session above `maxConcurrent`, which may be sent again', async (t) => {
+    const limit = limitPipelining({ maxConcurrent: 2 });
+    const begun: { end(): unknown }[] = [];
+    const server = createHttp2Server((req, res) => {
+      limit(req, res, () => begun.push(res));
+    });
+    await listen(t, server);
+    const client = session(t, server);
+    const open = () => client.request({ ':path': '/' }).on('error', () => {});
+    const answered = [open(), open()];
+    while (begun.length < 2) await nextTurn();
+    const refused = open();
+    await new Promise((resolve) => refused.on('close', resolve));
+    assert.equal(refused.rstCode, 7);
+    assert.deepEqual([begun.length, limit.refused], [2, { 'pipeline-full': 1 }]);
+    for (const res of begun) res.end();
+    await Promise.all(answered.map((stream) => once(stream.resume(), 'close')));
+    const again = open();
+    while (begun.length < 3) await nextTurn();
+    begun[2]!.end();
+    const [headers] = await once(again, 'response');
+    assert.equal(headers[':status'], 200);
+  });
+
+  it('rejects an option that is out of range, naming it and its value', () => {
+    assert.throws(() => limitPipelining({ maxWaiting: -1 }), /`maxWaiting` must be .* ≥ 0 .* got -1/);
+    assert.throws(() => limitPipelining({ maxConcurrent: 0 }), /`maxConcurrent` must be .* ≥ 1 .* got 0/);
+  });
+});
+
+describe('the reference server', () => {
+  it('makes one answer at a time for each connection, on every path', async (t) => {
+    const sse = createSseServer();
+    const responses: ServerResponse[] = [];
+    sse.server.prependListener('request', (_, res) => responses.push(res));
+    const port = Number(new URL(await sse.listen(0)).port);
+    t.after(() => sse.close({ deadline: 0 }));
+    const lines = ['/topics', '/position', '/healthz', '/readyz', '/metrics', '/', '/dashboard/app.js']
+      .concat(['/nothing', '/%', '/events', '/events?topic=a%20b'])
+      .map((path) => `GET ${path} HTTP/1.1`)
+      .concat('POST /tickets HTTP/1.1', 'PUT /topics/a HTTP/1.1', 'DELETE /topics/a HTTP/1.1');
+    for (const line of lines) {
+      responses.length = 0;
+      const socket = await dial(t, port);
+      const reading = readAll(socket);
+      socket.write(pipelined(20, line));
+      let most = 0;
+      while (responses.length < 20 || !responses.every(({ writableFinished }) => writableFinished)) {
+        most = Math.max(most, responses.filter((res) => res.headersSent && !res.closed).length);
+        await nextTurn();
+      }
+      assert.equal(statuses(await reading).length, 20, line);
+      assert.ok(most <= 1, `${most} answers at once to ${line}`);
+    }
+  });
+
+  it('answers the first and refuses the rest of 1,500 listings at once, and counts that', async (t) => {
+    const refused: unknown[] = [];
+    const logger = ({ event, reason }: { event: string; reason?: unknown }) => {
+      if (event === 'refused') refused.push(reason);
+    };
+    const sse = createSseServer({ logger });
+    const port = Number(new URL(await sse.listen(0)).port);
+    t.after(() => sse.close({ deadline: 0 }));
+    const socket = await dial(t, port);
+    socket.write(pipelined(1500, 'GET /topics HTTP/1.1'));
+    assert.deepEqual(statuses(await readAll(socket)), [200, 429]);
+    assert.deepEqual(refused, ['pipeline-full']);
+    assert.match(sse.registry.render(), /sluice_refused_total\{reason="pipeline-full"\} 1\n/);
+  });
+});
+
+describe('serveEvents', () => {
+  it('asks `authorize` about one request of a connection at a time, and opens no stream before others', async (t) => {
+    let asked = 0;
+    const hub = new Hub();
+    const authorize = async () => {
+      asked++;
+      await nextTurn();
+      return 'somebody';
+    };
+    const port = await listen(t, createServer(serveEvents(hub, { topics: 'a', authorize })));
+    const socket = await dial(t, port);
+    socket.write(pipelined(50, 'GET /?from=earliest HTTP/1.1'));
+    assert.deepEqual(statuses(await readAll(socket)), []);
+    assert.deepEqual([asked, hub.size], [1, 0]);
+  });
+});
