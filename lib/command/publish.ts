@@ -67,7 +67,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
     return 0;
   }
   // A Node that cannot use the environment's proxy ignores `proxyEnv`.
-  const agentOptions = { keepAlive: true, maxSockets: 1, proxyEnv: process.env };
+  const agentOptions = { keepAlive: true, maxSockets: 1, proxyEnv: io.env };
   const agent = new (plan.url.protocol === 'https:' ? SecureAgent : Agent)(agentOptions);
   const progress = new Progress(io);
   const stopped = new AbortController();
