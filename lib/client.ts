@@ -179,7 +179,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   // The id in force when the latest processed event arrived, and when the latest yielded one did.
   #position: string;
   #yieldedPosition: string | undefined;
-  // The origins that have sent ids: a redirect may take ids there again.
+  // The latest origins that have sent ids: a redirect may take ids there again.
   readonly #idOrigins = new Set<string>();
   // The newest event, to drop repetitions. Stays undefined where the server sends no `sluice:ready`.
   #newest: EventId | undefined;
@@ -392,6 +392,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
       items = [];
       for (const item of arrived) {
         if (this.#closing) return 'over';
+        if (this.#idOrigins.size > MAX_ID_ORIGINS) this.#idOrigins.clear();
         if (item !== '') this.#idOrigins.add(stream.url.origin);
         if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
         if (typeof item === 'string') {
@@ -546,6 +547,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   }
 }
 
+const MAX_ID_ORIGINS = 100;
 const MIN_ANNOUNCED_SILENCE = 1000;
 
 // The connection is dead when one heartbeat more is missing than the server allows: see `HeartbeatTerms`.

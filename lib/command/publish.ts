@@ -66,10 +66,9 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
     io.stdout.write(HELP);
     return 0;
   }
-  const agent = new (plan.url.protocol === 'https:' ? SecureAgent : Agent)({
-    keepAlive: true,
-    maxSockets: 1,
-  });
+  // A Node that cannot use the environment's proxy ignores `proxyEnv`.
+  const agentOptions = { keepAlive: true, maxSockets: 1, proxyEnv: io.env };
+  const agent = new (plan.url.protocol === 'https:' ? SecureAgent : Agent)(agentOptions);
   const progress = new Progress(io);
   const stopped = new AbortController();
   const ids = plan.ids ? new Output(io.stdout, { onFailure: () => stopped.abort(OUTPUT_GONE) }) : undefined;

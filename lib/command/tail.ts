@@ -172,6 +172,7 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
     isLast: until === undefined ? undefined : (event) => event.event === until,
     shouldRetry: values.retry ? isTransient : undefined,
     signal: io.signal,
+    onError: ({ message }) => report(io, 'sluice tail', message),
     onState: ({ state, failure, delay = 0 }) => {
       if (state !== 'waiting' || values.quiet) return;
       report(io, 'sluice tail', `${failure?.message}; trying again in ${(delay / 1000).toFixed(1)} s`);
@@ -225,7 +226,7 @@ function formatOf({ json, timestamps, gaps }: Values, isTerminal: boolean): Form
 function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {
   const { reason, from, to, topics } = readGap(data, id);
   const where = topics.length > 0 ? ` of ${topics.join(', ')}` : '';
-  const range = `from ${from ?? 'an unreadable id'} to ${to}`;
+  const range = `from ${from ?? 'an unreadable id'} to ${to === '' ? 'an unknown place' : to}`;
   report(io, 'sluice tail', `events${where} were missed: ${reason}, ${range}`);
 }
 

@@ -60,6 +60,19 @@ const quickly = (t: TestContext): void => {
 };
 
 describe('sluice publish', () => {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const canProxy = major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
+
+  it('goes through the proxy of the environment', {
+    skip: canProxy ? false : 'this Node cannot',
+  }, async (t) => {
+    const proxy = await taker(t);
+    const env = { HTTP_PROXY: proxy.url };
+    assert.equal((await run('publish', ['http://events.example', 'a'], { stdin: 'x\n', env })).code, 0);
+    assert.deepEqual(proxy.events(), [{ data: 'x' }]);
+    assert.equal(proxy.taken[0]!.path, 'http://events.example/topics/a');
+  });
+
   it('publishes each line as an event, in order', async (t) => {
     const { url, events, taken } = await taker(t);
     const result = await run('publish', [url, 'news'], { stdin: 'one\ntwo\r\n\né "quoted"\nlast' });

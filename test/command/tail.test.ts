@@ -39,6 +39,41 @@ describe('sluice tail', () => {
     assert.deepEqual(await run('tail', [url]), { code: 0, stdout: 'a\nb\nc\n', stderr: '' });
   });
 
+  it('reports faults after which it goes on: an id that cannot be sent, an event that is too large', async (t) => {
+    const { url } = await started(t, (_, res) =>
+      whole(
+        res,
+        `${frame(1)}id: \x1b[31m\ndata: a\n\nid: ${id(3)}\ndata: ${'x'.repeat(1_200_000)}\n\n${end}`,
+      ),
+    );
+    const { code, stdout, stderr } = await run('tail', [url]);
+    assert.deepEqual([code, stdout], [0, '1\na\n']);
+    const [unsendable, large, gap] = stderr.split('\n');
+    assert.match(
+      unsendable!,
+      /^sluice tail: an id of the server cannot be a position: .* got "\\u001b\[31m"$/,
+    );
+    assert.match(
+      large!,
+      /^sluice tail: a line of the event stream is longer than 1114112 bytes \(`maxLineBytes`\)/,
+    );
+    assert.equal(gap, `sluice tail: events were missed: too-large, from ${id(1)} to ${id(3)}`);
+  });
+
+  it('reports a position that the server does not take, and goes on without it', async (t) => {
+    const { url } = await started(t, (req, res) => {
+      if (req.headers['last-event-id'] === undefined) whole(res, frame(5) + end);
+      else res.writeHead(431).end();
+    });
+    const { code, stdout, stderr } = await run('tail', ['--last-event-id', id(1), url]);
+    assert.deepEqual([code, stdout], [0, '5\n']);
+    assert.equal(
+      stderr,
+      `sluice tail: the server does not take the position "${id(1)}"\n` +
+        `sluice tail: events were missed: unsendable, from ${id(1)} to an unknown place\n`,
+    );
+  });
+
   it('takes an address without http://', async (t) => {
     const { url } = await started(t, (_, res) => whole(res, frame(1) + end));
     assert.equal((await run('tail', [url.replace('http://', '')])).stdout, '1\n');
