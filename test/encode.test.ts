@@ -116,6 +116,9 @@ describe('encode', () => {
   it('refuses half a surrogate pair, which UTF-8 cannot carry', () => {
     for (const hostile of ['\ud800', 'a\udc00b', '\udc00\ud800']) {
       for (const field of FIELDS) refuses(field, hostile);
+      // The shape of a hub's events, which has a path of its own.
+      assert.throws(() => encode({ id: ID, data: hostile }), namesOneOf(['data']));
+      assert.throws(() => encode({ id: ID, event: 'e', data: hostile }), namesOneOf(['data']));
     }
   });
 

@@ -35,6 +35,17 @@ describe('GzipStream', () => {
     }
   });
 
+  it('ends streams of more than 4 GiB with their length modulo 2³², as gzip has it', () => {
+    const stream = new GzipStream();
+    const piece = { ...compress(Buffer.from('x')), length: 2 ** 31 };
+    for (let n = 0; n < 3; n++) stream.append(piece);
+    assert.equal(stream.end().readUInt32LE(6), 2 ** 31);
+    stream.append({ ...piece, length: 2 ** 31 - 1 });
+    assert.equal(stream.end().readUInt32LE(6), 2 ** 32 - 1);
+    stream.store(Buffer.from('abc'));
+    assert.equal(stream.end().readUInt32LE(6), 2);
+  });
+
   it('stores bytes that exceed one block in several', () => {
     const bytes = Buffer.alloc(3 * 65_535 + 7, 'abc');
     const stream = new GzipStream();

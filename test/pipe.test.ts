@@ -219,6 +219,24 @@ describe('pipe', () => {
     assert.ok(turns > 5, `a million bytes in ${turns} turns`);
   });
 
+  it('lets the event loop turn while a source yields nothing but empty events', async (t) => {
+    const { stream, client } = await streaming(t);
+    client.resume();
+    let turns = 0;
+    let counting = true;
+    const count = () => {
+      turns++;
+      if (counting) setImmediate(count);
+    };
+    function* source() {
+      setImmediate(count);
+      for (let i = 0; i < 300_000; i++) yield {};
+      counting = false;
+    }
+    await stream.pipe(source(), { end: null });
+    assert.ok(turns >= 4, `${turns} turns`);
+  });
+
   it('leaves no listeners behind while it pipes', async (t) => {
     const { stream, res, req, client } = await streaming(t);
     client.resume();
@@ -441,6 +459,22 @@ describe('trap 25: a source that fails after the head was sent', () => {
     }
   });
 
+  it('is stopped when it yields what cannot be sent', async (t) => {
+    let returned = 0;
+    function* source() {
+      try {
+        yield { event: 'a\nb', data: 'x' };
+      } finally {
+        returned++;
+      }
+    }
+    assert.deepEqual((await failed(t, source())).frames, [FAILED]);
+    assert.equal(returned, 1);
+    const readable = Readable.from([{ data: 5 }, 'b']);
+    assert.deepEqual((await failed(t, readable)).frames, [FAILED]);
+    assert.equal(readable.destroyed, true);
+  });
+
   it('counts as failed when it is not a source, or the last event cannot be sent', async (t) => {
     for (const source of [null, undefined, 5, {}] as never[]) {
       assert.deepEqual((await failed(t, source)).frames, [FAILED]);
@@ -466,6 +500,8 @@ describe('trap 25: a source that fails after the head was sent', () => {
     client.destroy();
     assert.equal(await piping, 'client-gone');
     assert.equal(stream.cause, undefined);
+    // Its source fails after that.
+    await turn();
     assert.equal(described, false, 'no client is left to receive an event');
   });
 });
