@@ -434,7 +434,6 @@ export class History<Follower = unknown> {
     this.#topics.delete(topic.name);
     // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
     this.#newestForgotten = Math.max(this.#newestForgotten, topic.last);
-    this.#newestDropped = Math.max(this.#newestDropped, topic.last);
     if (topic.ended) this.#tombstones.set(topic.name, topic.last);
     else this.#tombstones.delete(topic.name);
     if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));

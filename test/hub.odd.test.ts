@@ -76,7 +76,7 @@ describe('a sink', () => {
       }) as MemoryReader['on'];
       assert.throws(() => hub.subscribe('a', reader), /theirs/);
       turns.all();
-      assert.deepEqual([hub.size, hub.topics(), reader.chunks], [0, [], []]);
+      assert.deepEqual([hub.size, hub.stats.started, hub.topics(), reader.chunks], [0, 0, [], []]);
       assert.deepEqual(
         reader.eventNames().map((name) => [name, reader.listenerCount(name)]),
         listeners,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { NewestOfKeys } from '../lib/newest.ts';
+import { collectGarbage } from './helpers/garbage.ts';
 
 type Act = { readonly act: 'add'; readonly key: string | undefined } | { readonly act: 'drop' | 'from' };
 
@@ -54,5 +55,17 @@ describe('the newest of keys', () => {
       for (let i = 0; i < 20; i++) newest.drop('k');
       assert.deepEqual([newest.from(0), newest.keys], [0, 0]);
     }
+  });
+
+  it('hold no memory for a ring that is empty again', () => {
+    const newest = new NewestOfKeys();
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 1e6; i++) newest.add(undefined);
+    for (let i = 0; i < 1e6; i++) newest.drop(undefined);
+    collectGarbage();
+    const held = process.memoryUsage().heapUsed - before;
+    assert.ok(held < 1e6, `${held} bytes`);
+    assert.equal(newest.from(0), 0);
   });
 });

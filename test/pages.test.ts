@@ -100,6 +100,14 @@ describe('merge', () => {
     );
   });
 
+  it('takes as many entries as fill a page to the last byte', () => {
+    const ring = new ReplayBuffer<Entry>();
+    for (let seq = 1; seq <= 3; seq++) ring.push(entry(seq));
+    const { bytes } = entry(1);
+    assert.deepEqual(seqsOf(merge([ring], 0, 2 * bytes)), [1, 2]);
+    assert.deepEqual(seqsOf(merge([ring], 0, 2 * bytes - 1)), [1]);
+  });
+
   it('takes only the newest of each key, the same ones whatever the size of a page', () => {
     fc.assert(
       fc.property(anyCase, anySeq, anySize, (one, after, maxBytes) => {
