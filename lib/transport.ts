@@ -308,7 +308,7 @@ function settle(
     stop();
   } else {
     // The status says more than a body that cannot be read.
-    resolve({ status, header, body: nothing() });
+    resolve({ status, header, body: nothing(stop) });
   }
 }
 
@@ -326,7 +326,9 @@ async function* decoded(
   }
 }
 
-async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
+async function* nothing(stop = (): void => {}): AsyncGenerator<Uint8Array, void, undefined> {
+  stop();
+}
 
 async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   const reader = body.getReader();
