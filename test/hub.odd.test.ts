@@ -313,6 +313,25 @@ describe('a listener of the gap channel', () => {
     assert.deepEqual(seen, [[1, at(2), false]]);
   });
 
+  it('gets a gap that a page of a log has shown between two turns', async (t) => {
+    const log = new TestLog();
+    const { hub, turns } = handRun({ log, history: { maxEvents: 1 } });
+    for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
+    log.trim(2);
+    let answer = () => {};
+    log.answer = (look) => new Promise((resolve) => (answer = () => resolve(look())));
+    let count = 0;
+    onGap(t, () => count++);
+    // The sink takes its first bytes, and refuses the gap: nothing else plans a turn.
+    let room = 1;
+    const sink: Sink = { write: () => room-- > 0, end() {}, on() {}, off() {} };
+    hub.subscribe('a', sink, { lastEventId: at(0) });
+    turns.all();
+    answer();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([turns.all(), count], [1, 1]);
+  });
+
   it('gets every gap, also that of a connection that has closed meanwhile', (t) => {
     const { hub, turns } = handRun();
     let count = 0;

@@ -448,6 +448,8 @@ export class HubFuzz {
       if (this.tells) this.tell(`turn ${this.turn}, without schedule`);
       await new Promise((resolve) => setImmediate(resolve));
     }
+    // The next source is let through once no promise of the one before is left.
+    if (this.#waits) await new Promise((resolve) => setImmediate(resolve));
   }
 
   #throwFound(): void {
@@ -664,9 +666,12 @@ export class HubFuzz {
   async #checkWaiting(): Promise<void> {
     this.time += 200;
     const topic = this.#topics.find((name) => !this.hasEnded(name));
-    if (this.#waiting === 0 || topic === undefined) return;
-    this.#publishAll(topic, 1, false);
-    await this.#settle();
+    if (topic === undefined) return;
+    // Those that wait for one topic are let through one after another.
+    for (let turns = this.#waiting; turns > 0 && this.#waiting > 0; turns--) {
+      this.#publishAll(topic, 1, false);
+      await this.#settle();
+    }
     if (this.#waiting > 0) this.find('stuck', `${this.#waiting} sources still wait for readers`);
   }
 
