@@ -42,12 +42,6 @@ export interface EventBatch<Event> extends Iterable<Event> {
   readonly length: number;
 }
 
-/** Whether a value is a batch. A string has the same members, and is none. */
-export function isBatch(value: unknown): boolean {
-  const batch = Object(value) as Partial<EventBatch<unknown>>;
-  return value === batch && typeof batch[Symbol.iterator] === 'function' && Number.isInteger(batch.length);
-}
-
 const MAX_KEY_LENGTH = 1000;
 
 /**
@@ -61,6 +55,13 @@ export function checkEvent(type: unknown, data: unknown, json: unknown, key: unk
     throw badEvent(`\`data\` must be a string, got ${typeof data}: pass other values as \`json\``);
   if (key !== undefined && !(typeof key === 'string' && key.length <= MAX_KEY_LENGTH))
     throw badEvent(`\`key\` must be a string of at most ${MAX_KEY_LENGTH} characters, got ${show(key)}`);
+}
+
+/** @throws {TypeError} for what is neither an array nor an `EventBatch`. */
+export function checkEvents(events: unknown): void {
+  const { length, [Symbol.iterator]: iterator } = Object(events) as Partial<EventBatch<unknown>>;
+  if (typeof events === 'object' && typeof iterator === 'function' && typeof length === 'number') return;
+  throw new TypeError(`\`events\` must be an array, or iterable with a \`length\`, got ${typeof events}`);
 }
 
 function show(value: unknown): string | undefined {

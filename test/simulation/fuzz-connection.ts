@@ -156,6 +156,8 @@ export class Connection implements Sink {
   #writtenIn = -1;
   #frames = 0;
   #events = 0;
+  /** The events of the last write. */
+  #inWrite: number[] = [];
   /** The newest place that it was given. */
   #place = 0;
   /** Everything up to here was delivered or told lost. */
@@ -262,7 +264,7 @@ export class Connection implements Sink {
     const isOvertaken = reason === 'slow-consumer' || (reason === undefined && this.cause === undefined);
     if (isOvertaken) {
       const hasLost = this.#missing().some((event) => !fuzz.holds(event));
-      if (!fuzz.closesOvertaken || this.#events === 0 || !hasLost)
+      if (!fuzz.closesOvertaken || this.#events === 0 || !(hasLost || fuzz.allowsGap('truncated')))
         fuzz.find('unexplained-end', `${this.name} is given up as a slow consumer, and has lost nothing`);
     } else if (this.cause === undefined)
       fuzz.find('unexplained-end', `${this.name} is given up for no reason`);
@@ -347,6 +349,7 @@ export class Connection implements Sink {
       return true;
     }
     const events = this.#events;
+    this.#inWrite = [];
     for (const frame of frames) {
       this.#bytes += Buffer.byteLength(frame.text);
       this.#check(frame);
@@ -355,9 +358,20 @@ export class Connection implements Sink {
       fuzz.delivered += this.#events - events;
       fuzz.deliveredBytes += chunk.byteLength;
     }
+    if (this.client.conflate) this.#checkConflated();
     if (this.#events > events + 1 && chunk.byteLength > fuzz.maxPageBytes)
       fuzz.find('page-too-large', `${this.name} gets ${chunk.byteLength} bytes at once`);
     return this.#accept();
+  }
+
+  /** No page has two events of one key. */
+  #checkConflated(): void {
+    const fuzz = this.#fuzz;
+    for (const seq of this.#inWrite) {
+      const { next } = fuzz.events[seq]!;
+      if (next !== 0 && this.#inWrite.includes(next))
+        fuzz.find('not-conflated', `${this.name} gets ${seq} with ${next}, which replaces it`);
+    }
   }
 
   #checkWrite(): void {
@@ -528,6 +542,7 @@ export class Connection implements Sink {
     if (event.at < this.subscribedAt - fuzz.maxAge && !fuzz.hasLog)
       fuzz.find('too-old', `${this.name} gets ${what}, which was too old when it subscribed`);
     this.#events++;
+    this.#inWrite.push(seq);
     status[seq] = DELIVERED;
     this.#checkPlace(id, what, [seq], DELIVERED);
   }

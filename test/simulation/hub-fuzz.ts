@@ -59,16 +59,28 @@ class FuzzLog extends TestLog {
   readonly #fuzz: HubFuzz;
   readonly #keeps: number;
   readonly #forgetsTopic: string | undefined;
+  /** It leaves out what newer events replace, on whatever page they are. */
+  readonly conflates: boolean;
 
   constructor(fuzz: HubFuzz) {
     super(EPOCH);
     this.#fuzz = fuzz;
     this.#keeps = fuzz.chance.pick([1, 2, 4, Infinity, Infinity, Infinity]);
     this.#forgetsTopic = fuzz.chance.of(0.2) ? 't0' : undefined;
+    this.conflates = fuzz.chance.of(0.7);
     this.appendAll = (entries) => {
       this.#open();
       for (const entry of entries) this.#keep(entry);
     };
+  }
+
+  override read(
+    topics: readonly string[],
+    after: number,
+    maxBytes: number,
+    options: { readonly newestOnly: boolean },
+  ): LogPage | Promise<LogPage> {
+    return super.read(topics, after, maxBytes, this.conflates ? options : { newestOnly: false });
   }
 
   override append(entry: LogEntry): void {
@@ -344,7 +356,7 @@ export class HubFuzz {
 
   /** A newer event of its key was there before this turn began. */
   isOutdated(event: Published): boolean {
-    if (this.hasLog && !this.#isLogPrompt) return false;
+    if (this.#log !== undefined && !(this.#isLogPrompt && this.#log.conflates)) return false;
     return this.events[event.next]!.turn < this.turn;
   }
 
