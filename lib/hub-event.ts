@@ -42,12 +42,6 @@ export interface EventBatch<Event> extends Iterable<Event> {
   readonly length: number;
 }
 
-/** Whether a value is a batch. A string has the same members, and is none. */
-export function isBatch(value: unknown): boolean {
-  const batch = Object(value) as Partial<EventBatch<unknown>>;
-  return value === batch && typeof batch[Symbol.iterator] === 'function' && Number.isInteger(batch.length);
-}
-
 const MAX_KEY_LENGTH = 1000;
 
 /**
