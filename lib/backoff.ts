@@ -8,7 +8,7 @@ export interface BackoffOptions {
   readonly maxBackoffDelay?: number | undefined;
   /**
    * Milliseconds: a connection that lived this long resets the bound, also where it brought no event and
-   * broke. Default 60 s; `Infinity`: never.
+   * broke. Default 10 s; `Infinity`: never.
    */
   readonly healthyAge?: number | undefined;
   /**
@@ -22,7 +22,7 @@ export interface BackoffOptions {
 const DEFAULTS = {
   backoffDelay: 1000,
   maxBackoffDelay: 30_000,
-  healthyAge: 60_000,
+  healthyAge: 10_000,
   minRetryDelay: 250,
   maxRetryDelay: 600_000,
 };

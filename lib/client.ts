@@ -30,7 +30,6 @@ import {
 import { type EventMap, type EventOf, Received, type ReceivedEvent } from './received.ts';
 import {
   type ConnectError,
-  type ConnectErrorCode,
   checkHeaders,
   failed,
   failureOf,
@@ -190,7 +189,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   #hugeId: string | undefined;
   #refusedId: string | undefined; // the latest id that cannot be a position
   #hasDelivered = false; // whether the latest connection has brought an event of the application
-  readonly #reported = new Set<ConnectErrorCode>();
+  readonly #reported = new Set<string>();
 
   constructor(url: string | URL, options: ConnectOptions<Events>) {
     this.#url = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
@@ -435,8 +434,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   // Hands on a gap that the server does not know of, in the way of the server's.
   async *#takeOwnGap(gap: Gap): AsyncGenerator<EventOf<Events>, void, undefined> {
     this.#lost = undefined;
-    const id = gap.to === '' ? undefined : gap.to;
-    const item = { ...gapEvent(gap.to, gap), id, lastEventId: gap.to };
+    const item = { ...gapEvent(gap.to, gap), id: gap.to || undefined, lastEventId: gap.to };
     const isWanted = await this.#takeControl(item);
     this.#yieldedPosition = gap.to;
     if (isWanted) yield new Received(item) as ReceivedEvent as EventOf<Events>;
@@ -574,9 +572,8 @@ function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'i
   const { lastEventId = '', lastEventIdParameter = 'id' } = options;
   if (!isSendableId(lastEventId))
     throw badOption('lastEventId', idRule, JSON.stringify(lastEventId).slice(0, 80));
-  if (typeof lastEventIdParameter !== 'string' || lastEventIdParameter === '') {
+  if (typeof lastEventIdParameter !== 'string' || lastEventIdParameter === '')
     throw badOption('lastEventIdParameter', 'must be a name', JSON.stringify(lastEventIdParameter));
-  }
   checkTimeout('connectTimeout', options.connectTimeout);
   checkTimeout('silenceTimeout', options.silenceTimeout);
   // Creates a decoder for its checks: they throw now rather than at the first response.

@@ -99,6 +99,9 @@ export class Group {
   readonly #pages: PageCache<Group>;
   size = 0;
   #page: Page | undefined;
+  /** When the head was there, the topics had nothing after this seq. */
+  #emptyAt = -1;
+  #emptyAfter = 0;
 
   constructor(
     key: string,
@@ -142,11 +145,17 @@ export class Group {
     // A page that was made before a drop may hold events that were reported to clients as lost.
     const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
     if (kept !== undefined) return kept;
+    // Many that are new ask in one turn, and nearly all have everything.
+    const { head } = this.order;
+    if (head === this.#emptyAt && after >= this.#emptyAfter) return undefined;
     const chosen = merge(this.topics, after, maxBytes, this.conflates);
     const last = chosen.at(-1)?.seq;
-    if (last === undefined) return undefined;
+    if (last === undefined) {
+      [this.#emptyAt, this.#emptyAfter] = [head, after];
+      return undefined;
+    }
     const isLast = this.topics.every((topic) => topic.last <= last);
-    const until = isLast ? this.order.head : last;
+    const until = isLast ? head : last;
     this.#page = joinPage(chosen, { after, first: chosen[0]!.seq, until }, true);
     this.#page.cost += (chosen.length + this.topics.length) * LOOK_COST;
     // The last page and a conflated one are not kept: the next publish would make them stale.

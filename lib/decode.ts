@@ -70,7 +70,6 @@ export interface DecodeError extends Error {
 
 // The largest event of a default hub, as it is sent.
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
-const MAX_DROPPED = 16 * DEFAULT_LIMIT;
 const LF = 10;
 const SPACE = 32;
 const COLON = 58;
@@ -117,11 +116,9 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let ownId: string | undefined;
   let lastEventId = options.lastEventId ?? '';
 
-  // Why the unfinished event is dropped, and how much of it was. `earlier` then has one empty text, which
-  // keeps the event from the fast paths.
+  // Why the unfinished event is dropped, and how much of it was: `earlier` keeps it from the fast paths then.
   let dropped: DecodeError | undefined;
   let droppedUnits = 0;
-  let isLineDropped = false;
 
   return {
     get lastEventId() {
@@ -161,11 +158,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
     const end = Math.min(find(text, '\n', start), cr);
     hold(end === NONE ? text.slice(start) : text.slice(start, end));
     if (end === NONE) return text.length;
-    const line = pieces.join('');
+    const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
     pieces = [];
     pieceUnits = pieceBytes = counted = 0;
-    if (isLineDropped) isLineDropped = false;
-    else readLine(line, 0, line.length);
+    if (line !== undefined) readLine(line, 0, line.length);
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
@@ -282,12 +278,9 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 
   function readLine(text: string, start: number, end: number): void {
-    if (start === end) {
-      dispatch();
-      return;
-    }
+    if (start === end) return dispatch();
     if (end - start > freeLineUnits && utf8Length(text.slice(start, end)) > maxLineBytes)
-      return drop(end - start, 'maxLineBytes');
+      return drop(end - start, true);
     // The common lines are recognised without a search for the colon.
     const first = text.charCodeAt(start);
     if (first === LETTER_D && isData(text, start)) addData(text.slice(skipSpace(text, start + 5), end));
@@ -319,7 +312,6 @@ export function createDecoder(options: DecoderOptions): Decoder {
 
   // "If the data buffer is an empty string", there is no event, but the id takes effect.
   function dispatch(): void {
-    if (dropped !== undefined) return endDropped(dropped);
     if (data === undefined && ownId === undefined && type === '' && earlier.length === 0) return;
     const id = ownId;
     const event = type === '' ? 'message' : type;
@@ -331,7 +323,12 @@ export function createDecoder(options: DecoderOptions): Decoder {
       ownId = undefined;
       lastEventId = id;
     }
-    if (text !== undefined) onEvent({ event, data: text, id, lastEventId });
+    if (dropped !== undefined) {
+      const error = Object.assign(dropped, { id });
+      dropped = undefined;
+      droppedUnits = 0;
+      onTooLarge?.(error);
+    } else if (text !== undefined) onEvent({ event, data: text, id, lastEventId });
     else if (id !== undefined) onId?.(id);
   }
 
@@ -351,7 +348,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   function countData(line: string): void {
     if (dataBytes > 0) dataBytes += utf8Length(line) + 1;
     else for (const lines of [...earlier, data ?? '']) dataBytes += utf8Length(lines);
-    if (dataBytes > maxEventBytes || dropped !== undefined) drop(line.length, 'maxEventBytes');
+    if (dataBytes > maxEventBytes || dropped !== undefined) drop(line.length, false);
   }
 
   function hold(piece: string): void {
@@ -360,35 +357,22 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (pieceUnits <= freeLineUnits) return;
     while (counted < pieces.length) pieceBytes += utf8Length(pieces[counted++]!);
     if (pieceBytes <= maxLineBytes) return;
-    drop(isLineDropped ? piece.length : pieceUnits, 'maxLineBytes');
-    isLineDropped = true;
+    drop(dropped === undefined ? pieceUnits : piece.length, true);
     pieces = [''];
     counted = 1;
   }
 
   // Drops what has arrived of an event that is too large, and what arrives until its end.
-  function drop(units: number, limit: 'maxLineBytes' | 'maxEventBytes'): void {
-    const bytes = limit === 'maxLineBytes' ? maxLineBytes : maxEventBytes;
-    dropped ??= tooLarge(limit, bytes);
+  function drop(units: number, isLine: boolean): void {
+    dropped ??= tooLarge(isLine, isLine ? maxLineBytes : maxEventBytes);
     droppedUnits += units;
     data = undefined;
     earlier = [''];
-    // Hands each further line of data to `countData`.
-    dataUnits = freeEventUnits + 1;
-    if (onTooLarge !== undefined && droppedUnits <= MAX_DROPPED) return;
+    dataUnits = freeEventUnits + 1; // so that `countData` gets each further line
+    if (onTooLarge !== undefined && droppedUnits <= 16 * DEFAULT_LIMIT) return;
     pieces = earlier = [];
     failure = Object.assign(dropped, { id: ownId });
     throw failure;
-  }
-
-  function endDropped(error: DecodeError): void {
-    const id = ownId;
-    type = '';
-    data = ownId = dropped = undefined;
-    earlier = [];
-    dataUnits = dataBytes = droppedUnits = 0;
-    if (id !== undefined) lastEventId = id;
-    onTooLarge?.(Object.assign(error, { id }));
   }
 }
 
@@ -590,10 +574,9 @@ function checkLimit(name: string, value: number): void {
   throw new RangeError(`\`${name}\` must be a whole number of bytes ≥ 1, or Infinity, got ${String(value)}`);
 }
 
-function tooLarge(option: 'maxLineBytes' | 'maxEventBytes', limit: number): DecodeError {
-  const isLine = option === 'maxLineBytes';
-  const what = isLine ? 'a line of the event stream is longer' : 'the data of an event is larger';
-  const error = new Error(`${what} than ${limit} bytes (\`${option}\`)`);
+function tooLarge(isLine: boolean, limit: number): DecodeError {
   const code = isLine ? 'ERR_SSE_LINE_TOO_LONG' : 'ERR_SSE_EVENT_TOO_LARGE';
+  const what = isLine ? 'a line of the event stream is longer' : 'the data of an event is larger';
+  const error = new Error(`${what} than ${limit} bytes (\`${isLine ? 'maxLineBytes' : 'maxEventBytes'}\`)`);
   return Object.assign(error, { code, limit, id: undefined } as const);
 }

@@ -187,17 +187,10 @@ export class Delivery {
     this.#isInTurn = true;
     this.#turns++;
     this.#time = this.#now();
-    const { head } = this.#order;
+    const since = this.#newsSince;
     const withNews = this.#groupsWithNews();
-    for (const group of withNews) {
-      for (const cursor of group.ready) {
-        cursor.moveTo(cursor.reached);
-        this.#advance(cursor);
-      }
-      group.forgetPage();
-    }
-    this.#order.settled = head;
-    const latency = Math.max(0, this.#now() - this.#newsSince);
+    this.#deliverNews(withNews);
+    const latency = Math.max(0, this.#now() - since);
     this.#catchUp();
     this.#history.expireNext(this.#now());
     this.#isInTurn = false;
@@ -207,6 +200,18 @@ export class Delivery {
     this.#tellGaps();
     if (withNews.size > 0) this.#onDelivered?.({ latency });
   };
+
+  #deliverNews(groups: Iterable<Group>): void {
+    const { head } = this.#order;
+    for (const group of groups) {
+      for (const cursor of group.ready) {
+        cursor.moveTo(cursor.reached);
+        this.#advance(cursor);
+      }
+      group.forgetPage();
+    }
+    this.#order.settled = head;
+  }
 
   /** Resolves when no reader of the topic that keeps up is a quarter of the topic's history behind. */
   ready(topic: Topic | undefined, cursors: Iterable<Cursor>, signal?: AbortSignal): Promise<void> {
@@ -238,6 +243,7 @@ export class Delivery {
       if (cursor.turn === this.#turns || this.#spent > CATCH_UP_BYTES) break;
       this.#due.remove();
       cursor.isDue = false;
+      this.#spent += STEP_COST;
       groups.add(cursor.group);
       this.#advance(cursor);
     }
@@ -520,6 +526,9 @@ const gapChannel = channel('sluice.hub.gap');
  * Most bytes per turn for cursors behind the head, so that many returning clients do not delay the others.
  */
 const CATCH_UP_BYTES = 1024 * 1024;
+
+/** A step that writes nothing takes as much time as a write of this many bytes. */
+const STEP_COST = 64;
 
 /** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'over';

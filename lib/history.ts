@@ -240,7 +240,7 @@ export class History<Follower = unknown> {
   }
 
   /**
-   * The topic for an event, with its limits. A new one is not in the history before `append`, so that an
+   * The topic for an event, with its limits unless it has ended. A new one is not in the history before `append`, so that an
    * event that is refused changes nothing.
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError | TypeError} naming the limit of the `history` function that cannot be used.
@@ -248,7 +248,7 @@ export class History<Follower = unknown> {
    */
   prepare(name: string): Topic<Follower> {
     const topic = this.#topics.get(name) ?? this.#create(checkTopic(name));
-    if (topic.limits === undefined) topic.open(checkLimits(this.#limits(name)));
+    if (topic.limits === undefined && !topic.ended) topic.open(checkLimits(this.#limits(name)));
     return topic;
   }
 
@@ -304,6 +304,7 @@ export class History<Follower = unknown> {
 
   /** Somebody may have followed the topic since it was prepared, such as the log that took its event. */
   #adopt(prepared: Topic<Follower>): Topic<Follower> {
+    if (prepared.isHeld) return prepared;
     const topic = this.#topics.get(prepared.name) ?? prepared;
     if (topic.limits === undefined) topic.open(prepared.limits!);
     this.hold(topic);
@@ -433,7 +434,6 @@ export class History<Follower = unknown> {
     this.#topics.delete(topic.name);
     // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
     this.#newestForgotten = Math.max(this.#newestForgotten, topic.last);
-    this.#newestDropped = Math.max(this.#newestDropped, topic.last);
     if (topic.ended) this.#tombstones.set(topic.name, topic.last);
     else this.#tombstones.delete(topic.name);
     if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));

@@ -223,6 +223,7 @@ export class Hub<Events extends object = EventMap> {
   publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
     this.#beginPublishing();
     try {
+      if (!Array.isArray(events)) throw new TypeError(`\`events\` must be an array, got ${typeof events}`);
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
@@ -292,8 +293,8 @@ export class Hub<Events extends object = EventMap> {
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
+    this.#enter(cursor); // may throw: such a subscriber is not counted
     this.#stats[start.from === undefined ? 'started' : 'resumed']++;
-    this.#enter(cursor);
     if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
     return cursor;
   }
@@ -400,18 +401,14 @@ export class Hub<Events extends object = EventMap> {
   }
 
   #prepare(topic: string): Topic {
-    if (this.#history.endOf(topic) !== undefined)
-      throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-    return this.#history.prepare(topic);
+    const prepared = this.#history.prepare(topic);
+    if (prepared.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    return prepared;
   }
 
   /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
-  #entry(
-    topic: Topic,
-    { event: type, data, json: value, key, comment, retry }: HubEvent,
-    seq: number,
-    at: number,
-  ): LogEntry {
+  #entry(topic: Topic, event: HubEvent, seq: number, at: number): LogEntry {
+    const { event: type, data, json: value, key, comment, retry } = Object(event) as HubEvent;
     const json = data === undefined ? value : undefined;
     checkEvent(type, data, json, key);
     const frame = encode({

@@ -141,7 +141,6 @@ export class ReplayBuffer<T extends ReplayEntry> {
   /** Drops all entries. */
   clear(): void {
     while (this.#size > 0) this.#dropOldest();
-    this.#dropped = this.#last;
   }
 
   /**

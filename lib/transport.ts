@@ -308,7 +308,7 @@ function settle(
     stop();
   } else {
     // The status says more than a body that cannot be read.
-    resolve({ status, header, body: nothing() });
+    resolve({ status, header, body: nothing(stop) });
   }
 }
 
@@ -326,7 +326,9 @@ async function* decoded(
   }
 }
 
-async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
+async function* nothing(stop = (): void => {}): AsyncGenerator<Uint8Array, void, undefined> {
+  stop();
+}
 
 async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   const reader = body.getReader();
@@ -352,6 +354,8 @@ const UNDECODABLE = new Set([
   'zstd',
 ]);
 const MAX_CODINGS = 3;
+// What zlib says of a head that is not one of gzip or deflate. Brotli has no head.
+const OTHER_FORMAT = /^(incorrect header check|unknown compression method|invalid window size)$/;
 const FREE_BYTES = 16 * 1024 * 1024;
 const MAX_EXPANSION = 200;
 
@@ -383,8 +387,8 @@ async function* decompressed(
   for (const coding of [...codings].reverse()) {
     const unzip = unzipperFor(coding);
     unzip.once('error', (error: Error & { code?: string; errno?: unknown }) => {
-      const isOfZlib = typeof error.errno === 'number' && /^Z_|^ERR_/.test(error.code ?? '');
-      if (isOfZlib) broken ??= error;
+      const isOfBrotli = typeof error.errno === 'number' && /^ERR_/.test(error.code ?? '');
+      if (isOfBrotli || OTHER_FORMAT.test(error.message)) broken ??= error;
     });
     // What one coding yields is bounded too where another one takes it, and yields nothing.
     stages.push(unzip, meter(check));

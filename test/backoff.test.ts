@@ -54,6 +54,17 @@ describe('Backoff', () => {
     }
   });
 
+  it('takes a connection for healthy after ten seconds, by default, however it ends', (t) => {
+    fixRandom(t, 1);
+    const backoff = new Backoff();
+    const ended = { hasDelivered: false, isOrderly: false };
+    assert.deepEqual(delaysOf(backoff, [0, 0]), [1250, 2250]);
+    backoff.connectionEnded({ ...ended, age: 9999 });
+    assert.deepEqual(delaysOf(backoff, [0]), [4250]);
+    backoff.connectionEnded({ ...ended, age: 10_000 });
+    assert.deepEqual(delaysOf(backoff, [0]), [1250]);
+  });
+
   it('waits from 250 ms to 1.25 s at first, by default', (t) => {
     fixRandom(t, 0);
     assert.equal(new Backoff().nextDelay(0), 250);

@@ -349,7 +349,15 @@ describe('turns', () => {
   });
 
   it('looks at few more events than it delivers: one topic or many, conflating or not, from any place', (t) => {
-    const looks = t.mock.method(ReplayBuffer.prototype, 'at');
+    const { at: look } = ReplayBuffer.prototype;
+    let looks = 0;
+    ReplayBuffer.prototype.at = function (index) {
+      looks++;
+      return look.call(this, index);
+    };
+    t.after(() => {
+      ReplayBuffer.prototype.at = look;
+    });
     for (const topics of [1, 2, 64]) {
       for (const conflate of [false, true]) {
         const { hub, turns } = handRun();
@@ -362,13 +370,12 @@ describe('turns', () => {
         readers.forEach((reader, i) => {
           hub.subscribe(names, reader, { lastEventId: at((i % 100) * 60), conflate });
         });
-        looks.mock.resetCalls();
+        looks = 0;
         turns.all();
-        const counted = looks.mock.callCount();
         const { delivered } = hub.stats;
         const pages = 200 * 64; // each look-up of a place takes some steps in each topic
         const most = 2 * delivered + 14 * pages;
-        assert.ok(counted <= most, `${counted} for ${delivered}, ${topics} topics, conflate ${conflate}`);
+        assert.ok(looks <= most, `${looks} for ${delivered}, ${topics} topics, conflate ${conflate}`);
         assert.ok(readers.every(({ texts }) => texts.length > 0));
       }
     }
@@ -798,13 +805,104 @@ describe('a log behind the hub', () => {
     assert.deepEqual(back.texts, ['2', '3', '4', '5', '6']);
   });
 
-  it('conflates what it reads from the log, page by page', () => {
-    const { hub, turns } = logged();
-    for (let i = 1; i <= 6; i++) hub.publish('a', { data: String(i), key: i % 2 ? 'odd' : 'even' });
+  it('conflates what it reads from the log as it does in memory, whatever the size of a page', () => {
+    for (const maxPageBytes of [1, 70, 65_536]) {
+      for (const history of [{ maxEvents: 2 }, {}]) {
+        const { hub, turns } = logged({ maxPageBytes, history });
+        for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i), key: i % 3 ? 'one' : 'other' });
+        hub.publish('a', { data: '10' });
+        for (let i = 11; i <= 12; i++) hub.publish('b', { data: String(i), key: 'one' });
+        const reader = new MemoryReader();
+        hub.subscribe(['a', 'b'], reader, { lastEventId: at(0), conflate: true });
+        turns.all();
+        assert.deepEqual([reader.texts, reader.gaps], [['8', '9', '10', '12'], []]);
+      }
+    }
+  });
+
+  it('delivers the newest of each page of a log that cannot leave out what is replaced', () => {
+    const { log, hub, turns } = logged({ maxPageBytes: 100 });
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i), key: 'one' });
+    const read = log.read.bind(log);
+    log.read = (topics, after, maxBytes) => read(topics, after, maxBytes, { newestOnly: false });
     const reader = new MemoryReader();
     hub.subscribe('a', reader, { lastEventId: at(0), conflate: true });
     turns.all();
-    assert.deepEqual(reader.texts, ['5', '6']);
+    assert.deepEqual([reader.texts.at(-1), reader.gaps], ['9', []]);
+  });
+
+  it('takes from memory what only the log has dropped, in one order with what only the log holds', () => {
+    for (const maxPageBytes of [1, 70, 65_536]) {
+      const history = (topic: string) => ({ maxEvents: topic === 'a' ? 4 : 1 });
+      const { log, hub, turns } = logged({ maxPageBytes, history });
+      for (const data of ['a1', 'b2', 'a3', 'b4', 'a5', 'b6', 'a7', 'b8']) hub.publish(data[0]!, { data });
+      log.drop('a', 7);
+      const whole = new MemoryReader();
+      hub.subscribe(['a', 'b'], whole, { lastEventId: at(0) });
+      turns.all();
+      assert.deepEqual([whole.texts, whole.gaps], [['a1', 'b2', 'a3', 'b4', 'a5', 'b6', 'a7', 'b8'], []]);
+      hub.publish('a', { data: 'a9' });
+      const less = new MemoryReader();
+      hub.subscribe(['a', 'b'], less, { lastEventId: at(0) });
+      turns.all();
+      assert.deepEqual(less.texts, ['b2', 'a3', 'b4', 'a5', 'b6', 'a7', 'b8', 'a9']);
+      assert.deepEqual(
+        less.gaps.map(({ from, to, topics }) => [from, to, ...topics]),
+        [[at(0), at(1), 'a']],
+      );
+    }
+  });
+
+  it("calls lost what neither holds: after a log was shortened from outside it goes on with the log's oldest", () => {
+    const { log, hub, turns } = logged();
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
+    log.truncate(4);
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: at(2) });
+    turns.all();
+    assert.deepEqual(reader.gaps, [
+      { id: at(4), reason: 'truncated', from: at(2), to: at(4), topics: ['a'] },
+    ]);
+    assert.deepEqual(reader.texts, ['5', '6', '7', '8', '9']);
+    log.truncate(9);
+    const next = new MemoryReader();
+    hub.subscribe('a', next, { lastEventId: at(2) });
+    turns.all();
+    assert.deepEqual(
+      next.gaps.map(({ reason, to }) => [reason, to]),
+      [['truncated', at(7)]],
+    );
+    assert.deepEqual(next.texts, ['8', '9']);
+  });
+
+  it("goes on with memory's oldest where a log cannot say what it has lost", () => {
+    const { log, hub, turns } = logged();
+    for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i) });
+    log.answer = () => ({ entries: [], until: 0, dropped: [] });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: at(0) });
+    turns.all();
+    assert.deepEqual(
+      reader.gaps.map(({ reason, from, to }) => [reason, from, to]),
+      [['truncated', at(0), at(7)]],
+    );
+    assert.deepEqual(reader.texts, ['8', '9']);
+  });
+
+  it('delivers nothing of a log that it has called lost before, or that comes twice', () => {
+    const { log, hub, turns } = logged({ history: (topic) => ({ maxEvents: topic === 'a' ? 1 : 9 }) });
+    for (const topic of ['a', 'b', 'a', 'a', 'b']) hub.publish(topic, { data: topic });
+    const { answer } = log;
+    let reads = 0;
+    log.answer = (look) =>
+      reads++ === 0 ? { entries: [], until: 0, dropped: [{ topic: 'a', seq: 3 }] } : answer(look);
+    const reader = new MemoryReader();
+    hub.subscribe(['a', 'b'], reader, { lastEventId: at(0) });
+    turns.all();
+    assert.deepEqual(
+      [reader.gaps.map(({ to }) => to), reader.of().map(({ id }) => id)],
+      [[at(3)], [at(2), at(4), at(5)]],
+    );
   });
 
   it('writes the text of its entries, whatever size the log says that they have', () => {

@@ -24,6 +24,7 @@ const prints: Record<string, RegExp> = {
   resume: new RegExp(`^missed ${formerId} to ${idOf(0)}: unknown-epoch\n(\\{"price":.*\\}\n){3}$`),
   states:
     /^connecting 1\s+open 1\s+first\nwaiting 1 ERR_SSE_NETWORK later\nconnecting 2\s+waiting 2 ERR_SSE_STATUS later\nconnecting 3\s+open 3\s+second\nclosed 3\s+$/,
+  across: /^(\{"price":.*\}\n){3}$/,
   eventsource: /^7\.25\n7\.50\n7\.75\nover\nclosed\n$/,
   decode: /^sluice:ready .*\n(tick .*\n){3}sluice:end \{\}\n$/,
   llm: /^Hello\.$/,

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
+import type { Gap } from '../lib/client.ts';
+import { encode } from '../lib/encode.ts';
 import { EventSource, type EventSourceInit } from '../lib/eventsource.ts';
 import { Hub } from '../lib/hub.ts';
+import { gapEvent } from '../lib/protocol.ts';
 import { openStream } from '../lib/stream.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
-import { cutAfter, eventStream, idOf, open, whole } from './helpers/misbehaving.ts';
+import { cutAfter, eventStream, frame, idOf, open, whole } from './helpers/misbehaving.ts';
 import { openServer } from './helpers/server.ts';
 
 const atOnce = { minRetryDelay: 0, backoffDelay: 0 } as const;
@@ -222,6 +225,17 @@ describe('EventSource', () => {
     await closed(made);
     assert.equal(ended, 1);
     assert.equal(requests.length, 1);
+  });
+
+  it('gives onGap the server’s end of the loss, which may lie after the id of the gap', async (t) => {
+    const lost: Gap = { reason: 'evicted', from: idOf(1), to: idOf(8), topics: ['a'] };
+    const { url } = await started(t, (_, res) => open(res, encode(gapEvent(idOf(5), lost)) + frame(6)));
+    const gaps: Gap[] = [];
+    const made = source(t, url, { onGap: (gap) => void gaps.push(gap) });
+    const dispatched = once(made, 'sluice:gap');
+    await once(made, 'message');
+    const [{ data, lastEventId }] = (await dispatched) as [MessageEvent];
+    assert.deepEqual([gaps, JSON.parse(data), lastEventId], [[lost], lost, idOf(5)]);
   });
 
   it('gives onerror the reason', async (t) => {

@@ -208,6 +208,13 @@ describe('the limits of all topics together', () => {
   });
 });
 
+it('counts what an event holds: the objects around it, its text, two bytes a character where it is not ASCII, its key', () => {
+  const event = { topic: 'a', seq: 1, at: 0, frame: 'data: x\n\n', bytes: 9, key: undefined };
+  assert.equal(heldBytes(event), 130 + 9);
+  assert.equal(heldBytes({ ...event, frame: 'data: ü\n\n', bytes: 10 }), 130 + 2 * 9);
+  assert.equal(heldBytes({ ...event, key: 'price' }), 130 + 9 + 90 + 2 * 5);
+});
+
 describe('the number of topics', () => {
   it('forgets the topic that was silent for longest, and no longer counts its bytes', () => {
     const { history, publish } = openHistory({ maxTopics: 3 });

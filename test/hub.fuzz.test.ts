@@ -7,7 +7,7 @@ import { it } from 'node:test';
 import { type Finding, fuzzHub } from './simulation/hub-fuzz.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
-const { FUZZ_SEED, FUZZ_RUNS = LONG ? 100_000 : 2000 } = process.env;
+const { FUZZ_SEED, FUZZ_RUNS = LONG ? 100_000 : 1500 } = process.env;
 
 it('keeps its promises to every client, whatever sinks, logs and handlers do', async () => {
   const first = FUZZ_SEED === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(FUZZ_SEED);

@@ -95,6 +95,19 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
   });
 
+  it('names `events` where it is no array, and `data` where one of them is no event', () => {
+    const { hub } = handRun();
+    for (const events of [undefined, 'text', { data: 'x' }, new Set([{ data: 'x' }])]) {
+      const message = `\`events\` must be an array, got ${typeof events}`;
+      assert.throws(() => hub.publishAll('a', events as never), { name: 'TypeError', message });
+    }
+    for (const event of [undefined, null, 'text', 5]) {
+      const bad = { code: 'ERR_SSE_BAD_EVENT', message: /`data` must be a string, got undefined/ };
+      assert.throws(() => hub.publishAll('a', [event] as never), bad);
+      assert.throws(() => hub.publish('a', event as never), bad);
+    }
+  });
+
   it('publishes nothing and creates no topic for an empty batch, and none for an ended topic', () => {
     const { hub } = handRun();
     assert.deepEqual([hub.publishAll('a', []), hub.topics()], [[], []]);
@@ -395,6 +408,23 @@ describe('ready', () => {
     assert.equal(await isSettled(ready), false);
     await drain(reader);
     turns.all();
+    assert.equal(await isSettled(ready), true);
+  });
+
+  it('counts what the events hold where the whole history is small', async (t) => {
+    const { hub, turns, read } = open(t, { history: {}, maxHistoryBytes: 4000, maxPageBytes: 1 });
+    const reader = slowReader();
+    read(reader);
+    await drain(reader);
+    hub.publishAll('a', numbers(10));
+    const each = hub.historyBytes / 10;
+    turns.all();
+    const ready = hub.ready('a');
+    for (let behind = 9; behind * each >= 1000; behind--) {
+      assert.equal(await isSettled(ready), false, `${behind} behind`);
+      await drain(reader);
+      turns.all();
+    }
     assert.equal(await isSettled(ready), true);
   });
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { NewestOfKeys } from '../lib/newest.ts';
 import {
   beforeNewest,
   conflate,
@@ -12,6 +13,7 @@ import {
   type Page,
   PageCache,
   type PageEntry,
+  type PageSource,
 } from '../lib/pages.ts';
 import { ReplayBuffer } from '../lib/replay.ts';
 import { times } from './helpers/hub.ts';
@@ -64,6 +66,13 @@ const anyCase: fc.Arbitrary<Case> = fc
 
 const rings = ({ sources }: Case) => sources.map(({ ring }) => ring);
 
+/** A topic that knows the newest of its keys. */
+function withKeys(ring: ReplayBuffer<Entry>): PageSource<Entry> {
+  const newest = new NewestOfKeys();
+  for (let i = 0; i < ring.size; i++) newest.add(ring.at(i)!.key);
+  return Object.assign(ring, { newestFrom: (index: number) => newest.from(index) });
+}
+
 /** Everything that the topics remember, in order. */
 function remembered({ sources }: Case): Entry[] {
   const entries = sources.flatMap(({ ring }) => times(ring.size, (i) => ring.at(i)!));
@@ -89,6 +98,54 @@ describe('merge', () => {
         assert.deepEqual(seqsOf(merge(rings(one), after, maxBytes)), seqsOf(firstThatFit(wanted, maxBytes)));
       }),
     );
+  });
+
+  it('takes as many entries as fill a page to the last byte', () => {
+    const ring = new ReplayBuffer<Entry>();
+    for (let seq = 1; seq <= 3; seq++) ring.push(entry(seq));
+    const { bytes } = entry(1);
+    assert.deepEqual(seqsOf(merge([ring], 0, 2 * bytes)), [1, 2]);
+    assert.deepEqual(seqsOf(merge([ring], 0, 2 * bytes - 1)), [1]);
+  });
+
+  it('takes only the newest of each key, the same ones whatever the size of a page', () => {
+    fc.assert(
+      fc.property(anyCase, anySeq, anySize, (one, after, maxBytes) => {
+        const sources = one.sources.map(({ ring }) => withKeys(ring));
+        const wanted = conflate(remembered(one)).filter(({ seq }) => seq > after);
+        const taken: number[] = [];
+        for (let place = after; ; place = taken.at(-1)!) {
+          const page = merge(sources, place, maxBytes, true);
+          if (page.length === 0) break;
+          assert.deepEqual(page, firstThatFit(page, maxBytes));
+          taken.push(...seqsOf(page));
+        }
+        assert.deepEqual(taken, seqsOf(wanted));
+      }),
+    );
+  });
+
+  it('looks at no entry that it does not take, but for one of each topic and the look-up of its place', () => {
+    for (const topics of [1, 2, 64, 300]) {
+      let looks = 0;
+      const sources = times(topics, (topic) => {
+        const ring = new ReplayBuffer<Entry>({ maxEntries: 2 ** 10 });
+        for (let i = 0; i < 2 ** 10; i++) ring.push(entry(1 + i * topics + topic, `t${topic}`, `k${i % 4}`));
+        const { at } = ring;
+        ring.at = (index) => {
+          looks++;
+          return at.call(ring, index);
+        };
+        return withKeys(ring);
+      });
+      looks = 0;
+      const all = merge(sources, 500 * topics, 100 * topics);
+      assert.ok(all.length > topics);
+      assert.ok(looks <= all.length + topics * 13, `${looks} for ${all.length} of ${topics} topics`);
+      looks = 0;
+      assert.equal(merge(sources, 0, Infinity, true).length, 4 * topics);
+      assert.ok(looks <= topics * (4 + 13), `${looks} for 4 of each of ${topics} topics`);
+    }
   });
 
   it('gives the entries of the topics themselves, without a copy', () => {

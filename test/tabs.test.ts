@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { connect } from '../lib/client.ts';
+import { connect, type Gap } from '../lib/client.ts';
+import { encode } from '../lib/encode.ts';
+import { gapEvent } from '../lib/protocol.ts';
 import {
   type Lead,
   type Locks,
@@ -279,5 +281,61 @@ describe('shareAcrossTabs', () => {
       Array.from({ length: 20 }, (_, i) => `${i + 1}`),
     );
     assert.equal(connections, 2);
+  });
+
+  it('keeps the earlier position where an id cannot be sent, so that the next tab can resume', async (t) => {
+    const resumed: string[] = [];
+    let share = (_: SharedEvent): void => {};
+    const openTab = createTabs(t, (lead) => {
+      resumed.push(lead.lastEventId);
+      share = lead.share;
+    });
+    const [first, second] = [openTab(), openTab()];
+    await first.until(() => first.roles.includes('leading'));
+    share(event(1));
+    share({ ...event(2), id: 'a\u0001', lastEventId: 'a\u0001' });
+    share({ ...event(3), id: '7'.repeat(300_000), lastEventId: '7'.repeat(300_000) });
+    await second.until(() => second.heard.length === 3);
+    assert.equal(second.stream.lastEventId, idOf(1));
+    first.stream.close();
+    await second.until(() => second.roles.includes('leading'));
+    assert.deepEqual(resumed, ['', idOf(1)]);
+  });
+
+  it('ignores what other scripts of the origin post to its channel', async (t) => {
+    const openTab = createTabs(t, () => {});
+    const [first, second] = [openTab(), openTab()];
+    await first.until(() => first.roles.includes('leading'));
+    const channel = new BroadcastChannel(`sluice.tabs:test ${names}`);
+    t.after(() => channel.close());
+    for (const message of [
+      undefined,
+      null,
+      7,
+      'event',
+      {},
+      { kind: 'event' },
+      { kind: 'event', event: null },
+      { kind: 'event', event: { event: 'message', data: 'x', lastEventId: 7 } },
+      { kind: 'position' },
+      { kind: 'position', lastEventId: {} },
+      { kind: 'position', lastEventId: '7'.repeat(300_000) },
+      { kind: 'event', event: event(1) },
+    ])
+      channel.postMessage(message);
+    await second.until(() => second.heard.length === 1);
+    assert.deepEqual([second.heard, second.stream.lastEventId], [['1'], idOf(1)]);
+  });
+
+  it('gives every tab the gaps that connect reports, with the server’s end of the loss', async (t) => {
+    const lost: Gap = { reason: 'evicted', from: idOf(1), to: idOf(8), topics: ['a'] };
+    const server = await openServer((_, res) => open(res, encode(gapEvent(idOf(5), lost)) + frame(6)));
+    t.after(() => server.close());
+    const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
+      for await (const each of connect(server.url, { lastEventId, signal })) share(each);
+    });
+    const tabs = [openTab(), openTab()];
+    for (const { until, heard } of tabs) await until(() => heard.length === 2);
+    for (const { heard } of tabs) assert.deepEqual([JSON.parse(heard[0]!), heard[1]], [lost, '6']);
   });
 });

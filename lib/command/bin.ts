@@ -2,7 +2,7 @@
 // The executable: runs `cli.ts`. The first SIGTERM or SIGINT stops it gracefully, the second at once.
 // Needs `cli.ts` beside it.
 
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { main } from './cli.ts';
 
 const stop = new AbortController();
@@ -15,6 +15,9 @@ const { stdin, stdout, stderr, env } = process;
 // A reader that closes the output early (`| head`) is no failure of every command: each decides.
 for (const output of [stdout, stderr]) output.on('error', () => {});
 
+// Node reads a directory as an empty input, so that nothing would be published and nobody told.
+if (isDirectory(0)) stdin.on('error', () => {}).destroy(new Error('the standard input is a directory'));
+
 // Where nothing is left to wait for although the command has not ended, its work is not done.
 process.exitCode = 1;
 const lost = (): void => void stderr.write('sluice has ended before its work was done\n');
@@ -23,3 +26,11 @@ main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal },
   process.off('beforeExit', lost);
   process.exitCode = code;
 });
+
+function isDirectory(fd: number): boolean {
+  try {
+    return fstatSync(fd).isDirectory();
+  } catch {
+    return false;
+  }
+}

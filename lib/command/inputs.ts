@@ -90,7 +90,7 @@ export async function startInputs(
     const open = (failure: NodeJS.ErrnoException | undefined) => {
       // Of a file that comes to be later, every line is new.
       if (failure?.code === 'ENOENT') from = 'start';
-      return tailFile(file, { ...input.tailing(), signal, from, wait: failure !== undefined });
+      return tailFile(file, { ...input.tailing(), signal, from });
     };
     void input.run(open, { restarts: true });
     return input.begun;

@@ -3,8 +3,8 @@
 
 import { randomUUID } from 'node:crypto';
 import { Backoff } from '../backoff.ts';
-import { type ConnectError, failed, failureOf, isTransient, retryDelayOf } from '../request.ts';
-import type { Transport } from '../transport.ts';
+import { type ConnectError, failed, failureOf, isTransient, retryDelayOf, shown } from '../request.ts';
+import { readAnswer, type Transport } from '../transport.ts';
 import { type BatchLimits, unlessAborted } from './batches.ts';
 
 export interface PostOptions {
@@ -24,7 +24,6 @@ export interface PostOptions {
 // Waits before an attempt: up to 0.4 s, then 0.8 s and so on to 10 s, unless the server asks for a longer one.
 const DELAYS = { minRetryDelay: 0, backoffDelay: 400, maxBackoffDelay: 10_000 };
 const ANSWER_TIMEOUT = 30_000;
-const MAX_REASON_LENGTH = 300;
 // An id has at most 33 characters, and takes a comma and quotation marks.
 const MAX_ID_BYTES = 64;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -83,37 +82,29 @@ async function attemptOnce(
   const stop = (): void => controller.abort(signal.reason);
   signal.addEventListener('abort', stop, { once: true });
   const timer = setTimeout(() => controller.abort(new Error('no answer in time')), ANSWER_TIMEOUT);
+  let what = 'no answer from';
   try {
     const sent = send({ ...request, url, method: 'POST', signal: controller.signal });
     // A response that nobody waits for any more must not be an unhandled rejection.
     sent.catch(() => {});
     const response = await unlessAborted(sent, controller.signal);
+    what = 'cannot read the answer of';
+    const read = readAnswer(response, MAX_ANSWER_BYTES + MAX_ID_BYTES * lines);
+    // A refusal is one, whatever is the matter with its body.
     const text = await unlessAborted(
-      readStart(response.body, MAX_ANSWER_BYTES + MAX_ID_BYTES * lines),
+      response.status === 200 ? read : read.catch(() => ''),
       controller.signal,
     );
     return judge(response.status, text, response.header('retry-after'), lines);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     const failure = failureOf(error, controller.signal);
-    return failed(failure.code, `no answer from ${url.host}: ${failure.message}`, { cause: error });
+    controller.abort(); // closes a connection of which something is left to read
+    return failed(failure.code, `${what} ${url.host}: ${failure.message}`, { cause: error });
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', stop);
-    controller.abort();
   }
-}
-
-/** Reads no more than this many bytes, also where the answer is compressed: the rest is not read. */
-async function readStart(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let left = maxBytes;
-  for await (const chunk of body) {
-    chunks.push(chunk.subarray(0, left));
-    left -= chunk.length;
-    if (left <= 0) break;
-  }
-  return Buffer.concat(chunks).toString();
 }
 
 function judge(
@@ -127,7 +118,7 @@ function judge(
   if (status === 413 && lines > 1) {
     return { allowed: { maxLines: limitOf(answer.maxEvents), maxBytes: limitOf(answer.maxBytes) } };
   }
-  const reason = typeof answer.message === 'string' ? `: ${answer.message.slice(0, MAX_REASON_LENGTH)}` : '';
+  const reason = typeof answer.message === 'string' ? `: ${shown(answer.message)}` : '';
   const retryDelay = retryDelayOf(retryAfter);
   return failed('ERR_SSE_STATUS', `the server answered ${status}${reason}`, { status, retryDelay });
 }

@@ -95,7 +95,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
   } catch (error) {
     progress.end();
     const cause = ids?.failure ?? error;
-    const why = io.signal.aborted ? 'interrupted' : (cause as Error).message;
+    const why = io.signal.aborted ? 'interrupted' : (cause as Error).message.replace(/\.$/, '');
     throw new Error(`${why}; ${progress.published} published before`, { cause });
   } finally {
     io.signal.removeEventListener('abort', stop);

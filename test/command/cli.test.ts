@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -314,39 +323,6 @@ describe('a fast source of sluice serve, read by one idle client', { timeout: 60
       await getsAll(reader, Array<string>(lines).fill(line));
     });
   }
-
-  it('pauses the writer of standard input while a client is slow', async () => {
-    const { url, child } = await serve(['--stdin', 'slow']);
-    // It reads a little at a time: slower than the source, but it keeps up.
-    const reader = await follow(url, 'slow');
-    let isOpen = true;
-    const timer = setInterval(() => {
-      reader.response.pause();
-      setTimeout(() => reader.response.resume(), 15);
-    }, 20);
-    const line = `${'x'.repeat(1000)}\n`;
-    let written = 0;
-    let paused = 0;
-    const pump = async () => {
-      for (; isOpen && written < 40_000; written++) {
-        if (child.stdin.write(line)) continue;
-        paused++;
-        await once(child.stdin, 'drain');
-      }
-      child.stdin.end();
-    };
-    const pumped = pump();
-    await pumped;
-    await reader.over;
-    isOpen = false;
-    clearInterval(timer);
-    assert.ok(paused > 0);
-    assert.equal(
-      reader.frames.some(({ event }) => event === 'sluice:gap'),
-      false,
-    );
-    assert.equal(reader.data.length, 40_000);
-  });
 });
 
 describe('sluice publish and sluice tail', () => {
@@ -432,6 +408,22 @@ describe('a sluice command whose work is not done', () => {
       assert.match(stderr(), /; 0 published before\n$/);
     });
   }
+
+  it('exits with 1 where the input of sluice publish is a directory', async () => {
+    const input = openSync(folder, 'r');
+    const argv = ['--import', import.meta.resolve('tsx'), bin, 'publish', 'http://127.0.0.1:9/', 'n'];
+    const child = spawn(process.execPath, argv, { stdio: [input, 'pipe', 'pipe'] });
+    closeSync(input);
+    let stderr = '';
+    child.stderr!.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    const [code] = await once(child, 'close');
+    assert.deepEqual(
+      [code, stderr],
+      [1, 'sluice publish: the standard input is a directory; 0 published before\n'],
+    );
+  });
 
   it('exits with 1 where nothing is left to wait for', async () => {
     // No request is ever answered, and no timer holds the process.

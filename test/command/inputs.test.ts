@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { after, describe, it, type TestContext } from 'node:test';
 import type { InputLogLine } from '../../lib/command/input.ts';
 import { readInputs, startInputs } from '../../lib/command/inputs.ts';
 import type { CommandInput } from '../../lib/command/io.ts';
 import { Hub, type HubOptions } from '../../lib/hub.ts';
-import { MemoryReader } from '../helpers/hub.ts';
+import { drain, MemoryReader, slowReader } from '../helpers/hub.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sluice-inputs-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -64,6 +64,33 @@ function refuse(hub: Hub, refuses: (data: string) => Error | undefined): void {
 }
 
 describe('an input', () => {
+  it('pauses the writer of standard input, and reads a file no further, while a reader is behind', async (t) => {
+    const line = `${'x'.repeat(1000)}\n`;
+    const count = 4000; // lines, as many bytes as the history of a topic
+    for (const kind of ['stdin', 'tail'] as const) {
+      // The clock stands: however slow this machine is, the reader counts as one that keeps up.
+      const options = { now: () => 1_795_408_776_829, history: { maxEvents: 1000 } };
+      const stdin = new PassThrough();
+      const { hub, file } = await start(t, { [kind]: kind === 'stdin' ? stdin : '', hub: options });
+      const slow = slowReader();
+      hub.subscribe('a', slow);
+      if (kind === 'tail') appendFileSync(file, line.repeat(count));
+      else Readable.from([...Array(count).fill(line)].map((text) => Buffer.from(text))).pipe(stdin);
+      const settled = async () => {
+        for (let before = -1; before < hub.stats.published; ) {
+          before = hub.stats.published;
+          for (let i = 0; i < 100; i++) await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+      };
+      while (hub.stats.published === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      await settled();
+      assert.ok(hub.stats.published < 600, `${hub.stats.published} of ${count}`);
+      if (kind === 'stdin') assert.equal(stdin.writableNeedDrain, true);
+      while (hub.stats.published < count || slow.story.length <= count) await drain(slow);
+      assert.deepEqual(slow.gaps, []);
+    }
+  });
+
   it('skips a line that the hub refuses, and logs one line with its size', async (t) => {
     const stdin = new PassThrough();
     const { reader, log, input, until } = await start(t, {
@@ -177,6 +204,30 @@ describe('an input', () => {
     assert.deepEqual(events(), ['input-failed', 'input-recovered']);
   });
 
+  it('has recovered only when neither its file nor its topic fails any more', async (t) => {
+    const { hub, file, events, input, until } = await start(t, { tail: '' });
+    appendFileSync(file, 'one\n');
+    await until(() => hub.stats.published === 1);
+    hub.end('a');
+    appendFileSync(file, 'two\n');
+    await until(() => input.state === 'down');
+    rmSync(file);
+    mkdirSync(file);
+    writeFileSync(join(file, 'not empty'), '');
+    await until(() => events().length === 2);
+    rmSync(file, { recursive: true });
+    writeFileSync(file, 'three\n');
+    await until(() => input.skipped === 2);
+    // The file can be read again, which is found in the same round or the next one.
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(input.state, 'down');
+    assert.deepEqual(events(), ['input-failed', 'input-failed']);
+    hub.reopen('a');
+    appendFileSync(file, 'four\n');
+    await until(() => input.state === 'up');
+    assert.deepEqual(events(), ['input-failed', 'input-failed', 'input-recovered']);
+  });
+
   it('is opened again where its file was lost between the check and the first reading', async (t) => {
     const given = join(folder, 'lost.log');
     writeFileSync(given, 'old\n');
@@ -193,8 +244,11 @@ describe('an input', () => {
       signal: control.signal,
       logger: (line) => log.push(line),
     });
-    assert.equal(states.list[0]!.state, 'down');
     assert.match(String(log[0]!.message), /ENOENT/);
+    // Some attempts, each of which finds no file.
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    assert.equal(states.list[0]!.state, 'down');
+    assert.equal(log.length, 1);
     writeFileSync(given, 'new\n');
     while (reader.texts.length < 1) await new Promise((resolve) => setTimeout(resolve, 2));
     assert.deepEqual(reader.texts, ['new']);
@@ -229,6 +283,23 @@ describe('an input', () => {
     assert.deepEqual(events(), ['input-failed']);
     assert.equal(hub.topics()[0]!.ended, false);
     assert.deepEqual(states.count(), { up: 0, down: 1, ended: 0 });
+  });
+
+  it('reads a standard input that has failed no more', async (t) => {
+    t.mock.method(Math, 'random', () => 0);
+    let readings = 0;
+    const stdin = {
+      async *[Symbol.asyncIterator](): AsyncGenerator<string> {
+        readings++;
+        yield 'a\n';
+        throw new Error('EIO: i/o error, read');
+      },
+    };
+    const { events, until } = await start(t, { stdin });
+    await until(() => events().length === 1);
+    // Longer than the shortest wait before another attempt.
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    assert.equal(readings, 1);
   });
 
   it('ends its topic with standard input, and is no failure then', async (t) => {

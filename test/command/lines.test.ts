@@ -75,6 +75,16 @@ describe('createLineSplitter', () => {
     assert.deepEqual(splitter.flush(), [`${'a'.repeat(1000)}… [+${2000 * 64 * 1024 - 1000} bytes]`]);
   });
 
+  it('copies a line that arrives in small pieces at most a few times', (t) => {
+    const copy = t.mock.method(Buffer.prototype, 'copy');
+    const splitter = createLineSplitter();
+    for (let i = 0; i < 1000; i++) for (const _ of splitter.push(Buffer.alloc(1000, 'x')));
+    assert.equal(splitter.flush()[0]?.length, 1_000_000);
+    let copied = 0;
+    for (const { result } of copy.mock.calls) copied += Number(result);
+    assert.ok(copied >= 1_000_000 && copied <= 4_000_000, `${copied} bytes`);
+  });
+
   it('accepts a buffer that is used again for the next chunk', () => {
     const splitter = createLineSplitter();
     const buffer = Buffer.from('half');

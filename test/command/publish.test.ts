@@ -147,6 +147,28 @@ describe('sluice publish', () => {
     );
   });
 
+  it('sends together the lines of many small chunks that have arrived', async (t) => {
+    const { url, requests, events } = await taker(t);
+    const stdin = (async function* () {
+      for (let n = 0; n < 300; n++) yield `${n}\n`;
+    })();
+    assert.equal((await run('publish', [url, 'n'], { stdin })).code, 0);
+    assert.equal(events().length, 300);
+    assert.ok(requests.length <= 2, `${requests.length} requests`);
+  });
+
+  it('publishes what has arrived when its input fails while a request is pending', async (t) => {
+    const stdin = new PassThrough();
+    stdin.write('a\n');
+    const { url, events } = await taker(t, (_batch, _res, attempt) => {
+      if (attempt === 1) stdin.destroy(new Error('EIO: i/o error, read'));
+      return false;
+    });
+    const { code, stderr } = await run('publish', [url, 'n'], { stdin });
+    assert.deepEqual([code, stderr], [1, 'sluice publish: EIO: i/o error, read; 1 published before\n']);
+    assert.deepEqual(events(), [{ data: 'a' }]);
+  });
+
   it('keeps a request within --batch lines and 512 KiB', async (t) => {
     const { url, taken, events } = await taker(t);
     await run('publish', ['--batch', '3', url, 'n'], { stdin: 'x\n'.repeat(10) });
@@ -240,7 +262,7 @@ describe('sluice publish', () => {
     assert.equal(stdout, '\\x1b[2J\n');
     assert.equal(
       stderr,
-      '\r1 published\nsluice publish: the server answered 400: no \\x9b2J room; 1 published before\n',
+      '\r1 published\nsluice publish: the server answered 400: no  2J  room; 1 published before\n',
     );
   });
 
@@ -284,6 +306,23 @@ describe('sluice publish', () => {
       assert.equal(new Set([...refused, ...taken].map(({ key }) => key)).size, taken.length + 1);
     });
 
+    it('sends parts of the bytes that the answer states, and never more lines than --batch', async (t) => {
+      const sizeOf = ({ lines }: Batch) =>
+        lines.reduce<number>((bytes, line) => bytes + JSON.stringify(line).length, 0);
+      const refused: Batch[] = [];
+      const answer = { maxEvents: 1e6, maxBytes: 1000 };
+      const { url, events, taken } = await taker(
+        t,
+        small((batch) => sizeOf(batch) <= 1000, answer, refused),
+      );
+      const texts = [...numbers(200).map((n) => n.padEnd(300, '.')), ...numbers(500)];
+      const argv = ['--batch', '20', url, 'n'];
+      assert.equal((await run('publish', argv, { stdin: texts.join('\n') })).code, 0);
+      assert.deepEqual(dataOf(events()), texts);
+      assert.equal(refused.length, 1);
+      assert.equal(Math.max(...taken.map(({ lines }) => lines.length)), 20);
+    });
+
     it('sends halves where the answer states nothing that helps', async (t) => {
       for (const answer of [{}, { maxEvents: 'x', maxBytes: -1 }, { maxEvents: 1e9, maxBytes: 1e9 }]) {
         const refused: Batch[] = [];
@@ -319,7 +358,7 @@ describe('sluice publish', () => {
     it('publishes what comes before a line that is too large by itself, and names the reason', async (t) => {
       const { url, events } = await taker(
         t,
-        small(({ lines }) => !dataOf(lines).includes('large'), { message: 'an event may have 9 bytes' }),
+        small(({ lines }) => !dataOf(lines).includes('large'), { message: 'an event may have 9 bytes.' }),
       );
       const { code, stderr } = await run('publish', [url, 'n'], { stdin: 'a\nb\nc\nlarge\nd\n' });
       assert.equal(code, 1);
@@ -351,7 +390,7 @@ describe('sluice publish', () => {
 
   it('reads no more of an answer than ids can take, also of a compressed one', async (t) => {
     const endless = gzipSync(Buffer.alloc(64 << 20, '[0,')).subarray(0, -8);
-    for (const status of [200, 400]) {
+    for (const status of [200, 400] as const) {
       const { url } = await taker(t, (_, res) => {
         res.writeHead(status, { 'content-encoding': 'gzip' });
         res.write(endless); // and never ends
@@ -359,8 +398,20 @@ describe('sluice publish', () => {
       });
       const { code, stderr } = await run('publish', [url, 'n'], { stdin: 'a\n' });
       assert.equal(code, 1);
-      assert.match(stderr, status === 200 ? /answered 200 without ids/ : /^[^:]+: the server answered 400; /);
+      const why = {
+        200: /the body of the response is larger than 65600 bytes; /,
+        400: /server answered 400; /,
+      };
+      assert.match(stderr, why[status]);
     }
+  });
+
+  it('sends all batches over one connection', async (t) => {
+    const { url, server, taken } = await taker(t);
+    let connections = 0;
+    server.on('connection', () => connections++);
+    await run('publish', ['--batch', '1', url, 'n'], { stdin: 'a\n'.repeat(30) });
+    assert.deepEqual([taken.length, connections], [30, 1]);
   });
 
   it('asks for no compression', async (t) => {
@@ -399,6 +450,33 @@ describe('sluice publish', () => {
     const argv = ['publish', '--ids', '--batch', '1', url, 'n'];
     assert.equal(await main(argv, { ...io, signal: new AbortController().signal }, '0.0.0'), 1);
     assert.match(String(stderr.read()), /^sluice publish: no space; [123] published before\n$/);
+  });
+
+  it('exits with 1 where the last ids cannot be written', async (t) => {
+    const { url } = await taker(t);
+    const stdout = new PassThrough();
+    stdout._write = (_chunk, _encoding, done) => setTimeout(done, 20, new Error('no space'));
+    const stderr = new PassThrough();
+    const io = { stdin: Readable.from([Buffer.from('a\n')]), stdout, stderr, env: {} };
+    const { signal } = new AbortController();
+    assert.equal(await main(['publish', '--ids', url, 'n'], { ...io, signal }, '0.0.0'), 1);
+    assert.equal(String(stderr.read()), 'sluice publish: no space; 1 published before\n');
+  });
+
+  it('waits for a slow reader of the ids, and can be interrupted meanwhile', async (t) => {
+    const { url, events } = await taker(t);
+    const stdout = new PassThrough({ highWaterMark: 16 });
+    const stderr = new PassThrough();
+    const stdin = Readable.from([Buffer.from('a\n'.repeat(10))]);
+    const controller = new AbortController();
+    const io = { stdin, stdout, stderr, env: {}, signal: controller.signal };
+    const ended = main(['publish', '--ids', '--batch', '2', url, 'n'], io, '0.0.0');
+    while (stdout.readableLength === 0) await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(events().length, 2);
+    controller.abort();
+    assert.equal(await ended, 130);
+    assert.equal(String(stderr.read()), 'sluice publish: interrupted; 2 published before\n');
   });
 
   it('reads its token from a file', async (t) => {
@@ -479,18 +557,27 @@ describe('sluice publish', () => {
   it('exits with 130 when it is interrupted, while it reads, sends or waits', async (t) => {
     for (const moment of ['reading', 'sending', 'waiting']) {
       const controller = new AbortController();
+      const abort = () => controller.abort();
       const { url } = await taker(t, (_, res) => {
         if (moment === 'waiting') res.writeHead(503, { 'retry-after': '600' }).end();
-        setTimeout(() => controller.abort(), 10);
+        if (moment === 'sending') abort();
         return moment !== 'reading';
       });
-      const stdin = new PassThrough();
+      const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
       stdin.write('a\n');
-      const { code, stderr } = await run('publish', [url, 'n'], { stdin, signal: controller.signal });
-      assert.equal(code, 130);
+      // The id is printed before the next line is waited for, the failure before the next attempt is.
+      stdout.once('data', abort);
+      let reported = '';
+      stderr.on('data', (chunk) => {
+        reported += chunk;
+        abort();
+      });
+      const io = { stdin, stdout, stderr, env: {}, signal: controller.signal };
+      assert.equal(await main(['publish', '--ids', url, 'n'], io, '0.0.0'), 130);
+      await new Promise((resolve) => setImmediate(resolve));
       const before = moment === 'waiting' ? 'sluice publish: the server answered 503; trying again\n' : '';
       const published = moment === 'reading' ? 1 : 0;
-      assert.equal(stderr, `${before}sluice publish: interrupted; ${published} published before\n`);
+      assert.equal(reported, `${before}sluice publish: interrupted; ${published} published before\n`);
     }
   });
 

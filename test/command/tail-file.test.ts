@@ -376,9 +376,58 @@ describe('tailFile', { timeout: 120_000 }, () => {
       assert.equal(reports[0], 'ESTALE');
     });
 
-    it('ends the pause when its signal aborts', async () => {
+    it('waits longer after each failure, and briefly again after it was read', async (t) => {
+      t.mock.method(Math, 'random', () => 0.5);
+      const delays: number[] = [];
+      const lines = started('a\n', { onError: (_, { delay }) => delays.push(delay) });
+      await pull(lines);
+      for (const failures of [3, 1]) {
+        rmSync(file, { recursive: true });
+        mkdirSync(file);
+        writeFileSync(join(file, 'not empty'), '');
+        const next = lines.next();
+        const before = delays.length;
+        await until(() => delays.length === before + failures);
+        rmSync(file, { recursive: true });
+        writeFileSync(file, 'b\n');
+        assert.equal((await next).value, 'b');
+        assert.deepEqual(await pullAfter(lines, 'c\n'), ['c']);
+      }
+      assert.deepEqual(delays, [200, 300, 500, 200]);
+    });
+
+    it('does not try again before the pause is over, whatever is written meanwhile', async (t) => {
+      const { setTimeout } = globalThis;
+      // A pause of this test never ends by itself.
+      t.mock.method(globalThis, 'setTimeout', (callback: () => void, delay: number) =>
+        setTimeout(callback, delay < 100 ? delay : NEVER),
+      );
+      let failures = 0;
+      const lines = started('a\n', { watch: true, onError: () => failures++ });
+      await pull(lines);
+      renameSync(file, `${file}.1`);
+      mkdirSync(file);
+      writeFileSync(join(file, 'not empty'), '');
+      const next = lines.next();
+      await until(() => failures > 0);
+      for (let i = 0; i < 20; i++) {
+        appendFileSync(`${file}.1`, 'x');
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      assert.equal(failures, 1);
+      await lines.return();
+      assert.equal((await next).done, true);
+    });
+
+    it('ends the pause when its signal aborts', async (t) => {
+      const { setTimeout } = globalThis;
+      // A pause of this test never ends by itself.
+      t.mock.method(globalThis, 'setTimeout', (callback: () => void, delay: number) =>
+        setTimeout(callback, delay < 100 ? delay : NEVER),
+      );
       const control = new AbortController();
-      const lines = started('a\n', { signal: control.signal, onError: () => control.abort() });
+      const onError = () => setImmediate(() => control.abort());
+      const lines = started('a\n', { signal: control.signal, onError });
       await pull(lines);
       rmSync(file);
       mkdirSync(file);

@@ -194,6 +194,8 @@ describe('sluice tail', () => {
     assert.equal(await read(private1), '2\n');
     assert.equal(await read(private1.replace('secret-1', 'secret-2')), '1\n');
     assert.equal(await read(private1.replace('pass-word', 'other')), '1\n');
+    assert.equal(await read(url), '1\n');
+    assert.equal(await read(url.replace('//', '//user:pass-word@')), '1\n');
     const text = await readFile(state, 'utf8');
     assert.doesNotMatch(text, /secret|pass-word|user/);
     assert.equal(JSON.parse(text)[`${url}?topic=a&topic=b`], id(2));
@@ -319,6 +321,17 @@ describe('sluice tail', () => {
     assert.match(await readFile(record, 'utf8'), /^(\{.*"data":"1"\}\n)+$/);
   });
 
+  it('exits with 1 when the reader of its output is gone and what it recorded cannot be kept', {
+    skip: process.platform !== 'linux',
+  }, async (t) => {
+    const { url } = await started(t, (_, res) => open(res, frame(1)));
+    const { io, stdout, stderr } = connected();
+    const ended = main(['tail', '--record', '/dev/full', url], io, '0.0.0');
+    stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
+    assert.equal(await ended, 1);
+    assert.match(String(stderr.read()), /^sluice tail: ENOSPC/);
+  });
+
   it('exits with 1 where the last of its output cannot be written', async (t) => {
     const { url } = await started(t, (_, res) => open(res, frame(1) + frame(2)));
     const { io, stdout, stderr } = connected();
@@ -362,6 +375,25 @@ describe('sluice tail', () => {
     });
   });
 
+  it('shows the reason of the server on one line, without control characters', async (t) => {
+    const message = `\u001b[2JThe topic "a b"\nis\u009b malformed. ${'x'.repeat(5000)}`;
+    for (const status of [400, 401]) {
+      const { url } = await started(t, (_, res) =>
+        res
+          .writeHead(status, { 'content-type': 'application/json' })
+          .end(JSON.stringify({ error: 'malformed-topic', message })),
+      );
+      const { code, stderr } = await run('tail', [url]);
+      assert.equal(code, 1);
+      assert.match(
+        stderr,
+        new RegExp(`^sluice tail: the server answered ${status}: +\\[2JThe topic "a b" is`),
+      );
+      assert.doesNotMatch(stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
+      assert.ok(stderr.length < 400, stderr);
+    }
+  });
+
   it('prints its help on stdout', async () => {
     const { code, stdout } = await run('tail', ['--help']);
     assert.equal(code, 0);
@@ -380,7 +412,10 @@ describe('sluice tail', () => {
     [['--json=yes', 'x'], '--json takes no value, got "yes"'],
     [['-X', 'G T', 'x'], '--request must be a method such as POST, got "G T"'],
     [['-X', '', 'x'], '--request must be a method such as POST, got ""'],
-    [['--last-event-id', '7\n8', 'x'], '--last-event-id must not have control characters, got "7\\n8"'],
+    [
+      ['--last-event-id', '7\n8', 'x'],
+      '--last-event-id must have at most 1024 bytes and no control characters, got "7\\n8"',
+    ],
     [['-H', 'no colon', 'x'], `--header must be 'NAME: VALUE', got "no colon"`],
     [['-H', 'a: b\r\nc: d', 'x'], `--header must be 'NAME: VALUE', got "a: b\\r\\nc: d"`],
   ] as const) {

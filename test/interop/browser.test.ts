@@ -8,11 +8,14 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import fc from 'fast-check';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { cors } from '../../lib/cors.ts';
 import { encode, type ServerSentEvent } from '../../lib/encode.ts';
+import { serveEvents } from '../../lib/events.ts';
+import { Hub } from '../../lib/hub.ts';
 import { formatCases, type Read } from '../fixtures/format.ts';
-import { eventStream } from '../helpers/misbehaving.ts';
+import { eventStream, frame, idOf, seqOf } from '../helpers/misbehaving.ts';
 import { readByTheStandard } from '../helpers/model.ts';
-import { openServer, type TestServer } from '../helpers/server.ts';
+import { openServer, serve, type TestServer } from '../helpers/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
 type Reader = 'native' | 'ours';
@@ -240,13 +243,13 @@ describe('in a browser', () => {
     const asked: unknown[] = [];
     routes.set('/place', (req, res) => {
       asked.push(req.headers['last-event-id']);
-      res.writeHead(200, eventStream).write(`id: 7-${asked.length}\ndata: ${asked.length}\n\n`);
+      res.writeHead(200, eventStream).write(frame(asked.length));
     });
     const page = await newPage(t);
     assert.equal(await page.evaluate(() => window.sluice.readOne('/place')), '1');
     await page.reload();
     assert.equal(await page.evaluate(() => window.sluice.readOne('/place')), '2');
-    assert.deepEqual(asked, [undefined, '7-1']);
+    assert.deepEqual(asked, [undefined, idOf(1)]);
   });
 
   it('ten tabs share one connection, and another takes over where the leader was', async (t) => {
@@ -255,9 +258,9 @@ describe('in a browser', () => {
     routes.set('/shared', (req, res) => {
       connections++;
       open.add(res);
-      let seq = Number(String(req.headers['last-event-id'] ?? '7-0').slice(2));
+      let seq = seqOf(req.headers['last-event-id']);
       res.writeHead(200, eventStream);
-      const timer = setInterval(() => res.write(`id: 7-${++seq}\ndata: ${seq}\n\n`), 10);
+      const timer = setInterval(() => res.write(frame(++seq)), 10);
       res.on('close', () => {
         open.delete(res);
         clearInterval(timer);
@@ -283,4 +286,58 @@ describe('in a browser', () => {
     }
     assert.deepEqual([connections, open.size], [2, 1]);
   });
+});
+
+describe('a page of another origin', () => {
+  const heard = (page: Page, count: number) =>
+    page.waitForFunction((expected) => window.sluice.across.length === expected, count);
+
+  for (const reader of ['connect', 'EventSource'] as const) {
+    for (const parameter of [undefined, 'lastEventId']) {
+      const how = parameter === undefined ? 'by the header' : 'by the query';
+      it(`reads our server with ${reader}, resumes ${how} and ends at a 204`, async (t) => {
+        const hub = new Hub();
+        const events = serveEvents(hub);
+        const allow = cors({ origins: [new URL(server.url).origin] });
+        const other = await serve(t, (req, res) => allow(req, res, () => events(req, res)));
+        const page = await newPage(t);
+        const url = `${other.url}?topic=a&from=earliest`;
+        hub.publish('a', { data: 'first' });
+        const reading = page.evaluate(
+          ([one, address, name]) => window.sluice.readAcross(one, address, name),
+          [reader, url, parameter] as const,
+        );
+        await heard(page, 1);
+        other.server.closeAllConnections();
+        hub.publish('a', { data: 'second' });
+        await heard(page, 2);
+        other.server.closeAllConnections();
+        hub.end('a');
+        await reading;
+        assert.deepEqual(await page.evaluate(() => window.sluice.across), ['first', 'second']);
+        const preflights = other.requests.filter(({ method }) => method === 'OPTIONS').length;
+        assert.equal(preflights > 0, parameter === undefined);
+      });
+    }
+
+    it(`reads a plain server with ${reader} that answers no preflight, and resumes by the query`, async (t) => {
+      const other = await serve(t, (req, res, attempt) => {
+        if (req.method !== 'GET') return void res.socket?.destroy();
+        res.setHeader('access-control-allow-origin', '*');
+        if (attempt === 3) return void res.writeHead(204).end();
+        const after = new URL(String(req.url), other.url).searchParams.get('place');
+        res.writeHead(200, eventStream).end(frame(seqOf(after ?? undefined) + 1));
+      });
+      const page = await newPage(t);
+      await page.evaluate(([one, address]) => window.sluice.readAcross(one, address, 'place'), [
+        reader,
+        `${other.url}?topic=a`,
+      ] as const);
+      assert.deepEqual(await page.evaluate(() => window.sluice.across), ['1', '2']);
+      assert.deepEqual(
+        other.requests.map(({ method, url }) => `${method} ${url}`),
+        ['GET /?topic=a', `GET /?topic=a&place=${idOf(1)}`, `GET /?topic=a&place=${idOf(2)}`],
+      );
+    });
+  }
 });

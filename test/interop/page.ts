@@ -80,3 +80,25 @@ export function share(url: string): void {
     onEvent: (event) => heard.push(event.data),
   });
 }
+
+/** What the latest call of `readAcross` has read. */
+export const across: string[] = [];
+
+/** Reads a stream of another origin until it is over. */
+export async function readAcross(
+  reader: 'connect' | 'EventSource',
+  url: string,
+  lastEventIdParameter: string | undefined,
+): Promise<void> {
+  across.length = 0;
+  const options = { lastEventIdParameter, minRetryDelay: 0, backoffDelay: 0 };
+  if (reader === 'connect') {
+    for await (const { data } of connect(url, options)) across.push(data);
+    return;
+  }
+  const source = new OurEventSource(url, options);
+  source.onmessage = ({ data }) => across.push(data);
+  await new Promise<void>((resolve) => {
+    source.onerror = () => source.readyState === source.CLOSED && resolve();
+  });
+}

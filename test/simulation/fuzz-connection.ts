@@ -101,6 +101,8 @@ export interface Beginning {
   /** The client's id is a place in this order. */
   readonly resumesAfter: number | undefined;
   readonly head: number;
+  /** Without an id: it begins here or later. */
+  readonly least: number;
 }
 
 type Listener = () => void;
@@ -139,6 +141,7 @@ export class Connection implements Sink {
   isReleased = false;
   isRefused = false;
   isBlocked = false;
+  blockedAt = 0;
   /** What its `may` answers. */
   mayRead = true;
   /** Why the hub may end it. */
@@ -153,6 +156,8 @@ export class Connection implements Sink {
   #writtenIn = -1;
   #frames = 0;
   #events = 0;
+  /** The events of the last write. */
+  #inWrite: number[] = [];
   /** The newest place that it was given. */
   #place = 0;
   /** Everything up to here was delivered or told lost. */
@@ -222,6 +227,7 @@ export class Connection implements Sink {
       fuzz.find('unexplained-end', `${this.name} is ended for no reason`);
     this.isEnded = true;
     fuzz.left(this);
+    if (this.manners.isOdd && fuzz.odd(0.1)) fuzz.react(this, 'inside its end');
     if (this.manners.isOdd && fuzz.odd(0.1)) throw new Injected('end failed');
   }
 
@@ -238,12 +244,14 @@ export class Connection implements Sink {
   }
 
   on(event: 'drain' | 'close' | 'error', listener: Listener): void {
+    if (this.manners.isOdd && this.#fuzz.odd(0.01)) throw new Injected('on failed');
     this.#listeners[event].push(listener);
   }
 
   off(event: 'drain' | 'close' | 'error', listener: Listener): void {
     const at = this.#listeners[event].indexOf(listener);
     if (at >= 0) this.#listeners[event].splice(at, 1);
+    if (this.manners.isOdd && this.#fuzz.odd(0.02)) throw new Injected('off failed');
   }
 
   #emit(event: 'drain' | 'close' | 'error'): void {
@@ -291,6 +299,7 @@ export class Connection implements Sink {
     this.isGoneKnown = true;
     this.#fuzz.left(this);
     this.#emit('close');
+    if (this.manners.isOdd && this.#fuzz.odd(0.1)) this.#fuzz.react(this, 'after its close');
   }
 
   /** What the client has received after this many bytes is what it knows from now on. */
@@ -340,6 +349,7 @@ export class Connection implements Sink {
       return true;
     }
     const events = this.#events;
+    this.#inWrite = [];
     for (const frame of frames) {
       this.#bytes += Buffer.byteLength(frame.text);
       this.#check(frame);
@@ -348,9 +358,20 @@ export class Connection implements Sink {
       fuzz.delivered += this.#events - events;
       fuzz.deliveredBytes += chunk.byteLength;
     }
+    if (this.client.conflate) this.#checkConflated();
     if (this.#events > events + 1 && chunk.byteLength > fuzz.maxPageBytes)
       fuzz.find('page-too-large', `${this.name} gets ${chunk.byteLength} bytes at once`);
     return this.#accept();
+  }
+
+  /** No page has two events of one key. */
+  #checkConflated(): void {
+    const fuzz = this.#fuzz;
+    for (const seq of this.#inWrite) {
+      const { next } = fuzz.events[seq]!;
+      if (next !== 0 && this.#inWrite.includes(next))
+        fuzz.find('not-conflated', `${this.name} gets ${seq} with ${next}, which replaces it`);
+    }
   }
 
   #checkWrite(): void {
@@ -377,6 +398,7 @@ export class Connection implements Sink {
     }
     if (fuzz.isCalm || !chance.of(this.manners.refuses)) return true;
     this.isBlocked = true;
+    this.blockedAt = fuzz.time;
     if (fuzz.tells) fuzz.tell(`  ${this.name} refuses more`);
     if (this.manners.isOdd && fuzz.odd(0.3)) {
       if (fuzz.tells) fuzz.tell(`  ${this.name} drains inside that write`);
@@ -389,6 +411,8 @@ export class Connection implements Sink {
     const { id, event } = frame;
     const fuzz = this.#fuzz;
     if (fuzz.tells) fuzz.tell(`  ${this.name} gets ${describe(frame)}`);
+    if (frame.retry !== undefined && !(frame.retry >= 750 && frame.retry <= 1250))
+      fuzz.find('wrong-retry', `${this.name} gets retry: ${frame.retry}`);
     if (id === undefined) {
       // `retry` may stand in a block of its own, before everything else.
       if (this.#frames > 0 || frame.retry === undefined || frame.data !== undefined)
@@ -415,7 +439,11 @@ export class Connection implements Sink {
       if (id !== expected)
         fuzz.find('wrong-id', `${this.name} came with ${begins.lastId}, and ready has ${id}`);
       this.#learn(id, [], UNSEEN);
-    } else this.#checkPlace(id, 'sluice:ready', []);
+    } else {
+      this.#checkPlace(id, 'sluice:ready', []);
+      if (this.#place < begins.least)
+        fuzz.find('wrong-id', `${this.name} begins at ${id}, expected ${begins.least} or later`);
+    }
   }
 
   #onGap({ data }: Frame, id: string): void {
@@ -514,6 +542,7 @@ export class Connection implements Sink {
     if (event.at < this.subscribedAt - fuzz.maxAge && !fuzz.hasLog)
       fuzz.find('too-old', `${this.name} gets ${what}, which was too old when it subscribed`);
     this.#events++;
+    this.#inWrite.push(seq);
     status[seq] = DELIVERED;
     this.#checkPlace(id, what, [seq], DELIVERED);
   }
@@ -557,6 +586,12 @@ export class Connection implements Sink {
         missing.push(event);
     }
     return missing;
+  }
+
+  /** How many events of a topic are held that it has not got. */
+  lagIn(topic: string): number {
+    const fuzz = this.#fuzz;
+    return this.#missing().filter((event) => event.topic === topic && fuzz.holds(event)).length;
   }
 
   /** The hub has run to rest: a sink that takes bytes has everything. */

@@ -4,6 +4,7 @@
 
 import { subscribe as listen } from 'node:diagnostics_channel';
 import {
+  type HistoryLimits,
   Hub,
   type HubEvent,
   type HubOptions,
@@ -26,10 +27,10 @@ import { type Held, heldBytes, type MemoryLimits, type Published, Retention } fr
 import { Chance } from './world.ts';
 
 /** The most events of one scenario. */
-const CAPACITY = 1024;
+const CAPACITY = 512;
 
 /** So much that the turns of a hub have to be rationed. */
-const HUGE = 'x'.repeat(400_000);
+const HUGE = 'x'.repeat(120_000);
 
 /** What the fuzzer has seen wrong. */
 export class Finding extends Error {
@@ -58,16 +59,28 @@ class FuzzLog extends TestLog {
   readonly #fuzz: HubFuzz;
   readonly #keeps: number;
   readonly #forgetsTopic: string | undefined;
+  /** It leaves out what newer events replace, on whatever page they are. */
+  readonly conflates: boolean;
 
   constructor(fuzz: HubFuzz) {
     super(EPOCH);
     this.#fuzz = fuzz;
     this.#keeps = fuzz.chance.pick([1, 2, 4, Infinity, Infinity, Infinity]);
     this.#forgetsTopic = fuzz.chance.of(0.2) ? 't0' : undefined;
+    this.conflates = fuzz.chance.of(0.7);
     this.appendAll = (entries) => {
       this.#open();
       for (const entry of entries) this.#keep(entry);
     };
+  }
+
+  override read(
+    topics: readonly string[],
+    after: number,
+    maxBytes: number,
+    options: { readonly newestOnly: boolean },
+  ): LogPage | Promise<LogPage> {
+    return super.read(topics, after, maxBytes, this.conflates ? options : { newestOnly: false });
   }
 
   override append(entry: LogEntry): void {
@@ -120,6 +133,12 @@ export class HubFuzz {
   readonly #options: HubOptions;
   readonly #log: FuzzLog | undefined;
   readonly #limits: MemoryLimits;
+  readonly #hasOddClock: boolean;
+  /** Topics end, and come back. */
+  readonly #endsOften: boolean;
+  /** Sources wait for readers. */
+  readonly #waits: boolean;
+  #waiting = 0;
   /** The log answers at once. */
   readonly #isLogPrompt: boolean;
   readonly #channelActs: boolean;
@@ -132,6 +151,7 @@ export class HubFuzz {
   #depth = 0;
   #failedReads = 0;
   #isInTurn = false;
+  #isPublishing = false;
   /** `schedule` has failed, so that the next turn comes without it. */
   #owesImmediate = false;
   #found: { kind: string; message: string } | undefined;
@@ -147,7 +167,7 @@ export class HubFuzz {
     const { chance } = this;
     this.#isOdd = chance.of(0.4);
     this.reactivity = chance.pick([0.02, 0.1, 0.4]);
-    this.#isHuge = chance.of(0.004);
+    this.#isHuge = chance.of(0.0007);
     this.#topics = Array.from({ length: chance.pick([1, 1, 2, 2, 3, 4, 8]) }, (_, i) => `t${i}`);
     this.#topics.forEach((topic, i) => void this.#bits.set(topic, 1 << i));
     this.#keys = chance.pick([0, 1, 2, 3]);
@@ -159,24 +179,33 @@ export class HubFuzz {
     this.#limits = {
       history,
       maxHistoryBytes: this.maxAge === Infinity && chance.of(0.2) ? chance.pick([200, 500, 1200]) : Infinity,
-      maxTopics: chance.of(0.15) ? chance.pick([1, 2, 3, 4]) : Infinity,
-      maxFollowedTopics: chance.of(0.1) ? chance.pick([1, 2, 3, 4]) : Infinity,
+      maxTopics: chance.of(0.25) ? this.#fewerTopics() : Infinity,
+      maxFollowedTopics: chance.of(0.2) ? this.#fewerTopics() : Infinity,
     };
     this.#log = chance.of(0.3) ? new FuzzLog(this) : undefined;
     this.#isLogPrompt = chance.of(0.5);
     this.#options = {
       ...this.#limits,
-      history: chance.of(0.5) ? history : () => history,
+      history: chance.of(0.5) ? history : () => this.#limitsOf(history),
       maxPageBytes: this.maxPageBytes,
       overtaken: this.closesOvertaken ? 'close' : 'gap',
       retry: 1000,
     };
     this.#memory = new Retention(this.#limits, 0);
+    this.#hasOddClock = this.maxAge === Infinity && chance.of(0.2);
+    this.#waits = chance.of(0.05);
+    this.#endsOften = chance.of(0.2);
     this.#namesItself = this.#log === undefined && chance.of(0.03);
     this.hub = this.#open();
     if (this.#namesItself) this.epoch = readId(this.hub.position)!.epoch;
     if (tells) this.#tellOptions(seed);
     for (let i = chance.below(4); i >= 0; i--) this.#addClient();
+  }
+
+  /** Fewer than there are, so that the limit is met. */
+  #fewerTopics(): number {
+    const { length } = this.#topics;
+    return length > 1 ? 1 + this.chance.below(length - 1) : Infinity;
   }
 
   #anyLimits(): { maxEvents?: number; maxBytes?: number; maxAge?: number } {
@@ -196,8 +225,8 @@ export class HubFuzz {
       ...this.#options,
       log,
       ...(!this.#namesItself && { epoch: this.epoch }),
-      now: () => this.time,
-      random: () => (this.#namesItself ? 0 : 0.5),
+      now: () => this.#tellTime(),
+      random: () => this.#random(),
       schedule: (turn) => {
         if (this.odd(0.01)) {
           if (this.tells) this.tell('  schedule throws');
@@ -207,10 +236,27 @@ export class HubFuzz {
         this.#planned.push(turn);
       },
       onDelivered: ({ latency }) => {
-        if (latency < 0 || latency > this.time) this.find('latency', `a latency of ${latency}`);
+        if (latency < 0 || (latency > this.time && !this.#hasOddClock))
+          this.find('latency', `a latency of ${latency}`);
         if (this.#isInTurn && this.odd(0.03)) throw new Injected('onDelivered failed');
       },
     });
+  }
+
+  #limitsOf(limits: HistoryLimits): HistoryLimits {
+    if (this.odd(0.05)) throw new Injected('history failed');
+    return limits;
+  }
+
+  #tellTime(): number {
+    if (!this.#hasOddClock || !this.odd(0.02)) return this.time;
+    if (this.chance.of(0.5)) throw new Injected('now failed');
+    return NaN;
+  }
+
+  #random(): number {
+    if (this.odd(0.05)) throw new Injected('random failed');
+    return this.#namesItself ? 0 : this.odd(0.1) ? 2 : 0.5;
   }
 
   #tellOptions(seed: number): void {
@@ -310,7 +356,7 @@ export class HubFuzz {
 
   /** A newer event of its key was there before this turn began. */
   isOutdated(event: Published): boolean {
-    if (this.hasLog && !this.#isLogPrompt) return false;
+    if (this.#log !== undefined && !(this.#isLogPrompt && this.#log.conflates)) return false;
     return this.events[event.next]!.turn < this.turn;
   }
 
@@ -327,7 +373,7 @@ export class HubFuzz {
     if (this.#depth > 1) return;
     this.#depth++;
     if (this.tells) this.tell(`  ${where}${connection ? ` of ${connection.name}` : ''}:`);
-    const dice = this.chance.below(9);
+    const dice = this.chance.below(11);
     if (dice < 2) this.#publish();
     // A drain inside a write that is refused after it means that the sink takes more.
     else if (dice === 7 && connection !== undefined && where !== 'inside its write') connection.drain();
@@ -336,6 +382,8 @@ export class HubFuzz {
     else if (dice === 4 && connection !== undefined) this.#cut(connection);
     else if (dice === 5) this.#kick();
     else if (dice === 6) this.#end();
+    else if (dice === 8) this.#delete();
+    else if (dice === 9) this.#reopen();
     else this.#cutAny();
     this.#depth--;
   }
@@ -373,7 +421,7 @@ export class HubFuzz {
     const steps = 20 + this.chance.below(80);
     for (; this.#steps < steps; this.#steps++) {
       this.#step();
-      if (this.hasLog || this.#owesImmediate) await this.#breathe();
+      if (this.hasLog || this.#owesImmediate || this.#waits) await this.#breathe();
       this.#throwFound();
     }
     await this.#finish();
@@ -416,19 +464,20 @@ export class HubFuzz {
     else if (dice < 0.91) this.#beat();
     else if (dice < 0.94) this.#pass(chance.below(8));
     else if (dice < 0.95) this.#inspect();
-    else this.#disturb(chance.below(10));
+    else if (dice < 0.96 && this.#waits) this.#wait();
+    else this.#disturb(chance.below(this.#endsOften ? 4 : 10));
   }
 
   #disturb(dice: number): void {
     const { chance } = this;
-    if (dice === 0) this.#end();
-    else if (dice === 1) this.#reopen();
-    else if (dice === 2) this.#delete();
-    else if (dice === 3) this.#kick();
+    if (dice < 2) this.#end();
+    else if (dice === 2) this.#reopen();
+    else if (dice === 3) this.#delete();
     else if (dice === 4 && this.#connections.length > 0) this.#release(chance.pick(this.#connections));
     else if (dice === 5) this.#withdraw();
     else if (dice === 6) this.#restart();
     else if (dice === 7) this.#shortenLog();
+    else if (dice === 8) this.#kick();
     else this.#rest();
   }
 
@@ -458,7 +507,7 @@ export class HubFuzz {
   #publish(): void {
     const { chance } = this;
     const topic = chance.pick(this.#topics);
-    const count = chance.pick([1, 1, 2, 3, 5]);
+    const count = this.hasEnded(topic) ? 1 : chance.pick([1, 1, 2, 3, 5]);
     if (this.head > CAPACITY - 100) return;
     if (chance.of(0.3)) this.#publishAll(topic, count);
     else for (let i = 0; i < count; i++) this.#publishAll(topic, 1, false);
@@ -471,6 +520,8 @@ export class HubFuzz {
       drafts.map(({ event }) => event),
     );
     let ids: readonly string[] = [];
+    const wasPublishing = this.#isPublishing;
+    this.#isPublishing = true;
     try {
       ids = isBatch
         ? this.hub.publishAll(
@@ -481,6 +532,8 @@ export class HubFuzz {
     } catch (error) {
       if (this.tells) this.tell(`publish ${count} to ${topic} fails: ${(error as Error).message}`);
       return this.#checkError('publish', error, expected);
+    } finally {
+      this.#isPublishing = wasPublishing;
     }
     if (expected !== undefined) this.find('wrong-publish', `${topic} takes events, expected ${expected}`);
     if (ids.join() !== drafts.map(({ event }) => `${this.epoch}-${event.seq}`).join())
@@ -549,6 +602,7 @@ export class HubFuzz {
   }
 
   #expectedError(topic: string, events: readonly Published[]): string | undefined {
+    if (this.#isPublishing) return 'ERR_SSE_PUBLISH_INSIDE';
     if (this.hasEnded(topic)) return 'ERR_SSE_TOPIC_ENDED';
     const { history, maxHistoryBytes } = this.#limits;
     const { maxEvents = 10_000, maxBytes = 4 * 1024 * 1024 } = history;
@@ -574,6 +628,42 @@ export class HubFuzz {
     const { code = (error as Error).message } = error as { code?: string };
     if (code !== expected)
       this.find(`wrong-${what}`, `${what} throws ${code}, expected ${expected ?? 'nothing'}`);
+  }
+
+  /** A source waits until readers have caught up. */
+  #wait(): void {
+    const topic = this.chance.pick(this.#topics);
+    if (this.tells) this.tell(`a source waits for readers of ${topic}`);
+    const { hub } = this;
+    this.#waiting++;
+    hub.ready(topic).then(
+      () => {
+        if (hub === this.hub) this.#checkReady(topic);
+        this.#waiting--;
+      },
+      (error: Error) => this.find('wrong-ready', `ready rejects with ${error.message}`),
+    );
+  }
+
+  #checkReady(topic: string): void {
+    if (this.tells) this.tell(`  readers of ${topic} are ready`);
+    if (this.#isOdd || this.hasLog) return;
+    const { maxEvents = 10_000 } = this.#limits.history;
+    for (const connection of this.#connections) {
+      if (connection.isGone || (connection.isBlocked && this.time - connection.blockedAt >= 100)) continue;
+      if (connection.lagIn(topic) * 4 >= maxEvents)
+        this.find('ready-too-early', `${connection.name} is behind in ${topic}`);
+    }
+  }
+
+  /** Whoever has not read for a while holds no source back. */
+  async #checkWaiting(): Promise<void> {
+    this.time += 20_000;
+    const topic = this.#topics.find((name) => !this.hasEnded(name));
+    if (this.#waiting === 0 || topic === undefined) return;
+    this.#publishAll(topic, 1, false);
+    await this.#settle();
+    if (this.#waiting > 0) this.find('stuck', `${this.#waiting} sources still wait for readers`);
   }
 
   // ── connections ──────────────────────────────────────────────────────────────────────────────────────────
@@ -645,9 +735,16 @@ export class HubFuzz {
     connection.client.connection = undefined;
     const isInjected = error instanceof Injected;
     if (!isInjected) this.#checkError('subscribe', error, isFull ? 'ERR_SSE_TOO_MANY_FOLLOWED' : undefined);
+    const isEntered = this.#connections.includes(connection);
     this.left(connection);
-    if (connection.listeners > 0 && !isInjected)
+    if (isEntered) this.#uncount(connection);
+    if (connection.listeners > 0)
       this.find('not-released', `${connection.name} could not subscribe, and has listeners of the hub`);
+  }
+
+  #uncount({ begins }: Connection): void {
+    this.#counts[begins.lastId === undefined ? 'started' : 'resumed']--;
+    if (begins.reason !== undefined) this.#gaps.set(begins.reason, this.#gaps.get(begins.reason)! - 1);
   }
 
   #checkSubscribed(connection: Connection, isOver: boolean, isFull: boolean): void {
@@ -698,12 +795,12 @@ export class HubFuzz {
     if (lastId !== undefined && id?.epoch === this.epoch && id.seq <= head) {
       // What was called lost stays lost. The rest is owed, also what it had before it went back to an old id.
       for (let seq = id.seq + 1; seq <= head; seq++) status[seq] = client.status[seq] === 2 ? 2 : UNSEEN;
-      return { lastId, status, reason: undefined, resumesAfter: id.seq, head };
+      return { lastId, status, reason: undefined, resumesAfter: id.seq, head, least: 0 };
     }
     status.fill(NOT_OWED, 0, head + 1);
     if (lastId !== undefined) {
       const reason = id === undefined ? 'malformed' : id.epoch === this.epoch ? 'ahead' : 'unknown-epoch';
-      return { lastId, status, reason, resumesAfter: undefined, head };
+      return { lastId, status, reason, resumesAfter: undefined, head, least: 0 };
     }
     const held = this.seqs(
       0,
@@ -711,8 +808,20 @@ export class HubFuzz {
       (event) => (event.bit & client.bits) !== 0 && this.#memory.holds(event, this.time),
     );
     const count = last ?? (from === 'earliest' ? held.length : 0);
-    for (const seq of held.slice(Math.max(0, held.length - count))) status[seq] = UNSEEN;
-    return { lastId, status, reason: undefined, resumesAfter: undefined, head };
+    const owed = count === 0 ? [] : held.slice(-count);
+    for (const seq of owed) status[seq] = UNSEEN;
+    const least = owed.length < held.length ? (owed[0] ?? head + 1) - 1 : this.#earliest(client);
+    return { lastId, status, reason: undefined, resumesAfter: undefined, head, least };
+  }
+
+  /** From here on a client of these topics gets all that is held, and as few gaps as possible. */
+  #earliest({ topics }: Client): number {
+    let least = this.head;
+    for (const name of topics) {
+      const topic = this.#memory.topics.get(name);
+      if (topic !== undefined && topic.events.length > 0) least = Math.min(least, topic.dropped);
+    }
+    return least;
   }
 
   /** All its topics have ended, and nothing is left to deliver. */
@@ -790,7 +899,10 @@ export class HubFuzz {
     if (connection.isEnded && connection.cause === 'its topics have ended' && bytes === connection.bytes)
       client.isFinished = true;
     if (connection.isReleased) return;
-    connection.vanish(this.#limits.maxTopics === Infinity && !this.isCalm && chance.of(0.3));
+    // Where there are few topics, it matters when the hub hears that one has lost its last follower.
+    const { maxTopics, maxFollowedTopics } = this.#limits;
+    const isRoomy = maxTopics === Infinity && maxFollowedTopics === Infinity;
+    connection.vanish(isRoomy && !this.isCalm && chance.of(0.3));
   }
 
   #drainAny(): void {
@@ -881,11 +993,15 @@ export class HubFuzz {
   #restart(): void {
     if (this.#log === undefined || this.#depth > 0) return;
     if (this.tells) this.tell('restart');
+    // Nobody comes to the hub that dies.
+    this.#depth = 2;
     for (const { connection } of this.#clients) if (connection !== undefined) this.#cut(connection);
+    this.#depth = 0;
     this.later = [];
     this.#connections.length = 0;
     this.#memory = new Retention(this.#limits, this.head);
     this.hub = this.#open();
+    this.#waiting = 0;
     this.#counts.published = this.#counts.publishedBytes = this.#counts.resumed = this.#counts.started = 0;
     this.delivered = this.deliveredBytes = 0;
     this.#gaps = new Map();
@@ -916,6 +1032,7 @@ export class HubFuzz {
       this.#failedReads++;
       throw new Injected('the log cannot be read');
     }
+    if (this.odd(0.05)) this.react(undefined, 'inside log.read');
     if (this.#isLogPrompt || chance.of(0.4)) return look();
     const early = chance.of(0.5) ? look() : undefined;
     return new Promise((resolve, reject) => {
@@ -956,6 +1073,7 @@ export class HubFuzz {
     this.#checkRest();
     this.#checkCounts();
     this.#throwFound();
+    await this.#checkWaiting();
     await this.#leaveAll();
   }
 
@@ -967,7 +1085,7 @@ export class HubFuzz {
       }
       const isIdle = this.later.length === 0 && !this.#runTurn();
       if (this.later.length > 0) this.#doLater();
-      if (this.hasLog || this.#owesImmediate) await this.#breathe();
+      if (this.hasLog || this.#owesImmediate || this.#waits) await this.#breathe();
       const isDrained = this.#connections.every(({ isBlocked, manners }) => !isBlocked || manners.isHalfDead);
       if (isIdle && isDrained && this.later.length === 0 && this.#planned.length === 0) return;
     }
@@ -975,6 +1093,9 @@ export class HubFuzz {
 
   #checkRest(): void {
     for (const { connection } of this.#clients) connection?.checkRest();
+    const known = new Set(this.#connections.map(({ subscription }) => subscription));
+    for (const subscription of this.hub.subscriptions())
+      if (!known.has(subscription)) this.find('not-released', 'a subscription is listed, and nobody has it');
     if (this.hub.size !== this.#connections.length)
       this.find(
         'wrong-size',

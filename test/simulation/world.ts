@@ -263,7 +263,7 @@ class Client {
     const end = placeOf(to);
     // A forged id says nothing about what its client has processed.
     const start = placeOf(reason === 'evicted' || reason === 'truncated' ? from : null);
-    const isExact = reason === 'evicted' && topics.length === 1 && !this.#world.hasLog;
+    const isExact = reason === 'evicted' || reason === 'truncated';
     for (const topic of topics) this.memory.gaps.push({ topic, from: start, to: end, isExact });
     this.memory.next ??= this.#world.counts(this.topics, end);
   }
