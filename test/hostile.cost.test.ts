@@ -1,17 +1,22 @@
-// Measures what hostile clients cost a server in a process of its own. Beside each attack, a reader that does
-// nothing wrong gets every event of its topic, in order, on one connection. The bounds are generous: without
-// a limit on what a client can make the server hold, each is exceeded by a factor.
+// Measures what hostile clients cost a server, and hostile servers our readers, each in a process of its own.
+// Beside each attack, a reader that does nothing wrong gets every event, in order, on one connection. The
+// bounds are generous: without a limit on what the other side can make us hold, most are exceeded by a factor.
 //
-// `npm run long` repeats the attacks with more clients.
+// `npm run long` repeats the attacks with more clients, and with more bytes.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import type { Writable } from 'node:stream';
 import { after, before, describe, it } from 'node:test';
+import { createGzip } from 'node:zlib';
+import type { ReaderOrder, ReaderReport } from './fixtures/reader.ts';
 import type { ServerOrder, ServerReport } from './fixtures/sse-server.ts';
 import { request } from './helpers/raw.ts';
 import { Reader, Reading } from './helpers/reader.ts';
+import { openServer, type TestServer } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 const TIMES = LONG ? 4 : 1;
@@ -225,5 +230,95 @@ describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, (
     });
     const grown = during.used - before.used;
     assert.ok(grown < 20 * MB, `holds ${(grown / MB).toFixed(1)} MB more`);
+  });
+});
+
+describe('what a hostile server costs', { timeout: LONG ? 500_000 : 110_000 }, () => {
+  const EVENT_STREAM = { 'content-type': 'text/event-stream' };
+  const SIZE = 200 * MB * TIMES;
+  let bad: TestServer;
+  let good: TestServer;
+  let reader: ChildProcess;
+
+  /** Sends the same piece again and again, as fast as it is taken, up to a size. */
+  function flood(to: Writable, piece: string, size: number): void {
+    let sent = 0;
+    const more = (): void => {
+      while (sent < size && !to.destroyed) {
+        sent += piece.length;
+        if (!to.write(piece)) return void to.once('drain', more);
+      }
+      to.end();
+    };
+    to.on('error', () => {});
+    more();
+  }
+
+  const answers: Record<string, (res: ServerResponse) => void> = {
+    'an endless line': (res) => flood(res.writeHead(200, EVENT_STREAM), 'x'.repeat(64 * 1024), SIZE),
+    'an endless event': (res) =>
+      flood(res.writeHead(200, EVENT_STREAM), `data: ${'x'.repeat(60_000)}\n`, SIZE),
+    'endless comments': (res) => flood(res.writeHead(200, EVENT_STREAM), ':\n'.repeat(30_000), SIZE / 4),
+    'an endless id': (res) =>
+      flood(res.writeHead(200, EVENT_STREAM), `data: x\nid: ${'1'.repeat(20_000)}\n\n`, SIZE / 4),
+    'a line that is larger than its compressed form': (res) => {
+      const gzip = createGzip();
+      gzip.pipe(res.writeHead(200, { ...EVENT_STREAM, 'content-encoding': 'gzip' }));
+      res.on('close', () => gzip.destroy());
+      flood(gzip, `data: ${' '.repeat(64 * 1024)}`, SIZE);
+    },
+    'an endless error': (res) =>
+      flood(res.writeHead(503, { 'content-type': 'application/json' }), '{"message":"'.repeat(5000), SIZE),
+  };
+
+  before(async () => {
+    bad = await openServer((req, res) => {
+      const [, name = ''] = /^\/(\d+)/.exec(req.url ?? '') ?? [];
+      req.resume();
+      if (name !== '') return Object.values(answers)[Number(name)]!(res);
+      // An answer to what is published, of which a small part comes over the network.
+      const gzip = createGzip();
+      gzip.pipe(res.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' }));
+      res.on('close', () => gzip.destroy());
+      return flood(gzip, `{"ids":["${' '.repeat(64 * 1024)}`, SIZE * 2);
+    });
+    good = await openServer((_, res) => {
+      let next = 0;
+      res.writeHead(200, EVENT_STREAM);
+      const timer = setInterval(() => res.write(`id: 1795408776829004-${next}\ndata: ${next++}\n\n`), 5);
+      res.on('close', () => clearInterval(timer));
+    });
+    const execArgv = ['--expose-gc', '--import', 'tsx'];
+    reader = fork(`${import.meta.dirname}/fixtures/reader.ts`, { execArgv });
+    await once(reader, 'message');
+  });
+  after(async () => {
+    reader.kill();
+    await bad.close();
+    await good.close();
+  });
+
+  async function attack(what: ReaderOrder['do'], url: string): Promise<string> {
+    reader.send({ do: what, url, good: good.url } satisfies ReaderOrder);
+    const [{ before, peak, code, seen, attempts }] = (await once(reader, 'message')) as [ReaderReport];
+    assert.deepEqual(
+      seen,
+      Array.from(seen, (_, i) => i),
+    );
+    assert.equal(attempts, 1);
+    const grown = peak - before;
+    assert.ok(grown < 100 * MB, `the process grew by ${(grown / MB).toFixed(1)} MB`);
+    return code;
+  }
+
+  for (const [index, name] of Object.keys(answers).entries()) {
+    it(`is no more than its limits when it sends ${name}`, async () => {
+      const code = await attack('read', `${bad.url}${index}`);
+      assert.match(code, /^$|^ERR_SSE_/);
+    });
+  }
+
+  it('is no more than its limits when it answers what is published with a bomb', async () => {
+    assert.equal(await attack('publish', bad.url), '1');
   });
 });
