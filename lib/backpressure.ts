@@ -95,7 +95,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
       const others = this.#waiting.get(topic);
       if (others === undefined) this.#waiting.set(topic, new Set([one]));
       else others.add(one);
-      this.#timer ??= setTimeout(this.#onTimer, MAX_BLOCKED);
+      this.#timer ??= startTimer(this.#onTimer);
       this.#wake();
     });
   }
@@ -140,7 +140,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
 
   /** A blocked reader plans no turn in which it is found to have been blocked for too long. */
   readonly #onTimer = (): void => {
-    this.#timer = this.#waiting.size > 0 ? setTimeout(this.#onTimer, MAX_BLOCKED) : undefined;
+    this.#timer = this.#waiting.size > 0 ? startTimer(this.#onTimer) : undefined;
     if (this.#timer !== undefined) this.#wake();
   };
 
@@ -168,6 +168,13 @@ const MAX_BLOCKED = 100;
 
 /** Readers that come back one after another, each far behind, must not stop a source for good. */
 const MAX_WAIT = 10_000;
+
+/** Keeps no process alive: the sockets of blocked readers do. */
+function startTimer(act: () => void): ReturnType<typeof setTimeout> {
+  const timer = setTimeout(act, MAX_BLOCKED);
+  timer.unref?.();
+  return timer;
+}
 
 function isRecent({ blockedAt }: PacedReader, now: number): boolean {
   return now - blockedAt < MAX_BLOCKED;

@@ -521,6 +521,20 @@ describe('ready', () => {
     assert.deepEqual([turns.planned, timers.mock.callCount()], [0, 0]);
   });
 
+  it('keeps no process alive by its timer', async (t) => {
+    const timers = t.mock.method(globalThis, 'setTimeout');
+    const { hub, turns } = handRun({ history: { maxEvents: 40 }, maxPageBytes: 35 });
+    hub.subscribe('a', slowReader());
+    turns.all();
+    hub.publishAll('a', numbers(20));
+    const abort = new AbortController();
+    const ready = hub.ready('a', { signal: abort.signal });
+    const started = timers.mock.calls.map(({ result }) => (result as NodeJS.Timeout).hasRef());
+    abort.abort(new Error('over'));
+    await assert.rejects(ready, /over/);
+    assert.deepEqual(started, [false]);
+  });
+
   it('lets a source go as fast as its fast readers, and no event is lost', async () => {
     const hub = new Hub({ history: { maxEvents: 100 } });
     const readers = times(3, () => new MemoryReader({ highWaterMark: 1000 }));
