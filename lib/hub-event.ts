@@ -57,6 +57,13 @@ export function checkEvent(type: unknown, data: unknown, json: unknown, key: unk
     throw badEvent(`\`key\` must be a string of at most ${MAX_KEY_LENGTH} characters, got ${show(key)}`);
 }
 
+/** @throws {TypeError} for what is neither an array nor an `EventBatch`. */
+export function checkEvents(events: unknown): void {
+  const { length, [Symbol.iterator]: iterator } = Object(events) as Partial<EventBatch<unknown>>;
+  if (typeof events === 'object' && typeof iterator === 'function' && typeof length === 'number') return;
+  throw new TypeError(`\`events\` must be an array, or iterable with a \`length\`, got ${typeof events}`);
+}
+
 function show(value: unknown): string | undefined {
   return JSON.stringify(value)?.slice(0, 80);
 }

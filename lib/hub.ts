@@ -24,7 +24,7 @@ import {
   type TopicInfo,
   type TopicsOptions,
 } from './history.ts';
-import { checkEvent, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
+import { checkEvent, checkEvents, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
 import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { beforeNewest, earliest, PageCache } from './pages.ts';
 import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
@@ -223,7 +223,7 @@ export class Hub<Events extends object = EventMap> {
   publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
     this.#beginPublishing();
     try {
-      if (!Array.isArray(events)) throw new TypeError(`\`events\` must be an array, got ${typeof events}`);
+      checkEvents(events);
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
       const entries: LogEntry[] = [];
@@ -235,7 +235,7 @@ export class Hub<Events extends object = EventMap> {
         size.made++;
         size.wire += entry.bytes;
         size.held += heldBytes(entry);
-        this.#history.checkBatch(prepared, events.length, size);
+        this.#history.checkBatch(prepared, Math.max(events.length, size.made), size);
       }
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);

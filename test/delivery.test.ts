@@ -381,6 +381,25 @@ describe('turns', () => {
     }
   });
 
+  it('begins with a crowd of new clients a part at a time, also those for which there is nothing to write', () => {
+    const { hub, turns } = handRun();
+    let steps = 0;
+    const may = () => {
+      steps++;
+      return true;
+    };
+    for (let i = 0; i < 20_000; i++)
+      hub.subscribe('a', { write: () => true, end() {}, on() {}, off() {} }, { may });
+    const perTurn: number[] = [];
+    for (; turns.next(); steps = 0) perTurn.push(steps);
+    assert.ok(perTurn[0]! < 8000, String(perTurn)); // these write their first bytes
+    assert.ok(Math.max(...perTurn) < 17_000, String(perTurn));
+    assert.equal(
+      perTurn.reduce((sum, count) => sum + count, 0),
+      40_000,
+    );
+  });
+
   it('counts the conflated events once for all clients at the same place', () => {
     const { hub, turns } = handRun();
     for (let i = 0; i < 10_000; i++) hub.publish('a', { key: 'k', data: 'x' });
@@ -873,6 +892,29 @@ describe('a log behind the hub', () => {
       [['truncated', at(7)]],
     );
     assert.deepEqual(next.texts, ['8', '9']);
+  });
+
+  it('goes on past a topic of which memory and the log have nothing left', () => {
+    let now = 0;
+    const { log, hub, turns } = logged({ history: { maxAge: 10 }, now: () => now });
+    for (const topic of ['a', 'b', 'b', 'b']) hub.publish(topic, { data: topic });
+    now = 100;
+    log.truncate(3);
+    const reader = new MemoryReader();
+    hub.subscribe(['a', 'b', 'c'], reader, { lastEventId: at(0) });
+    for (let i = 0; i < 20; i++) turns.next();
+    assert.equal(turns.planned, 0);
+    assert.deepEqual(
+      reader.gaps.map(({ reason, to, topics }) => [reason, to, ...topics]),
+      [
+        ['truncated', at(1), 'a'],
+        ['truncated', at(3), 'b'],
+      ],
+    );
+    assert.deepEqual(
+      reader.of().map(({ id }) => id),
+      [at(4)],
+    );
   });
 
   it("goes on with memory's oldest where a log cannot say what it has lost", () => {

@@ -162,6 +162,48 @@ describe('schedule', () => {
     assert.equal(reader.chunks.length, 2);
   });
 
+  it('that calls the turn again inside a write does not write into that write', () => {
+    let last = () => {};
+    const { hub, turns } = handRun({
+      schedule: (turn) => {
+        last = turn;
+        turns.schedule(turn);
+      },
+    });
+    const reader = new MemoryReader();
+    const { write } = reader;
+    let depth = 0;
+    let deepest = 0;
+    reader.write = (chunk) => {
+      deepest = Math.max(deepest, ++depth);
+      if (hub.stats.published === 1) {
+        hub.publish('a', { data: '2' });
+        last();
+      }
+      depth--;
+      return write.call(reader, chunk);
+    };
+    hub.subscribe('a', reader);
+    turns.all();
+    hub.publish('a', { data: '1' });
+    turns.all();
+    assert.deepEqual([reader.texts, deepest], [['1', '2'], 1]);
+  });
+
+  it('is asked for a turn where a `may` publishes and then denies', () => {
+    const { hub, turns } = handRun();
+    const reader = new MemoryReader();
+    hub.subscribe('b', reader);
+    turns.all();
+    const may = () => {
+      hub.publish('b', { data: 'x' });
+      return false;
+    };
+    hub.subscribe('a', new MemoryReader(), { may });
+    turns.all();
+    assert.deepEqual([reader.texts, hub.size], [['x'], 1]);
+  });
+
   it('that calls the turn again inside a turn does not write twice', () => {
     let last = () => {};
     const { hub, turns } = handRun({
@@ -269,6 +311,25 @@ describe('a listener of the gap channel', () => {
     turns.next();
     turns.next();
     assert.deepEqual(seen, [[1, at(2), false]]);
+  });
+
+  it('gets a gap that a page of a log has shown between two turns', async (t) => {
+    const log = new TestLog();
+    const { hub, turns } = handRun({ log, history: { maxEvents: 1 } });
+    for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
+    log.trim(2);
+    let answer = () => {};
+    log.answer = (look) => new Promise((resolve) => (answer = () => resolve(look())));
+    let count = 0;
+    onGap(t, () => count++);
+    // The sink takes its first bytes, and refuses the gap: nothing else plans a turn.
+    let room = 1;
+    const sink: Sink = { write: () => room-- > 0, end() {}, on() {}, off() {} };
+    hub.subscribe('a', sink, { lastEventId: at(0) });
+    turns.all();
+    answer();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([turns.all(), count], [1, 1]);
   });
 
   it('gets every gap, also that of a connection that has closed meanwhile', (t) => {

@@ -95,10 +95,21 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
   });
 
+  it('takes events that are made while they are read, and believes no length that is too small', () => {
+    const { hub } = handRun({ history: { maxEvents: 10 } });
+    function* make(count: number) {
+      for (const event of numbers(count)) yield event;
+    }
+    const batch = (length: number, count: number) => ({ length, [Symbol.iterator]: () => make(count) });
+    assert.equal(hub.publishAll('a', batch(3, 3)).length, 3);
+    assert.throws(() => hub.publishAll('a', batch(1, 50)), { code: 'ERR_SSE_BATCH_TOO_LARGE' });
+    assert.equal(hub.position, at(3));
+  });
+
   it('names `events` where it is no array, and `data` where one of them is no event', () => {
     const { hub } = handRun();
     for (const events of [undefined, 'text', { data: 'x' }, new Set([{ data: 'x' }])]) {
-      const message = `\`events\` must be an array, got ${typeof events}`;
+      const message = `\`events\` must be an array, or iterable with a \`length\`, got ${typeof events}`;
       assert.throws(() => hub.publishAll('a', events as never), { name: 'TypeError', message });
     }
     for (const event of [undefined, null, 'text', 5]) {
