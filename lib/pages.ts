@@ -169,10 +169,10 @@ export function joinPage(entries: readonly PageEntry[], place: Place, trustBytes
   return { after, first, until, count: entries.length, bytes, made: undefined, cost: bytes.length };
 }
 
-/** The seq from which a cursor gets every remembered event; `head` where nothing is remembered. */
+/** The seq just before the oldest remembered event; `head` where nothing is remembered. */
 export function earliest(topics: readonly PageSource[], head: number): number {
   let seq = head;
-  for (const { size, dropped } of topics) if (size > 0) seq = Math.min(seq, dropped);
+  for (const topic of topics) seq = Math.min(seq, (topic.at(0)?.seq ?? Infinity) - 1);
   return seq;
 }
 

@@ -465,7 +465,7 @@ describe('beginning without an id', () => {
       assert.deepEqual(reader.events[0]!.id, at(4));
     }
     const reader = begin(hub, turns, 'a', { from: 'earliest' });
-    assert.deepEqual([reader.story, reader.events[0]!.id], [['sluice:ready', '9'], at(6)]);
+    assert.deepEqual([reader.story, reader.events[0]!.id], [['sluice:ready', '9'], at(8)]);
   });
 
   it('delivers the last events of several topics together, and all where there are fewer', () => {

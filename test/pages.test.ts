@@ -241,7 +241,7 @@ describe('beforeNewest', () => {
     for (const seq of [2, 5, 9]) ring.push(entry(seq));
     assert.deepEqual(
       [0, 1, 2, 3, 4].map((count) => beforeNewest([ring], count, 12)),
-      [12, 8, 4, 1, 0],
+      [12, 8, 4, 1, 1],
     );
   });
 

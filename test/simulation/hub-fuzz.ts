@@ -828,7 +828,8 @@ export class HubFuzz {
     let least = this.head;
     for (const name of topics) {
       const topic = this.#memory.topics.get(name);
-      if (topic !== undefined && topic.events.length > 0) least = Math.min(least, topic.dropped);
+      const [oldest] = topic?.events ?? [];
+      if (oldest !== undefined) least = Math.min(least, oldest.seq - 1);
     }
     return least;
   }
