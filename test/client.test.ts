@@ -332,6 +332,21 @@ describe('connect, when a connection fails,', () => {
     assert.equal(connection.state, 'closed');
   });
 
+  it('waits for a second at least, whatever heartbeats the server announces', async (t) => {
+    const announced = JSON.stringify({ id: idOf(1), heartbeat: { interval: 1, missed: 0 } });
+    const { url } = await started(t, (_, res) => open(res, `event: sluice:ready\ndata: ${announced}\n\n`));
+    const time = fakeTime(t);
+    const connection = connect(url, { controlEvents: true, shouldRetry: () => false });
+    const events = connection[Symbol.asyncIterator]();
+    assert.equal((await events.next()).value?.event, 'sluice:ready');
+    const next = assert.rejects(events.next(), { code: 'ERR_SSE_SILENT' });
+    await time.pass(100);
+    await time.pass(800, 100);
+    assert.equal(connection.state, 'open');
+    await time.pass(100);
+    await next;
+  });
+
   it('does not take a slow consumer for a silent server', async (t) => {
     const { url, requests } = await started(t, (_, res) => open(res, frame(1)));
     for await (const _ of connect(url, { ...atOnce, silenceTimeout: 300 })) {

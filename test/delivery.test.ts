@@ -175,6 +175,22 @@ describe('slow readers', () => {
     });
   }
 
+  it('keeps no page for clients that have all left', async () => {
+    const { hub, turns } = handRun();
+    for (let i = 0; i < 16; i++) hub.publish('a', { data: 'x'.repeat(60_000) });
+    const reader = new MemoryReader();
+    const subscription = hub.subscribe('a', reader, { lastEventId: at(0) });
+    turns.all();
+    assert.equal(reader.texts.length, 16);
+    reader.chunks.length = 0;
+    const before = await buffersInUse();
+    subscription.close();
+    const freed = before - (await buffersInUse());
+    assert.ok(freed > 800_000, `${freed} bytes of ${15 * 60_000}`);
+    // Read again, so that the hub itself was not what was collected.
+    assert.equal(hub.size, 0);
+  });
+
   it('keeps nothing in memory of topics that were forgotten', () => {
     const { hub, turns } = handRun({ maxTopics: 1 });
     const play = (topic: string) => {

@@ -217,6 +217,33 @@ describe('Heartbeat', () => {
     assert.equal(beats.delete(other), true);
   });
 
+  it('looks no more at a closed stream, whether it finds it or is told of it', () => {
+    for (const isTold of [false, true]) {
+      const clock = new FakeClock();
+      const beats = new Heartbeat({ clock });
+      const sinks = Array.from({ length: 3 }, () => {
+        const sink = { isClosed: false, looks: 0, writableNeedDrain: false, write: () => true };
+        const look = {
+          get: () => {
+            sink.looks++;
+            return sink.isClosed;
+          },
+        };
+        return Object.defineProperty(sink as typeof sink & { readonly closed: boolean }, 'closed', look);
+      });
+      for (const sink of sinks) beats.add(sink);
+      sinks[1]!.isClosed = true;
+      if (isTold) beats.delete(sinks[1]!);
+      clock.advance(15 * SECOND);
+      for (const sink of sinks) sink.looks = 0;
+      clock.advance(60 * SECOND);
+      assert.deepEqual(
+        sinks.map(({ looks }) => looks > 0),
+        [true, false, true],
+      );
+    }
+  });
+
   it('ignores a stream that is closed when it is added', async () => {
     const beats = new Heartbeat({ clock: new FakeClock() });
     const gone = new PassThrough();

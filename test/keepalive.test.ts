@@ -35,25 +35,20 @@ describe('Keepalive', () => {
   it('sends each stream its own position, as it is when the heartbeat is sent', async (t) => {
     const { clock, keepalive } = keeping();
     const subscriptions = [{ position: at(1) }, { position: at(2) }, { position: at(3) }];
-    const readings: Reading[] = [];
-    for (const subscription of subscriptions) {
-      const { stream, reading } = await opened(t);
-      keepalive.add(stream, subscription, undefined);
-      readings.push(reading);
-    }
-    const beat = async (expected: readonly string[]): Promise<void> => {
+    const clients = await Promise.all(subscriptions.map(() => opened(t)));
+    for (const [n, subscription] of subscriptions.entries())
+      keepalive.add(clients[n]!.stream, subscription, undefined);
+    /** The positions that each client has got when the heartbeats have been sent. */
+    const beat = async (mark: string): Promise<string[][]> => {
       clock.advance(INTERVAL);
-      for (const [n, reading] of readings.entries())
-        await reading.until(({ text }) => positionsIn(text).at(-1) === expected[n]);
+      for (const { stream } of clients) stream.send({ data: mark });
+      await Promise.all(clients.map(({ reading }) => reading.until(`data: ${mark}\n\n`)));
+      return clients.map(({ reading }) => positionsIn(reading.text));
     };
     for (const [n, subscription] of subscriptions.entries()) subscription.position = at(4 + n);
-    await beat([at(4), at(5), at(6)]);
+    assert.deepEqual(await beat('first'), [[at(4)], [at(5)], [at(6)]]);
     subscriptions[0]!.position = at(7);
-    await beat([at(7), at(5), at(6)]);
-    assert.deepEqual(
-      readings.map(({ text }) => positionsIn(text)),
-      [[at(4), at(7)], [at(5)], [at(6)]],
-    );
+    assert.deepEqual(await beat('second'), [[at(4), at(7)], [at(5)], [at(6)]]);
   });
 
   it('sends a stream whose position has not moved the comment : and one line end', async (t) => {

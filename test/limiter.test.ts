@@ -231,6 +231,14 @@ describe('limitConnections', () => {
     assert.deepEqual([limit.stats.open, limit.stats.keys], [2, 2]);
   });
 
+  it('counts no refused connection against the rate of its client', async (t) => {
+    const clock = new FakeClock();
+    const { limit, port } = await limited(t, { maxConnections: 1, rate: 1, burst: 2, clock });
+    assert.equal((await open(port)).status, 200);
+    for (let n = 0; n < 3; n++) assert.equal((await open(port)).status, 503);
+    assert.deepEqual([limit.stats.refused['server-full'], limit.stats.refused['too-fast']], [3, 0]);
+  });
+
   it('applies no limit per client when `key` returns undefined', async (t) => {
     const { limit, port } = await limited(t, { maxPerKey: 1, rate: 1, key: () => undefined });
     for (let n = 0; n < 5; n++) assert.equal((await open(port)).status, 200);

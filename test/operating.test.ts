@@ -23,7 +23,10 @@ describe('docs/operating.md', () => {
   });
 
   it('names only options that the command has', async () => {
-    const { stdout: help } = await run('serve', ['--help']);
+    const helps = await Promise.all(
+      (['serve', 'tail', 'publish'] as const).map((command) => run(command, ['--help'])),
+    );
+    const help = helps.map(({ stdout }) => stdout).join('\n');
     const optionsIn = (text: string) =>
       inOrder(Array.from(text.matchAll(/[`[ ](--[a-z][a-z-]+)/g), ([, name = '']) => name));
     // --max-old-space-size is an option of Node.
