@@ -267,8 +267,8 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     position: SubscribeOptions,
   ): EventStream {
     const expiry = untilExpiry(principal, streamOptions);
-    // Requests that have arrived meanwhile would wait behind the stream for ever.
-    if (requestsWaiting(req.socket) > 0) req.socket.destroy();
+    // Requests that have arrived meanwhile would wait behind the stream for ever. A HEAD opens none.
+    if (req.method !== 'HEAD' && requestsWaiting(req.socket) > 0) req.socket.destroy();
     // One object serves all streams, but those of which the permission ends.
     const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;

@@ -344,4 +344,11 @@ describe('serveEvents', () => {
     assert.deepEqual(statuses(await readAll(socket)), []);
     assert.deepEqual([asked, hub.size], [1, 0]);
   });
+
+  it('answers what is sent behind a HEAD, which opens no stream', async (t) => {
+    const port = await listen(t, createServer(serveEvents(new Hub(), { topics: 'a' })));
+    const socket = await dial(t, port);
+    socket.write(pipelined(3, 'HEAD / HTTP/1.1'));
+    assert.deepEqual(statuses(await readAll(socket)), [200, 200, 200]);
+  });
 });
