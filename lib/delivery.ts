@@ -316,7 +316,6 @@ export class Delivery {
     const { group, preamble } = cursor;
     if (preamble !== undefined) {
       cursor.preamble = undefined;
-      this.#spent += preamble.text.length;
       return this.#write(cursor, preamble.text);
     }
     const lost = group.lost(cursor);
@@ -351,6 +350,7 @@ export class Delivery {
   }
 
   #write(cursor: Cursor, text: string): Outcome {
+    this.#spent += text.length;
     try {
       return cursor.sink.write(Buffer.from(text)) ? 'behind' : 'blocked';
     } catch {

@@ -381,6 +381,23 @@ describe('turns', () => {
     }
   });
 
+  it('tells a crowd of returning clients of their gaps a few at a time', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 1 } });
+    const topics = times(64, (i) => `topic-${i}`);
+    for (const topic of [...topics, ...topics]) hub.publish(topic, { data: 'x' });
+    let written = 0;
+    const write = ({ length }: Uint8Array) => {
+      written += length;
+      return true;
+    };
+    for (let i = 0; i < 1000; i++)
+      hub.subscribe(topics, { write, end() {}, on() {}, off() {} }, { lastEventId: at(0) });
+    const perTurn: number[] = [];
+    for (; turns.next(); written = 0) perTurn.push(written);
+    assert.ok(Math.max(...perTurn) < 1.2 * 1024 * 1024, String(perTurn));
+    assert.equal(hub.stats.gaps.evicted, 64_000);
+  });
+
   it('begins with a crowd of new clients a part at a time, also those for which there is nothing to write', () => {
     const { hub, turns } = handRun();
     let steps = 0;
