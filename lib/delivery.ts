@@ -47,7 +47,7 @@ export interface Log {
   readonly head: number;
   /**
    * Called for each entry in order, before it is delivered. If it throws, `publish` throws the error and the
-   * event is not published.
+   * event is not published. It must not return a promise.
    */
   append(entry: LogEntry): void;
   /**

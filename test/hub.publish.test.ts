@@ -168,6 +168,25 @@ describe('an event that cannot be published', () => {
     });
   }
 
+  it('refuses a log that answers with a promise, by which it may be refused later', async () => {
+    const { hub, turns } = handRun({
+      log: Object.assign(new TestLog(), {
+        append: async () => Promise.reject(new Error('full')),
+        appendAll: async () => {},
+      }),
+    });
+    for (const publish of [
+      () => hub.publish('a', { data: 'x' }),
+      () => hub.publishAll('a', [{ data: 'x' }]),
+      () => hub.publishAll('a', [{ data: 'x' }, { data: 'y' }]),
+    ]) {
+      assert.throws(publish, /^TypeError: `append` and `appendAll` of a log must not return a promise/);
+    }
+    turns.all();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([hub.position, hub.topicCount], [at(0), 0]);
+  });
+
   it('creates no topic and forgets none, where the log refuses it or the name is not valid', () => {
     const log = new TestLog();
     const { hub } = handRun({ log, maxTopics: 1 });
