@@ -247,7 +247,7 @@ export class Hub<Events extends object = EventMap> {
 
   /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
   batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
-    return this.#history.batchLimits(this.#history.prepare(topic));
+    return this.#history.batchLimits(this.#prepare(topic));
   }
 
   /**

@@ -127,6 +127,16 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', numbers(2)), { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
   });
 
+  it('has no limits for a topic that has ended, also where only that is still known of it', () => {
+    const { hub } = handRun({ maxTopics: 1 });
+    hub.publish('a', { data: 'x' });
+    assert.deepEqual(hub.batchLimits('a'), { maxEvents: 5000, maxBytes: 2 * 1024 * 1024 });
+    hub.end('a');
+    assert.throws(() => hub.batchLimits('a'), { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+    hub.publish('b', { data: 'x' });
+    assert.throws(() => hub.batchLimits('a'), { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+  });
+
   it('gives a batch to the log as a whole, and publishes nothing where the log refuses it', () => {
     const log = new TestLog();
     const { hub } = handRun({ log });
