@@ -517,7 +517,8 @@ export class Delivery {
 
 /**
  * The text of control events, as a subscriber wants them.
- * @throws {TypeError} where the application's `controls` throws, or makes what cannot be sent; `cause` is the error.
+ * @throws {TypeError} where the application's `controls` throws, or makes what cannot be sent; `cause` is the
+ *   error.
  */
 export function encodeControls(events: readonly ControlEvent[], controls: Controls | undefined): string {
   try {

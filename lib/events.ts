@@ -152,8 +152,9 @@ export interface EventsStats {
  * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
  * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered 204, which
  * stops EventSource; a limit, a hub without room, an error with status 429 and an unexpected failure are
- * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
- * `{ "error", "message" }`. The handler's promise does not reject, unless that of `next` does.
+ * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and
+ * one JSON object, `{ "error", "message" }`. The handler's promise does not reject, unless that of `next`
+ * does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
  * `no-store, no-transform`.
