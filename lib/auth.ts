@@ -44,24 +44,36 @@ export function expiryOf(principal: unknown): number {
 
 /**
  * Returns a text that is equal for two requests of one sender alone, as far as their principals tell: the
- * principal's `id` where it has one, else all of it as JSON but its `expiresAt`. An object that JSON does not
- * describe, such as one of a class of your own, equals no other; give it an `id`.
+ * principal's `id` where it has one, else all of it as JSON but its `expiresAt`. A principal that JSON does not
+ * describe, because it is or holds a function or an object of a class, equals no other; give it an `id`.
  */
 export function identityOf(principal: unknown): string {
-  if (typeof principal !== 'object' || principal === null) return `${typeof principal} ${String(principal)}`;
-  const { id, expiresAt: _, ...rest } = principal as { readonly id?: unknown; readonly expiresAt?: unknown };
+  if (Object(principal) !== principal) return `${typeof principal} ${String(principal)}`;
+  const object = principal as { readonly id?: unknown; readonly expiresAt?: unknown };
+  const { id, expiresAt: _, ...rest } = object;
   if (typeof id === 'string' || typeof id === 'number') return `id ${JSON.stringify(id)}`;
-  const prototype: unknown = Object.getPrototypeOf(principal);
-  if (prototype === Object.prototype || prototype === null) {
-    try {
-      return `json ${JSON.stringify({ id, ...rest })}`;
-    } catch {
-      // A cycle, or a bigint.
-    }
+  try {
+    if (isDescribed(object)) return `json ${JSON.stringify({ id, ...rest }, describe)}`;
+  } catch {
+    // A cycle, a bigint, or what `describe` has found.
   }
-  const known = identities.get(principal) ?? `object ${++identified}`;
-  identities.set(principal, known);
+  const known = identities.get(object) ?? `object ${++identified}`;
+  identities.set(object, known);
   return known;
+}
+
+/** JSON leaves out functions, and what a `Map` or an object of a class holds: all would be equal. */
+function describe(_key: string, value: unknown): unknown {
+  const type = typeof value;
+  if (type === 'function' || type === 'symbol' || (Object(value) === value && !isDescribed(value))) {
+    throw new TypeError('JSON does not describe it');
+  }
+  return value;
+}
+
+function isDescribed(value: unknown): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null || Array.isArray(value);
 }
 
 const identities = new WeakMap<object, string>();

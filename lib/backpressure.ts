@@ -14,7 +14,7 @@ export interface PacedReader {
 /** The members of a topic that are used. */
 export interface PacedTopic {
   /** The groups of its readers. */
-  readonly followers: { readonly size: number; has(group: never): boolean };
+  readonly followers: Iterable<unknown> & { readonly size: number; has(group: never): boolean };
 }
 
 interface Waiting {
@@ -35,6 +35,11 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   readonly #granted = new Set<Topic>();
   /** Readers whose sinks have refused a write lately, the first one first. */
   readonly #blocked = new Set<Reader>();
+  /**
+   * The place of the reader of each group that is furthest behind, of those that keep up. Made once a turn, for
+   * all topics together. Whoever has fallen behind since then is seen in the next turn.
+   */
+  #furthest: Map<unknown, number> | undefined;
   #isWatched = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -104,6 +109,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   settle(due: Iterable<Reader>): void {
     if (!this.#isWatched) return;
     const now = this.#now();
+    this.#furthest = undefined;
     for (const reader of this.#blocked) {
       if (isRecent(reader, now)) break;
       this.#blocked.delete(reader);
@@ -145,12 +151,26 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   };
 
   #isHeldBack(topic: Topic, due: Iterable<Reader>, now: number): boolean {
+    const { followers } = topic;
+    this.#furthest ??= this.#furthestOf(due, now);
     let least = Infinity;
-    for (const reader of due) if (follows(reader, topic)) least = Math.min(least, reader.seq);
-    for (const reader of this.#blocked) {
-      if (isRecent(reader, now) && follows(reader, topic)) least = Math.min(least, reader.seq);
+    if (this.#furthest.size < followers.size) {
+      for (const [group, seq] of this.#furthest)
+        if (followers.has(group as never)) least = Math.min(least, seq);
+    } else {
+      for (const group of followers) least = Math.min(least, this.#furthest.get(group) ?? Infinity);
     }
     return this.#isFarBehind(topic, least);
+  }
+
+  #furthestOf(due: Iterable<Reader>, now: number): Map<unknown, number> {
+    const furthest = new Map<unknown, number>();
+    const add = ({ closed, group, seq }: Reader): void => {
+      if (!closed && seq < (furthest.get(group) ?? Infinity)) furthest.set(group, seq);
+    };
+    for (const reader of due) add(reader);
+    for (const reader of this.#blocked) if (isRecent(reader, now)) add(reader);
+    return furthest;
   }
 
   #remove(topic: Topic, one: Waiting): void {
@@ -178,8 +198,4 @@ function startTimer(act: () => void): ReturnType<typeof setTimeout> {
 
 function isRecent({ blockedAt }: PacedReader, now: number): boolean {
   return now - blockedAt < MAX_BLOCKED;
-}
-
-function follows(reader: PacedReader, topic: PacedTopic): boolean {
-  return !reader.closed && topic.followers.has(reader.group as never);
 }

@@ -47,7 +47,7 @@ export interface Log {
   readonly head: number;
   /**
    * Called for each entry in order, before it is delivered. If it throws, `publish` throws the error and the
-   * event is not published.
+   * event is not published. It must not return a promise.
    */
   append(entry: LogEntry): void;
   /**
@@ -316,7 +316,6 @@ export class Delivery {
     const { group, preamble } = cursor;
     if (preamble !== undefined) {
       cursor.preamble = undefined;
-      this.#spent += preamble.text.length;
       return this.#write(cursor, preamble.text);
     }
     const lost = group.lost(cursor);
@@ -351,6 +350,7 @@ export class Delivery {
   }
 
   #write(cursor: Cursor, text: string): Outcome {
+    this.#spent += text.length;
     try {
       return cursor.sink.write(Buffer.from(text)) ? 'behind' : 'blocked';
     } catch {
@@ -438,7 +438,7 @@ export class Delivery {
     const { group, seq } = cursor;
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
-      if (!('then' in answer)) return this.#take(cursor, answer);
+      if (!('then' in answer)) return this.#take(cursor, checkPage(answer));
       // If the log cannot be read now, the client keeps its id and returns after its `retry`.
       answer.then((page) => this.#takeLate(cursor, page)).catch(() => this.end(cursor));
       return 'reading';
@@ -449,7 +449,7 @@ export class Delivery {
 
   #takeLate(cursor: Cursor, page: LogPage): void {
     this.#time = this.#now();
-    this.#advance(cursor, page);
+    this.#advance(cursor, checkPage(page));
   }
 
   /**
@@ -497,7 +497,8 @@ export class Delivery {
       group.topics.map((topic) => [topic.name, Math.max(after, cursor.reportedLost(topic))]),
     );
     for (const { name } of inMemory) known.set(name, Infinity);
-    let { until } = page;
+    // Beyond the head, a reader would miss what is published next.
+    let until = Math.min(page.until, this.#order.head);
     const last = remembered.at(-1)?.seq ?? after;
     if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
     let entries = page.entries.filter(
@@ -514,9 +515,25 @@ export class Delivery {
   }
 }
 
-/** The text of control events, as a subscriber wants them. */
+/**
+ * The text of control events, as a subscriber wants them.
+ * @throws {TypeError} where the application's `controls` throws, or makes what cannot be sent; `cause` is the
+ *   error.
+ */
 export function encodeControls(events: readonly ControlEvent[], controls: Controls | undefined): string {
-  return events.map((event) => encode(sentControl(event, controls))).join('');
+  try {
+    return events.map((event) => encode(sentControl(event, controls))).join('');
+  } catch (cause) {
+    if (typeof controls !== 'function') throw cause;
+    // That of `encode` has the status of a mistake of the client, whose doing this is not.
+    throw new TypeError(`\`controls\` must return an event that can be sent: ${String(cause)}`, { cause });
+  }
+}
+
+/** Without a place up to which a page reaches, its reader would ask for it again and again. */
+function checkPage(page: LogPage): LogPage {
+  if (page?.until >= 0) return page;
+  throw new TypeError(`\`read\` of a log must return a page with \`until\`, got ${String(page?.until)}`);
 }
 
 /** On `node:diagnostics_channel`: `{ reason, topics }` for every gap. */

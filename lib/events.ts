@@ -152,8 +152,9 @@ export interface EventsStats {
  * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
  * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered 204, which
  * stops EventSource; a limit, a hub without room, an error with status 429 and an unexpected failure are
- * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and one JSON object,
- * `{ "error", "message" }`. The handler's promise does not reject, unless that of `next` does.
+ * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and
+ * one JSON object, `{ "error", "message" }`. The handler's promise does not reject, unless that of `next`
+ * does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
  * `no-store, no-transform`.
@@ -267,8 +268,8 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     position: SubscribeOptions,
   ): EventStream {
     const expiry = untilExpiry(principal, streamOptions);
-    // Requests that have arrived meanwhile would wait behind the stream for ever.
-    if (requestsWaiting(req.socket) > 0) req.socket.destroy();
+    // Requests that have arrived meanwhile would wait behind the stream for ever. A HEAD opens none.
+    if (req.method !== 'HEAD' && requestsWaiting(req.socket) > 0) req.socket.destroy();
     // One object serves all streams, but those of which the permission ends.
     const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;

@@ -19,7 +19,8 @@ export interface FeedOptions<Event> {
   signal?: AbortSignal | undefined;
   /**
    * Called when the hub refuses an event: `'skip'` goes on with the next one, `'retry'` publishes the same one
-   * again, as soon as the answer resolves. By default, and where it throws, `publishFrom` rejects.
+   * again, as soon as the answer resolves. By default, and where it throws or answers anything else,
+   * `publishFrom` rejects.
    */
   onRefuse?: ((refusal: FeedRefusal<Event>) => FeedVerdict | Promise<FeedVerdict>) | undefined;
 }
@@ -87,7 +88,9 @@ async function publishOne<Event>(
       hub.publish(topic, event);
       return true;
     } catch (error) {
-      if ((await onRefuse({ topic, event, error })) === 'skip') return false;
+      const verdict = await onRefuse({ topic, event, error });
+      if (verdict === 'skip') return false;
+      if (verdict !== 'retry') throw error;
     }
     // An answer that resolves at once must not hold the event loop.
     await nextTurn();

@@ -255,8 +255,8 @@ export class History<Follower = unknown> {
   }
 
   /**
-   * The topic for an event, with its limits unless it has ended. A new one is not in the history before `append`, so that an
-   * event that is refused changes nothing.
+   * The topic for an event, with its limits unless it has ended. A new one is not in the history before
+   * `append`, so that an event that is refused changes nothing.
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError | TypeError} naming the limit of the `history` function that cannot be used.
    * @throws what the `history` function throws.

@@ -204,7 +204,7 @@ export class Hub<Events extends object = EventMap> {
     try {
       const prepared = this.#prepare(topic);
       const entry = this.#entry(prepared, event as HubEvent, this.#order.head + 1, this.#now());
-      this.#log?.append(entry);
+      if (this.#log !== undefined) checkDone(this.#log.append(entry));
       this.#accept(prepared, entry);
       return this.#order.position;
     } finally {
@@ -247,7 +247,7 @@ export class Hub<Events extends object = EventMap> {
 
   /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
   batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
-    return this.#history.batchLimits(this.#history.prepare(topic));
+    return this.#history.batchLimits(this.#prepare(topic));
   }
 
   /**
@@ -424,8 +424,8 @@ export class Hub<Events extends object = EventMap> {
   #appendToLog(entries: readonly LogEntry[]): void {
     const log = this.#log;
     if (log === undefined || entries.length === 0) return;
-    if (entries.length === 1) log.append(entries[0]!);
-    else if (log.appendAll !== undefined) log.appendAll(entries);
+    if (entries.length === 1) checkDone(log.append(entries[0]!));
+    else if (log.appendAll !== undefined) checkDone(log.appendAll(entries));
     else throw new TypeError('`log` must have `appendAll`, to publish several events at once');
   }
 
@@ -556,6 +556,14 @@ export class Hub<Events extends object = EventMap> {
       this.#history.release(topic);
     }
   }
+}
+
+/** Whether an event is in the log must be known before it is delivered. */
+function checkDone(answer: unknown): void {
+  const promise = answer as Partial<PromiseLike<unknown>> | undefined;
+  if (typeof promise?.then !== 'function') return;
+  promise.then(undefined, ignore); // or its rejection would end the process
+  throw new TypeError('`append` and `appendAll` of a log must not return a promise');
 }
 
 /** Ends a sink for which nothing is left to deliver. */

@@ -15,6 +15,7 @@ export interface PipelinedSocket {
   readonly destroyed: boolean;
   destroy(): unknown;
   once(event: 'close', listener: () => void): unknown;
+  off(event: 'close', listener: () => void): unknown;
 }
 
 export interface PipelinedResponse {
@@ -170,8 +171,13 @@ function waitForTurn(
 function openLine(socket: PipelinedSocket, current: PipelinedResponse): Line {
   const line = new Line(current);
   lines.set(socket, line);
-  socket.once('close', () => dismiss(line));
+  socket.once('close', onGone);
   return line;
+}
+
+function onGone(this: PipelinedSocket): void {
+  const line = lines.get(this);
+  if (line instanceof Line) dismiss(line);
 }
 
 // One function for all responses: one for each would add its bytes to every idle stream.
@@ -187,8 +193,11 @@ function advance(socket: PipelinedSocket, line: Line): void {
   // Otherwise small answers, which the network takes at once, would all be made in one turn.
   setImmediate(() => {
     const next = line.waiting.shift();
-    if (line.isRefused || next === undefined) {
-      if (!line.isRefused) lines.delete(socket);
+    if (line.isRefused) return;
+    if (next === undefined) {
+      lines.delete(socket);
+      // The same connection may have a line again, any number of times.
+      socket.off('close', onGone);
       return;
     }
     next.room.waiting--;

@@ -74,6 +74,8 @@ describe('identityOf', () => {
     assert.equal(identityOf('ann'), identityOf('ann'));
     assert.equal(identityOf({ id: 7, expiresAt: 1 }), identityOf({ id: 7, roles: ['a'] }));
     assert.equal(identityOf({ user: 'ann', expiresAt: 1 }), identityOf({ user: 'ann', expiresAt: 2 }));
+    const nested = (expiresAt: number) => ({ user: { roles: ['a'], since: new Date(0) }, expiresAt });
+    assert.equal(identityOf(nested(1)), identityOf(nested(2)));
   });
 
   it('differs for principals that are told apart by anything else', () => {
@@ -88,7 +90,15 @@ describe('identityOf', () => {
     }
     const principals = ['ann', 'bob', '1', 1, true, { id: '1' }, { id: 1 }, { user: 'ann' }, { user: 'bob' }];
     const objects = [new User('ann'), new User('ann'), new Map(), new Map(), { n: 1n }, { n: 1n }];
-    const all = [...principals, ...objects, Object.assign(Object.create(null), { user: 'eve' })];
+    const holders = [1, 2].flatMap((n) => [
+      { user: new User('ann') },
+      { claims: new Map([['sub', n]]) },
+      { may: () => n },
+      { key: Symbol('key') },
+      { list: [{ user: new User('ann') }] },
+      () => n,
+    ]);
+    const all = [...principals, ...objects, ...holders, Object.assign(Object.create(null), { user: 'eve' })];
     assert.equal(new Set(all.map(identityOf)).size, all.length);
     const [one] = objects;
     assert.equal(identityOf(one), identityOf(one));

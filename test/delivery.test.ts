@@ -397,6 +397,23 @@ describe('turns', () => {
     }
   });
 
+  it('tells a crowd of returning clients of their gaps a few at a time', () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 1 } });
+    const topics = times(64, (i) => `topic-${i}`);
+    for (const topic of [...topics, ...topics]) hub.publish(topic, { data: 'x' });
+    let written = 0;
+    const write = ({ length }: Uint8Array) => {
+      written += length;
+      return true;
+    };
+    for (let i = 0; i < 1000; i++)
+      hub.subscribe(topics, { write, end() {}, on() {}, off() {} }, { lastEventId: at(0) });
+    const perTurn: number[] = [];
+    for (; turns.next(); written = 0) perTurn.push(written);
+    assert.ok(Math.max(...perTurn) < 1.2 * 1024 * 1024, String(perTurn));
+    assert.equal(hub.stats.gaps.evicted, 64_000);
+  });
+
   it('begins with a crowd of new clients a part at a time, also those for which there is nothing to write', () => {
     const { hub, turns } = handRun();
     let steps = 0;
@@ -820,6 +837,39 @@ describe('a log behind the hub', () => {
       assert.equal(turns.all(), 0);
       assert.deepEqual([reader.writableEnded, hub.size, reader.texts], [true, 0, []]);
     }
+  });
+
+  it('ends the sink when the log answers with no page, and asks it no second time', async () => {
+    for (const page of [undefined, null, 7, {}, { entries: [], dropped: [], until: Number.NaN }]) {
+      for (const answered of [page, Promise.resolve(page)]) {
+        const { log, hub, turns } = logged();
+        for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
+        let reads = 0;
+        log.answer = () => {
+          if (++reads > 10) throw new Error('asked again and again');
+          return answered as never;
+        };
+        const reader = new MemoryReader();
+        hub.subscribe('a', reader, { lastEventId: at(1) });
+        turns.all();
+        await new Promise((resolve) => setImmediate(resolve));
+        turns.all();
+        assert.deepEqual([reads, reader.writableEnded, hub.size, reader.texts], [1, true, 0, []]);
+      }
+    }
+  });
+
+  it('moves no reader beyond the newest event, whatever the log says that it has', () => {
+    const { log, hub, turns } = logged();
+    for (let i = 1; i <= 5; i++) hub.publish('a', { data: String(i) });
+    log.answer = (look) => ({ ...(look() as LogPage), until: Number.POSITIVE_INFINITY });
+    const reader = new MemoryReader();
+    const subscription = hub.subscribe('a', reader, { lastEventId: at(1) });
+    turns.all();
+    assert.equal(subscription.position, at(5));
+    hub.publish('a', { data: '6' });
+    turns.all();
+    assert.deepEqual(reader.texts, ['2', '3', '4', '5', '6']);
   });
 
   it('delivers to the others while the log has not answered yet', async () => {

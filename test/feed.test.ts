@@ -335,6 +335,18 @@ describe('publishFrom', () => {
       await assert.rejects(publishFrom(hub, 'a', texts, { onRefuse }), { code: 'X' });
     });
 
+    it('and rejects with the error of the hub where the answer is neither', async (t) => {
+      const { hub } = refusing(t, Infinity);
+      for (const answer of [undefined, null, true, 'again', Promise.resolve()]) {
+        let asked = 0;
+        const onRefuse = () => {
+          if (++asked > 5) throw new Error('asked again and again');
+          return answer as never;
+        };
+        await assert.rejects(publishFrom(hub, 'a', texts, { onRefuse }), { code: 'X' });
+      }
+    });
+
     it('and lets the event loop turn, whatever it answers', async (t) => {
       const { hub } = refusing(t, Infinity);
       for (const answer of ['skip', 'retry'] as const) {

@@ -127,6 +127,16 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', numbers(2)), { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
   });
 
+  it('has no limits for a topic that has ended, also where only that is still known of it', () => {
+    const { hub } = handRun({ maxTopics: 1 });
+    hub.publish('a', { data: 'x' });
+    assert.deepEqual(hub.batchLimits('a'), { maxEvents: 5000, maxBytes: 2 * 1024 * 1024 });
+    hub.end('a');
+    assert.throws(() => hub.batchLimits('a'), { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+    hub.publish('b', { data: 'x' });
+    assert.throws(() => hub.batchLimits('a'), { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+  });
+
   it('gives a batch to the log as a whole, and publishes nothing where the log refuses it', () => {
     const log = new TestLog();
     const { hub } = handRun({ log });
@@ -167,6 +177,25 @@ describe('an event that cannot be published', () => {
       );
     });
   }
+
+  it('refuses a log that answers with a promise, by which it may be refused later', async () => {
+    const { hub, turns } = handRun({
+      log: Object.assign(new TestLog(), {
+        append: async () => Promise.reject(new Error('full')),
+        appendAll: async () => {},
+      }),
+    });
+    for (const publish of [
+      () => hub.publish('a', { data: 'x' }),
+      () => hub.publishAll('a', [{ data: 'x' }]),
+      () => hub.publishAll('a', [{ data: 'x' }, { data: 'y' }]),
+    ]) {
+      assert.throws(publish, /^TypeError: `append` and `appendAll` of a log must not return a promise/);
+    }
+    turns.all();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([hub.position, hub.topicCount], [at(0), 0]);
+  });
 
   it('creates no topic and forgets none, where the log refuses it or the name is not valid', () => {
     const log = new TestLog();

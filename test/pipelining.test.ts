@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import { createServer as createHttp2Server } from 'node:http2';
+import type { Socket } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { serveEvents } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
@@ -70,6 +71,20 @@ describe('limitPipelining', () => {
       Array.from({ length: 50 }, (_, i) => i + 1),
     );
     assert.equal(new Set(beganIn).size, 50);
+  });
+
+  it('leaves nothing on a connection when its requests are answered, however often some have waited', async (t) => {
+    const { port, server } = await gated(t, (res) => res.end('<answered>'));
+    const connected = once(server, 'connection');
+    const socket = await dial(t, port);
+    const [own] = (await connected) as [Socket];
+    const heard = new Reading(socket);
+    for (let rounds = 1; rounds <= 20; rounds++) {
+      socket.write(request().repeat(2));
+      await heard.until(({ text }) => text.split('<answered>').length > 2 * rounds);
+      for (let i = 0; i < 3; i++) await nextTurn();
+    }
+    assert.ok(own.listenerCount('close') < 10, `${own.listenerCount('close')} listeners`);
   });
 
   it('begins no request while its client takes nothing of the answer before', async (t) => {
@@ -213,7 +228,7 @@ describe('limitPipelining', () => {
     const req = { httpVersionMajor: 1, socket: undefined } as never;
     const res = { on: assert.fail, writeHead: assert.fail, end: assert.fail };
     for (let i = 0; i < 3; i++) limit(req, res, () => begun++);
-    const socket = { destroyed: false, destroy: assert.fail, once: assert.fail };
+    const socket = { destroyed: false, destroy: assert.fail, once: assert.fail, off: assert.fail };
     for (let i = 0; i < 3; i++) limit({ httpVersionMajor: 1, socket }, res, () => begun++);
     assert.equal(begun, 6);
   });
@@ -343,5 +358,12 @@ describe('serveEvents', () => {
     socket.write(pipelined(50, 'GET /?from=earliest HTTP/1.1'));
     assert.deepEqual(statuses(await readAll(socket)), []);
     assert.deepEqual([asked, hub.size], [1, 0]);
+  });
+
+  it('answers what is sent behind a HEAD, which opens no stream', async (t) => {
+    const port = await listen(t, createServer(serveEvents(new Hub(), { topics: 'a' })));
+    const socket = await dial(t, port);
+    socket.write(pipelined(3, 'HEAD / HTTP/1.1'));
+    assert.deepEqual(statuses(await readAll(socket)), [200, 200, 200]);
   });
 });
