@@ -214,21 +214,41 @@ async function refusal(answer: Answer): Promise<ConnectError> {
 const MAX_REASON_BYTES = 8192;
 const REASON_TIMEOUT = 1000;
 
-/** The reason in the body of an error, where that is JSON, small and arrives at once. */
-async function reasonOf({ response, signal, discard }: Answer): Promise<Refused> {
-  if (!/\bjson\b/i.test(response.header('content-type') ?? '')) return { error: '', message: '' };
+/** The reason in the body of an error, where that is JSON. */
+async function reasonOf(answer: Answer): Promise<Refused> {
+  if (!/\bjson\b/i.test(answer.response.header('content-type') ?? '')) return { error: '', message: '' };
+  const { error, message } = parsedObject(await readRefusal(answer));
+  return {
+    error: typeof error === 'string' ? error : '',
+    message: typeof message === 'string' ? message : '',
+  };
+}
+
+/**
+ * Reads the body of a refusal, of which the status is what counts: `''` where it is larger than 8 KiB, does not
+ * arrive within a second, or breaks off. `discard` is called after that second, and must close the connection.
+ */
+export async function readRefusal({
+  response,
+  signal,
+  discard,
+}: Pick<Answer, 'response' | 'signal' | 'discard'>): Promise<string> {
   const timer = startTimer(REASON_TIMEOUT, discard);
   try {
-    const text = await beforeAbort(readAnswer(response, MAX_REASON_BYTES), signal);
-    const { error, message } = Object(JSON.parse(text)) as Record<string, unknown>;
-    return {
-      error: typeof error === 'string' ? error : '',
-      message: typeof message === 'string' ? message : '',
-    };
+    return await beforeAbort(readAnswer(response, MAX_REASON_BYTES), signal);
   } catch {
-    return { error: '', message: '' };
+    return '';
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** The members of a JSON object; none where the text is anything else. */
+export function parsedObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return Object(JSON.parse(text)) as Record<string, unknown>;
+  } catch {
+    return {};
   }
 }
 
