@@ -19,7 +19,7 @@ import {
   usageError,
   withOptionNames,
 } from './argv.ts';
-import { type CommandInput, type CommandIo, escapeControls, jsonLine, report } from './io.ts';
+import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { Output } from './output.ts';
 import { bearerOf } from './tokens.ts';
 
@@ -96,6 +96,7 @@ export async function tail(argv: readonly string[], io: CommandIo): Promise<numb
     return 0;
   }
   const connection = await connectionFor(line, io);
+  if (connection === undefined) return 130;
   const stdout = new Output(io.stdout, { onFailure: () => connection.close() });
   const interrupt = (): void => stdout.fail(io.signal.reason);
   io.signal.addEventListener('abort', interrupt, { once: true });
@@ -144,7 +145,11 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
 
 // ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────
 
-async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): Promise<Connection> {
+/** Resolves with `undefined` where the command is interrupted before all of the body has been read. */
+async function connectionFor(
+  line: CommandLine<typeof OPTIONS>,
+  io: CommandIo,
+): Promise<Connection | undefined> {
   const { values, positionals } = line;
   const [url] = positionals;
   if (url === undefined || positionals.length > 1)
@@ -152,6 +157,7 @@ async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): 
   const target = readUrl(url);
   for (const topic of values.topic) target.searchParams.append('topic', topic);
   const options = await connectOptions(target, values, io);
+  if (io.signal.aborted) return undefined;
   return withOptionNames(line, OPTION_NAMES, () => connect(target, options));
 }
 
@@ -160,7 +166,7 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
   const headers = readHeaders(values.header);
   const bearer = await bearerOf(values);
   if (bearer !== undefined) headers.authorization = bearer;
-  const body = data === undefined ? undefined : await readBody(data, io.stdin);
+  const body = data === undefined ? undefined : await readBody(data, io);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
   return {
     headers,
@@ -199,11 +205,22 @@ function positionKey({ origin, pathname, searchParams, username, password }: URL
 
 const PER_CONNECTION = new Set(['ticket', 'token', 'lastEventId']);
 
-async function readBody(data: string, stdin: CommandInput): Promise<string | Uint8Array> {
+/** The signal ends the reading of stdin; what was read until then is returned. */
+async function readBody(data: string, { stdin, signal }: CommandIo): Promise<string | Uint8Array> {
   if (!data.startsWith('@')) return data;
   if (data !== '@-') return readFile(data.slice(1));
   const chunks: Uint8Array[] = [];
-  for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  const stop = (): void => void stdin.destroy?.();
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  } catch (error) {
+    // A Readable that was destroyed reports it as an error.
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
   return Buffer.concat(chunks);
 }
 

@@ -401,6 +401,17 @@ describe('sluice tail', () => {
     });
   });
 
+  it('exits with 130 when it is interrupted while it reads a body from stdin', async () => {
+    const controller = new AbortController();
+    const stdin = new PassThrough();
+    stdin.write('{"a":');
+    const ended = run('tail', ['-d', '@-', 'http://127.0.0.1:1'], { stdin, signal: controller.signal });
+    while (stdin.readableLength > 0) await new Promise((resolve) => setImmediate(resolve));
+    controller.abort();
+    assert.deepEqual(await ended, { code: 130, stdout: '', stderr: '' });
+    assert.ok(stdin.destroyed);
+  });
+
   it('exits with 1 and one line when the server refuses', async (t) => {
     const { url } = await started(t, (_, res) => res.writeHead(404).end());
     assert.deepEqual(await run('tail', [url]), {
