@@ -61,7 +61,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   /** Default `GET`, or `POST` where there is a `body`. Only GET and HEAD are retried by default. */
   readonly method?: string | undefined;
   readonly body?: string | Uint8Array | undefined;
-  /** A function is called before each attempt, for example to refresh a token. */
+  /** A function is called before each attempt, as to refresh a token. What it throws, the loop throws. */
   readonly headers?: RequestHeaders | HeadersFunction | undefined;
   /** The position to resume from, sent as `Last-Event-ID`. A position in `storage` takes precedence. */
   readonly lastEventId?: string | undefined;
@@ -238,7 +238,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   /** Ends the connection and the loop. The latest event stays unprocessed, see `commit()`. */
   close(): void {
     this.#closing = true;
-    if (this.#events === undefined) this.#enter({ state: 'closed', attempt: 0 });
+    if (this.#state === 'idle') this.#enter({ state: 'closed', attempt: 0 });
     this.#interrupt?.();
   }
 

@@ -811,6 +811,19 @@ describe('the end of connect', () => {
     await assert.rejects(readData('http://127.0.0.1:1/', { signal }), /no/);
   });
 
+  it('is over, and says so once, when it is left before its first event is asked for', async () => {
+    for (const leave of ['close', 'return'] as const) {
+      const states: string[] = [];
+      const connection = connect('http://127.0.0.1:1/', { onState: ({ state }) => states.push(state) });
+      const events = connection[Symbol.asyncIterator]();
+      if (leave === 'close') connection.close();
+      else await events.return?.();
+      assert.equal(connection.state, 'closed');
+      assert.equal((await events.next()).done, true);
+      assert.deepEqual(states, ['closed']);
+    }
+  });
+
   it('ends the loop when close() is called while it waits for an event', async (t) => {
     const { url } = await started(t, (_, res) => open(res));
     const connection = connect(url, {
@@ -1043,7 +1056,7 @@ describe('the options of connect', () => {
     [{ headers: { 'a b': 'c' } }, /^TypeError: `headers` must have valid names, got "a b"$/],
     [{ headers: { a: 'b\r\nc: d' } }, /^TypeError: `headers` must have values .* `a`/],
     [{ headers: { a: '水' } }, /^TypeError: `headers` must have values/],
-    [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must .* no control characters, got "7\\n8"$/],
+    [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must .* no control characters .*, got "7\\n8"$/],
     [{ lastEventId: '7'.repeat(1025) }, /^TypeError: `lastEventId` must have at most 1024 bytes/],
     [{ lastEventId: '水'.repeat(342) }, /^TypeError: `lastEventId` must have at most 1024 bytes/],
     [{ lastEventIdParameter: '' }, /^TypeError: `lastEventIdParameter` must be a name, got ""$/],
