@@ -419,8 +419,10 @@ export function refused(data: string): ConnectError {
 }
 
 /** The rule of `isSendableId` in words. */
-export const idRule: string = `must have at most ${maxIdBytes} bytes and no control characters`;
+export const idRule: string = `must have at most ${maxIdBytes} bytes, no control characters and no half surrogate pair`;
 
+// JSON leaves U+007F to U+009F as they are, which some terminals obey.
 function quoted(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+  const shortened = JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+  return shortened.replace(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
 }

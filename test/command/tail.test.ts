@@ -460,7 +460,7 @@ describe('sluice tail', () => {
     [['-X', '', 'x'], '--request must be a method such as POST, got ""'],
     [
       ['--last-event-id', '7\n8', 'x'],
-      '--last-event-id must have at most 1024 bytes and no control characters, got "7\\n8"',
+      '--last-event-id must have at most 1024 bytes, no control characters and no half surrogate pair, got "7\\n8"',
     ],
     [['-H', 'no colon', 'x'], `--header must be 'NAME: VALUE', got "no colon"`],
     [['-H', 'a: b\r\nc: d', 'x'], `--header must be 'NAME: VALUE', got "a: b\\r\\nc: d"`],
