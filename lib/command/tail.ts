@@ -37,8 +37,8 @@ event. Events that are lost for good (${controlEvents.gap}) are reported on stde
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --event TYPE            print only events of this type; may be repeated
       --last-event-id ID      resume after this event, unless --state has a position already
-      --state FILE            keep the position in FILE, and resume from it. One file may serve many URLs; it
-                              does not hold their secrets
+      --state FILE            keep the position in FILE, and resume from it. One file may serve many URLs, of
+                              one process at a time; it does not hold their secrets
       --json                  print each event as JSON: event, data, id, time
       --timestamps            print the time of arrival before each event
       --gaps                  print the milliseconds since the event before it, too
@@ -208,7 +208,7 @@ const PER_CONNECTION = new Set(['ticket', 'token', 'lastEventId']);
 /** The signal ends the reading of stdin; what was read until then is returned. */
 async function readBody(data: string, { stdin, signal }: CommandIo): Promise<string | Uint8Array> {
   if (!data.startsWith('@')) return data;
-  if (data !== '@-') return readFile(data.slice(1));
+  if (data !== '@-') return readFileOf(data);
   const chunks: Uint8Array[] = [];
   const stop = (): void => void stdin.destroy?.();
   if (signal.aborted) stop();
@@ -222,6 +222,12 @@ async function readBody(data: string, { stdin, signal }: CommandIo): Promise<str
     signal.removeEventListener('abort', stop);
   }
   return Buffer.concat(chunks);
+}
+
+function readFileOf(data: string): Promise<Uint8Array> {
+  return readFile(data.slice(1)).catch((cause) => {
+    throw new Error(`--data ${data} cannot be read: ${cause.message}`, { cause });
+  });
 }
 
 // ── what is printed ───────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +255,8 @@ function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {
 
 function recordFor(path: string | undefined, connection: Connection): Output | undefined {
   if (path === undefined) return undefined;
-  return new Output(createWriteStream(path, { flags: 'a' }), { onFailure: () => connection.close() });
+  const onFailure = (): void => connection.close();
+  return new Output(createWriteStream(path, { flags: 'a' }), { name: `--record ${path}`, onFailure });
 }
 
 function recorded({ event, data, id }: DecodedEvent, time: number): string {

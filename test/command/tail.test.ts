@@ -137,7 +137,7 @@ describe('sluice tail', () => {
     assert.deepEqual(bodies, ['from a file', 'from stdin']);
     const { code, stderr } = await run('tail', ['-d', '@/no/such/file', url]);
     assert.equal(code, 1);
-    assert.match(stderr, /^sluice tail: ENOENT.*\n$/);
+    assert.match(stderr, /^sluice tail: --data @\/no\/such\/file cannot be read: ENOENT.*\n$/);
   });
 
   it('sends a POST again only with --retry', async (t) => {
@@ -288,7 +288,7 @@ describe('sluice tail', () => {
     );
     const { code, stderr } = await run('tail', ['--record', '/no/such/folder/file', url]);
     assert.equal(code, 1);
-    assert.match(stderr, /^sluice tail: ENOENT.*\n$/);
+    assert.match(stderr, /^sluice tail: --record \/no\/such\/folder\/file: ENOENT.*\n$/);
   });
 
   it('escapes control characters on a terminal, and passes them on to a pipe', async (t) => {
@@ -319,7 +319,7 @@ describe('sluice tail', () => {
     const { url } = await started(t, (_, res) => whole(res, frame(1) + end));
     const { code, stderr } = await run('tail', ['--record', '/dev/full', url]);
     assert.equal(code, 1);
-    assert.match(stderr, /^sluice tail: ENOSPC.*\n$/);
+    assert.match(stderr, /^sluice tail: --record \/dev\/full: ENOSPC.*\n$/);
   });
 
   it('exits with 0 and says nothing when the reader of its output is gone', async (t) => {
@@ -364,7 +364,7 @@ describe('sluice tail', () => {
     const ended = main(['tail', '--record', '/dev/full', url], io, '0.0.0');
     stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
     assert.equal(await ended, 1);
-    assert.match(String(stderr.read()), /^sluice tail: ENOSPC/);
+    assert.match(String(stderr.read()), /^sluice tail: --record \/dev\/full: ENOSPC/);
   });
 
   it('exits with 1 where the last of its output cannot be written', async (t) => {
