@@ -302,7 +302,7 @@ function addressOf({ origin, protocol }: URL): string {
   return origin === 'null' ? `a ${protocol} address` : origin;
 }
 
-// ── headers ───────────────────────────────────────────────────────────────────────────────────────────────
+// ── options ───────────────────────────────────────────────────────────────────────────────────────────────
 
 // A header's value may have no control character but the tab.
 const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
@@ -316,14 +316,49 @@ export function isMethod(method: string): boolean {
 // `fetch` refuses these, and a tunnel has no response to read.
 const FORBIDDEN_METHODS = new Set(['CONNECT', 'TRACE', 'TRACK']);
 
+interface RequestOptions {
+  readonly headers?: unknown;
+  readonly body?: unknown;
+  readonly transport?: unknown;
+  readonly redirectOrigins?: unknown;
+}
+
+/** @throws {TypeError} naming the option with which every attempt would fail, or a redirect go astray. */
+export function checkRequest({ headers, body, transport, redirectOrigins = [] }: RequestOptions): void {
+  if (headers !== undefined && typeof headers !== 'function') checkHeaders(headers as RequestHeaders);
+  if (body !== undefined && typeof body !== 'string' && !ArrayBuffer.isView(body)) {
+    throw new TypeError(`\`body\` must be a string or bytes, got ${kindOf(body)}`);
+  }
+  if (transport !== undefined && typeof transport !== 'function') {
+    throw new TypeError(`\`transport\` must be a function, got ${kindOf(transport)}`);
+  }
+  // A text has a method `includes` too, which finds parts: an origin that begins like a longer one.
+  if (!Array.isArray(redirectOrigins) || !redirectOrigins.every(isOrigin)) {
+    const got = JSON.stringify(redirectOrigins);
+    throw new TypeError(`\`redirectOrigins\` must list origins such as "https://example.com", got ${got}`);
+  }
+}
+
+function isOrigin(text: unknown): boolean {
+  return typeof text === 'string' && URL.canParse(text) && new URL(text).origin === text;
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? 'null' : typeof value;
+}
+
 /** @throws {TypeError} for headers that no request can carry: every attempt would fail with them. */
 export function checkHeaders(headers: RequestHeaders): void {
+  // A `Headers` or a `Map` has no entries of its own, so that nothing of it would be sent.
+  if (Object(headers) !== headers || Symbol.iterator in headers) {
+    throw new TypeError('`headers` must be an object of names and values: write Object.fromEntries(headers)');
+  }
   for (const [name, value] of Object.entries(headers)) {
     if (!TOKEN.test(name)) {
       throw new TypeError(`\`headers\` must have valid names, got ${JSON.stringify(name)}`);
     }
     // The value may be a secret, so the message leaves it out.
-    if (UNSENDABLE.test(value) || /[^\x00-\xff]/.test(value)) {
+    if (typeof value !== 'string' || UNSENDABLE.test(value) || /[^\x00-\xff]/.test(value)) {
       throw new TypeError(
         `\`headers\` must have values of one line of Latin-1, but that of \`${name}\` is not`,
       );

@@ -319,7 +319,7 @@ describe('a redirect', () => {
     it(`to "${location}" is not followed, by any transport`, async (t) => {
       const { url, requests } = await serve(t, (_, res) => res.writeHead(302, { location }).end());
       for (const transport of [undefined, fetchTransport(), fetchTransport({ fetch })]) {
-        const redirectOrigins = ['null', 'http://127.0.0.1'];
+        const redirectOrigins = ['http://127.0.0.1'];
         const reading = read(url, { transport, redirectOrigins });
         await assert.rejects(reading, { code: 'ERR_SSE_REDIRECT', status: 302 });
       }

@@ -1056,6 +1056,18 @@ describe('the options of connect', () => {
     [{ headers: { 'a b': 'c' } }, /^TypeError: `headers` must have valid names, got "a b"$/],
     [{ headers: { a: 'b\r\nc: d' } }, /^TypeError: `headers` must have values .* `a`/],
     [{ headers: { a: '水' } }, /^TypeError: `headers` must have values/],
+    [{ headers: { a: undefined } }, /^TypeError: `headers` must have values .* `a`/],
+    [{ headers: new Headers({ a: 'b' }) }, /^TypeError: `headers` must be an object .* Object.fromEntries/],
+    [{ headers: null }, /^TypeError: `headers` must be an object of names and values/],
+    [{ body: { a: 1 } }, /^TypeError: `body` must be a string or bytes, got object$/],
+    [{ transport: 'http' }, /^TypeError: `transport` must be a function, got string$/],
+    [
+      { redirectOrigins: 'https://a.example' },
+      /^TypeError: `redirectOrigins` must list origins .*, got "https/,
+    ],
+    [{ redirectOrigins: ['https://a.example/'] }, /^TypeError: `redirectOrigins` must list origins/],
+    [{ redirectOrigins: ['null'] }, /^TypeError: `redirectOrigins` must list origins/],
+    [{ redirectOrigins: [true] }, /^TypeError: `redirectOrigins` must list origins .*, got \[true\]$/],
     [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must .* no control characters .*, got "7\\n8"$/],
     [{ lastEventId: '7'.repeat(1025) }, /^TypeError: `lastEventId` must have at most 1024 bytes/],
     [{ lastEventId: '水'.repeat(342) }, /^TypeError: `lastEventId` must have at most 1024 bytes/],
@@ -1068,7 +1080,7 @@ describe('the options of connect', () => {
     [{ minRetryDelay: '1' as unknown as number }, /^RangeError: `minRetryDelay`/],
     [{ maxRetryDelay: -0.5 }, /^RangeError: `maxRetryDelay`/],
     [{ maxLineBytes: 0 }, /^RangeError: `maxLineBytes`/],
-  ] as [ConnectOptions, RegExp][]) {
+  ] as [object, RegExp][]) {
     it(`names the option of ${JSON.stringify(options)} at once`, () => {
       assert.throws(() => connect('http://127.0.0.1/', options), message);
     });
