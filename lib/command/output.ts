@@ -51,12 +51,17 @@ export class Output {
     if (!this.#target.write(text)) await this.#wait();
   }
 
-  /** Resolves when everything is written. Rejects with the failure. */
-  async flush(): Promise<void> {
+  /** Resolves when the text and everything before it is written. Rejects with the failure. */
+  async writeThrough(text: string): Promise<void> {
     this.throwIfFailed();
     const written = this.#wait();
-    this.#target.write('', (error?: Error | null) => (error ? this.#failBy(error) : this.#wake?.()));
+    this.#target.write(text, (error?: Error | null) => (error ? this.#failBy(error) : this.#wake?.()));
     await written;
+  }
+
+  /** Resolves when everything is written. Rejects with the failure. */
+  async flush(): Promise<void> {
+    await this.writeThrough('');
   }
 
   /** Resolves when everything is written, and closes the stream. Rejects with the failure. */

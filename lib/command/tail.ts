@@ -125,7 +125,9 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
       const time = Date.now();
       const isGap = event.event === controlEvents.gap;
       if (isGap) reportGap(event, io);
-      await record?.write(recorded(event, time));
+      // An event whose position is stored does not come again, so it has to be in the record before.
+      if (values.state === undefined) await record?.write(recorded(event, time));
+      else await record?.writeThrough(recorded(event, time));
       const isWanted = !isGap && (types.size === 0 || types.has(event.event));
       if (isWanted || (isGap && json)) await stdout.write(format(event, time));
       if (isWanted) printed++;

@@ -322,6 +322,16 @@ describe('sluice tail', () => {
     assert.match(stderr, /^sluice tail: --record \/dev\/full: ENOSPC.*\n$/);
   });
 
+  it('stores no position of an event that it could not record', {
+    skip: process.platform !== 'linux',
+  }, async (t) => {
+    const state = join(await folder(t), 'state');
+    const { url } = await started(t, (_, res) => whole(res, frame(1) + frame(2) + end));
+    const { code } = await run('tail', ['--state', state, '--record', '/dev/full', url]);
+    assert.equal(code, 1);
+    await assert.rejects(readFile(state), { code: 'ENOENT' });
+  });
+
   it('exits with 0 and says nothing when the reader of its output is gone', async (t) => {
     const { url } = await started(t, (_, res) => {
       open(res);
