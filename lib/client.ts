@@ -85,7 +85,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly shouldRetry?:
     | ((failure: ConnectError, context: { readonly attempt: number }) => boolean | undefined)
     | undefined;
-  /** Further origins, such as `https://api.example`, to which a redirect may take headers, body and position. */
+  /** Further origins (`https://api.example`), to which a redirect may take headers, body and position. */
   readonly redirectOrigins?: readonly string[] | undefined;
   /**
    * Called when events are lost for good; awaited before any newer event. Default: yield `sluice:gap`.

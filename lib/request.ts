@@ -274,8 +274,8 @@ function locationOf({ response, url }: Answer): URL | undefined {
 }
 
 // Follows a redirect only to http: and https:, where `fetch` would read `data:` and files too. Follows one to
-// an origin that is not listed only if the request has neither headers nor a body of
-// the caller, and no id but one that this origin has sent before.
+// an origin that is not listed only if the request has neither headers nor a body of the caller, and no id but
+// one that this origin has sent before.
 function mayFollow(target: URL, hop: Hop, request: ConnectRequest): boolean {
   const { url, headers, lastEventId, idOrigins, redirectOrigins } = request;
   if (!/^https?:$/.test(target.protocol) || target.username !== '' || target.password !== '') return false;
