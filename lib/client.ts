@@ -31,6 +31,7 @@ import { type EventMap, type EventOf, Received, type ReceivedEvent } from './rec
 import {
   type ConnectError,
   checkHeaders,
+  checkRequest,
   failed,
   failureOf,
   type IncomingStream,
@@ -61,7 +62,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   /** Default `GET`, or `POST` where there is a `body`. Only GET and HEAD are retried by default. */
   readonly method?: string | undefined;
   readonly body?: string | Uint8Array | undefined;
-  /** A function is called before each attempt, for example to refresh a token. */
+  /** A function is called before each attempt, as to refresh a token. What it throws, the loop throws. */
   readonly headers?: RequestHeaders | HeadersFunction | undefined;
   /** The position to resume from, sent as `Last-Event-ID`. A position in `storage` takes precedence. */
   readonly lastEventId?: string | undefined;
@@ -84,7 +85,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   readonly shouldRetry?:
     | ((failure: ConnectError, context: { readonly attempt: number }) => boolean | undefined)
     | undefined;
-  /** Further origins to which a redirect may take the caller's headers, body and last event ID. */
+  /** Further origins (`https://api.example`), to which a redirect may take headers, body and position. */
   readonly redirectOrigins?: readonly string[] | undefined;
   /**
    * Called when events are lost for good; awaited before any newer event. Default: yield `sluice:gap`.
@@ -238,7 +239,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   /** Ends the connection and the loop. The latest event stays unprocessed, see `commit()`. */
   close(): void {
     this.#closing = true;
-    if (this.#events === undefined) this.#enter({ state: 'closed', attempt: 0 });
+    if (this.#state === 'idle') this.#enter({ state: 'closed', attempt: 0 });
     this.#interrupt?.();
   }
 
@@ -570,7 +571,7 @@ function canSkip(error: DecodeError): error is DecodeError & { readonly id: stri
 function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'isLast'>): void {
   if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);
   if (!isMethod(method)) throw badOption('method', 'must be a method such as POST', options.method);
-  if (typeof options.headers === 'object') checkHeaders(options.headers);
+  checkRequest(options);
   const { lastEventId = '', lastEventIdParameter = 'id' } = options;
   if (!isSendableId(lastEventId))
     throw badOption('lastEventId', idRule, JSON.stringify(lastEventId).slice(0, 80));
@@ -586,12 +587,8 @@ function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'i
 function checkTimeout(name: string, value = 0): void {
   if (typeof value === 'number' && (value === Number.POSITIVE_INFINITY || (value >= 0 && value < 2 ** 31)))
     return;
-  throw badOption(
-    name,
-    'must be a number of milliseconds from 0 to 2147483647, or Infinity',
-    value,
-    RangeError,
-  );
+  const rule = 'must be a number of milliseconds from 0 to 2147483647, or Infinity';
+  throw badOption(name, rule, value, RangeError);
 }
 
 function badOption(name: string, rule: string, value: unknown, Kind: typeof RangeError = TypeError): Error {

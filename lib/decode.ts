@@ -348,7 +348,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   function countData(line: string): void {
     if (dataBytes > 0) dataBytes += utf8Length(line) + 1;
     else for (const lines of [...earlier, data ?? '']) dataBytes += utf8Length(lines);
-    if (dataBytes > maxEventBytes || dropped !== undefined) drop(line.length, false);
+    if (dataBytes > maxEventBytes || dropped !== undefined) drop(line.length + 1, false);
   }
 
   function hold(piece: string): void {

@@ -55,8 +55,8 @@ const MAX_ID_LENGTH = 1024;
  *
  * @throws {BadEventError} naming the field and its value: a non-string; half a surrogate pair; a line break
  *   in `event` or `id`; an `event` without `data` and `json`; an `id` that is not printable ASCII, is longer
- *   than 1,024 characters, or begins or ends with a space; a `retry` that is not a whole number in range; a `json` that JSON cannot express
- *   (`undefined`, a function, a BigInt, a cycle).
+ *   than 1,024 characters, or begins or ends with a space; a `retry` that is not a whole number in range; a
+ *   `json` that JSON cannot express (`undefined`, a function, a BigInt, a cycle).
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 export function encode(event: ServerSentEvent): string {

@@ -42,7 +42,8 @@ export interface PipeTarget<Reason> {
 /**
  * Sends what a source yields, then one last event, then ends the stream. A string is sent as an event's data.
  * Where a string ends in the first half of a character (a surrogate), that half is sent with the next string;
- * a half without its other half arrives as U+FFFD. In an event that the source has made it is an error. Waits for the client where it is slow; what the source yields without waiting goes out in one write.
+ * a half without its other half arrives as U+FFFD. In an event that the source has made it is an error.
+ * Waits for the client where it is slow; what the source yields without waiting goes out in one write.
  *
  * When the stream closes first, the source is stopped: through `iterator.return()`, a `Readable` through
  * `destroy()`, a `ReadableStream` through `cancel()`. A generator that is blocked in an `await` notices none

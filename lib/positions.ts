@@ -31,7 +31,8 @@ export function fileStorage(path: string): PositionStorage {
       return new Map(entriesOf(JSON.parse(await readFile(path, 'utf8'))));
     } catch (cause) {
       if ((cause as { code?: unknown }).code === 'ENOENT') return new Map();
-      const error = new Error(`cannot read positions from ${path}`, { cause });
+      const why = (cause as Error).message;
+      const error = new Error(`cannot read positions from ${path}: ${why}`, { cause });
       throw Object.assign(error, { code: 'ERR_SSE_POSITION_FILE' as const });
     }
   }

@@ -52,14 +52,16 @@ export const maxIdBytes = 1024;
 
 /**
  * Whether a reader can resume from a text: `Last-Event-ID` can carry it. It has at most {@link maxIdBytes}
- * and no control character but the tab. Anything but a string cannot be sent.
+ * and neither a control character but the tab nor half a surrogate pair, which UTF-8 cannot express.
+ * Anything but a string cannot be sent.
  */
 export function isSendableId(id: unknown): id is string {
   if (typeof id !== 'string' || id.length > maxIdBytes || UNSENDABLE.test(id)) return false;
   return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
 }
 
-const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
+// By the flag `u`, a pair of surrogates is one character, so that the range has only halves.
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]/u;
 
 // ── control events ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -214,21 +214,41 @@ async function refusal(answer: Answer): Promise<ConnectError> {
 const MAX_REASON_BYTES = 8192;
 const REASON_TIMEOUT = 1000;
 
-/** The reason in the body of an error, where that is JSON, small and arrives at once. */
-async function reasonOf({ response, signal, discard }: Answer): Promise<Refused> {
-  if (!/\bjson\b/i.test(response.header('content-type') ?? '')) return { error: '', message: '' };
+/** The reason in the body of an error, where that is JSON. */
+async function reasonOf(answer: Answer): Promise<Refused> {
+  if (!/\bjson\b/i.test(answer.response.header('content-type') ?? '')) return { error: '', message: '' };
+  const { error, message } = parsedObject(await readRefusal(answer));
+  return {
+    error: typeof error === 'string' ? error : '',
+    message: typeof message === 'string' ? message : '',
+  };
+}
+
+/**
+ * Reads the body of a refusal, of which the status is what counts: `''` where it is larger than 8 KiB, does not
+ * arrive within a second, or breaks off. `discard` is called after that second, and must close the connection.
+ */
+export async function readRefusal({
+  response,
+  signal,
+  discard,
+}: Pick<Answer, 'response' | 'signal' | 'discard'>): Promise<string> {
   const timer = startTimer(REASON_TIMEOUT, discard);
   try {
-    const text = await beforeAbort(readAnswer(response, MAX_REASON_BYTES), signal);
-    const { error, message } = Object(JSON.parse(text)) as Record<string, unknown>;
-    return {
-      error: typeof error === 'string' ? error : '',
-      message: typeof message === 'string' ? message : '',
-    };
+    return await beforeAbort(readAnswer(response, MAX_REASON_BYTES), signal);
   } catch {
-    return { error: '', message: '' };
+    return '';
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** The members of a JSON object; none where the text is anything else. */
+export function parsedObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return Object(JSON.parse(text)) as Record<string, unknown>;
+  } catch {
+    return {};
   }
 }
 
@@ -254,8 +274,8 @@ function locationOf({ response, url }: Answer): URL | undefined {
 }
 
 // Follows a redirect only to http: and https:, where `fetch` would read `data:` and files too. Follows one to
-// an origin that is not listed only if the request has neither headers nor a body of
-// the caller, and no id but one that this origin has sent before.
+// an origin that is not listed only if the request has neither headers nor a body of the caller, and no id but
+// one that this origin has sent before.
 function mayFollow(target: URL, hop: Hop, request: ConnectRequest): boolean {
   const { url, headers, lastEventId, idOrigins, redirectOrigins } = request;
   if (!/^https?:$/.test(target.protocol) || target.username !== '' || target.password !== '') return false;
@@ -282,7 +302,7 @@ function addressOf({ origin, protocol }: URL): string {
   return origin === 'null' ? `a ${protocol} address` : origin;
 }
 
-// ── headers ───────────────────────────────────────────────────────────────────────────────────────────────
+// ── options ───────────────────────────────────────────────────────────────────────────────────────────────
 
 // A header's value may have no control character but the tab.
 const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
@@ -296,14 +316,49 @@ export function isMethod(method: string): boolean {
 // `fetch` refuses these, and a tunnel has no response to read.
 const FORBIDDEN_METHODS = new Set(['CONNECT', 'TRACE', 'TRACK']);
 
+interface RequestOptions {
+  readonly headers?: unknown;
+  readonly body?: unknown;
+  readonly transport?: unknown;
+  readonly redirectOrigins?: unknown;
+}
+
+/** @throws {TypeError} naming the option with which every attempt would fail, or a redirect go astray. */
+export function checkRequest({ headers, body, transport, redirectOrigins = [] }: RequestOptions): void {
+  if (headers !== undefined && typeof headers !== 'function') checkHeaders(headers as RequestHeaders);
+  if (body !== undefined && typeof body !== 'string' && !ArrayBuffer.isView(body)) {
+    throw new TypeError(`\`body\` must be a string or bytes, got ${kindOf(body)}`);
+  }
+  if (transport !== undefined && typeof transport !== 'function') {
+    throw new TypeError(`\`transport\` must be a function, got ${kindOf(transport)}`);
+  }
+  // A text has a method `includes` too, which finds parts: an origin that begins like a longer one.
+  if (!Array.isArray(redirectOrigins) || !redirectOrigins.every(isOrigin)) {
+    const got = JSON.stringify(redirectOrigins);
+    throw new TypeError(`\`redirectOrigins\` must list origins such as "https://example.com", got ${got}`);
+  }
+}
+
+function isOrigin(text: unknown): boolean {
+  return typeof text === 'string' && URL.canParse(text) && new URL(text).origin === text;
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? 'null' : typeof value;
+}
+
 /** @throws {TypeError} for headers that no request can carry: every attempt would fail with them. */
 export function checkHeaders(headers: RequestHeaders): void {
+  // A `Headers` or a `Map` has no entries of its own, so that nothing of it would be sent.
+  if (Object(headers) !== headers || Symbol.iterator in headers) {
+    throw new TypeError('`headers` must be an object of names and values: write Object.fromEntries(headers)');
+  }
   for (const [name, value] of Object.entries(headers)) {
     if (!TOKEN.test(name)) {
       throw new TypeError(`\`headers\` must have valid names, got ${JSON.stringify(name)}`);
     }
     // The value may be a secret, so the message leaves it out.
-    if (UNSENDABLE.test(value) || /[^\x00-\xff]/.test(value)) {
+    if (typeof value !== 'string' || UNSENDABLE.test(value) || /[^\x00-\xff]/.test(value)) {
       throw new TypeError(
         `\`headers\` must have values of one line of Latin-1, but that of \`${name}\` is not`,
       );
@@ -399,8 +454,10 @@ export function refused(data: string): ConnectError {
 }
 
 /** The rule of `isSendableId` in words. */
-export const idRule: string = `must have at most ${maxIdBytes} bytes and no control characters`;
+export const idRule: string = `must have at most ${maxIdBytes} bytes, no control characters and no half surrogate pair`;
 
+// JSON leaves U+007F to U+009F as they are, which some terminals obey.
 function quoted(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+  const shortened = JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+  return shortened.replace(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
 }

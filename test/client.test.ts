@@ -826,6 +826,19 @@ describe('the end of connect', () => {
     await assert.rejects(readData('http://127.0.0.1:1/', { signal }), /no/);
   });
 
+  it('is over, and says so once, when it is left before its first event is asked for', async () => {
+    for (const leave of ['close', 'return'] as const) {
+      const states: string[] = [];
+      const connection = connect('http://127.0.0.1:1/', { onState: ({ state }) => states.push(state) });
+      const events = connection[Symbol.asyncIterator]();
+      if (leave === 'close') connection.close();
+      else await events.return?.();
+      assert.equal(connection.state, 'closed');
+      assert.equal((await events.next()).done, true);
+      assert.deepEqual(states, ['closed']);
+    }
+  });
+
   it('ends the loop when close() is called while it waits for an event', async (t) => {
     const { url } = await started(t, (_, res) => open(res));
     const connection = connect(url, {
@@ -1058,7 +1071,19 @@ describe('the options of connect', () => {
     [{ headers: { 'a b': 'c' } }, /^TypeError: `headers` must have valid names, got "a b"$/],
     [{ headers: { a: 'b\r\nc: d' } }, /^TypeError: `headers` must have values .* `a`/],
     [{ headers: { a: '水' } }, /^TypeError: `headers` must have values/],
-    [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must .* no control characters, got "7\\n8"$/],
+    [{ headers: { a: undefined } }, /^TypeError: `headers` must have values .* `a`/],
+    [{ headers: new Headers({ a: 'b' }) }, /^TypeError: `headers` must be an object .* Object.fromEntries/],
+    [{ headers: null }, /^TypeError: `headers` must be an object of names and values/],
+    [{ body: { a: 1 } }, /^TypeError: `body` must be a string or bytes, got object$/],
+    [{ transport: 'http' }, /^TypeError: `transport` must be a function, got string$/],
+    [
+      { redirectOrigins: 'https://a.example' },
+      /^TypeError: `redirectOrigins` must list origins .*, got "https/,
+    ],
+    [{ redirectOrigins: ['https://a.example/'] }, /^TypeError: `redirectOrigins` must list origins/],
+    [{ redirectOrigins: ['null'] }, /^TypeError: `redirectOrigins` must list origins/],
+    [{ redirectOrigins: [true] }, /^TypeError: `redirectOrigins` must list origins .*, got \[true\]$/],
+    [{ lastEventId: '7\n8' }, /^TypeError: `lastEventId` must .* no control characters .*, got "7\\n8"$/],
     [{ lastEventId: '7'.repeat(1025) }, /^TypeError: `lastEventId` must have at most 1024 bytes/],
     [{ lastEventId: '水'.repeat(342) }, /^TypeError: `lastEventId` must have at most 1024 bytes/],
     [{ lastEventIdParameter: '' }, /^TypeError: `lastEventIdParameter` must be a name, got ""$/],
@@ -1070,7 +1095,7 @@ describe('the options of connect', () => {
     [{ minRetryDelay: '1' as unknown as number }, /^RangeError: `minRetryDelay`/],
     [{ maxRetryDelay: -0.5 }, /^RangeError: `maxRetryDelay`/],
     [{ maxLineBytes: 0 }, /^RangeError: `maxLineBytes`/],
-  ] as [ConnectOptions, RegExp][]) {
+  ] as [object, RegExp][]) {
     it(`names the option of ${JSON.stringify(options)} at once`, () => {
       assert.throws(() => connect('http://127.0.0.1/', options), message);
     });

@@ -449,6 +449,17 @@ describe('onTooLarge of the decoder', () => {
       assert.equal(Math.ceil(fed / 16), 17);
     }
   });
+
+  it('ends an event of empty lines without end, each of which adds a line feed to its data', () => {
+    const decoder = createDecoder({ maxEventBytes: 1000, onEvent: () => {}, onTooLarge: () => {} });
+    const chunk = 'data\n'.repeat(1 << 20);
+    let fed = 0;
+    const flood = (): void => {
+      for (; fed < 20; fed++) decoder.feed(chunk);
+    };
+    assert.throws(flood, { code: 'ERR_SSE_EVENT_TOO_LARGE' });
+    assert.equal(fed, 17);
+  });
 });
 
 describe('the decoder, under load,', () => {

@@ -168,8 +168,10 @@ describe('the limits of all topics together', () => {
         steps.forEach(({ act, topic, bytes, key }, now) => {
           const name = `t${topic}`;
           const known = history.get(name);
-          if (act === 'publish') publish(name, bytes, now, key);
-          else if (act === 'expireNext') history.expireNext(now);
+          if (act === 'publish') {
+            // The hub refuses an event of an ended topic before it is checked.
+            if (!history.prepare(name).ended) publish(name, bytes, now, key);
+          } else if (act === 'expireNext') history.expireNext(now);
           else if (act === 'delete') history.delete(name);
           else if (act === 'reopen') history.reopen(name);
           else if (act === 'follow') {

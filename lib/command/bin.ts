@@ -7,7 +7,12 @@ import { main } from './cli.ts';
 
 const stop = new AbortController();
 for (const name of ['SIGTERM', 'SIGINT'] as const) {
-  process.on(name, () => (stop.signal.aborted ? process.exit(1) : stop.abort(name)));
+  process.on(name, () => {
+    if (!stop.signal.aborted) return stop.abort(name);
+    // The signal's own effect: `exit` waits for the threads, and one may be blocked, as by a named pipe.
+    process.removeAllListeners(name);
+    process.kill(process.pid, name);
+  });
 }
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));

@@ -52,7 +52,8 @@ export interface InputStates {
 /**
  * Reads the options, and checks that the files can be read: an error that is found later is only logged.
  *
- * @throws {UsageError} for a topic that is not valid, and a file that is given twice for one; an `Error` naming the file that cannot be read.
+ * @throws {UsageError} for a topic that is not valid, and a file that is given twice for one; an `Error` naming
+ *   the file that cannot be read.
  */
 export async function readInputs(options: {
   readonly tail: readonly string[];

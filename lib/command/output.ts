@@ -1,21 +1,27 @@
 // Writes text at the pace of its reader, and ends every wait once the reader has gone.
 // Stands alone: copy this file by itself.
 
+interface OutputOptions {
+  readonly onFailure: () => void;
+  /** What the error of the stream is about, such as `--record FILE`: it begins its message. */
+  readonly name?: string | undefined;
+}
+
 /**
  * A stream to write text to. Its first failure, or the first call of `fail`, ends the pending write and all
  * later ones, and calls `onFailure` once.
  */
 export class Output {
   readonly #target: NodeJS.WritableStream;
-  readonly #onFailure: () => void;
+  readonly #options: OutputOptions;
   #failure: unknown;
   #wake: (() => void) | undefined;
 
-  constructor(target: NodeJS.WritableStream, { onFailure }: { readonly onFailure: () => void }) {
+  constructor(target: NodeJS.WritableStream, options: OutputOptions) {
     this.#target = target;
-    this.#onFailure = onFailure;
+    this.#options = options;
     target.on('drain', () => this.#wake?.());
-    target.on('error', (error) => this.fail(error));
+    target.on('error', (error) => this.#failBy(error));
   }
 
   /** The reason of the failure; `undefined` where there is none. */
@@ -31,7 +37,7 @@ export class Output {
   fail(reason: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
-    this.#onFailure();
+    this.#options.onFailure();
     this.#wake?.();
   }
 
@@ -45,12 +51,17 @@ export class Output {
     if (!this.#target.write(text)) await this.#wait();
   }
 
-  /** Resolves when everything is written. Rejects with the failure. */
-  async flush(): Promise<void> {
+  /** Resolves when the text and everything before it is written. Rejects with the failure. */
+  async writeThrough(text: string): Promise<void> {
     this.throwIfFailed();
     const written = this.#wait();
-    this.#target.write('', (error?: Error | null) => (error ? this.fail(error) : this.#wake?.()));
+    this.#target.write(text, (error?: Error | null) => (error ? this.#failBy(error) : this.#wake?.()));
     await written;
+  }
+
+  /** Resolves when everything is written. Rejects with the failure. */
+  async flush(): Promise<void> {
+    await this.writeThrough('');
   }
 
   /** Resolves when everything is written, and closes the stream. Rejects with the failure. */
@@ -58,8 +69,14 @@ export class Output {
     this.throwIfFailed();
     const ended = this.#wait();
     // A last write that fails reaches this callback before 'error' is emitted.
-    this.#target.end((error?: Error | null) => (error ? this.fail(error) : this.#wake?.()));
+    this.#target.end((error?: Error | null) => (error ? this.#failBy(error) : this.#wake?.()));
     await ended;
+  }
+
+  #failBy(cause: Error & { readonly code?: string }): void {
+    const { name } = this.#options;
+    if (name === undefined) return this.fail(cause);
+    this.fail(Object.assign(new Error(`${name}: ${cause.message}`, { cause }), { code: cause.code }));
   }
 
   async #wait(): Promise<void> {

@@ -3,7 +3,16 @@
 
 import { randomUUID } from 'node:crypto';
 import { Backoff } from '../backoff.ts';
-import { type ConnectError, failed, failureOf, isTransient, retryDelayOf, shown } from '../request.ts';
+import {
+  type ConnectError,
+  failed,
+  failureOf,
+  isTransient,
+  parsedObject,
+  readRefusal,
+  retryDelayOf,
+  shown,
+} from '../request.ts';
 import { readAnswer, type Transport } from '../transport.ts';
 import { type BatchLimits, unlessAborted } from './batches.ts';
 
@@ -88,14 +97,16 @@ async function attemptOnce(
     // A response that nobody waits for any more must not be an unhandled rejection.
     sent.catch(() => {});
     const response = await unlessAborted(sent, controller.signal);
+    const { status } = response;
     what = 'cannot read the answer of';
-    const read = readAnswer(response, MAX_ANSWER_BYTES + MAX_ID_BYTES * lines);
-    // A refusal is one, whatever is the matter with its body.
-    const text = await unlessAborted(
-      response.status === 200 ? read : read.catch(() => ''),
-      controller.signal,
-    );
-    return judge(response.status, text, response.header('retry-after'), lines);
+    const text =
+      status === 200
+        ? await unlessAborted(
+            readAnswer(response, MAX_ANSWER_BYTES + MAX_ID_BYTES * lines),
+            controller.signal,
+          )
+        : await readRefusal({ response, signal: controller.signal, discard: () => controller.abort() });
+    return judge(status, text, response.header('retry-after'), lines);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     const failure = failureOf(error, controller.signal);
@@ -113,7 +124,7 @@ function judge(
   retryAfter: string | undefined,
   lines: number,
 ): Accepted | TooLarge | ConnectError {
-  const answer = Object(parsed(text)) as Record<'ids' | 'message' | 'maxEvents' | 'maxBytes', unknown>;
+  const answer = parsedObject(text);
   if (status === 200) return accepted(answer.ids, lines);
   if (status === 413 && lines > 1) {
     return { allowed: { maxLines: limitOf(answer.maxEvents), maxBytes: limitOf(answer.maxBytes) } };
@@ -124,17 +135,10 @@ function judge(
 }
 
 function accepted(ids: unknown, lines: number): Accepted | ConnectError {
-  if (Array.isArray(ids) && ids.length === lines) return { ids: ids.map(String) };
-  const what = Array.isArray(ids) ? `gave ${ids.length} ids to ${lines} events` : 'answered 200 without ids';
+  const areIds = Array.isArray(ids) && ids.every((id) => typeof id === 'string');
+  if (areIds && ids.length === lines) return { ids };
+  const what = areIds ? `gave ${ids.length} ids to ${lines} events` : 'answered 200 without ids';
   return failed('ERR_SSE_STATUS', `the server ${what}`, { status: 200 });
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function limitOf(value: unknown): number | undefined {

@@ -19,7 +19,7 @@ import {
   usageError,
   withOptionNames,
 } from './argv.ts';
-import { type CommandInput, type CommandIo, escapeControls, jsonLine, report } from './io.ts';
+import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { Output } from './output.ts';
 import { bearerOf } from './tokens.ts';
 
@@ -37,8 +37,8 @@ event. Events that are lost for good (${controlEvents.gap}) are reported on stde
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --event TYPE            print only events of this type; may be repeated
       --last-event-id ID      resume after this event, unless --state has a position already
-      --state FILE            keep the position in FILE, and resume from it. One file may serve many URLs; it
-                              does not hold their secrets
+      --state FILE            keep the position in FILE, and resume from it. One file may serve many URLs, of
+                              one process at a time; it does not hold their secrets
       --json                  print each event as JSON: event, data, id, time
       --timestamps            print the time of arrival before each event
       --gaps                  print the milliseconds since the event before it, too
@@ -96,6 +96,7 @@ export async function tail(argv: readonly string[], io: CommandIo): Promise<numb
     return 0;
   }
   const connection = await connectionFor(line, io);
+  if (connection === undefined) return 130;
   const stdout = new Output(io.stdout, { onFailure: () => connection.close() });
   const interrupt = (): void => stdout.fail(io.signal.reason);
   io.signal.addEventListener('abort', interrupt, { once: true });
@@ -124,7 +125,9 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
       const time = Date.now();
       const isGap = event.event === controlEvents.gap;
       if (isGap) reportGap(event, io);
-      await record?.write(recorded(event, time));
+      // An event whose position is stored does not come again, so it has to be in the record before.
+      if (values.state === undefined) await record?.write(recorded(event, time));
+      else await record?.writeThrough(recorded(event, time));
       const isWanted = !isGap && (types.size === 0 || types.has(event.event));
       if (isWanted || (isGap && json)) await stdout.write(format(event, time));
       if (isWanted) printed++;
@@ -144,7 +147,11 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
 
 // ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────
 
-async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): Promise<Connection> {
+/** Resolves with `undefined` where the command is interrupted before all of the body has been read. */
+async function connectionFor(
+  line: CommandLine<typeof OPTIONS>,
+  io: CommandIo,
+): Promise<Connection | undefined> {
   const { values, positionals } = line;
   const [url] = positionals;
   if (url === undefined || positionals.length > 1)
@@ -152,6 +159,7 @@ async function connectionFor(line: CommandLine<typeof OPTIONS>, io: CommandIo): 
   const target = readUrl(url);
   for (const topic of values.topic) target.searchParams.append('topic', topic);
   const options = await connectOptions(target, values, io);
+  if (io.signal.aborted) return undefined;
   return withOptionNames(line, OPTION_NAMES, () => connect(target, options));
 }
 
@@ -160,7 +168,7 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
   const headers = readHeaders(values.header);
   const bearer = await bearerOf(values);
   if (bearer !== undefined) headers.authorization = bearer;
-  const body = data === undefined ? undefined : await readBody(data, io.stdin);
+  const body = data === undefined ? undefined : await readBody(data, io);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
   return {
     headers,
@@ -199,12 +207,29 @@ function positionKey({ origin, pathname, searchParams, username, password }: URL
 
 const PER_CONNECTION = new Set(['ticket', 'token', 'lastEventId']);
 
-async function readBody(data: string, stdin: CommandInput): Promise<string | Uint8Array> {
+/** The signal ends the reading of stdin; what was read until then is returned. */
+async function readBody(data: string, { stdin, signal }: CommandIo): Promise<string | Uint8Array> {
   if (!data.startsWith('@')) return data;
-  if (data !== '@-') return readFile(data.slice(1));
+  if (data !== '@-') return readFileOf(data);
   const chunks: Uint8Array[] = [];
-  for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  const stop = (): void => void stdin.destroy?.();
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  } catch (error) {
+    // A Readable that was destroyed reports it as an error.
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
   return Buffer.concat(chunks);
+}
+
+function readFileOf(data: string): Promise<Uint8Array> {
+  return readFile(data.slice(1)).catch((cause) => {
+    throw new Error(`--data ${data} cannot be read: ${cause.message}`, { cause });
+  });
 }
 
 // ── what is printed ───────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +257,8 @@ function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {
 
 function recordFor(path: string | undefined, connection: Connection): Output | undefined {
   if (path === undefined) return undefined;
-  return new Output(createWriteStream(path, { flags: 'a' }), { onFailure: () => connection.close() });
+  const onFailure = (): void => connection.close();
+  return new Output(createWriteStream(path, { flags: 'a' }), { name: `--record ${path}`, onFailure });
 }
 
 function recorded({ event, data, id }: DecodedEvent, time: number): string {

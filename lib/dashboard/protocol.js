@@ -21,7 +21,7 @@ export function isSendableId(id) {
         return false;
     return id.length <= maxIdBytes / 3 || new TextEncoder().encode(id).length <= maxIdBytes;
 }
-const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
+const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]/u;
 export const controlEvents = {
     ready: 'sluice:ready',
     gap: 'sluice:gap',

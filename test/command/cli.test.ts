@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   appendFileSync,
@@ -408,6 +408,21 @@ describe('a sluice command whose work is not done', () => {
       assert.match(stderr(), /; 0 published before\n$/);
     });
   }
+
+  it('ends by the second signal although a thread waits for the reader of a named pipe', {
+    skip: process.platform === 'win32',
+    timeout: 20_000,
+  }, async (t) => {
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const url = await answering(t, 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\n\n');
+    const { child, code, stdout } = sluice(['tail', '--record', pipe, url]);
+    while (stdout() === '') await once(child.stdout, 'data');
+    const timer = setInterval(() => child.kill('SIGTERM'), 100);
+    t.after(() => clearInterval(timer));
+    assert.equal(await code, null);
+    assert.equal(child.signalCode, 'SIGTERM');
+  });
 
   it('exits with 1 where the input of sluice publish is a directory', async () => {
     const input = openSync(folder, 'r');

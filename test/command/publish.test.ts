@@ -435,7 +435,7 @@ describe('sluice publish', () => {
 
   it('shortens a long reason', async (t) => {
     const { url } = await taker(t, (_, res) => {
-      res.writeHead(400).end(JSON.stringify({ message: 'x'.repeat(10_000) }));
+      res.writeHead(400).end(JSON.stringify({ message: 'x'.repeat(5000) }));
       return true;
     });
     const { stderr } = await run('publish', [url, 'n'], { stdin: 'a\n' });
@@ -555,8 +555,21 @@ describe('sluice publish', () => {
     });
   }
 
+  it('takes a refusal for one although its body never ends', async (t) => {
+    const { url, requests } = await taker(t, (_, res) => {
+      res.writeHead(401, { 'content-type': 'application/json' });
+      res.write('{"message":');
+      return true;
+    });
+    const { code, stderr } = await run('publish', ['--attempts', '2', url, 'n'], { stdin: 'a\n' });
+    assert.deepEqual(
+      [code, stderr, requests.length],
+      [1, 'sluice publish: the server answered 401; 0 published before\n', 1],
+    );
+  });
+
   it('does not take a 200 without the right number of ids for success', async (t) => {
-    for (const answer of ['', 'ok', `{"ids":["${id(1)}","${id(2)}"]}`, '{}']) {
+    for (const answer of ['', 'ok', `{"ids":["${id(1)}","${id(2)}"]}`, '{}', '{"ids":[1]}', 'null']) {
       const { url } = await taker(t, (_, res) => {
         res.writeHead(200).end(answer);
         return true;

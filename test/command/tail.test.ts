@@ -137,7 +137,7 @@ describe('sluice tail', () => {
     assert.deepEqual(bodies, ['from a file', 'from stdin']);
     const { code, stderr } = await run('tail', ['-d', '@/no/such/file', url]);
     assert.equal(code, 1);
-    assert.match(stderr, /^sluice tail: ENOENT.*\n$/);
+    assert.match(stderr, /^sluice tail: --data @\/no\/such\/file cannot be read: ENOENT.*\n$/);
   });
 
   it('sends a POST again only with --retry', async (t) => {
@@ -288,7 +288,7 @@ describe('sluice tail', () => {
     );
     const { code, stderr } = await run('tail', ['--record', '/no/such/folder/file', url]);
     assert.equal(code, 1);
-    assert.match(stderr, /^sluice tail: ENOENT.*\n$/);
+    assert.match(stderr, /^sluice tail: --record \/no\/such\/folder\/file: ENOENT.*\n$/);
   });
 
   it('escapes control characters on a terminal, and passes them on to a pipe', async (t) => {
@@ -319,7 +319,17 @@ describe('sluice tail', () => {
     const { url } = await started(t, (_, res) => whole(res, frame(1) + end));
     const { code, stderr } = await run('tail', ['--record', '/dev/full', url]);
     assert.equal(code, 1);
-    assert.match(stderr, /^sluice tail: ENOSPC.*\n$/);
+    assert.match(stderr, /^sluice tail: --record \/dev\/full: ENOSPC.*\n$/);
+  });
+
+  it('stores no position of an event that it could not record', {
+    skip: process.platform !== 'linux',
+  }, async (t) => {
+    const state = join(await folder(t), 'state');
+    const { url } = await started(t, (_, res) => whole(res, frame(1) + frame(2) + end));
+    const { code } = await run('tail', ['--state', state, '--record', '/dev/full', url]);
+    assert.equal(code, 1);
+    await assert.rejects(readFile(state), { code: 'ENOENT' });
   });
 
   it('exits with 0 and says nothing when the reader of its output is gone', async (t) => {
@@ -364,7 +374,7 @@ describe('sluice tail', () => {
     const ended = main(['tail', '--record', '/dev/full', url], io, '0.0.0');
     stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
     assert.equal(await ended, 1);
-    assert.match(String(stderr.read()), /^sluice tail: ENOSPC/);
+    assert.match(String(stderr.read()), /^sluice tail: --record \/dev\/full: ENOSPC/);
   });
 
   it('exits with 1 where the last of its output cannot be written', async (t) => {
@@ -399,6 +409,17 @@ describe('sluice tail', () => {
       stdout: '',
       stderr: '',
     });
+  });
+
+  it('exits with 130 when it is interrupted while it reads a body from stdin', async () => {
+    const controller = new AbortController();
+    const stdin = new PassThrough();
+    stdin.write('{"a":');
+    const ended = run('tail', ['-d', '@-', 'http://127.0.0.1:1'], { stdin, signal: controller.signal });
+    while (stdin.readableLength > 0) await new Promise((resolve) => setImmediate(resolve));
+    controller.abort();
+    assert.deepEqual(await ended, { code: 130, stdout: '', stderr: '' });
+    assert.ok(stdin.destroyed);
   });
 
   it('exits with 1 and one line when the server refuses', async (t) => {
@@ -449,7 +470,7 @@ describe('sluice tail', () => {
     [['-X', '', 'x'], '--request must be a method such as POST, got ""'],
     [
       ['--last-event-id', '7\n8', 'x'],
-      '--last-event-id must have at most 1024 bytes and no control characters, got "7\\n8"',
+      '--last-event-id must have at most 1024 bytes, no control characters and no half surrogate pair, got "7\\n8"',
     ],
     [['-H', 'no colon', 'x'], `--header must be 'NAME: VALUE', got "no colon"`],
     [['-H', 'a: b\r\nc: d', 'x'], `--header must be 'NAME: VALUE', got "a: b\\r\\nc: d"`],
