@@ -485,6 +485,11 @@ export function checkTopic(name: unknown): string {
   throw fail(new TypeError(message), 'ERR_SSE_MALFORMED_TOPIC', 400);
 }
 
+/** @throws {Error} code `ERR_SSE_TOPIC_ENDED`. */
+export function checkOpen({ name, ended }: Topic): void {
+  if (ended) throw fail(new Error(`the topic "${name}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+}
+
 function checkLimits(limits: HistoryLimits): Limits {
   if (typeof limits !== 'object' || limits === null || 'then' in limits) {
     throw new TypeError(`\`history\` must be, or return, an object of limits, got ${show(limits)}`);

@@ -16,6 +16,7 @@ import {
 import { Delivery, type DeliveryOptions, encodeControls } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import {
+  checkOpen,
   checkTopic,
   History,
   type HistoryOptions,
@@ -204,6 +205,7 @@ export class Hub<Events extends object = EventMap> {
     try {
       const prepared = this.#prepare(topic);
       const entry = this.#entry(prepared, event as HubEvent, this.#order.head + 1, this.#now());
+      checkOpen(prepared); // `toJSON` may have ended it
       if (this.#log !== undefined) checkDone(this.#log.append(entry));
       this.#accept(prepared, entry);
       return this.#order.position;
@@ -237,6 +239,7 @@ export class Hub<Events extends object = EventMap> {
         size.held += heldBytes(entry);
         this.#history.checkBatch(prepared, Math.max(events.length, size.made), size);
       }
+      checkOpen(prepared); // the batch itself may have ended the topic
       this.#appendToLog(entries);
       for (const entry of entries) this.#accept(prepared, entry);
       return entries.map(({ seq }) => this.#order.id(seq));
@@ -399,7 +402,7 @@ export class Hub<Events extends object = EventMap> {
 
   #prepare(topic: string): Topic {
     const prepared = this.#history.prepare(topic);
-    if (prepared.ended) throw fail(new Error(`the topic "${topic}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+    checkOpen(prepared);
     return prepared;
   }
 

@@ -55,14 +55,14 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
     }
   }
 
-  /** Looks at one page of topics in each turn, until the sender may read enough of them. */
+  /** Looks at one page of topics in each turn, until the sender may read enough of them, or has gone. */
   async function list(
     principal: unknown,
-    after: string,
-    limit: number,
+    { after, limit, isGone }: { after: string; limit: number; isGone: () => boolean },
   ): Promise<{ topics: TopicInfo[]; next?: string }> {
     const found: TopicInfo[] = [];
     for (let from = after; ; await nextTurn()) {
+      if (isGone()) return { topics: [] };
       const page = hub.topics({ after: from, limit: limit + 1 });
       for (const info of page) if (permissions.may(principal, 'subscribe', info.topic)) found.push(info);
       // The last topic that is sent: the name of one that the sender may not read must not be.
@@ -106,7 +106,9 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
     async list({ req, res, query }) {
       const principal = await permissions.reader(req);
       const { position } = hub;
-      const { topics, next } = await list(principal, query.get('after') ?? '', limitOf(query.get('limit')));
+      const after = query.get('after') ?? '';
+      const limit = limitOf(query.get('limit'));
+      const { topics, next } = await list(principal, { after, limit, isGone: () => res.destroyed });
       sendJson(res, 200, { topics, position, ...(next !== undefined && { next }) });
     },
 

@@ -247,6 +247,23 @@ describe('an event that cannot be published', () => {
 });
 
 describe('publishing inside publish', () => {
+  it('is refused where the topic ends while its events are made', () => {
+    const { hub } = handRun();
+    hub.publish('a', { data: 'x' });
+    const ending = {
+      toJSON() {
+        hub.end('a');
+        return 1;
+      },
+    };
+    assert.throws(() => hub.publish('a', { json: ending }), { code: 'ERR_SSE_TOPIC_ENDED' });
+    hub.reopen('a');
+    assert.throws(() => hub.publishAll('a', [{ data: '1' }, { json: ending }]), {
+      code: 'ERR_SSE_TOPIC_ENDED',
+    });
+    assert.deepEqual([hub.position, hub.stats.published], [at(1), 1]);
+  });
+
   it('is refused, whichever function of the application does it, and the outer event keeps its id', () => {
     const inner: unknown[] = [];
     const log = new TestLog();

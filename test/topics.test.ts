@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
 import { Hub, type HubOptions, type TopicsOptions } from '../lib/hub.ts';
 import { createSseServer, type SseServerOptions } from '../lib/server.ts';
+import { dial, request } from './helpers/raw.ts';
 
 interface Answer {
   readonly status: number;
@@ -211,5 +212,30 @@ describe('the list of topics', () => {
     assert.ok(hub.pages.every((size) => size <= 3));
     const second = await ask('/topics?limit=2&after=u2');
     assert.deepEqual([second.json.topics.length, second.json.next], [1, undefined]);
+  });
+
+  it('looks for no more topics once the sender has gone', async (t) => {
+    const hub = filled(5000);
+    let asked = 0;
+    let leave = (): void => {};
+    const may = () => {
+      if (++asked === 10) leave();
+      return false;
+    };
+    const access = { authorize: () => 'u', may };
+    const sse = createSseServer({ hub, access: access as NonNullable<SseServerOptions['access']> });
+    const url = new URL('/topics?limit=1', await sse.listen(0));
+    t.after(() => sse.close({ deadline: 0 }));
+    const closed = new Promise((resolve) => {
+      sse.server.on('request', (_, res) => res.on('close', resolve));
+    });
+    const socket = await dial(t, Number(url.port));
+    leave = () => socket.destroy();
+    socket.write(request(`GET ${url.pathname}${url.search} HTTP/1.1`));
+    await closed;
+    const pages = hub.pages.length;
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(hub.pages.length - pages <= 1, `${hub.pages.length - pages} pages more`);
+    assert.ok(pages < 2500, `${pages} pages`);
   });
 });
