@@ -37,7 +37,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   readonly #blocked = new Set<Reader>();
   /**
    * The place of the reader of each group that is furthest behind, of those that keep up. Made once a turn, for
-   * all topics together. Whoever has fallen behind since then is seen in the next turn.
+   * all topics together. `behind` adds those that have fallen behind since then.
    */
   #furthest: Map<unknown, number> | undefined;
   #isWatched = false;
@@ -53,9 +53,14 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
     this.#wake = wake;
   }
 
-  /** Whether `block` must be called: somebody has waited once. */
+  /** Whether `behind` and `block` must be called: somebody has waited once. */
   get isWatched(): boolean {
     return this.#isWatched;
+  }
+
+  /** A reader is behind, and its sink accepts bytes: it may have come after the last look at all readers. */
+  behind(reader: Reader): void {
+    if (this.#furthest !== undefined) note(this.#furthest, reader);
   }
 
   /** A reader's sink has refused a write. */
@@ -165,11 +170,8 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
 
   #furthestOf(due: Iterable<Reader>, now: number): Map<unknown, number> {
     const furthest = new Map<unknown, number>();
-    const add = ({ closed, group, seq }: Reader): void => {
-      if (!closed && seq < (furthest.get(group) ?? Infinity)) furthest.set(group, seq);
-    };
-    for (const reader of due) add(reader);
-    for (const reader of this.#blocked) if (isRecent(reader, now)) add(reader);
+    for (const reader of due) note(furthest, reader);
+    for (const reader of this.#blocked) if (isRecent(reader, now)) note(furthest, reader);
     return furthest;
   }
 
@@ -194,6 +196,10 @@ function startTimer(act: () => void): ReturnType<typeof setTimeout> {
   const timer = setTimeout(act, MAX_BLOCKED);
   timer.unref?.();
   return timer;
+}
+
+function note(furthest: Map<unknown, number>, { closed, group, seq }: PacedReader): void {
+  if (!closed && seq < (furthest.get(group) ?? Infinity)) furthest.set(group, seq);
 }
 
 function isRecent({ blockedAt }: PacedReader, now: number): boolean {

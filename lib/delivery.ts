@@ -256,6 +256,7 @@ export class Delivery {
     cursor.isReady = false;
     if (!cursor.isDue) this.#due.add(cursor);
     cursor.isDue = true;
+    if (this.#backpressure.isWatched) this.#backpressure.behind(cursor);
     this.#plan();
   }
 

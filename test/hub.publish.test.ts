@@ -451,6 +451,25 @@ describe('ready', () => {
     assert.equal(await isSettled(ready), true);
   });
 
+  it('waits for a reader that comes back far behind after others were looked at in the same turn', async () => {
+    const { hub, turns } = handRun({ history: { maxEvents: 8 } });
+    hub.subscribe('a', new MemoryReader());
+    hub.subscribe('b', new MemoryReader());
+    turns.all();
+    for (const event of numbers(6)) hub.publish('a', event);
+    turns.all();
+    await hub.ready('b'); // looks at all readers
+    hub.subscribe('a', new MemoryReader(), { lastEventId: at(0) });
+    let isReady = false;
+    const ready = hub.ready('a').then(() => {
+      isReady = true;
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(isReady, false);
+    turns.all();
+    await ready;
+  });
+
   it('counts bytes as well as events', async (t) => {
     const { hub, turns, read } = open(t, { history: { maxBytes: 10_000 }, maxPageBytes: 1 });
     const reader = slowReader();
