@@ -27,12 +27,14 @@ interface Waiting {
  * nobody back. As long as nobody waits, this costs nothing for each reader.
  */
 export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> {
+  readonly #find: (name: string) => Topic | undefined;
   readonly #isFarBehind: (topic: Topic, seq: number) => boolean;
   readonly #now: () => number;
   readonly #wake: () => void;
-  readonly #waiting = new Map<Topic, Set<Waiting>>();
+  /** By the names of topics: a topic may be forgotten and made anew while a source waits. */
+  readonly #waiting = new Map<string, Set<Waiting>>();
   /** Topics for which a source has been let through that may not have published yet. */
-  readonly #granted = new Set<Topic>();
+  readonly #granted = new Set<string>();
   /** Readers whose sinks have refused a write lately, the first one first. */
   readonly #blocked = new Set<Reader>();
   /**
@@ -47,7 +49,13 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
    * `isFarBehind` says whether a reader at a seq, or one that has all that was delivered in the last turn, is
    * far behind. `wake` makes `settle` be called soon.
    */
-  constructor(isFarBehind: (topic: Topic, seq: number) => boolean, now: () => number, wake: () => void) {
+  constructor(
+    find: (name: string) => Topic | undefined,
+    isFarBehind: (topic: Topic, seq: number) => boolean,
+    now: () => number,
+    wake: () => void,
+  ) {
+    this.#find = find;
     this.#isFarBehind = isFarBehind;
     this.#now = now;
     this.#wake = wake;
@@ -79,10 +87,10 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
    * are let through one after another, each once the one before has published, if it does so at once.
    * @param due - The readers that are behind and whose sinks accept bytes.
    */
-  ready(topic: Topic | undefined, due: Iterable<Reader>, signal: AbortSignal | undefined): Promise<void> {
+  ready(topic: string, due: Iterable<Reader>, signal: AbortSignal | undefined): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     this.#isWatched = true;
-    if (topic === undefined || topic.followers.size === 0) return Promise.resolve();
+    if (!this.#find(topic)?.followers.size) return Promise.resolve();
     const since = this.#now();
     const isFirst = !this.#waiting.has(topic) && !this.#granted.has(topic);
     if (isFirst && !this.#isHeldBack(topic, due, since)) {
@@ -125,13 +133,13 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
     }
   }
 
-  #letThrough(topic: Topic, one: Waiting): void {
+  #letThrough(topic: string, one: Waiting): void {
     this.#remove(topic, one);
     one.resolve();
   }
 
   /** Lets the first source through that waits, if the readers are near the head. */
-  #next(topic: Topic, due: Iterable<Reader>): void {
+  #next(topic: string, due: Iterable<Reader>): void {
     const [first] = this.#waiting.get(topic) ?? [];
     if (first === undefined || this.#granted.has(topic) || this.#isHeldBack(topic, due, this.#now())) return;
     this.#letThrough(topic, first);
@@ -139,7 +147,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   }
 
   /** The next source waits until this one has published: until no promise is left that could go on. */
-  #grant(topic: Topic, due: Iterable<Reader>): void {
+  #grant(topic: string, due: Iterable<Reader>): void {
     this.#granted.add(topic);
     queueMicrotask(() =>
       process.nextTick(() => {
@@ -155,7 +163,9 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
     if (this.#timer !== undefined) this.#wake();
   };
 
-  #isHeldBack(topic: Topic, due: Iterable<Reader>, now: number): boolean {
+  #isHeldBack(name: string, due: Iterable<Reader>, now: number): boolean {
+    const topic = this.#find(name);
+    if (topic === undefined) return false;
     const { followers } = topic;
     this.#furthest ??= this.#furthestOf(due, now);
     let least = Infinity;
@@ -175,7 +185,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
     return furthest;
   }
 
-  #remove(topic: Topic, one: Waiting): void {
+  #remove(topic: string, one: Waiting): void {
     const waiting = this.#waiting.get(topic);
     waiting?.delete(one);
     if (waiting?.size === 0) this.#waiting.delete(topic);

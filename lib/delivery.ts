@@ -155,7 +155,8 @@ export class Delivery {
     this.#schedule = options.schedule ?? setImmediate;
     const isFarBehind = (topic: Topic, seq: number): boolean =>
       history.isFarBehind(topic, Math.min(seq, order.settled));
-    this.#backpressure = new Backpressure(isFarBehind, this.#now, () => this.#plan());
+    const find = (name: string): Topic | undefined => history.get(name);
+    this.#backpressure = new Backpressure(find, isFarBehind, this.#now, () => this.#plan());
   }
 
   /** Call it when a topic has a new event or has ended: its followers get that at the end of this turn. */
@@ -214,7 +215,7 @@ export class Delivery {
   }
 
   /** Resolves when no reader of the topic that keeps up is a quarter of the topic's history behind. */
-  ready(topic: Topic | undefined, cursors: Iterable<Cursor>, signal?: AbortSignal): Promise<void> {
+  ready(topic: string, cursors: Iterable<Cursor>, signal?: AbortSignal): Promise<void> {
     // Nobody has noted until now which cursors are blocked.
     if (!this.#backpressure.isWatched) {
       for (const cursor of cursors) if (cursor.isBlocked) this.#backpressure.block(cursor);

@@ -263,7 +263,7 @@ export class Hub<Events extends object = EventMap> {
    * @throws the reason of the signal, and nothing else.
    */
   ready(topic: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    return this.#delivery.ready(this.#history.get(topic), this.#cursors.values(), signal);
+    return this.#delivery.ready(topic, this.#cursors.values(), signal);
   }
 
   /**

@@ -17,12 +17,13 @@ describe('Backpressure', () => {
     };
     const topics = times(200, (i) => ({ followers: new Set<unknown>([`of topic ${i}`, 'crowd']) }));
     const paced = new Backpressure<(typeof topics)[0], (typeof crowd)[0]>(
+      (name) => topics[Number(name)],
       (_, seq) => seq < 10,
       () => 0,
       () => {},
     );
     const stop = new AbortController();
-    const waits = topics.map((topic) => paced.ready(topic, due, stop.signal));
+    const waits = topics.map((_, i) => paced.ready(String(i), due, stop.signal));
     for (let turns = 1; turns <= 3; turns++) {
       paced.settle(due);
       assert.ok(looked <= (turns + 1) * crowd.length, `${looked} looks at ${crowd.length} readers`);

@@ -470,6 +470,22 @@ describe('ready', () => {
     await ready;
   });
 
+  it('waits for the readers of a topic that was forgotten and published to again meanwhile', async (t) => {
+    const { hub, turns, read } = open(t, { maxPageBytes: 35, maxTopics: 2 });
+    const first = read(new MemoryReader());
+    hub.publishAll('a', numbers(20));
+    const ready = hub.ready('a');
+    first.close();
+    for (const topic of ['b', 'c']) hub.publish(topic, { data: 'x' });
+    hub.publishAll('a', numbers(20));
+    const reader = slowReader();
+    read(reader, { lastEventId: at(0) });
+    turns.all();
+    assert.equal(await isSettled(ready), false);
+    reader.resume();
+    while (!(await isSettled(ready))) turns.all();
+  });
+
   it('counts bytes as well as events', async (t) => {
     const { hub, turns, read } = open(t, { history: { maxBytes: 10_000 }, maxPageBytes: 1 });
     const reader = slowReader();
