@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { EventEmitter, getEventListeners, once } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
 import {
   createServer,
   type IncomingMessage,
@@ -33,6 +32,7 @@ import {
   type StreamResponse,
 } from '../lib/stream.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { activeResources, openDescriptors } from './helpers/handles.ts';
 import { session } from './helpers/http2.ts';
 import { ask, dial, request } from './helpers/raw.ts';
 import { parse, Reading } from './helpers/reader.ts';
@@ -908,9 +908,8 @@ describe('ten thousand streams, ended in every way', () => {
   }
 
   const resources = (server: Server) => ({
-    active: process.getActiveResourcesInfo().sort(),
-    // Only Linux and macOS have it; elsewhere the sockets among the active resources must do.
-    files: existsSync('/dev/fd') ? readdirSync('/dev/fd').length : 0,
+    active: activeResources(),
+    sockets: openDescriptors((target) => target.startsWith('socket:')),
     listenersOfSignal: getEventListeners(signal, 'abort').length,
     listenersOfServer: server.eventNames().map((name) => server.listenerCount(name)),
     listenersOfProcess: process.eventNames().map((name) => process.listenerCount(name)),
@@ -926,11 +925,7 @@ describe('ten thousand streams, ended in every way', () => {
     });
     const port = await listen(t, server);
     await visit(port, kinds.length);
-    // The test runner may still be reading a file, which would be missing afterwards.
-    await settled(() => {
-      const { active, listenersOfSignal } = resources(server);
-      return listenersOfSignal === 0 && !active.some((name) => name.startsWith('FSReq'));
-    });
+    await settled(() => resources(server).listenersOfSignal === 0);
     const before = resources(server);
     await Promise.all(Array.from({ length: 40 }, () => visit(port, 250)));
     await settled(() => isDeepStrictEqual(resources(server), before));

@@ -7,6 +7,7 @@ import { afterEach, describe, it, type TestContext } from 'node:test';
 import { type ClosedError, Writer, type WriterOptions, type WriterTarget } from '../lib/writer.ts';
 import { fakeTime } from './helpers/clock.ts';
 import { collectGarbage } from './helpers/garbage.ts';
+import { activeResources } from './helpers/handles.ts';
 import { dial, request } from './helpers/raw.ts';
 import { Reading } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
@@ -640,14 +641,14 @@ describe('the deadlines of a Writer', () => {
 
   it('keep no process alive', (t) => {
     const started = t.mock.method(globalThis, 'setInterval');
-    const before = process.getActiveResourcesInfo();
+    const before = activeResources();
     const writer = writerOn(new PassThrough(), { maxAge: 1e6 });
     const timers = started.mock.calls.map(({ result }) => result);
     assert.deepEqual(
       timers.map((timer) => timer?.hasRef()),
       [false],
     );
-    assert.deepEqual(process.getActiveResourcesInfo(), before);
+    assert.deepEqual(activeResources(), before);
     writer.abort();
   });
 });

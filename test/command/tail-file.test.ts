@@ -7,7 +7,6 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -23,6 +22,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { tailFile as begin, type TailFileOptions } from '../../lib/command/tail-file.ts';
+import { openDescriptors } from '../helpers/handles.ts';
 
 const NEVER = 2 ** 31 - 1;
 let folder: string;
@@ -524,8 +524,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
   describe('at the end of a tail', () => {
     const OURS = ['CloseReq', 'FSEventWrap', 'FSReqCallback', 'FSReqPromise', 'Timeout'];
     const handles = (): string[] => process.getActiveResourcesInfo().filter((name) => OURS.includes(name));
-    const descriptors = (): number =>
-      process.platform === 'linux' ? readdirSync('/proc/self/fd').length : 0;
+    const descriptors = (): number => openDescriptors((target) => target.startsWith(folder));
     let baseline: number;
 
     // A closed handle disappears one or two turns later.
