@@ -124,6 +124,12 @@ async function beside(attack: () => Promise<void>): Promise<{ before: ServerRepo
   return { before, during };
 }
 
+/**
+ * The garbage of honest requests between two collections is up to 85 MB (Node 24 with coverage). Each of these
+ * attacks took 300 MB or more before it had a bound.
+ */
+const MOST = 150 * MB;
+
 /** Asserts what the process has held at most beyond what it held before. */
 function assertCost({ before, during }: Awaited<ReturnType<typeof beside>>, most: number): void {
   const grown = during.peak - before.peak;
@@ -140,7 +146,7 @@ describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, (
         for (let i = 0; i < 5; i++) assert.match(await ask('GET /healthz HTTP/1.1'), /^HTTP\/1\.1 200 /);
       });
       assert.ok(cost.during.inFlight < 3 * TIMES + 20, `${cost.during.inFlight} answers at once`);
-      assertCost(cost, 80 * MB);
+      assertCost(cost, MOST);
     });
   }
 
@@ -167,7 +173,7 @@ describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, (
       const listed = await ask('GET /topics?after=listed-4998&limit=1 HTTP/1.1');
       assert.match(listed, /"topic":"listed-4999","events":1/);
     });
-    assertCost(cost, 80 * MB);
+    assertCost(cost, MOST);
   });
 
   it('is the body, not the pieces, when it sends 500,000 bytes in chunks of one byte', async () => {
@@ -181,7 +187,7 @@ describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, (
         assert.match(text, /^HTTP\/1\.1 200 /);
       }
     });
-    assertCost(cost, 80 * MB);
+    assertCost(cost, MOST);
   });
 
   it('is a refusal before any work when a batch has more lines than the history can keep', async () => {
@@ -202,7 +208,7 @@ describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, (
         /"topic":"lines","events":[1-9]/,
       );
     });
-    assertCost(cost, 80 * MB);
+    assertCost(cost, MOST);
   });
 
   it('is a few bytes for each key when it publishes long batches with an Idempotency-Key each', async () => {
