@@ -3,7 +3,7 @@
 
 import type { History, Topic as HistoryTopic } from './history.ts';
 import type { Order } from './order.ts';
-import { isNext, joinPage, merge, type Page, type PageCache } from './pages.ts';
+import { isNext, type Page, type PageCache, readPage } from './pages.ts';
 import type { Controls } from './protocol.ts';
 
 /** Bytes that many sinks get. */
@@ -71,8 +71,8 @@ interface Preamble {
 }
 
 /**
- * Making a page takes as much time for each of its events, and for each topic of its group, as a write of
- * this many bytes (bench/hub).
+ * Making a page takes as much time for each run of events that it gathers, and for each topic of its group, as
+ * a write of this many bytes (bench/hub).
  */
 const LOOK_COST = 40;
 
@@ -133,7 +133,7 @@ export class Group {
     if (this.#history.newestDropped <= cursor.seq) return undefined;
     const lost: Lost[] = [];
     for (const topic of this.topics) {
-      const seq = topic.dropped;
+      const seq = topic.ring.dropped;
       if (seq > cursor.seq && seq > cursor.reportedLost(topic)) lost.push({ topic, seq });
     }
     return lost.length > 0 ? lost : undefined;
@@ -148,23 +148,23 @@ export class Group {
     // Many that are new ask in one turn, and nearly all have everything.
     const { head } = this.order;
     if (head === this.#emptyAt && after >= this.#emptyAfter) return undefined;
-    const chosen = merge(this.topics, after, maxBytes, this.conflates);
-    const last = chosen.at(-1)?.seq;
-    if (last === undefined) {
+    const joined = readPage(this.topics, after, maxBytes, this.conflates);
+    if (joined === undefined) {
       [this.#emptyAt, this.#emptyAfter] = [head, after];
       return undefined;
     }
-    const isLast = this.topics.every((topic) => topic.last <= last);
+    const { first, last, count, bytes, runs } = joined;
+    const isLast = this.topics.every(({ ring }) => ring.last <= last);
     const until = isLast ? head : last;
-    this.#page = joinPage(chosen, { after, first: chosen[0]!.seq, until }, true);
-    this.#page.cost += (chosen.length + this.topics.length) * LOOK_COST;
+    const cost = bytes.length + (runs + this.topics.length) * LOOK_COST;
+    this.#page = { after, first, until, count, bytes, made: undefined, cost };
     // The last page and a conflated one are not kept: the next publish would make them stale.
     if (!isLast && !this.conflates) this.#pages.keep(this, this.#page);
     return this.#page;
   }
 
   #holdsAllAfter(after: number): boolean {
-    return this.#history.newestDropped <= after || this.topics.every(({ dropped }) => dropped <= after);
+    return this.#history.newestDropped <= after || this.topics.every(({ ring }) => ring.dropped <= after);
   }
 
   /**

@@ -6,9 +6,9 @@ import { channel } from 'node:diagnostics_channel';
 import { Backpressure } from './backpressure.ts';
 import { type Cursor, type Group, ignoreErrors, isClosed, type Lost, type Topic } from './cursors.ts';
 import { encode } from './encode.ts';
-import type { History, LogEntry } from './history.ts';
+import type { History } from './history.ts';
 import { clockOf, type Order } from './order.ts';
-import { conflate, cut, joinPage, merge, type Page } from './pages.ts';
+import { conflate, cut, joinEntries, type Page, type PageEntry, readEntries } from './pages.ts';
 import {
   type ControlEvent,
   type Controls,
@@ -18,6 +18,18 @@ import {
   gapEvent,
   sentControl,
 } from './protocol.ts';
+
+/** An event as a log keeps it. */
+export interface LogEntry extends PageEntry {
+  readonly seq: number;
+  readonly topic: string;
+  /** When it was published, in milliseconds. */
+  readonly at: number;
+  /** The event as it goes over the wire, its id included, in UTF-8. Must not be changed. */
+  readonly frame: Uint8Array;
+  /** Names the value that the event updates; `undefined` where no later event replaces it. */
+  readonly key: string | undefined;
+}
 
 /** The events of some topics that a log holds at one moment. */
 export interface LogPage {
@@ -484,7 +496,7 @@ export class Delivery {
       const known = Math.max(cursor.seq, cursor.reportedLost(topic));
       const evicted = dropped.get(topic.name) ?? 0;
       const inLog = Math.max(evicted, truncated);
-      const seq = Math.min(topic.dropped, inLog);
+      const seq = Math.min(topic.ring.dropped, inLog);
       if (seq > known) lost.push({ topic, seq, reason: truncated > evicted ? 'truncated' : 'evicted' });
       else if (inLog > known) inMemory.push(topic);
     }
@@ -493,7 +505,7 @@ export class Delivery {
 
   #joinLogPage(cursor: Cursor, page: LogPage, inMemory: readonly Topic[]): Page {
     const { group, seq: after } = cursor;
-    const remembered = merge(inMemory, after, this.#maxPageBytes, group.conflates);
+    const remembered = readEntries(inMemory, after, this.#maxPageBytes, group.conflates);
     // Up to here each topic was delivered or reported as lost; what is in memory is not taken from the log.
     const known = new Map(
       group.topics.map((topic) => [topic.name, Math.max(after, cursor.reportedLost(topic))]),
@@ -502,18 +514,20 @@ export class Delivery {
     // Beyond the head, a reader would miss what is published next.
     let until = Math.min(page.until, this.#order.head);
     const last = remembered.at(-1)?.seq ?? after;
-    if (inMemory.some(({ size, last: newest }) => size > 0 && newest > last)) until = Math.min(until, last);
-    let entries = page.entries.filter(
+    if (inMemory.some(({ ring }) => ring.size > 0 && ring.last > last)) until = Math.min(until, last);
+    let entries: PageEntry[] = page.entries.filter(
       ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
     );
+    // Those of memory are the newest of their keys, and of other topics.
+    if (group.conflates) entries = conflate(entries);
     if (remembered.length > 0) {
       entries.push(...remembered.filter(({ seq }) => seq <= until));
       entries.sort((a, b) => a.seq - b.seq);
     }
-    if (group.conflates) entries = conflate(entries);
     const chosen = inMemory.length > 0 ? cut(entries, this.#maxPageBytes) : entries;
     if (chosen.length < entries.length) until = chosen.at(-1)!.seq;
-    return joinPage(chosen, { after, first: after, until }, false);
+    const [count, bytes] = [chosen.length, joinEntries(chosen)];
+    return { after, first: after, until, count, bytes, made: undefined, cost: bytes.length };
   }
 }
 

@@ -1,16 +1,19 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `names.ts`, `newest.ts`, `protocol.ts` and `replay.ts` beside it.
+// Needs `frame-ring.ts`, `names.ts`, `newest.ts` and `protocol.ts` beside it.
 
+import { FrameRing, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from './frame-ring.ts';
 import { NameOrder } from './names.ts';
-import { NewestOfKeys } from './newest.ts';
+import { keyBytes, NewestOfKeys, PLACE_BYTES } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
-import { ReplayBuffer, type ReplayEntry } from './replay.ts';
 
-/** An event as it is remembered: its place, and its bytes on the wire. */
-export interface LogEntry extends ReplayEntry {
-  readonly topic: string;
-  /** The event as it goes over the wire, its id included. */
+/** An event that is published: its place in the order, and its text. */
+export interface EncodedEvent {
+  readonly seq: number;
+  /** When it was published, in milliseconds. */
+  readonly at: number;
+  /** The event as it goes over the wire, its id included, and the bytes of that in UTF-8. */
   readonly frame: string;
+  readonly bytes: number;
   /** Names the value that the event updates; `undefined` where no later event replaces it. */
   readonly key: string | undefined;
 }
@@ -32,8 +35,8 @@ export interface HistoryOptions {
   /** The limits of each topic, or a function that is called once for each topic that is published to. */
   history?: HistoryLimits | ((topic: string) => HistoryLimits) | undefined;
   /**
-   * Most bytes that the events of all topics hold in this process, frames, keys and the objects around them;
-   * default 256 MiB. A small event holds several times its bytes on the wire.
+   * Most bytes of memory that the events of all topics hold in this process, with their keys, their index and
+   * what is allocated ahead; default 256 MiB.
    */
   maxHistoryBytes?: number | undefined;
   /** Most bytes of one event on the wire; default 1 MiB + 64 KiB. A topic's `maxBytes` may be smaller. */
@@ -44,11 +47,19 @@ export interface HistoryOptions {
   maxFollowedTopics?: number | undefined;
 }
 
-/** The part of a batch that was made so far: events, their bytes on the wire, and the bytes that they hold. */
-export interface BatchSize {
-  readonly made: number;
-  readonly wire: number;
-  readonly held: number;
+/** The part of a batch that was made so far. */
+export class BatchSize {
+  events = 0;
+  /** Their bytes on the wire. */
+  wire = 0;
+  /** What their keys hold at most. */
+  keys = 0;
+
+  add({ bytes, key }: EncodedEvent): void {
+    this.events++;
+    this.wire += bytes;
+    this.keys += 2 * PLACE_BYTES + (key === undefined ? 0 : keyBytes(key));
+  }
 }
 
 export interface TopicsOptions {
@@ -85,21 +96,28 @@ export class Topic<Follower = unknown> {
    * that was lost.
    */
   deleted = false;
-  #ring: ReplayBuffer<LogEntry>;
+  /** What `heldBytes` was when the history counted it last. */
+  countedBytes = 0;
+  #ring: FrameRing;
   readonly #firstSeen: number;
-  readonly #onDrop: (entry: LogEntry) => void;
+  readonly #segmentBytes: number;
   /** Exists from the first event with a key on. */
   #newest: NewestOfKeys | undefined;
 
-  constructor(name: string, dropped: number, onDrop: (entry: LogEntry) => void) {
+  constructor(name: string, dropped: number, segmentBytes: number) {
     this.name = name;
-    this.#onDrop = onDrop;
-    this.#ring = new ReplayBuffer({ maxEntries: 1, dropped });
+    this.#segmentBytes = segmentBytes;
+    this.#ring = new FrameRing({ dropped });
     this.#firstSeen = dropped;
   }
 
-  get ring(): ReplayBuffer<LogEntry> {
+  get ring(): FrameRing {
     return this.#ring;
+  }
+
+  /** What its events hold in this process, in bytes. */
+  get heldBytes(): number {
+    return this.#ring.heldBytes + (this.#newest?.heldBytes ?? 0);
   }
 
   /** Nothing was published since the topic was created. */
@@ -114,51 +132,45 @@ export class Topic<Follower = unknown> {
 
   /** Sets the limits of a topic that has had no event. */
   open(limits: Limits): void {
-    const { maxEvents: maxEntries, maxBytes, maxAge } = limits;
-    const onDrop = (entry: LogEntry): void => {
-      this.#newest?.drop(entry.key);
-      this.#onDrop(entry);
-    };
+    const { maxEvents: maxFrames, maxBytes, maxAge } = limits;
     this.limits = limits;
-    this.#ring = new ReplayBuffer({ maxEntries, maxBytes, maxAge, dropped: this.#ring.dropped, onDrop });
+    const segmentBytes = this.#segmentBytes;
+    this.#ring = new FrameRing({ maxFrames, maxBytes, maxAge, segmentBytes, dropped: this.#ring.dropped });
   }
 
-  push(entry: LogEntry): void {
-    this.#ring.push(entry);
-    if (entry.key !== undefined && this.#newest === undefined) this.#indexKeys();
-    else this.#newest?.add(entry.key);
+  push({ seq, at, frame, bytes, key }: EncodedEvent): void {
+    const ring = this.#ring;
+    if (key !== undefined) this.#newest ??= new NewestOfKeys(ring.end);
+    ring.push(seq, at, frame, bytes);
+    this.#newest?.add(key);
+    this.#newest?.dropBefore(ring.first);
   }
 
-  #indexKeys(): void {
-    this.#newest = new NewestOfKeys();
-    for (let i = 0; i < this.#ring.size; i++) this.#newest.add(this.#ring.at(i)!.key);
+  expire(now: number): void {
+    this.#ring.expire(now);
+    this.#newest?.dropBefore(this.#ring.first);
   }
 
-  // ── as a source of pages ─────────────────────────────────────────────────────────────────────────────────
-
-  get size(): number {
-    return this.#ring.size;
+  /** Drops a part of the oldest events. @returns false where there is only one part left. */
+  dropPart(): boolean {
+    if (!this.#ring.dropSegment()) return false;
+    this.#newest?.dropBefore(this.#ring.first);
+    return true;
   }
 
-  get last(): number {
-    return this.#ring.last;
+  clear(): void {
+    this.#ring.clear();
+    this.#newest = undefined;
   }
 
-  get dropped(): number {
-    return this.#ring.dropped;
+  keepNewest(): void {
+    this.#ring.dropAllButNewest();
+    this.#newest?.dropBefore(this.#ring.first);
   }
 
-  indexAfter(seq: number): number {
-    return this.#ring.indexAfter(seq);
-  }
-
-  at(index: number): LogEntry | undefined {
-    return this.#ring.at(index);
-  }
-
-  /** The first index, from `index` on, whose event no newer one with the same key replaces. */
-  newestFrom(index: number): number {
-    return this.#newest === undefined ? index : this.#newest.from(index);
+  /** The first place, from `place` on, whose event no newer one with the same key replaces. */
+  newestFrom(place: number): number {
+    return this.#newest === undefined ? place : this.#newest.from(place);
   }
 }
 
@@ -173,6 +185,7 @@ export class History<Follower = unknown> {
   readonly #maxEventBytes: number;
   readonly #maxTopics: number;
   readonly #maxFollowed: number;
+  readonly #segmentBytes: number;
   /** No topic that is not in memory has had an event after this seq. */
   #newestForgotten: number;
   #newestDropped: number;
@@ -180,8 +193,11 @@ export class History<Follower = unknown> {
   #held = 0;
   #round: Iterator<Topic<Follower>> = this.#topics.values();
 
-  /** @throws {RangeError | TypeError} naming the option that cannot be used. */
-  constructor(options: HistoryOptions, head: number) {
+  /**
+   * @param maxPageBytes - Most bytes of a page that a reader gets, where that is limited.
+   * @throws {RangeError | TypeError} naming the option that cannot be used.
+   */
+  constructor(options: HistoryOptions, head: number, maxPageBytes: number = MAX_SEGMENT_BYTES) {
     const { history = {}, maxHistoryBytes = 256 * 1024 * 1024, maxTopics = 10_000 } = options;
     const { maxEventBytes = MAX_EVENT_BYTES, maxFollowedTopics = 10_000 } = options;
     this.#limits = typeof history === 'function' ? history : () => history;
@@ -192,6 +208,7 @@ export class History<Follower = unknown> {
     this.#maxTopics = atLeastOne('maxTopics', maxTopics);
     this.#maxFollowed = atLeastOne('maxFollowedTopics', maxFollowedTopics);
     this.#newestForgotten = this.#newestDropped = head;
+    this.#segmentBytes = segmentBytesFor(maxPageBytes, this.#maxBytes);
   }
 
   /** What the events of all topics hold in this process: see `maxHistoryBytes`. */
@@ -232,7 +249,7 @@ export class History<Follower = unknown> {
   endOf(name: string): number | undefined {
     const topic = this.#topics.get(name);
     if (topic === undefined) return this.#tombstones.get(name);
-    return topic.ended ? topic.last : undefined;
+    return topic.ended ? topic.ring.last : undefined;
   }
 
   /**
@@ -272,7 +289,7 @@ export class History<Follower = unknown> {
    * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than `maxEventBytes` or the topic's
    *   `maxBytes`.
    */
-  check({ name, limits }: Topic<Follower>, entry: LogEntry): void {
+  check({ name, limits }: Topic<Follower>, entry: EncodedEvent): void {
     const own = limits!.maxBytes;
     const most = Math.min(own, this.#maxEventBytes);
     if (entry.bytes <= most) return;
@@ -286,17 +303,23 @@ export class History<Follower = unknown> {
    * larger could push itself out before it is delivered. Call it for each entry, before the next one is made.
    * @throws {RangeError} code `ERR_SSE_BATCH_TOO_LARGE`, with `maxEvents` and `maxBytes`, the most of a batch.
    */
-  checkBatch(topic: Topic<Follower>, count: number, { made, wire, held }: BatchSize): void {
+  checkBatch(topic: Topic<Follower>, count: number, { events, wire, keys }: BatchSize): void {
     if (count <= 1) return;
     const { name } = topic;
     const { maxBytes, ...limits } = this.batchLimits(topic);
     // Where the whole history has no room for all, so many of this batch fit.
-    const maxEvents =
-      held * 2 > this.#maxBytes ? Math.max(1, Math.min(limits.maxEvents, made - 1)) : limits.maxEvents;
+    const isLarge = this.#heldAtMost(events, wire) + keys > this.#maxBytes / 2;
+    const maxEvents = isLarge ? Math.max(1, Math.min(limits.maxEvents, events - 1)) : limits.maxEvents;
     if (count <= maxEvents && wire <= maxBytes) return;
     const message = `a batch for topic "${name}" must have at most ${maxEvents} events and ${maxBytes} bytes, half of the history, got ${count} events and at least ${wire} bytes: split it`;
     const error = Object.assign(new RangeError(message), { maxEvents, maxBytes });
     throw fail(error, 'ERR_SSE_BATCH_TOO_LARGE', 413);
+  }
+
+  /** The most memory that a batch can take: segments are half full at least. */
+  #heldAtMost(events: number, bytes: number): number {
+    const used = 2 * (bytes + events * SLOT_BYTES);
+    return used + (2 + used / this.#segmentBytes) * SEGMENT_OBJECT_BYTES;
   }
 
   /** The most of a batch for a topic of `prepare`. */
@@ -308,13 +331,21 @@ export class History<Follower = unknown> {
   }
 
   /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */
-  append(prepared: Topic<Follower>, entry: LogEntry): Topic<Follower> {
+  append(prepared: Topic<Follower>, event: EncodedEvent): Topic<Follower> {
     const topic = this.#adopt(prepared);
-    topic.push(entry);
+    topic.push(event);
     topic.deleted = false;
-    this.#bytes += heldBytes(entry);
-    if (this.#bytes > this.#maxBytes) this.#shed(entry);
+    this.#count(topic);
+    if (this.#bytes > this.#maxBytes) this.#shed(topic);
     return topic;
+  }
+
+  /** Counts what a topic holds. Call it whenever that has changed. */
+  #count(topic: Topic<Follower>): void {
+    const { heldBytes, countedBytes, ring } = topic;
+    this.#bytes += heldBytes - countedBytes;
+    topic.countedBytes = heldBytes;
+    if (ring.dropped > this.#newestDropped) this.#newestDropped = ring.dropped;
   }
 
   /** Somebody may have followed the topic since it was prepared, such as the log that took its event. */
@@ -348,7 +379,8 @@ export class History<Follower = unknown> {
 
   /** Drops the events of one topic that are too old. */
   expire(topic: Topic<Follower>, now: number): void {
-    topic.ring.expire(now);
+    topic.expire(now);
+    this.#count(topic);
   }
 
   /**
@@ -360,7 +392,8 @@ export class History<Follower = unknown> {
     const topic = this.#topics.get(name);
     if (topic === undefined) return this.#tombstones.delete(name);
     if (topic.deleted || (topic.isUnused && !topic.ended)) return false;
-    topic.ring.clear();
+    topic.clear();
+    this.#count(topic);
     topic.ended = false;
     topic.deleted = true;
     return true;
@@ -383,16 +416,10 @@ export class History<Follower = unknown> {
    */
   isFarBehind({ limits, ring }: Topic<Follower>, seq: number): boolean {
     if (limits === undefined || seq >= ring.last) return false;
-    const first = ring.indexAfter(Math.max(seq, ring.dropped));
-    if ((ring.size - first) * 4 >= limits.maxEvents) return true;
-    let [wire, held] = [0, 0];
-    for (let i = first; i < ring.size; i++) {
-      const entry = ring.at(i)!;
-      wire += entry.bytes;
-      held += heldBytes(entry);
-      if (wire * 4 >= limits.maxBytes || held * 4 >= this.#maxBytes) return true;
-    }
-    return false;
+    const place = ring.placeAfter(Math.max(seq, ring.dropped));
+    const [events, wire] = [ring.end - place, ring.bytesFrom(place)];
+    const held = wire + events * SLOT_BYTES;
+    return events * 4 >= limits.maxEvents || wire * 4 >= limits.maxBytes || held * 4 >= this.#maxBytes;
   }
 
   /** Removes a topic that has neither events nor followers. */
@@ -402,26 +429,24 @@ export class History<Follower = unknown> {
 
   #create(name: string): Topic<Follower> {
     const end = this.#tombstones.get(name);
-    const topic = new Topic<Follower>(name, end ?? this.#newestForgotten, this.#onDrop);
+    const topic = new Topic<Follower>(name, end ?? this.#newestForgotten, this.#segmentBytes);
     topic.ended = end !== undefined;
     return topic;
   }
-
-  readonly #onDrop = (entry: LogEntry): void => {
-    this.#bytes -= heldBytes(entry);
-    if (entry.seq > this.#newestDropped) this.#newestDropped = entry.seq;
-  };
 
   /**
    * Drops the history of the topics that were silent for longest, down to nine tenths of the limit, so that
    * this is rare.
    */
-  #shed(newest: LogEntry): void {
-    // The newest event stays, whatever its size: it is not delivered yet.
-    const enough = Math.max(this.#maxBytes * 0.9, heldBytes(newest));
-    for (const { ring } of this.#bySilence(({ size }) => size > 0)) {
-      while (this.#bytes > enough && ring.shift());
+  #shed(newest: Topic<Follower>): void {
+    const enough = this.#maxBytes * 0.9;
+    for (const topic of this.#bySilence(({ ring }) => ring.size > 0)) {
+      while (this.#bytes > enough && topic.dropPart()) this.#count(topic);
       if (this.#bytes <= enough) return;
+      // The newest event stays, whatever its size: it is not delivered yet.
+      if (topic === newest) topic.keepNewest();
+      else topic.clear();
+      this.#count(topic);
     }
   }
 
@@ -441,38 +466,35 @@ export class History<Follower = unknown> {
     topic.isHeld = false;
     topic.deleted = false;
     this.#held--;
-    topic.ring.clear();
+    topic.clear();
+    this.#count(topic);
     this.release(topic);
   }
 
   #forget(topic: Topic<Follower>): void {
     this.#topics.delete(topic.name);
     // No record is left of its lost events, so an older id gets a gap in any topic that is not in memory.
-    this.#newestForgotten = Math.max(this.#newestForgotten, topic.last);
-    if (topic.ended) this.#tombstones.set(topic.name, topic.last);
+    this.#newestForgotten = Math.max(this.#newestForgotten, topic.ring.last);
+    if (topic.ended) this.#tombstones.set(topic.name, topic.ring.last);
     else this.#tombstones.delete(topic.name);
     if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));
   }
 
   #bySilence(wanted: (topic: Topic<Follower>) => boolean): Topic<Follower>[] {
-    return [...this.#topics.values()].filter(wanted).sort((a, b) => a.last - b.last);
+    return [...this.#topics.values()].filter(wanted).sort((a, b) => a.ring.last - b.ring.last);
   }
 }
 
-/** What a remembered event holds in this process, in bytes. */
-export function heldBytes({ frame, bytes, key }: LogEntry): number {
-  // Where a character has more than one byte, V8 keeps two bytes for each.
-  const text = frame.length === bytes ? bytes : frame.length * 2;
-  return ENTRY_BYTES + text + (key === undefined ? 0 : KEY_BYTES + key.length * 2);
+/**
+ * No more than a page, so that a reader who keeps a part of one keeps no more than that; and small beside the
+ * whole history, which loses one at a time.
+ */
+function segmentBytesFor(maxPageBytes: number, maxBytes: number): number {
+  const most = Math.min(MAX_SEGMENT_BYTES, Math.max(maxPageBytes, 4096), Math.max(maxBytes / 16, 256));
+  return Math.floor(most);
 }
 
-/**
- * Measured on Node 20 (x64) as the growth of `heapUsed` after a collection, for 200,000 events in 10 topics: an
- * event of 41 bytes on the wire held 164, one of 141 held 263; the rest is the objects around the frame and the
- * slot in the ring. A key of 10 characters of its own for each event held 92 more.
- */
-const ENTRY_BYTES = 130;
-const KEY_BYTES = 90;
+const MAX_SEGMENT_BYTES = 64 * 1024;
 
 /** Fits, with its id and its field names, into the lines of readers that take 1 MiB of data. */
 const MAX_EVENT_BYTES = 1024 * 1024 + 64 * 1024;

@@ -13,15 +13,15 @@ import {
   type Subscription,
   type Topic,
 } from './cursors.ts';
-import { Delivery, type DeliveryOptions, encodeControls } from './delivery.ts';
+import { Delivery, type DeliveryOptions, encodeControls, type LogEntry } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import {
+  BatchSize,
   checkOpen,
   checkTopic,
+  type EncodedEvent,
   History,
   type HistoryOptions,
-  heldBytes,
-  type LogEntry,
   type TopicInfo,
   type TopicsOptions,
 } from './history.ts';
@@ -31,8 +31,8 @@ import { beforeNewest, earliest, PageCache } from './pages.ts';
 import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
-export type { DeliveryOptions, Log, LogPage } from './delivery.ts';
-export type { HistoryLimits, HistoryOptions, LogEntry, TopicInfo, TopicsOptions } from './history.ts';
+export type { DeliveryOptions, Log, LogEntry, LogPage } from './delivery.ts';
+export type { HistoryLimits, HistoryOptions, TopicInfo, TopicsOptions } from './history.ts';
 export type {
   EventBatch,
   EventMap,
@@ -150,7 +150,7 @@ export class Hub<Events extends object = EventMap> {
     const now = clockOf(options.now ?? Date.now);
     const random = chanceOf(options.random ?? Math.random);
     this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
-    this.#history = new History(options, this.#order.head);
+    this.#history = new History(options, this.#order.head, options.maxPageBytes);
     this.#delivery = new Delivery(this.#order, this.#history, this.#stats, options);
     this.#shared = {
       order: this.#order,
@@ -204,10 +204,10 @@ export class Hub<Events extends object = EventMap> {
     this.#beginPublishing();
     try {
       const prepared = this.#prepare(topic);
-      const entry = this.#entry(prepared, event as HubEvent, this.#order.head + 1, this.#now());
+      const encoded = this.#encode(prepared, event as HubEvent, this.#order.head + 1, this.#now());
       checkOpen(prepared); // `toJSON` may have ended it
-      if (this.#log !== undefined) checkDone(this.#log.append(entry));
-      this.#accept(prepared, entry);
+      if (this.#log !== undefined) checkDone(this.#log.append(toLogEntry(topic, encoded)));
+      this.#accept(prepared, encoded);
       return this.#order.position;
     } finally {
       this.#isPublishing = false;
@@ -228,21 +228,19 @@ export class Hub<Events extends object = EventMap> {
       checkEvents(events);
       const prepared = this.#prepare(topic);
       const [first, now] = [this.#order.head + 1, this.#now()];
-      const entries: LogEntry[] = [];
-      const size = { made: 0, wire: 0, held: 0 };
+      const encoded: EncodedEvent[] = [];
+      const size = new BatchSize();
       this.#history.checkBatch(prepared, events.length, size);
       for (const event of events as EventBatch<HubEvent>) {
-        const entry = this.#entry(prepared, event, first + size.made, now);
-        entries.push(entry);
-        size.made++;
-        size.wire += entry.bytes;
-        size.held += heldBytes(entry);
-        this.#history.checkBatch(prepared, Math.max(events.length, size.made), size);
+        const one = this.#encode(prepared, event, first + encoded.length, now);
+        encoded.push(one);
+        size.add(one);
+        this.#history.checkBatch(prepared, Math.max(events.length, size.events), size);
       }
       checkOpen(prepared); // the batch itself may have ended the topic
-      this.#appendToLog(entries);
-      for (const entry of entries) this.#accept(prepared, entry);
-      return entries.map(({ seq }) => this.#order.id(seq));
+      this.#appendToLog(topic, encoded);
+      for (const one of encoded) this.#accept(prepared, one);
+      return encoded.map(({ seq }) => this.#order.id(seq));
     } finally {
       this.#isPublishing = false;
     }
@@ -406,8 +404,8 @@ export class Hub<Events extends object = EventMap> {
     return prepared;
   }
 
-  /** The event as it is remembered. Throws where it cannot be published, and changes nothing. */
-  #entry(topic: Topic, event: HubEvent, seq: number, at: number): LogEntry {
+  /** The event as it goes over the wire. Throws where it cannot be published, and changes nothing. */
+  #encode(topic: Topic, event: HubEvent, seq: number, at: number): EncodedEvent {
     const { event: type, data, json: value, key, comment, retry } = Object(event) as HubEvent;
     const json = data === undefined ? value : undefined;
     checkEvent(type, data, json, key);
@@ -419,24 +417,25 @@ export class Hub<Events extends object = EventMap> {
       data,
       json,
     } as ServerSentEvent);
-    const entry = { topic: topic.name, seq, at, bytes: Buffer.byteLength(frame), frame, key: ownText(key) };
-    this.#history.check(topic, entry);
-    return entry;
+    const encoded = { seq, at, frame, bytes: Buffer.byteLength(frame), key: ownText(key) };
+    this.#history.check(topic, encoded);
+    return encoded;
   }
 
-  #appendToLog(entries: readonly LogEntry[]): void {
+  #appendToLog(topic: string, events: readonly EncodedEvent[]): void {
     const log = this.#log;
-    if (log === undefined || entries.length === 0) return;
+    if (log === undefined || events.length === 0) return;
+    const entries = events.map((event) => toLogEntry(topic, event));
     if (entries.length === 1) checkDone(log.append(entries[0]!));
     else if (log.appendAll !== undefined) checkDone(log.appendAll(entries));
     else throw new TypeError('`log` must have `appendAll`, to publish several events at once');
   }
 
-  #accept(prepared: Topic, entry: LogEntry): void {
-    const topic = this.#history.append(prepared, entry);
-    this.#order.head = entry.seq;
+  #accept(prepared: Topic, event: EncodedEvent): void {
+    const topic = this.#history.append(prepared, event);
+    this.#order.head = event.seq;
     this.#stats.published++;
-    this.#stats.publishedBytes += entry.bytes;
+    this.#stats.publishedBytes += event.bytes;
     this.#delivery.announce(topic);
   }
 
@@ -567,6 +566,10 @@ function checkDone(answer: unknown): void {
   if (typeof promise?.then !== 'function') return;
   promise.then(undefined, ignore); // or its rejection would end the process
   throw new TypeError('`append` and `appendAll` of a log must not return a promise');
+}
+
+function toLogEntry(topic: string, { seq, at, frame, key }: EncodedEvent): LogEntry {
+  return { seq, topic, at, frame: Buffer.from(frame), key };
 }
 
 /** Ends a sink for which nothing is left to deliver. */

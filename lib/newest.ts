@@ -1,70 +1,103 @@
-// Knows which entries of a ring are the newest of their key, and finds the next one from any place.
+// Knows which frames of a ring are the newest of their key, and finds the next one from any place.
 // Stands alone: copy this file by itself.
 
 /**
- * The keys of a ring. An entry without a key counts as the newest of its own. Call `add` for each entry that
- * the ring takes and `drop` for each that it drops, oldest first.
+ * The keys of a ring, by the places of its frames: whole numbers without gaps. A frame without a key counts as
+ * the newest of its own. Call `add` for each frame that the ring takes, and `dropBefore` when it drops some.
  *
  *     keys    a  b  a  –  b  b  c      from(0) = 2: what comes before is replaced
  *     newest        ■  ■     ■  ■      from(4) = 5
  *     place   0  1  2  3  4  5  6
  *
- * A place whose entry was replaced points on, and `from` shortens the way for the next caller. So the time of
- * all calls together is nearly proportional to their number, however many entries were replaced.
+ * A place whose frame was replaced points on, and `from` shortens the way for the next caller. So the time of
+ * all calls together is nearly proportional to their number, however many frames were replaced.
  */
 export class NewestOfKeys {
-  // A circle like that of the ring: for each place, itself, or a later place at which to look on.
+  // Two circles that grow with the ring. For each place, itself, or a later place at which to look on; and its
+  // key, where it is the newest of it.
   #next: number[] = [];
-  #first = 0;
-  #end = 0;
+  #keys: (string | undefined)[] = [];
+  #first: number;
+  #end: number;
   readonly #places = new Map<string, number>();
+  #keyBytes = 0;
 
-  /** How many keys have an entry in the ring. */
+  /** @param place - That of the first frame that will be added; those before it have no keys. */
+  constructor(place = 0) {
+    this.#first = this.#end = place;
+  }
+
+  /** How many keys have a frame in the ring. */
   get keys(): number {
     return this.#places.size;
   }
 
-  /** The newest entry of the ring, and its key. */
+  /** The memory that the index holds, in bytes. */
+  get heldBytes(): number {
+    return this.#next.length * PLACE_BYTES + this.#keyBytes;
+  }
+
+  /** The newest frame of the ring has this key. */
   add(key: string | undefined): void {
     if (this.#end - this.#first === this.#next.length) this.#grow();
     const place = this.#end++;
     const mask = this.#next.length - 1;
     this.#next[place & mask] = place;
+    this.#keys[place & mask] = key;
     if (key === undefined) return;
     const replaced = this.#places.get(key);
-    if (replaced !== undefined) this.#next[replaced & mask] = replaced + 1;
     this.#places.set(key, place);
+    if (replaced === undefined) {
+      this.#keyBytes += keyBytes(key);
+    } else {
+      this.#next[replaced & mask] = replaced + 1;
+      this.#keys[replaced & mask] = undefined;
+    }
   }
 
-  /** The oldest entry of the ring is dropped; `key` is that with which it was added. */
-  drop(key: string | undefined): void {
-    const place = this.#first++;
-    if (key !== undefined && this.#places.get(key) === place) this.#places.delete(key);
-    if (this.#first === this.#end) this.#next = [];
+  /** The ring has dropped all frames before a place. */
+  dropBefore(place: number): void {
+    const mask = this.#next.length - 1;
+    for (; this.#first < place; this.#first++) {
+      const key = this.#keys[this.#first & mask];
+      if (key === undefined) continue;
+      this.#places.delete(key);
+      this.#keyBytes -= keyBytes(key);
+      this.#keys[this.#first & mask] = undefined;
+    }
+    if (this.#first === this.#end) [this.#next, this.#keys] = [[], []];
   }
 
-  /**
-   * The index in the ring of the first entry, at `index` or after it, that is the newest of its key. At the end
-   * of the ring, its size.
-   */
-  from(index: number): number {
+  /** The place of the first frame, at `place` or after it, that is the newest of its key; or that of the end. */
+  from(place: number): number {
+    if (place < this.#first) return place;
     const next = this.#next;
     const mask = next.length - 1;
-    let place = this.#first + index;
-    while (place < this.#end) {
-      const following = next[place & mask]!;
-      if (following === place) break;
+    let at = place;
+    while (at < this.#end) {
+      const following = next[at & mask]!;
+      if (following === at) break;
       // Points over one more place, so that long ways halve each time that they are walked.
-      place = next[place & mask] = next[following & mask]!;
+      at = next[at & mask] = next[following & mask]!;
     }
-    return place - this.#first;
+    return at;
   }
 
   #grow(): void {
-    const grown = new Array<number>(Math.max(8, this.#next.length * 2));
+    const size = Math.max(8, this.#next.length * 2);
+    const [next, keys] = [new Array<number>(size), new Array<string | undefined>(size)];
     for (let place = this.#first; place < this.#end; place++) {
-      grown[place & (grown.length - 1)] = this.#next[place & (this.#next.length - 1)]!;
+      next[place & (size - 1)] = this.#next[place & (this.#next.length - 1)]!;
+      keys[place & (size - 1)] = this.#keys[place & (this.#keys.length - 1)];
     }
-    this.#next = grown;
+    [this.#next, this.#keys] = [next, keys];
   }
+}
+
+/** What a place holds. There are up to twice as many as frames. */
+export const PLACE_BYTES = 16;
+
+/** What a key holds: measured on Node 20 (x64), for 200,000 keys of 10 characters. */
+export function keyBytes(key: string): number {
+  return 90 + key.length * 2;
 }

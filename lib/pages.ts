@@ -1,27 +1,65 @@
 // Makes pages of remembered events: merges topics, conflates keys, cuts by size, and keeps shared pages.
 // Stands alone: copy this file by itself. All of it but the cache is a function of its input.
 
-/** The members of a remembered event that are used. */
+/** The members of an event that are used, whoever remembers it. */
 export interface PageEntry {
   readonly seq: number;
   readonly topic: string;
-  /** Bytes of `frame` in UTF-8. */
-  readonly bytes: number;
-  /** The event as it goes over the wire. */
-  readonly frame: string;
+  /** The event as it goes over the wire, in UTF-8. */
+  readonly frame: Uint8Array;
   /** Names the value that the event updates; `undefined` where no later event replaces it. */
-  readonly key: string | undefined;
+  readonly key?: string | undefined;
 }
 
-/** The members of one topic's history that are used; a `ReplayBuffer` has them. */
-export interface PageSource<Entry extends PageEntry = PageEntry> {
-  readonly size: number;
+/** One topic: its events as bytes, and which of them are the newest of their keys. */
+export interface PageSource {
+  readonly name: string;
+  readonly ring: PageRing;
+  /** The first place, from `place` on, whose event no newer one with the same key replaces. */
+  newestFrom(place: number): number;
+}
+
+/** The members of a topic's events that are used; a `FrameRing` has them. Places have no gaps, seqs may. */
+export interface PageRing {
+  readonly first: number;
+  readonly end: number;
   readonly last: number;
   readonly dropped: number;
-  indexAfter(seq: number): number;
-  at(index: number): Entry | undefined;
-  /** The first index, from `index` on, whose entry no newer one with the same key replaces. */
-  newestFrom?(index: number): number;
+  placeAfter(seq: number): number;
+  segmentAt(place: number): PageSegment;
+  read(place: number, maxBytes: number): { readonly bytes: Buffer; readonly end: number };
+}
+
+/** The members of a segment that are used: events one behind the other. */
+export interface PageSegment {
+  readonly place: number;
+  readonly count: number;
+  readonly bytes: Buffer;
+  seqOf(place: number): number;
+  startOf(place: number): number;
+  endOf(place: number): number;
+}
+
+/** A part of a segment: the events from a place up to, but not including, another one. */
+export interface Run {
+  readonly topic: string;
+  readonly segment: PageSegment;
+  readonly from: number;
+  to: number;
+  readonly start: number;
+  end: number;
+}
+
+/** Events joined to one Buffer. */
+export interface Joined {
+  /** The seqs of the first and the last event. */
+  readonly first: number;
+  readonly last: number;
+  readonly count: number;
+  /** May be a part of a topic's history: must not be changed. */
+  readonly bytes: Buffer;
+  /** How many runs were copied. */
+  readonly runs: number;
 }
 
 /** Events joined to one Buffer, for every cursor from `after` up to, but not including, `first`. */
@@ -41,84 +79,176 @@ export interface Page {
   cost: number;
 }
 
-/** Where a page begins and ends. */
-export type Place = Pick<Page, 'after' | 'first' | 'until'>;
-
 /** Whether a page is the next one for a cursor at `after`. */
 export function isNext(page: Page, after: number): boolean {
   return page.after <= after && after < page.first;
 }
 
 /**
- * The remembered events after a seq, of all topics, in the order of their seqs: at most `maxBytes`, but at
- * least one entry where there is one. With `newestOnly`, leaves out those that a newer event with the same key
- * replaces. Looks at no other entry, so the time is that of what it returns, and of a look-up in each topic.
+ * Joins the remembered events after a seq, of all topics, in the order of their seqs: at most `maxBytes`, but at
+ * least one; `undefined` where there is none. With `newestOnly`, leaves out those that a newer event with the
+ * same key replaces. Looks at no other event, so the time is that of what it returns, and of a look-up in each
+ * topic. A large page of one topic is a part of its history, without a copy.
  */
-export function merge<Entry extends PageEntry>(
-  topics: readonly PageSource<Entry>[],
+export function readPage(
+  topics: readonly PageSource[],
   after: number,
   maxBytes: number,
-  newestOnly = false,
-): Entry[] {
-  const heap: SourceReader<Entry>[] = [];
+  newestOnly: boolean,
+): Joined | undefined {
+  const readers = readersAfter(topics, after, newestOnly);
+  if (readers.length === 0) return undefined;
+  if (readers.length > 1 || newestOnly) return gather(mergeReaders(readers, maxBytes));
+  const { ring, place, seq } = readers[0]!;
+  const { bytes, end } = ring.read(place, maxBytes);
+  const last = ring.segmentAt(end - 1).seqOf(end - 1);
+  return { first: seq, last, count: end - place, bytes, runs: 1 };
+}
+
+/** The same events, one by one. Their frames may be parts of a topic's history: must not be changed. */
+export function readEntries(
+  topics: readonly PageSource[],
+  after: number,
+  maxBytes: number,
+  newestOnly: boolean,
+): PageEntry[] {
+  const entries: PageEntry[] = [];
+  for (const { topic, segment, from, to } of mergeReaders(readersAfter(topics, after, newestOnly), maxBytes)) {
+    for (let place = from; place < to; place++) {
+      const frame = segment.bytes.subarray(segment.startOf(place), segment.endOf(place));
+      entries.push({ seq: segment.seqOf(place), topic, frame });
+    }
+  }
+  return entries;
+}
+
+/** A reader for each topic that has events after a seq, the one with the oldest event first, as a heap. */
+function readersAfter(topics: readonly PageSource[], after: number, newestOnly: boolean): SourceReader[] {
+  const heap: SourceReader[] = [];
   for (const source of topics) {
+    const { ring } = source;
+    if (ring.last <= after || ring.first === ring.end) continue;
     const reader = new SourceReader(source, newestOnly);
-    if (reader.moveTo(source.indexAfter(Math.max(after, source.dropped)))) heap.push(reader);
+    if (reader.moveTo(ring.placeAfter(Math.max(after, ring.dropped)))) heap.push(reader);
   }
   for (let i = (heap.length >> 1) - 1; i >= 0; i--) sink(heap, i);
-  const merged: Entry[] = [];
-  let bytes = 0;
+  return heap;
+}
+
+/** The events of all readers in the order of their seqs, up to `maxBytes`, but at least one. */
+function mergeReaders(heap: SourceReader[], maxBytes: number): Run[] {
+  const runs: Run[] = [];
+  let left = maxBytes;
   while (heap.length > 0) {
     const reader = heap[0]!;
-    bytes += reader.entry.bytes;
-    if (bytes > maxBytes && merged.length > 0) break;
-    merged.push(reader.entry);
-    if (!reader.moveTo(reader.index + 1)) {
+    left -= reader.size;
+    if (left < 0 && runs.length > 0) break;
+    reader.addTo(runs);
+    if (!reader.moveTo(reader.place + 1)) {
       const last = heap.pop()!;
       if (heap.length > 0) heap[0] = last;
     }
     if (heap.length > 1) sink(heap, 0);
   }
-  return merged;
+  return runs;
 }
 
-/** A place in one topic. */
-class SourceReader<Entry extends PageEntry> {
-  entry!: Entry;
-  index = 0;
-  readonly #source: PageSource<Entry>;
+/** A place in one topic, and where its event lies. */
+class SourceReader {
+  place = 0;
+  seq = 0;
+  readonly ring: PageRing;
+  readonly #source: PageSource;
   readonly #newestOnly: boolean;
+  #segment!: PageSegment;
+  #segmentEnd = 0;
+  #start = 0;
+  #end = 0;
 
-  constructor(source: PageSource<Entry>, newestOnly: boolean) {
+  constructor(source: PageSource, newestOnly: boolean) {
     this.#source = source;
+    this.ring = source.ring;
     this.#newestOnly = newestOnly;
   }
 
-  /** Moves to an index, or the next one that is wanted. @returns whether there is an entry. */
-  moveTo(index: number): boolean {
-    const source = this.#source;
-    this.index = this.#newestOnly && source.newestFrom !== undefined ? source.newestFrom(index) : index;
-    const entry = source.at(this.index);
-    if (entry === undefined) return false;
-    this.entry = entry;
+  /** The bytes of the event. */
+  get size(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Moves to a place, or the next one that is wanted. @returns whether there is an event. */
+  moveTo(place: number): boolean {
+    const { ring } = this;
+    const wanted = this.#newestOnly ? this.#source.newestFrom(place) : place;
+    if (wanted >= ring.end) return false;
+    if (wanted >= this.#segmentEnd) {
+      this.#segment = ring.segmentAt(wanted);
+      this.#segmentEnd = this.#segment.place + this.#segment.count;
+    }
+    this.place = wanted;
+    this.seq = this.#segment.seqOf(wanted);
+    this.#start = this.#segment.startOf(wanted);
+    this.#end = this.#segment.endOf(wanted);
     return true;
+  }
+
+  /** Adds the event to runs: to the last one where it comes just after that. */
+  addTo(runs: Run[]): void {
+    const last = runs.at(-1);
+    if (last !== undefined && last.segment === this.#segment && last.to === this.place) {
+      last.to++;
+      last.end = this.#end;
+      return;
+    }
+    runs.push({
+      topic: this.#source.name,
+      segment: this.#segment,
+      from: this.place,
+      to: this.place + 1,
+      start: this.#start,
+      end: this.#end,
+    });
   }
 }
 
-/** Moves a reader of a heap down until those below it are newer: the first one has the oldest entry. */
-function sink<Entry extends PageEntry>(heap: SourceReader<Entry>[], at: number): void {
+/** Moves a reader of a heap down until those below it are newer: the first one has the oldest event. */
+function sink(heap: SourceReader[], at: number): void {
   const moved = heap[at]!;
-  const { seq } = moved.entry;
+  const { seq } = moved;
   let i = at;
   for (;;) {
     let child = 2 * i + 1;
     if (child >= heap.length) break;
-    if (child + 1 < heap.length && heap[child + 1]!.entry.seq < heap[child]!.entry.seq) child++;
-    if (heap[child]!.entry.seq >= seq) break;
+    if (child + 1 < heap.length && heap[child + 1]!.seq < heap[child]!.seq) child++;
+    if (heap[child]!.seq >= seq) break;
     heap[i] = heap[child]!;
     i = child;
   }
   heap[i] = moved;
+}
+
+function gather(runs: readonly Run[]): Joined {
+  let [count, length] = [0, 0];
+  for (const { from, to, start, end } of runs) {
+    count += to - from;
+    length += end - start;
+  }
+  const bytes = Buffer.allocUnsafe(length);
+  let at = 0;
+  for (const { segment, start, end } of runs) at += segment.bytes.copy(bytes, at, start, end);
+  const [first, last] = [runs[0]!, runs.at(-1)!];
+  return {
+    first: first.segment.seqOf(first.from),
+    last: last.segment.seqOf(last.to - 1),
+    count,
+    bytes,
+    runs: runs.length,
+  };
+}
+
+/** Joins events that are in no ring, in order. */
+export function joinEntries(entries: readonly PageEntry[]): Buffer {
+  return Buffer.concat(entries.map(({ frame }) => frame));
 }
 
 /** Keeps the newest entry of each key of each topic, and every entry without a key, in order. */
@@ -145,34 +275,17 @@ export function cut<Entry extends PageEntry>(entries: readonly Entry[], maxBytes
   let left = maxBytes;
   let end = 0;
   for (const entry of entries) {
-    left -= entry.bytes;
+    left -= entry.frame.length;
     if (left < 0 && end > 0) break;
     end++;
   }
   return end === entries.length ? entries : entries.slice(0, end);
 }
 
-/**
- * Joins entries to a page. Where each has as many bytes as characters, the text is ASCII and is copied, which
- * takes half the time of encoding it (bench/hub). Pass `trustBytes` false for entries whose `bytes` another
- * program has counted.
- */
-export function joinPage(entries: readonly PageEntry[], place: Place, trustBytes: boolean): Page {
-  let text = '';
-  let isAscii = trustBytes;
-  for (const { frame, bytes } of entries) {
-    text += frame;
-    if (frame.length !== bytes) isAscii = false;
-  }
-  const bytes = Buffer.from(text, isAscii ? 'latin1' : 'utf8');
-  const { after, first, until } = place;
-  return { after, first, until, count: entries.length, bytes, made: undefined, cost: bytes.length };
-}
-
 /** The seq just before the oldest remembered event; `head` where nothing is remembered. */
 export function earliest(topics: readonly PageSource[], head: number): number {
   let seq = head;
-  for (const topic of topics) seq = Math.min(seq, (topic.at(0)?.seq ?? Infinity) - 1);
+  for (const { ring } of topics) if (ring.first < ring.end) seq = Math.min(seq, ring.segmentAt(ring.first).seqOf(ring.first) - 1);
   return seq;
 }
 
@@ -194,7 +307,7 @@ export function beforeNewest(topics: readonly PageSource[], count: number, head:
 
 function countAfter(topics: readonly PageSource[], seq: number): number {
   let count = 0;
-  for (const source of topics) count += source.size - source.indexAfter(Math.max(seq, source.dropped));
+  for (const { ring } of topics) count += ring.end - ring.placeAfter(Math.max(seq, ring.dropped));
   return count;
 }
 

@@ -1,0 +1,436 @@
+// Keeps the newest events of one topic as bytes outside V8's heap, limited by count, bytes and age.
+// Stands alone: copy this file by itself.
+
+export interface FrameRingOptions {
+  /** Most frames kept; default 1,000. `Infinity`: no limit. */
+  maxFrames?: number | undefined;
+  /** Most bytes kept, of frames alone; default no limit. No frame can be larger. */
+  maxBytes?: number | undefined;
+  /** Milliseconds after which `push` and `expire` drop a frame; default no limit. */
+  maxAge?: number | undefined;
+  /** The seq up to which frames count as dropped, for a ring that begins in the middle of an order; default 0. */
+  dropped?: number | undefined;
+  /** Most bytes of a segment that has more than one frame; default 64 KiB. */
+  segmentBytes?: number | undefined;
+}
+
+/** The memory of a slot, which each frame has. */
+export const SLOT_BYTES = 12;
+
+/** The memory of the objects around a segment. */
+export const SEGMENT_OBJECT_BYTES = 400;
+
+/**
+ * A smaller part of a segment is copied for a reader, so that one who keeps it for long keeps at most four times
+ * as much memory.
+ */
+const MIN_SLICE_BYTES = 16 * 1024;
+const MAX_INT32 = 2 ** 31 - 1;
+
+/**
+ * A ring of frames: events as they go over the wire. Each has a seq, which only grows, and a place: how many
+ * frames were pushed before it. Places have no gaps, and seqs may.
+ *
+ *       dropped │ oldest ············································ newest │
+ *     ──────────┼──────────────────┬──────────────────┬─────────────────────┼───▶ seq
+ *               │ segment, 64 KiB  │ segment, 64 KiB  │ segment, growing    │
+ *             first                                                        end    places
+ *
+ *     a segment:  │ frame │ frame │ frame ▶     free     ◀ slot │ slot │ slot │
+ *
+ * The frames of a segment lie one behind the other, so a page for a reader is a slice that all readers share.
+ * Each slot has the end, the seq and the time of a frame. So a frame of 100 bytes takes 112, and V8's garbage
+ * collector, for which a segment is one object, has nothing to walk.
+ *
+ * To push a frame, or to drop one, takes constant time on average; to find one, O(log n). What was written is
+ * never written over while a slice of it may be in use.
+ */
+export class FrameRing {
+  readonly #maxFrames: number;
+  readonly #maxBytes: number;
+  readonly #maxAge: number;
+  readonly #segmentBytes: number;
+  /** Oldest first, from `#oldest` on. Only the last one may be empty, or have room for more. */
+  #segments: FrameSegment[] = [];
+  #oldest = 0;
+  /** The segment that was last asked for: readers ask for neighbours. */
+  #recent: FrameSegment | undefined;
+  #first = 0;
+  #end = 0;
+  #bytes = 0;
+  #heldBytes = 0;
+  #dropped: number;
+  #last: number;
+
+  /**
+   * @throws {RangeError} naming the option that is not a number ≥ 1 (`maxFrames`: whole; `dropped`: whole, ≥
+   * 0).
+   */
+  constructor(options: FrameRingOptions = {}) {
+    const { maxFrames = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
+    const { segmentBytes = 64 * 1024 } = options;
+    // Must be whole, because `push` compares for equality: no size would ever equal a fraction.
+    this.#maxFrames = maxFrames === Infinity ? maxFrames : whole(1, 'maxFrames', maxFrames);
+    this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
+    this.#maxAge = atLeast(1, 'maxAge', maxAge);
+    this.#dropped = this.#last = whole(0, 'dropped', dropped);
+    this.#segmentBytes = whole(1, 'segmentBytes', segmentBytes);
+  }
+
+  /** The place of the oldest frame that is kept. */
+  get first(): number {
+    return this.#first;
+  }
+
+  /** The place after the newest frame: that of the next one. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** How many frames are kept. */
+  get size(): number {
+    return this.#end - this.#first;
+  }
+
+  /** The sum of their bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The memory that the ring holds for them, in bytes, with what it has not filled yet or not released. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** The newest seq that was dropped: a reader at a lower seq has missed frames. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** The newest seq ever pushed, kept or not. */
+  get last(): number {
+    return this.#last;
+  }
+
+  /**
+   * Adds a frame, and drops the oldest ones to stay within the limits.
+   * @param at - When the event was published, in milliseconds; a fraction is rounded up.
+   * @param frame - Text is kept as UTF-8. Bytes are copied.
+   * @param bytes - The length of the frame in UTF-8, for a caller that knows it.
+   * @throws {RangeError} when `seq` is not above `last`, or the frame is larger than `maxBytes`.
+   */
+  push(seq: number, at: number, frame: string | Uint8Array, bytes: number = lengthOf(frame)): void {
+    if (!(seq > this.#last)) throw new RangeError(`\`seq\` must be above ${this.#last}, got ${seq}`);
+    if (bytes > this.#maxBytes) {
+      throw new RangeError(`a frame must have at most \`maxBytes\` ${this.#maxBytes}, got ${bytes}`);
+    }
+    if (this.size === this.#maxFrames) this.#dropOldest();
+    while (this.#bytes + bytes > this.#maxBytes) this.#dropOldest();
+    if (this.#maxAge !== Infinity) this.#dropOlderThan(at - this.#maxAge);
+    const time = Math.ceil(at);
+    const tail = this.#segments.at(-1);
+    const segment = tail?.hasRoom(bytes, seq, time) ? tail : this.#makeRoom(tail, bytes, seq, time);
+    segment.add(seq, time, frame, bytes);
+    this.#end++;
+    this.#bytes += bytes;
+    this.#last = seq;
+  }
+
+  /** Drops frames that are older than `maxAge` at the time `now`. */
+  expire(now: number): void {
+    if (this.#maxAge === Infinity) return;
+    this.#dropOlderThan(now - this.#maxAge);
+    if (this.size === 0) this.clear();
+  }
+
+  /**
+   * Drops the frames of the oldest segment, in constant time. The newest segment stays.
+   * @returns whether there was an older one.
+   */
+  dropSegment(): boolean {
+    if (this.#oldest >= this.#segments.length - 1) return false;
+    const segment = this.#segments[this.#oldest]!;
+    this.#bytes -= segment.end - segment.startOf(this.#first);
+    this.#first = segment.place + segment.count;
+    this.#dropped = segment.seqOf(this.#first - 1);
+    this.#removeOldest();
+    return true;
+  }
+
+  /** Drops all frames but the newest, which then holds as little memory as it can. */
+  dropAllButNewest(): void {
+    if (this.size === 0) return;
+    while (this.size > 1) this.#dropOldest();
+    const segment = this.#segments.at(-1)!;
+    this.#replace(segment, this.#bytes + SLOT_BYTES);
+  }
+
+  /** Drops all frames and releases their memory. */
+  clear(): void {
+    this.#dropped = this.#last;
+    this.#first = this.#end;
+    this.#bytes = this.#heldBytes = this.#oldest = 0;
+    this.#segments = [];
+    this.#recent = undefined;
+  }
+
+  /** The place of the first frame above a seq; `end` where there is none; −1 where one above it was dropped. */
+  placeAfter(seq: number): number {
+    if (seq < this.#dropped) return -1;
+    if (seq >= this.#last) return this.#end;
+    const segment = this.#segmentWith((one) => one.seq <= seq);
+    return segment.placeAfter(seq, this.#first);
+  }
+
+  /** The segment that holds the frame at a place from `first` to `end` − 1. */
+  segmentAt(place: number): FrameSegment {
+    const recent = this.#recent;
+    if (recent !== undefined && place >= recent.place && place < recent.place + recent.count) return recent;
+    this.#recent = this.#segmentWith((one) => one.place <= place);
+    return this.#recent;
+  }
+
+  /** The bytes of the frames from a place to the end. */
+  bytesFrom(place: number): number {
+    if (place >= this.#end) return 0;
+    const [segment, tail] = [this.segmentAt(place), this.#segments.at(-1)!];
+    return tail.bytesBefore + tail.end - segment.bytesBefore - segment.startOf(place);
+  }
+
+  /**
+   * A page: the frames from a place on, at most `maxBytes` but at least one frame, and the place after them. One
+   * that does not reach the end of the ring ends with its segment, so that readers who began at different places
+   * share the pages that follow. The bytes may be those of the ring, and must not be changed.
+   */
+  read(place: number, maxBytes: number): { readonly bytes: Buffer; readonly end: number } {
+    const segment = this.segmentAt(place);
+    const size = this.bytesFrom(place);
+    const end = size <= maxBytes ? this.#end : segment.placeWithin(place, maxBytes);
+    if (end <= segment.place + segment.count) {
+      return { bytes: segment.read(segment.startOf(place), segment.endOf(end - 1)), end };
+    }
+    const bytes = Buffer.allocUnsafe(size);
+    let filled = 0;
+    for (let from = place; from < end; ) {
+      const next = this.segmentAt(from);
+      filled += next.bytes.copy(bytes, filled, next.startOf(from), next.end);
+      from = next.place + next.count;
+    }
+    return { bytes, end };
+  }
+
+  // ── segments ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The last segment for which this holds, as it does for all before it; the oldest one otherwise. */
+  #segmentWith(holds: (segment: FrameSegment) => boolean): FrameSegment {
+    let low = this.#oldest;
+    let high = this.#segments.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (holds(this.#segments[middle]!)) low = middle;
+      else high = middle - 1;
+    }
+    return this.#segments[low]!;
+  }
+
+  #dropOlderThan(time: number): void {
+    while (this.size > 0 && this.#segments[this.#oldest]!.timeOf(this.#first) < time) this.#dropOldest();
+  }
+
+  #dropOldest(): void {
+    const oldest = this.#segments[this.#oldest]!;
+    this.#bytes -= oldest.endOf(this.#first) - oldest.startOf(this.#first);
+    this.#dropped = oldest.seqOf(this.#first);
+    this.#first++;
+    // The last segment stays, because a frame that is pushed next may find room in it.
+    const isOver = this.#first === oldest.place + oldest.count;
+    if (isOver && this.#oldest < this.#segments.length - 1) this.#removeOldest();
+  }
+
+  #removeOldest(): void {
+    const removed = this.#segments[this.#oldest]!;
+    this.#heldBytes -= removed.heldBytes;
+    if (removed === this.#recent) this.#recent = undefined;
+    // A list of which half is over is cut, so that to remove a segment takes constant time on average.
+    this.#oldest++;
+    if (this.#oldest * 2 >= this.#segments.length) {
+      this.#segments = this.#segments.slice(this.#oldest);
+      this.#oldest = 0;
+    }
+  }
+
+  /**
+   * The segment for a frame for which the last one has no room. A ring of one segment makes it larger, or
+   * removes the dropped frames from it where these are half of it; otherwise a new segment begins.
+   */
+  #makeRoom(tail: FrameSegment | undefined, bytes: number, seq: number, time: number): FrameSegment {
+    const live = this.#bytes + this.size * SLOT_BYTES;
+    const needed = bytes + SLOT_BYTES;
+    const isOnly = this.#oldest === this.#segments.length - 1;
+    if (tail === undefined || !isOnly || live + needed > this.#segmentBytes || !tail.isNear(seq, time)) {
+      // No larger than what is kept so far, so that a small ring stays small.
+      return this.#begin(seq, time, Math.max(needed, Math.min(live, this.#segmentBytes)));
+    }
+    if ((live + needed) * 2 <= tail.capacity) return this.#replace(tail, tail.capacity);
+    return this.#replace(tail, Math.min(this.#segmentBytes, Math.max(live + needed, tail.capacity * 2)));
+  }
+
+  #begin(seq: number, time: number, capacity: number): FrameSegment {
+    // An empty segment would stay the oldest one.
+    if (this.size === 0) this.clear();
+    const before = this.#segments.at(-1);
+    const bytesBefore = before === undefined ? 0 : before.bytesBefore + before.end;
+    const segment = new FrameSegment(Buffer.allocUnsafeSlow(capacity), this.#end, seq, time, bytesBefore);
+    this.#segments.push(segment);
+    this.#heldBytes += segment.heldBytes;
+    return segment;
+  }
+
+  /** Puts the frames that are kept of the last segment to the front of one with this capacity. */
+  #replace(tail: FrameSegment, capacity: number): FrameSegment {
+    // No slice of a small segment was given out, so it can be written over.
+    const inPlace = capacity === tail.capacity && capacity < MIN_SLICE_BYTES;
+    const segment = tail.without(this.#first, inPlace ? tail.bytes : Buffer.allocUnsafeSlow(capacity));
+    this.#segments[this.#segments.length - 1] = segment;
+    this.#heldBytes += segment.heldBytes - tail.heldBytes;
+    this.#recent = undefined;
+    return segment;
+  }
+}
+
+/** Frames one behind the other, with a slot for each at the end of the same memory. */
+export class FrameSegment {
+  readonly bytes: Buffer;
+  /** The place, the seq and the time of its first frame. */
+  readonly place: number;
+  readonly seq: number;
+  readonly time: number;
+  /** How many bytes of frames the ring has taken before it. */
+  readonly bytesBefore: number;
+  count = 0;
+  /** Where its last frame ends. */
+  end = 0;
+
+  constructor(bytes: Buffer, place: number, seq: number, time: number, bytesBefore: number) {
+    this.bytes = bytes;
+    this.place = place;
+    this.seq = seq;
+    this.time = time;
+    this.bytesBefore = bytesBefore;
+  }
+
+  get capacity(): number {
+    return this.bytes.length;
+  }
+
+  get heldBytes(): number {
+    return this.bytes.length + SEGMENT_OBJECT_BYTES;
+  }
+
+  hasRoom(bytes: number, seq: number, time: number): boolean {
+    return this.end + bytes + (this.count + 1) * SLOT_BYTES <= this.capacity && this.isNear(seq, time);
+  }
+
+  /** Whether a slot can state the seq and the time: the distances to those of the first frame. */
+  isNear(seq: number, time: number): boolean {
+    return seq - this.seq <= MAX_INT32 && Math.abs(time - this.time) <= MAX_INT32;
+  }
+
+  add(seq: number, time: number, frame: string | Uint8Array, bytes: number): void {
+    const { bytes: to, end } = this;
+    if (typeof frame !== 'string') to.set(frame, end);
+    // Where each character is one byte, the text is ASCII: copying it takes half the time of encoding it.
+    else if (frame.length === bytes) to.write(frame, end, bytes, 'latin1');
+    else to.write(frame, end, bytes);
+    this.end += bytes;
+    this.#setSlot(this.count++, seq - this.seq, time - this.time);
+  }
+
+  #setSlot(index: number, seq: number, time: number): void {
+    const at = this.bytes.length - (index + 1) * SLOT_BYTES;
+    this.bytes.writeInt32LE(this.end, at);
+    this.bytes.writeInt32LE(seq, at + 4);
+    this.bytes.writeInt32LE(time, at + 8);
+  }
+
+  endOf(place: number): number {
+    return this.bytes.readInt32LE(this.bytes.length - (place - this.place + 1) * SLOT_BYTES);
+  }
+
+  startOf(place: number): number {
+    return place === this.place ? 0 : this.endOf(place - 1);
+  }
+
+  seqOf(place: number): number {
+    return this.seq + this.bytes.readInt32LE(this.bytes.length - (place - this.place + 1) * SLOT_BYTES + 4);
+  }
+
+  timeOf(place: number): number {
+    return this.time + this.bytes.readInt32LE(this.bytes.length - (place - this.place + 1) * SLOT_BYTES + 8);
+  }
+
+  /** The place of the first frame above a seq, from `first` on; that after the last one where there is none. */
+  placeAfter(seq: number, first: number): number {
+    let low = Math.max(first, this.place);
+    let high = this.place + this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.seqOf(middle) > seq) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** Where the frames end that begin at a place and fit into `maxBytes`, but at least one. */
+  placeWithin(place: number, maxBytes: number): number {
+    const most = this.startOf(place) + maxBytes;
+    let low = place + 1;
+    let high = this.place + this.count;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (this.endOf(middle - 1) <= most) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  /**
+   * The bytes from one offset up to another one. What is small is copied, so that who keeps it does not keep the
+   * whole segment.
+   */
+  read(start: number, end: number): Buffer {
+    if (end - start >= MIN_SLICE_BYTES) return this.bytes.subarray(start, end);
+    const copy = Buffer.allocUnsafe(end - start);
+    this.bytes.copy(copy, 0, start, end);
+    return copy;
+  }
+
+  /** The same frames from a place on, at the front of a memory, which may be its own. */
+  without(first: number, to: Buffer): FrameSegment {
+    const start = first === this.place + this.count ? this.end : this.startOf(first);
+    const isEmpty = first === this.place + this.count;
+    const [seq, time] = isEmpty ? [this.seq, this.time] : [this.seqOf(first), this.timeOf(first)];
+    const copy = new FrameSegment(to, first, seq, time, this.bytesBefore + start);
+    this.bytes.copy(to, 0, start, this.end);
+    for (let place = first; place < this.place + this.count; place++) {
+      const [frameSeq, frameTime] = [this.seqOf(place), this.timeOf(place)];
+      copy.end = this.endOf(place) - start;
+      copy.#setSlot(copy.count++, frameSeq - seq, frameTime - time);
+    }
+    return copy;
+  }
+}
+
+function lengthOf(frame: string | Uint8Array): number {
+  return typeof frame === 'string' ? Buffer.byteLength(frame) : frame.length;
+}
+
+function whole(least: number, name: string, value: number): number {
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new RangeError(`\`${name}\` must be a whole number ≥ ${least}, got ${value}`);
+}
+
+function atLeast(least: number, name: string, value: number): number {
+  if (typeof value === 'number' && value >= least) return value;
+  throw new RangeError(`\`${name}\` must be a number ≥ ${least}, got ${value}`);
+}
