@@ -122,7 +122,7 @@ export class FrameRing {
   push(seq: number, at: number, frame: string | Uint8Array, bytes: number = lengthOf(frame)): void {
     if (!(seq > this.#last)) throw new RangeError(`\`seq\` must be above ${this.#last}, got ${seq}`);
     if (bytes > this.#maxBytes) {
-      throw new RangeError(`a frame must have at most \`maxBytes\` ${this.#maxBytes}, got ${bytes}`);
+      throw new RangeError(`\`frame\` must have at most \`maxBytes\` ${this.#maxBytes} bytes, got ${bytes}`);
     }
     if (this.size === this.#maxFrames) this.#dropOldest();
     while (this.#bytes + bytes > this.#maxBytes) this.#dropOldest();
@@ -161,8 +161,7 @@ export class FrameRing {
   dropAllButNewest(): void {
     if (this.size === 0) return;
     while (this.size > 1) this.#dropOldest();
-    const segment = this.#segments.at(-1)!;
-    this.#replace(segment, this.#bytes + SLOT_BYTES);
+    this.#replace(this.#segments.at(-1)!, Buffer.allocUnsafeSlow(this.#bytes + SLOT_BYTES));
   }
 
   /** Drops all frames and releases their memory. */
@@ -178,7 +177,8 @@ export class FrameRing {
   placeAfter(seq: number): number {
     if (seq < this.#dropped) return -1;
     if (seq >= this.#last) return this.#end;
-    const segment = this.#segmentWith((one) => one.seq <= seq);
+    const tail = this.#segments.at(-1)!;
+    const segment = tail.seq <= seq ? tail : this.#segmentWith((one) => one.seq <= seq);
     return segment.placeAfter(seq, this.#first);
   }
 
@@ -203,8 +203,7 @@ export class FrameRing {
    * share the pages that follow. The bytes may be those of the ring, and must not be changed.
    */
   read(place: number, maxBytes: number): { readonly bytes: Buffer; readonly end: number } {
-    const segment = this.segmentAt(place);
-    const size = this.bytesFrom(place);
+    const [segment, size] = [this.segmentAt(place), this.bytesFrom(place)];
     const end = size <= maxBytes ? this.#end : segment.placeWithin(place, maxBytes);
     if (end <= segment.place + segment.count) {
       return { bytes: segment.read(segment.startOf(place), segment.endOf(end - 1)), end };
@@ -260,19 +259,24 @@ export class FrameRing {
   }
 
   /**
-   * The segment for a frame for which the last one has no room. A ring of one segment makes it larger, or
-   * removes the dropped frames from it where these are half of it; otherwise a new segment begins.
+   * The segment for a frame for which the last one has no room. As long as a ring has a single segment, that
+   * grows, or loses the frames that were dropped; otherwise a new one begins.
    */
   #makeRoom(tail: FrameSegment | undefined, bytes: number, seq: number, time: number): FrameSegment {
     const live = this.#bytes + this.size * SLOT_BYTES;
     const needed = bytes + SLOT_BYTES;
-    const isOnly = this.#oldest === this.#segments.length - 1;
-    if (tail === undefined || !isOnly || live + needed > this.#segmentBytes || !tail.isNear(seq, time)) {
-      // No larger than what is kept so far, so that a small ring stays small.
-      return this.#begin(seq, time, Math.max(needed, Math.min(live, this.#segmentBytes)));
+    if (this.#oldest === this.#segments.length - 1 && tail?.isNear(seq, time)) {
+      const { capacity } = tail;
+      const isSparse = (live + needed) * 4 <= capacity * 3;
+      // No slice of a small segment was given out, so it can be written over.
+      if (isSparse && capacity < MIN_SLICE_BYTES) return this.#replace(tail, tail.bytes);
+      if (!isSparse && capacity < this.#segmentBytes && live + needed <= this.#segmentBytes) {
+        const grown = Math.min(this.#segmentBytes, Math.max(live + needed, capacity * 2));
+        return this.#replace(tail, Buffer.allocUnsafeSlow(grown));
+      }
     }
-    if ((live + needed) * 2 <= tail.capacity) return this.#replace(tail, tail.capacity);
-    return this.#replace(tail, Math.min(this.#segmentBytes, Math.max(live + needed, tail.capacity * 2)));
+    // No larger than what is kept so far, so that a small ring stays small.
+    return this.#begin(seq, time, Math.max(needed, Math.min(live, this.#segmentBytes)));
   }
 
   #begin(seq: number, time: number, capacity: number): FrameSegment {
@@ -286,11 +290,9 @@ export class FrameRing {
     return segment;
   }
 
-  /** Puts the frames that are kept of the last segment to the front of one with this capacity. */
-  #replace(tail: FrameSegment, capacity: number): FrameSegment {
-    // No slice of a small segment was given out, so it can be written over.
-    const inPlace = capacity === tail.capacity && capacity < MIN_SLICE_BYTES;
-    const segment = tail.without(this.#first, inPlace ? tail.bytes : Buffer.allocUnsafeSlow(capacity));
+  /** Puts the frames that are kept of the last segment to the front of another memory, or of its own. */
+  #replace(tail: FrameSegment, bytes: Buffer): FrameSegment {
+    const segment = tail.movedTo(bytes, this.#first);
     this.#segments[this.#segments.length - 1] = segment;
     this.#heldBytes += segment.heldBytes - tail.heldBytes;
     this.#recent = undefined;
@@ -301,8 +303,9 @@ export class FrameRing {
 /** Frames one behind the other, with a slot for each at the end of the same memory. */
 export class FrameSegment {
   readonly bytes: Buffer;
-  /** The place, the seq and the time of its first frame. */
+  /** The place of its first frame. */
   readonly place: number;
+  /** The seq and the time of a frame that is not newer: slots state distances to these. */
   readonly seq: number;
   readonly time: number;
   /** How many bytes of frames the ring has taken before it. */
@@ -310,6 +313,8 @@ export class FrameSegment {
   count = 0;
   /** Where its last frame ends. */
   end = 0;
+  /** Ends in slots count all bytes that the ring has taken, modulo 2³², so that slots can be moved as they are. */
+  readonly #base: number;
 
   constructor(bytes: Buffer, place: number, seq: number, time: number, bytesBefore: number) {
     this.bytes = bytes;
@@ -317,6 +322,7 @@ export class FrameSegment {
     this.seq = seq;
     this.time = time;
     this.bytesBefore = bytesBefore;
+    this.#base = bytesBefore | 0;
   }
 
   get capacity(): number {
@@ -331,7 +337,7 @@ export class FrameSegment {
     return this.end + bytes + (this.count + 1) * SLOT_BYTES <= this.capacity && this.isNear(seq, time);
   }
 
-  /** Whether a slot can state the seq and the time: the distances to those of the first frame. */
+  /** Whether a slot can state the seq and the time. */
   isNear(seq: number, time: number): boolean {
     return seq - this.seq <= MAX_INT32 && Math.abs(time - this.time) <= MAX_INT32;
   }
@@ -343,18 +349,19 @@ export class FrameSegment {
     else if (frame.length === bytes) to.write(frame, end, bytes, 'latin1');
     else to.write(frame, end, bytes);
     this.end += bytes;
-    this.#setSlot(this.count++, seq - this.seq, time - this.time);
+    const slot = this.#slot(this.place + this.count++);
+    to.writeInt32LE((this.#base + this.end) | 0, slot);
+    to.writeInt32LE(seq - this.seq, slot + 4);
+    to.writeInt32LE(time - this.time, slot + 8);
   }
 
-  #setSlot(index: number, seq: number, time: number): void {
-    const at = this.bytes.length - (index + 1) * SLOT_BYTES;
-    this.bytes.writeInt32LE(this.end, at);
-    this.bytes.writeInt32LE(seq, at + 4);
-    this.bytes.writeInt32LE(time, at + 8);
+  /** Where the slot of a frame begins. */
+  #slot(place: number): number {
+    return this.bytes.length - (place - this.place + 1) * SLOT_BYTES;
   }
 
   endOf(place: number): number {
-    return this.bytes.readInt32LE(this.bytes.length - (place - this.place + 1) * SLOT_BYTES);
+    return (this.bytes.readInt32LE(this.#slot(place)) - this.#base) | 0;
   }
 
   startOf(place: number): number {
@@ -362,11 +369,11 @@ export class FrameSegment {
   }
 
   seqOf(place: number): number {
-    return this.seq + this.bytes.readInt32LE(this.bytes.length - (place - this.place + 1) * SLOT_BYTES + 4);
+    return this.seq + this.bytes.readInt32LE(this.#slot(place) + 4);
   }
 
   timeOf(place: number): number {
-    return this.time + this.bytes.readInt32LE(this.bytes.length - (place - this.place + 1) * SLOT_BYTES + 8);
+    return this.time + this.bytes.readInt32LE(this.#slot(place) + 8);
   }
 
   /** The place of the first frame above a seq, from `first` on; that after the last one where there is none. */
@@ -405,19 +412,17 @@ export class FrameSegment {
     return copy;
   }
 
-  /** The same frames from a place on, at the front of a memory, which may be its own. */
-  without(first: number, to: Buffer): FrameSegment {
-    const start = first === this.place + this.count ? this.end : this.startOf(first);
-    const isEmpty = first === this.place + this.count;
-    const [seq, time] = isEmpty ? [this.seq, this.time] : [this.seqOf(first), this.timeOf(first)];
-    const copy = new FrameSegment(to, first, seq, time, this.bytesBefore + start);
-    this.bytes.copy(to, 0, start, this.end);
-    for (let place = first; place < this.place + this.count; place++) {
-      const [frameSeq, frameTime] = [this.seqOf(place), this.timeOf(place)];
-      copy.end = this.endOf(place) - start;
-      copy.#setSlot(copy.count++, frameSeq - seq, frameTime - time);
-    }
-    return copy;
+  /** The same frames from a place on, at the front of a memory, which may be that of this segment. */
+  movedTo(bytes: Buffer, first: number): FrameSegment {
+    const after = this.place + this.count;
+    const start = first < after ? this.startOf(first) : this.end;
+    const moved = new FrameSegment(bytes, first, this.seq, this.time, this.bytesBefore + start);
+    moved.count = after - first;
+    moved.end = this.end - start;
+    this.bytes.copy(bytes, 0, start, this.end);
+    const [from, to] = [this.#slot(after - 1), moved.#slot(after - 1)];
+    this.bytes.copy(bytes, to, from, from + moved.count * SLOT_BYTES);
+    return moved;
   }
 }
 

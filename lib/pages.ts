@@ -113,7 +113,10 @@ export function readEntries(
   newestOnly: boolean,
 ): PageEntry[] {
   const entries: PageEntry[] = [];
-  for (const { topic, segment, from, to } of mergeReaders(readersAfter(topics, after, newestOnly), maxBytes)) {
+  for (const { topic, segment, from, to } of mergeReaders(
+    readersAfter(topics, after, newestOnly),
+    maxBytes,
+  )) {
     for (let place = from; place < to; place++) {
       const frame = segment.bytes.subarray(segment.startOf(place), segment.endOf(place));
       entries.push({ seq: segment.seqOf(place), topic, frame });
@@ -181,13 +184,14 @@ class SourceReader {
     const { ring } = this;
     const wanted = this.#newestOnly ? this.#source.newestFrom(place) : place;
     if (wanted >= ring.end) return false;
+    const isNext = wanted === this.place + 1 && wanted < this.#segmentEnd;
     if (wanted >= this.#segmentEnd) {
       this.#segment = ring.segmentAt(wanted);
       this.#segmentEnd = this.#segment.place + this.#segment.count;
     }
     this.place = wanted;
     this.seq = this.#segment.seqOf(wanted);
-    this.#start = this.#segment.startOf(wanted);
+    this.#start = isNext ? this.#end : this.#segment.startOf(wanted);
     this.#end = this.#segment.endOf(wanted);
     return true;
   }
@@ -285,7 +289,8 @@ export function cut<Entry extends PageEntry>(entries: readonly Entry[], maxBytes
 /** The seq just before the oldest remembered event; `head` where nothing is remembered. */
 export function earliest(topics: readonly PageSource[], head: number): number {
   let seq = head;
-  for (const { ring } of topics) if (ring.first < ring.end) seq = Math.min(seq, ring.segmentAt(ring.first).seqOf(ring.first) - 1);
+  for (const { ring } of topics)
+    if (ring.first < ring.end) seq = Math.min(seq, ring.segmentAt(ring.first).seqOf(ring.first) - 1);
   return seq;
 }
 
