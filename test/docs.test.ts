@@ -38,7 +38,7 @@ async function freePort(): Promise<number> {
 
 /** The code of an example, changed to import from lib/. */
 function here(code: string): string {
-  return code.replace(/'sluice(?:\/(\w+))?'/g, (_, name = 'index') => `'${join(root, `lib/${name}.ts`)}'`);
+  return code.replace(/'sluice(?:\/([\w-]+))?'/g, (_, name = 'index') => `'${join(root, `lib/${name}.ts`)}'`);
 }
 
 interface Running {
@@ -164,8 +164,14 @@ describe('the examples of docs/api.md', () => {
     child.kill();
   });
 
+  it('frames: a client gets the events that it has missed', async () => {
+    const { child, output } = start('frames.mts', here(examples.get('frames') as string));
+    await once(child, 'close');
+    assert.equal(output(), 'id: 2\ndata: x\n\nid: 3\ndata: x\n\n');
+  });
+
   it('are all run here, and compile under `strict`', async () => {
-    assert.deepEqual([...examples.keys()], ['middleware', 'feed', 'drain', 'metrics']);
+    assert.deepEqual([...examples.keys()], ['middleware', 'feed', 'frames', 'drain', 'metrics']);
     for (const [name, code] of examples) assert.equal(await typeErrorsOf(name, code), '');
   });
 });
@@ -264,7 +270,7 @@ async function exportsOf(module: string): Promise<string[]> {
 }
 
 const { exports: exported } = JSON.parse(textOf('package.json'));
-const publicModules = Object.keys(exported).flatMap((key) => /^\.\/([a-z]+)$/.exec(key)?.[1] ?? []);
+const publicModules = Object.keys(exported).flatMap((key) => /^\.\/([a-z-]+)$/.exec(key)?.[1] ?? []);
 
 describe('docs/api.md', () => {
   it('lists the modules of the package, and what each of them and the root exports', async () => {
