@@ -5,7 +5,7 @@
 //
 // Told on standard input, one line each, words parted by tabs; answers each with a line of JSON.
 //   open  <port> <count> <topics> <bytes> <sample> <never 0|1> <group> <at once> <path> <header lines, \x01 for \r\n>
-//         <first 0|1>
+//         <first 0|1> <places, parted by spaces: `{place}` in a header line is the first for the first connection, …>
 //   reset · await <events> <group> · lap <group> · close <group> · calm <0|1>        a group of no name: all
 
 #define _GNU_SOURCE
@@ -259,14 +259,16 @@ static struct connection *place(void) {
   return &all[next];
 }
 
-static char *requestOf(char **word, int topic) {
+static char *requestOf(char **word, int topic, const char *place) {
   char *request = malloc(16384), *at = strstr(word[9], "{topic}");
   int length = at == NULL ? sprintf(request, "GET %s", word[9])
                           : sprintf(request, "GET %.*st%d%s", (int)(at - word[9]), word[9], topic, at + 7);
   length += sprintf(request + length, " HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n%s", word[1],
                     "Accept: text/event-stream\r\n"); // as EventSource asks; some servers stream to no other
-  for (char *h = word[10]; *h && length < 16000; h++)
-    length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
+  for (char *h = word[10]; *h && length < 15000; h++) {
+    if (*h == '{' && strncmp(h, "{place}", 7) == 0) length += sprintf(request + length, "%.255s", place), h += 6;
+    else length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
+  }
   sprintf(request + length, "\r\n");
   return request;
 }
@@ -279,14 +281,14 @@ static void takeLittle(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
 }
 
-static void openOne(char **word, int i, int topics) {
+static void openOne(char **word, int i, int topics, const char *from) {
   struct connection *c = place();
   if (c == NULL) return;
   int isFirst = atoi(word[11]);
   *c = (struct connection){.bytes = atoi(word[4]), .never = atoi(word[6]), .epoll = isFirst ? first : rest};
   c->measures = atoi(word[5]) > 0 && i % atoi(word[5]) == 0;
   snprintf(c->group, sizeof c->group, "%s", word[7]);
-  c->request = requestOf(word, i % topics);
+  c->request = requestOf(word, i % topics, from);
   firsts += isFirst;
   connecting++;
   struct sockaddr_in to = {
@@ -299,9 +301,11 @@ static void openOne(char **word, int i, int topics) {
 }
 
 static void openAll(char **word) {
-  int count = atoi(word[2]), topics = atoi(word[3]), atOnce = atoi(word[8]);
+  static char *places[MOST];
+  int count = atoi(word[2]), topics = atoi(word[3]), atOnce = atoi(word[8]), known = 0;
+  for (char *left = word[12]; left != NULL && known < MOST;) places[known++] = strsep(&left, " ");
   for (int i = 0; i < count; i++) {
-    openOne(word, i, topics > 0 ? topics : 1);
+    openOne(word, i, topics > 0 ? topics : 1, known > 0 ? places[i % known] : "");
     if (i % 50 == 49 || connecting >= atOnce) do readAll(); while (connecting >= atOnce);
   }
   while (connecting > 0) readAll();
@@ -324,8 +328,8 @@ static void closeAll(const char *group) {
 }
 
 static void obey(char *line) {
-  char *word[12], *left = line;
-  for (int i = 0; i < 12; i++) word[i] = left ? strsep(&left, "\t") : "";
+  char *word[13], *left = line;
+  for (int i = 0; i < 13; i++) word[i] = left ? strsep(&left, "\t") : "";
   if (strcmp(word[0], "lap") == 0) {
     report(&lap, word[1]);
     return endLap();
@@ -340,7 +344,7 @@ static void obey(char *line) {
 }
 
 int main(void) {
-  char line[16384];
+  static char line[1 << 20];
   rest = epoll_create1(0);
   first = epoll_create1(0);
   struct epoll_event in = {.events = EPOLLIN, .data.ptr = NULL};

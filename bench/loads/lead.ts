@@ -213,10 +213,11 @@ function orderOf(question: Question): (string | number)[] {
   if (question.do !== 'open' || question.reads === 'gunzip')
     throw new TypeError(`the fast reader cannot ${question.do}: start a reader of the kind "node"`);
   const { port, count, topics = 1, bytes, sample = 1, reads, group = '', atOnce = 100 } = question;
-  const { path = '/events?topic={topic}', headers = {}, isFirst = false } = question;
+  const { path = '/events?topic={topic}', headers = {}, isFirst = false, places = [] } = question;
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\x01`);
   const [never, first] = [reads === 'never', isFirst].map(Number) as [number, number];
-  return ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join(''), first];
+  const begin = ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join('')];
+  return [...begin, first, places.join(' ')];
 }
 
 async function startNodeReader(): Promise<Reader> {
