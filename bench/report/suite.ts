@@ -130,7 +130,9 @@ async function repeatOnce(
   const { connections, batches, payloads, isQuick } = options;
   const { against } = going;
   const failures: Skipped[] = [];
-  const parts = scenario.isTogether ? [peers] : peers.map((peer) => [peer]);
+  // Which one runs first alternates, so that a machine that slows down favours none.
+  const inTurn = done % 2 === 0 ? peers : peers.toReversed();
+  const parts = scenario.isTogether ? [peers] : inTurn.map((peer) => [peer]);
   for (const [i, part] of parts.entries()) {
     const left = expectedSeconds() - (seconds * i) / parts.length;
     going.bar.begin(`${name}${part.length === 1 ? ` ${part[0]}` : ''} ${done + 1}/${runs}`, left);
