@@ -1,9 +1,9 @@
-// The floor of catching up: an HTTP/1.1 server that has the whole answer to each returning client ready, byte for byte
-// as ours writes it: the head, the block of `sluice:ready`, then the missed events with their ids, in chunks of at most
-// 64 KiB. What it does for a client is to accept it, read its request, and write; each has an offset into the bytes that
-// all who return from the same place share, so that a slow reader holds up no other.
-// Speaks the protocol of loads/host.ts, for the topics `t0` and `t1`, of which `t1` alone can be caught up with: with the
-// events of the last order that had several.   cc -O2 -o prepared prepared.c
+// The floor of catching up: an HTTP/1.1 server that has the whole answer to each returning client ready, byte
+// for byte as ours sends it: the head, the block of `sluice:ready`, then the missed events with their ids, in
+// chunks of at most 64 KiB. For a client it accepts, reads the request, and writes. Each client has an offset
+// into the bytes that all who return from the same place share, so that a slow reader holds up no other.
+// Speaks the protocol of loads/host.ts, for the topics `t0` and `t1`. Only `t1` can be caught up with: with the
+// events of its last turn that had several.   cc -O2 -o prepared prepared.c
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -39,8 +39,8 @@ static int used = 0, unused = 0, queue, timer;
 static long head = 0;     // the newest seq of both topics
 static long published[2]; // how many events each topic has had
 
-// The events that can be missed, the seq of the first and of the one of its topic before it, and for each place the
-// answer to who returns from there.
+// The events that can be missed, the seq of the first and of the one of its topic before it, and for each place
+// the answer to a client that returns from there.
 static struct bytes *missable, *answers;
 static long firstSeq = 0, seqBefore = 0, count = 0;
 
@@ -131,7 +131,7 @@ static void wait(struct connection *c, int operation, uint32_t events) {
   epoll_ctl(queue, operation, c->fd, &event);
 }
 
-// Some at a time, so that the others do not wait for all who connect at once.
+// Accepts 64 at most, so that the others do not wait for all clients that connect at once.
 static void greet(int listener) {
   for (int i = 0; i < 64; i++) {
     int one = 1, fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
@@ -194,7 +194,7 @@ static struct {
   long turns;
 } order;
 
-// Who is full, or still catching up, is cut off: the reader then reports a connection that was lost.
+// Cuts off a client that is full or still catching up: the reader then reports a lost connection.
 static void publish(int topic) {
   size_t room = (size_t)order.size * (order.bytes + 128);
   char *body = malloc(room), *sent = malloc(room + 64);
@@ -229,7 +229,8 @@ static void sleepUntil(int64_t due) {
   timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
-// The turns that are due. Called also while many clients are served, so that these do not hold up the others.
+// Publishes the turns that are due. Also called between two clients, so that many returning ones do not make
+// the live readers wait.
 static void publishDue(void) {
   while (order.isOn && now() >= order.due) {
     for (int topic = 0; topic < order.topics; topic++) publish(topic);
