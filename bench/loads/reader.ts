@@ -18,8 +18,11 @@ export type Question =
   | { do: 'reset' }
   /** `on`: reads once a millisecond, which costs a server less. The reader on Node ignores it. */
   | { do: 'calm'; on: boolean }
-  /** Waits until `events` events came since the reset, or none for a second; in a group, or in all. */
-  | { do: 'await'; events: number; group?: string }
+  /**
+   * Waits until `events` events came since the reset, or none for `patience` milliseconds, 1,000 by default;
+   * in a group, or in all.
+   */
+  | { do: 'await'; events: number; group?: string; patience?: number }
   /**
    * Answers at once. Latency is of the events since the last lap; all but bytes and latency are of the group.
    */
@@ -53,6 +56,8 @@ export interface Opening {
   readonly reads?: 'at-once' | 'never' | 'gunzip' | undefined;
   /** How many connections are opened at a time; default 100. */
   readonly atOnce?: number | undefined;
+  /** How many connections may wait for their first byte while more are opened; default no limit. */
+  readonly unanswered?: number | undefined;
   /** One connection in this many measures latency; default 1, all of them. 0: none. */
   readonly sample?: number | undefined;
   /** The reader in C reads these first, so that they wait for the server only, not for other connections. */
@@ -127,7 +132,7 @@ process.on('message', async (question: Question) => {
 async function answer(question: Question): Promise<Answer> {
   if (question.do === 'open') await open(question);
   if (question.do === 'reset') reset();
-  if (question.do === 'await') await untilSeen(question.events, question.group);
+  if (question.do === 'await') await untilSeen(question);
   if (question.do === 'close') close(question.group);
   if (question.do === 'post') await post(question);
   const ids = question.do === 'ids' ? await idsOf(question) : undefined;
@@ -139,11 +144,18 @@ async function answer(question: Question): Promise<Answer> {
 }
 
 async function open(opening: Opening): Promise<void> {
-  const { count, atOnce = 100 } = opening;
+  const { count, unanswered = Infinity, atOnce = Math.min(100, unanswered) } = opening;
   for (let begun = 0; begun < count; begun += atOnce) {
     const some = Math.min(atOnce, count - begun);
+    while (waiting() + some > unanswered) await sleep(1);
     await Promise.all(Array.from({ length: some }, (_, i) => openOne(opening, begun + i)));
   }
+}
+
+function waiting(): number {
+  let count = 0;
+  for (const { isAnswered } of connections) if (!isAnswered) count++;
+  return count;
 }
 
 function openOne(opening: Opening, i: number): Promise<void> {
@@ -242,10 +254,10 @@ function reset(): void {
   cpuSince = process.cpuUsage();
 }
 
-async function untilSeen(events: number, group?: string): Promise<void> {
+async function untilSeen({ events, group, patience = 1000 }: Question & { do: 'await' }): Promise<void> {
   for (let before = -1; ; ) {
     const seen = counted(group).events;
-    if (seen >= events || (seen === before && now() - last > 1e6)) return;
+    if (seen >= events || (seen === before && now() - last > patience * 1000)) return;
     before = seen;
     await sleep(50);
   }

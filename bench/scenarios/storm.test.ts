@@ -7,6 +7,7 @@ import { connect, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { startReader } from '../loads/lead.ts';
 import { servers, start } from '../loads/servers.ts';
+import { complaint } from './measure.ts';
 import { crowdOf } from './storm.ts';
 
 const ids = ['1-0', '1-1', '1-2', '1-3'];
@@ -32,6 +33,28 @@ describe('a crowd that returns', () => {
   });
 });
 
+describe('a reader', () => {
+  for (const kind of ['fastest', 'node'] as const) {
+    it(`of the kind ${kind} returns from the places that it is given, a few at a time`, async () => {
+      const [server, reader] = await Promise.all([start('sluice'), startReader(kind)]);
+      try {
+        const { port } = server;
+        const before = await nextId(port, () => server.run({ topics: 2 }));
+        await server.run({ topics: 2, batch: 10 });
+        const missed = await idsAfter(port, before, 10);
+        const crowd = crowdOf(25, [before, ...missed.slice(0, -1)], Infinity);
+        const opening = { port, path: '/events?topic=t1', bytes: 100, count: 25, unanswered: 5 };
+        const headers = { 'Last-Event-ID': '{place}' };
+        await reader.ask({ do: 'open', ...opening, headers, places: crowd.places });
+        const answer = await reader.ask({ do: 'await', events: crowd.missed, patience: 5000 });
+        assert.equal(complaint(answer, crowd.missed), undefined);
+      } finally {
+        await Promise.all([server.stop(), reader.stop()]);
+      }
+    });
+  }
+});
+
 describe('the floor of catching up', { skip: servers.prepared!.missing() ?? false }, () => {
   it('sends byte for byte what ours sends, to clients from any place', async () => {
     const [ours, floor] = [await answersOf('sluice'), await answersOf('prepared')];
@@ -42,17 +65,25 @@ describe('the floor of catching up', { skip: servers.prepared!.missing() ?? fals
 
 /** What a server answers to clients that missed all, some and none of 1,000 events. */
 async function answersOf(peer: string): Promise<string[]> {
-  const [server, reader] = await Promise.all([start(peer), startReader('node')]);
+  const server = await start(peer);
   const { port } = server;
   try {
     const before = await nextId(port, () => server.run({ topics: 2 }));
     await server.run({ topics: 2, batch: 1000 });
-    const order = { port, path: '/events?topic=t1', count: 1000, after: before };
-    const { ids: missed = [] } = await reader.ask({ do: 'ids', ...order });
+    const missed = await idsAfter(port, before, 1000);
     const places = [before, missed[299]!, missed[999]!];
     return await Promise.all(places.map(async (id) => comparable(await answerTo(port, id))));
   } finally {
-    await Promise.all([server.stop(), reader.stop()]);
+    await server.stop();
+  }
+}
+
+async function idsAfter(port: number, after: string, count: number): Promise<readonly string[]> {
+  const reader = await startReader('node');
+  try {
+    return (await reader.ask({ do: 'ids', port, path: '/events?topic=t1', count, after })).ids!;
+  } finally {
+    await reader.stop();
   }
 }
 

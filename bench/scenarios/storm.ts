@@ -3,12 +3,17 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startReader, usageOf } from '../loads/lead.ts';
+import type { Opening } from '../loads/reader.ts';
 import { complaint, costOf, latencyOf, measure, percentOf, usedBetween, warm } from './measure.ts';
 import { atMost, type Run, repeat, type Scenario } from './scenario.ts';
 import { onStage, type Stage, untilAnswered } from './stage.ts';
 
 const LIVE = 100;
 const STEADY = { interval: 20 };
+/** Milliseconds: a client that the kernel's queue refused tries again after 1, 3, 7 seconds. */
+const PATIENCE = 8000;
+/** Fewer than the kernel queues, so that the rate is that of catching up and not of connecting again. */
+const QUEUED = 1000;
 /** The live topic is `t0`, the other one `t1`. */
 const OTHER = '/events?topic=t1';
 
@@ -16,9 +21,10 @@ export const storm: Scenario = {
   name: 'storm',
   constant:
     '100 connections on a topic of 50 events/s, due at even times, which the reader reads first; 10,000 clients of ' +
-    'another topic that connect at once. `storm`: each missed its 1,000 events. `spread`, on a new server: each ' +
-    'returns from one of 1,000 places, and missed 1 to 1,000. The kernel queues fewer connections, so that some ' +
-    'connect after one second, some after three. 100 bytes of data',
+    'another topic that return. `storm`: they connect at once, and each missed its 1,000 events. The kernel queues ' +
+    'fewer connections, so that some connect after one second, some after three. `spread`, on a new server: each ' +
+    'returns from one of 1,000 places, and missed 1 to 1,000; 1,000 clients at most wait for their first byte, ' +
+    'which the kernel does queue. 100 bytes of data',
   shows:
     'missed events delivered per second, from the first connect until every client has all; latency of the other ' +
     'topic, alone and meanwhile',
@@ -34,12 +40,16 @@ export const storm: Scenario = {
       const events = peer === 'raw' ? 0 : missable;
       await onStorm(peer, events, async (stage, ids) => {
         tell('alone', events, shown(await measure(stage, calm)));
-        tell('storm', events, await comeBack(stage, crowdOf(clients, ids, 1)));
+        tell('storm', events, await comeBack(stage, crowdOf(clients, ids, 1), { atOnce: clients }));
       });
       if (events === 0) return;
       await onStorm(peer, events, async (stage, ids) => {
         const crowd = crowdOf(clients, ids, Infinity);
-        tell('spread', crowd.missed / clients, await comeBack(stage, crowd));
+        tell(
+          'spread',
+          crowd.missed / clients,
+          await comeBack(stage, crowd, { atOnce: QUEUED, unanswered: QUEUED }),
+        );
       });
     });
   },
@@ -109,7 +119,11 @@ export function crowdOf(clients: number, ids: readonly string[], most: number): 
   return { clients, places: skipped.map((i) => ids[i]!), missed };
 }
 
-async function comeBack({ server, reader }: Stage, { clients, places, missed }: Crowd): Promise<Outcome> {
+async function comeBack(
+  { server, reader }: Stage,
+  { clients, places, missed }: Crowd,
+  pace: Pick<Opening, 'atOnce' | 'unanswered'>,
+): Promise<Outcome> {
   await reader.ask({ do: 'reset' });
   const before = usageOf(server.pids());
   const begin = performance.now();
@@ -119,10 +133,10 @@ async function comeBack({ server, reader }: Stage, { clients, places, missed }: 
     while (!isOver) turns += (await server.run({ ...STEADY, duration: 500 })).turns;
     return turns;
   })();
-  const opening = { port: server.port, count: clients, atOnce: clients, path: OTHER, bytes: 100, places };
+  const opening = { port: server.port, count: clients, path: OTHER, bytes: 100, places, ...pace };
   const headers = missed > 0 ? { 'Last-Event-ID': '{place}' } : {};
   await reader.ask({ do: 'open', ...opening, headers, group: 'storm', sample: 0 });
-  if (missed > 0) await reader.ask({ do: 'await', events: missed, group: 'storm' });
+  if (missed > 0) await reader.ask({ do: 'await', events: missed, group: 'storm', patience: PATIENCE });
   else await untilAnswered(reader, LIVE + clients, 1000);
   const elapsed = performance.now() - begin;
   const after = usageOf(server.pids());
