@@ -4,7 +4,7 @@
 
 import { realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Figure, figures } from './scenarios/scenario.ts';
@@ -86,10 +86,20 @@ function heapUsed(): number {
 
 /** Imports a package of `bench/package.json`, never one from the root. @throws when it is not installed. */
 export async function load<T>(name: string): Promise<T> {
-  const here = dirname(fileURLToPath(import.meta.url));
-  const path = createRequire(import.meta.url).resolve(name);
-  if (!path.startsWith(here)) throw new Error(`${name} is not installed: npm ci --prefix bench`);
+  const path = installed(name);
+  if (path === undefined) throw new Error(`${name} is not installed: npm ci --prefix bench`);
   return (await import(path)) as T;
+}
+
+/** The file of a package in `bench/node_modules`, which may be a link to the folder of another checkout. */
+export function installed(name: string): string | undefined {
+  const here = dirname(fileURLToPath(import.meta.url));
+  try {
+    const path = createRequire(import.meta.url).resolve(name);
+    return path.startsWith(realpathSync(join(here, 'node_modules'))) ? path : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Runs a bench and prints its measurements, if its file is the program that Node runs. */

@@ -20,6 +20,7 @@ export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
   --connections 1000      replaces the scenario's own number; fanout, scale and idle take several: 100,1000
   --batch 1,16            fanout: events published in one turn
   --bytes 100,1000        fanout: bytes of data in each event
+  --bench hub,memory      micro: the benches to run; default all
   --runs 5                repetitions; default 5; fewer if the time for everything does not suffice
   --quick                 runs as briefly as possible: checks that everything works; the figures mean nothing
   --out DIR               the folder for the reports; default bench/results
@@ -41,6 +42,8 @@ export interface RunOptions {
   readonly connections: readonly number[] | undefined;
   readonly batches: readonly number[] | undefined;
   readonly payloads: readonly number[] | undefined;
+  /** `undefined`: all. */
+  readonly benches: readonly string[] | undefined;
   readonly runs: number;
   readonly isQuick: boolean;
   readonly out: string;
@@ -59,6 +62,7 @@ const OPTIONS = {
   connections: text,
   batch: text,
   bytes: text,
+  bench: text,
   runs: text,
   quick: flag,
   out: text,
@@ -88,6 +92,11 @@ export function orderOf(argv: readonly string[], scenarios: readonly Scenario[])
     connections: sizesOf(values.connections, chosen),
     batches: numbersOf('batch', values.batch),
     payloads: numbersOf('bytes', values.bytes),
+    benches: someOf(
+      'bench',
+      values.bench,
+      chosen.flatMap(({ benches = [] }) => benches),
+    ),
     runs: numbersOf('runs', values.runs)?.[0] ?? (values.quick ? 1 : 5),
     isQuick: values.quick ?? false,
     out: values.out ?? 'bench/results',
@@ -118,12 +127,20 @@ function scenarioNamed(name: string, scenarios: readonly Scenario[]): Scenario {
 }
 
 function peersOf(value: string | undefined, scenarios: readonly Scenario[]): string[] | undefined {
-  if (value === undefined || value === 'all') return undefined;
-  const known = new Set(scenarios.flatMap(({ peers }) => peers));
-  const wanted = value.split(',');
-  const unknown = wanted.find((peer) => !known.has(peer));
+  if (value === 'all') return undefined;
+  return someOf(
+    'peer',
+    value,
+    scenarios.flatMap(({ peers }) => peers),
+  );
+}
+
+function someOf(what: string, value: string | undefined, all: readonly string[]): string[] | undefined {
+  const known = new Set(all);
+  const wanted = value?.split(',');
+  const unknown = wanted?.find((name) => !known.has(name));
   if (unknown === undefined) return wanted;
-  throw new Misuse(`there is no peer "${unknown}": ${[...known].join(', ')}`);
+  throw new Misuse(`there is no ${what} "${unknown}": ${[...known].join(', ')}`);
 }
 
 function sizesOf(value: string | undefined, scenarios: readonly Scenario[]): number[] | undefined {

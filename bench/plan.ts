@@ -12,14 +12,14 @@ export interface Work {
 
 /** Seconds of one repetition with one peer on two cores, until it has been measured. */
 const GUESSES: Readonly<Record<string, number>> = {
-  micro: 60,
+  micro: 90,
   fanout: 4,
   latency: 8,
   idle: 19,
   stalled: 15,
   stalled10k: 50,
   llm: 6,
-  storm: 25,
+  storm: 40,
   connect: 6,
   heartbeat: 26,
   scale: 12,

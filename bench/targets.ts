@@ -2,7 +2,7 @@
 
 import { number, unbroken } from './report/format.ts';
 import type { Choice, Measurements, Summary, Verdict } from './report/report.ts';
-import { type Figure, figures } from './scenarios/scenario.ts';
+import { type Figure, figures, OURS, peerAt } from './scenarios/scenario.ts';
 
 export interface Target {
   readonly what: string;
@@ -22,6 +22,8 @@ export interface Judgement {
 
 const KIB = 1024;
 const MIB = KIB * KIB;
+/** The commit that targets name. It is measured with `--against 35312b5`. */
+const BASELINE = '35312b5';
 /** The default size of a topic's history in bytes. */
 const RING = 4 * MIB;
 
@@ -187,6 +189,31 @@ const storm = (load: string) => of('sluice', 'storm', { clients: 10_000, missed:
 /** Clients without missed events, which only connect. */
 const connecting = (load: string) => of('raw', 'storm', { clients: 10_000, missed: 0, load });
 
+/** How fast missed events are delivered, beside the baseline and the floor in C. */
+function catchingUp(what: string, load: string, missed: number): Target {
+  const at = (peer: string) => of(peer, 'storm', { clients: 10_000, missed, load });
+  return {
+    what,
+    text: `at least 2 × the events a second of ${BASELINE}, or at most 1.3 × fewer than the C floor: the less`,
+    needs: { storm: ['sluice', 'prepared'] },
+    judge: ({ ratio, value }) => {
+      const before = at(peerAt(OURS, BASELINE));
+      const faster = ratio(at(OURS), before, 'deliveriesPerSecond');
+      const slower = ratio(at('prepared'), at(OURS), 'deliveriesPerSecond');
+      if (slower === undefined) return undefined;
+      const isNear = isWithin(slower, ['at most', 1.3]);
+      // Without the baseline, only the floor can decide it, and only for the better.
+      if (faster === undefined && !isNear) return undefined;
+      const rate = (choice: Choice) => said(value(choice, 'deliveriesPerSecond'), 'deliveriesPerSecond');
+      const beside =
+        faster === undefined ? '' : `, ${times(faster)} as many as ${BASELINE} (${rate(before)})`;
+      const figure = `${rate(at(OURS))}${beside}`;
+      const holds = isNear || isWithin(faster!, ['at least', 2]);
+      return { figure, holds, floor: both(by('C', rate(at('prepared'))), by('which is', times(slower))) };
+    },
+  };
+}
+
 const connections: readonly Target[] = [
   {
     what: '10,000 idle connections',
@@ -237,6 +264,8 @@ const connections: readonly Target[] = [
       return isRatio(ratio(storm('storm'), storm('alone'), 'p99'), ['at most', 1.2], floor);
     },
   },
+  catchingUp('10,000 come back, 1,000 events missed by each', 'storm', 1000),
+  catchingUp('10,000 come back from 1,000 places, 1 to 1,000 events missed by each', 'spread', 500.5),
   {
     what: 'from 100 to 15,000 connections',
     text: 'at most 1.4 × the C floor’s CPU time at the same number',

@@ -5,8 +5,9 @@
 //
 // Told on standard input, one line each, words parted by tabs; answers each with a line of JSON.
 //   open  <port> <count> <topics> <bytes> <sample> <never 0|1> <group> <at once> <path> <header lines, \x01 for \r\n>
-//         <first 0|1>
-//   reset · await <events> <group> · lap <group> · close <group> · calm <0|1>        a group of no name: all
+//         <first 0|1> <places, parted by spaces: `{place}` in a header line is the first for the first connection, …>
+//         <most that wait for their first byte, 0: no limit>
+//   reset · await <events> <group> <ms without any> · lap <group> · close <group> · calm <0|1>        a group of no name: all
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -36,7 +37,7 @@ struct connection {
 
 #define MOST 20000
 static struct connection all[MOST];
-static int used = 0, unused = 0, connecting = 0;
+static int used = 0, unused = 0, connecting = 0, unanswered = 0;
 // Those that are read before all others have one of their own.
 static int rest, first, firsts = 0;
 static long goneEvents, goneDisorder, bytes, negative, lost;
@@ -139,6 +140,7 @@ static void leave(struct connection *c) {
   c->fd = -1;
   unused++;
   if (c->epoll == first) firsts--;
+  if (c->received == 0) unanswered--;
   if (c->request == NULL) return;
   free(c->request);
   c->request = NULL;
@@ -157,6 +159,7 @@ static void take(struct connection *c) {
   ssize_t length = read(c->fd, buffer, sizeof buffer);
   if (length > 0) {
     bytes += length;
+    if (c->received == 0) unanswered--;
     c->received += length;
     lastByte = now();
     follow(c, buffer, length);
@@ -259,14 +262,16 @@ static struct connection *place(void) {
   return &all[next];
 }
 
-static char *requestOf(char **word, int topic) {
+static char *requestOf(char **word, int topic, const char *place) {
   char *request = malloc(16384), *at = strstr(word[9], "{topic}");
   int length = at == NULL ? sprintf(request, "GET %s", word[9])
                           : sprintf(request, "GET %.*st%d%s", (int)(at - word[9]), word[9], topic, at + 7);
   length += sprintf(request + length, " HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n%s", word[1],
                     "Accept: text/event-stream\r\n"); // as EventSource asks; some servers stream to no other
-  for (char *h = word[10]; *h && length < 16000; h++)
-    length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
+  for (char *h = word[10]; *h && length < 15000; h++) {
+    if (*h == '{' && strncmp(h, "{place}", 7) == 0) length += sprintf(request + length, "%.255s", place), h += 6;
+    else length += *h == 1 ? sprintf(request + length, "\r\n") : sprintf(request + length, "%c", *h);
+  }
   sprintf(request + length, "\r\n");
   return request;
 }
@@ -279,16 +284,16 @@ static void takeLittle(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
 }
 
-static void openOne(char **word, int i, int topics) {
+static void openOne(char **word, int i, int topics, const char *from) {
   struct connection *c = place();
   if (c == NULL) return;
   int isFirst = atoi(word[11]);
   *c = (struct connection){.bytes = atoi(word[4]), .never = atoi(word[6]), .epoll = isFirst ? first : rest};
   c->measures = atoi(word[5]) > 0 && i % atoi(word[5]) == 0;
   snprintf(c->group, sizeof c->group, "%s", word[7]);
-  c->request = requestOf(word, i % topics);
+  c->request = requestOf(word, i % topics, from);
   firsts += isFirst;
-  connecting++;
+  connecting++, unanswered++;
   struct sockaddr_in to = {
       .sin_family = AF_INET, .sin_port = htons(atoi(word[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -299,19 +304,22 @@ static void openOne(char **word, int i, int topics) {
 }
 
 static void openAll(char **word) {
-  int count = atoi(word[2]), topics = atoi(word[3]), atOnce = atoi(word[8]);
+  static char *places[MOST];
+  int count = atoi(word[2]), topics = atoi(word[3]), atOnce = atoi(word[8]), most = atoi(word[13]), known = 0;
+  for (char *left = word[12]; left != NULL && known < MOST;) places[known++] = strsep(&left, " ");
   for (int i = 0; i < count; i++) {
-    openOne(word, i, topics > 0 ? topics : 1);
-    if (i % 50 == 49 || connecting >= atOnce) do readAll(); while (connecting >= atOnce);
+    openOne(word, i, topics > 0 ? topics : 1, known > 0 ? places[i % known] : "");
+    int waits = i % 50 == 49;
+    for (; waits || connecting >= atOnce || (most > 0 && unanswered >= most); waits = 0) readAll();
   }
   while (connecting > 0) readAll();
 }
 
-// Until so many have come, or nothing has come for a second.
-static void await(long wanted, const char *group) {
+// Until so many have come, or nothing has come for as long.
+static void await(long wanted, const char *group, int64_t patience) {
   long before = -1;
   int64_t moved = now();
-  for (long seen = countEvents(group); seen < wanted && now() - moved < 1000000; seen = countEvents(group)) {
+  for (long seen = countEvents(group); seen < wanted && now() - moved < patience; seen = countEvents(group)) {
     if (seen != before) moved = now();
     before = seen;
     for (int64_t until = now() + 5000; now() < until;) readAll();
@@ -324,15 +332,15 @@ static void closeAll(const char *group) {
 }
 
 static void obey(char *line) {
-  char *word[12], *left = line;
-  for (int i = 0; i < 12; i++) word[i] = left ? strsep(&left, "\t") : "";
+  char *word[14], *left = line;
+  for (int i = 0; i < 14; i++) word[i] = left ? strsep(&left, "\t") : "";
   if (strcmp(word[0], "lap") == 0) {
     report(&lap, word[1]);
     return endLap();
   }
   if (strcmp(word[0], "open") == 0) openAll(word);
   else if (strcmp(word[0], "reset") == 0) reset();
-  else if (strcmp(word[0], "await") == 0) await(atol(word[1]), word[2]);
+  else if (strcmp(word[0], "await") == 0) await(atol(word[1]), word[2], atol(word[3]) * 1000);
   else if (strcmp(word[0], "calm") == 0) isCalm = atoi(word[1]);
   else if (strcmp(word[0], "close") == 0) closeAll(word[1]);
   endLap();
@@ -340,7 +348,7 @@ static void obey(char *line) {
 }
 
 int main(void) {
-  char line[16384];
+  static char line[1 << 20];
   rest = epoll_create1(0);
   first = epoll_create1(0);
   struct epoll_event in = {.events = EPOLLIN, .data.ptr = NULL};

@@ -204,9 +204,13 @@ async function startFastReader(program: string): Promise<Reader> {
   };
 }
 
+/** Milliseconds without an event after which a reader waits no longer. */
+const PATIENCE = 1000;
+
 /** A question as `floors/reader.c` understands it. */
 function orderOf(question: Question): (string | number)[] {
-  if (question.do === 'await') return ['await', question.events, question.group ?? ''];
+  if (question.do === 'await')
+    return ['await', question.events, question.group ?? '', question.patience ?? PATIENCE];
   if (question.do === 'close' || question.do === 'lap') return [question.do, question.group ?? ''];
   if (question.do === 'reset') return ['reset'];
   if (question.do === 'calm') return ['calm', question.on ? 1 : 0];
@@ -214,9 +218,11 @@ function orderOf(question: Question): (string | number)[] {
     throw new TypeError(`the fast reader cannot ${question.do}: start a reader of the kind "node"`);
   const { port, count, topics = 1, bytes, sample = 1, reads, group = '', atOnce = 100 } = question;
   const { path = '/events?topic={topic}', headers = {}, isFirst = false } = question;
+  const { places = [], unanswered = 0 } = question;
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\x01`);
   const [never, first] = [reads === 'never', isFirst].map(Number) as [number, number];
-  return ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join(''), first];
+  const begin = ['open', port, count, topics, bytes, sample, never, group, atOnce, path, lines.join('')];
+  return [...begin, first, places.join(' '), unanswered];
 }
 
 async function startNodeReader(): Promise<Reader> {

@@ -18,16 +18,19 @@ export type Question =
   | { do: 'reset' }
   /** `on`: reads once a millisecond, which costs a server less. The reader on Node ignores it. */
   | { do: 'calm'; on: boolean }
-  /** Waits until `events` events came since the reset, or none for a second; in a group, or in all. */
-  | { do: 'await'; events: number; group?: string }
+  /**
+   * Waits until `events` events came since the reset, or none for `patience` milliseconds, 1,000 by default;
+   * in a group, or in all.
+   */
+  | { do: 'await'; events: number; group?: string; patience?: number }
   /**
    * Answers at once. Latency is of the events since the last lap; all but bytes and latency are of the group.
    */
   | { do: 'lap'; group?: string }
   /** Closes every connection of a group, or all. */
   | { do: 'close'; group?: string }
-  /** Answers with the id of the next event on a topic. */
-  | { do: 'id'; port: number; path: string }
+  /** Answers with the ids of the next events on a topic, or of those after an id. */
+  | { do: 'ids'; port: number; path: string; count: number; after?: string }
   /** Each of `count` clients posts and reads the answer to its end, `rounds` times. */
   | { do: 'post'; port: number; path: string; count: number; rounds: number; bytes: number };
 
@@ -38,6 +41,11 @@ export interface Opening {
   /** `/events?topic=t<n>` by default; `{topic}` stands for the topic. */
   readonly path?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /**
+   * What `{place}` in a header stands for: the first for the first connection, and so on, modulo their
+   * number.
+   */
+  readonly places?: readonly string[] | undefined;
   /** Bytes of each event's data. */
   readonly bytes: number;
   readonly group?: string | undefined;
@@ -48,6 +56,8 @@ export interface Opening {
   readonly reads?: 'at-once' | 'never' | 'gunzip' | undefined;
   /** How many connections are opened at a time; default 100. */
   readonly atOnce?: number | undefined;
+  /** How many connections may wait for their first byte while more are opened; default no limit. */
+  readonly unanswered?: number | undefined;
   /** One connection in this many measures latency; default 1, all of them. 0: none. */
   readonly sample?: number | undefined;
   /** The reader in C reads these first, so that they wait for the server only, not for other connections. */
@@ -77,7 +87,7 @@ export interface Answer {
   readonly elapsed: number;
   /** Milliseconds from an event's scheduled time to its arrival. */
   readonly latency: Percentiles;
-  readonly id?: string | undefined;
+  readonly ids?: readonly string[] | undefined;
 }
 
 export interface Percentiles {
@@ -122,32 +132,41 @@ process.on('message', async (question: Question) => {
 async function answer(question: Question): Promise<Answer> {
   if (question.do === 'open') await open(question);
   if (question.do === 'reset') reset();
-  if (question.do === 'await') await untilSeen(question.events, question.group);
+  if (question.do === 'await') await untilSeen(question);
   if (question.do === 'close') close(question.group);
   if (question.do === 'post') await post(question);
-  const id = question.do === 'id' ? await nextId(question.port, question.path) : undefined;
+  const ids = question.do === 'ids' ? await idsOf(question) : undefined;
   const group = question.do === 'await' || question.do === 'lap' ? question.group : undefined;
   const latest = percentiles(lap);
   total.add(lap);
   lap = createHistogram();
-  return { ...counted(group), latency: question.do === 'lap' ? latest : percentiles(total), id };
+  return { ...counted(group), latency: question.do === 'lap' ? latest : percentiles(total), ids };
 }
 
 async function open(opening: Opening): Promise<void> {
-  const { count, atOnce = 100 } = opening;
+  const { count, unanswered = Infinity, atOnce = Math.min(100, unanswered) } = opening;
   for (let begun = 0; begun < count; begun += atOnce) {
     const some = Math.min(atOnce, count - begun);
+    while (waiting() + some > unanswered) await sleep(1);
     await Promise.all(Array.from({ length: some }, (_, i) => openOne(opening, begun + i)));
   }
 }
 
+function waiting(): number {
+  let count = 0;
+  for (const { isAnswered } of connections) if (!isAnswered) count++;
+  return count;
+}
+
 function openOne(opening: Opening, i: number): Promise<void> {
   const { topics = 1, path = '/events?topic={topic}', reads = 'at-once', group = '', sample = 1 } = opening;
+  const { places = [], headers } = opening;
   const target = path.replace('{topic}', `t${i % topics}`);
   const follower = new Follower(opening.bytes, sample > 0 && i % sample === 0 ? measure : undefined);
   if (reads === 'gunzip' && i % 100 === 0) return openInflated(opening, target, follower);
   const head = `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${opening.port}\r\n`;
-  const request = `${head}${headerLines({ ...accept, ...opening.headers })}\r\n`;
+  const place = places[i % places.length] ?? '';
+  const request = `${head}${headerLines({ ...accept, ...headers }).replace('{place}', place)}\r\n`;
   return new Promise((resolve) => {
     const take = (length: number, chunk: Uint8Array): boolean => {
       connection.isAnswered = connection.isHeard = true;
@@ -235,10 +254,10 @@ function reset(): void {
   cpuSince = process.cpuUsage();
 }
 
-async function untilSeen(events: number, group?: string): Promise<void> {
+async function untilSeen({ events, group, patience = 1000 }: Question & { do: 'await' }): Promise<void> {
   for (let before = -1; ; ) {
     const seen = counted(group).events;
-    if (seen >= events || (seen === before && now() - last > 1e6)) return;
+    if (seen >= events || (seen === before && now() - last > patience * 1000)) return;
     before = seen;
     await sleep(50);
   }
@@ -252,18 +271,23 @@ function close(group?: string): void {
   }
 }
 
-/** Follows a topic until an event has an id, and closes the connection. */
-function nextId(port: number, path: string): Promise<string> {
+/** Follows a topic until so many events have come, and closes the connection. */
+function idsOf({ port, path, count, after }: Question & { do: 'ids' }): Promise<string[]> {
   return new Promise((resolve, reject) => {
-    const request = http.get({ port, host: '127.0.0.1', path, headers: accept, agent: false }, (response) => {
-      let text = '';
+    const headers = { ...accept, ...(after !== undefined && { 'Last-Event-ID': after }) };
+    const request = http.get({ port, host: '127.0.0.1', path, headers, agent: false }, (response) => {
+      const ids: string[] = [];
+      let rest = '';
       response.setEncoding('latin1').on('data', (chunk: string) => {
-        text += chunk;
-        const block = text.split('\n\n').find((one) => one.includes('@'));
-        const id = /^id: ?(.*)$/m.exec(block ?? '')?.[1];
-        if (id === undefined) return;
+        const blocks = (rest + chunk).split('\n\n');
+        rest = blocks.pop()!;
+        for (const block of blocks.filter((one) => one.includes('@'))) {
+          const id = /^id: ?(.*)$/m.exec(block)?.[1];
+          if (id !== undefined) ids.push(id);
+        }
+        if (ids.length < count) return;
         request.destroy();
-        resolve(id);
+        resolve(ids.slice(0, count));
       });
     });
     request.on('error', reject);

@@ -83,6 +83,13 @@ const kinds: Record<string, ServerKind> = {
     missing: () => (compiled('floor') === undefined ? 'there is no C compiler' : undefined),
     start: () => startServed('floor', [compiled('floor')!]),
   },
+  prepared: {
+    title: 'C, prepared answers (floor)',
+    answers: false,
+    version: () => said('cc', '--version')?.split('\n')[0] ?? '',
+    missing: () => (compiled('prepared') === undefined ? 'there is no C compiler' : undefined),
+    start: () => startServed('prepared', [compiled('prepared')!]),
+  },
   socket: {
     ...onNode('socket', 'Node, a chunk straight to the socket (floor)'),
     answers: false,

@@ -80,6 +80,8 @@ export const guarantees: Readonly<Record<string, Guarantees>> = {
   zlib: { ...none, drain: 'no', source: 'bench/peers/zlib.ts' },
   // It waits for a client whose socket is full, and so do all other clients.
   floor: { ...none, drain: 'yes', bound: 'yes', source: 'bench/floors/floor.c' },
+  // A client that catches up has an offset of its own; one that is full when a new event comes is cut off.
+  prepared: { ...none, resume: 'yes', drain: 'yes', bound: 'yes', source: 'bench/floors/prepared.c' },
   // `res.write` returns `false` when the socket is full; the loop ignores it.
   raw: { ...none, source: 'bench/peers/raw.ts' },
   'better-sse': {

@@ -16,9 +16,12 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'sluice-against-'));
 after(() => rmSync(folder, { recursive: true }));
 
-function git(where: string, ...argv: string[]): string {
+const git = (where: string, ...argv: string[]) => gitWith({}, where, ...argv);
+
+function gitWith(env: NodeJS.ProcessEnv, where: string, ...argv: string[]): string {
   const author = ['-c', 'user.name=test', '-c', 'user.email=test@localhost'];
-  return spawnSync('git', ['-C', where, ...author, ...argv], { encoding: 'utf8' }).stdout.trim();
+  const options = { encoding: 'utf8', env: { ...process.env, ...env } } as const;
+  return spawnSync('git', ['-C', where, ...author, ...argv], options).stdout.trim();
 }
 
 function bench(argv: readonly string[], env: NodeJS.ProcessEnv = {}): SpawnSyncReturns<string> {
@@ -27,9 +30,12 @@ function bench(argv: readonly string[], env: NodeJS.ProcessEnv = {}): SpawnSyncR
 }
 
 /** Runs again, at most five times, where the machine had no time for the reader. */
-function reportOf(...argv: string[]): { report: Report; text: string; stdout: string } {
+function reportOf(
+  argv: readonly string[],
+  env?: NodeJS.ProcessEnv,
+): { report: Report; text: string; stdout: string } {
   for (let tries = 1; ; tries++) {
-    const { stdout, stderr } = bench([...argv, '--quick', '--out', folder]);
+    const { stdout, stderr } = bench([...argv, '--quick', '--out', folder], env);
     const paths = stdout.split('\n').filter((line) => line.startsWith(folder));
     assert.equal(paths.length, 3, stderr);
     const report = readReport(paths.find((path) => path.endsWith('.json'))!);
@@ -59,7 +65,7 @@ describe('a run against another commit', { skip: isCheckout ? false : 'this is n
       '--peers',
       'sluice,raw',
     ];
-    const { report, stdout } = reportOf(...argv);
+    const { report, stdout } = reportOf(argv);
     assert.deepEqual(
       report.runs.map(({ peer, invalid }) => [peer, invalid]),
       [
@@ -79,14 +85,39 @@ describe('a run against another commit', { skip: isCheckout ? false : 'this is n
   });
 
   it('measures the single modules of both commits', () => {
-    const { report } = reportOf('micro', '--against', 'HEAD', '--peers', 'sluice');
+    const { report } = reportOf(['micro', '--against', 'HEAD', '--peers', 'sluice']);
     const of = (peer: string) => report.runs.filter((run) => run.peer === peer);
     const keyOf = ({ parameters }: Run) => JSON.stringify(parameters);
+    assert.ok(of('sluice').length > 0);
     assert.deepEqual(of(before).map(keyOf), of('sluice').map(keyOf));
     for (const { figures, invalid } of of(before)) {
       assert.equal(invalid, undefined);
       assert.ok(Object.values(figures).every(Number.isFinite));
     }
+  });
+
+  it('measures a module of a commit that has no bench of it', () => {
+    const objects = mkdtempSync(join(folder, 'objects-'));
+    // Objects of the new commit go into a folder of their own, and the index is another one too.
+    const env = {
+      GIT_INDEX_FILE: join(objects, 'index'),
+      GIT_OBJECT_DIRECTORY: objects,
+      GIT_ALTERNATE_OBJECT_DIRECTORIES: join(
+        git(root, 'rev-parse', '--path-format=absolute', '--git-common-dir'),
+        'objects',
+      ),
+    };
+    const inObjects = (...argv: string[]) => gitWith(env, root, ...argv);
+    inObjects('read-tree', 'HEAD');
+    inObjects('rm', '--cached', '--ignore-unmatch', '--quiet', 'bench/memory.bench.ts');
+    const revision = inObjects('commit-tree', inObjects('write-tree'), '-m', 'without a bench');
+    const argv = ['micro', '--bench', 'memory', '--peers', 'sluice', '--against', revision];
+    const { report } = reportOf(argv, env);
+    const [ours, theirs] = ['sluice', `sluice@${report.against}`].map((peer) =>
+      report.runs.filter((run) => run.peer === peer).map(({ parameters, invalid }) => [parameters, invalid]),
+    );
+    assert.ok(ours!.length > 0);
+    assert.deepEqual(theirs, ours);
   });
 
   it('removes its temporary folder', () => {

@@ -5,7 +5,19 @@ import { type Figure, isOurs, OURS, type Run } from '../scenarios/scenario.ts';
 import type { Choice, Group, Measurements, PeerOfGroup, Summaries, Summary } from './report.ts';
 
 /** The names of floors; a scenario or bench has at most one. */
-const FLOORS = ['floor', 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'];
+const FLOORS = [
+  'floor',
+  'prepared',
+  'template',
+  'array',
+  'loop',
+  'map',
+  'counter',
+  'cut',
+  'join',
+  'unused',
+  'wire',
+];
 
 const RESAMPLES = 2000;
 const SEED = 20_261_123;

@@ -63,6 +63,7 @@ describe('the arguments of the bench command', () => {
   for (const [argv, complaint] of [
     [['nothing'], /there is no scenario "nothing": fanout, latency/],
     [['fanout', '--peers', 'hono'], /there is no peer "hono": sluice, floor, raw/],
+    [['fanout', '--bench', 'hub'], /there is no bench "hub"/],
     [['--runs', 'many'], /`--runs` must be whole numbers ≥ 1, got many/],
     [['--batch', '0'], /`--batch` must be whole numbers ≥ 1, got 0/],
     [['--connections', '1,2'], /`--connections` must be one number for "latency", got 1,2/],

@@ -49,6 +49,7 @@ const HEADLINES: readonly Figure[] = [
   'cpuPerConnect',
   'nanoseconds',
   'megabytesPerSecond',
+  'heldBytes',
   'heapBytes',
   'evenness',
   'deliveriesPerSecond',

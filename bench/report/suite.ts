@@ -127,16 +127,28 @@ async function repeatOnce(
   options: RunOptions,
   expectedSeconds: () => number,
 ): Promise<Skipped[]> {
-  const { connections, batches, payloads, isQuick } = options;
+  const { connections, batches, payloads, benches, isQuick } = options;
   const { against } = going;
   const failures: Skipped[] = [];
-  const parts = scenario.isTogether ? [peers] : peers.map((peer) => [peer]);
+  // Which one runs first alternates, so that a machine that slows down favours none.
+  const inTurn = done % 2 === 0 ? peers : peers.toReversed();
+  const parts = scenario.isTogether ? [peers] : inTurn.map((peer) => [peer]);
   for (const [i, part] of parts.entries()) {
     const left = expectedSeconds() - (seconds * i) / parts.length;
     going.bar.begin(`${name}${part.length === 1 ? ` ${part[0]}` : ''} ${done + 1}/${runs}`, left);
     try {
       await scenario.run(
-        { peers: part, runs: done + 1, first: done, connections, batches, payloads, isQuick, against },
+        {
+          peers: part,
+          runs: done + 1,
+          first: done,
+          connections,
+          batches,
+          payloads,
+          benches,
+          isQuick,
+          against,
+        },
         (run) => {
           going.runs.push(run);
           if (run.invalid !== undefined) going.bar.say(`${name} ${run.peer} does not count: ${run.invalid}`);

@@ -31,6 +31,14 @@ function fanOut(batch: number, costs: Readonly<Record<string, number>>) {
   );
 }
 
+/** Clients that come back, from one place or from many, and the events a second that each server delivers. */
+function returns(missed: number, rates: Readonly<Record<string, number>>) {
+  const parameters = { clients: 10_000, missed, load: missed === 1000 ? 'storm' : 'spread' };
+  return Object.entries(rates).map(([peer, deliveriesPerSecond]) =>
+    one('storm', peer, parameters, { deliveriesPerSecond }),
+  );
+}
+
 /** Runs of everything that a target needs. */
 function everything(): Run[] {
   const costs = { cpuPerDelivery: 5 };
@@ -79,6 +87,8 @@ function everything(): Run[] {
       ),
       one('storm', 'raw', { clients: 10_000, missed: 0, load }, { ...latencies, seconds: 1 }),
     ]),
+    ...returns(1000, { sluice: 2e6, 'sluice@35312b5': 1e6, prepared: 2e6 }).slice(1),
+    ...returns(500.5, { sluice: 2e6, 'sluice@35312b5': 1e6, prepared: 2e6 }),
     ...['sluice', 'floor', 'socket'].flatMap((peer) =>
       [100, 15_000].map((connections) => one('scale', peer, { connections }, costs)),
     ),
@@ -156,6 +166,21 @@ describe('the targets', () => {
     assert.equal(about(all, / 16 a turn/, /C floor/).holds, false);
     assert.equal(about(all, / 16 a turn/, /better-sse/).holds, false);
     assert.equal(about(all, / 16 a turn/, /nchan/).holds, undefined);
+  });
+
+  it('ask for twice the baseline, or for what is near the floor', () => {
+    const of = (rates: Readonly<Record<string, number>>) =>
+      about(verdicts(madeRuns(returns(500.5, rates))), /1,000 places/, /35312b5/);
+    const before = 'sluice@35312b5';
+    const twice = of({ sluice: 2.4e6, [before]: 1e6, prepared: 9e6 });
+    assert.equal(twice.holds, true);
+    assert.match(twice.figure, /^2\.\d+\sM\s\/s, 2\.\d+\s×\s\[.*\] as many as 35312b5 \(1\.\d+\sM\s\/s\)$/);
+    assert.match(twice.floor!, /^C [89]\.\d+\sM\s\/s, which is 3\.\d+\s×/);
+    assert.equal(of({ sluice: 2.4e6, [before]: 2e6, prepared: 2.6e6 }).holds, true);
+    assert.equal(of({ sluice: 2.4e6, [before]: 2e6, prepared: 9e6 }).holds, false);
+    assert.equal(of({ sluice: 2.4e6, prepared: 2.6e6 }).holds, true);
+    assert.equal(of({ sluice: 2.4e6, prepared: 9e6 }).holds, undefined);
+    assert.equal(of({ sluice: 2.4e6, [before]: 1e6 }).holds, undefined);
   });
 
   it('fail where a run of ours was invalid', () => {

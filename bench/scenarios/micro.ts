@@ -2,32 +2,44 @@
 
 import { execFile } from 'node:child_process';
 import { cpSync, existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { Measurement } from '../harness.ts';
+import { installed, type Measurement } from '../harness.ts';
 import type { Commit } from '../loads/commit.ts';
 import { pinned, reasonIn } from '../loads/lead.ts';
 import { root } from '../loads/plain.ts';
 import { OURS, peerAt, type Run, type Scenario } from './scenario.ts';
 
-const benches = ['encode', 'decode', 'replay', 'hub', 'catchup', 'heartbeat', 'router', 'limiter', 'metrics'];
+const benches = [
+  'encode',
+  'decode',
+  'replay',
+  'hub',
+  'catchup',
+  'memory',
+  'heartbeat',
+  'router',
+  'limiter',
+  'metrics',
+];
+/** Milliseconds after which a bench at another commit is given up, where it may take many times as long. */
+const PATIENCE = 10 * 60_000;
 const libraries = ['eventsource-encoder', 'eventsource-parser'];
-const packages = createRequire(new URL('../package.json', import.meta.url));
 
 export const micro: Scenario = {
   name: 'micro',
   isTogether: true,
+  benches,
   constant: 'the inputs; one process for each bench; CPU time of whole rounds, after one round to warm up',
   shows: 'what a module costs, beside another library or the least code that could do the same',
-  peers: [OURS, ...libraries, 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused'],
+  peers: [OURS, ...libraries, 'template', 'array', 'loop', 'map', 'counter', 'cut', 'join', 'unused', 'wire'],
   missing: (peer) => (libraries.includes(peer) ? missingPackage(peer) : undefined),
-  async run({ peers, runs, first = 0, isQuick, against }, note) {
+  async run({ peers, runs, first = 0, benches: chosen = benches, isQuick, against }, note) {
     const effort = isQuick ? ['1', '2'] : ['3', '40'];
     const theirs = against !== undefined && peers.includes(peerAt(OURS, against.name)) ? against : undefined;
-    if (theirs !== undefined) lendLibraries(theirs);
+    if (theirs !== undefined) lend(theirs);
     for (let repetition = first; repetition < runs; repetition++) {
-      for (const bench of benches) {
+      for (const bench of chosen) {
         const ours = async () => {
           const found = asRuns(bench, await measured(root, bench, effort), repetition);
           for (const run of found) if (peers.includes(run.peer)) note(run);
@@ -45,21 +57,27 @@ export const micro: Scenario = {
 };
 
 function missingPackage(name: string): string | undefined {
-  try {
-    if (packages.resolve(name).startsWith(join(root, 'bench'))) return undefined;
-  } catch {}
-  return `npm package ${name} is not installed`;
+  return installed(name) === undefined ? `npm package ${name} is not installed` : undefined;
 }
 
-/** Copies the other libraries to where the benches of that commit look for them. */
-function lendLibraries(to: Commit): void {
+/**
+ * Copies the other libraries to where the benches of that commit look for them, and those benches that the
+ * commit lacks, which then run against its `lib/`.
+ */
+function lend(to: Commit): void {
   for (const name of libraries) {
     const path = join('bench/node_modules', name);
     if (existsSync(join(root, path))) cpSync(join(root, path), join(to.root, path), { recursive: true });
   }
+  for (const path of benches.map((name) => `bench/${name}.bench.ts`)) {
+    if (!existsSync(join(to.root, path))) cpSync(join(root, path), join(to.root, path));
+  }
 }
 
-/** Runs the bench of another commit, which uses the names of that commit, and keeps our figures in it. */
+/**
+ * Runs the bench of another commit, which uses the names of that commit, or ours where it has none, and keeps
+ * our figures in it.
+ */
 async function runsAt(
   commit: Commit,
   bench: string,
@@ -68,25 +86,31 @@ async function runsAt(
 ): Promise<Run[]> {
   const peer = peerAt(OURS, commit.name);
   try {
-    const found = await measured(commit.root, bench, effort);
+    const found = await measured(commit.root, bench, effort, PATIENCE);
     return asRuns(
       bench,
       found.filter((one) => one.peer === OURS).map((one) => ({ ...one, peer })),
       repetition,
     );
   } catch (error) {
-    const { stderr, message } = error as Error & { stderr?: string };
-    const invalid = reasonIn(stderr ?? message).split('\n')[0];
+    const { stderr, message, killed } = error as Error & { stderr?: string; killed?: boolean };
+    const reason = reasonIn(stderr || message).split('\n')[0];
+    const invalid = killed ? `it did not end within ${PATIENCE / 60_000} minutes` : reason;
     return [{ scenario: 'micro', peer, parameters: { bench }, repetition, figures: {}, invalid }];
   }
 }
 
 /** Runs one bench in a process of its own. */
-async function measured(from: string, bench: string, effort: readonly string[]): Promise<Measurement[]> {
+async function measured(
+  from: string,
+  bench: string,
+  effort: readonly string[],
+  timeout = 0,
+): Promise<Measurement[]> {
   const program = join(from, 'bench/loads/bench.ts');
   const node = [process.execPath, '--expose-gc', '--import', import.meta.resolve('tsx')];
   const [file, ...argv] = pinned(0, [...node, program, bench, ...effort]) as [string, ...string[]];
-  const { stdout } = await promisify(execFile)(file, argv);
+  const { stdout } = await promisify(execFile)(file, argv, { timeout, maxBuffer: Infinity });
   return JSON.parse(stdout) as Measurement[];
 }
 

@@ -13,6 +13,8 @@ export interface Scenario {
   readonly isTogether?: boolean | undefined;
   /** The servers that it can run with; the first is ours. */
   readonly peers: readonly string[];
+  /** `micro`: what `--bench` can name. */
+  readonly benches?: readonly string[] | undefined;
   /** Where its peers are no servers: why one cannot run; `undefined` when it can. */
   missing?(peer: string): string | undefined;
   /** Calls `note` after every single run. Repetitions go round: every peer once, then every peer again. */
@@ -31,6 +33,8 @@ export interface Settings {
   readonly batches?: readonly number[] | undefined;
   /** Bytes of each event's data. */
   readonly payloads?: readonly number[] | undefined;
+  /** Benches of single modules; default all. */
+  readonly benches?: readonly string[] | undefined;
   /** As short as possible: checks that everything works; the figures mean nothing. */
   readonly isQuick: boolean;
   /** The other commit from which some peers are: `sluice@35312b5`. */
@@ -84,6 +88,7 @@ export type Figure =
   | 'bytesPerDelivery'
   | 'nanoseconds'
   | 'heapBytes'
+  | 'heldBytes'
   | 'megabytesPerSecond'
   | 'seconds'
   | 'evenness';
@@ -107,6 +112,7 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   bytesPerDelivery: { label: 'bytes on the wire per delivery', unit: 'B', better: 'lower' },
   nanoseconds: { label: 'CPU per operation', unit: 'ns', better: 'lower' },
   heapBytes: { label: 'heap held by each', unit: 'B', better: 'lower' },
+  heldBytes: { label: 'heap and external memory held by each', unit: 'B', better: 'lower' },
   megabytesPerSecond: { label: 'read', unit: 'MB/s', better: 'higher' },
   seconds: { label: 'it took', unit: 's', better: 'lower' },
   evenness: { label: 'fullest second, of an even share', unit: '×', better: 'lower' },
