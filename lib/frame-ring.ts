@@ -301,8 +301,9 @@ export class FrameRing {
 /** Frames one behind the other, with a slot for each at the end of the same memory. */
 export class FrameSegment {
   readonly bytes: Buffer;
-  /** The place, the seq and the time of its first frame. */
+  /** The place of its first frame. */
   readonly place: number;
+  /** Slots state the distances to this seq and this time, which are those of a first frame. */
   readonly seq: number;
   readonly time: number;
   /** How many bytes of frames the ring has taken before it. */
@@ -331,7 +332,7 @@ export class FrameSegment {
     return this.end + bytes + (this.count + 1) * SLOT_BYTES <= this.capacity && this.isNear(seq, time);
   }
 
-  /** Whether a slot can state the seq and the time: the distances to those of the first frame. */
+  /** Whether a slot can state the seq and the time. */
   isNear(seq: number, time: number): boolean {
     return seq - this.seq <= MAX_INT32 && Math.abs(time - this.time) <= MAX_INT32;
   }
@@ -407,15 +408,16 @@ export class FrameSegment {
 
   /** The same frames from a place on, at the front of a memory, which may be its own. */
   without(first: number, to: Buffer): FrameSegment {
-    const start = first === this.place + this.count ? this.end : this.startOf(first);
     const isEmpty = first === this.place + this.count;
-    const [seq, time] = isEmpty ? [this.seq, this.time] : [this.seqOf(first), this.timeOf(first)];
-    const copy = new FrameSegment(to, first, seq, time, this.bytesBefore + start);
+    const start = isEmpty ? this.end : this.startOf(first);
+    const seq = isEmpty ? this.seq : this.seqOf(first);
+    // The same time: a clock may go back, so others may be too far from that of the first frame kept.
+    const copy = new FrameSegment(to, first, seq, this.time, this.bytesBefore + start);
     this.bytes.copy(to, 0, start, this.end);
     for (let place = first; place < this.place + this.count; place++) {
       const [frameSeq, frameTime] = [this.seqOf(place), this.timeOf(place)];
       copy.end = this.endOf(place) - start;
-      copy.#setSlot(copy.count++, frameSeq - seq, frameTime - time);
+      copy.#setSlot(copy.count++, frameSeq - seq, frameTime - this.time);
     }
     return copy;
   }
