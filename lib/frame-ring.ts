@@ -271,7 +271,10 @@ export class FrameRing {
       // No larger than what is kept so far, so that a small ring stays small.
       return this.#begin(seq, time, Math.max(needed, Math.min(live, this.#segmentBytes)));
     }
-    if ((live + needed) * 2 <= tail.capacity) return this.#replace(tail, tail.capacity);
+    // The dropped frames may have been much larger than those that are kept.
+    if ((live + needed) * 2 <= tail.capacity) {
+      return this.#replace(tail, Math.min(tail.capacity, (live + needed) * 4));
+    }
     return this.#replace(tail, Math.min(this.#segmentBytes, Math.max(live + needed, tail.capacity * 2)));
   }
 

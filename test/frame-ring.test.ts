@@ -580,4 +580,19 @@ describe('the memory of a ring', () => {
       ),
     );
   });
+
+  it('is no longer that of large frames, once small ones have taken their places', () => {
+    for (const [maxFrames, large] of [
+      [1, 1_000_000],
+      [1, 5000],
+      [10, 5000],
+    ] as const) {
+      const ring = new FrameRing({ maxFrames });
+      for (let seq = 1; seq <= 20; seq++) ring.push(seq, 0, 'x'.repeat(large));
+      assert.ok(ring.heldBytes >= maxFrames * large);
+      for (let i = 0; i < SEGMENT / 20; i++) ring.push(ring.last + 1, 0, 'x'.repeat(20));
+      const most = 4 * (maxFrames + 1) * (20 + SLOT_BYTES) + SEGMENT_OBJECT_BYTES;
+      assert.ok(ring.heldBytes <= most, `${ring.heldBytes} bytes for ${maxFrames} frames`);
+    }
+  });
 });
