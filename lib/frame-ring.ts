@@ -51,7 +51,7 @@ export class FrameRing {
   readonly #maxAge: number;
   readonly #segmentBytes: number;
   /** Oldest first, from `#oldest` on. Only the last one may be empty, or have room for more. */
-  #segments: FrameSegment[] = [];
+  #segments: (FrameSegment | undefined)[] = [];
   #oldest = 0;
   /** The segment that was last asked for: readers ask for neighbours. */
   #recent: FrameSegment | undefined;
@@ -251,8 +251,8 @@ export class FrameRing {
     const removed = this.#segments[this.#oldest]!;
     this.#heldBytes -= removed.heldBytes;
     if (removed === this.#recent) this.#recent = undefined;
+    this.#segments[this.#oldest++] = undefined;
     // A list of which half is over is cut, so that to remove a segment takes constant time on average.
-    this.#oldest++;
     if (this.#oldest * 2 >= this.#segments.length) {
       this.#segments = this.#segments.slice(this.#oldest);
       this.#oldest = 0;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { FrameRing, type FrameRingOptions, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from '../lib/frame-ring.ts';
+import { collectGarbage } from './helpers/garbage.ts';
 import { EPOCH, times } from './helpers/hub.ts';
 
 const SEGMENT = 64 * 1024;
@@ -594,5 +595,37 @@ describe('the memory of a ring', () => {
       const most = 4 * (maxFrames + 1) * (20 + SLOT_BYTES) + SEGMENT_OBJECT_BYTES;
       assert.ok(ring.heldBytes <= most, `${ring.heldBytes} bytes for ${maxFrames} frames`);
     }
+  });
+
+  it('is not held for segments that are over, also that which was read last', async () => {
+    const ring = new FrameRing({ maxFrames: 1000 });
+    const seen = new Map<ArrayBufferLike, WeakRef<ArrayBufferLike>>();
+    const push = () => {
+      ring.push(ring.last + 1, 0, 'x'.repeat(1000));
+      for (const place of [ring.first, ring.end - 1, ring.first]) {
+        const { buffer } = ring.segmentAt(place).bytes;
+        if (!seen.has(buffer)) seen.set(buffer, new WeakRef(buffer));
+      }
+    };
+    const refused: string[] = [];
+    for (let i = 0; i < 2200; i++) push();
+    const refs = [...seen.values()];
+    for (const drop of [
+      () => {},
+      () => ring.dropSegment(),
+      () => ring.dropAllButNewest(),
+      () => ring.clear(),
+    ]) {
+      drop();
+      seen.clear();
+      // A WeakRef that was made or read in this turn holds its target until the turn is over.
+      await new Promise((resolve) => setImmediate(resolve));
+      collectGarbage();
+      const held = refs.filter((ref) => ref.deref() !== undefined).length;
+      const needed = segmentsOf(ring).length;
+      if (held > needed) refused.push(`${held} for ${needed}`);
+    }
+    assert.deepEqual(refused, []);
+    assert.equal(ring.last, 2200);
   });
 });
