@@ -48,9 +48,9 @@ describe('the newest of keys', () => {
           }
           const keys = new Set(ring.filter((key) => key !== undefined));
           assert.equal(newest.keys, keys.size);
-          // It has room for twice as many places as there are, or were.
-          const least = ring.length * PLACE_BYTES + [...keys].reduce((sum, key) => sum + keyBytes(key), 0);
-          assert.ok(newest.heldBytes >= least, `${newest.heldBytes} bytes, at least ${least}`);
+          const held = newest.heldBytes - [...keys].reduce((sum, key) => sum + keyBytes(key), 0);
+          const [least, most] = [ring.length, Math.max(8, 4 * ring.length)];
+          assert.ok(held >= least * PLACE_BYTES && held <= most * PLACE_BYTES, `${held} for ${ring.length}`);
           if (ring.length === 0) assert.equal(newest.heldBytes, 0);
         }
         ring.forEach((_, index) => {
@@ -79,6 +79,17 @@ describe('the newest of keys', () => {
       assert.deepEqual(found, [begin + 19, begin + 19, begin + 20]);
       newest.dropBefore(begin + 20);
       assert.deepEqual([newest.from(begin + 20), newest.keys, newest.heldBytes], [begin + 20, 0, 0]);
+    }
+  });
+
+  it('hold no memory for frames that were dropped', () => {
+    const newest = new NewestOfKeys();
+    for (let i = 0; i < 10_000; i++) newest.add(`${i}`);
+    for (let first = 1; first < 10_000; first++) {
+      newest.dropBefore(first);
+      const most = 4 * (10_000 - first) * (PLACE_BYTES + keyBytes('9999')) + 8 * PLACE_BYTES;
+      assert.ok(newest.heldBytes <= most, `${newest.heldBytes} for ${10_000 - first}`);
+      assert.equal(newest.from(first), first);
     }
   });
 
