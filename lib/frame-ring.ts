@@ -17,8 +17,8 @@ export interface FrameRingOptions {
 /** The memory of a slot, which each frame has. */
 export const SLOT_BYTES = 12;
 
-/** The memory of the objects around a segment. */
-export const SEGMENT_OBJECT_BYTES = 400;
+/** The memory of the objects around a segment: measured 293 to 331 on Node 20 and 24 (x64). */
+export const SEGMENT_OBJECT_BYTES = 310;
 
 /**
  * A smaller part of a segment is copied for a reader, so that one who keeps it for long keeps at most four times
@@ -284,7 +284,9 @@ export class FrameRing {
     const before = this.#segments.at(-1);
     const bytesBefore = before === undefined ? 0 : before.bytesBefore + before.end;
     const segment = new FrameSegment(Buffer.allocUnsafeSlow(capacity), this.#end, seq, time, bytesBefore);
-    this.#segments.push(segment);
+    // An array to which an element is pushed has room for 16 more.
+    if (before === undefined) this.#segments = [segment];
+    else this.#segments.push(segment);
     this.#heldBytes += segment.heldBytes;
     return segment;
   }

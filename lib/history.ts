@@ -148,7 +148,8 @@ export class Topic<Follower = unknown> {
 
   expire(now: number): void {
     this.#ring.expire(now);
-    this.#newest?.dropBefore(this.#ring.first);
+    if (this.#ring.size === 0) this.#newest = undefined;
+    else this.#newest?.dropBefore(this.#ring.first);
   }
 
   /** Drops a part of the oldest events. @returns false where there is only one part left. */

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { SEGMENT_OBJECT_BYTES, SLOT_BYTES } from '../lib/frame-ring.ts';
 import { checkTopic, type EncodedEvent, History, type HistoryOptions, type Topic } from '../lib/history.ts';
-import { keyBytes, PLACE_BYTES } from '../lib/newest.ts';
+import { INDEX_BYTES, keyBytes, PLACE_BYTES } from '../lib/newest.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { times } from './helpers/hub.ts';
 
@@ -173,7 +173,7 @@ describe('the limits of all topics together', () => {
     for (let i = 0; i < 1000; i++) publish('a', 1, 0, `k${i % 10}`);
     publish('a', 45_000, 0, 'k');
     assert.deepEqual(sizes(history), { a: 1 });
-    assert.equal(history.bytes, held(45_000) + 8 * PLACE_BYTES + keyBytes('k'));
+    assert.equal(history.bytes, held(45_000) + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('k'));
   });
 
   it('counts the bytes that the topics hold, whatever happens to them', () => {
@@ -264,11 +264,14 @@ it('counts what its events hold: their bytes, a slot for each, the objects aroun
   };
   assert.equal(bytesOf(['data: x\n\n']), 9 + SLOT_BYTES + SEGMENT_OBJECT_BYTES);
   assert.equal(bytesOf(['data: ü\n\n']), 10 + SLOT_BYTES + SEGMENT_OBJECT_BYTES);
-  assert.equal(bytesOf(['data: x\n\n', 'price']), held(9) + 8 * PLACE_BYTES + keyBytes('price'));
+  assert.equal(
+    bytesOf(['data: x\n\n', 'price']),
+    held(9) + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('price'),
+  );
   // A second one with the same key, for which there is room in the index.
   assert.equal(
     bytesOf(['data: x\n\n', 'price'], ['data: y\n\n', 'price']),
-    2 * (9 + SLOT_BYTES) + SEGMENT_OBJECT_BYTES + 8 * PLACE_BYTES + keyBytes('price'),
+    2 * (9 + SLOT_BYTES) + SEGMENT_OBJECT_BYTES + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('price'),
   );
 });
 
