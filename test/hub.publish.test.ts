@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { SLOT_BYTES } from '../lib/frame-ring.ts';
 import { Hub, type HubEvent, type HubOptions, type SubscribeOptions } from '../lib/hub.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { at, drain, handRun, MemoryReader, slowReader, TestLog, times } from './helpers/hub.ts';
@@ -74,11 +75,14 @@ describe('publishAll', () => {
   });
 
   it('refuses more than half of what all topics may hold in memory, and says how many events fit', () => {
-    const { hub, turns } = handRun({ maxHistoryBytes: 4000 });
+    const { hub, turns } = handRun({ maxHistoryBytes: 20_000 });
     const reader = new MemoryReader();
     hub.subscribe('a', reader);
     turns.all();
-    const events = numbers(30);
+    // So that all ids below have three digits.
+    for (const event of numbers(100)) hub.publish('b', event);
+    turns.all();
+    const events = numbers(300);
     const code = 'ERR_SSE_BATCH_TOO_LARGE';
     let maxEvents = 0;
     assert.throws(
@@ -88,7 +92,9 @@ describe('publishAll', () => {
         return error.code === code;
       },
     );
-    assert.ok(maxEvents > 8 && maxEvents < 15, String(maxEvents));
+    // Their bytes and slots are a quarter of it or more, because a segment may be half empty.
+    const wire = maxEvents * 35;
+    assert.ok(wire > 20_000 / 10 && wire < 20_000 / 2, String(maxEvents));
     hub.publishAll('a', events.slice(0, maxEvents));
     turns.all();
     assert.deepEqual([reader.texts.length, reader.gaps], [maxEvents, []]);
@@ -504,15 +510,16 @@ describe('ready', () => {
   });
 
   it('counts what the events hold where the whole history is small', async (t) => {
-    const { hub, turns, read } = open(t, { history: {}, maxHistoryBytes: 4000, maxPageBytes: 1 });
+    const { hub, turns, read } = open(t, { history: {}, maxHistoryBytes: 8000, maxPageBytes: 1 });
     const reader = slowReader();
     read(reader);
     await drain(reader);
-    hub.publishAll('a', numbers(10));
-    const each = hub.historyBytes / 10;
+    // As many bytes each, with an id of two digits or one.
+    for (let i = 1; i <= 60; i++) hub.publish('a', { data: i < 10 ? 'xx' : 'x' });
+    const each = hub.topics()[0]!.bytes / 60 + SLOT_BYTES;
     turns.all();
     const ready = hub.ready('a');
-    for (let behind = 9; behind * each >= 1000; behind--) {
+    for (let behind = 59; behind * each >= 2000; behind--) {
       assert.equal(await isSettled(ready), false, `${behind} behind`);
       await drain(reader);
       turns.all();
