@@ -273,7 +273,7 @@ export class FrameRing {
     }
     // The dropped frames may have been much larger than those that are kept.
     if ((live + needed) * 2 <= tail.capacity) {
-      return this.#replace(tail, Math.min(tail.capacity, (live + needed) * 4));
+      return this.#replace(tail, Math.min(this.#segmentBytes, tail.capacity, (live + needed) * 4));
     }
     return this.#replace(tail, Math.min(this.#segmentBytes, Math.max(live + needed, tail.capacity * 2)));
   }

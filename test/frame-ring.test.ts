@@ -596,6 +596,15 @@ describe('the memory of a ring', () => {
     }
   });
 
+  it('has no more than one segment for many frames, also where one that was larger than a segment came before', () => {
+    const ring = new FrameRing({ maxFrames: 1, segmentBytes: 1000 });
+    ring.push(1, 0, 'x'.repeat(10_000));
+    for (let seq = 2; seq <= 20; seq++) {
+      ring.push(seq, 0, 'x'.repeat(900));
+      assert.ok(ring.heldBytes <= 1000 + SEGMENT_OBJECT_BYTES, `${ring.heldBytes} bytes`);
+    }
+  });
+
   it('is not held for segments that are over, also that which was read last', async () => {
     const ring = new FrameRing({ maxFrames: 1000 });
     const seen = new Map<ArrayBufferLike, WeakRef<ArrayBufferLike>>();
