@@ -101,6 +101,14 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
   });
 
+  it('keeps within maxHistoryBytes where one large event follows many small ones with keys', () => {
+    const { hub } = handRun({ maxHistoryBytes: 30_000 });
+    for (let i = 0; i < 200; i++) hub.publish('a', { data: '', key: 'k' });
+    hub.publish('a', { data: 'x'.repeat(29_000) });
+    assert.equal(hub.topics()[0]!.events, 1);
+    assert.ok(hub.historyBytes <= 30_000, String(hub.historyBytes));
+  });
+
   it('takes events that are made while they are read, and believes no length that is too small', () => {
     const { hub } = handRun({ history: { maxEvents: 10 } });
     function* make(count: number) {
