@@ -144,16 +144,25 @@ export class FrameRing {
   }
 
   /**
-   * Drops the frames of the oldest segment, in constant time. The newest segment stays.
-   * @returns whether there was an older one.
+   * Drops the frames of the oldest segment, in constant time. The newest segment stays, and one that has a frame
+   * at the seq `before` or above it.
+   * @returns whether there was another one.
    */
-  dropSegment(): boolean {
+  dropSegment(before: number = Infinity): boolean {
     if (this.#oldest >= this.#segments.length - 1) return false;
     const segment = this.#segments[this.#oldest]!;
+    if (segment.seqOf(segment.place + segment.count - 1) >= before) return false;
     this.#bytes -= segment.end - segment.startOf(this.#first);
     this.#first = segment.place + segment.count;
     this.#dropped = segment.seqOf(this.#first - 1);
     this.#removeOldest();
+    return true;
+  }
+
+  /** Drops the oldest frame. The newest one stays. @returns whether there was an older one. */
+  dropOldest(): boolean {
+    if (this.size < 2) return false;
+    this.#dropOldest();
     return true;
   }
 

@@ -557,6 +557,24 @@ describe('the memory of a ring', () => {
     assert.deepEqual(segmentsOf(ring), before.slice(-1));
   });
 
+  it('is given back up to a seq: a segment that also has newer frames stays, and loses them one by one', () => {
+    const ring = filled({ segmentBytes: 1000 }, 30, 300);
+    const [first, second] = segmentsOf(ring);
+    const before = second!.seqOf(second!.place);
+    assert.equal(ring.dropSegment(first!.seq), false);
+    assert.equal(ring.dropSegment(before), true);
+    assert.equal(ring.dropSegment(before), false);
+    assert.equal(ring.dropSegment(second!.seqOf(second!.place + second!.count - 1)), false);
+    assert.deepEqual([ring.first, ring.dropped], [second!.place, before - 1]);
+    for (let left = ring.size - 1; left >= 1; left--) {
+      assert.equal(ring.dropOldest(), true);
+      assert.deepEqual([ring.size, ring.dropped], [left, 30 - left]);
+    }
+    assert.equal(ring.dropOldest(), false);
+    assert.match(ring.read(29, 1).bytes.toString(), /^\.+30;$/);
+    assert.equal(new FrameRing().dropOldest(), false);
+  });
+
   it('is, once it is full, at most four times what its frames need, or two and a half from four segments on', () => {
     const anyFrames = fc.oneof(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max: 1000 }));
     const anyBytes = fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 0, max: 5000 }));

@@ -101,6 +101,35 @@ describe('publishAll', () => {
     assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
   });
 
+  it('pushes out no event of its own batch, also where older ones beside it have long keys', () => {
+    for (let maxHistoryBytes = 2500; maxHistoryBytes <= 5000; maxHistoryBytes += 50) {
+      for (let older = 0; older < 10; older++) {
+        const { hub, turns } = handRun({ maxHistoryBytes });
+        const reader = new MemoryReader();
+        hub.subscribe('a', reader);
+        for (let i = 0; i < older; i++) {
+          hub.publish('a', { data: '', key: `${i}`.padStart(200) });
+          turns.all();
+        }
+        const texts = reader.texts.length;
+        let batch = numbers(20);
+        while (batch.length > 1) {
+          try {
+            hub.publishAll('a', batch);
+            break;
+          } catch (error) {
+            batch = batch.slice(0, (error as { maxEvents: number }).maxEvents);
+          }
+        }
+        turns.all();
+        if (batch.length === 1) continue;
+        const { events } = hub.topics()[0]!;
+        assert.ok(events >= batch.length, `${events} of ${batch.length} in ${maxHistoryBytes}`);
+        assert.deepEqual([reader.texts.length - texts, reader.gaps], [batch.length, []]);
+      }
+    }
+  });
+
   it('keeps within maxHistoryBytes where one large event follows many small ones with keys', () => {
     const { hub } = handRun({ maxHistoryBytes: 30_000 });
     for (let i = 0; i < 200; i++) hub.publish('a', { data: '', key: 'k' });
