@@ -357,6 +357,7 @@ export class Connection implements Sink {
       this.#check(frame);
     }
     if (this.#events > events) {
+      fuzz.countPage(chunk, this.#events - events);
       fuzz.delivered += this.#events - events;
       fuzz.deliveredBytes += chunk.byteLength;
     }
