@@ -148,12 +148,23 @@ export class Topic<Follower = unknown> {
 
   expire(now: number): void {
     this.#ring.expire(now);
-    this.#newest?.dropBefore(this.#ring.first);
+    if (this.#ring.size === 0) this.#newest = undefined;
+    else this.#newest?.dropBefore(this.#ring.first);
   }
 
-  /** Drops a part of the oldest events. @returns false where there is only one part left. */
-  dropPart(): boolean {
-    if (!this.#ring.dropSegment()) return false;
+  /**
+   * Drops a part of the oldest events, in which all seqs are below `before`.
+   * @returns false where there is no such part, or only one left.
+   */
+  dropPart(before: number): boolean {
+    if (!this.#ring.dropSegment(before)) return false;
+    this.#newest?.dropBefore(this.#ring.first);
+    return true;
+  }
+
+  /** Drops the oldest event. @returns false where there is only one left. */
+  dropOldest(): boolean {
+    if (!this.#ring.dropOldest()) return false;
     this.#newest?.dropBefore(this.#ring.first);
     return true;
   }
@@ -330,13 +341,16 @@ export class History<Follower = unknown> {
     };
   }
 
-  /** Remembers the newest event of a topic of `prepare`; older ones make room for it. */
-  append(prepared: Topic<Follower>, event: EncodedEvent): Topic<Follower> {
+  /**
+   * Remembers the newest event of a topic of `prepare`; older ones make room for it.
+   * @param first - The seq of the first event of its batch.
+   */
+  append(prepared: Topic<Follower>, event: EncodedEvent, first: number = event.seq): Topic<Follower> {
     const topic = this.#adopt(prepared);
     topic.push(event);
     topic.deleted = false;
     this.#count(topic);
-    if (this.#bytes > this.#maxBytes) this.#shed(topic);
+    if (this.#bytes > this.#maxBytes) this.#shed(topic, first);
     return topic;
   }
 
@@ -438,16 +452,22 @@ export class History<Follower = unknown> {
    * Drops the history of the topics that were silent for longest, down to nine tenths of the limit, so that
    * this is rare.
    */
-  #shed(newest: Topic<Follower>): void {
+  #shed(newest: Topic<Follower>, first: number): void {
     const enough = this.#maxBytes * 0.9;
     for (const topic of this.#bySilence(({ ring }) => ring.size > 0)) {
-      while (this.#bytes > enough && topic.dropPart()) this.#count(topic);
+      while (this.#bytes > enough && topic.dropPart(first)) this.#count(topic);
       if (this.#bytes <= enough) return;
-      // The newest event stays, whatever its size: it is not delivered yet.
-      if (topic === newest) topic.keepNewest();
-      else topic.clear();
+      if (topic === newest) break;
+      topic.clear();
       this.#count(topic);
     }
+    // Each part that is left has events of this batch, or is the last one. Older events beside them may have
+    // large keys.
+    while (this.#bytes > enough && newest.dropOldest()) this.#count(newest);
+    if (this.#bytes <= enough) return;
+    // The newest event stays, whatever its size: it is not delivered yet.
+    newest.keepNewest();
+    this.#count(newest);
   }
 
   /**

@@ -239,7 +239,7 @@ export class Hub<Events extends object = EventMap> {
       }
       checkOpen(prepared); // the batch itself may have ended the topic
       this.#appendToLog(topic, encoded);
-      for (const one of encoded) this.#accept(prepared, one);
+      for (const one of encoded) this.#accept(prepared, one, first);
       return encoded.map(({ seq }) => this.#order.id(seq));
     } finally {
       this.#isPublishing = false;
@@ -431,8 +431,8 @@ export class Hub<Events extends object = EventMap> {
     else throw new TypeError('`log` must have `appendAll`, to publish several events at once');
   }
 
-  #accept(prepared: Topic, event: EncodedEvent): void {
-    const topic = this.#history.append(prepared, event);
+  #accept(prepared: Topic, event: EncodedEvent, first = event.seq): void {
+    const topic = this.#history.append(prepared, event, first);
     this.#order.head = event.seq;
     this.#stats.published++;
     this.#stats.publishedBytes += event.bytes;

@@ -1,42 +1,36 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import {
-  checkTopic,
-  History,
-  type HistoryOptions,
-  heldBytes,
-  type LogEntry,
-  type Topic,
-} from '../lib/history.ts';
+import { SEGMENT_OBJECT_BYTES, SLOT_BYTES } from '../lib/frame-ring.ts';
+import { checkTopic, type EncodedEvent, History, type HistoryOptions, type Topic } from '../lib/history.ts';
+import { INDEX_BYTES, keyBytes, PLACE_BYTES } from '../lib/newest.ts';
 import { collectGarbage } from './helpers/garbage.ts';
+import { times } from './helpers/hub.ts';
 
 /** A history to which events are published one after another. */
 function openHistory(options: HistoryOptions = {}, head = 0) {
   const history = new History<string>(options, head);
   let seq = head;
-  const entry = (topic: string, bytes: number, at: number): LogEntry => {
-    return { topic, seq: seq + 1, at, bytes, frame: 'x'.repeat(bytes), key: undefined };
+  const event = (bytes: number, at: number, key?: string): EncodedEvent => {
+    return { seq: seq + 1, at, bytes, frame: 'x'.repeat(bytes), key };
   };
-  const publish = (name: string, bytes = 1, at = 0, key?: string): LogEntry => {
+  const publish = (name: string, bytes = 1, at = 0, key?: string): EncodedEvent => {
     const topic = history.prepare(name);
-    const one = { ...entry(name, bytes, at), key };
+    const one = event(bytes, at, key);
     history.check(topic, one);
     history.append(topic, one);
     seq++;
     return one;
   };
-  return { history, publish, entry };
+  return { history, publish, event };
 }
 
 const list = (history: History<string>): Topic<string>[] => [...history];
-const entries = ({ ring }: Topic<string>) => Array.from({ length: ring.size }, (_, i) => ring.at(i)!);
+/** What all topics hold, by their own account. */
 const sum = (history: History<string>) =>
-  list(history)
-    .flatMap(entries)
-    .reduce((bytes, entry) => bytes + heldBytes(entry), 0);
-/** What an event of that many bytes holds. */
-const held = (bytes: number) => bytes + 130;
+  list(history).reduce((bytes, { heldBytes }) => bytes + heldBytes, 0);
+/** What a topic of one event of that many bytes holds. */
+const held = (bytes: number) => bytes + SLOT_BYTES + SEGMENT_OBJECT_BYTES;
 const sizes = (history: History<string>) =>
   Object.fromEntries(list(history).map(({ name, ring }) => [name, ring.size]));
 
@@ -65,7 +59,8 @@ describe('the limits of a topic', () => {
     for (let i = 0; i < 100; i++) publish('a', 90);
     assert.deepEqual(sizes(history), { a: 11 });
     assert.equal(history.get('a')!.ring.bytes, 990);
-    assert.equal(history.bytes, 990 + 11 * 130);
+    const needed = 990 + 11 * SLOT_BYTES;
+    assert.ok(history.bytes >= needed && history.bytes <= 4 * needed + SEGMENT_OBJECT_BYTES);
   });
 
   it('refuses an event larger than maxBytes with a code and a status, and changes nothing', () => {
@@ -86,7 +81,9 @@ describe('the limits of a topic', () => {
     publish('a', 5, 1000);
     publish('a', 7, 1050);
     history.expire(history.get('a')!, 1101);
-    assert.deepEqual([sizes(history), history.bytes], [{ a: 1 }, held(7)]);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 1 }, sum(history)]);
+    history.expire(history.get('a')!, 1151);
+    assert.deepEqual([sizes(history), history.bytes], [{ a: 0 }, 0]);
   });
 
   it('drops what has grown too old from silent topics in turn, one at a time', () => {
@@ -107,20 +104,20 @@ describe('the limits of a topic', () => {
     assert.deepEqual(sizes(history), { a: 0, b: 0 });
   });
 
-  it('holds no entry in memory that it has dropped', async () => {
-    const { history, entry } = openHistory({ history: { maxEvents: 4 } });
+  it('holds its events as bytes: no object of one stays in memory', async () => {
+    const { history, event } = openHistory({ history: { maxEvents: 4 } });
     const topic = history.prepare('a');
-    const dropped: WeakRef<LogEntry>[] = [];
-    for (let seq = 1; seq <= 30; seq++) {
-      const one = { ...entry('a', 1, 0), seq };
+    const publish = (seq: number) => {
+      const one = { ...event(1, 0, `k${seq}`), seq };
       history.append(topic, one);
-      dropped.push(new WeakRef(one));
-    }
+      return new WeakRef<EncodedEvent>(one);
+    };
+    const given = times(30, (i) => publish(i + 1));
     // A WeakRef that was made or read in this turn holds its target until the turn is over.
     await new Promise((resolve) => setImmediate(resolve));
     collectGarbage();
-    const held = dropped.filter((one) => one.deref() !== undefined);
-    assert.equal(held.length, 4);
+    const held = given.filter((one) => one.deref() !== undefined);
+    assert.equal(held.length, 0);
     // Read again, so that the topic itself was not what was collected.
     assert.equal(topic.ring.size, 4);
   });
@@ -129,12 +126,37 @@ describe('the limits of a topic', () => {
 describe('the limits of all topics together', () => {
   it('drops the events of the topics that were silent for longest, down to nine tenths', () => {
     const { history, publish } = openHistory({ maxHistoryBytes: 10 * held(100) });
-    publish('silent', 100);
-    for (let i = 0; i < 9; i++) publish(i % 2 ? 'a' : 'b', 100);
+    for (let i = 0; i < 10; i++) publish(`t${i}`, 100);
     assert.equal(history.bytes, 10 * held(100));
-    publish('a', 1);
-    assert.deepEqual(sizes(history), { silent: 0, a: 5, b: 4 });
+    publish('new', 1);
+    const kept = Object.fromEntries(times(8, (i) => [`t${i + 2}`, 1]));
+    assert.deepEqual(sizes(history), { t0: 0, t1: 0, ...kept, new: 1 });
     assert.equal(history.bytes, 8 * held(100) + held(1));
+  });
+
+  it('drops the oldest part of a topic, not all of it, and nothing of those that were published to since', () => {
+    const { history, publish } = openHistory({ maxHistoryBytes: 64 * 1024 });
+    for (let i = 0; i < 300; i++) publish('silent', 100);
+    const before = sizes(history).silent!;
+    let published = 0;
+    for (; sizes(history).silent === before; published++) publish('busy', 100);
+    const { silent, busy } = sizes(history);
+    assert.ok(silent! > 0 && silent! < before, `${silent} of ${before}`);
+    assert.equal(busy, published);
+    assert.ok(history.bytes <= 0.9 * 64 * 1024);
+  });
+
+  it('drops the oldest part of a topic that fills all of it, again and again', () => {
+    const { history, publish } = openHistory({ maxHistoryBytes: 64 * 1024 });
+    const kept: number[] = [];
+    for (let i = 0; i < 5000; i++) {
+      publish('a', 100);
+      assert.ok(history.bytes <= 64 * 1024);
+      if (i > 1000) kept.push(sizes(history).a!);
+    }
+    // Nine tenths, less one segment of a sixteenth that is dropped and one that is not filled.
+    const least = (0.9 - 2 / 16) * 64 * 1024 * (100 / (held(100) - SEGMENT_OBJECT_BYTES + 12));
+    assert.ok(Math.min(...kept) * 100 >= least, `${Math.min(...kept)} events, at least ${least / 100}`);
   });
 
   it('keeps the newest event whatever its size, because its subscribers have yet to get it', () => {
@@ -144,6 +166,14 @@ describe('the limits of all topics together', () => {
     assert.deepEqual([sizes(history), history.bytes], [{ a: 0, b: 1 }, held(5000)]);
     publish('a', 100);
     assert.deepEqual([sizes(history), history.bytes], [{ a: 1, b: 0 }, held(100)]);
+  });
+
+  it('keeps the newest event of a topic that had many with keys, and nothing of what those held', () => {
+    const { history, publish } = openHistory({ maxHistoryBytes: 50_000 });
+    for (let i = 0; i < 1000; i++) publish('a', 1, 0, `k${i % 10}`);
+    publish('a', 45_000, 0, 'k');
+    assert.deepEqual(sizes(history), { a: 1 });
+    assert.equal(history.bytes, held(45_000) + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('k'));
   });
 
   it('counts the bytes that the topics hold, whatever happens to them', () => {
@@ -165,12 +195,18 @@ describe('the limits of all topics together', () => {
         const most = { maxHistoryBytes: 3000, maxTopics: 4, maxFollowedTopics: 2 };
         const { history, publish } = openHistory({ history: limits, ...most });
         const isHeld = ({ isHeld }: Topic<string>) => isHeld;
+        /** The key of each place. */
+        const keys = new WeakMap<Topic<string>, (string | undefined)[]>();
         steps.forEach(({ act, topic, bytes, key }, now) => {
           const name = `t${topic}`;
           const known = history.get(name);
           if (act === 'publish') {
             // The hub refuses an event of an ended topic before it is checked.
-            if (!history.prepare(name).ended) publish(name, bytes, now, key);
+            if (history.prepare(name).ended) return;
+            publish(name, bytes, now, key);
+            const one = history.get(name)!;
+            if (!keys.has(one)) keys.set(one, []);
+            keys.get(one)![one.ring.end - 1] = key;
           } else if (act === 'expireNext') history.expireNext(now);
           else if (act === 'delete') history.delete(name);
           else if (act === 'reopen') history.reopen(name);
@@ -194,14 +230,21 @@ describe('the limits of all topics together', () => {
           assert.ok(history.bytes <= 3000);
           assert.ok(all.filter(isHeld).length <= 4);
           assert.ok(all.every((one) => isHeld(one) || one.followers.size > 0));
-          assert.ok(all.every(({ dropped }) => dropped <= history.newestDropped));
+          assert.ok(all.every(({ ring }) => ring.dropped <= history.newestDropped));
           for (const one of all) {
-            const kept = entries(one);
-            const newest = kept.flatMap(({ key }, i) =>
-              kept.slice(i + 1).some((later) => key !== undefined && later.key === key) ? [] : [i],
+            const { ring } = one;
+            assert.ok(one.heldBytes >= ring.bytes + ring.size * SLOT_BYTES);
+            if (ring.size === 0) assert.equal(one.heldBytes, 0);
+            const places = times(ring.size, (i) => ring.first + i);
+            const keyAt = (place: number) => keys.get(one)?.[place];
+            const newest = places.filter(
+              (place) =>
+                keyAt(place) === undefined ||
+                !places.some((later) => later > place && keyAt(later) === keyAt(place)),
             );
             const found: number[] = [];
-            for (let i = one.newestFrom(0); i < one.size; i = one.newestFrom(i + 1)) found.push(i);
+            for (let at = one.newestFrom(ring.first); at < ring.end; at = one.newestFrom(at + 1))
+              found.push(at);
             assert.deepEqual(found, newest);
           }
         });
@@ -210,11 +253,26 @@ describe('the limits of all topics together', () => {
   });
 });
 
-it('counts what an event holds: the objects around it, its text, two bytes a character where it is not ASCII, its key', () => {
-  const event = { topic: 'a', seq: 1, at: 0, frame: 'data: x\n\n', bytes: 9, key: undefined };
-  assert.equal(heldBytes(event), 130 + 9);
-  assert.equal(heldBytes({ ...event, frame: 'data: ü\n\n', bytes: 10 }), 130 + 2 * 9);
-  assert.equal(heldBytes({ ...event, key: 'price' }), 130 + 9 + 90 + 2 * 5);
+it('counts what its events hold: their bytes, a slot for each, the objects around them, the index and its keys', () => {
+  const bytesOf = (...frames: [frame: string, key?: string][]) => {
+    const { history } = openHistory();
+    const topic = history.prepare('a');
+    frames.forEach(([frame, key], i) => {
+      history.append(topic, { seq: i + 1, at: 0, frame, bytes: Buffer.byteLength(frame), key });
+    });
+    return history.bytes;
+  };
+  assert.equal(bytesOf(['data: x\n\n']), 9 + SLOT_BYTES + SEGMENT_OBJECT_BYTES);
+  assert.equal(bytesOf(['data: ü\n\n']), 10 + SLOT_BYTES + SEGMENT_OBJECT_BYTES);
+  assert.equal(
+    bytesOf(['data: x\n\n', 'price']),
+    held(9) + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('price'),
+  );
+  // A second one with the same key, for which there is room in the index.
+  assert.equal(
+    bytesOf(['data: x\n\n', 'price'], ['data: y\n\n', 'price']),
+    2 * (9 + SLOT_BYTES) + SEGMENT_OBJECT_BYTES + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('price'),
+  );
 });
 
 describe('the number of topics', () => {
@@ -224,7 +282,7 @@ describe('the number of topics', () => {
     publish('a', 10);
     publish('d', 10);
     assert.deepEqual(sizes(history), { a: 2, c: 1, d: 1 });
-    assert.equal(history.bytes, 4 * held(10));
+    assert.equal(history.bytes, sum(history));
   });
 
   it('forgets one topic in a hundred at once, so that making room is rare', () => {
@@ -243,7 +301,7 @@ describe('the number of topics', () => {
     }
     publish('c');
     assert.deepEqual(sizes(history), { a: 0, b: 1, c: 1 });
-    assert.deepEqual([history.get('a')!.dropped, history.get('a')!.isHeld], [1, false]);
+    assert.deepEqual([history.get('a')!.ring.dropped, history.get('a')!.isHeld], [1, false]);
     publish('d');
     assert.deepEqual(sizes(history), { a: 0, b: 1, d: 1 });
     history.get('a')!.followers.clear();
@@ -271,13 +329,13 @@ describe('the number of topics', () => {
 
   it('knows that a topic which is not in memory may have lost events', () => {
     const { history, publish } = openHistory({ maxTopics: 1 }, 7);
-    assert.equal(history.follow('a').dropped, 7);
+    assert.equal(history.follow('a').ring.dropped, 7);
     publish('a');
     publish('a');
     publish('b');
     assert.equal(history.get('a'), undefined);
     // Before "a" was forgotten, it was known that "b" had lost nothing after 7.
-    assert.deepEqual([history.get('b')!.dropped, history.follow('a').dropped], [7, 9]);
+    assert.deepEqual([history.get('b')!.ring.dropped, history.follow('a').ring.dropped], [7, 9]);
   });
 
   it('knows that a topic has ended after it was forgotten, as long as not too many others ended since', () => {
@@ -289,7 +347,7 @@ describe('the number of topics', () => {
     for (const topic of ['a', 'b', 'c']) end(topic);
     assert.deepEqual([history.get('a'), history.endOf('a'), history.endOf('c')], [undefined, 1, 3]);
     const again = history.follow('a');
-    assert.deepEqual([again.ended, again.dropped, again.isHeld], [true, 1, false]);
+    assert.deepEqual([again.ended, again.ring.dropped, again.isHeld], [true, 1, false]);
     history.release(again);
     assert.equal(history.endOf('a'), 1);
     for (const topic of ['d', 'e']) end(topic);

@@ -16,6 +16,7 @@ const NOT_EXPORTED = [
     'backpressure',
     'cursors',
     'delivery',
+    'frame-ring',
     'history',
     'hub-event',
     'newest',

@@ -1,4 +1,4 @@
-// Runs scenarios of test/simulation/hub-fuzz.ts, each from a seed of its own.
+// Runs scenarios of test/simulation/hub-fuzz.ts and of test/simulation/batches.ts, each from a seed of its own.
 //
 //     FUZZ_SEED=123 npx tsx --test test/hub.fuzz.test.ts      replays one, and tells its story
 //     FUZZ_RUNS=100000 npx tsx --test test/hub.fuzz.test.ts   runs more of them
@@ -6,21 +6,46 @@
 //
 // By default the seeds are the same each time, so that a run judges the change and not its luck.
 
+import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { type Finding, fuzzHub } from './simulation/hub-fuzz.ts';
+import { fuzzBatch } from './simulation/batches.ts';
+import { type Finding, fuzzHub, type Tally } from './simulation/hub-fuzz.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
-const { FUZZ_SEED, FUZZ_FIRST = 1, FUZZ_RUNS = LONG ? 100_000 : 1500 } = process.env;
+const { FUZZ_SEED, FUZZ_FIRST = 1, FUZZ_RUNS } = process.env;
 
 it('keeps its promises to every client, whatever sinks, logs and handlers do', async () => {
-  const first = Number(FUZZ_SEED ?? FUZZ_FIRST);
-  const runs = FUZZ_SEED === undefined ? Number(FUZZ_RUNS) : 1;
-  for (let seed = first; seed < first + runs; seed++) await run(seed);
+  const met = new Map<string, number>();
+  const seeds = seedsFor(LONG ? 100_000 : 1500);
+  for (const seed of seeds) {
+    for (const [what, times] of Object.entries(await run(seed))) met.set(what, (met.get(what) ?? 0) + times);
+  }
+  // Scenarios that never meet what can go wrong would promise nothing.
+  if (seeds.length < 1000) return;
+  for (const [what, times] of met)
+    assert.ok(times >= seeds.length / 10, `${times} ${what} in ${seeds.length} scenarios`);
 });
 
-async function run(seed: number): Promise<void> {
+it('holds each batch that it takes as a whole, however full its memory was before', () => {
+  const seeds = seedsFor(LONG ? 100_000 : 4000);
+  const taken = seeds.filter((seed) => {
+    try {
+      return fuzzBatch(seed) > 0;
+    } catch (cause) {
+      throw new Error(`replay this with FUZZ_SEED=${seed}: ${(cause as Error).message}`, { cause });
+    }
+  });
+  if (seeds.length >= 1000) assert.ok(taken.length >= seeds.length / 2, `${taken.length} batches were taken`);
+});
+
+function seedsFor(runs: number): readonly number[] {
+  if (FUZZ_SEED !== undefined) return [Number(FUZZ_SEED)];
+  return Array.from({ length: Number(FUZZ_RUNS ?? runs) }, (_, i) => Number(FUZZ_FIRST) + i);
+}
+
+async function run(seed: number): Promise<Tally> {
   try {
-    await fuzzHub(seed);
+    return await fuzzHub(seed);
   } catch (cause) {
     throw new Error(`replay this with FUZZ_SEED=${seed}: ${await retell(seed, cause as Error)}`, { cause });
   }

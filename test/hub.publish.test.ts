@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { SLOT_BYTES } from '../lib/frame-ring.ts';
 import { Hub, type HubEvent, type HubOptions, type SubscribeOptions } from '../lib/hub.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { at, drain, handRun, MemoryReader, slowReader, TestLog, times } from './helpers/hub.ts';
@@ -74,11 +75,14 @@ describe('publishAll', () => {
   });
 
   it('refuses more than half of what all topics may hold in memory, and says how many events fit', () => {
-    const { hub, turns } = handRun({ maxHistoryBytes: 4000 });
+    const { hub, turns } = handRun({ maxHistoryBytes: 20_000 });
     const reader = new MemoryReader();
     hub.subscribe('a', reader);
     turns.all();
-    const events = numbers(30);
+    // So that all ids below have three digits.
+    for (const event of numbers(100)) hub.publish('b', event);
+    turns.all();
+    const events = numbers(300);
     const code = 'ERR_SSE_BATCH_TOO_LARGE';
     let maxEvents = 0;
     assert.throws(
@@ -88,11 +92,50 @@ describe('publishAll', () => {
         return error.code === code;
       },
     );
-    assert.ok(maxEvents > 8 && maxEvents < 15, String(maxEvents));
+    // Their bytes and slots are a quarter of it or more, because a segment may be half empty.
+    const wire = maxEvents * 35;
+    assert.ok(wire > 20_000 / 10 && wire < 20_000 / 2, String(maxEvents));
     hub.publishAll('a', events.slice(0, maxEvents));
     turns.all();
     assert.deepEqual([reader.texts.length, reader.gaps], [maxEvents, []]);
     assert.throws(() => hub.publishAll('a', events.slice(0, maxEvents + 1)), { code, maxEvents });
+  });
+
+  it('pushes out no event of its own batch, also where older ones beside it have long keys', () => {
+    for (let maxHistoryBytes = 2500; maxHistoryBytes <= 5000; maxHistoryBytes += 50) {
+      for (let older = 0; older < 10; older++) {
+        const { hub, turns } = handRun({ maxHistoryBytes });
+        const reader = new MemoryReader();
+        hub.subscribe('a', reader);
+        for (let i = 0; i < older; i++) {
+          hub.publish('a', { data: '', key: `${i}`.padStart(200) });
+          turns.all();
+        }
+        const texts = reader.texts.length;
+        let batch = numbers(20);
+        while (batch.length > 1) {
+          try {
+            hub.publishAll('a', batch);
+            break;
+          } catch (error) {
+            batch = batch.slice(0, (error as { maxEvents: number }).maxEvents);
+          }
+        }
+        turns.all();
+        if (batch.length === 1) continue;
+        const { events } = hub.topics()[0]!;
+        assert.ok(events >= batch.length, `${events} of ${batch.length} in ${maxHistoryBytes}`);
+        assert.deepEqual([reader.texts.length - texts, reader.gaps], [batch.length, []]);
+      }
+    }
+  });
+
+  it('keeps within maxHistoryBytes where one large event follows many small ones with keys', () => {
+    const { hub } = handRun({ maxHistoryBytes: 30_000 });
+    for (let i = 0; i < 200; i++) hub.publish('a', { data: '', key: 'k' });
+    hub.publish('a', { data: 'x'.repeat(29_000) });
+    assert.equal(hub.topics()[0]!.events, 1);
+    assert.ok(hub.historyBytes <= 30_000, String(hub.historyBytes));
   });
 
   it('takes events that are made while they are read, and believes no length that is too small', () => {
@@ -504,15 +547,16 @@ describe('ready', () => {
   });
 
   it('counts what the events hold where the whole history is small', async (t) => {
-    const { hub, turns, read } = open(t, { history: {}, maxHistoryBytes: 4000, maxPageBytes: 1 });
+    const { hub, turns, read } = open(t, { history: {}, maxHistoryBytes: 8000, maxPageBytes: 1 });
     const reader = slowReader();
     read(reader);
     await drain(reader);
-    hub.publishAll('a', numbers(10));
-    const each = hub.historyBytes / 10;
+    // As many bytes each, with an id of two digits or one.
+    for (let i = 1; i <= 60; i++) hub.publish('a', { data: i < 10 ? 'xx' : 'x' });
+    const each = hub.topics()[0]!.bytes / 60 + SLOT_BYTES;
     turns.all();
     const ready = hub.ready('a');
-    for (let behind = 9; behind * each >= 1000; behind--) {
+    for (let behind = 59; behind * each >= 2000; behind--) {
       assert.equal(await isSettled(ready), false, `${behind} behind`);
       await drain(reader);
       turns.all();

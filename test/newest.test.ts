@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { NewestOfKeys } from '../lib/newest.ts';
+import { INDEX_BYTES, keyBytes, NewestOfKeys, PLACE_BYTES } from '../lib/newest.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 
-type Act = { readonly act: 'add'; readonly key: string | undefined } | { readonly act: 'drop' | 'from' };
+type Act =
+  | { readonly act: 'add'; readonly key: string | undefined }
+  | { readonly act: 'drop' | 'from'; readonly by: number };
 
 const anyAct: fc.Arbitrary<Act> = fc.oneof(
   {
@@ -14,7 +16,8 @@ const anyAct: fc.Arbitrary<Act> = fc.oneof(
       key: fc.constantFrom(undefined, 'k', 'l', '__proto__'),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ act: fc.constantFrom('drop' as const, 'from' as const) }) },
+  { weight: 1, arbitrary: fc.record({ act: fc.constant('drop' as const), by: fc.nat({ max: 9 }) }) },
+  { weight: 1, arbitrary: fc.record({ act: fc.constant('from' as const), by: fc.nat({ max: 200 }) }) },
 );
 
 /** By the words of the rule: the first index, from `index` on, whose key comes no more. */
@@ -26,34 +29,71 @@ function firstNewest(keys: readonly (string | undefined)[], index: number): numb
 
 describe('the newest of keys', () => {
   it('are found from any place, whatever was added and dropped before', () => {
+    const anyBegin = fc.constantFrom(0, 1, 7, 2 ** 33);
     fc.assert(
-      fc.property(fc.array(anyAct, { maxLength: 200 }), fc.nat(), (acts, seed) => {
-        const newest = new NewestOfKeys();
+      fc.property(fc.array(anyAct, { maxLength: 200 }), anyBegin, (acts, begin) => {
+        const newest = new NewestOfKeys(begin);
         const ring: (string | undefined)[] = [];
-        acts.forEach((one, i) => {
+        let first = begin;
+        for (const one of acts) {
           if (one.act === 'add') {
             ring.push(one.key);
             newest.add(one.key);
           } else if (one.act === 'drop') {
-            if (ring.length > 0) newest.drop(ring.shift());
+            first += ring.splice(0, one.by).length;
+            newest.dropBefore(first);
           } else {
-            const index = (seed + i) % (ring.length + 1);
-            assert.equal(newest.from(index), firstNewest(ring, index));
+            const index = one.by % (ring.length + 1);
+            assert.equal(newest.from(first + index), first + firstNewest(ring, index));
           }
-          assert.equal(newest.keys, new Set(ring.filter((key) => key !== undefined)).size);
+          const keys = new Set(ring.filter((key) => key !== undefined));
+          assert.equal(newest.keys, keys.size);
+          if (ring.length === 0) {
+            assert.equal(newest.heldBytes, 0);
+            continue;
+          }
+          const ofKeys = [...keys].reduce((sum, key) => sum + keyBytes(key), 0);
+          const held = newest.heldBytes - INDEX_BYTES - ofKeys;
+          const [least, most] = [ring.length, Math.max(8, 4 * ring.length)];
+          assert.ok(held >= least * PLACE_BYTES && held <= most * PLACE_BYTES, `${held} for ${ring.length}`);
+        }
+        ring.forEach((_, index) => {
+          assert.equal(newest.from(first + index), first + firstNewest(ring, index));
         });
-        ring.forEach((_, index) => void assert.equal(newest.from(index), firstNewest(ring, index)));
       }),
     );
   });
 
+  it('are all frames that the ring had before the first one with a key', () => {
+    const newest = new NewestOfKeys(5);
+    for (let i = 0; i < 3; i++) newest.add('k');
+    assert.deepEqual(
+      [0, 4, 5, 7, 8].map((place) => newest.from(place)),
+      [0, 4, 7, 7, 8],
+    );
+    newest.dropBefore(3);
+    assert.deepEqual([newest.from(4), newest.from(5), newest.keys], [4, 7, 1]);
+  });
+
   it('of a ring that is emptied and filled again are those of what it holds now', () => {
     const newest = new NewestOfKeys();
-    for (let round = 0; round < 3; round++) {
+    for (let begin = 0; begin < 60; begin += 20) {
       for (let i = 0; i < 20; i++) newest.add('k');
-      assert.deepEqual([newest.from(0), newest.from(19), newest.from(20)], [19, 19, 20]);
-      for (let i = 0; i < 20; i++) newest.drop('k');
-      assert.deepEqual([newest.from(0), newest.keys], [0, 0]);
+      const found = [0, 19, 20].map((index) => newest.from(begin + index));
+      assert.deepEqual(found, [begin + 19, begin + 19, begin + 20]);
+      newest.dropBefore(begin + 20);
+      assert.deepEqual([newest.from(begin + 20), newest.keys, newest.heldBytes], [begin + 20, 0, 0]);
+    }
+  });
+
+  it('hold no memory for frames that were dropped', () => {
+    const newest = new NewestOfKeys();
+    for (let i = 0; i < 10_000; i++) newest.add(`${i}`);
+    for (let first = 1; first < 10_000; first++) {
+      newest.dropBefore(first);
+      const most = 4 * (10_000 - first) * (PLACE_BYTES + keyBytes('9999')) + 8 * PLACE_BYTES + INDEX_BYTES;
+      assert.ok(newest.heldBytes <= most, `${newest.heldBytes} for ${10_000 - first}`);
+      assert.equal(newest.from(first), first);
     }
   });
 
@@ -61,11 +101,11 @@ describe('the newest of keys', () => {
     const newest = new NewestOfKeys();
     collectGarbage();
     const before = process.memoryUsage().heapUsed;
-    for (let i = 0; i < 1e6; i++) newest.add(undefined);
-    for (let i = 0; i < 1e6; i++) newest.drop(undefined);
+    for (let i = 0; i < 1e6; i++) newest.add(`${i % 1000}`);
+    newest.dropBefore(1e6);
     collectGarbage();
     const held = process.memoryUsage().heapUsed - before;
     assert.ok(held < 1e6, `${held} bytes`);
-    assert.equal(newest.from(0), 0);
+    assert.equal(newest.from(1e6), 1e6);
   });
 });

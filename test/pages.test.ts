@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { FrameRing, FrameSegment } from '../lib/frame-ring.ts';
 import { NewestOfKeys } from '../lib/newest.ts';
 import {
   beforeNewest,
@@ -8,24 +9,38 @@ import {
   cut,
   earliest,
   isNext,
-  joinPage,
-  merge,
+  joinEntries,
   type Page,
   PageCache,
   type PageEntry,
-  type PageSource,
+  readEntries,
+  readPage,
 } from '../lib/pages.ts';
-import { ReplayBuffer } from '../lib/replay.ts';
 import { times } from './helpers/hub.ts';
 
-interface Entry extends PageEntry {
-  readonly at: number;
-}
-
 /** One topic: what it remembers, and everything that it ever had. */
-interface Source {
-  readonly ring: ReplayBuffer<Entry>;
-  readonly all: readonly Entry[];
+class Source {
+  readonly name: string;
+  readonly ring: FrameRing;
+  readonly all: PageEntry[] = [];
+  readonly #newest: NewestOfKeys;
+
+  constructor(name: string, maxFrames = Infinity, segmentBytes = 64 * 1024, dropped = 0) {
+    this.name = name;
+    this.ring = new FrameRing({ maxFrames, segmentBytes, dropped });
+    this.#newest = new NewestOfKeys();
+  }
+
+  push(entry: PageEntry): void {
+    this.all.push(entry);
+    this.ring.push(entry.seq, 0, entry.frame);
+    this.#newest.add(entry.key);
+    this.#newest.dropBefore(this.ring.first);
+  }
+
+  newestFrom(place: number): number {
+    return this.#newest.from(place);
+  }
 }
 
 interface Case {
@@ -33,15 +48,22 @@ interface Case {
   readonly head: number;
 }
 
-function entry(seq: number, topic = 'a', key?: string, text = ''): Entry {
-  const frame = `id: ${seq}\ndata: ${text}\n\n`;
-  return { seq, topic, key, frame, bytes: Buffer.byteLength(frame), at: 0 };
+function entry(seq: number, topic = 'a', key?: string, text = ''): PageEntry {
+  return { seq, topic, key, frame: Buffer.from(`id: ${seq}\ndata: ${text}\n\n`) };
 }
 
-/** Topics that share one order of events, of which each remembers the newest few. */
+/** A topic with these seqs. */
+function sourceOf(...seqs: number[]): Source {
+  const source = new Source('a');
+  for (const seq of seqs) source.push(entry(seq));
+  return source;
+}
+
+/** Topics that share one order of events, of which each remembers the newest few, in segments of any size. */
 const anyCase: fc.Arbitrary<Case> = fc
   .record({
     capacities: fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 4 }),
+    segmentBytes: fc.oneof(fc.integer({ min: 1, max: 300 }), fc.constant(64 * 1024)),
     begun: fc.integer({ min: 0, max: 5 }),
     events: fc.array(
       fc.record({
@@ -53,106 +75,177 @@ const anyCase: fc.Arbitrary<Case> = fc
       { maxLength: 40 },
     ),
   })
-  .map(({ capacities, begun, events }) => {
+  .map(({ capacities, segmentBytes, begun, events }) => {
     const entries = events.map(({ topic, key, text }, i) => entry(begun + i + 1, `t${topic}`, key, text));
-    const sources = capacities.map((maxEntries, topic) => {
-      const ring = new ReplayBuffer<Entry>({ maxEntries, dropped: begun });
-      const all = entries.filter((one) => one.topic === `t${topic}`);
-      for (const one of all) ring.push(one);
-      return { ring, all };
+    const sources = capacities.map((maxFrames, topic) => {
+      const source = new Source(`t${topic}`, maxFrames, segmentBytes, begun);
+      for (const one of entries) if (one.topic === source.name) source.push(one);
+      return source;
     });
     return { sources, head: begun + entries.length };
   });
 
-const rings = ({ sources }: Case) => sources.map(({ ring }) => ring);
-
-/** A topic that knows the newest of its keys. */
-function withKeys(ring: ReplayBuffer<Entry>): PageSource<Entry> {
-  const newest = new NewestOfKeys();
-  for (let i = 0; i < ring.size; i++) newest.add(ring.at(i)!.key);
-  return Object.assign(ring, { newestFrom: (index: number) => newest.from(index) });
-}
-
 /** Everything that the topics remember, in order. */
-function remembered({ sources }: Case): Entry[] {
-  const entries = sources.flatMap(({ ring }) => times(ring.size, (i) => ring.at(i)!));
+function remembered({ sources }: Case): PageEntry[] {
+  const entries = sources.flatMap(({ all, ring }) => (ring.size > 0 ? all.slice(-ring.size) : []));
   return entries.sort((a, b) => a.seq - b.seq);
 }
 
 const seqsOf = (entries: readonly PageEntry[]) => entries.map(({ seq }) => seq);
 
-/** As many of the first entries as fit, by the words of the rule: at least one. */
-function firstThatFit(entries: readonly Entry[], maxBytes: number): Entry[] {
-  const sizes = entries.map((_, i) => entries.slice(0, i + 1).reduce((sum, { bytes }) => sum + bytes, 0));
-  return entries.filter((_, i) => i === 0 || sizes[i]! <= maxBytes);
+/** The seqs after one. */
+function seqsAfter(sources: readonly Source[], after: number): number[] {
+  return seqsOf(readEntries(sources, after, Infinity, false));
 }
+
+/** As many of the first entries as fit, by the words of the rule: at least one. */
+function firstThatFit(entries: readonly PageEntry[], maxBytes: number): PageEntry[] {
+  let size = 0;
+  return entries.filter(({ frame }, i) => {
+    size += frame.length;
+    return i === 0 || size <= maxBytes;
+  });
+}
+
+/** Without keys, which only a history has. */
+const withoutKeys = (entries: readonly PageEntry[]) =>
+  entries.map(({ seq, topic, frame }) => ({ seq, topic, frame }));
 
 const anySeq = fc.integer({ min: 0, max: 50 });
 const anySize = fc.oneof(fc.integer({ min: 1, max: 400 }), fc.constant(Infinity));
 
-describe('merge', () => {
+describe('readPage', () => {
   it('takes what all topics remember after a seq, in order, as far as it fits', () => {
     fc.assert(
       fc.property(anyCase, anySeq, anySize, (one, after, maxBytes) => {
         const wanted = remembered(one).filter(({ seq }) => seq > after);
-        assert.deepEqual(seqsOf(merge(rings(one), after, maxBytes)), seqsOf(firstThatFit(wanted, maxBytes)));
+        const page = readPage(one.sources, after, maxBytes, false);
+        if (wanted.length === 0) return assert.equal(page, undefined);
+        const { first, last, count, bytes } = page!;
+        const taken = wanted.slice(0, count);
+        assert.deepEqual([first, last], [taken[0]!.seq, taken.at(-1)!.seq]);
+        assert.equal(bytes.toString(), joinEntries(taken).toString());
+        const fitting = firstThatFit(wanted, maxBytes);
+        // A page of one topic ends with its segment where it does not reach the end.
+        const topics = new Set(wanted.map(({ topic }) => topic));
+        if (topics.size > 1 || fitting.length === wanted.length) assert.equal(count, fitting.length);
+        else assert.ok(count >= 1 && count <= fitting.length, `${count} of ${fitting.length}`);
       }),
     );
   });
 
-  it('takes as many entries as fill a page to the last byte', () => {
-    const ring = new ReplayBuffer<Entry>();
-    for (let seq = 1; seq <= 3; seq++) ring.push(entry(seq));
-    const { bytes } = entry(1);
-    assert.deepEqual(seqsOf(merge([ring], 0, 2 * bytes)), [1, 2]);
-    assert.deepEqual(seqsOf(merge([ring], 0, 2 * bytes - 1)), [1]);
+  it('takes everything once, page by page, whatever the size of a page', () => {
+    fc.assert(
+      fc.property(anyCase, anySeq, anySize, (one, after, maxBytes) => {
+        const wanted = remembered(one).filter(({ seq }) => seq > after);
+        const pages: Buffer[] = [];
+        for (let place = after; ; ) {
+          const page = readPage(one.sources, place, maxBytes, false);
+          if (page === undefined) break;
+          pages.push(page.bytes);
+          place = page.last;
+        }
+        assert.equal(Buffer.concat(pages).toString(), joinEntries(wanted).toString());
+      }),
+    );
+  });
+
+  it('takes as many events as fill a page to the last byte', () => {
+    const [a, b] = [sourceOf(1, 2, 3), sourceOf(4)];
+    const { length } = entry(1).frame;
+    for (const sources of [[a], [a, b]]) {
+      assert.equal(readPage(sources, 0, 2 * length, false)!.count, 2);
+      assert.equal(readPage(sources, 0, 2 * length - 1, false)!.count, 1);
+      assert.equal(readPage(sources, 0, 1, false)!.count, 1);
+    }
   });
 
   it('takes only the newest of each key, the same ones whatever the size of a page', () => {
     fc.assert(
       fc.property(anyCase, anySeq, anySize, (one, after, maxBytes) => {
-        const sources = one.sources.map(({ ring }) => withKeys(ring));
         const wanted = conflate(remembered(one)).filter(({ seq }) => seq > after);
-        const taken: number[] = [];
-        for (let place = after; ; place = taken.at(-1)!) {
-          const page = merge(sources, place, maxBytes, true);
-          if (page.length === 0) break;
-          assert.deepEqual(page, firstThatFit(page, maxBytes));
-          taken.push(...seqsOf(page));
+        const pages: Buffer[] = [];
+        let count = 0;
+        for (let place = after; ; ) {
+          const page = readPage(one.sources, place, maxBytes, true);
+          if (page === undefined) break;
+          assert.equal(page.count, firstThatFit(wanted.slice(count), maxBytes).length);
+          assert.deepEqual(
+            [page.first, page.last],
+            [wanted[count]!.seq, wanted[count + page.count - 1]!.seq],
+          );
+          count += page.count;
+          pages.push(page.bytes);
+          place = page.last;
         }
-        assert.deepEqual(taken, seqsOf(wanted));
+        assert.equal(count, wanted.length);
+        assert.equal(Buffer.concat(pages).toString(), joinEntries(wanted).toString());
       }),
     );
   });
 
-  it('looks at no entry that it does not take, but for one of each topic and the look-up of its place', () => {
+  it('looks at no event that it does not take, but for one of each topic and the look-up of its place', (t) => {
+    const looks = t.mock.method(FrameSegment.prototype, 'seqOf').mock;
     for (const topics of [1, 2, 64, 300]) {
-      let looks = 0;
       const sources = times(topics, (topic) => {
-        const ring = new ReplayBuffer<Entry>({ maxEntries: 2 ** 10 });
-        for (let i = 0; i < 2 ** 10; i++) ring.push(entry(1 + i * topics + topic, `t${topic}`, `k${i % 4}`));
-        const { at } = ring;
-        ring.at = (index) => {
-          looks++;
-          return at.call(ring, index);
-        };
-        return withKeys(ring);
+        const source = new Source(`t${topic}`, 2 ** 10);
+        for (let i = 0; i < 2 ** 10; i++)
+          source.push(entry(1 + i * topics + topic, `t${topic}`, `k${i % 4}`));
+        return source;
       });
-      looks = 0;
-      const all = merge(sources, 500 * topics, 100 * topics);
-      assert.ok(all.length > topics);
-      assert.ok(looks <= all.length + topics * 13, `${looks} for ${all.length} of ${topics} topics`);
-      looks = 0;
-      assert.equal(merge(sources, 0, Infinity, true).length, 4 * topics);
-      assert.ok(looks <= topics * (4 + 13), `${looks} for 4 of each of ${topics} topics`);
+      looks.resetCalls();
+      const { count } = readPage(sources, 500 * topics, 100 * topics, false)!;
+      const seen = looks.callCount();
+      assert.ok(count > topics);
+      assert.ok(seen <= count + topics * 13 + 2, `${seen} for ${count} of ${topics} topics`);
+      looks.resetCalls();
+      assert.equal(readPage(sources, 0, Infinity, true)!.count, 4 * topics);
+      const newest = looks.callCount();
+      assert.ok(
+        newest >= 1 && newest <= topics * (4 + 13) + 2,
+        `${newest} for 4 of each of ${topics} topics`,
+      );
     }
   });
 
-  it('gives the entries of the topics themselves, without a copy', () => {
-    const ring = new ReplayBuffer<Entry>();
-    const own = entry(1);
-    ring.push(own);
-    assert.equal(merge([ring], 0, 1)[0], own);
+  it('gives a part of the history of one topic, without a copy, where the page is large', () => {
+    const source = new Source('a');
+    for (let seq = 1; seq <= 200; seq++) source.push(entry(seq, 'a', undefined, 'x'.repeat(300)));
+    const page = readPage([source, new Source('b')], 0, 32 * 1024, false)!;
+    assert.equal(page.bytes.buffer, source.ring.segmentAt(0).bytes.buffer);
+    assert.equal(page.runs, 1);
+  });
+
+  it('counts the runs that it copies: events that lie one behind the other are one', () => {
+    const [a, b] = [new Source('a'), new Source('b')];
+    for (const seq of [1, 2, 3, 7, 8]) a.push(entry(seq, 'a', 'k'));
+    for (const seq of [4, 5, 6]) b.push(entry(seq, 'b', `k${seq}`));
+    assert.equal(readPage([a, b], 0, Infinity, false)!.runs, 3);
+    assert.equal(readPage([a, b], 3, Infinity, false)!.runs, 2);
+    const { count, runs } = readPage([a, b], 0, Infinity, true)!;
+    assert.deepEqual([count, runs], [4, 2]);
+  });
+});
+
+describe('readEntries', () => {
+  it('gives the same events one by one, as far as they fit', () => {
+    fc.assert(
+      fc.property(anyCase, anySeq, anySize, fc.boolean(), (one, after, maxBytes, newestOnly) => {
+        const entries = newestOnly ? conflate(remembered(one)) : remembered(one);
+        const wanted = firstThatFit(
+          entries.filter(({ seq }) => seq > after),
+          maxBytes,
+        );
+        const taken = readEntries(one.sources, after, maxBytes, newestOnly);
+        assert.deepEqual(withoutKeys(taken), withoutKeys(wanted));
+      }),
+    );
+  });
+
+  it('gives parts of the history, without a copy', () => {
+    const source = sourceOf(1);
+    const [own] = readEntries([source], 0, 1, false);
+    assert.equal(own!.frame.buffer, source.ring.segmentAt(0).bytes.buffer);
   });
 });
 
@@ -190,8 +283,9 @@ describe('cut', () => {
 
   it('takes an entry that fills the size exactly', () => {
     const entries = [entry(1), entry(2)];
-    assert.equal(cut(entries, entries[0]!.bytes + entries[1]!.bytes).length, 2);
-    assert.equal(cut(entries, entries[0]!.bytes + entries[1]!.bytes - 1).length, 1);
+    const { length } = joinEntries(entries);
+    assert.equal(cut(entries, length).length, 2);
+    assert.equal(cut(entries, length - 1).length, 1);
   });
 });
 
@@ -199,9 +293,9 @@ describe('earliest', () => {
   it('finds the greatest seq that precedes everything in the history', () => {
     fc.assert(
       fc.property(anyCase, (one) => {
-        const from = earliest(rings(one), one.head);
+        const from = earliest(one.sources, one.head);
         const entries = remembered(one);
-        assert.deepEqual(merge(rings(one), from, Infinity), entries);
+        assert.deepEqual(seqsAfter(one.sources, from), seqsOf(entries));
         if (entries.length === 0) assert.equal(from, one.head);
       }),
     );
@@ -210,7 +304,7 @@ describe('earliest', () => {
   it('is where at least one topic has lost nothing', () => {
     fc.assert(
       fc.property(anyCase, (one) => {
-        const from = earliest(rings(one), one.head);
+        const from = earliest(one.sources, one.head);
         const isWhole = ({ all, ring }: Source) =>
           all.filter(({ seq }) => seq > from).length === ring.size && ring.size > 0;
         assert.ok(from === one.head || one.sources.some(isWhole));
@@ -220,7 +314,7 @@ describe('earliest', () => {
 
   it('is the head where nothing is remembered and where there is no topic', () => {
     assert.equal(earliest([], 7), 7);
-    assert.equal(earliest([new ReplayBuffer<Entry>({ dropped: 3 })], 7), 7);
+    assert.equal(earliest([new Source('a', 1, 1, 3)], 7), 7);
   });
 });
 
@@ -228,62 +322,48 @@ describe('beforeNewest', () => {
   it('finds the seq after which so many entries of all topics come, or all where there are fewer', () => {
     fc.assert(
       fc.property(anyCase, fc.integer({ min: 0, max: 50 }), (one, count) => {
-        const after = beforeNewest(rings(one), count, one.head);
+        const after = beforeNewest(one.sources, count, one.head);
         const entries = remembered(one);
         const wanted = count === 0 ? [] : entries.slice(-count);
-        assert.deepEqual(seqsOf(merge(rings(one), after, Infinity)), seqsOf(wanted));
+        assert.deepEqual(seqsAfter(one.sources, after), seqsOf(wanted));
       }),
     );
   });
 
   it('finds the seq just before the oldest of them, so that nothing else is skipped', () => {
-    const ring = new ReplayBuffer<Entry>();
-    for (const seq of [2, 5, 9]) ring.push(entry(seq));
+    const source = sourceOf(2, 5, 9);
     assert.deepEqual(
-      [0, 1, 2, 3, 4].map((count) => beforeNewest([ring], count, 12)),
+      [0, 1, 2, 3, 4].map((count) => beforeNewest([source], count, 12)),
       [12, 8, 4, 1, 1],
     );
   });
 
-  it('looks at few entries, however many are remembered', () => {
-    const ring = new ReplayBuffer<Entry>({ maxEntries: Infinity });
-    for (let seq = 1; seq <= 20_000; seq++) ring.push(entry(seq));
-    let looks = 0;
-    const counting = new Proxy(ring, {
-      get(target, name) {
-        if (name === 'indexAfter') looks++;
-        const value = Reflect.get(target, name, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
-    assert.equal(beforeNewest([counting], 10_000, 20_000), 10_000);
-    assert.ok(looks < 20, `${looks} look-ups`);
+  it('looks at few entries, however many are remembered', (t) => {
+    const source = new Source('a');
+    for (let seq = 1; seq <= 20_000; seq++) source.push(entry(seq));
+    const looks = t.mock.method(source.ring, 'placeAfter').mock;
+    assert.equal(beforeNewest([source], 10_000, 20_000), 10_000);
+    assert.ok(looks.callCount() < 20, `${looks.callCount()} look-ups`);
   });
 });
 
-describe('joinPage', () => {
-  it('writes the frames one after another as UTF-8, whether they are ASCII or not', () => {
-    fc.assert(
-      fc.property(anyCase, fc.boolean(), (one, trustBytes) => {
-        const entries = remembered(one);
-        const page = joinPage(entries, { after: 1, first: 2, until: 3 }, trustBytes);
-        assert.equal(page.bytes.toString('utf8'), entries.map(({ frame }) => frame).join(''));
-        assert.deepEqual([page.after, page.first, page.until, page.count], [1, 2, 3, entries.length]);
-        assert.equal(page.cost, page.bytes.length);
-      }),
-    );
-  });
-
-  it('does not rely on the sizes that the entries state', () => {
-    const lying = { ...entry(1, 'a', undefined, 'ü'), bytes: entry(1, 'a', undefined, 'ü').frame.length };
-    const page = joinPage([lying], { after: 0, first: 1, until: 1 }, false);
-    assert.equal(page.bytes.toString('utf8'), lying.frame);
+describe('joinEntries', () => {
+  it('joins the frames, one after another', () => {
+    const entries = [entry(1, 'a', undefined, 'ü'), entry(2, 'b', 'k'), entry(3)];
+    assert.equal(joinEntries(entries).toString(), 'id: 1\ndata: ü\n\nid: 2\ndata: \n\nid: 3\ndata: \n\n');
+    assert.equal(joinEntries([]).length, 0);
   });
 });
+
+/** A page of one event. */
+function pageOf(after: number, first: number, length = 1): Page {
+  const bytes = Buffer.alloc(length);
+  return { after, first, until: first, count: 1, bytes, made: undefined, cost: length };
+}
 
 describe('isNext', () => {
   it('holds from where the page was made up to its first entry', () => {
-    const page = joinPage([entry(7)], { after: 3, first: 7, until: 7 }, true);
+    const page = pageOf(3, 7);
     assert.deepEqual(
       [2, 3, 6, 7].map((after) => isNext(page, after)),
       [false, true, true, false],
@@ -292,10 +372,7 @@ describe('isNext', () => {
 });
 
 describe('PageCache', () => {
-  const page = (after: number, bytes = 1): Page => {
-    const one = entry(after + 1, 'a', undefined, 'x'.repeat(bytes));
-    return joinPage([one], { after, first: after + 1, until: after + 1 }, true);
-  };
+  const page = (after: number, bytes = 1) => pageOf(after, after + 1, bytes);
 
   it('finds a page only for its owner and only at the positions that it serves', () => {
     const cache = new PageCache<string>();

@@ -198,7 +198,7 @@ export class TestLog implements Log {
     );
     let bytes = 0;
     const entries = rest.filter((entry, i) => {
-      bytes += entry.bytes;
+      bytes += entry.frame.length;
       return i === 0 || bytes <= maxBytes;
     });
     const until = entries.length === rest.length ? this.head : entries.at(-1)!.seq;

@@ -164,6 +164,8 @@ export class Connection implements Sink {
   #settled = 0;
   #owesReset: boolean;
   #hasEndFrame = false;
+  /** The newest pages that are parts of a larger memory, and their texts: a sink may keep them for long. */
+  readonly #kept: { readonly page: Uint8Array; readonly text: string }[] = [];
 
   constructor(fuzz: HubFuzz, client: Client, begins: Beginning, manners: Manners, name: string) {
     this.#fuzz = fuzz;
@@ -308,6 +310,9 @@ export class Connection implements Sink {
   settleClient(bytes: number): void {
     const { client } = this;
     client.connection = undefined;
+    for (const { page, text } of this.#kept)
+      if (textOf(page) !== text)
+        this.#fuzz.find('written-over', `a page of ${page.byteLength} bytes that ${this.name} has`);
     const received = this.#lessons.filter(({ end }) => end <= bytes);
     if (received.length === 0) return;
     client.status = this.begins.status.slice();
@@ -344,7 +349,11 @@ export class Connection implements Sink {
     this.#checkWrite();
     this.#writes++;
     this.#writtenIn = fuzz.turn;
-    const text = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString();
+    const text = textOf(chunk);
+    if (chunk.buffer.byteLength > chunk.byteLength) {
+      if (this.#kept.length >= 8) this.#kept.shift();
+      this.#kept.push({ page: chunk, text });
+    }
     const frames = readFrames(text);
     if (frames === undefined || frames.length === 0) {
       fuzz.find('phantom', `${this.name} gets ${JSON.stringify(text)}, which is no whole frames`);
@@ -357,6 +366,7 @@ export class Connection implements Sink {
       this.#check(frame);
     }
     if (this.#events > events) {
+      fuzz.countPage(chunk, this.#events - events);
       fuzz.delivered += this.#events - events;
       fuzz.deliveredBytes += chunk.byteLength;
     }
@@ -620,6 +630,10 @@ export class Connection implements Sink {
     if (position !== fuzz.hub.position || lag !== 0)
       fuzz.find('wrong-position', `${this.name} stands at ${position} with a lag of ${lag} at rest`);
   }
+}
+
+function textOf({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString();
 }
 
 function describe({ id, event, data }: Frame): string {
