@@ -187,7 +187,7 @@ describe('the limits of all topics together', () => {
         bytes: fc.integer({ min: 0, max: 60 }),
         key: fc.constantFrom(undefined, 'k', 'l'),
       }),
-      { maxLength: 120 },
+      { maxLength: 120, size: 'max' },
     );
     fc.assert(
       fc.property(acts, (steps) => {

@@ -72,7 +72,7 @@ const anyCase: fc.Arbitrary<Case> = fc
         key: fc.constantFrom(undefined, 'k', 'l', '__proto__'),
         text: fc.constantFrom('', 'x', 'ü', 'x'.repeat(50)),
       }),
-      { maxLength: 40 },
+      { maxLength: 60, size: 'max' },
     ),
   })
   .map(({ capacities, segmentBytes, begun, events }) => {
