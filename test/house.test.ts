@@ -16,7 +16,6 @@ const NOT_EXPORTED = [
     'backpressure',
     'cursors',
     'delivery',
-    'frame-ring',
     'history',
     'hub-event',
     'newest',
