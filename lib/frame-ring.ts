@@ -25,6 +25,9 @@ export const SEGMENT_OBJECT_BYTES = 310;
  * as much memory.
  */
 const MIN_SLICE_BYTES = 16 * 1024;
+
+/** A segment that is full becomes so many times as large: a fifth of it is free at most, a tenth on average. */
+const GROWTH = 1.25;
 const MAX_INT32 = 2 ** 31 - 1;
 
 /**
@@ -268,33 +271,33 @@ export class FrameRing {
   }
 
   /**
-   * The segment for a frame for which the last one has no room. As long as a ring has a single segment, that
-   * grows, or loses the frames that were dropped; otherwise a new one begins.
+   * The segment for a frame for which the last one has no room. That one grows until it is as large as a segment
+   * may be, or loses the frames that were dropped; otherwise a new one begins.
    */
   #makeRoom(tail: FrameSegment | undefined, bytes: number, seq: number, time: number): FrameSegment {
-    const live = this.#bytes + this.size * SLOT_BYTES;
     const needed = bytes + SLOT_BYTES;
-    const wanted = live + needed;
-    const isOnly = this.#oldest === this.#segments.length - 1;
-    if (isOnly && tail?.isNear(seq, time) && wanted <= this.#segmentBytes) {
-      const { capacity } = tail;
-      // The dropped frames may have been much larger than those that are kept.
-      const isTooLarge = wanted * 4 < capacity || capacity > this.#segmentBytes;
-      if (isTooLarge) return this.#replace(tail, this.#memory(wanted * 2));
-      // No slice of a small segment was given out, so it can be written over.
-      const isSparse = wanted * 4 <= capacity * 3;
-      if (isSparse)
-        return this.#replace(tail, capacity < MIN_SLICE_BYTES ? tail.bytes : this.#memory(capacity));
-      if (capacity < this.#segmentBytes) {
-        return this.#replace(tail, this.#memory(Math.max(wanted, capacity * 2)));
-      }
+    if (tail?.isNear(seq, time)) {
+      const memory = this.#memoryFor(tail, tail.bytesKept(this.#first) + needed);
+      if (memory !== undefined) return this.#replace(tail, memory);
     }
-    // No larger than what is kept so far, so that a small ring stays small.
-    return this.#begin(seq, time, Math.max(needed, Math.min(live, this.#segmentBytes)));
+    // Small beside what is kept so far, so that a small ring stays small.
+    const kept = this.#bytes + this.size * SLOT_BYTES;
+    return this.#begin(seq, time, Math.max(needed, Math.min(kept * (GROWTH - 1), this.#segmentBytes)));
   }
 
-  #memory(bytes: number): Buffer {
-    return Buffer.allocUnsafeSlow(Math.min(bytes, this.#segmentBytes));
+  /** Where the last segment goes on; `undefined` where it is as large as it may be, and full. */
+  #memoryFor({ bytes, capacity }: FrameSegment, wanted: number): Buffer | undefined {
+    if (wanted > this.#segmentBytes) return undefined;
+    // The dropped frames may have been much larger than those that are kept.
+    if (wanted * 4 < capacity || capacity > this.#segmentBytes) return this.#allocate(wanted * 2);
+    const isSparse = wanted * 4 <= capacity * 3;
+    // No slice of a small segment was given out, so it can be written over.
+    if (isSparse) return capacity < MIN_SLICE_BYTES ? bytes : this.#allocate(capacity);
+    return capacity < this.#segmentBytes ? this.#allocate(Math.max(wanted, capacity * GROWTH)) : undefined;
+  }
+
+  #allocate(bytes: number): Buffer {
+    return Buffer.allocUnsafeSlow(Math.min(Math.ceil(bytes), this.#segmentBytes));
   }
 
   #begin(seq: number, time: number, capacity: number): FrameSegment {
@@ -302,7 +305,13 @@ export class FrameRing {
     if (this.size === 0) this.clear();
     const before = this.#segments.at(-1);
     const bytesBefore = before === undefined ? 0 : before.bytesBefore + before.end;
-    const segment = new FrameSegment(Buffer.allocUnsafeSlow(capacity), this.#end, seq, time, bytesBefore);
+    const segment = new FrameSegment(
+      Buffer.allocUnsafeSlow(Math.ceil(capacity)),
+      this.#end,
+      seq,
+      time,
+      bytesBefore,
+    );
     // An array to which an element is pushed has room for 16 more.
     if (before === undefined) this.#segments = [segment];
     else this.#segments.push(segment);
@@ -312,7 +321,7 @@ export class FrameRing {
 
   /** Puts the frames that are kept of the last segment to the front of another memory, or of its own. */
   #replace(tail: FrameSegment, bytes: Buffer): FrameSegment {
-    const segment = tail.movedTo(bytes, this.#first);
+    const segment = tail.movedTo(bytes, Math.max(this.#first, tail.place));
     this.#segments[this.#segments.length - 1] = segment;
     this.#heldBytes += segment.heldBytes - tail.heldBytes;
     this.#recent = undefined;
@@ -355,6 +364,14 @@ export class FrameSegment {
 
   hasRoom(bytes: number, seq: number, time: number): boolean {
     return this.end + bytes + (this.count + 1) * SLOT_BYTES <= this.capacity && this.isNear(seq, time);
+  }
+
+  /** What its frames from a place on take, with their slots. */
+  bytesKept(first: number): number {
+    const after = this.place + this.count;
+    if (first >= after) return 0;
+    const place = Math.max(first, this.place);
+    return this.end - this.startOf(place) + (after - place) * SLOT_BYTES;
   }
 
   /** Whether a slot can state the seq and the time. */
