@@ -289,8 +289,11 @@ export class FrameRing {
         return this.#replace(tail, this.#memory(Math.max(wanted, capacity * 2)));
       }
     }
+    // After a jump of seqs or times, which may jump again: no larger than twice what the last segment has.
+    const hasJumped = tail !== undefined && !tail.isNear(seq, time);
+    const most = hasJumped ? 2 * (tail.end + tail.count * SLOT_BYTES) : Infinity;
     // No larger than what is kept so far, so that a small ring stays small.
-    return this.#begin(seq, time, Math.max(needed, Math.min(live, this.#segmentBytes)));
+    return this.#begin(seq, time, Math.max(needed, Math.min(live, most, this.#segmentBytes)));
   }
 
   #memory(bytes: number): Buffer {
