@@ -280,9 +280,11 @@ export class FrameRing {
       const memory = this.#memoryFor(tail, tail.bytesKept(this.#first) + needed);
       if (memory !== undefined) return this.#replace(tail, memory);
     }
-    // Small beside what is kept so far, so that a small ring stays small.
-    const kept = this.#bytes + this.size * SLOT_BYTES;
-    return this.#begin(seq, time, Math.max(needed, Math.min(kept * (GROWTH - 1), this.#segmentBytes)));
+    // Small beside what is kept so far, so that a small ring stays small; and after a jump of seqs or times, which
+    // may jump again, small beside the last segment.
+    const kept = (this.#bytes + this.size * SLOT_BYTES) * (GROWTH - 1);
+    const most = tail === undefined || tail.isNear(seq, time) ? Infinity : 2 * tail.bytesKept(tail.place);
+    return this.#begin(seq, time, Math.max(needed, Math.min(kept, most, this.#segmentBytes)));
   }
 
   /** Where the last segment goes on; `undefined` where it is as large as it may be, and full. */

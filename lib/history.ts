@@ -52,7 +52,7 @@ export class BatchSize {
   events = 0;
   /** Their bytes on the wire. */
   wire = 0;
-  /** What their keys hold at most. */
+  /** What their keys hold, where the index has no more room than usual. */
   keys = 0;
 
   add({ bytes, key }: EncodedEvent): void {

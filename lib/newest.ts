@@ -21,6 +21,9 @@ export class NewestOfKeys {
   #end: number;
   readonly #places = new Map<string, number>();
   #keyBytes = 0;
+  /** How many keys V8's table of `#places` has room for, and how much of that is used up by keys that left. */
+  #room = LEAST_ROOM;
+  #left = 0;
 
   /** @param place - That of the first frame that will be added; those before it have no keys. */
   constructor(place = 0) {
@@ -35,7 +38,9 @@ export class NewestOfKeys {
   /** The memory that the index holds, in bytes. */
   get heldBytes(): number {
     const { length } = this.#next;
-    return length === 0 ? 0 : INDEX_BYTES + length * PLACE_BYTES + this.#keyBytes;
+    if (length === 0) return 0;
+    const spare = Math.max(0, this.#room - Math.max(LEAST_ROOM, this.#places.size * USUAL_ROOM));
+    return INDEX_BYTES + length * PLACE_BYTES + this.#keyBytes + spare * ROOM_BYTES;
   }
 
   /** The newest frame of the ring has this key. */
@@ -49,6 +54,7 @@ export class NewestOfKeys {
     const replaced = this.#places.get(key);
     this.#places.set(key, place);
     if (replaced === undefined) {
+      this.#countAdded();
       this.#keyBytes += keyBytes(key);
     } else {
       this.#next[replaced & mask] = replaced + 1;
@@ -63,6 +69,7 @@ export class NewestOfKeys {
       const key = this.#keys[this.#first & mask];
       if (key === undefined) continue;
       this.#places.delete(key);
+      this.#countDeleted();
       this.#keyBytes -= keyBytes(key);
       this.#keys[this.#first & mask] = undefined;
     }
@@ -87,6 +94,23 @@ export class NewestOfKeys {
     return at;
   }
 
+  // A table of V8 that is full becomes twice as large, or loses the keys that left where these are half of it
+  // or more. One of which less than a quarter is used becomes half as large. So where keys come and go, it has
+  // room for up to four times as many.
+
+  #countAdded(): void {
+    if (this.#places.size + this.#left <= this.#room) return;
+    if (this.#left * 2 < this.#room) this.#room *= 2;
+    this.#left = 0;
+  }
+
+  #countDeleted(): void {
+    this.#left++;
+    if (this.#places.size * 4 >= this.#room) return;
+    this.#room = Math.max(LEAST_ROOM, this.#room / 2);
+    this.#left = 0;
+  }
+
   /** Makes room for as many places again. */
   #resize(): void {
     let size = LEAST_PLACES;
@@ -105,12 +129,19 @@ const LEAST_PLACES = 8;
 /** What a place holds. There are up to four times as many as frames. */
 export const PLACE_BYTES = 16;
 
+/** What V8's table of keys takes for each that it has room for. */
+export const ROOM_BYTES = 28;
+const LEAST_ROOM = 4;
+
+/** `keyBytes` includes this much room for each key. */
+const USUAL_ROOM = 1.5;
+
 /** What the objects of an index hold, however few places it has. */
 export const INDEX_BYTES = 300;
 
 /**
- * What a key holds: measured 68 to 77 bytes on Node 20 and 24 (x64), for 20 to 200,000 keys of 9 characters. V8
- * takes one byte for a character, or two.
+ * What a key holds, with the usual room: measured 68 to 77 bytes on Node 20 and 24 (x64), for 20 to 200,000 keys
+ * of 9 characters. V8 takes one byte for a character, or two.
  */
 export function keyBytes(key: string): number {
   return 54 + key.length * 2;

@@ -623,6 +623,13 @@ describe('the memory of a ring', () => {
     }
   });
 
+  it('is little for frames whose times jump by more than a slot can state, again and again', () => {
+    const ring = new FrameRing({ maxFrames: 2000 });
+    for (let seq = 1; seq <= 4000; seq++) ring.push(seq, seq % 2 === 0 ? 0 : 2 ** 31, 'x'.repeat(100));
+    const each = ring.heldBytes / ring.size;
+    assert.ok(each <= SEGMENT_OBJECT_BYTES + 2 * (100 + SLOT_BYTES), `${each} bytes each`);
+  });
+
   it('is not held for segments that are over, also that which was read last', async () => {
     const ring = new FrameRing({ maxFrames: 1000 });
     const seen = new Map<ArrayBufferLike, WeakRef<ArrayBufferLike>>();

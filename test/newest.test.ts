@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { INDEX_BYTES, keyBytes, NewestOfKeys, PLACE_BYTES } from '../lib/newest.ts';
+import { INDEX_BYTES, keyBytes, NewestOfKeys, PLACE_BYTES, ROOM_BYTES } from '../lib/newest.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 
 type Act =
@@ -55,7 +55,9 @@ describe('the newest of keys', () => {
           const ofKeys = [...keys].reduce((sum, key) => sum + keyBytes(key), 0);
           const held = newest.heldBytes - INDEX_BYTES - ofKeys;
           const [least, most] = [ring.length, Math.max(8, 4 * ring.length)];
-          assert.ok(held >= least * PLACE_BYTES && held <= most * PLACE_BYTES, `${held} for ${ring.length}`);
+          const room = 4 * keys.size * ROOM_BYTES;
+          assert.ok(held >= least * PLACE_BYTES, `${held} for ${ring.length}`);
+          assert.ok(held <= most * PLACE_BYTES + room, `${held} for ${ring.length}`);
         }
         ring.forEach((_, index) => {
           assert.equal(newest.from(first + index), first + firstNewest(ring, index));
@@ -83,6 +85,27 @@ describe('the newest of keys', () => {
       assert.deepEqual(found, [begin + 19, begin + 19, begin + 20]);
       newest.dropBefore(begin + 20);
       assert.deepEqual([newest.from(begin + 20), newest.keys, newest.heldBytes], [begin + 20, 0, 0]);
+    }
+  });
+
+  it('hold what they say, also where each frame has a key of its own and the oldest ones leave', () => {
+    for (const count of [10_000, 20_000, 33_000]) {
+      for (const added of [count, 5 * count]) {
+        const newest = new NewestOfKeys();
+        collectGarbage();
+        const before = process.memoryUsage().heapUsed;
+        for (let i = 0; i < added; i++) {
+          newest.add(String(1e8 + i));
+          newest.dropBefore(i + 1 - count);
+        }
+        collectGarbage();
+        const [held, said] = [process.memoryUsage().heapUsed - before, newest.heldBytes];
+        assert.equal(newest.keys, count);
+        assert.ok(
+          Math.abs(said / held - 1) < 0.15,
+          `${held} bytes, said to be ${said}, for ${count} of ${added}`,
+        );
+      }
     }
   });
 

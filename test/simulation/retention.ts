@@ -9,7 +9,7 @@
 
 import { SEGMENT_OBJECT_BYTES, SLOT_BYTES } from '../../lib/frame-ring.ts';
 import type { HistoryLimits } from '../../lib/hub.ts';
-import { INDEX_BYTES, keyBytes, PLACE_BYTES } from '../../lib/newest.ts';
+import { INDEX_BYTES, keyBytes, PLACE_BYTES, ROOM_BYTES } from '../../lib/newest.ts';
 
 /** One event, as the fuzzer knows it. */
 export interface Published {
@@ -173,12 +173,13 @@ export class Held {
 
   /**
    * The index of keys has eight places or more: a power of two, for the most events that there were, and less
-   * than four times as many as there are.
+   * than four times as many as there are. Its table has room for four times as many keys, or for four.
    */
   get mostKeyBytes(): number {
     if (!this.#isIndexed) return 0;
     const places = Math.max(8, Math.min(2 ** Math.ceil(Math.log2(this.#mostEvents)), 4 * this.events.length));
-    return INDEX_BYTES + places * PLACE_BYTES + this.#keyBytes;
+    const room = 4 * this.#keys.size * ROOM_BYTES;
+    return INDEX_BYTES + places * PLACE_BYTES + this.#keyBytes + room;
   }
 
   /** The most memory of its newest event, where that is all that there is. */
