@@ -185,7 +185,7 @@ export class Topic<Follower = unknown> {
   }
 }
 
-/** The topics of a hub. Every operation on one event takes constant time, except those that make room. */
+/** The topics of a hub. Every operation on one event takes constant time on average. */
 export class History<Follower = unknown> {
   readonly #topics = new Map<string, Topic<Follower>>();
   readonly #names = new NameOrder(this.#topics);
@@ -202,6 +202,9 @@ export class History<Follower = unknown> {
   #newestDropped: number;
   #bytes = 0;
   #held = 0;
+  /** The topics that count for `maxTopics`, those that were silent for longest first; and the last of them. */
+  readonly #bySilence = new Set<Topic<Follower>>();
+  #newest: Topic<Follower> | undefined;
   #round: Iterator<Topic<Follower>> = this.#topics.values();
 
   /**
@@ -347,6 +350,7 @@ export class History<Follower = unknown> {
    */
   append(prepared: Topic<Follower>, event: EncodedEvent, first: number = event.seq): Topic<Follower> {
     const topic = this.#adopt(prepared);
+    this.#heard(topic);
     topic.push(event);
     topic.deleted = false;
     this.#count(topic);
@@ -377,8 +381,17 @@ export class History<Follower = unknown> {
     if (this.#held >= this.#maxTopics) this.#makeRoom();
     topic.isHeld = true;
     this.#held++;
+    this.#heard(topic);
     if (!this.#topics.has(topic.name)) this.#names.add(topic.name);
     this.#topics.set(topic.name, topic);
+  }
+
+  /** The topic is no longer silent. */
+  #heard(topic: Topic<Follower>): void {
+    if (topic === this.#newest) return;
+    this.#newest = topic;
+    this.#bySilence.delete(topic);
+    this.#bySilence.add(topic);
   }
 
   /**
@@ -454,7 +467,8 @@ export class History<Follower = unknown> {
    */
   #shed(newest: Topic<Follower>, first: number): void {
     const enough = this.#maxBytes * 0.9;
-    for (const topic of this.#bySilence(({ ring }) => ring.size > 0)) {
+    for (const topic of this.#bySilence) {
+      if (topic.ring.size === 0) continue;
       while (this.#bytes > enough && topic.dropPart(first)) this.#count(topic);
       if (this.#bytes <= enough) return;
       if (topic === newest) break;
@@ -471,14 +485,19 @@ export class History<Follower = unknown> {
   }
 
   /**
-   * Forgets one in a hundred of the topics, those that were silent for longest: first those without
-   * followers. Followers alone keep no topic in memory, so that they cannot take the room of publishers.
+   * Forgets one in a hundred of the topics, so that this is rare: first those without followers, then others, and
+   * of each those that were silent for longest. Followers alone keep no topic in memory, so that they cannot take
+   * the room of publishers.
    */
   #makeRoom(): void {
-    const held = this.#bySilence(({ isHeld }) => isHeld);
-    const idle = held.filter(({ followers }) => followers.size === 0);
     const count = Math.ceil(this.#maxTopics / 100);
-    for (const topic of (idle.length > 0 ? idle : held).slice(0, count)) this.#letGo(topic);
+    const [idle, followed]: [Topic<Follower>[], Topic<Follower>[]] = [[], []];
+    for (const topic of this.#bySilence) {
+      const like = topic.followers.size === 0 ? idle : followed;
+      if (like.length < count) like.push(topic);
+      if (idle.length === count) break;
+    }
+    for (const topic of [...idle, ...followed].slice(0, count)) this.#letGo(topic);
   }
 
   /** Forgets the events of a topic. A record stays while it has followers. */
@@ -486,6 +505,8 @@ export class History<Follower = unknown> {
     topic.isHeld = false;
     topic.deleted = false;
     this.#held--;
+    this.#bySilence.delete(topic);
+    if (topic === this.#newest) this.#newest = undefined;
     topic.clear();
     this.#count(topic);
     this.release(topic);
@@ -498,10 +519,6 @@ export class History<Follower = unknown> {
     if (topic.ended) this.#tombstones.set(topic.name, topic.ring.last);
     else this.#tombstones.delete(topic.name);
     if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));
-  }
-
-  #bySilence(wanted: (topic: Topic<Follower>) => boolean): Topic<Follower>[] {
-    return [...this.#topics.values()].filter(wanted).sort((a, b) => a.ring.last - b.ring.last);
   }
 }
 

@@ -293,6 +293,31 @@ describe('the number of topics', () => {
     assert.notEqual(history.get('t10'), undefined);
   });
 
+  it('forgets as many also where few are without followers, so that making room stays rare', () => {
+    const { history, publish } = openHistory({ maxTopics: 300 });
+    for (let i = 0; i < 300; i++) {
+      publish(`t${i}`);
+      if (i !== 150) history.follow(`t${i}`).followers.add('somebody');
+    }
+    publish('new');
+    const forgotten = list(history).filter(({ isHeld }) => !isHeld);
+    assert.deepEqual(
+      forgotten.map(({ name }) => name),
+      ['t0', 't1'],
+    );
+    assert.equal(history.get('t150'), undefined);
+  });
+
+  it('counts a topic as silent from its last event or its end on, whatever the order of their names or ages', () => {
+    const { history, publish } = openHistory({ maxTopics: 3 });
+    for (const topic of ['a', 'b', 'c', 'a']) publish(topic);
+    publish('d');
+    assert.deepEqual(sizes(history), { a: 2, c: 1, d: 1 });
+    publish('c');
+    publish('e');
+    assert.deepEqual(sizes(history), { c: 2, d: 1, e: 1 });
+  });
+
   it('forgets topics without followers first, and then the history of those that have some', () => {
     const { history, publish } = openHistory({ maxTopics: 2 });
     for (const topic of ['a', 'b']) {

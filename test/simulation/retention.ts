@@ -44,6 +44,8 @@ export class Held {
   followers = 0;
   /** It counts for `maxTopics`. Otherwise it exists because it has followers. */
   isHeld = false;
+  /** Grows with each event of any topic, and with each topic that begins to count. */
+  heardAt = 0;
   ended: boolean;
   deleted = false;
   /** The keys of the events, how many events have each, and what the keys cost. */
@@ -209,6 +211,7 @@ export class Retention {
   readonly topics: Map<string, Held> = new Map();
   /** No topic that is not in memory has had an event after this seq. */
   newestForgotten: number;
+  #heard = 0;
   readonly #limits: MemoryLimits;
   /** Memory that jumps of the clock may have taken. */
   #slack = 0;
@@ -270,6 +273,7 @@ export class Retention {
   append(event: Published): void {
     const topic = this.#known(event.topic);
     this.#hold(topic);
+    topic.heardAt = ++this.#heard;
     topic.push(event);
   }
 
@@ -325,6 +329,7 @@ export class Retention {
     if (held.length >= this.#limits.maxTopics)
       this.#letGo(held.find(({ followers }) => followers === 0) ?? held[0]!);
     topic.isHeld = true;
+    topic.heardAt = ++this.#heard;
   }
 
   #letGo(topic: Held): void {
@@ -346,7 +351,7 @@ export class Retention {
   }
 
   #bySilence(): Held[] {
-    return [...this.topics.values()].sort((a, b) => a.last - b.last);
+    return [...this.topics.values()].sort((a, b) => a.heardAt - b.heardAt);
   }
 
   // ── maxHistoryBytes ──────────────────────────────────────────────────────────────────────────────────────
