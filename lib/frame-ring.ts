@@ -10,7 +10,7 @@ export interface FrameRingOptions {
   maxAge?: number | undefined;
   /** The seq up to which frames count as dropped, for a ring that begins in the middle of an order; default 0. */
   dropped?: number | undefined;
-  /** Most bytes of a segment that has more than one frame; default 64 KiB. */
+  /** Most bytes of a segment that has more than one frame, up to 2 GiB; default 64 KiB. */
   segmentBytes?: number | undefined;
 }
 
@@ -77,7 +77,7 @@ export class FrameRing {
     this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
     this.#dropped = this.#last = whole(0, 'dropped', dropped);
-    this.#segmentBytes = whole(1, 'segmentBytes', segmentBytes);
+    this.#segmentBytes = whole(1, 'segmentBytes', Math.min(segmentBytes, MAX_INT32));
   }
 
   /** The place of the oldest frame that is kept. */
@@ -194,7 +194,7 @@ export class FrameRing {
     return segment.placeAfter(seq, this.#first);
   }
 
-  /** The segment that holds the frame at a place from `first` to `end` − 1. */
+  /** The segment that holds the frame at a place from `first` to `end` − 1. Read it before the next `push`. */
   segmentAt(place: number): FrameSegment {
     const recent = this.#recent;
     if (recent !== undefined && place >= recent.place && place < recent.place + recent.count) return recent;
