@@ -367,6 +367,27 @@ describe('turns', () => {
     for (const back of backs) assert.equal(back.texts.length, 1000);
   });
 
+  it('counts each event that it looks at, also where many of one topic follow each other', () => {
+    for (const [topics, conflate] of [
+      [2, false],
+      [1, true],
+    ] as const) {
+      const { hub, turns } = handRun();
+      const names = times(topics, (i) => `t${i}`);
+      for (let i = 0; i < 6000; i++) hub.publish(names[Math.floor(i / 1000) % topics]!, { data: 'x' });
+      turns.all();
+      // Each has a position of its own, so each page is made for one reader.
+      for (let i = 0; i < 200; i++)
+        hub.subscribe(names, new MemoryReader(), { lastEventId: at(i), conflate });
+      while (hub.stats.delivered < 1_000_000) {
+        const { delivered, deliveredBytes } = hub.stats;
+        turns.next();
+        const cost = hub.stats.deliveredBytes - deliveredBytes + (hub.stats.delivered - delivered) * 40;
+        assert.ok(cost < 1.3 * 1024 * 1024, `${cost} in a turn, ${topics} topics, conflate ${conflate}`);
+      }
+    }
+  });
+
   it('looks at few more events than it delivers: one topic or many, conflating or not, from any place', (t) => {
     const { seqOf: look } = FrameSegment.prototype;
     let looks = 0;
