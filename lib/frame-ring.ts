@@ -117,10 +117,15 @@ export class FrameRing {
    * @param at - When the event was published, in milliseconds; a fraction is rounded up.
    * @param frame - Text is kept as UTF-8. Bytes are copied.
    * @param bytes - The length of the frame in UTF-8, for a caller that knows it.
-   * @throws {RangeError} when `seq` is not above `last`, or the frame is larger than `maxBytes`.
+   * @throws {RangeError} when `seq` is not a whole number above `last`, `at` is no number, or the frame is larger
+   *   than `maxBytes`.
    */
   push(seq: number, at: number, frame: string | Uint8Array, bytes: number = lengthOf(frame)): void {
-    if (!(seq > this.#last)) throw new RangeError(`\`seq\` must be above ${this.#last}, got ${seq}`);
+    // A slot has room for whole numbers only.
+    if (!(seq > this.#last && Number.isSafeInteger(seq))) {
+      throw new RangeError(`\`seq\` must be a whole number above ${this.#last}, got ${seq}`);
+    }
+    if (!Number.isFinite(at)) throw new RangeError(`\`at\` must be a number of milliseconds, got ${at}`);
     if (bytes > this.#maxBytes) {
       throw new RangeError(`\`frame\` must have at most \`maxBytes\` ${this.#maxBytes} bytes, got ${bytes}`);
     }
@@ -191,7 +196,10 @@ export class FrameRing {
     return segment.placeAfter(seq, this.#first);
   }
 
-  /** The segment that holds the frame at a place from `first` to `end` − 1. */
+  /**
+   * The segment that holds the frame at a place from `first` to `end` − 1. Use its bytes at once: the next `push`
+   * may write over those of a small segment.
+   */
   segmentAt(place: number): FrameSegment {
     const recent = this.#recent;
     if (recent !== undefined && place >= recent.place && place < recent.place + recent.count) return recent;
@@ -210,8 +218,13 @@ export class FrameRing {
    * A page: the frames from a place on, at most `maxBytes` but at least one frame, and the place after them. One
    * that does not reach the end of the ring ends with its segment, so that readers who began at different places
    * share the pages that follow. The bytes may be those of the ring, and must not be changed.
+   * @throws {RangeError} for a place that is not from `first` to `end`, such as the −1 of `placeAfter`.
    */
   read(place: number, maxBytes: number): { readonly bytes: Buffer; readonly end: number } {
+    if (!(place >= this.#first && place <= this.#end)) {
+      throw new RangeError(`\`place\` must be from ${this.#first} to ${this.#end}, got ${place}`);
+    }
+    if (place === this.#end) return { bytes: Buffer.alloc(0), end: place };
     const [segment, size] = [this.segmentAt(place), this.bytesFrom(place)];
     const end = size <= maxBytes ? this.#end : segment.placeWithin(place, maxBytes);
     if (end <= segment.place + segment.count) {

@@ -407,11 +407,20 @@ describe('the seqs and the times', () => {
 
   it('must grow: a seq that does not is refused, with the least one, and changes nothing', () => {
     const ring = filled({}, 3, 10);
-    for (const seq of [3, 2, Number.NaN]) {
-      const message = `\`seq\` must be above 3, got ${seq}`;
+    for (const seq of [3, 2, Number.NaN, 4.5, Infinity, 2 ** 53]) {
+      const message = `\`seq\` must be a whole number above 3, got ${seq}`;
       assert.throws(() => ring.push(seq, 0, 'x'), { name: 'RangeError', message });
     }
     assert.throws(() => new FrameRing({ dropped: 7 }).push(7, 0, 'x'), /above 7, got 7/);
+    assert.deepEqual([ring.size, ring.bytes, ring.last], [3, 30, 3]);
+  });
+
+  it('are numbers: a time that is none is refused, because no other frame could share its segment', () => {
+    const ring = filled({}, 3, 10);
+    for (const at of [Number.NaN, Infinity, undefined as unknown as number]) {
+      const message = `\`at\` must be a number of milliseconds, got ${at}`;
+      assert.throws(() => ring.push(4, at, 'x'), { name: 'RangeError', message });
+    }
     assert.deepEqual([ring.size, ring.bytes, ring.last], [3, 30, 3]);
   });
 });
@@ -504,6 +513,16 @@ describe('pages', () => {
     const small = ring.read(0, 16 * 1024 - 300);
     assert.equal(large.bytes.buffer, buffer);
     assert.notEqual(small.bytes.buffer, buffer);
+  });
+
+  it('begin at a place that the ring still has: any other is refused by name', () => {
+    const ring = filled({ maxFrames: 3 }, 5, 10);
+    for (const place of [-1, 0, 1, 6, Number.NaN]) {
+      const message = `\`place\` must be from 2 to 5, got ${place}`;
+      assert.throws(() => ring.read(place, 100), { name: 'RangeError', message });
+    }
+    assert.deepEqual(ring.read(5, 100), { bytes: Buffer.alloc(0), end: 5 });
+    assert.deepEqual(new FrameRing().read(0, 100), { bytes: Buffer.alloc(0), end: 0 });
   });
 
   it('that reach the end come in one piece, over the ends of segments', () => {
