@@ -71,8 +71,8 @@ interface Preamble {
 }
 
 /**
- * Making a page takes as much time for each run of events that it gathers, and for each topic of its group, as
- * a write of this many bytes (bench/hub).
+ * Making a page takes as much time for each event that it looks at, and for each topic of its group, as a write
+ * of this many bytes (bench/hub); and for each run of events that it copies, twice as much.
  */
 const LOOK_COST = 40;
 
@@ -153,10 +153,10 @@ export class Group {
       [this.#emptyAt, this.#emptyAfter] = [head, after];
       return undefined;
     }
-    const { first, last, count, bytes, runs } = joined;
+    const { first, last, count, bytes, runs, looks } = joined;
     const isLast = this.topics.every(({ ring }) => ring.last <= last);
     const until = isLast ? head : last;
-    const cost = bytes.length + (runs + this.topics.length) * LOOK_COST;
+    const cost = bytes.length + (looks + 2 * runs + this.topics.length) * LOOK_COST;
     this.#page = { after, first, until, count, bytes, made: undefined, cost };
     // The last page and a conflated one are not kept: the next publish would make them stale.
     if (!isLast && !this.conflates) this.#pages.keep(this, this.#page);

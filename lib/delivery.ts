@@ -20,7 +20,7 @@ import {
 } from './protocol.ts';
 
 /** An event as a log keeps it. */
-export interface LogEntry extends PageEntry {
+export interface LogEntry {
   readonly seq: number;
   readonly topic: string;
   /** When it was published, in milliseconds. */
@@ -521,8 +521,8 @@ export class Delivery {
     // Those of memory are the newest of their keys, and of other topics.
     if (group.conflates) entries = conflate(entries);
     if (remembered.length > 0) {
-      entries.push(...remembered.filter(({ seq }) => seq <= until));
-      entries.sort((a, b) => a.seq - b.seq);
+      const held = remembered.filter(({ seq }) => seq <= until);
+      entries = entries.concat(held).sort((a, b) => a.seq - b.seq);
     }
     const chosen = inMemory.length > 0 ? cut(entries, this.#maxPageBytes) : entries;
     if (chosen.length < entries.length) until = chosen.at(-1)!.seq;

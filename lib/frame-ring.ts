@@ -14,6 +14,20 @@ export interface FrameRingOptions {
   segmentBytes?: number | undefined;
 }
 
+/** Frames one behind the other in one memory. */
+export interface FrameSegment {
+  /** The place of its first frame, and how many it has. */
+  readonly place: number;
+  readonly count: number;
+  readonly bytes: Buffer;
+  seqOf(place: number): number;
+  /** When the event was published, in milliseconds. */
+  timeOf(place: number): number;
+  /** Where the frame at a place begins in `bytes`, and where it ends. */
+  startOf(place: number): number;
+  endOf(place: number): number;
+}
+
 /** The memory of a slot, which each frame has. */
 export const SLOT_BYTES = 12;
 
@@ -54,10 +68,10 @@ export class FrameRing {
   readonly #maxAge: number;
   readonly #segmentBytes: number;
   /** Oldest first, from `#oldest` on. Only the last one may be empty, or have room for more. */
-  #segments: (FrameSegment | undefined)[] = [];
+  #segments: (Segment | undefined)[] = [];
   #oldest = 0;
   /** The segment that was last asked for: readers ask for neighbours. */
-  #recent: FrameSegment | undefined;
+  #recent: Segment | undefined;
   #first = 0;
   #end = 0;
   #bytes = 0;
@@ -77,7 +91,7 @@ export class FrameRing {
     this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
     this.#dropped = this.#last = whole(0, 'dropped', dropped);
-    this.#segmentBytes = whole(1, 'segmentBytes', Math.min(segmentBytes, MAX_INT32));
+    this.#segmentBytes = whole(1, 'segmentBytes', segmentBytes, MAX_INT32);
   }
 
   /** The place of the oldest frame that is kept. */
@@ -120,10 +134,15 @@ export class FrameRing {
    * @param at - When the event was published, in milliseconds; a fraction is rounded up.
    * @param frame - Text is kept as UTF-8. Bytes are copied.
    * @param bytes - The length of the frame in UTF-8, for a caller that knows it.
-   * @throws {RangeError} when `seq` is not above `last`, or the frame is larger than `maxBytes`.
+   * @throws {RangeError} when `seq` is not a whole number above `last`, `at` is no number, or the frame is larger
+   *   than `maxBytes`.
    */
   push(seq: number, at: number, frame: string | Uint8Array, bytes: number = lengthOf(frame)): void {
-    if (!(seq > this.#last)) throw new RangeError(`\`seq\` must be above ${this.#last}, got ${seq}`);
+    // A slot has room for whole numbers only.
+    if (!(seq > this.#last && Number.isSafeInteger(seq))) {
+      throw new RangeError(`\`seq\` must be a whole number above ${this.#last}, got ${seq}`);
+    }
+    if (!Number.isFinite(at)) throw new RangeError(`\`at\` must be a number of milliseconds, got ${at}`);
     if (bytes > this.#maxBytes) {
       throw new RangeError(`\`frame\` must have at most \`maxBytes\` ${this.#maxBytes} bytes, got ${bytes}`);
     }
@@ -194,8 +213,15 @@ export class FrameRing {
     return segment.placeAfter(seq, this.#first);
   }
 
-  /** The segment that holds the frame at a place from `first` to `end` − 1. Read it before the next `push`. */
+  /**
+   * The segment that holds the frame at a place from `first` to `end` − 1. Use its bytes at once: the next `push`
+   * may write over those of a small segment.
+   */
   segmentAt(place: number): FrameSegment {
+    return this.#segmentAt(place);
+  }
+
+  #segmentAt(place: number): Segment {
     const recent = this.#recent;
     if (recent !== undefined && place >= recent.place && place < recent.place + recent.count) return recent;
     this.#recent = this.#segmentWith((one) => one.place <= place);
@@ -205,7 +231,7 @@ export class FrameRing {
   /** The bytes of the frames from a place to the end. */
   bytesFrom(place: number): number {
     if (place >= this.#end) return 0;
-    const [segment, tail] = [this.segmentAt(place), this.#segments.at(-1)!];
+    const [segment, tail] = [this.#segmentAt(place), this.#segments.at(-1)!];
     return tail.bytesBefore + tail.end - segment.bytesBefore - segment.startOf(place);
   }
 
@@ -213,9 +239,14 @@ export class FrameRing {
    * A page: the frames from a place on, at most `maxBytes` but at least one frame, and the place after them. One
    * that does not reach the end of the ring ends with its segment, so that readers who began at different places
    * share the pages that follow. The bytes may be those of the ring, and must not be changed.
+   * @throws {RangeError} for a place that is not from `first` to `end`, such as the −1 of `placeAfter`.
    */
   read(place: number, maxBytes: number): { readonly bytes: Buffer; readonly end: number } {
-    const [segment, size] = [this.segmentAt(place), this.bytesFrom(place)];
+    if (!(place >= this.#first && place <= this.#end)) {
+      throw new RangeError(`\`place\` must be from ${this.#first} to ${this.#end}, got ${place}`);
+    }
+    if (place === this.#end) return { bytes: Buffer.alloc(0), end: place };
+    const [segment, size] = [this.#segmentAt(place), this.bytesFrom(place)];
     const end = size <= maxBytes ? this.#end : segment.placeWithin(place, maxBytes);
     if (end <= segment.place + segment.count) {
       return { bytes: segment.read(segment.startOf(place), segment.endOf(end - 1)), end };
@@ -223,7 +254,7 @@ export class FrameRing {
     const bytes = Buffer.allocUnsafe(size);
     let filled = 0;
     for (let from = place; from < end; ) {
-      const next = this.segmentAt(from);
+      const next = this.#segmentAt(from);
       filled += next.bytes.copy(bytes, filled, next.startOf(from), next.end);
       from = next.place + next.count;
     }
@@ -233,7 +264,7 @@ export class FrameRing {
   // ── segments ─────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The last segment for which this holds, as it does for all before it; the oldest one otherwise. */
-  #segmentWith(holds: (segment: FrameSegment) => boolean): FrameSegment {
+  #segmentWith(holds: (segment: Segment) => boolean): Segment {
     let low = this.#oldest;
     let high = this.#segments.length - 1;
     while (low < high) {
@@ -274,7 +305,7 @@ export class FrameRing {
    * The segment for a frame for which the last one has no room. That one grows until it is as large as a segment
    * may be, or loses the frames that were dropped; otherwise a new one begins.
    */
-  #makeRoom(tail: FrameSegment | undefined, bytes: number, seq: number, time: number): FrameSegment {
+  #makeRoom(tail: Segment | undefined, bytes: number, seq: number, time: number): Segment {
     const needed = bytes + SLOT_BYTES;
     if (tail?.isNear(seq, time)) {
       const memory = this.#memoryFor(tail, tail.bytesKept(this.#first) + needed);
@@ -288,7 +319,7 @@ export class FrameRing {
   }
 
   /** Where the last segment goes on; `undefined` where it is as large as it may be, and full. */
-  #memoryFor({ bytes, capacity }: FrameSegment, wanted: number): Buffer | undefined {
+  #memoryFor({ bytes, capacity }: Segment, wanted: number): Buffer | undefined {
     if (wanted > this.#segmentBytes) return undefined;
     // The dropped frames may have been much larger than those that are kept.
     if (wanted * 4 < capacity || capacity > this.#segmentBytes) return this.#allocate(wanted * 2);
@@ -302,12 +333,12 @@ export class FrameRing {
     return Buffer.allocUnsafeSlow(Math.min(Math.ceil(bytes), this.#segmentBytes));
   }
 
-  #begin(seq: number, time: number, capacity: number): FrameSegment {
+  #begin(seq: number, time: number, capacity: number): Segment {
     // An empty segment would stay the oldest one.
     if (this.size === 0) this.clear();
     const before = this.#segments.at(-1);
     const bytesBefore = before === undefined ? 0 : before.bytesBefore + before.end;
-    const segment = new FrameSegment(
+    const segment = new Segment(
       Buffer.allocUnsafeSlow(Math.ceil(capacity)),
       this.#end,
       seq,
@@ -322,7 +353,7 @@ export class FrameRing {
   }
 
   /** Puts the frames that are kept of the last segment to the front of another memory, or of its own. */
-  #replace(tail: FrameSegment, bytes: Buffer): FrameSegment {
+  #replace(tail: Segment, bytes: Buffer): Segment {
     const segment = tail.movedTo(bytes, Math.max(this.#first, tail.place));
     this.#segments[this.#segments.length - 1] = segment;
     this.#heldBytes += segment.heldBytes - tail.heldBytes;
@@ -332,7 +363,7 @@ export class FrameRing {
 }
 
 /** Frames one behind the other, with a slot for each at the end of the same memory. */
-export class FrameSegment {
+class Segment implements FrameSegment {
   readonly bytes: Buffer;
   /** The place of its first frame. */
   readonly place: number;
@@ -452,10 +483,10 @@ export class FrameSegment {
   }
 
   /** The same frames from a place on, at the front of a memory, which may be that of this segment. */
-  movedTo(bytes: Buffer, first: number): FrameSegment {
+  movedTo(bytes: Buffer, first: number): Segment {
     const after = this.place + this.count;
     const start = first < after ? this.startOf(first) : this.end;
-    const moved = new FrameSegment(bytes, first, this.seq, this.time, this.bytesBefore + start);
+    const moved = new Segment(bytes, first, this.seq, this.time, this.bytesBefore + start);
     moved.count = after - first;
     moved.end = this.end - start;
     this.bytes.copy(bytes, 0, start, this.end);
@@ -469,9 +500,10 @@ function lengthOf(frame: string | Uint8Array): number {
   return typeof frame === 'string' ? Buffer.byteLength(frame) : frame.length;
 }
 
-function whole(least: number, name: string, value: number): number {
-  if (Number.isInteger(value) && value >= least) return value;
-  throw new RangeError(`\`${name}\` must be a whole number ≥ ${least}, got ${value}`);
+function whole(least: number, name: string, value: number, most: number = Infinity): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  const range = most === Infinity ? `≥ ${least}` : `from ${least} to ${most}`;
+  throw new RangeError(`\`${name}\` must be a whole number ${range}, got ${value}`);
 }
 
 function atLeast(least: number, name: string, value: number): number {

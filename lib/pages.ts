@@ -60,6 +60,8 @@ export interface Joined {
   readonly bytes: Buffer;
   /** How many runs were copied. */
   readonly runs: number;
+  /** How many events were looked at one by one. */
+  readonly looks: number;
 }
 
 /** Events joined to one Buffer, for every cursor from `after` up to, but not including, `first`. */
@@ -102,7 +104,7 @@ export function readPage(
   const { ring, place, seq } = readers[0]!;
   const { bytes, end } = ring.read(place, maxBytes);
   const last = ring.segmentAt(end - 1).seqOf(end - 1);
-  return { first: seq, last, count: end - place, bytes, runs: 1 };
+  return { first: seq, last, count: end - place, bytes, runs: 1, looks: 0 };
 }
 
 /** The same events, one by one. Their frames may be parts of a topic's history: must not be changed. */
@@ -247,6 +249,7 @@ function gather(runs: readonly Run[]): Joined {
     count,
     bytes,
     runs: runs.length,
+    looks: count,
   };
 }
 

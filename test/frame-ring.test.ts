@@ -246,7 +246,7 @@ class Run {
     );
     if (model.frames.length === 0) return assert.equal(ring.heldBytes, 0);
     const segments = segmentsOf(ring);
-    assert.equal(ring.heldBytes, sum(segments.map(({ heldBytes }) => heldBytes)));
+    assert.equal(ring.heldBytes, sum(segments.map(({ bytes }) => bytes.length + SEGMENT_OBJECT_BYTES)));
     const needed = model.bytes + model.frames.length * SLOT_BYTES;
     const held = ring.heldBytes - segments.length * SEGMENT_OBJECT_BYTES;
     assert.ok(held >= needed, `${held} bytes for ${needed}`);
@@ -407,11 +407,20 @@ describe('the seqs and the times', () => {
 
   it('must grow: a seq that does not is refused, with the least one, and changes nothing', () => {
     const ring = filled({}, 3, 10);
-    for (const seq of [3, 2, Number.NaN]) {
-      const message = `\`seq\` must be above 3, got ${seq}`;
+    for (const seq of [3, 2, Number.NaN, 4.5, Infinity, 2 ** 53]) {
+      const message = `\`seq\` must be a whole number above 3, got ${seq}`;
       assert.throws(() => ring.push(seq, 0, 'x'), { name: 'RangeError', message });
     }
     assert.throws(() => new FrameRing({ dropped: 7 }).push(7, 0, 'x'), /above 7, got 7/);
+    assert.deepEqual([ring.size, ring.bytes, ring.last], [3, 30, 3]);
+  });
+
+  it('are numbers: a time that is none is refused, because no other frame could share its segment', () => {
+    const ring = filled({}, 3, 10);
+    for (const at of [Number.NaN, Infinity, undefined as unknown as number]) {
+      const message = `\`at\` must be a number of milliseconds, got ${at}`;
+      assert.throws(() => ring.push(4, at, 'x'), { name: 'RangeError', message });
+    }
     assert.deepEqual([ring.size, ring.bytes, ring.last], [3, 30, 3]);
   });
 });
@@ -467,8 +476,11 @@ describe('the limits of a ring', () => {
       [{ maxAge: Number.NaN }, '`maxAge` must be a number ≥ 1, got NaN'],
       [{ dropped: -1 }, '`dropped` must be a whole number ≥ 0, got -1'],
       [{ dropped: 0.5 }, '`dropped` must be a whole number ≥ 0, got 0.5'],
-      [{ segmentBytes: 0 }, '`segmentBytes` must be a whole number ≥ 1, got 0'],
-      [{ segmentBytes: Infinity }, '`segmentBytes` must be a whole number ≥ 1, got Infinity'],
+      [{ segmentBytes: 0 }, '`segmentBytes` must be a whole number from 1 to 2147483647, got 0'],
+      [
+        { segmentBytes: Infinity },
+        '`segmentBytes` must be a whole number from 1 to 2147483647, got Infinity',
+      ],
     ];
     for (const [options, message] of refused) {
       assert.throws(() => new FrameRing(options), { name: 'RangeError', message });
@@ -504,6 +516,16 @@ describe('pages', () => {
     const small = ring.read(0, 16 * 1024 - 300);
     assert.equal(large.bytes.buffer, buffer);
     assert.notEqual(small.bytes.buffer, buffer);
+  });
+
+  it('begin at a place that the ring still has: any other is refused by name', () => {
+    const ring = filled({ maxFrames: 3 }, 5, 10);
+    for (const place of [-1, 0, 1, 6, Number.NaN]) {
+      const message = `\`place\` must be from 2 to 5, got ${place}`;
+      assert.throws(() => ring.read(place, 100), { name: 'RangeError', message });
+    }
+    assert.deepEqual(ring.read(5, 100), { bytes: Buffer.alloc(0), end: 5 });
+    assert.deepEqual(new FrameRing().read(0, 100), { bytes: Buffer.alloc(0), end: 0 });
   });
 
   it('that reach the end come in one piece, over the ends of segments', () => {
@@ -548,10 +570,13 @@ describe('the memory of a ring', () => {
   it('is given back by segments: all but the newest one', () => {
     const ring = filled({}, 1000, 300);
     const before = segmentsOf(ring);
-    for (const { heldBytes, place, count } of before.slice(0, -1)) {
+    for (const { bytes, place, count } of before.slice(0, -1)) {
       const held = ring.heldBytes;
       assert.equal(ring.dropSegment(), true);
-      assert.deepEqual([held - ring.heldBytes, ring.first], [heldBytes, place + count]);
+      assert.deepEqual(
+        [held - ring.heldBytes, ring.first],
+        [bytes.length + SEGMENT_OBJECT_BYTES, place + count],
+      );
     }
     assert.equal(ring.dropSegment(), false);
     assert.deepEqual(segmentsOf(ring), before.slice(-1));
@@ -561,7 +586,7 @@ describe('the memory of a ring', () => {
     const ring = filled({ segmentBytes: 1000 }, 30, 300);
     const [first, second] = segmentsOf(ring);
     const before = second!.seqOf(second!.place);
-    assert.equal(ring.dropSegment(first!.seq), false);
+    assert.equal(ring.dropSegment(first!.seqOf(first!.place)), false);
     assert.equal(ring.dropSegment(before), true);
     assert.equal(ring.dropSegment(before), false);
     assert.equal(ring.dropSegment(second!.seqOf(second!.place + second!.count - 1)), false);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { FrameRing, FrameSegment } from '../lib/frame-ring.ts';
+import { FrameRing } from '../lib/frame-ring.ts';
 import { NewestOfKeys } from '../lib/newest.ts';
 import {
   beforeNewest,
@@ -16,7 +16,7 @@ import {
   readEntries,
   readPage,
 } from '../lib/pages.ts';
-import { times } from './helpers/hub.ts';
+import { segmentPrototype, times } from './helpers/hub.ts';
 
 /** One topic: what it remembers, and everything that it ever had. */
 class Source {
@@ -185,7 +185,7 @@ describe('readPage', () => {
   });
 
   it('looks at no event that it does not take, but for one of each topic and the look-up of its place', (t) => {
-    const looks = t.mock.method(FrameSegment.prototype, 'seqOf').mock;
+    const looks = t.mock.method(segmentPrototype(), 'seqOf').mock;
     for (const topics of [1, 2, 64, 300]) {
       const sources = times(topics, (topic) => {
         const source = new Source(`t${topic}`, 2 ** 10);

@@ -2,6 +2,7 @@
 // log.
 
 import { PassThrough } from 'node:stream';
+import { FrameRing, type FrameSegment } from '../../lib/frame-ring.ts';
 import { Hub, type HubOptions, type Log, type LogEntry, type LogPage } from '../../lib/hub.ts';
 import { formatId, parseId } from '../../lib/protocol.ts';
 import { type Frame, parse } from './reader.ts';
@@ -117,6 +118,13 @@ export function slowReader(): MemoryReader {
 export async function drain(reader: MemoryReader): Promise<void> {
   reader.read();
   await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** What all segments of rings inherit, to count how often they are asked. */
+export function segmentPrototype(): FrameSegment {
+  const ring = new FrameRing();
+  ring.push(1, 0, 'x');
+  return Object.getPrototypeOf(ring.segmentAt(0));
 }
 
 export function times<T>(count: number, make: (i: number) => T): T[] {
