@@ -24,7 +24,7 @@ describe('docs/operating.md', () => {
 
   it('names only options that the command has', async () => {
     const helps = await Promise.all(
-      (['serve', 'tail', 'publish'] as const).map((command) => run(command, ['--help'])),
+      (['serve', 'tail', 'publish', 'check'] as const).map((command) => run(command, ['--help'])),
     );
     const help = helps.map(({ stdout }) => stdout).join('\n');
     const optionsIn = (text: string) =>

@@ -1,7 +1,8 @@
 // The `sluice` command: runs the subcommand, and turns its error into one line and an exit code.
-// Needs `argv.ts`, `io.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
+// Needs `argv.ts`, `check.ts`, `io.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
 import type { UsageError } from './argv.ts';
+import { check } from './check.ts';
 import { type Command, type CommandIo, report } from './io.ts';
 import { publish } from './publish.ts';
 import { serve } from './serve.ts';
@@ -12,11 +13,12 @@ const HELP = `Usage: sluice <command> [options]
   serve     serve topics of events over HTTP; the events come from POST, files, standard input or this host
   tail      print the events of a stream; reconnect and resume after a failure
   publish   publish the lines of standard input to a topic
+  check     try whether streams are contiguous across cuts, or say what is lost
 
 "sluice <command> --help" lists the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage.
 `;
 
-const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish };
+const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish, check };
 
 /** Runs a command line, without the program's own name. Resolves with the exit code; never rejects. */
 export async function main(argv: readonly string[], io: CommandIo, version: string): Promise<number> {
