@@ -169,6 +169,8 @@ class Run {
   #published = 0;
   #unknown = 0;
   #lastAnswered = 0;
+  /** The newest event that all readers were given the time to receive. */
+  #awaited = 0;
   #lastFailure = 'there was no answer in time';
   #problem: string | undefined;
   /** Whether the server takes no more events. */
@@ -257,6 +259,7 @@ class Run {
     const { kind, grace } = this.#plan;
     const target = kind === 'published' ? this.#lastAnswered : this.#checker.lastNumber;
     if (target === 0) return;
+    this.#awaited = target;
     const isThere = ({ record, isOver }: CuttingReader): boolean => isOver || record.hasReached(target);
     await this.#until(() => this.#readers.every(isThere), grace);
     const start = this.#earliestStart();
@@ -349,7 +352,7 @@ class Run {
 
   #result(ended: Result['ended']): Result {
     const { seed, topics, kind } = this.#plan;
-    const { findings, counts } = this.#checker.finish({ isEarly: ended !== 'duration' });
+    const { findings, counts } = this.#checker.finish({ awaited: ended === 'duration' ? this.#awaited : 0 });
     const sum = (of: (reader: CuttingReader) => number): number =>
       this.#readers.reduce((total, reader) => total + of(reader), 0);
     const events = sum(({ record }) => record.events);

@@ -147,8 +147,8 @@ export class Checker {
     return record;
   }
 
-  /** Ends the reading. `isEarly`: readers were not given the time to receive the newest events. */
-  finish({ isEarly = false }: { readonly isEarly?: boolean } = {}): Verdict {
+  /** Ends the reading. `awaited`: the newest event that readers were given the time to receive; default the last. */
+  finish({ awaited = Infinity }: { readonly awaited?: number } = {}): Verdict {
     const ledger = this.#ledger;
     for (const [number, reader] of this.#unconfirmed) {
       const ids = [this.#judge.idOf(number)];
@@ -166,12 +166,12 @@ export class Checker {
       for (const [first, last] of received) seen.fill(1, first, Math.min(last, ledger.last) + 1);
     for (const record of this.#readers) {
       record.judgeGaps(ordered);
-      this.#judgeMissing(record, ordered, seen, isEarly);
+      this.#judgeMissing(record, ordered, seen, awaited);
     }
     return this.#findings;
   }
 
-  #judgeMissing(record: ReaderRecord, ordered: Ordered, seen: Uint8Array, isEarly: boolean): void {
+  #judgeMissing(record: ReaderRecord, ordered: Ordered, seen: Uint8Array, awaited: number): void {
     const { start, last } = record;
     if (start === undefined || last === undefined) return;
     const settled = record.settled(ordered, this.#ledger.last);
@@ -182,7 +182,7 @@ export class Checker {
     };
     for (const number of ordered.all) {
       const name = settled[number] === 1 ? undefined : this.#missedAs(number, start, last, seen);
-      if (name === 'unseen-tail' && isEarly) continue;
+      if (name === 'unseen-tail' && number > awaited) continue;
       if (run !== undefined && run.name === name) run.last = number;
       else {
         flush();
@@ -272,6 +272,8 @@ interface GapRecord {
 interface Stray {
   readonly id: string;
   readonly digest: string;
+  /** Where its reader was when it came, as far as was known then. */
+  readonly after?: Place | undefined;
 }
 
 /** What one reader received, over all its connections. */
@@ -287,6 +289,8 @@ export class ReaderRecord {
   readonly #judge: Judge;
   readonly #isReference: boolean;
   readonly #gaps: GapRecord[] = [];
+  /** The place of the newest event that it received. */
+  #lastEvent: Place | undefined;
   #waiting: Stray[] = [];
   readonly #strays: Stray[] = [];
 
@@ -388,10 +392,10 @@ export class ReaderRecord {
     if (this.#strays.length < MAX_PIECES) this.#strays.push(stray);
   }
 
-  #place(number: number, place: Place): void {
+  /** Places an event that came when its reader was at `after`: positions may have come since then. */
+  #place(number: number, place: Place, after: Place | undefined = this.last): void {
     this.start ??= { epoch: place.epoch, seq: place.seq - 1 };
-    const { last } = this;
-    const isLate = last !== undefined && last.epoch === place.epoch && place.seq <= last.seq;
+    const isLate = isNotAfter(place, after) || isNotAfter(place, this.#lastEvent);
     if (this.received.has(number)) {
       const known = this.#judge.ledger().placeOf(number)!;
       if (comparePlaces(known, place) === 0)
@@ -401,6 +405,7 @@ export class ReaderRecord {
       this.#judge.add('reorder', this.name, [this.#judge.idOf(number)], message);
     }
     this.received.add(number);
+    if (!isLate) this.#lastEvent = place;
     this.#advance(place);
   }
 
@@ -413,7 +418,7 @@ export class ReaderRecord {
     // What it has not received before and the uncut reader has makes clear what came before it.
     const isNew = number !== undefined && !this.received.has(number);
     if (number !== undefined && !isNew) return this.#compare(number, { id, digest });
-    this.#waiting.push({ id, digest });
+    this.#waiting.push({ id, digest, after: this.last });
     this.#settle(isNew);
   }
 
@@ -451,11 +456,11 @@ export class ReaderRecord {
     return place !== undefined && start !== undefined && comparePlaces(place, start) <= 0;
   }
 
-  #compare(number: number, { id, digest }: Stray): void {
+  #compare(number: number, { id, digest, after }: Stray): void {
     const ledger = this.#judge.ledger();
     if (ledger.digestOf(number) !== digest)
       this.#judge.add('inconsistent-id', this.name, [id], 'one id came with two contents');
-    this.#place(number, ledger.placeOf(number)!);
+    this.#place(number, ledger.placeOf(number)!, after);
   }
 
   // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -532,6 +537,10 @@ export class ReaderRecord {
     }
     return settled;
   }
+}
+
+function isNotAfter({ epoch, seq }: Place, other: Place | undefined): boolean {
+  return other !== undefined && other.epoch === epoch && seq <= other.seq;
 }
 
 function covers({ from, to }: GapRecord, place: Place): boolean {
