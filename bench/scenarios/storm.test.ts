@@ -56,7 +56,7 @@ describe('a reader', () => {
 });
 
 describe('the floor of catching up', { skip: servers.prepared!.missing() ?? false }, () => {
-  it('sends byte for byte what ours sends, to clients from any place', async () => {
+  it('sends byte for byte what ours sends, to clients from any place, but for the ends of the chunks', async () => {
     const [ours, floor] = [await answersOf('sluice'), await answersOf('prepared')];
     assert.ok(ours[0]!.match(/@\d+ /g)?.length === 1000 && ours[1]!.match(/@\d+ /g)?.length === 700);
     assert.deepEqual(floor, ours);
@@ -114,9 +114,15 @@ async function answerTo(port: number, id: string): Promise<string> {
   return answer;
 }
 
+/** Our chunks end with the segments of the history, and a stream has no other CRLF. */
+function withoutChunks(answer: string): string {
+  const [head = '', ...body] = answer.split(/(?<=\r\n\r\n)/);
+  return head + body.join('').replace(/(?:^|\r\n)[0-9a-f]+\r\n|\r\n$/g, '');
+}
+
 /** Without what differs between any two runs. */
 function comparable(answer: string): string {
-  return answer
+  return withoutChunks(answer)
     .replace(/^Date: .*$/m, 'Date')
     .replace(/^retry: \d{4}$/m, 'retry')
     .replace(/^id: \d{16}-/gm, 'id: ')
