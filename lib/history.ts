@@ -143,13 +143,13 @@ export class Topic<Follower = unknown> {
     if (key !== undefined) this.#newest ??= new NewestOfKeys(ring.end);
     ring.push(seq, at, frame, bytes);
     this.#newest?.add(key);
-    this.#newest?.dropBefore(ring.first);
+    this.#forgetKeys();
   }
 
   expire(now: number): void {
     this.#ring.expire(now);
     if (this.#ring.size === 0) this.#newest = undefined;
-    else this.#newest?.dropBefore(this.#ring.first);
+    else this.#forgetKeys();
   }
 
   /**
@@ -158,14 +158,14 @@ export class Topic<Follower = unknown> {
    */
   dropPart(before: number): boolean {
     if (!this.#ring.dropSegment(before)) return false;
-    this.#newest?.dropBefore(this.#ring.first);
+    this.#forgetKeys();
     return true;
   }
 
   /** Drops the oldest event. @returns false where there is only one left. */
   dropOldest(): boolean {
     if (!this.#ring.dropOldest()) return false;
-    this.#newest?.dropBefore(this.#ring.first);
+    this.#forgetKeys();
     return true;
   }
 
@@ -176,6 +176,11 @@ export class Topic<Follower = unknown> {
 
   keepNewest(): void {
     this.#ring.dropAllButNewest();
+    this.#forgetKeys();
+  }
+
+  /** The ring may have dropped frames. */
+  #forgetKeys(): void {
     this.#newest?.dropBefore(this.#ring.first);
   }
 

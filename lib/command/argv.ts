@@ -96,6 +96,13 @@ export function readUrl(text: string): URL {
   throw usageError(`expected an http or https URL, got ${text}`);
 }
 
+/** The URL of a path of the server that another URL names. */
+export function urlBelow(url: URL, path: string): URL {
+  const full = new URL(url);
+  full.pathname = `${url.pathname.replace(/\/$/, '')}/${path}`;
+  return full;
+}
+
 /** Reads lines of `NAME: VALUE`; names become lower case. @throws {UsageError} for any other line. */
 export function readHeaders(lines: readonly string[]): Record<string, string> {
   const headers: Record<string, string> = {};

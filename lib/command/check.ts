@@ -3,19 +3,25 @@
 // `check-report.ts`, `cutting-reader.ts`, `io.ts`, `ledger.ts`, `post.ts` and `tokens.ts` beside it.
 
 import { randomBytes, randomInt } from 'node:crypto';
-import { Agent } from 'node:http';
-import { Agent as SecureAgent } from 'node:https';
 import { formatId } from '../protocol.ts';
 import { isTransient } from '../request.ts';
 import { nodeTransport, type Transport } from '../transport.ts';
-import { type OptionValues, readHeaders, readOptions, readTopic, readUrl, usageError } from './argv.ts';
+import {
+  type OptionValues,
+  readHeaders,
+  readOptions,
+  readTopic,
+  readUrl,
+  urlBelow,
+  usageError,
+} from './argv.ts';
 import { unlessAborted } from './batches.ts';
 import { printed, type Result } from './check-report.ts';
 import { Checker } from './checker.ts';
 import { CuttingReader, seeded } from './cutting-reader.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { comparePlaces, type Place } from './ledger.ts';
-import { post } from './post.ts';
+import { agentFor, post } from './post.ts';
 import { bearerOf } from './tokens.ts';
 
 const HELP = `Usage: sluice check [options] URL
@@ -123,7 +129,7 @@ async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   return {
     kind: foreign ? 'opaque' : readOnly ? 'compared' : 'published',
     stream: foreign ? url : streamOf(url, topics),
-    target: foreign || readOnly ? undefined : below(url, `topics/${topics[0]}`),
+    target: foreign || readOnly ? undefined : urlBelow(url, `topics/${topics[0]}`),
     ...{ topics, headers, rate, duration },
     readers: values.readers ?? 10,
     grace: values.grace ?? 10_000,
@@ -144,21 +150,16 @@ function checkTogether(values: OptionValues<typeof OPTIONS>): void {
 }
 
 function streamOf(url: URL, topics: readonly string[]): URL {
-  const stream = below(url, 'events');
+  const stream = urlBelow(url, 'events');
   for (const topic of topics) stream.searchParams.append('topic', topic);
   return stream;
-}
-
-function below(url: URL, path: string): URL {
-  const full = new URL(url);
-  full.pathname = `${url.pathname.replace(/\/$/, '')}/${path}`;
-  return full;
 }
 
 // ── the check ─────────────────────────────────────────────────────────────────────────────────────────────
 
 class Run {
   readonly #plan: Plan;
+  readonly #env: CommandIo['env'];
   readonly #signal: AbortSignal;
   readonly #checker: Checker;
   /** Those that are cut, and in a comparison before them the one that is not. */
@@ -176,8 +177,9 @@ class Run {
   /** Whether the server takes no more events. */
   #isRefused = false;
 
-  constructor(plan: Plan, { signal }: CommandIo) {
+  constructor(plan: Plan, { signal, env }: CommandIo) {
     this.#plan = plan;
+    this.#env = env;
     this.#signal = signal;
     const pattern = new RegExp(`^check ${this.#token} ([1-9][0-9]{0,8})$`);
     this.#checker = new Checker({
@@ -294,8 +296,7 @@ class Run {
     const { rate, duration, target, grace } = this.#plan;
     const total = Math.max(1, Math.floor((rate * duration) / 1000));
     const began = performance.now();
-    const Agents = target!.protocol === 'https:' ? SecureAgent : Agent;
-    const agent = new Agents({ keepAlive: true, maxSockets: 1, proxyEnv: process.env } as object);
+    const agent = agentFor(target!, this.#env);
     const stopped = new AbortController();
     const stop = (): void => stopped.abort(this.#signal.reason);
     this.#signal.addEventListener('abort', stop, { once: true });

@@ -2,6 +2,8 @@
 // Needs `../backoff.ts`, `../request.ts`, `../transport.ts` and `batches.ts` beside it.
 
 import { randomUUID } from 'node:crypto';
+import { Agent } from 'node:http';
+import { Agent as SecureAgent } from 'node:https';
 import { Backoff } from '../backoff.ts';
 import {
   type ConnectError,
@@ -28,6 +30,12 @@ export interface PostOptions {
   readonly signal: AbortSignal;
   /** Called when a request is to be sent again; `attempt` is the number of those that have failed. */
   readonly onRetry: (failure: { readonly message: string; readonly attempt: number }) => void;
+}
+
+/** For one request after another, through the proxy of the environment where Node can use that. */
+export function agentFor({ protocol }: URL, env: NodeJS.ProcessEnv): Agent {
+  const options = { keepAlive: true, maxSockets: 1, proxyEnv: env };
+  return new (protocol === 'https:' ? SecureAgent : Agent)(options);
 }
 
 // Waits before an attempt: up to 0.4 s, then 0.8 s and so on to 10 s, unless the server asks for a longer one.

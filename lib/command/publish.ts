@@ -1,14 +1,12 @@
 // Publishes the lines of stdin (`sluice publish URL TOPIC`) in batches; each is sent until it is accepted.
 // Needs `../transport.ts`, `argv.ts`, `batches.ts`, `io.ts`, `output.ts`, `post.ts` and `tokens.ts` beside it.
 
-import { Agent } from 'node:http';
-import { Agent as SecureAgent } from 'node:https';
 import { nodeTransport } from '../transport.ts';
-import { readHeaders, readOptions, readTopic, readUrl, usageError } from './argv.ts';
+import { readHeaders, readOptions, readTopic, readUrl, urlBelow, usageError } from './argv.ts';
 import { type BatchLimits, batches } from './batches.ts';
 import { type CommandIo, escapeControls, report } from './io.ts';
 import { Output } from './output.ts';
-import { type PostOptions, post } from './post.ts';
+import { agentFor, type PostOptions, post } from './post.ts';
 import { bearerOf } from './tokens.ts';
 
 const HELP = `Usage: sluice publish [options] URL TOPIC
@@ -66,9 +64,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
     io.stdout.write(HELP);
     return 0;
   }
-  // A Node that cannot use the environment's proxy ignores `proxyEnv`.
-  const agentOptions = { keepAlive: true, maxSockets: 1, proxyEnv: io.env };
-  const agent = new (plan.url.protocol === 'https:' ? SecureAgent : Agent)(agentOptions);
+  const agent = agentFor(plan.url, io.env);
   const progress = new Progress(io);
   const stopped = new AbortController();
   const ids = plan.ids ? new Output(io.stdout, { onFailure: () => stopped.abort(OUTPUT_GONE) }) : undefined;
@@ -162,7 +158,7 @@ async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   const bearer = await bearerOf(values);
   if (bearer !== undefined) headers.authorization = bearer;
   return {
-    url: urlFor(readUrl(url), readTopic('TOPIC', topic)),
+    url: urlBelow(readUrl(url), `topics/${readTopic('TOPIC', topic)}`),
     headers,
     limits: { maxLines: batch, maxBytes: MAX_BATCH_BYTES },
     maxLineBytes: MAX_LINE_BYTES,
@@ -170,12 +166,6 @@ async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
     attempts,
     ids,
   };
-}
-
-function urlFor(url: URL, topic: string): URL {
-  const full = new URL(url);
-  full.pathname = `${url.pathname.replace(/\/$/, '')}/topics/${topic}`;
-  return full;
 }
 
 /** Checks JSON lines, and adds the type and the key to those that have none. */
