@@ -64,7 +64,7 @@ interface CursorOptions {
 }
 
 /** The first bytes of a subscription. They are written in its first turn. */
-interface Preamble {
+export interface Preamble {
   readonly text: string;
   /** The position of the subscription until then. */
   readonly id: string;
@@ -139,8 +139,8 @@ export class Group {
     return lost.length > 0 ? lost : undefined;
   }
 
-  /** The page that comes next for a cursor; `undefined` when it has everything. */
-  page(after: number, maxBytes: number): Page | undefined {
+  /** The page that comes next for a cursor, of seqs up to `end`; `undefined` when it has everything. */
+  page(after: number, maxBytes: number, end: number): Page | undefined {
     if (this.#page !== undefined && isNext(this.#page, after)) return this.#page;
     // A page that was made before a drop may hold events that were reported to clients as lost.
     const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
@@ -148,9 +148,9 @@ export class Group {
     // Many that are new ask in one turn, and nearly all have everything.
     const { head } = this.order;
     if (head === this.#emptyAt && after >= this.#emptyAfter) return undefined;
-    const joined = readPage(this.topics, after, maxBytes, this.conflates);
+    const joined = readPage(this.topics, after, maxBytes, this.conflates, end);
     if (joined === undefined) {
-      [this.#emptyAt, this.#emptyAfter] = [head, after];
+      if (end === Infinity) [this.#emptyAt, this.#emptyAfter] = [head, after];
       return undefined;
     }
     const { first, last, count, bytes, runs, looks } = joined;
@@ -175,6 +175,42 @@ export class Group {
   }
 }
 
+/** The groups of a hub that have subscribers. */
+export class Groups {
+  readonly #groups = new Map<string, Group>();
+  readonly #shared: Shared;
+
+  constructor(shared: Shared) {
+    this.#shared = shared;
+  }
+
+  /** The group for some topics, made where there is none. Throws what `history.follow` throws. */
+  of(names: readonly string[], conflates: boolean): Group {
+    const key = JSON.stringify([conflates, names]);
+    const known = this.#groups.get(key);
+    if (known !== undefined) return known;
+    const group = new Group(key, names, conflates, this.#shared);
+    this.#groups.set(key, group);
+    try {
+      for (const name of names) group.add(this.#shared.history.follow(name));
+    } catch (error) {
+      this.disband(group);
+      throw error;
+    }
+    return group;
+  }
+
+  /** Call it when the last subscriber of a group has left. */
+  disband(group: Group): void {
+    this.#groups.delete(group.key);
+    this.#shared.pages.delete(group);
+    for (const topic of group.topics) {
+      topic.followers.delete(group);
+      this.#shared.history.release(topic);
+    }
+  }
+}
+
 /** One subscriber: a sink, and the seq up to which it has all events. */
 export class Cursor implements Subscription {
   readonly group: Group;
@@ -196,6 +232,11 @@ export class Cursor implements Subscription {
   turn = 0;
   /** An event was delivered on this connection. */
   isLive = false;
+  /**
+   * Where delivery begins is not known yet: the position of its client until then. It gets nothing but the
+   * preamble.
+   */
+  heldAt: string | undefined;
   /** How control events are sent to it. */
   readonly controls: Controls | undefined;
   onDrain!: () => void;
@@ -205,7 +246,13 @@ export class Cursor implements Subscription {
   #reportedLost: Map<Topic, number> | undefined;
   readonly #may: ((topic: string) => boolean) | undefined;
 
-  constructor(group: Group, sink: Sink, seq: number, preamble: Preamble, { may, controls }: CursorOptions) {
+  constructor(
+    group: Group,
+    sink: Sink,
+    seq: number,
+    preamble: Preamble | undefined,
+    { may, controls }: CursorOptions,
+  ) {
     this.controls = controls;
     this.group = group;
     this.sink = sink;
@@ -229,7 +276,7 @@ export class Cursor implements Subscription {
   }
 
   get position(): string {
-    return this.preamble?.id ?? this.group.order.id(this.reached);
+    return this.preamble?.id ?? this.heldAt ?? this.group.order.id(this.reached);
   }
 
   get lag(): number {

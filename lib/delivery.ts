@@ -1,12 +1,13 @@
 // Delivers events in turns: each gives every cursor at the head the new events, and some others a page.
-// Needs `backpressure.ts`, `cursors.ts`, `encode.ts`, `history.ts`, `order.ts`, `pages.ts` and `protocol.ts`
-// beside it.
+// Needs `backpressure.ts`, `cursors.ts`, `encode.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts`,
+// `protocol.ts` and `queue.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { Backpressure } from './backpressure.ts';
 import { type Cursor, type Group, ignoreErrors, isClosed, type Lost, type Topic } from './cursors.ts';
 import { encode } from './encode.ts';
 import type { History } from './history.ts';
+import type { LogPage } from './log.ts';
 import { clockOf, type Order } from './order.ts';
 import { conflate, cut, joinEntries, type Page, type PageEntry, readEntries } from './pages.ts';
 import {
@@ -18,69 +19,7 @@ import {
   gapEvent,
   sentControl,
 } from './protocol.ts';
-
-/** An event as a log keeps it. */
-export interface LogEntry {
-  readonly seq: number;
-  readonly topic: string;
-  /** When it was published, in milliseconds. */
-  readonly at: number;
-  /** The event as it goes over the wire, its id included, in UTF-8. Must not be changed. */
-  readonly frame: Uint8Array;
-  /** Names the value that the event updates; `undefined` where no later event replaces it. */
-  readonly key: string | undefined;
-}
-
-/** The events of some topics that a log holds at one moment. */
-export interface LogPage {
-  /** Oldest first, all topics merged by seq. */
-  readonly entries: readonly LogEntry[];
-  /**
-   * Up to this seq, `entries` has all events of the topics after the cursor, except those that `dropped`
-   * states.
-   */
-  readonly until: number;
-  /** For each topic that has dropped events after the cursor: the newest seq that was dropped. */
-  readonly dropped: readonly { readonly topic: string; readonly seq: number }[];
-  /**
-   * Up to this seq the log was shortened from outside: it holds no event from before, and does not know of
-   * which topics they were.
-   */
-  readonly truncated?: number | undefined;
-}
-
-/** Keeps events that no longer fit into the hub's memory, or that must outlive it. */
-export interface Log {
-  /**
-   * Names one life of the log. It must change when the log no longer holds everything that it held before.
-   */
-  readonly epoch: number;
-  /** The newest seq held when the hub opens it. */
-  readonly head: number;
-  /**
-   * Called for each entry in order, before it is delivered. If it throws, `publish` throws the error and the
-   * event is not published. It must not return a promise.
-   */
-  append(entry: LogEntry): void;
-  /**
-   * The same for a batch: it takes all entries, or none and throws. `hub.publishAll` needs it for more than
-   * one event.
-   */
-  appendAll?: ((entries: readonly LogEntry[]) => void) | undefined;
-  /**
-   * Returns about `maxBytes` of frames after a cursor, but at least one entry where there is one. A page that
-   * is returned without a promise is delivered in the same turn.
-   *
-   * With `newestOnly` it must leave out each entry that a newer one of the same topic and key replaces, on
-   * this page or any later one. Otherwise a conflating subscriber gets the newest of each page.
-   */
-  read(
-    topics: readonly string[],
-    after: number,
-    maxBytes: number,
-    options: { readonly newestOnly: boolean },
-  ): LogPage | Promise<LogPage>;
-}
+import { Queue } from './queue.ts';
 
 export interface DeliveryOptions {
   /**
@@ -93,8 +32,6 @@ export interface DeliveryOptions {
    * event, `close` closes its stream.
    */
   overtaken?: 'gap' | 'close' | undefined;
-  /** Where events are kept beyond this process's memory. */
-  log?: Log | undefined;
   /** Milliseconds; default `Date.now`, also where it returns no number. */
   now?: (() => number) | undefined;
   /**
@@ -107,6 +44,22 @@ export interface DeliveryOptions {
    * must not call the function before it returns.
    */
   schedule?: ((turn: () => void) => void) | undefined;
+}
+
+/** What a delivery asks for what memory no longer has, in the seqs of its order. */
+export interface DeliveryLog {
+  /** Whether it can read what came before the present epoch. */
+  readonly readsParents: boolean;
+  /** Why it cannot be reached: readers wait until it can. */
+  readonly failure: Error | undefined;
+  read(
+    topics: readonly string[],
+    after: number,
+    maxBytes: number,
+    options: { readonly newestOnly: boolean },
+  ): LogPage | Promise<LogPage>;
+  /** Called where a page cannot be read. */
+  failed(error: unknown): void;
 }
 
 /** The counts that a delivery keeps for its hub. */
@@ -123,7 +76,9 @@ export class Delivery {
   readonly #history: History<Group>;
   readonly #maxPageBytes: number;
   readonly #closesOvertaken: boolean;
-  readonly #log: Log | undefined;
+  readonly #log: DeliveryLog | undefined;
+  /** Called at the beginning of each turn. */
+  readonly #begin: () => void;
   readonly #now: () => number;
   readonly #onDelivered: DeliveryOptions['onDelivered'];
   readonly #schedule: (turn: () => void) => void;
@@ -142,13 +97,21 @@ export class Delivery {
   /** Cursors that may be behind the head and whose sinks accept more. */
   readonly #due = new Queue<Cursor>();
   readonly #backpressure: Backpressure<Topic, Cursor>;
+  /** Cursors that wait until the log can be reached. */
+  readonly #waiting = new Set<Cursor>();
   /** Gaps that the channel has not got yet. */
   #gaps: (Gap & { readonly reason: GapReason })[] = [];
 
   readonly #stats: DeliveryStats;
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
-  constructor(order: Order, history: History<Group>, stats: DeliveryStats, options: DeliveryOptions) {
+  constructor(
+    order: Order,
+    history: History<Group>,
+    stats: DeliveryStats,
+    options: DeliveryOptions,
+    { log, begin = nothing }: { readonly log?: DeliveryLog | undefined; readonly begin?: () => void } = {},
+  ) {
     const { maxPageBytes = 64 * 1024, overtaken = 'gap' } = options;
     if (overtaken !== 'gap' && overtaken !== 'close') {
       throw new TypeError(`\`overtaken\` must be "gap" or "close", got ${overtaken}`);
@@ -161,14 +124,15 @@ export class Delivery {
     this.#history = history;
     this.#maxPageBytes = maxPageBytes;
     this.#closesOvertaken = overtaken === 'close';
-    this.#log = options.log;
+    this.#log = log;
+    this.#begin = begin;
     this.#now = clockOf(options.now ?? Date.now);
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     const isFarBehind = (topic: Topic, seq: number): boolean =>
       history.isFarBehind(topic, Math.min(seq, order.settled));
     const find = (name: string): Topic | undefined => history.get(name);
-    this.#backpressure = new Backpressure(find, isFarBehind, this.#now, () => this.#plan());
+    this.#backpressure = new Backpressure(find, isFarBehind, this.#now, () => this.plan());
   }
 
   /** Call it when a topic has a new event or has ended: its followers get that at the end of this turn. */
@@ -177,10 +141,11 @@ export class Delivery {
     topic.hasNews = true;
     if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = this.#now();
     this.#news.push(topic);
-    this.#plan();
+    this.plan();
   }
 
-  #plan(): void {
+  /** Calls for a turn. */
+  plan(): void {
     if (this.#isScheduled || this.#isInTurn) return; // the end of a turn plans the next one
     this.#isScheduled = true;
     try {
@@ -199,6 +164,7 @@ export class Delivery {
     this.#rescue = undefined;
     this.#isInTurn = true;
     this.#turns++;
+    this.#begin();
     this.#time = this.#now();
     const since = this.#newsSince;
     const withNews = this.#groupsWithNews();
@@ -207,7 +173,7 @@ export class Delivery {
     this.#catchUp();
     this.#history.expireNext(this.#now());
     this.#isInTurn = false;
-    if (this.#due.first !== undefined || this.#news.length > 0) this.#plan();
+    if (this.#due.first !== undefined || this.#news.length > 0) this.plan();
     this.#backpressure.settle(this.#due);
     // Last, because they call functions of the application, and one may throw.
     this.#tellGaps();
@@ -270,7 +236,7 @@ export class Delivery {
     if (!cursor.isDue) this.#due.add(cursor);
     cursor.isDue = true;
     if (this.#backpressure.isWatched) this.#backpressure.behind(cursor);
-    this.#plan();
+    this.plan();
   }
 
   /** Call it when a sink emits 'drain'. */
@@ -282,6 +248,7 @@ export class Delivery {
   /** Call it when a cursor has left. */
   forget(cursor: Cursor): void {
     cursor.isReady = false;
+    this.#waiting.delete(cursor);
     if (cursor.isBlocked) this.#unblock(cursor);
   }
 
@@ -332,11 +299,36 @@ export class Delivery {
       cursor.preamble = undefined;
       return this.#write(cursor, preamble.text);
     }
+    if (cursor.heldAt !== undefined) return 'held';
+    const end = this.#order.endOf(cursor.seq);
+    if (cursor.seq >= end) return this.#cross(cursor);
     const lost = group.lost(cursor);
-    if (lost !== undefined) return this.#log ? this.#read(cursor, this.#log) : this.#reportLost(cursor, lost);
-    const page = group.page(cursor.seq, this.#maxPageBytes);
-    if (page === undefined) return group.hasEnded ? this.#finish(cursor) : 'head';
-    return this.#deliver(cursor, page);
+    if (lost !== undefined) return this.#pastMemory(cursor, lost, end);
+    const page = group.page(cursor.seq, this.#maxPageBytes, end);
+    if (page !== undefined) return this.#deliver(cursor, page);
+    if (end !== Infinity) return this.#cross(cursor);
+    return group.hasEnded ? this.#finish(cursor) : 'head';
+  }
+
+  /** Memory has lost events after the cursor, which a log may have. `end`: of the epoch that the cursor is in. */
+  #pastMemory(cursor: Cursor, lost: readonly Lost[], end: number): Outcome {
+    const log = this.#log;
+    if (log !== undefined && (log.readsParents || end === Infinity)) return this.#read(cursor, log);
+    return end === Infinity ? this.#reportLost(cursor, lost) : this.#cross(cursor);
+  }
+
+  /**
+   * Tells a reader that the order went on in another epoch, and that what it has not received of the one before may
+   * be lost.
+   */
+  #cross(cursor: Cursor): Outcome {
+    const order = this.#order;
+    const [from, seq] = [order.id(cursor.seq), order.baseAfter(cursor.seq)];
+    cursor.moveTo(seq);
+    const gap = { reason: 'store-changed', from, to: order.id(seq), topics: cursor.group.names } as const;
+    const outcome = this.#writeControls(cursor, [gapEvent(gap.to, gap)]);
+    this.countGap(gap);
+    return outcome;
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
@@ -396,6 +388,11 @@ export class Delivery {
     return 'over';
   }
 
+  /** Ends a subscription whose application fails. */
+  fail(cursor: Cursor): void {
+    this.#cut(cursor, 'error');
+  }
+
   #cut(cursor: Cursor, reason: 'slow-consumer' | 'error'): Outcome {
     const { sink } = cursor;
     cursor.group.leave(cursor);
@@ -438,7 +435,7 @@ export class Delivery {
     this.#stats.gaps[gap.reason]++;
     if (!gapChannel.hasSubscribers) return;
     this.#gaps.push(gap);
-    this.#plan();
+    this.plan();
   }
 
   #tellGaps(): void {
@@ -448,22 +445,46 @@ export class Delivery {
     for (const { reason, topics } of gaps) gapChannel.publish({ reason, topics });
   }
 
-  #read(cursor: Cursor, log: Log): Outcome {
+  #read(cursor: Cursor, log: DeliveryLog): Outcome {
     const { group, seq } = cursor;
+    if (log.failure !== undefined) return this.#await(cursor);
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
       if (!('then' in answer)) return this.#take(cursor, checkPage(answer));
-      // If the log cannot be read now, the client keeps its id and returns after its `retry`.
-      answer.then((page) => this.#takeLate(cursor, page)).catch(() => this.end(cursor));
+      const { epoch } = this.#order;
+      answer
+        .then((page) => this.#takeLate(cursor, page, epoch))
+        .catch((error: unknown) => this.#readFailed(cursor, log, error));
       return 'reading';
-    } catch {
-      return this.end(cursor);
+    } catch (error) {
+      return this.#readFailed(cursor, log, error);
     }
   }
 
-  #takeLate(cursor: Cursor, page: LogPage): void {
+  #takeLate(cursor: Cursor, page: LogPage, epoch: number): void {
     this.#time = this.#now();
-    this.#advance(cursor, checkPage(page));
+    // A page of an epoch that is over may have what is lost.
+    if (this.#order.epoch === epoch) this.#advance(cursor, checkPage(page));
+    else this.#advance(cursor);
+  }
+
+  /** If the log cannot be read now, the client keeps its id and returns after its `retry`. */
+  #readFailed(cursor: Cursor, log: DeliveryLog, error: unknown): Outcome {
+    if (cursor.closed) return 'over';
+    log.failed(error);
+    return log.failure === undefined ? this.end(cursor) : this.#await(cursor);
+  }
+
+  #await(cursor: Cursor): Outcome {
+    this.#waiting.add(cursor);
+    return 'reading';
+  }
+
+  /** Call it when the log can be reached again. */
+  resume(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const cursor of waiting) if (!cursor.closed) this.makeDue(cursor);
   }
 
   /**
@@ -511,20 +532,22 @@ export class Delivery {
       group.topics.map((topic) => [topic.name, Math.max(after, cursor.reportedLost(topic))]),
     );
     for (const { name } of inMemory) known.set(name, Infinity);
-    // Beyond the head, a reader would miss what is published next.
-    let until = Math.min(page.until, this.#order.head);
+    // Beyond the head, a reader would miss what is published next; beyond an epoch, its boundary.
+    let until = Math.min(page.until, this.#order.head, this.#order.endOf(after));
     const last = remembered.at(-1)?.seq ?? after;
     if (inMemory.some(({ ring }) => ring.size > 0 && ring.last > last)) until = Math.min(until, last);
-    let entries: PageEntry[] = page.entries.filter(
-      ({ topic, seq }) => seq <= until && seq > (known.get(topic) ?? Infinity),
-    );
+    let entries: PageEntry[] = [];
+    for (const { topic, seq, frame, key } of page.entries) {
+      if (seq > until || !(seq > (known.get(topic) ?? Infinity))) continue;
+      entries.push({ topic, seq, frame, key, id: this.#order.id(seq) });
+    }
     // Those of memory are the newest of their keys, and of other topics.
     if (group.conflates) entries = conflate(entries);
     if (remembered.length > 0) {
       const held = remembered.filter(({ seq }) => seq <= until);
       entries = entries.concat(held).sort((a, b) => a.seq - b.seq);
     }
-    const chosen = inMemory.length > 0 ? cut(entries, this.#maxPageBytes) : entries;
+    const chosen = cut(entries, this.#maxPageBytes);
     if (chosen.length < entries.length) until = chosen.at(-1)!.seq;
     const [count, bytes] = [chosen.length, joinEntries(chosen)];
     return { after, first: after, until, count, bytes, made: undefined, cost: bytes.length };
@@ -564,29 +587,6 @@ const CATCH_UP_BYTES = 1024 * 1024;
 const STEP_COST = 64;
 
 /** The state of a cursor after a step. */
-type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'over';
+type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'held' | 'over';
 
-/** First come, first served. `Array.shift` would move all items that wait, which is slow for many. */
-class Queue<T> {
-  #items: (T | undefined)[] = [];
-  #at = 0;
-
-  get first(): T | undefined {
-    return this.#items[this.#at];
-  }
-
-  *[Symbol.iterator](): Generator<T> {
-    for (let i = this.#at; i < this.#items.length; i++) yield this.#items[i] as T;
-  }
-
-  add(item: T): void {
-    this.#items.push(item);
-  }
-
-  remove(): void {
-    this.#items[this.#at++] = undefined;
-    if (this.#at * 2 < this.#items.length) return;
-    this.#items = this.#items.slice(this.#at);
-    this.#at = 0;
-  }
-}
+function nothing(): void {}

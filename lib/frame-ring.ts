@@ -200,9 +200,12 @@ export class FrameRing {
     this.#replace(this.#segments.at(-1)!, Buffer.allocUnsafeSlow(this.#bytes + SLOT_BYTES));
   }
 
-  /** Drops all frames and releases their memory. */
-  clear(): void {
-    this.#dropped = this.#last;
+  /**
+   * Drops all frames and releases their memory.
+   * @param seq - Counts as the newest that was ever pushed, where it is above that.
+   */
+  clear(seq: number = this.#last): void {
+    this.#dropped = this.#last = Math.max(this.#last, seq);
     this.#first = this.#end;
     this.#bytes = this.#heldBytes = this.#oldest = 0;
     this.#segments = [];

@@ -1,10 +1,13 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `frame-ring.ts`, `names.ts`, `newest.ts` and `protocol.ts` beside it.
+// Needs `frame-ring.ts`, `history-limits.ts`, `names.ts`, `newest.ts` and `protocol.ts` beside it.
 
 import { FrameRing, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from './frame-ring.ts';
+import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
 import { NameOrder } from './names.ts';
 import { keyBytes, NewestOfKeys, PLACE_BYTES } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
+
+export type { HistoryLimits } from './history-limits.ts';
 
 /** An event that is published: its place in the order, and its text. */
 export interface EncodedEvent {
@@ -12,24 +15,11 @@ export interface EncodedEvent {
   /** When it was published, in milliseconds. */
   readonly at: number;
   /** The event as it goes over the wire, its id included, and the bytes of that in UTF-8. */
-  readonly frame: string;
+  readonly frame: string | Uint8Array;
   readonly bytes: number;
   /** Names the value that the event updates; `undefined` where no later event replaces it. */
   readonly key: string | undefined;
 }
-
-/** How much of a topic is remembered for clients that return. */
-export interface HistoryLimits {
-  /** Most events; default 10,000. */
-  maxEvents?: number | undefined;
-  /** Most bytes on the wire; default 4 MiB. No event can be larger, nor larger than `maxEventBytes`. */
-  maxBytes?: number | undefined;
-  /** Milliseconds; default no limit. */
-  maxAge?: number | undefined;
-}
-
-/** The limits that a topic has, with the defaults filled in. */
-type Limits = { readonly [Limit in keyof HistoryLimits]-?: number };
 
 export interface HistoryOptions {
   /** The limits of each topic, or a function that is called once for each topic that is published to. */
@@ -60,6 +50,13 @@ export class BatchSize {
     this.wire += bytes;
     this.keys += 2 * PLACE_BYTES + (key === undefined ? 0 : keyBytes(key));
   }
+}
+
+/** What is known of a topic that is not in memory. */
+export interface KnownTopic {
+  /** The seq of its newest event. */
+  readonly last: number;
+  readonly ended: boolean;
 }
 
 export interface TopicsOptions {
@@ -99,7 +96,7 @@ export class Topic<Follower = unknown> {
   /** What `heldBytes` was when the history counted it last. */
   countedBytes = 0;
   #ring: FrameRing;
-  readonly #firstSeen: number;
+  #firstSeen: number;
   readonly #segmentBytes: number;
   /** Exists from the first event with a key on. */
   #newest: NewestOfKeys | undefined;
@@ -128,6 +125,13 @@ export class Topic<Follower = unknown> {
   /** Whether there is more to it than the record of a deleted topic. */
   get isListed(): boolean {
     return !this.deleted || this.followers.size > 0;
+  }
+
+  /** For a topic that has had no event: begins after a seq. */
+  restart(dropped: number): void {
+    this.#firstSeen = dropped;
+    this.#ring = new FrameRing({ dropped });
+    if (this.limits !== undefined) this.open(this.limits);
   }
 
   /** Sets the limits of a topic that has had no event. */
@@ -169,8 +173,10 @@ export class Topic<Follower = unknown> {
     return true;
   }
 
-  clear(): void {
-    this.#ring.clear();
+  /** Drops all events. With a seq: what lies up to there counts as dropped, although it never came. */
+  clear(seq?: number): void {
+    if (seq !== undefined && this.isUnused) return this.restart(Math.max(seq, this.#ring.last));
+    this.#ring.clear(seq);
     this.#newest = undefined;
   }
 
@@ -202,7 +208,9 @@ export class History<Follower = unknown> {
   readonly #maxTopics: number;
   readonly #maxFollowed: number;
   readonly #segmentBytes: number;
-  /** No topic that is not in memory has had an event after this seq. */
+  /** Asks whoever knows more topics than memory. */
+  readonly #find: (name: string) => KnownTopic | undefined;
+  /** No topic that is not in memory has had an event after this seq, but those that `#find` knows. */
   #newestForgotten: number;
   #newestDropped: number;
   #bytes = 0;
@@ -214,9 +222,15 @@ export class History<Follower = unknown> {
 
   /**
    * @param maxPageBytes - Most bytes of a page that a reader gets, where that is limited.
+   * @param find - Finds a topic that memory does not know.
    * @throws {RangeError | TypeError} naming the option that cannot be used.
    */
-  constructor(options: HistoryOptions, head: number, maxPageBytes: number = MAX_SEGMENT_BYTES) {
+  constructor(
+    options: HistoryOptions,
+    head: number,
+    maxPageBytes: number = MAX_SEGMENT_BYTES,
+    find: (name: string) => KnownTopic | undefined = () => undefined,
+  ) {
     const { history = {}, maxHistoryBytes = 256 * 1024 * 1024, maxTopics = 10_000 } = options;
     const { maxEventBytes = MAX_EVENT_BYTES, maxFollowedTopics = 10_000 } = options;
     this.#limits = typeof history === 'function' ? history : () => history;
@@ -228,6 +242,7 @@ export class History<Follower = unknown> {
     this.#maxFollowed = atLeastOne('maxFollowedTopics', maxFollowedTopics);
     this.#newestForgotten = this.#newestDropped = head;
     this.#segmentBytes = segmentBytesFor(maxPageBytes, this.#maxBytes);
+    this.#find = find;
   }
 
   /** What the events of all topics hold in this process: see `maxHistoryBytes`. */
@@ -267,8 +282,9 @@ export class History<Follower = unknown> {
   /** The newest seq of a topic that has ended, in memory or not; `undefined` for any other. */
   endOf(name: string): number | undefined {
     const topic = this.#topics.get(name);
-    if (topic === undefined) return this.#tombstones.get(name);
-    return topic.ended ? topic.ring.last : undefined;
+    if (topic !== undefined) return topic.ended ? topic.ring.last : undefined;
+    const known = this.#find(name);
+    return known?.ended ? known.last : this.#tombstones.get(name);
   }
 
   /**
@@ -431,6 +447,24 @@ export class History<Follower = unknown> {
     return true;
   }
 
+  /** What lies up to a seq was not received: all topics take it for dropped, also those that come later. */
+  skip(seq: number): void {
+    for (const topic of this.#topics.values()) this.pass(topic, seq);
+    this.#newestForgotten = this.#newestDropped = seq;
+  }
+
+  /** The same for one topic. */
+  pass(topic: Topic<Follower>, seq: number): void {
+    topic.clear(seq);
+    this.#count(topic);
+  }
+
+  /** Nothing of an unused topic was dropped above a seq: memory knew less than who says so. */
+  know(topic: Topic<Follower>, last: number): void {
+    if (topic.isUnused) topic.restart(last);
+    this.#count(topic);
+  }
+
   /** Reopens a topic that has ended. It need not be in memory. @returns whether it had ended. */
   reopen(name: string): boolean {
     const topic = this.#topics.get(name);
@@ -460,9 +494,10 @@ export class History<Follower = unknown> {
   }
 
   #create(name: string): Topic<Follower> {
+    const known = this.#find(name);
     const end = this.#tombstones.get(name);
-    const topic = new Topic<Follower>(name, end ?? this.#newestForgotten, this.#segmentBytes);
-    topic.ended = end !== undefined;
+    const topic = new Topic<Follower>(name, known?.last ?? end ?? this.#newestForgotten, this.#segmentBytes);
+    topic.ended = known?.ended ?? end !== undefined;
     return topic;
   }
 
@@ -540,7 +575,6 @@ const MAX_SEGMENT_BYTES = 64 * 1024;
 
 /** Fits, with its id and its field names, into the lines of readers that take 1 MiB of data. */
 const MAX_EVENT_BYTES = 1024 * 1024 + 64 * 1024;
-const MAX_TOPIC_BYTES = 4 * 1024 * 1024;
 
 /** @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC`. */
 export function checkTopic(name: unknown): string {
@@ -554,30 +588,10 @@ export function checkOpen({ name, ended }: Topic): void {
   if (ended) throw fail(new Error(`the topic "${name}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
 }
 
-function checkLimits(limits: HistoryLimits): Limits {
-  if (typeof limits !== 'object' || limits === null || 'then' in limits) {
-    throw new TypeError(`\`history\` must be, or return, an object of limits, got ${show(limits)}`);
-  }
-  const { maxEvents = 10_000, maxBytes = MAX_TOPIC_BYTES, maxAge = Infinity } = limits;
-  if (maxEvents !== Infinity && !(Number.isSafeInteger(maxEvents) && maxEvents >= 1)) {
-    throw new RangeError(`\`maxEvents\` must be a whole number ≥ 1, got ${maxEvents}`);
-  }
-  return { maxEvents, maxBytes: atLeastOne('maxBytes', maxBytes), maxAge: atLeastOne('maxAge', maxAge) };
-}
-
-function show(limits: unknown): string {
-  return limits instanceof Promise ? 'a promise' : String(limits);
-}
-
 function firstOf(names: Map<string, unknown>): string {
   return names.keys().next().value!;
 }
 
 function fail<E extends Error>(error: E, code: string, status: number): E {
   return Object.assign(error, { code, status });
-}
-
-function atLeastOne(name: string, value: number): number {
-  if (typeof value === 'number' && value >= 1) return value;
-  throw new RangeError(`\`${name}\` must be a number ≥ 1, got ${value}`);
 }

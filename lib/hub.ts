@@ -1,37 +1,39 @@
 // Publishes events to topics, remembers them, and writes to each subscriber what comes after its cursor.
-// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `hub-event.ts`, `order.ts`, `pages.ts` and
-// `protocol.ts` beside it.
+// Needs `arrivals.ts`, `cursors.ts`, `delivery.ts`, `follower.ts`, `history.ts`, `hub-event.ts`, `log.ts`,
+// `order.ts`, `pages.ts`, `protocol.ts`, `publisher.ts` and `staging.ts` beside it.
 
+import { Arrivals, checkRequest, type Request } from './arrivals.ts';
 import {
   Cursor,
-  Group,
+  type Group,
+  Groups,
   ignore,
   ignoreErrors,
   isClosed,
-  type Shared,
   type Sink,
   type Subscription,
   type Topic,
 } from './cursors.ts';
-import { Delivery, type DeliveryOptions, encodeControls, type LogEntry } from './delivery.ts';
-import { encode, type ServerSentEvent } from './encode.ts';
+import { Delivery, type DeliveryOptions } from './delivery.ts';
+import { Follower } from './follower.ts';
 import {
-  BatchSize,
-  checkOpen,
   checkTopic,
-  type EncodedEvent,
   History,
   type HistoryOptions,
+  type KnownTopic,
   type TopicInfo,
   type TopicsOptions,
 } from './history.ts';
-import { checkEvent, checkEvents, type EventBatch, type EventMap, type HubEvent } from './hub-event.ts';
-import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
-import { beforeNewest, earliest, PageCache } from './pages.ts';
-import { type Controls, type Gap, type GapReason, gapEvent, gapReasons, readyEvent } from './protocol.ts';
+import type { EventBatch, EventMap, HubEvent } from './hub-event.ts';
+import type { AppendOptions, Log, OwnLog, SharedLog, TopicChange, TopicRecord } from './log.ts';
+import { chanceOf, clockOf, newEpoch, Order } from './order.ts';
+import { PageCache } from './pages.ts';
+import { type Controls, type GapReason, gapReasons } from './protocol.ts';
+import { Publisher } from './publisher.ts';
+import { readerOf } from './staging.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
-export type { DeliveryOptions, Log, LogEntry, LogPage } from './delivery.ts';
+export type { DeliveryOptions } from './delivery.ts';
 export type { HistoryLimits, HistoryOptions, TopicInfo, TopicsOptions } from './history.ts';
 export type {
   EventBatch,
@@ -41,6 +43,7 @@ export type {
   TypedEvent,
   UntypedEvent,
 } from './hub-event.ts';
+export type { AppendOptions, Log, OwnLog, SharedLog, TopicChange } from './log.ts';
 export type { Controls, GapReason } from './protocol.ts';
 
 /**
@@ -53,13 +56,22 @@ export interface HubOptions extends HistoryOptions, DeliveryOptions {
   /** Milliseconds that clients wait before they reconnect; default 2,000. Each gets this ± a quarter. */
   retry?: number | undefined;
   /**
-   * Names this life of the hub: a whole number ≥ 1. Default the log's epoch, else the start time and three
-   * random digits.
+   * Names this life of the hub: a whole number ≥ 1; default the start time and three random digits. Not with a
+   * log, which has an epoch of its own.
    */
   epoch?: number | undefined;
+  /** Where events are kept beyond the memory of this process; default nowhere. */
+  log?: Log | undefined;
+  /**
+   * Called where the log fails: with what `append` or `read` has thrown, or why a shared one cannot be followed.
+   * Default: a warning of the process, one a minute for each task.
+   */
+  onError?: ((error: unknown, context: { readonly task: LogTask }) => void) | undefined;
   /** Returns a number from 0 up to 1; default `Math.random`. Where it returns another, it counts as 0.5. */
   random?: (() => number) | undefined;
 }
+
+export type LogTask = 'append' | 'read' | 'follow';
 
 export interface SubscribeOptions {
   /**
@@ -124,16 +136,18 @@ export interface HubStats {
  */
 export class Hub<Events extends object = EventMap> {
   readonly #history: History<Group>;
-  readonly #groups = new Map<string, Group>();
+  readonly #groups: Groups;
   readonly #cursors = new Map<Sink, Cursor>();
-  readonly #shared: Shared;
   readonly #order: Order;
   readonly #delivery: Delivery;
-  readonly #log: DeliveryOptions['log'];
+  readonly #arrivals: Arrivals;
+  readonly #log: Log | undefined;
+  readonly #publisher: Publisher;
+  readonly #follower: Follower | undefined;
+  readonly #onError: NonNullable<HubOptions['onError']>;
   readonly #retry: number;
   readonly #now: () => number;
   readonly #random: () => number;
-  #isPublishing = false;
   readonly #stats = {
     published: 0,
     publishedBytes: 0,
@@ -149,24 +163,75 @@ export class Hub<Events extends object = EventMap> {
     const { log } = options;
     const now = clockOf(options.now ?? Date.now);
     const random = chanceOf(options.random ?? Math.random);
-    this.#order = new Order(options.epoch ?? log?.epoch ?? newEpoch(now, random), log?.head ?? 0);
-    this.#history = new History(options, this.#order.head, options.maxPageBytes);
-    this.#delivery = new Delivery(this.#order, this.#history, this.#stats, options);
-    this.#shared = {
-      order: this.#order,
-      history: this.#history,
-      pages: new PageCache<Group>(),
-      leave: this.#leave,
-    };
-    this.#retry = duration('retry', options.retry ?? 2000);
+    if (log !== undefined && options.epoch !== undefined)
+      throw new TypeError('`epoch` cannot be given beside `log`, which has an epoch of its own');
+    const own = log !== undefined && log.order !== 'shared' ? log : undefined;
+    const shared = log?.order === 'shared' ? log : undefined;
+    const life = { epoch: options.epoch ?? newEpoch(now, random), base: 0 };
+    const order = new Order(own?.epochs ?? (shared ? [] : [life]), own?.head ?? 0);
+    this.#order = order;
     this.#log = log;
     this.#now = now;
     this.#random = random;
+    this.#onError = options.onError ?? warnOncePerMinute();
+    this.#retry = duration('retry', options.retry ?? 2000);
+    const find = own && ((name: string) => known(own.find([name])[0], order));
+    const history = new History<Group>(options, order.head, options.maxPageBytes, find);
+    this.#history = history;
+    this.#follower = shared && this.#follow(shared);
+    const reader = own && readerOf(own, (error) => this.#report(error, 'read'));
+    this.#delivery = new Delivery(order, history, this.#stats, options, {
+      log: this.#follower ?? reader,
+      begin: () => this.#beginTurn(),
+    });
+    this.#publisher = new Publisher({
+      order,
+      history,
+      delivery: this.#delivery,
+      stats: this.#stats,
+      log,
+      follower: this.#follower,
+      now,
+      failed: (error) => this.#report(error, 'append'),
+    });
+    const refuse = (cursor: Cursor): void => {
+      this.#leave(cursor);
+      refuseSink(cursor.sink);
+    };
+    const delivery = (): Delivery => this.#delivery;
+    this.#arrivals = new Arrivals({ order, history, delivery, log, follower: this.#follower, refuse });
+    this.#groups = new Groups({ order, history, pages: new PageCache<Group>(), leave: this.#leave });
+    shared?.follow(this.#follower!);
+  }
+
+  #follow(log: SharedLog): Follower {
+    return new Follower({
+      log,
+      order: this.#order,
+      history: this.#history,
+      delivery: () => this.#delivery,
+      accepted: (bytes) => {
+        this.#stats.published++;
+        this.#stats.publishedBytes += bytes;
+      },
+      moved: () => this.#arrivals.sweep(),
+      onError: (error, task) => this.#report(error, task),
+    });
+  }
+
+  #beginTurn(): void {
+    this.#publisher.commit();
+    if (this.#follower !== undefined) this.#arrivals.ask();
+  }
+
+  #report(error: unknown, task: LogTask): void {
+    ignoreErrors(() => this.#onError(error, { task }));
   }
 
   /**
-   * The id of the newest event. Put it into a snapshot: a client that loads the snapshot continues from
-   * there.
+   * The id of the newest event that is delivered, or will be in this turn. Put it into a snapshot: a client that
+   * loads the snapshot continues from there. With a log: of the newest event that the log has. A shared log that
+   * was not reached yet has no position, `0-0`.
    */
   get position(): string {
     return this.#order.position;
@@ -187,9 +252,23 @@ export class Hub<Events extends object = EventMap> {
     return this.#stats;
   }
 
+  /** Whether this hub gives out the ids, or a log that it shares with others: then use `append` and `change`. */
+  get order(): 'own' | 'shared' {
+    return this.#follower === undefined ? 'own' : 'shared';
+  }
+
+  /** Why the log cannot be written to, or not be reached; `undefined` while it can, and without a log. */
+  get failure(): Error | undefined {
+    return this.#publisher.failure ?? this.#follower?.failure;
+  }
+
   /**
    * Gives the event its id, remembers it, and delivers it to the topic's subscribers at the end of this turn.
    * Never throws because of a subscriber.
+   *
+   * With a log, the event is delivered once the log has it: at the end of this turn, all events of the turn are
+   * handed over. If that fails, nobody gets the event and `onError` is called, because `publish` has returned.
+   * Use `append` to know.
    *
    * @returns the id.
    * @throws {TypeError} code `ERR_SSE_BAD_EVENT` for a field that cannot be sent or a reserved type,
@@ -197,21 +276,12 @@ export class Hub<Events extends object = EventMap> {
    * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than `maxEventBytes` or the
    *   topic's `maxBytes`.
    * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_PUBLISH_INSIDE` when called by a
-   *   function that `publish` calls: `toJSON`, `history`, `now` or the log.
-   * @throws what the `history` function or the log throws. Nothing is then published.
+   *   function that `publish` calls: `toJSON`, `history`, `now` or the log; `ERR_SSE_LOG_UNAVAILABLE` where the
+   *   log has failed and cannot write yet; `ERR_SSE_SHARED_ORDER` with a log that others write to as well.
+   * @throws what the `history` function throws. Nothing is then published.
    */
   publish(topic: string, event: HubEvent<Events>): string {
-    this.#beginPublishing();
-    try {
-      const prepared = this.#prepare(topic);
-      const encoded = this.#encode(prepared, event as HubEvent, this.#order.head + 1, this.#now());
-      checkOpen(prepared); // `toJSON` may have ended it
-      if (this.#log !== undefined) checkDone(this.#log.append(toLogEntry(topic, encoded)));
-      this.#accept(prepared, encoded);
-      return this.#order.position;
-    } finally {
-      this.#isPublishing = false;
-    }
+    return this.#publisher.publish(topic, event as HubEvent);
   }
 
   /**
@@ -223,32 +293,35 @@ export class Hub<Events extends object = EventMap> {
    *   events or bytes that the topic may hold. Its `maxEvents` and `maxBytes` are the most of a batch.
    */
   publishAll(topic: string, events: EventBatch<HubEvent<Events>>): readonly string[] {
-    this.#beginPublishing();
-    try {
-      checkEvents(events);
-      const prepared = this.#prepare(topic);
-      const [first, now] = [this.#order.head + 1, this.#now()];
-      const encoded: EncodedEvent[] = [];
-      const size = new BatchSize();
-      this.#history.checkBatch(prepared, events.length, size);
-      for (const event of events as EventBatch<HubEvent>) {
-        const one = this.#encode(prepared, event, first + encoded.length, now);
-        encoded.push(one);
-        size.add(one);
-        this.#history.checkBatch(prepared, Math.max(events.length, size.events), size);
-      }
-      checkOpen(prepared); // the batch itself may have ended the topic
-      this.#appendToLog(topic, encoded);
-      for (const one of encoded) this.#accept(prepared, one, first);
-      return encoded.map(({ seq }) => this.#order.id(seq));
-    } finally {
-      this.#isPublishing = false;
-    }
+    return this.#publisher.publishAll(topic, events as EventBatch<HubEvent>);
+  }
+
+  /**
+   * Publishes an event, and resolves with its id once the log has it, or at once where there is no log. What that
+   * is worth, depends on the log: see docs/operating.md. A subscriber in this process that then resumes just
+   * before the id gets the event.
+   *
+   * @throws what `publish` throws, as a rejection. {LogError} code `ERR_SSE_LOG_UNAVAILABLE` where the event is
+   *   certainly not in the log and never will be; `ERR_SSE_OUTCOME_UNKNOWN` where it may be: sent again with the
+   *   same idempotency key, it is published once.
+   */
+  async append(topic: string, event: HubEvent<Events>, options: AppendOptions = {}): Promise<string> {
+    const [id] = await this.#publisher.append(topic, [event as HubEvent], options);
+    return id!;
+  }
+
+  /** The same for a batch: see `publishAll`. */
+  async appendAll(
+    topic: string,
+    events: EventBatch<HubEvent<Events>>,
+    options: AppendOptions = {},
+  ): Promise<readonly string[]> {
+    return await this.#publisher.append(topic, events as EventBatch<HubEvent>, options);
   }
 
   /** The most of a batch for `publishAll`: half of the topic's history. Throws what `publish` throws. */
   batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
-    return this.#history.batchLimits(this.#prepare(topic));
+    return this.#publisher.batchLimits(topic);
   }
 
   /**
@@ -281,22 +354,46 @@ export class Hub<Events extends object = EventMap> {
    *   are `maxFollowedTopics` of that kind.
    */
   subscribe(topics: string | readonly string[], sink: Sink, options: SubscribeOptions = {}): Subscription {
-    const names = this.#checkSubscription(topics, sink, options);
+    const names = checkRequest(topics, options);
+    if (this.#cursors.has(sink))
+      throw new TypeError('`sink` is subscribed already: name all topics in one call');
     this.#expire(names);
-    const { lastEventId, conflate = false } = options;
+    const { lastEventId, from = 'now', last, conflate = false, announce, controls } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
-    const start = given === '' ? this.#begin(names, options) : this.#order.locate(given);
-    if (start.gap === undefined && this.#isFinished(names, start.seq)) return refuse(sink, names, start);
+    const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
+    const request: Request = { names, given, from, last, retry, announce, controls };
+    if (this.#follower !== undefined) return this.#subscribeLater(request, sink, options);
+    let start = this.#arrivals.startOf(request);
+    if (start.isAhead === true) {
+      // The id of an event that the log is to get in this turn.
+      this.#publisher.commit();
+      start = this.#arrivals.startOf(request);
+    }
+    if (start.gap === undefined && this.#arrivals.isFinished(names, start.seq)) {
+      refuseSink(sink);
+      return { topics: names, position: start.readyId, lag: 0, closed: true, close: ignore };
+    }
     // May throw, so it comes before the group.
-    const preamble = { text: this.#preamble(names, start, options), id: start.readyId };
-    const cursor = new Cursor(this.#group(names, conflate), sink, start.seq, preamble, options);
+    const preamble = { text: this.#arrivals.preamble(start, request), id: start.readyId };
+    const cursor = new Cursor(this.#groups.of(names, conflate), sink, start.seq, preamble, options);
     // Without an id, what is no longer remembered was not missed.
-    const forgotten = start.from === undefined ? cursor.group.lost(cursor) : undefined;
+    const forgotten = start.from === undefined ? this.#arrivals.forgotten(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
     this.#enter(cursor); // may throw: such a subscriber is not counted
     this.#stats[start.from === undefined ? 'started' : 'resumed']++;
-    if (start.gap !== undefined) this.#delivery.countGap(this.#gap(start.gap, start, names));
+    if (start.gap !== undefined) this.#delivery.countGap(this.#arrivals.gapOf(start, names));
+    if (!cursor.closed) this.#delivery.makeDue(cursor);
+    return cursor;
+  }
+
+  /** A shared log has to be asked before anything is written. */
+  #subscribeLater(request: Request, sink: Sink, options: SubscribeOptions): Subscription {
+    const group = this.#groups.of(request.names, options.conflate === true);
+    const cursor = new Cursor(group, sink, this.#order.head, undefined, options);
+    this.#enter(cursor);
+    this.#stats[request.given === '' ? 'started' : 'resumed']++;
+    if (!cursor.closed) this.#arrivals.hold(cursor, request);
     return cursor;
   }
 
@@ -304,16 +401,14 @@ export class Hub<Events extends object = EventMap> {
    * Ends a topic: its subscribers get the events that they still lack, then `sluice:end`, then the end of the
    * response, as soon as all topics that they follow have ended. Publishing to it fails until `reopen`.
    *
-   * @returns whether the topic existed and had not ended.
+   * With a log, what was published before is handed over at once, and the end is kept there too: so are `reopen`
+   * and `delete`. With a log that others write to as well, use `change`.
+   *
+   * @returns whether the topic existed and had not ended. A shared log knows only topics that were published to.
+   * @throws {Error} as `publish` does, where the log cannot write or is shared; what the log throws.
    */
   end(topic: string): boolean {
-    const found = this.#listed(topic);
-    if (found === undefined || found.ended) return false;
-    this.#history.hold(found);
-    found.ended = true;
-    found.deleted = false;
-    this.#delivery.announce(found);
-    return true;
+    return this.#change(topic, 'end');
   }
 
   /**
@@ -321,23 +416,61 @@ export class Hub<Events extends object = EventMap> {
    * reconnect by itself: its application has to connect again.
    *
    * @returns whether the topic existed and had ended.
+   * @throws as `end`.
    */
   reopen(topic: string): boolean {
-    return this.#history.reopen(checkTopic(topic));
+    return this.#change(topic, 'reopen');
   }
 
   /**
-   * Deletes the history of a topic, and lets it take events again where it has ended. Its subscribers stay;
-   * those that have not received all of the history get a gap, and so does a client that returns with an
-   * older id. To end their streams, call `end` first, and `delete` once they have left. The events that a log
-   * holds stay there.
+   * Deletes the history of a topic, in a log as well, and lets it take events again where it has ended. Its
+   * subscribers stay; those that have not received all of the history get a gap, and so does a client that returns
+   * with an older id. To end their streams, call `end` first, and `delete` once they have left.
    *
    * @returns whether the topic existed. A topic that was followed and never published to does not count.
+   * @throws as `end`.
    */
   delete(topic: string): boolean {
+    return this.#change(topic, 'delete');
+  }
+
+  /**
+   * Does what `end`, `reopen` and `delete` do, with every log, and resolves once the log has it.
+   * @throws what these throw and, with a shared log, what `append` throws, as a rejection.
+   */
+  async change(topic: string, change: TopicChange): Promise<boolean> {
+    checkTopic(topic);
+    if (!['end', 'reopen', 'delete'].includes(change))
+      throw new TypeError(`\`change\` must be "end", "reopen" or "delete", got ${String(change)}`);
+    if (this.#follower === undefined) return this.#change(topic, change);
+    if (this.#follower.failure !== undefined) throw this.#follower.failure;
+    return await (this.#log as SharedLog).change(topic, change);
+  }
+
+  #change(name: string, change: TopicChange): boolean {
+    this.#publisher.checkOwn(change, 'change');
+    checkTopic(name);
+    if (this.#log === undefined) return this.#changeMemory(name, change);
+    this.#publisher.commitBefore();
+    const log = this.#log as OwnLog;
+    if (change === 'end' && !this.#listed(name) && log.find([name]).length === 0) return false;
+    const isChanged = log.change(name, change);
+    this.#changeMemory(name, change);
+    return isChanged;
+  }
+
+  #changeMemory(name: string, change: TopicChange): boolean {
+    if (change === 'reopen') return this.#history.reopen(name);
     // Schedules no turn: cursors at the head have received all events, and the others get the gap in their
     // next step.
-    return this.#history.delete(checkTopic(topic));
+    if (change === 'delete') return this.#history.delete(name);
+    const topic = this.#listed(name);
+    if (topic === undefined || topic.ended) return false;
+    this.#history.hold(topic);
+    topic.ended = true;
+    topic.deleted = false;
+    this.#delivery.announce(topic);
+    return true;
   }
 
   /** Every subscription; the `lag` of each says how far it is behind. */
@@ -362,8 +495,8 @@ export class Hub<Events extends object = EventMap> {
   }
 
   /**
-   * Every topic that has a history or a subscriber, oldest first. With `limit` or `after`: a page of them, by
-   * name. It costs in proportion to its length.
+   * Every topic that has a history or a subscriber in this process, oldest first. With `limit` or `after`: a page
+   * of them, by name. It costs in proportion to its length. What a log has besides, `list` tells.
    */
   topics({ after, limit = Infinity }: TopicsOptions = {}): TopicInfo[] {
     const infos: TopicInfo[] = [];
@@ -372,6 +505,37 @@ export class Hub<Events extends object = EventMap> {
       infos.push(this.#info(topic));
     }
     return infos;
+  }
+
+  /**
+   * Every topic that has a history, in memory or in the log, or a subscriber in this process: a page of them by
+   * name, at most `limit`, and what the log holds of each. Numbers of events and bytes are those of the log, where
+   * there is one.
+   */
+  async list({ after = '', limit = Infinity }: TopicsOptions = {}): Promise<TopicInfo[]> {
+    const here = this.topics({ after, limit });
+    if (this.#log === undefined) return here;
+    if (this.#follower?.failure !== undefined) throw this.#follower.failure;
+    const { base } = this.#order;
+    const shift = this.#follower === undefined ? 0 : base;
+    const infos = new Map(here.map((info) => [info.topic, info]));
+    for (const { topic, events, bytes, last, ended } of await this.#log.list({ after, limit })) {
+      const subscribers = infos.get(topic)?.subscribers ?? 0;
+      const id = this.#order.id(last + shift);
+      infos.set(topic, { topic, events, bytes, subscribers, last: id, ended });
+    }
+    const byName = [...infos.values()].sort((a, b) => (a.topic < b.topic ? -1 : 1));
+    return byName.slice(0, limit);
+  }
+
+  /**
+   * Hands over to the log what was published, and closes it. Publishing fails afterwards. Streams are not ended:
+   * do that before, with `shutdown` or `kick`.
+   */
+  async close(): Promise<void> {
+    this.#publisher.close();
+    this.#follower?.close();
+    await this.#log?.close?.();
   }
 
   #info({ name, ring, ended, followers }: Topic): TopicInfo {
@@ -386,79 +550,7 @@ export class Hub<Events extends object = EventMap> {
     return topic?.isListed ? topic : undefined;
   }
 
-  // ── publishing ───────────────────────────────────────────────────────────────────────────────────────────
-
-  /** An event that is published while another one gets its seq would get the same. */
-  #beginPublishing(): void {
-    if (this.#isPublishing) {
-      const message =
-        'an event cannot be published by a function that `publish` calls, such as `toJSON`, `history` or `log.append`';
-      throw fail(new Error(message), 'ERR_SSE_PUBLISH_INSIDE', 500);
-    }
-    this.#isPublishing = true;
-  }
-
-  #prepare(topic: string): Topic {
-    const prepared = this.#history.prepare(topic);
-    checkOpen(prepared);
-    return prepared;
-  }
-
-  /** The event as it goes over the wire. Throws where it cannot be published, and changes nothing. */
-  #encode(topic: Topic, event: HubEvent, seq: number, at: number): EncodedEvent {
-    const { event: type, data, json: value, key, comment, retry } = Object(event) as HubEvent;
-    const json = data === undefined ? value : undefined;
-    checkEvent(type, data, json, key);
-    const frame = encode({
-      comment,
-      retry,
-      id: this.#order.id(seq),
-      event: type,
-      data,
-      json,
-    } as ServerSentEvent);
-    const encoded = { seq, at, frame, bytes: Buffer.byteLength(frame), key: ownText(key) };
-    this.#history.check(topic, encoded);
-    return encoded;
-  }
-
-  #appendToLog(topic: string, events: readonly EncodedEvent[]): void {
-    const log = this.#log;
-    if (log === undefined || events.length === 0) return;
-    const entries = events.map((event) => toLogEntry(topic, event));
-    if (entries.length === 1) checkDone(log.append(entries[0]!));
-    else if (log.appendAll !== undefined) checkDone(log.appendAll(entries));
-    else throw new TypeError('`log` must have `appendAll`, to publish several events at once');
-  }
-
-  #accept(prepared: Topic, event: EncodedEvent, first = event.seq): void {
-    const topic = this.#history.append(prepared, event, first);
-    this.#order.head = event.seq;
-    this.#stats.published++;
-    this.#stats.publishedBytes += event.bytes;
-    this.#delivery.announce(topic);
-  }
-
   // ── subscribing ──────────────────────────────────────────────────────────────────────────────────────────
-
-  #checkSubscription(
-    topics: string | readonly string[],
-    sink: Sink,
-    { from, last }: SubscribeOptions,
-  ): readonly string[] {
-    const names = [...new Set(typeof topics === 'string' ? [topics] : topics)].sort();
-    if (names.length === 0) throw new TypeError('`topics` must name at least one topic, got none');
-    names.forEach(checkTopic);
-    if (this.#cursors.has(sink))
-      throw new TypeError('`sink` is subscribed already: name all topics in one call');
-    if (from !== undefined && from !== 'earliest' && from !== 'now') {
-      throw new TypeError(`\`from\` must be "earliest" or "now", got ${String(from)}`);
-    }
-    if (last !== undefined && !(Number.isSafeInteger(last) && last >= 0)) {
-      throw new RangeError(`\`last\` must be a whole number ≥ 0, got ${String(last)}`);
-    }
-    return names;
-  }
 
   /**
    * Drops events that are too old, which a topic without new events may still hold: no client may begin with
@@ -469,55 +561,6 @@ export class Hub<Events extends object = EventMap> {
       const topic = this.#history.get(name);
       if (topic !== undefined) this.#history.expire(topic, this.#now());
     }
-  }
-
-  /** Where a client without an id begins. */
-  #begin(names: readonly string[], { from = 'now', last }: SubscribeOptions): Start {
-    const { head } = this.#order;
-    const topics = names.flatMap((name) => this.#history.get(name) ?? []);
-    let seq = head;
-    if (last !== undefined) seq = beforeNewest(topics, last, head);
-    else if (from === 'earliest') seq = earliest(topics, head);
-    return { seq, readyId: this.#order.id(seq) };
-  }
-
-  #isFinished(names: readonly string[], seq: number): boolean {
-    return names.every((name) => {
-      const end = this.#history.endOf(name);
-      return end !== undefined && end <= seq;
-    });
-  }
-
-  #preamble(names: readonly string[], start: Start, { announce, controls }: SubscribeOptions): string {
-    const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
-    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
-    if (start.gap === undefined) return encodeControls([ready], controls);
-    const gap = gapEvent(this.#order.id(start.seq), this.#gap(start.gap, start, names));
-    return encodeControls([ready, gap], controls);
-  }
-
-  /** The gap between an id from which this hub cannot continue and the place where delivery begins. */
-  #gap(
-    reason: GapReason,
-    { from = null, seq }: Start,
-    topics: readonly string[],
-  ): Gap & { readonly reason: GapReason } {
-    return { reason, from, to: this.#order.id(seq), topics };
-  }
-
-  #group(names: readonly string[], conflate: boolean): Group {
-    const key = JSON.stringify([conflate, names]);
-    const known = this.#groups.get(key);
-    if (known !== undefined) return known;
-    const group = new Group(key, names, conflate, this.#shared);
-    this.#groups.set(key, group);
-    try {
-      for (const name of names) group.add(this.#history.follow(name));
-    } catch (error) {
-      this.#disband(group);
-      throw error;
-    }
-    return group;
   }
 
   /** A sink that throws is not subscribed. */
@@ -536,7 +579,6 @@ export class Hub<Events extends object = EventMap> {
       this.#leave(cursor);
       throw error;
     }
-    if (!cursor.closed) this.#delivery.makeDue(cursor);
   }
 
   readonly #leave = (cursor: Cursor): void => {
@@ -545,50 +587,31 @@ export class Hub<Events extends object = EventMap> {
     const { sink, group } = cursor;
     this.#cursors.delete(sink);
     this.#delivery.forget(cursor);
-    if (--group.size === 0) this.#disband(group);
+    if (--group.size === 0) this.#groups.disband(group);
     ignoreErrors(() => sink.off('drain', cursor.onDrain));
     ignoreErrors(() => sink.off('close', cursor.onClose));
   };
-
-  #disband(group: Group): void {
-    this.#groups.delete(group.key);
-    this.#shared.pages.delete(group);
-    for (const topic of group.topics) {
-      topic.followers.delete(group);
-      this.#history.release(topic);
-    }
-  }
 }
 
-/** Whether an event is in the log must be known before it is delivered. */
-function checkDone(answer: unknown): void {
-  const promise = answer as Partial<PromiseLike<unknown>> | undefined;
-  if (typeof promise?.then !== 'function') return;
-  promise.then(undefined, ignore); // or its rejection would end the process
-  throw new TypeError('`append` and `appendAll` of a log must not return a promise');
-}
-
-function toLogEntry(topic: string, { seq, at, frame, key }: EncodedEvent): LogEntry {
-  return { seq, topic, at, frame: Buffer.from(frame), key };
+/** What a log knows of a topic, before the events that it is being given. */
+function known(record: TopicRecord | undefined, { head }: Order): KnownTopic | undefined {
+  return record && { last: Math.min(record.last, head), ended: record.ended };
 }
 
 /** Ends a sink for which nothing is left to deliver. */
-function refuse(sink: Sink, topics: readonly string[], { readyId: position }: Start): Subscription {
+function refuseSink(sink: Sink): void {
   ignoreErrors(() => (sink.refuse === undefined ? sink.end() : sink.refuse(204)));
-  return { topics, position, lag: 0, closed: true, close: ignore };
 }
 
-/** Copies a text that V8 may keep as a slice of another one, which then stays in memory as a whole. */
-function ownText(text: string | undefined): string | undefined {
-  return text === undefined || text.length < MIN_SLICE
-    ? text
-    : Buffer.from(text, 'utf16le').toString('utf16le');
-}
-
-const MIN_SLICE = 13;
-
-function fail<E extends Error>(error: E, code: string, status: number): E {
-  return Object.assign(error, { code, status });
+/** A log that is away fails for each reader. */
+function warnOncePerMinute(): NonNullable<HubOptions['onError']> {
+  const warned = new Map<LogTask, number>();
+  return (error, { task }) => {
+    if (performance.now() - (warned.get(task) ?? -Infinity) < 60_000) return;
+    warned.set(task, performance.now());
+    const detail = String((error as Error | undefined)?.stack ?? error);
+    process.emitWarning(`the log of a hub failed to ${task}`, { code: 'ERR_SSE_LOG_FAILED', detail });
+  };
 }
 
 /** A quarter more must still be a `retry` that clients accept. */

@@ -125,7 +125,12 @@ export interface OwnLog extends LogAnswers<'own'> {
    * to write something, and throw where it cannot.
    */
   append(entries: readonly LogEntry[]): void;
-  /** Changes a topic, at once. @returns whether there was something to change. */
+  /**
+   * Changes a topic, at once. `end` also ends a topic that the log does not know: the hub asks for it where somebody
+   * waits for the first event. `delete` drops its events and keeps its record, so that older ids get a gap, and lets
+   * it take events again where it had ended.
+   * @returns whether there was something to change.
+   */
   change(topic: string, change: TopicChange): boolean;
 }
 
@@ -172,7 +177,9 @@ export interface SharedLog extends LogAnswers<'shared'> {
    * be, and with `ERR_SSE_OUTCOME_UNKNOWN` where they may be in it.
    */
   append(topic: string, events: readonly NewEntry[], options?: AppendOptions): Promise<Appended>;
-  /** Changes a topic. @returns whether there was something to change. Rejects as `append` does. */
+  /**
+   * Changes a topic that the log knows. @returns whether there was something to change. Rejects as `append` does.
+   */
   change(topic: string, change: TopicChange): Promise<boolean>;
 }
 

@@ -1,5 +1,12 @@
-// The order of a hub's events: its epoch, its newest seq, and the seq at which a returning client continues.
+// The order of a hub's events: its epochs, its newest seq, and the seq at which a returning client continues.
 // Needs `protocol.ts` beside it.
+//
+// A hub counts its events from 1, over all epochs. An id says how far an event is from the beginning of its epoch:
+//
+//     epoch 17…004, base 0           epoch 17…311, base 6
+//     1     2     3     4     5   ║  6     7     8          seqs
+//     …4-1  …4-2  …4-3  …4-4  …4-5║ …11-0 …11-1 …11-2       ids
+//                       end ▲     ║ ▲ the boundary, which each reader below it is told of once
 
 import { formatId, type GapReason, parseId, unreadableId } from './protocol.ts';
 
@@ -14,24 +21,63 @@ export interface Start {
   readonly readyId: string;
   /** Why this order cannot continue from the client's id. */
   readonly gap?: GapReason;
+  /** The id is of this order's future: one that follows another process may know it soon. */
+  readonly isAhead?: boolean;
   /** The client's last event ID; `null` where it cannot be read. Absent where the client has none. */
   readonly from?: string | null;
 }
 
-/** One sequence of places, `<epoch>-1`, `<epoch>-2`, and so on. */
-export class Order {
+/** A part of an order. Its ids count from `base`. */
+export interface Epoch {
   readonly epoch: number;
+  /** The seq of `<epoch>-0`. */
+  readonly base: number;
+  /** The newest seq that was kept when the next epoch began; `undefined` in the present one. */
+  readonly end?: number | undefined;
+}
+
+interface Parent extends Epoch {
+  readonly end: number;
+}
+
+/** One sequence of places, `<epoch>-1`, `<epoch>-2`, and so on, which may go on in another epoch. */
+export class Order {
   /** The newest seq that an event has. */
   head: number;
   /** The head at the end of the last turn: cursors that are not behind have everything up to here. */
   settled: number;
+  #epoch = 0;
+  #base = 0;
+  /** The epochs before, oldest first. */
+  #parents: Parent[] = [];
   #seq = -1;
   #id = '';
 
-  /** @throws {RangeError} when `epoch` is not a whole number ≥ 1, or `head` not one ≥ 0. */
-  constructor(epoch: number, head: number) {
-    this.epoch = wholeNumber('epoch', epoch, 1);
-    this.head = this.settled = wholeNumber('head', head, 0);
+  /**
+   * @param epochs - Oldest first; the last is the present one. None: not known yet, which `epoch` 0 stands for.
+   * @throws {RangeError} when an epoch is not a whole number ≥ 1, `head` or a base not one ≥ 0, an epoch that is not
+   *   the last has no `end`, or these are not in order.
+   */
+  constructor(epochs: readonly Epoch[], head: number) {
+    let least = 0;
+    for (const { epoch, base, end } of epochs) {
+      this.#epoch = wholeNumber('epoch', epoch, 1);
+      this.#base = wholeNumber('base', base, least);
+      if (epoch === epochs.at(-1)?.epoch) break;
+      this.#parents.push({ epoch, base, end: wholeNumber('end', end as number, base) });
+      least = (end as number) + 1;
+    }
+    this.head = this.settled = wholeNumber('head', head, this.#base);
+    this.#parents = this.#parents.slice(-MAX_PARENTS);
+  }
+
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** The seq of `<epoch>-0`: a reader below it is in an epoch before. */
+  get base(): number {
+    return this.#base;
   }
 
   /** The id of the newest event. */
@@ -43,9 +89,43 @@ export class Order {
   id(seq: number): string {
     if (seq !== this.#seq) {
       this.#seq = seq;
-      this.#id = formatId(this.epoch, seq);
+      this.#id = seq >= this.#base ? formatId(this.#epoch, seq - this.#base) : this.#olderId(seq);
     }
     return this.#id;
+  }
+
+  #olderId(seq: number): string {
+    const parent = this.#parents.findLast(({ base }) => base <= seq);
+    return parent === undefined ? unreadableId : formatId(parent.epoch, seq - parent.base);
+  }
+
+  /**
+   * The newest seq that was kept of the epoch in which a seq is: a reader there gets what came up to it, and is
+   * then told of the boundary. `Infinity` in the present epoch.
+   */
+  endOf(seq: number): number {
+    if (seq >= this.#base) return Infinity;
+    return this.#parents.findLast(({ base }) => base <= seq)?.end ?? seq;
+  }
+
+  /** The boundary behind a seq of an epoch before: the seq of the next epoch's `<epoch>-0`. */
+  baseAfter(seq: number): number {
+    return this.#parents.find(({ base }) => base > seq)?.base ?? this.#base;
+  }
+
+  /**
+   * Goes on in another epoch, whose `<epoch>-0` is the next seq. Of the present one, what came after `oldEnd` (a
+   * seq) may be lost.
+   */
+  renew(epoch: number, oldEnd: number): void {
+    if (this.#epoch !== 0) {
+      const end = Math.max(this.#base, Math.min(oldEnd, this.head));
+      this.#parents = [...this.#parents, { epoch: this.#epoch, base: this.#base, end }].slice(-MAX_PARENTS);
+      this.head++;
+    }
+    this.#epoch = epoch;
+    this.#base = this.head;
+    this.#seq = -1;
   }
 
   /**
@@ -53,15 +133,28 @@ export class Order {
    * text.
    */
   locate(lastEventId: string): Start {
-    const { epoch, head } = this;
     const id = parseId(lastEventId);
+    const { head } = this;
     if (id === undefined) return { seq: head, readyId: unreadableId, gap: 'malformed', from: null };
     const own = { readyId: lastEventId, from: lastEventId };
-    if (id.epoch !== epoch) return { seq: head, gap: 'unknown-epoch', ...own };
-    if (id.seq > head) return { seq: head, gap: 'ahead', ...own };
-    return { seq: id.seq, ...own };
+    if (id.epoch === this.#epoch) {
+      const seq = this.#base + id.seq;
+      return seq <= head ? { seq, ...own } : { seq: head, gap: 'ahead', isAhead: true, ...own };
+    }
+    const parent = this.#parents.findLast(({ epoch }) => epoch === id.epoch);
+    if (parent === undefined) {
+      const isAhead = id.epoch > this.#epoch;
+      return { seq: head, gap: 'unknown-epoch', ...(isAhead && { isAhead }), ...own };
+    }
+    const seq = parent.base + id.seq;
+    if (seq <= parent.end) return { seq, ...own };
+    // It has events that were lost.
+    return { seq: this.baseAfter(parent.base), gap: 'store-changed', ...own };
   }
 }
+
+/** Clients with an id of an older one get the gap of an epoch that is not known. */
+const MAX_PARENTS = 64;
 
 /**
  * An epoch for an order that begins now: milliseconds and three random digits, so that two hubs that start in

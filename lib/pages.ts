@@ -7,6 +7,8 @@ export interface PageEntry {
   readonly topic: string;
   /** The event as it goes over the wire, in UTF-8. */
   readonly frame: Uint8Array;
+  /** The id of a frame that has none. */
+  readonly id?: string | undefined;
   /** Names the value that the event updates; `undefined` where no later event replaces it. */
   readonly key?: string | undefined;
 }
@@ -91,16 +93,20 @@ export function isNext(page: Page, after: number): boolean {
  * least one; `undefined` where there is none. With `newestOnly`, leaves out those that a newer event with the
  * same key replaces. Looks at no other event, so the time is that of what it returns, and of a look-up in each
  * topic. A large page of one topic is a part of its history, without a copy.
+ *
+ * @param until - Events above this seq are left out. They must not replace others, so nothing is replaced then.
  */
 export function readPage(
   topics: readonly PageSource[],
   after: number,
   maxBytes: number,
   newestOnly: boolean,
+  until: number = Infinity,
 ): Joined | undefined {
-  const readers = readersAfter(topics, after, newestOnly);
+  const isCut = until !== Infinity;
+  const readers = readersAfter(topics, after, newestOnly && !isCut, until);
   if (readers.length === 0) return undefined;
-  if (readers.length > 1 || newestOnly) return gather(mergeReaders(readers, maxBytes));
+  if (readers.length > 1 || newestOnly || isCut) return gather(mergeReaders(readers, maxBytes, until));
   const { ring, place, seq } = readers[0]!;
   const { bytes, end } = ring.read(place, maxBytes);
   const last = ring.segmentAt(end - 1).seqOf(end - 1);
@@ -128,20 +134,26 @@ export function readEntries(
 }
 
 /** A reader for each topic that has events after a seq, the one with the oldest event first, as a heap. */
-function readersAfter(topics: readonly PageSource[], after: number, newestOnly: boolean): SourceReader[] {
+function readersAfter(
+  topics: readonly PageSource[],
+  after: number,
+  newestOnly: boolean,
+  until: number = Infinity,
+): SourceReader[] {
   const heap: SourceReader[] = [];
   for (const source of topics) {
     const { ring } = source;
     if (ring.last <= after || ring.first === ring.end) continue;
     const reader = new SourceReader(source, newestOnly);
-    if (reader.moveTo(ring.placeAfter(Math.max(after, ring.dropped)))) heap.push(reader);
+    const isThere = reader.moveTo(ring.placeAfter(Math.max(after, ring.dropped)));
+    if (isThere && reader.seq <= until) heap.push(reader);
   }
   for (let i = (heap.length >> 1) - 1; i >= 0; i--) sink(heap, i);
   return heap;
 }
 
 /** The events of all readers in the order of their seqs, up to `maxBytes`, but at least one. */
-function mergeReaders(heap: SourceReader[], maxBytes: number): Run[] {
+function mergeReaders(heap: SourceReader[], maxBytes: number, until: number = Infinity): Run[] {
   const runs: Run[] = [];
   let left = maxBytes;
   while (heap.length > 0) {
@@ -149,7 +161,7 @@ function mergeReaders(heap: SourceReader[], maxBytes: number): Run[] {
     left -= reader.size;
     if (left < 0 && runs.length > 0) break;
     reader.addTo(runs);
-    if (!reader.moveTo(reader.place + 1)) {
+    if (!reader.moveTo(reader.place + 1) || reader.seq > until) {
       const last = heap.pop()!;
       if (heap.length > 0) heap[0] = last;
     }
@@ -255,7 +267,20 @@ function gather(runs: readonly Run[]): Joined {
 
 /** Joins events that are in no ring, in order. */
 export function joinEntries(entries: readonly PageEntry[]): Buffer {
-  return Buffer.concat(entries.map(({ frame }) => frame));
+  let length = 0;
+  for (const { frame, id } of entries) length += frame.length + idLength(id);
+  const bytes = Buffer.allocUnsafe(length);
+  let at = 0;
+  for (const { frame, id } of entries) {
+    if (id !== undefined) at += bytes.write(`id: ${id}\n`, at, 'latin1');
+    bytes.set(frame, at);
+    at += frame.length;
+  }
+  return bytes;
+}
+
+function idLength(id: string | undefined): number {
+  return id === undefined ? 0 : id.length + 'id: \n'.length;
 }
 
 /** Keeps the newest entry of each key of each topic, and every entry without a key, in order. */
@@ -282,7 +307,7 @@ export function cut<Entry extends PageEntry>(entries: readonly Entry[], maxBytes
   let left = maxBytes;
   let end = 0;
   for (const entry of entries) {
-    left -= entry.frame.length;
+    left -= entry.frame.length + idLength(entry.id);
     if (left < 0 && end > 0) break;
     end++;
   }

@@ -317,6 +317,7 @@ describe('a listener of the gap channel', () => {
     const log = new TestLog();
     const { hub, turns } = handRun({ log, history: { maxEvents: 1 } });
     for (let i = 0; i < 3; i++) hub.publish('a', { data: 'x' });
+    turns.all();
     log.trim(2);
     let answer = () => {};
     log.answer = (look) => new Promise((resolve) => (answer = () => resolve(look())));

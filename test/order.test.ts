@@ -6,7 +6,7 @@ import { at, EPOCH } from './helpers/hub.ts';
 
 describe('Order', () => {
   it('gives each seq its id, in whatever sequence they are asked for', () => {
-    const order = new Order(EPOCH, 3);
+    const order = new Order([{ epoch: EPOCH, base: 0 }], 3);
     assert.deepEqual(
       [3, 3, 4, 3, 0].map((seq) => order.id(seq)),
       [
@@ -20,25 +20,25 @@ describe('Order', () => {
   });
 
   it('names its head as its position, and follows it', () => {
-    const order = new Order(EPOCH, 3);
+    const order = new Order([{ epoch: EPOCH, base: 0 }], 3);
     assert.equal(order.position, at(3));
     order.head = 4;
     assert.equal(order.position, at(4));
   });
 
   it('has settled everything up to the head with which it begins', () => {
-    assert.equal(new Order(EPOCH, 3).settled, 3);
+    assert.equal(new Order([{ epoch: EPOCH, base: 0 }], 3).settled, 3);
   });
 
   it('continues after an id of its own, and repeats that id', () => {
-    const order = new Order(EPOCH, 3);
+    const order = new Order([{ epoch: EPOCH, base: 0 }], 3);
     for (const seq of [0, 1, 3]) {
       assert.deepEqual(order.locate(at(seq)), { seq, readyId: at(seq), from: at(seq) });
     }
   });
 
   it('continues at the head after an id ahead of it, or of another epoch, and repeats that id', () => {
-    const order = new Order(EPOCH, 3);
+    const order = new Order([{ epoch: EPOCH, base: 0 }], 3);
     const cases = {
       [at(4)]: 'ahead',
       [at(Number.MAX_SAFE_INTEGER)]: 'ahead',
@@ -47,12 +47,13 @@ describe('Order', () => {
       [unreadableId]: 'unknown-epoch',
     };
     for (const [id, gap] of Object.entries(cases)) {
-      assert.deepEqual(order.locate(id), { seq: 3, gap, readyId: id, from: id });
+      const isAhead = gap === 'ahead' || id > at(0);
+      assert.deepEqual(order.locate(id), { seq: 3, gap, ...(isAhead && { isAhead }), readyId: id, from: id });
     }
   });
 
   it('continues at the head after an id that cannot be read, and does not repeat it', () => {
-    const order = new Order(EPOCH, 3);
+    const order = new Order([{ epoch: EPOCH, base: 0 }], 3);
     for (const id of ['x', '1795408776829004-01', `${at(1)}, ${at(1)}`]) {
       assert.deepEqual(order.locate(id), { seq: 3, gap: 'malformed', readyId: unreadableId, from: null });
     }
@@ -60,13 +61,16 @@ describe('Order', () => {
 
   it('names an epoch or a head that cannot be used', () => {
     for (const epoch of [0, -1, 1.5, 2 ** 53, Number.NaN]) {
-      assert.throws(() => new Order(epoch, 0), {
+      assert.throws(() => new Order([{ epoch, base: 0 }], 0), {
         name: 'RangeError',
         message: `\`epoch\` must be a whole number ≥ 1, got ${epoch}`,
       });
     }
     for (const head of [-1, 0.5, Number.NaN]) {
-      assert.throws(() => new Order(EPOCH, head), { name: 'RangeError', message: /`head`/ });
+      assert.throws(() => new Order([{ epoch: EPOCH, base: 0 }], head), {
+        name: 'RangeError',
+        message: /`head`/,
+      });
     }
   });
 });

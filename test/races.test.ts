@@ -15,6 +15,7 @@ describe('races', () => {
     const log = new TestLog();
     const { hub, turns } = handRun({ log, history: { maxEvents: 2 }, maxPageBytes: 70, ...options });
     for (let i = 1; i <= 10; i++) hub.publish('a', { data: String(i) });
+    turns.all();
     let answer = (): void => {};
     log.answer = (look) => {
       const early = look();

@@ -3,7 +3,8 @@
 
 import { PassThrough } from 'node:stream';
 import { FrameRing, type FrameSegment } from '../../lib/frame-ring.ts';
-import { Hub, type HubOptions, type Log, type LogEntry, type LogPage } from '../../lib/hub.ts';
+import { Hub, type HubOptions } from '../../lib/hub.ts';
+import type { LogEntry, LogEpoch, LogPage, OwnLog, TopicChange, TopicRecord } from '../../lib/log.ts';
 import { formatId, parseId } from '../../lib/protocol.ts';
 import { type Frame, parse } from './reader.ts';
 
@@ -50,7 +51,8 @@ export class Turns {
 /** A hub whose epoch is known, that leaves nothing to chance, and whose turns are run by hand. */
 export function handRun(options: HubOptions = {}): { hub: Hub; turns: Turns } {
   const turns = new Turns();
-  const hub = new Hub({ epoch: EPOCH, random: () => 0.5, schedule: turns.schedule, ...options });
+  const epoch = options.log === undefined ? EPOCH : undefined;
+  const hub = new Hub({ epoch, random: () => 0.5, schedule: turns.schedule, ...options });
   return { hub, turns };
 }
 
@@ -132,31 +134,32 @@ export function times<T>(count: number, make: (i: number) => T): T[] {
 }
 
 /** A log that keeps everything until it is trimmed, and answers as its test wants. */
-export class TestLog implements Log {
-  readonly epoch: number;
+export class TestLog implements OwnLog {
+  epochs: LogEpoch[];
   head = 0;
   /** May hold the page back, fail, or look again later. */
   answer: (look: () => LogPage) => LogPage | Promise<LogPage> = (look) => look();
   #entries: LogEntry[] = [];
   #lostUpTo = 0;
   readonly #dropped = new Map<string, number>();
+  readonly #last = new Map<string, number>();
+  readonly #ended = new Set<string>();
 
   constructor(epoch: number = EPOCH) {
-    this.epoch = epoch;
+    this.epochs = [{ epoch, base: 0 }];
   }
 
   get size(): number {
     return this.#entries.length;
   }
 
-  append(entry: LogEntry): void {
-    this.#entries.push(entry);
-    this.head = entry.seq;
+  append(entries: readonly LogEntry[]): void {
+    for (const entry of entries) {
+      this.#entries.push(entry);
+      this.#last.set(entry.topic, entry.seq);
+      this.head = entry.seq;
+    }
   }
-
-  appendAll: ((entries: readonly LogEntry[]) => void) | undefined = (entries) => {
-    for (const entry of entries) this.append(entry);
-  };
 
   read(
     topics: readonly string[],
@@ -165,6 +168,50 @@ export class TestLog implements Log {
     { newestOnly }: { readonly newestOnly: boolean },
   ): LogPage | Promise<LogPage> {
     return this.answer(() => this.#page(topics, after, maxBytes, newestOnly));
+  }
+
+  change(topic: string, change: TopicChange): boolean {
+    const known = this.#last.has(topic) || this.#ended.has(topic);
+    if (change === 'reopen') return this.#ended.delete(topic);
+    if (change === 'end') return !this.#ended.has(topic) && this.#ended.add(topic) !== undefined;
+    if (!known) return false;
+    else {
+      this.#ended.delete(topic);
+      this.drop(topic, this.head);
+    }
+    return true;
+  }
+
+  find(topics: readonly string[]): TopicRecord[] {
+    return topics.flatMap((topic) => {
+      if (!this.#last.has(topic) && !this.#ended.has(topic)) return [];
+      const held = this.#entries.filter((entry) => entry.topic === topic);
+      return {
+        topic,
+        last: this.#last.get(topic) ?? 0,
+        dropped: Math.max(this.#dropped.get(topic) ?? 0, this.#lostUpTo),
+        ended: this.#ended.has(topic),
+        events: held.length,
+        bytes: held.reduce((sum, { frame }) => sum + frame.length, 0),
+      };
+    });
+  }
+
+  list({
+    after = '',
+    limit = Infinity,
+  }: {
+    after?: string | undefined;
+    limit?: number | undefined;
+  } = {}): TopicRecord[] {
+    const names = [...new Set([...this.#last.keys(), ...this.#ended])].filter((name) => name > after).sort();
+    return this.find(names).slice(0, limit);
+  }
+
+  beforeNewest(topics: readonly string[], count: number): number {
+    const held = this.#entries.filter(({ topic }) => topics.includes(topic));
+    if (count === 0 || held.length === 0) return this.head;
+    return (held.at(-count) ?? held[0]!).seq - 1;
   }
 
   /** Drops all up to a seq, and remembers what it has dropped. */

@@ -8,10 +8,9 @@ import {
   Hub,
   type HubEvent,
   type HubOptions,
-  type LogEntry,
-  type LogPage,
   type SubscribeOptions,
 } from '../../lib/hub.ts';
+import type { LogEntry, LogPage } from '../../lib/log.ts';
 import { EPOCH, TestLog } from '../helpers/hub.ts';
 import {
   type Beginning,
@@ -87,7 +86,10 @@ type BatchError = Error & { readonly code: string; readonly maxEvents: number; r
 let current: HubFuzz | undefined;
 let isListening = false;
 
-/** A log that holds less than memory, as much, or more, and fails at times. */
+/**
+ * A log that holds less than memory, as much, or more, and keeps nothing but events. What a log knows of topics, and
+ * one that fails to append, are in the simulation of nodes.
+ */
 class FuzzLog extends TestLog {
   readonly #fuzz: HubFuzz;
   readonly #keeps: number;
@@ -101,10 +103,6 @@ class FuzzLog extends TestLog {
     this.#keeps = fuzz.chance.pick([1, 2, 4, Infinity, Infinity, Infinity]);
     this.#forgetsTopic = fuzz.chance.of(0.2) ? 't0' : undefined;
     this.conflates = fuzz.chance.of(0.7);
-    this.appendAll = (entries) => {
-      this.#open();
-      for (const entry of entries) this.#keep(entry);
-    };
   }
 
   override read(
@@ -116,18 +114,21 @@ class FuzzLog extends TestLog {
     return super.read(topics, after, maxBytes, this.conflates ? options : { newestOnly: false });
   }
 
-  override append(entry: LogEntry): void {
-    this.#open();
-    this.#keep(entry);
+  override append(entries: readonly LogEntry[]): void {
+    if (this.#fuzz.odd(0.05)) this.#fuzz.reactToAppend();
+    for (const entry of entries) this.#keep(entry);
   }
 
-  #open(): void {
-    if (this.#fuzz.odd(0.05)) throw new Injected('the log cannot be written');
-    if (this.#fuzz.odd(0.05)) this.#fuzz.reactToAppend();
+  override find(): [] {
+    return [];
+  }
+
+  override change(): boolean {
+    return this.#fuzz.expectedChange;
   }
 
   #keep(entry: LogEntry): void {
-    super.append(entry);
+    super.append([entry]);
     if (this.#forgetsTopic === entry.topic && this.#fuzz.chance.of(0.5)) this.drop(entry.topic, entry.seq);
     while (this.size > this.#keeps) this.trim(this.oldest);
   }
@@ -196,6 +197,8 @@ export class HubFuzz {
   #isTruncated = false;
   #steps = 0;
   #depth = 0;
+  /** What the next change of a topic must answer. */
+  expectedChange = false;
   #failedReads = 0;
   #isInTurn = false;
   #isPublishing = false;
@@ -287,7 +290,7 @@ export class HubFuzz {
     return new Hub({
       ...this.#options,
       log,
-      ...(!this.#namesItself && { epoch: this.epoch }),
+      ...(!this.#namesItself && log === undefined && { epoch: this.epoch }),
       now: () => this.#tellTime(),
       random: () => this.#random(),
       schedule: (turn) => {
@@ -622,6 +625,8 @@ export class HubFuzz {
     } catch (thrown) {
       error = thrown;
     }
+    // A change of a topic hands over to the log what was published.
+    if (error === undefined && this.hasLog) this.hub.reopen('none');
     this.#isPublishing = wasPublishing;
     if (error !== undefined) {
       if (this.tells) this.tell(`publish ${drafts.length} to ${topic} fails: ${(error as Error).message}`);
@@ -830,7 +835,7 @@ export class HubFuzz {
   #connect(client: Client): void {
     const { chance } = this;
     const lastId = this.#anyId(client);
-    const begin: SubscribeOptions = chance.pick([
+    const drawn: SubscribeOptions = chance.pick([
       {},
       {},
       { from: 'earliest' },
@@ -838,6 +843,8 @@ export class HubFuzz {
       { last: chance.below(6) },
       { last: chance.below(3), from: 'earliest' },
     ]);
+    // With a log, that decides where the past begins.
+    const begin = this.hasLog ? {} : drawn;
     for (const name of client.topics) this.#memory.topics.get(name)?.expire(this.time);
     const beginning = this.#beginning(client, lastId, begin);
     const isOver = this.#isFinished(client, beginning, begin);
@@ -1101,28 +1108,34 @@ export class HubFuzz {
   // ── topics and the log ───────────────────────────────────────────────────────────────────────────────────
 
   #end(): void {
+    if (this.hasLog && this.#isPublishing) return; // refused inside log.append
     // Whether a topic exists that was only followed depends on what the hub has heard.
     for (const connection of this.#connections.slice()) connection.sayGone();
     const name = this.chance.pick(this.#topics);
+    this.expectedChange = this.#memory.end(name);
     const has = this.hub.end(name);
     if (this.tells) this.tell(`end(${name}): ${has}`);
-    if (has !== this.#memory.end(name)) this.find('wrong-end', `end(${name}) answers ${has}`);
+    if (has !== this.expectedChange) this.find('wrong-end', `end(${name}) answers ${has}`);
   }
 
   #reopen(): void {
+    if (this.hasLog && this.#isPublishing) return; // refused inside log.append
     const name = this.chance.pick(this.#topics);
+    this.expectedChange = this.#memory.reopen(name);
     const has = this.hub.reopen(name);
     if (this.tells) this.tell(`reopen(${name}): ${has}`);
-    if (has !== this.#memory.reopen(name)) this.find('wrong-end', `reopen(${name}) answers ${has}`);
+    if (has !== this.expectedChange) this.find('wrong-end', `reopen(${name}) answers ${has}`);
   }
 
   #delete(): void {
+    if (this.hasLog && this.#isPublishing) return; // refused inside log.append
     const name = this.chance.pick(this.#topics);
     for (const { seq } of this.#memory.topics.get(name)?.events ?? [])
       this.events[seq]!.deleted ??= this.turn;
+    this.expectedChange = this.#memory.delete(name);
     const has = this.hub.delete(name);
     if (this.tells) this.tell(`delete(${name}): ${has}`);
-    if (has !== this.#memory.delete(name)) this.find('wrong-end', `delete(${name}) answers ${has}`);
+    if (has !== this.expectedChange) this.find('wrong-end', `delete(${name}) answers ${has}`);
   }
 
   #kick(): void {

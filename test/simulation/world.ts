@@ -4,14 +4,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { createParser } from 'eventsource-parser';
-import {
-  Hub,
-  type HubOptions,
-  type LogPage,
-  type Sink,
-  type SubscribeOptions,
-  type Subscription,
-} from '../../lib/hub.ts';
+import { Hub, type HubOptions, type Sink, type SubscribeOptions, type Subscription } from '../../lib/hub.ts';
+import type { LogPage } from '../../lib/log.ts';
 import { EPOCH, type Gap, TestLog, Turns } from '../helpers/hub.ts';
 
 const STEPS = 400;
@@ -381,7 +375,7 @@ export class World {
     return new Hub({
       ...this.#options,
       log,
-      epoch: log?.epoch ?? this.epoch,
+      epoch: log === undefined ? this.epoch : undefined,
       now: () => this.#time,
       random,
       schedule,
@@ -487,6 +481,8 @@ export class World {
       const place = this.#attempt(() => this.hub.publish(topic, { data: `${topic} ${events.length}`, key }));
       if (place !== undefined) events.push({ place: placeOf(place), key });
     }
+    // A change of a topic hands over to the log what was published.
+    if (this.hasLog) this.hub.reopen('none');
     if (!this.#isRoomy && chance.of(0.1)) {
       this.#attempt(() => this.hub.publish(`other${chance.below(100)}`, { data: 'x' }));
     }
@@ -565,17 +561,20 @@ export class World {
     if (!this.chance.of(0.3) || !this.hub.delete(topic)) return;
     this.ended.delete(topic);
     this.#hasDeleted = true;
+    this.#logLosses.add('evicted');
   }
 
-  /** The process dies. It loses what it had in memory, and which topics had ended. */
+  /** The process dies. It loses what it had in memory; and which topics had ended, where there is no log. */
   #restart(): void {
     for (const client of this.clients) {
       client.connection?.removeAllListeners();
       client.cut();
     }
     this.later = [];
-    this.ended.clear();
-    if (this.#log === undefined) this.epoch++;
+    if (this.#log === undefined) {
+      this.ended.clear();
+      this.epoch++;
+    }
     this.hub = this.#open();
   }
 

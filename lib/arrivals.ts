@@ -1,0 +1,288 @@
+// Finds where delivery to a new subscriber begins, at once or once a shared log has answered.
+// Needs `cursors.ts`, `delivery.ts`, `follower.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts` and
+// `protocol.ts` beside it.
+
+import type { Cursor, Group, Lost } from './cursors.ts';
+import { type Delivery, encodeControls } from './delivery.ts';
+import type { Follower } from './follower.ts';
+import { checkTopic, type History } from './history.ts';
+import type { OwnLog, SharedLog, TopicRecord } from './log.ts';
+import type { Order, Start } from './order.ts';
+import { beforeNewest, earliest } from './pages.ts';
+import { type Controls, type Gap, type GapReason, gapEvent, readyEvent, unreadableId } from './protocol.ts';
+
+/** What a client asks for. */
+export interface Request {
+  readonly names: readonly string[];
+  /** Its last event ID; `''` where it has none. */
+  readonly given: string;
+  readonly from: 'earliest' | 'now';
+  readonly last: number | undefined;
+  /** Milliseconds that it waits before it reconnects. */
+  readonly retry: number;
+  readonly announce: Readonly<Record<string, unknown>> | undefined;
+  readonly controls: Controls | undefined;
+}
+
+export interface ArrivalsOptions {
+  readonly order: Order;
+  readonly history: History<Group>;
+  readonly delivery: () => Delivery;
+  readonly log: OwnLog | SharedLog | undefined;
+  readonly follower: Follower | undefined;
+  /** Ends a subscription for which nothing is left to deliver. */
+  readonly refuse: (cursor: Cursor) => void;
+}
+
+interface Arrival {
+  readonly cursor: Cursor;
+  readonly request: Request;
+  /** When it came, in milliseconds of `performance.now`. */
+  readonly since: number;
+}
+
+/**
+ * Where a log is shared, its order may be ahead of this process, and only the log knows which topics have ended
+ * and where the oldest event is. Then a subscriber is _held_ until that is known: it is in the hub, and gets
+ * nothing but `sluice:ready`.
+ */
+export class Arrivals {
+  readonly #options: ArrivalsOptions;
+  /** Those for whom the log has to be asked in the next turn. */
+  #unasked: Arrival[] = [];
+  /** Those whose id is ahead of this process, or came before it knew the order. */
+  #ahead: Arrival[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: ArrivalsOptions) {
+    this.#options = options;
+  }
+
+  // ── at once ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Where delivery begins, as far as this process and a log of its own know. */
+  startOf({ names, given, from, last }: Request): Start {
+    const { order, log } = this.#options;
+    if (given !== '') return order.locate(given);
+    const { head } = order;
+    const topics = names.flatMap((name) => this.#options.history.get(name) ?? []);
+    let seq = head;
+    if (last !== undefined || from === 'earliest') {
+      if (log === undefined)
+        seq = last === undefined ? earliest(topics, head) : beforeNewest(topics, last, head);
+      else if (log.order !== 'shared') seq = log.beforeNewest(names, last ?? Infinity);
+    }
+    seq = Math.min(head, Math.max(seq, order.base));
+    return { seq, readyId: order.id(seq) };
+  }
+
+  /** What was dropped after the beginning of a client without an id: it has not missed that. */
+  forgotten(cursor: Cursor): Lost[] | undefined {
+    const { log } = this.#options;
+    if (log === undefined) return cursor.group.lost(cursor);
+    return log.order === 'shared' ? undefined : droppedOf(cursor, log.find(cursor.group.names));
+  }
+
+  isFinished(names: readonly string[], seq: number): boolean {
+    return names.every((name) => {
+      const end = this.#options.history.endOf(name);
+      return end !== undefined && end <= seq;
+    });
+  }
+
+  /** The first bytes of a subscriber. */
+  preamble(start: Start, { names, retry, announce, controls }: Request): string {
+    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
+    if (start.gap === undefined) return encodeControls([ready], controls);
+    return encodeControls([ready, this.#gapEvent(start, names)], controls);
+  }
+
+  /** The gap between an id from which this hub cannot continue and the place where delivery begins. */
+  gapOf({ gap, from = null, seq }: Start, topics: readonly string[]): Gap & { readonly reason: GapReason } {
+    return { reason: gap!, from, to: this.#options.order.id(seq), topics };
+  }
+
+  #gapEvent(start: Start, names: readonly string[]): ReturnType<typeof gapEvent> {
+    return gapEvent(this.#options.order.id(start.seq), this.gapOf(start, names));
+  }
+
+  // ── with a shared log ────────────────────────────────────────────────────────────────────────────────────
+
+  /** Holds a subscriber until the log has answered. */
+  hold(cursor: Cursor, request: Request): void {
+    cursor.heldAt = this.startOf(request).readyId;
+    this.#unasked.push({ cursor, request, since: performance.now() });
+    this.#options.delivery().plan();
+  }
+
+  /** Call it at the beginning of each turn. */
+  ask(): void {
+    const arrivals = this.#unasked;
+    if (arrivals.length === 0) return;
+    this.#unasked = [];
+    const { follower } = this.#options;
+    if (follower!.failure !== undefined) return this.#enterAll(arrivals, new Map());
+    const names = new Set(arrivals.flatMap(({ request }) => request.names));
+    withinLimit(follower!.learn([...names])).then(
+      (known) => this.#enterAll(arrivals, known),
+      (error: unknown) => {
+        follower!.failed(error);
+        this.#enterAll(arrivals, new Map());
+      },
+    );
+  }
+
+  #enterAll(arrivals: readonly Arrival[], known: ReadonlyMap<string, TopicRecord>): void {
+    for (const arrival of arrivals) {
+      if (arrival.cursor.closed) continue;
+      const { given, from, last } = arrival.request;
+      if (given === '' && (from === 'earliest' || last !== undefined)) this.#beginEarlier(arrival, known);
+      else this.#enter(arrival);
+    }
+  }
+
+  /** Only the log knows where its oldest events are. A client that asks for them comes again where it is away. */
+  #beginEarlier({ cursor, request }: Arrival, known: ReadonlyMap<string, TopicRecord>): void {
+    const { log, follower, order, delivery } = this.#options;
+    const { names, last = Infinity } = request;
+    const { epoch, base } = order;
+    if (follower!.failure !== undefined) return void delivery().end(cursor);
+    withinLimit((log as SharedLog).beforeNewest(names, last)).then(
+      (place) => {
+        if (cursor.closed) return;
+        if (order.epoch !== epoch) return void delivery().end(cursor);
+        const seq = Math.min(order.head, base + place);
+        if (this.isFinished(names, seq)) return this.#options.refuse(cursor);
+        this.#release(cursor, request, { seq, readyId: order.id(seq) });
+        const lost = droppedOf(cursor, [...known.values()]);
+        if (lost !== undefined) cursor.accept(lost);
+      },
+      (error: unknown) => {
+        follower!.failed(error);
+        delivery().end(cursor);
+      },
+    );
+  }
+
+  #enter(arrival: Arrival): void {
+    const { follower } = this.#options;
+    const { cursor, request } = arrival;
+    // Nobody knows what was published since it came.
+    const given = !follower!.hasBegun && request.given === '' ? unreadableId : request.given;
+    const start = this.startOf({ ...request, given });
+    if (start.isAhead === true || !follower!.hasBegun) {
+      this.#ahead.push({ ...arrival, request: { ...request, given } });
+      cursor.heldAt = start.readyId;
+      this.#write(cursor, start, () => this.preamble({ seq: start.seq, readyId: start.readyId }, request));
+      this.#decideLater();
+      return;
+    }
+    if (start.gap === undefined && this.isFinished(request.names, start.seq))
+      return this.#options.refuse(cursor);
+    this.#release(cursor, request, start);
+  }
+
+  #release(cursor: Cursor, request: Request, start: Start): void {
+    cursor.heldAt = undefined;
+    cursor.seq = start.seq;
+    if (start.gap !== undefined) this.#options.delivery().countGap(this.gapOf(start, request.names));
+    this.#write(cursor, start, () => this.preamble(start, request));
+  }
+
+  /** A `controls` that throws, or makes what cannot be sent, ends its own subscriber. */
+  #write(cursor: Cursor, { readyId: id }: Start, text: () => string): void {
+    const { delivery } = this.#options;
+    try {
+      cursor.preamble = { text: text(), id };
+    } catch {
+      return delivery().fail(cursor);
+    }
+    if (!cursor.isBlocked) delivery().makeDue(cursor);
+  }
+
+  /** Call it when the order has moved: those that were ahead of it may not be any more. */
+  sweep(): void {
+    if (this.#ahead.length > 0 && this.#options.follower!.hasBegun) this.#decide(-Infinity);
+  }
+
+  /** One timer for all. */
+  #decideLater(): void {
+    if (this.#timer !== undefined || this.#ahead.length === 0) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      // While the log is away, nobody can tell whether an id is of its future.
+      if (this.#options.follower!.failure === undefined) this.#decide(performance.now() - MAX_HOLD);
+      this.#decideLater();
+    }, MAX_HOLD / 4);
+    this.#timer.unref?.();
+  }
+
+  /** Those that came before `since` are told of a gap where their id is ahead still. */
+  #decide(since: number): void {
+    const arrivals = this.#ahead;
+    this.#ahead = [];
+    for (const arrival of arrivals) {
+      const { cursor, request } = arrival;
+      if (cursor.closed) continue;
+      const start = this.startOf(request);
+      if (start.isAhead === true && arrival.since > since) this.#ahead.push(arrival);
+      else this.#decided(cursor, request, start);
+    }
+  }
+
+  /** `sluice:ready` was written or is about to be. */
+  #decided(cursor: Cursor, request: Request, start: Start): void {
+    const { delivery } = this.#options;
+    const unwritten = cursor.preamble?.text ?? '';
+    cursor.heldAt = undefined;
+    cursor.seq = start.seq;
+    if (start.gap !== undefined) {
+      delivery().countGap(this.gapOf(start, request.names));
+      const gap = this.#gapEvent(start, request.names);
+      this.#write(cursor, start, () => unwritten + encodeControls([gap], request.controls));
+    } else if (!cursor.isBlocked) delivery().makeDue(cursor);
+  }
+}
+
+/**
+ * Returns the topics of a subscription, each once, by name.
+ * @throws {TypeError | RangeError} naming what cannot be used.
+ */
+export function checkRequest(
+  topics: string | readonly string[],
+  { from, last }: { readonly from?: unknown; readonly last?: unknown },
+): readonly string[] {
+  const names = [...new Set(typeof topics === 'string' ? [topics] : topics)].sort();
+  if (names.length === 0) throw new TypeError('`topics` must name at least one topic, got none');
+  names.forEach(checkTopic);
+  if (from !== undefined && from !== 'earliest' && from !== 'now') {
+    throw new TypeError(`\`from\` must be "earliest" or "now", got ${String(from)}`);
+  }
+  if (last !== undefined && !(Number.isSafeInteger(last) && (last as number) >= 0)) {
+    throw new RangeError(`\`last\` must be a whole number ≥ 0, got ${String(last)}`);
+  }
+  return names;
+}
+
+/** Nobody waits for a log for longer than {@link MAX_HOLD}. */
+function withinLimit<T>(answer: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error(`the log gave no answer within ${MAX_HOLD} ms`)),
+      MAX_HOLD,
+    );
+    answer.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+function droppedOf(cursor: Cursor, records: readonly TopicRecord[]): Lost[] | undefined {
+  const dropped = new Map(records.map((record) => [record.topic, record.dropped]));
+  const lost = cursor.group.topics.flatMap((topic) => {
+    const seq = dropped.get(topic.name) ?? 0;
+    return seq > cursor.seq ? [{ topic, seq }] : [];
+  });
+  return lost.length > 0 ? lost : undefined;
+}
+
+/** Milliseconds for which a client whose id is ahead of this process is held. */
+const MAX_HOLD = 1000;

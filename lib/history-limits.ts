@@ -1,0 +1,42 @@
+// The limits of a topic's history, with the defaults filled in. A hub's memory and its logs have the same.
+// Stands alone: copy this file by itself.
+
+/** How much of a topic is remembered for clients that return. */
+export interface HistoryLimits {
+  /** Most events; default 10,000. */
+  maxEvents?: number | undefined;
+  /** Most bytes on the wire; default 4 MiB. No event can be larger, nor larger than `maxEventBytes`. */
+  maxBytes?: number | undefined;
+  /** Milliseconds; default no limit. */
+  maxAge?: number | undefined;
+}
+
+/** The limits that a topic has, with the defaults filled in. */
+export type Limits = { readonly [Limit in keyof HistoryLimits]-?: number };
+
+/**
+ * Fills in the defaults of limits.
+ * @throws {RangeError | TypeError} naming the limit that cannot be used.
+ */
+export function checkLimits(limits: HistoryLimits, defaults: Limits = DEFAULTS): Limits {
+  if (typeof limits !== 'object' || limits === null || 'then' in limits) {
+    throw new TypeError(`\`history\` must be, or return, an object of limits, got ${show(limits)}`);
+  }
+  const { maxEvents = defaults.maxEvents, maxBytes = defaults.maxBytes, maxAge = defaults.maxAge } = limits;
+  if (maxEvents !== Infinity && !(Number.isSafeInteger(maxEvents) && maxEvents >= 1)) {
+    throw new RangeError(`\`maxEvents\` must be a whole number ≥ 1, got ${maxEvents}`);
+  }
+  return { maxEvents, maxBytes: atLeastOne('maxBytes', maxBytes), maxAge: atLeastOne('maxAge', maxAge) };
+}
+
+const DEFAULTS: Limits = { maxEvents: 10_000, maxBytes: 4 * 1024 * 1024, maxAge: Infinity };
+
+function show(limits: unknown): string {
+  return limits instanceof Promise ? 'a promise' : String(limits);
+}
+
+/** @throws {RangeError} naming the option, where the value is no number ≥ 1. */
+export function atLeastOne(name: string, value: number): number {
+  if (typeof value === 'number' && value >= 1) return value;
+  throw new RangeError(`\`${name}\` must be a number ≥ 1, got ${value}`);
+}

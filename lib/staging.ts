@@ -1,0 +1,156 @@
+// Collects the events of a turn for the log of one hub, and hands them over before they are delivered.
+// Needs `history.ts` and `log.ts` beside it.
+
+import type { EncodedEvent, Topic } from './history.ts';
+import { type LogEntry, type LogError, logUnavailable, type OwnLog } from './log.ts';
+
+/** An event that waits for the log. */
+export interface StagedEvent<Follower> {
+  readonly topic: Topic<Follower>;
+  readonly event: EncodedEvent;
+  /** The same without its id. */
+  readonly entry: LogEntry;
+  /** The seq of the first event of its batch. */
+  readonly first: number;
+}
+
+export interface StagingOptions<Follower> {
+  /** The newest seq of the log. */
+  readonly head: number;
+  /** Called for each event that the log has, in order. */
+  readonly accept: (staged: StagedEvent<Follower>) => void;
+  /** Calls for a turn, in which `commit` is called. */
+  readonly plan: () => void;
+  /** Called with what the log has thrown. */
+  readonly failed: (error: unknown) => void;
+}
+
+/**
+ * Keeps the events of a turn until one `append` of the log has taken all of them. Where it fails, none of them is
+ * delivered, their seqs are not used again, and further events are refused at once, until the log can write again:
+ * it is asked after 100 ms, and then at intervals that double up to a second.
+ */
+export class Staging<Follower = unknown> {
+  readonly #log: OwnLog;
+  readonly #options: StagingOptions<Follower>;
+  #staged: StagedEvent<Follower>[] = [];
+  #waiting: { readonly resolve: () => void; readonly reject: (error: LogError) => void }[] = [];
+  #bytes = 0;
+  #newest: number;
+  #failure: unknown;
+  #isFailing = false;
+  #isClosed = false;
+  #probe: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(log: OwnLog, options: StagingOptions<Follower>) {
+    this.#log = log;
+    this.#options = options;
+    this.#newest = options.head;
+  }
+
+  /** The seq for the next event. */
+  get next(): number {
+    return this.#newest + 1;
+  }
+
+  /** Why no event is taken; `undefined` where one is. */
+  get failure(): LogError | undefined {
+    if (this.#isClosed) return logUnavailable('the hub is closed: it takes no more events');
+    if (!this.#isFailing) return undefined;
+    const message = `the log cannot write at present: ${messageOf(this.#failure)}. Nothing is published until it can`;
+    return logUnavailable(message, this.#failure);
+  }
+
+  /** Takes the events of one batch, which have the next seqs. A turn with very many is handed over in parts. */
+  add(staged: readonly StagedEvent<Follower>[]): void {
+    for (const one of staged) {
+      this.#newest = one.event.seq;
+      this.#bytes += one.event.bytes;
+      this.#staged.push(one);
+    }
+    if (this.#bytes > MAX_STAGED_BYTES) this.commit();
+    else this.#options.plan();
+  }
+
+  /** Takes a batch, and resolves once the log has it. Rejects where the log has refused it. */
+  addAndWait(staged: readonly StagedEvent<Follower>[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.add(staged);
+    });
+  }
+
+  /** Hands over what has been collected. Never throws. */
+  commit(): void {
+    const [staged, waiting] = [this.#staged, this.#waiting];
+    if (staged.length === 0) return;
+    [this.#staged, this.#waiting, this.#bytes] = [[], [], 0];
+    try {
+      this.#append(staged.map(({ entry }) => entry));
+    } catch (error) {
+      this.#fail(error);
+      for (const { reject } of waiting) reject(this.failure!);
+      return;
+    }
+    for (const one of staged) this.#options.accept(one);
+    for (const { resolve } of waiting) resolve();
+  }
+
+  /** Hands over the rest, and takes no more. */
+  close(): void {
+    this.commit();
+    this.#isClosed = true;
+    clearTimeout(this.#probe);
+  }
+
+  #append(entries: readonly LogEntry[]): void {
+    const answer = this.#log.append(entries) as Partial<PromiseLike<unknown>> | undefined;
+    if (typeof answer?.then !== 'function') return;
+    answer.then(undefined, () => {}); // or its rejection would end the process
+    throw new TypeError('`append` of a log must not return a promise: an event is delivered once it is kept');
+  }
+
+  #fail(error: unknown): void {
+    this.#failure = error;
+    if (!this.#isFailing) this.#probeIn(MIN_PROBE_DELAY);
+    this.#isFailing = true;
+    this.#options.failed(error);
+  }
+
+  #probeIn(delay: number): void {
+    this.#probe = setTimeout(() => {
+      try {
+        this.#append([]);
+        this.#isFailing = false;
+        this.#failure = undefined;
+      } catch (error) {
+        this.#failure = error;
+        this.#probeIn(Math.min(delay * 2, MAX_PROBE_DELAY));
+      }
+    }, delay);
+    this.#probe.unref?.();
+  }
+}
+
+/** What a delivery asks of the log. That it cannot write does not keep anybody from reading. */
+export function readerOf(log: OwnLog, failed: (error: unknown) => void): OwnReader {
+  return { readsParents: true, failure: undefined, read: (...asked) => log.read(...asked), failed };
+}
+
+interface OwnReader {
+  readonly readsParents: true;
+  readonly failure: undefined;
+  readonly read: OwnLog['read'];
+  readonly failed: (error: unknown) => void;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** A loop that publishes without end would otherwise collect without end. */
+const MAX_STAGED_BYTES = 1024 * 1024;
+
+/** Milliseconds. */
+const MIN_PROBE_DELAY = 100;
+const MAX_PROBE_DELAY = 1000;
