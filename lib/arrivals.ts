@@ -60,6 +60,18 @@ export class Arrivals {
 
   // ── at once ──────────────────────────────────────────────────────────────────────────────────────────────
 
+  /**
+   * Drops events that are too old, which a topic without new events may still hold: no client may begin with
+   * them.
+   */
+  expire(names: readonly string[], now: number): void {
+    const { history } = this.#options;
+    for (const name of names) {
+      const topic = history.get(name);
+      if (topic !== undefined) history.expire(topic, now);
+    }
+  }
+
   /** Where delivery begins, as far as this process and a log of its own know. */
   startOf({ names, given, from, last }: Request): Start {
     const { order, log } = this.#options;

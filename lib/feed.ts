@@ -4,6 +4,9 @@
 /** The members of a hub that are used. */
 export interface FeedHub<Event> {
   publish(topic: string, event: Event): string;
+  /** Where there is a log, a page is published together, and the next one once the log has it. */
+  appendAll?(topic: string, events: Iterable<Event> & { readonly length: number }): Promise<unknown>;
+  readonly log?: object | undefined;
   /** Resolves when every reader of the topic that keeps up is near the head of the topic. */
   ready(topic: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /** The most of a batch: half of the topic's history. */
@@ -56,17 +59,24 @@ export async function publishFrom<Event extends object>(
   const { signal, onRefuse = refuseAll } = options;
   const puller = new Puller(source, signal);
   const { stats } = hub;
+  const page = hub.log === undefined ? undefined : new LoggedPage(hub, topic, onRefuse, signal);
   let published = 0;
   try {
     for (;;) {
       await hub.ready(topic, { signal });
       const { maxEvents, maxBytes } = pageFor(hub, topic);
+      if (page !== undefined) {
+        const { events, done } = await puller.nextPage(maxEvents, maxBytes);
+        published += await page.publish(events.map((value) => eventOf<Event>(value)));
+        if (done) return published;
+        continue;
+      }
       const full = stats.publishedBytes + maxBytes;
       for (let events = 0; events < maxEvents && stats.publishedBytes < full; events++) {
         const { done, value } = await puller.next();
         if (done) return published;
-        const event = (typeof value === 'string' ? { data: value } : value) as Event;
-        if (await publishOne(hub, topic, event, onRefuse, signal)) published++;
+        const publish = async (event: Event): Promise<unknown> => hub.publish(topic, event);
+        if (await publishOne({ topic, event: eventOf<Event>(value), publish, onRefuse, signal })) published++;
       }
       await nextTurn();
     }
@@ -75,17 +85,66 @@ export async function publishFrom<Event extends object>(
   }
 }
 
-async function publishOne<Event>(
-  hub: FeedHub<Event>,
-  topic: string,
-  event: Event,
-  onRefuse: NonNullable<FeedOptions<Event>['onRefuse']>,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
+function eventOf<Event>(value: string | Event): Event {
+  return (typeof value === 'string' ? { data: value } : value) as Event;
+}
+
+/** Publishes pages with a log: what it has refused is published again, event by event. */
+class LoggedPage<Event> {
+  readonly #hub: FeedHub<Event>;
+  readonly #topic: string;
+  readonly #onRefuse: NonNullable<FeedOptions<Event>['onRefuse']>;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(
+    hub: FeedHub<Event>,
+    topic: string,
+    onRefuse: NonNullable<FeedOptions<Event>['onRefuse']>,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#hub = hub;
+    this.#topic = topic;
+    this.#onRefuse = onRefuse;
+    this.#signal = signal;
+  }
+
+  async publish(events: readonly Event[]): Promise<number> {
+    if (events.length > 1) {
+      try {
+        await this.#hub.appendAll!(this.#topic, events);
+        return events.length;
+      } catch (error) {
+        // Some of it may be in the log: which, only the reader of the source can find out.
+        if ((error as { code?: unknown }).code === 'ERR_SSE_OUTCOME_UNKNOWN') throw error;
+      }
+    }
+    let published = 0;
+    for (const event of events) {
+      const publish = (one: Event): Promise<unknown> => this.#hub.appendAll!(this.#topic, [one]);
+      const [topic, onRefuse, signal] = [this.#topic, this.#onRefuse, this.#signal];
+      if (await publishOne({ topic, event, publish, onRefuse, signal })) published++;
+    }
+    return published;
+  }
+}
+
+async function publishOne<Event>({
+  topic,
+  event,
+  publish,
+  onRefuse,
+  signal,
+}: {
+  readonly topic: string;
+  readonly event: Event;
+  readonly publish: (event: Event) => Promise<unknown>;
+  readonly onRefuse: NonNullable<FeedOptions<Event>['onRefuse']>;
+  readonly signal: AbortSignal | undefined;
+}): Promise<boolean> {
   for (;;) {
     signal?.throwIfAborted();
     try {
-      hub.publish(topic, event);
+      await publish(event);
       return true;
     } catch (error) {
       const verdict = await onRefuse({ topic, event, error });
@@ -131,6 +190,8 @@ class Puller<Value> {
   readonly #iterator: AsyncIterator<Value> | Iterator<Value>;
   readonly #signal: AbortSignal | undefined;
   #fail: (reason: unknown) => void = () => {};
+  /** A pull that nobody has waited for to its end. */
+  #pull: Promise<IteratorResult<Value, unknown>> | undefined;
 
   constructor(source: AsyncIterable<Value> | Iterable<Value>, signal: AbortSignal | undefined) {
     this.#source = source;
@@ -150,8 +211,33 @@ class Puller<Value> {
     });
   }
 
+  /**
+   * As many events as come until the end of a turn, but at least one, unless the source is over. A string counts as
+   * many bytes as it has characters, and an event as 100.
+   */
+  async nextPage(
+    maxEvents: number,
+    maxBytes: number,
+  ): Promise<{ readonly events: readonly Value[]; readonly done: boolean }> {
+    const events: Value[] = [];
+    let bytes = 0;
+    let isOver = false;
+    while (!isOver) {
+      this.#pull ??= this.next();
+      const pulled = events.length === 0 ? await this.#pull : await Promise.race([this.#pull, nextTurn()]);
+      if (pulled === undefined) break;
+      this.#pull = undefined;
+      if (pulled.done) return { events, done: true };
+      events.push(pulled.value);
+      bytes += typeof pulled.value === 'string' ? pulled.value.length : 100;
+      isOver = events.length >= maxEvents || bytes >= maxBytes;
+    }
+    return { events, done: false };
+  }
+
   /** Does not wait: a generator that is blocked in an `await` returns only after that. */
   stop(): void {
+    this.#pull?.catch(() => {});
     this.#signal?.removeEventListener('abort', this.#abort);
     ignoreFailure(() => this.#iterator.return?.());
     ignoreFailure(() => (this.#source as { destroy?(): unknown }).destroy?.());

@@ -1,5 +1,5 @@
 // Follows a log that several hubs share: takes its entries into the history of this hub, in order.
-// Needs `cursors.ts`, `delivery.ts`, `history.ts`, `log.ts`, `order.ts` and `protocol.ts` beside it.
+// Needs `cursors.ts`, `delivery.ts`, `history.ts`, `log.ts` and `order.ts` beside it.
 
 import type { Group, Topic } from './cursors.ts';
 import type { Delivery, DeliveryLog } from './delivery.ts';

@@ -16,21 +16,22 @@ import {
 } from './cursors.ts';
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { Follower } from './follower.ts';
-import {
-  checkTopic,
-  History,
-  type HistoryOptions,
-  type KnownTopic,
-  type TopicInfo,
-  type TopicsOptions,
-} from './history.ts';
+import { checkTopic, History, type HistoryOptions, type TopicInfo, type TopicsOptions } from './history.ts';
 import type { EventBatch, EventMap, HubEvent } from './hub-event.ts';
-import type { AppendOptions, Log, OwnLog, SharedLog, TopicChange, TopicRecord } from './log.ts';
+import {
+  type AppendOptions,
+  type Log,
+  type LogTask,
+  type OwnLog,
+  type SharedLog,
+  type TopicChange,
+  warnOfLog,
+} from './log.ts';
 import { chanceOf, clockOf, newEpoch, Order } from './order.ts';
 import { PageCache } from './pages.ts';
 import { type Controls, type GapReason, gapReasons } from './protocol.ts';
 import { Publisher } from './publisher.ts';
-import { readerOf } from './staging.ts';
+import { findIn, readerOf } from './staging.ts';
 
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions } from './delivery.ts';
@@ -43,7 +44,7 @@ export type {
   TypedEvent,
   UntypedEvent,
 } from './hub-event.ts';
-export type { AppendOptions, Log, OwnLog, SharedLog, TopicChange } from './log.ts';
+export type { AppendOptions, Log, LogTask, OwnLog, SharedLog, TopicChange } from './log.ts';
 export type { Controls, GapReason } from './protocol.ts';
 
 /**
@@ -70,8 +71,6 @@ export interface HubOptions extends HistoryOptions, DeliveryOptions {
   /** Returns a number from 0 up to 1; default `Math.random`. Where it returns another, it counts as 0.5. */
   random?: (() => number) | undefined;
 }
-
-export type LogTask = 'append' | 'read' | 'follow';
 
 export interface SubscribeOptions {
   /**
@@ -173,9 +172,9 @@ export class Hub<Events extends object = EventMap> {
     this.#log = log;
     this.#now = now;
     this.#random = random;
-    this.#onError = options.onError ?? warnOncePerMinute();
+    this.#onError = options.onError ?? warnOfLog();
     this.#retry = duration('retry', options.retry ?? 2000);
-    const find = own && ((name: string) => known(own.find([name])[0], order));
+    const find = own && ((name: string) => findIn(own, name, order.head));
     const history = new History<Group>(options, order.head, options.maxPageBytes, find);
     this.#history = history;
     this.#follower = shared && this.#follow(shared);
@@ -252,9 +251,14 @@ export class Hub<Events extends object = EventMap> {
     return this.#stats;
   }
 
-  /** Whether this hub gives out the ids, or a log that it shares with others: then use `append` and `change`. */
-  get order(): 'own' | 'shared' {
-    return this.#follower === undefined ? 'own' : 'shared';
+  /** The log that the hub was given. Where its `order` is `shared`, use `append` and `change`. */
+  get log(): Log | undefined {
+    return this.#log;
+  }
+
+  /** Whether `append` takes an idempotency key: with a shared log, and with one that keeps keys. */
+  get keepsKeys(): boolean {
+    return this.#publisher.keepsKeys;
   }
 
   /** Why the log cannot be written to, or not be reached; `undefined` while it can, and without a log. */
@@ -357,7 +361,7 @@ export class Hub<Events extends object = EventMap> {
     const names = checkRequest(topics, options);
     if (this.#cursors.has(sink))
       throw new TypeError('`sink` is subscribed already: name all topics in one call');
-    this.#expire(names);
+    this.#arrivals.expire(names, this.#now());
     const { lastEventId, from = 'now', last, conflate = false, announce, controls } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
@@ -550,19 +554,6 @@ export class Hub<Events extends object = EventMap> {
     return topic?.isListed ? topic : undefined;
   }
 
-  // ── subscribing ──────────────────────────────────────────────────────────────────────────────────────────
-
-  /**
-   * Drops events that are too old, which a topic without new events may still hold: no client may begin with
-   * them.
-   */
-  #expire(names: readonly string[]): void {
-    for (const name of names) {
-      const topic = this.#history.get(name);
-      if (topic !== undefined) this.#history.expire(topic, this.#now());
-    }
-  }
-
   /** A sink that throws is not subscribed. */
   #enter(cursor: Cursor): void {
     const { sink, group } = cursor;
@@ -593,25 +584,9 @@ export class Hub<Events extends object = EventMap> {
   };
 }
 
-/** What a log knows of a topic, before the events that it is being given. */
-function known(record: TopicRecord | undefined, { head }: Order): KnownTopic | undefined {
-  return record && { last: Math.min(record.last, head), ended: record.ended };
-}
-
 /** Ends a sink for which nothing is left to deliver. */
 function refuseSink(sink: Sink): void {
   ignoreErrors(() => (sink.refuse === undefined ? sink.end() : sink.refuse(204)));
-}
-
-/** A log that is away fails for each reader. */
-function warnOncePerMinute(): NonNullable<HubOptions['onError']> {
-  const warned = new Map<LogTask, number>();
-  return (error, { task }) => {
-    if (performance.now() - (warned.get(task) ?? -Infinity) < 60_000) return;
-    warned.set(task, performance.now());
-    const detail = String((error as Error | undefined)?.stack ?? error);
-    process.emitWarning(`the log of a hub failed to ${task}`, { code: 'ERR_SSE_LOG_FAILED', detail });
-  };
 }
 
 /** A quarter more must still be a `retry` that clients accept. */

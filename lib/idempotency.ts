@@ -81,7 +81,7 @@ export class IdempotencyCache<T> {
     this.#dropExpired();
     const known = this.#entries.get(key);
     if (known !== undefined) {
-      if (known.digest !== digest) throw conflict();
+      if (known.digest !== digest) throw idempotencyConflict();
       return known.outcome;
     }
     const entry = {
@@ -133,7 +133,8 @@ export class IdempotencyCache<T> {
   }
 }
 
-function conflict(): IdempotencyError {
+/** The error for a key that was used for something else before. */
+export function idempotencyConflict(): IdempotencyError {
   const error = new Error(
     'This Idempotency-Key was used for another request: use a key of its own for each.',
   );

@@ -8,6 +8,8 @@ export interface Instrumented {
   readonly hub: {
     readonly size: number;
     readonly historyBytes: number;
+    /** Why the log of the hub cannot be written to or reached. */
+    readonly failure?: unknown;
     readonly stats: {
       readonly published: number;
       readonly publishedBytes: number;
@@ -113,6 +115,11 @@ export function instrument(registry: Registry, sources: Instrumented): Registry 
     )
     .gauge('sluice_buffered_bytes', 'Bytes that wait for clients in this process.', () =>
       sum(events.streams, (stream) => stream.writableLength),
+    )
+    .gauge(
+      'sluice_log_available',
+      '1 while the log of the hub can be written to or reached, and without one.',
+      () => Number(hub.failure === undefined),
     )
     .gauge('sluice_draining', '1 while the server shuts down.', () => Number(isDraining()));
   if (keepalive !== undefined) {

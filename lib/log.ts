@@ -101,6 +101,15 @@ interface LogAnswers<Kind extends 'own' | 'shared'> {
 
 type Answer<Kind extends 'own' | 'shared', T> = Kind extends 'own' ? T : Promise<T>;
 
+/** What a log keeps of an append that had an idempotency key. */
+export interface AppendRecord {
+  readonly key: string;
+  readonly digest: string;
+  /** The seq of the first event, and how many there were. */
+  readonly first: number;
+  readonly count: number;
+}
+
 /**
  * A log to which one hub writes, and which gives out no seqs itself: SQLite, a file. It answers at once.
  *
@@ -118,13 +127,18 @@ export interface OwnLog extends LogAnswers<'own'> {
   /** The newest seq held when the hub opens it. */
   readonly head: number;
   /**
-   * Keeps all entries, or none and throws. Their seqs increase; where an earlier call has failed, some are
-   * missing. Must not return a promise.
+   * Keeps all entries and records, or nothing and throws. Seqs increase; where an earlier call has failed, some
+   * are missing. Must not return a promise.
    *
    * After it has thrown, it is called without entries, to learn whether it can write again. It then should try
    * to write something, and throw where it cannot.
    */
-  append(entries: readonly LogEntry[]): void;
+  append(entries: readonly LogEntry[], records: readonly AppendRecord[]): void;
+  /**
+   * The record of an append with this idempotency key. It may forget those that are old. A log without this member
+   * keeps no records: a request that is sent again after a restart is then published twice.
+   */
+  recall?(key: string): AppendRecord | undefined;
   /**
    * Changes a topic, at once. `end` also ends a topic that the log does not know: the hub asks for it where somebody
    * waits for the first event. `delete` drops its events and keeps its record, so that older ids get a gap, and lets
@@ -224,4 +238,18 @@ export function outcomeUnknown(message: string, cause?: unknown): LogError {
 
 function logError(code: LogError['code'], message: string, cause: unknown): LogError {
   return Object.assign(new Error(message, { cause }), { code, status: 503 as const });
+}
+
+/** What a hub wants of its log when that fails. */
+export type LogTask = 'append' | 'read' | 'follow';
+
+/** Makes a function that warns of failures: at most once a minute of each kind, for one that is away always fails. */
+export function warnOfLog(): (error: unknown, context: { readonly task: LogTask }) => void {
+  const warned = new Map<LogTask, number>();
+  return (error, { task }) => {
+    if (performance.now() - (warned.get(task) ?? -Infinity) < 60_000) return;
+    warned.set(task, performance.now());
+    const detail = String((error as Error | undefined)?.stack ?? error);
+    process.emitWarning(`the log of a hub failed to ${task}`, { code: 'ERR_SSE_LOG_FAILED', detail });
+  };
 }

@@ -48,7 +48,7 @@ export class Order {
   settled: number;
   #epoch = 0;
   #base = 0;
-  /** The epochs before, oldest first. */
+  /** The epochs before, newest first. */
   #parents: Parent[] = [];
   #seq = -1;
   #id = '';
@@ -64,11 +64,11 @@ export class Order {
       this.#epoch = wholeNumber('epoch', epoch, 1);
       this.#base = wholeNumber('base', base, least);
       if (epoch === epochs.at(-1)?.epoch) break;
-      this.#parents.push({ epoch, base, end: wholeNumber('end', end as number, base) });
+      this.#parents.unshift({ epoch, base, end: wholeNumber('end', end as number, base) });
       least = (end as number) + 1;
     }
     this.head = this.settled = wholeNumber('head', head, this.#base);
-    this.#parents = this.#parents.slice(-MAX_PARENTS);
+    this.#parents = this.#parents.slice(0, MAX_PARENTS);
   }
 
   get epoch(): number {
@@ -95,7 +95,7 @@ export class Order {
   }
 
   #olderId(seq: number): string {
-    const parent = this.#parents.findLast(({ base }) => base <= seq);
+    const parent = this.#parents.find(({ base }) => base <= seq);
     return parent === undefined ? unreadableId : formatId(parent.epoch, seq - parent.base);
   }
 
@@ -105,12 +105,14 @@ export class Order {
    */
   endOf(seq: number): number {
     if (seq >= this.#base) return Infinity;
-    return this.#parents.findLast(({ base }) => base <= seq)?.end ?? seq;
+    return this.#parents.find(({ base }) => base <= seq)?.end ?? seq;
   }
 
   /** The boundary behind a seq of an epoch before: the seq of the next epoch's `<epoch>-0`. */
   baseAfter(seq: number): number {
-    return this.#parents.find(({ base }) => base > seq)?.base ?? this.#base;
+    let next = this.#base;
+    for (const { base } of this.#parents) if (base > seq) next = base;
+    return next;
   }
 
   /**
@@ -120,7 +122,8 @@ export class Order {
   renew(epoch: number, oldEnd: number): void {
     if (this.#epoch !== 0) {
       const end = Math.max(this.#base, Math.min(oldEnd, this.head));
-      this.#parents = [...this.#parents, { epoch: this.#epoch, base: this.#base, end }].slice(-MAX_PARENTS);
+      const parent = { epoch: this.#epoch, base: this.#base, end };
+      this.#parents = [parent, ...this.#parents].slice(0, MAX_PARENTS);
       this.head++;
     }
     this.#epoch = epoch;
@@ -141,7 +144,7 @@ export class Order {
       const seq = this.#base + id.seq;
       return seq <= head ? { seq, ...own } : { seq: head, gap: 'ahead', isAhead: true, ...own };
     }
-    const parent = this.#parents.findLast(({ epoch }) => epoch === id.epoch);
+    const parent = this.#parents.find(({ epoch }) => epoch === id.epoch);
     if (parent === undefined) {
       const isAhead = id.epoch > this.#epoch;
       return { seq: head, gap: 'unknown-epoch', ...(isAhead && { isAhead }), ...own };

@@ -1,12 +1,13 @@
 // Publishes events: checks and encodes them, gives them their places, and hands them to the history or the log.
-// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `hub-event.ts`, `log.ts`, `order.ts`, `protocol.ts`
-// and `staging.ts` beside it.
+// Needs `cursors.ts`, `delivery.ts`, `encode.ts`, `history.ts`, `hub-event.ts`, `idempotency.ts`, `log.ts`,
+// `order.ts`, `protocol.ts` and `staging.ts` beside it.
 
 import type { Group, Topic } from './cursors.ts';
 import type { Delivery } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { BatchSize, checkOpen, type EncodedEvent, type History } from './history.ts';
 import { checkEvent, checkEvents, type EventBatch, type HubEvent } from './hub-event.ts';
+import { idempotencyConflict } from './idempotency.ts';
 import type { AppendOptions, Log, LogEntry, NewEntry } from './log.ts';
 import type { Order } from './order.ts';
 import { formatId } from './protocol.ts';
@@ -101,24 +102,39 @@ export class Publisher {
     options: AppendOptions,
   ): Promise<readonly string[]> {
     if (this.#isShared) return this.#appendShared(topic, events, options);
-    if (options.idempotency !== undefined)
-      throw new TypeError(
-        '`idempotency` needs a log that several hubs share: elsewhere use `IdempotencyCache`',
-      );
+    const { idempotency } = options;
+    if (idempotency !== undefined && !this.keepsKeys)
+      throw new TypeError('`idempotency` needs a log that keeps keys: elsewhere use `IdempotencyCache`');
     if (this.#staging === undefined) return this.publishAll(topic, events);
-    let encoded: readonly LoggedEvent[];
+    const known = idempotency && this.#staging.recall(idempotency.key);
+    if (known !== undefined) {
+      if (known.record.digest !== idempotency?.digest) throw idempotencyConflict();
+      await known.kept;
+      const { first, count } = known.record;
+      return Array.from({ length: count }, (_, i) => this.#order.id(first + i));
+    }
+    let ids: readonly string[];
     let kept: Promise<void> | undefined;
     this.#begin();
     try {
-      const [prepared, all] = this.#encodeAll(topic, events);
-      encoded = all;
-      const staged = all.map((one) => toStaged(prepared, one, all[0]!.seq));
-      if (all.length > 0) kept = this.#staging.addAndWait(staged);
+      const [prepared, encoded] = this.#encodeAll(topic, events);
+      const { length: count, 0: one } = encoded;
+      ids = this.#idsOf(encoded);
+      if (one !== undefined)
+        kept = this.#staging.addAndWait(
+          encoded.map((event) => toStaged(prepared, event, one.seq)),
+          idempotency && { ...idempotency, first: one.seq, count },
+        );
     } finally {
       this.#isPublishing = false;
     }
     await kept;
-    return this.#idsOf(encoded);
+    return ids;
+  }
+
+  /** Whether an append with an idempotency key is published once, also after a restart. */
+  get keepsKeys(): boolean {
+    return this.#isShared || this.#staging?.keepsKeys === true;
   }
 
   async #appendShared(

@@ -130,9 +130,15 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     'From publishing to the sockets.',
     LATENCIES,
   );
+  const own = isHub(options.hub) ? undefined : options.hub;
   const hub = isHub(options.hub)
     ? options.hub
-    : new Hub({ onDelivered: (delivery) => latency.observe(delivery.latency / 1000), ...options.hub });
+    : new Hub({
+        onDelivered: (delivery) => latency.observe(delivery.latency / 1000),
+        onError: (error, { task }) =>
+          logger({ level: 'error', event: 'log-failed', task, message: String(error) }),
+        ...own,
+      });
   const permissions = permissionsOf(options, () => isLocal(server));
   let isDraining = false;
   let stopMeasuring: (() => void) | undefined;
@@ -166,9 +172,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('POST', '/tickets', async ({ req, res }) => sendJson(res, 200, await permissions.issueTicket(req)))
     .add('GET', '/healthz', ({ res }) => sendJson(res, 200, { status: 'ok' }))
     .add('GET', '/readyz', ({ res }) =>
-      isDraining
-        ? sendJson(res, 503, { status: 'draining' })
-        : sendJson(res, 200, { status: 'ready', ...options.readiness?.() }),
+      sendJson(res, isDraining || hub.failure !== undefined ? 503 : 200, {
+        status: isDraining ? 'draining' : hub.failure === undefined ? 'ready' : 'log-unavailable',
+        ...(!isDraining && options.readiness?.()),
+      }),
     )
     .add('GET', '/metrics', metrics)
     .add('GET', '/', dashboard)
@@ -240,12 +247,15 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   });
   instrument(registry, { hub, events, refused, isDraining: () => isDraining });
 
-  function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
+  async function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
     const onDraining = (): void => {
       isDraining = true;
       stopMeasuring?.();
     };
-    return shutdown<EventStream>(server, { ...how, onDraining, streams: events.streams });
+    const outcome = await shutdown<EventStream>(server, { ...how, onDraining, streams: events.streams });
+    // A hub of the application may live on.
+    if (!isHub(options.hub)) await hub.close();
+    return outcome;
   }
 
   return {

@@ -1,8 +1,8 @@
 // Collects the events of a turn for the log of one hub, and hands them over before they are delivered.
 // Needs `history.ts` and `log.ts` beside it.
 
-import type { EncodedEvent, Topic } from './history.ts';
-import { type LogEntry, type LogError, logUnavailable, type OwnLog } from './log.ts';
+import type { EncodedEvent, KnownTopic, Topic } from './history.ts';
+import { type AppendRecord, type LogEntry, type LogError, logUnavailable, type OwnLog } from './log.ts';
 
 /** An event that waits for the log. */
 export interface StagedEvent<Follower> {
@@ -35,6 +35,8 @@ export class Staging<Follower = unknown> {
   readonly #options: StagingOptions<Follower>;
   #staged: StagedEvent<Follower>[] = [];
   #waiting: { readonly resolve: () => void; readonly reject: (error: LogError) => void }[] = [];
+  /** The records of what waits, and when each is kept. */
+  #records = new Map<string, { readonly record: AppendRecord; readonly kept: Promise<void> }>();
   #bytes = 0;
   #newest: number;
   #failure: unknown;
@@ -73,20 +75,35 @@ export class Staging<Follower = unknown> {
   }
 
   /** Takes a batch, and resolves once the log has it. Rejects where the log has refused it. */
-  addAndWait(staged: readonly StagedEvent<Follower>[]): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.add(staged);
-    });
+  addAndWait(staged: readonly StagedEvent<Follower>[], record?: AppendRecord): Promise<void> {
+    const kept = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    if (record !== undefined) this.#records.set(record.key, { record, kept });
+    this.add(staged);
+    return kept;
+  }
+
+  /** Whether the log keeps idempotency keys. */
+  get keepsKeys(): boolean {
+    return this.#log.recall !== undefined;
+  }
+
+  /** An append with this idempotency key, and when the log has it. */
+  recall(key: string): { readonly record: AppendRecord; readonly kept?: Promise<void> } | undefined {
+    const record = this.#records.get(key) ?? this.#log.recall?.(key);
+    return record === undefined || 'record' in record ? record : { record };
   }
 
   /** Hands over what has been collected. Never throws. */
   commit(): void {
-    const [staged, waiting] = [this.#staged, this.#waiting];
+    const [staged, waiting, records] = [this.#staged, this.#waiting, this.#records];
     if (staged.length === 0) return;
     [this.#staged, this.#waiting, this.#bytes] = [[], [], 0];
+    if (records.size > 0) this.#records = new Map();
     try {
-      this.#append(staged.map(({ entry }) => entry));
+      this.#append(
+        staged.map(({ entry }) => entry),
+        [...records.values()].map(({ record }) => record),
+      );
     } catch (error) {
       this.#fail(error);
       for (const { reject } of waiting) reject(this.failure!);
@@ -103,8 +120,8 @@ export class Staging<Follower = unknown> {
     clearTimeout(this.#probe);
   }
 
-  #append(entries: readonly LogEntry[]): void {
-    const answer = this.#log.append(entries) as Partial<PromiseLike<unknown>> | undefined;
+  #append(entries: readonly LogEntry[], records: readonly AppendRecord[] = []): void {
+    const answer = this.#log.append(entries, records) as Partial<PromiseLike<unknown>> | undefined;
     if (typeof answer?.then !== 'function') return;
     answer.then(undefined, () => {}); // or its rejection would end the process
     throw new TypeError('`append` of a log must not return a promise: an event is delivered once it is kept');
@@ -130,6 +147,12 @@ export class Staging<Follower = unknown> {
     }, delay);
     this.#probe.unref?.();
   }
+}
+
+/** What a log knows of a topic, without the events that it is being given: `head` is that of the hub. */
+export function findIn(log: OwnLog, name: string, head: number): KnownTopic | undefined {
+  const [record] = log.find([name]);
+  return record && { last: Math.min(record.last, head), ended: record.ended };
 }
 
 /** What a delivery asks of the log. That it cannot write does not keep anybody from reading. */

@@ -7,7 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { identityOf } from './auth.ts';
 import { readText } from './body.ts';
-import type { Hub, HubEvent, TopicInfo } from './hub.ts';
+import type { AppendOptions, Hub, HubEvent, TopicInfo } from './hub.ts';
 import type { EventBatch } from './hub-event.ts';
 import { IdempotencyCache } from './idempotency.ts';
 import type { Permissions } from './permissions.ts';
@@ -45,10 +45,12 @@ const MAX_LISTED = 1000;
 export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyBytes: number): TopicHandlers {
   const published = new IdempotencyCache<Published>();
 
-  function publishNow(topic: string, events: HubEvent | Lines): Published {
-    if (!(events instanceof Lines)) return { first: hub.publish(topic, events), count: undefined };
+  /** Resolves once the log has the events; without a log, at once. */
+  async function append(topic: string, events: HubEvent | Lines, options: AppendOptions): Promise<Published> {
+    if (!(events instanceof Lines))
+      return { first: await hub.append(topic, events, options), count: undefined };
     try {
-      const ids = hub.publishAll(topic, events);
+      const ids = await hub.appendAll(topic, events, options);
       return { first: ids[0] ?? '', count: ids.length };
     } catch (error) {
       throw events.number === 0 ? error : atLine(events.number, error);
@@ -63,7 +65,7 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
     const found: TopicInfo[] = [];
     for (let from = after; ; await nextTurn()) {
       if (isGone()) return { topics: [] };
-      const page = hub.topics({ after: from, limit: limit + 1 });
+      const page = await hub.list({ after: from, limit: limit + 1 });
       for (const info of page) if (permissions.may(principal, 'subscribe', info.topic)) found.push(info);
       // The last topic that is sent: the name of one that the sender may not read must not be.
       if (found.length > limit) return { topics: found.slice(0, limit), next: found[limit - 1]!.topic };
@@ -80,15 +82,18 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
       const key = keyOf(req);
       const text = await readText(req, maxBodyBytes);
       const fields = { event: query.get('event') ?? undefined, key: query.get('key') ?? undefined };
-      const act = async (): Promise<Published> => {
+      const act = async (options: AppendOptions = {}): Promise<Published> => {
         const events = eventsOf(type, text, fields);
         // Requests at the same time would push out what readers that keep up have not got yet.
         await hub.ready(topic);
-        return publishNow(topic, events);
+        return append(topic, events, options);
       };
       const once = (retryKey: string): Promise<Published> => {
         const attempt = digest(identityOf(principal), topic, retryKey);
-        return published.run(attempt, act, digest(type, query.toString(), text));
+        const asked = digest(type, query.toString(), text);
+        // A log keeps keys for longer than this process lives.
+        if (hub.keepsKeys) return act({ idempotency: { key: attempt, digest: asked } });
+        return published.run(attempt, act, asked);
       };
       sendJson(res, 200, answerOf(await (key === undefined ? act() : once(key))));
     },
@@ -96,7 +101,7 @@ export function createTopicHandlers(hub: Hub, permissions: Permissions, maxBodyB
     async end({ req, res, params }) {
       const topic = topicOf(params);
       await permissions.admit(req, 'publish', [topic]);
-      if (!hub.end(topic)) {
+      if (!(await hub.change(topic, 'end'))) {
         const message = `There is no topic "${topic}" that could end.`;
         throw httpError({ status: 404, error: 'no-such-topic', message });
       }

@@ -22,6 +22,12 @@ const NOT_EXPORTED = [
     'names',
     'order',
     'pages',
+    'history-limits',
+    'queue',
+    'staging',
+    'publisher',
+    'follower',
+    'arrivals',
   ],
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
 ];

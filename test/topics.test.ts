@@ -77,12 +77,12 @@ describe('a batch', () => {
 
   it('of blank lines publishes nothing, however many they are', async (t) => {
     const { hub, ask } = await serving(t, {});
-    const publishAll = t.mock.method(hub, 'publishAll');
+    const appendAll = t.mock.method(hub, 'appendAll');
     for (const text of ['\n'.repeat(1024 * 1024), '\r\n\r\r\n', '']) {
       assert.deepEqual(await ask('/topics/a', body(text, TEXT_LINES)), { status: 200, json: { ids: [] } });
     }
     assert.deepEqual(
-      publishAll.mock.calls.map(({ arguments: [, events] }) => events.length),
+      appendAll.mock.calls.map(({ arguments: [, events] }) => events.length),
       [0, 0, 0],
     );
     assert.deepEqual(hub.topics(), []);

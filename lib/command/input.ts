@@ -133,6 +133,11 @@ export class Input {
         this.recover('topic');
         return id;
       },
+      log: hub.log,
+      appendAll: async (topic, events) => {
+        await hub.appendAll!(topic, events);
+        this.recover('topic');
+      },
     };
   }
 

@@ -29,7 +29,7 @@ interface Tail {
 /** The members of a hub and of its server that are used. */
 interface InputTarget {
   readonly hub: FeedHub<{ data: string }> & {
-    end(topic: string): unknown;
+    change(topic: string, change: 'end' | 'reopen'): Promise<unknown>;
     topics(): readonly unknown[];
   };
   readonly streams: { readonly size: number };
@@ -98,8 +98,10 @@ export async function startInputs(
   });
   if (stdin !== undefined) {
     const input = inputFor('stdin', stdin);
+    // A log knows that it has ended in the process before.
+    await hub.change(stdin, 'reopen');
     // A topic does not end when the server stops: clients may return after a restart.
-    void input.run(() => lines(source, { signal }), { onEnd: () => hub.end(stdin) });
+    void input.run(() => lines(source, { signal }), { onEnd: () => void endOf(hub, stdin, signal) });
   }
   if (system) {
     const input = inputFor('system', 'system');
@@ -116,6 +118,20 @@ export async function startInputs(
     },
   };
 }
+
+/** Ends a topic, as soon as the log takes that. */
+async function endOf(hub: InputTarget['hub'], topic: string, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      return void (await hub.change(topic, 'end'));
+    } catch {
+      await sleep(END_AGAIN_DELAY, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+}
+
+/** Milliseconds. */
+const END_AGAIN_DELAY = 1000;
 
 /** `FILE` or `FILE:TOPIC`: the topic follows the last colon, unless a slash follows that. */
 function readTail(text: string): Tail {
