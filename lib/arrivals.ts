@@ -52,6 +52,7 @@ export class Arrivals {
   #unasked: Arrival[] = [];
   /** Those whose id is ahead of this process, or came before it knew the order. */
   #ahead: Arrival[] = [];
+  #hasMoved = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ArrivalsOptions) {
@@ -76,15 +77,13 @@ export class Arrivals {
   startOf({ names, given, from, last }: Request): Start {
     const { order, log } = this.#options;
     if (given !== '') return order.locate(given);
-    const { head } = order;
-    const topics = names.flatMap((name) => this.#options.history.get(name) ?? []);
-    let seq = head;
+    let seq = order.head;
     if (last !== undefined || from === 'earliest') {
-      if (log === undefined)
-        seq = last === undefined ? earliest(topics, head) : beforeNewest(topics, last, head);
-      else if (log.order !== 'shared') seq = log.beforeNewest(names, last ?? Infinity);
+      if (log === undefined) {
+        const topics = names.flatMap((name) => this.#options.history.get(name) ?? []);
+        seq = last === undefined ? earliest(topics, seq) : beforeNewest(topics, last, seq);
+      } else if (log.order !== 'shared') seq = Math.min(seq, log.beforeNewest(names, last ?? Infinity));
     }
-    seq = Math.min(head, Math.max(seq, order.base));
     return { seq, readyId: order.id(seq) };
   }
 
@@ -128,7 +127,13 @@ export class Arrivals {
   }
 
   /** Call it at the beginning of each turn. */
-  ask(): void {
+  turn(): void {
+    if (this.#hasMoved) this.#decide(-Infinity);
+    this.#hasMoved = false;
+    this.#ask();
+  }
+
+  #ask(): void {
     const arrivals = this.#unasked;
     if (arrivals.length === 0) return;
     this.#unasked = [];
@@ -212,9 +217,11 @@ export class Arrivals {
     if (!cursor.isBlocked) delivery().makeDue(cursor);
   }
 
-  /** Call it when the order has moved: those that were ahead of it may not be any more. */
-  sweep(): void {
-    if (this.#ahead.length > 0 && this.#options.follower!.hasBegun) this.#decide(-Infinity);
+  /** Call it when the order has moved: those that were ahead of it may not be any more, which the next turn finds. */
+  moved(): void {
+    if (this.#ahead.length === 0 || !this.#options.follower!.hasBegun) return;
+    this.#hasMoved = true;
+    this.#options.delivery().plan();
   }
 
   /** One timer for all. */

@@ -213,14 +213,14 @@ export class Hub<Events extends object = EventMap> {
         this.#stats.published++;
         this.#stats.publishedBytes += bytes;
       },
-      moved: () => this.#arrivals.sweep(),
+      moved: () => this.#arrivals.moved(),
       onError: (error, task) => this.#report(error, task),
     });
   }
 
   #beginTurn(): void {
     this.#publisher.commit();
-    if (this.#follower !== undefined) this.#arrivals.ask();
+    if (this.#follower !== undefined) this.#arrivals.turn();
   }
 
   #report(error: unknown, task: LogTask): void {
