@@ -561,6 +561,7 @@ describe('a shared log that is away', () => {
     log.write('a1', 'a2', 'a3');
     log.intake.renew(EPOCH, 0);
     log.intake.skip(3);
+    await rest();
     log.tell('a4');
     await rest();
     // What was published since it came, nobody can say.
