@@ -1,9 +1,10 @@
 // Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
-// Needs `../keepalive.ts`, `../server.ts`, `argv.ts`, `inputs.ts`, `io.ts` and `tokens.ts` beside it.
+// Needs `../keepalive.ts`, `../server.ts`, `../sqlite.ts`, `argv.ts`, `inputs.ts`, `io.ts` and `tokens.ts` beside it.
 
 import { once } from 'node:events';
 import type { KeepaliveOptions } from '../keepalive.ts';
 import { type CloseOptions, createSseServer, type LogLine, type SseServer } from '../server.ts';
+import { SqliteLog } from '../sqlite.ts';
 import { type CommandLine, type OptionValues, readOptions, usageError, withOptionNames } from './argv.ts';
 import { type InputStates, type Inputs, readInputs, startInputs } from './inputs.ts';
 import { type CommandIo, jsonLine } from './io.ts';
@@ -46,9 +47,14 @@ Who may do what
   --trust-proxy N         number of proxies in front, whose X-Forwarded-For gives the address; default 0
 
 How much it keeps and for how long
-  --log memory            where events are kept: in memory, and nowhere else in this version
-  --history EVENTS        per topic; default 10000
-  --history-bytes BYTES   per topic; default 4194304
+  --log memory|sqlite:FILE
+                          where events are kept; default memory, which ends with the process. In an SQLite file
+                          they outlive it, so that clients go on where they were. Needs Node 22.13
+  --log-durability process|power
+                          what acknowledged events in a file survive: the end of the process (default), or a loss
+                          of power too, for a wait on the disk in each turn
+  --history EVENTS        per topic; default 10000, in a file 100000
+  --history-bytes BYTES   per topic; default 4194304, in a file 67108864
   --history-age TIME      per topic; default off
   --max-topics N          default 10000
   --retry TIME            how long clients wait before they reconnect, ± a quarter; default 2s
@@ -90,6 +96,7 @@ const OPTIONS = {
   'connection-rate': { kind: 'count' },
   'trust-proxy': { kind: 'count' },
   log: { kind: 'text' },
+  'log-durability': { kind: 'text' },
   history: { kind: 'count' },
   'history-bytes': { kind: 'count', unit: 'bytes' },
   'history-age': { kind: 'duration' },
@@ -109,6 +116,7 @@ type Values = OptionValues<typeof OPTIONS>;
 
 /** The options of the modules, as this command calls them. */
 const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> = {
+  durability: ['log-durability'],
   maxEvents: ['history'],
   maxBytes: ['history-bytes'],
   maxAge: ['history-age', 'max-age'],
@@ -136,7 +144,9 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
   const logger = loggerTo(io.stderr);
   let states: InputStates | undefined;
   const readiness = () => (states === undefined ? {} : { inputs: states.count() });
-  const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, tokens, logger, readiness));
+  const log = withOptionNames(line, OPTION_NAMES, () => openLog(line.values));
+  const setting = { tokens, logger, readiness };
+  const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, log, setting));
   const url = await listen(sse, line.values);
   const stopInputs = new AbortController();
   const { signal } = stopInputs;
@@ -160,11 +170,38 @@ interface Plan {
 
 async function planOf(line: CommandLine<typeof OPTIONS>, env: CommandIo['env']): Promise<Plan> {
   const { values, positionals } = line;
-  const { log = 'memory' } = values;
   if (positionals.length > 0) throw usageError(`unexpected "${positionals[0]}"`);
-  if (log !== 'memory') throw usageError(`--log must be memory in this version, got "${log}"`);
+  checkLog(values);
   const stopping = stoppingOf(line);
   return { inputs: await readInputs(values), tokens: await readTokens(values, env), stopping };
+}
+
+const SQLITE = /^sqlite:(.+)$/;
+
+function checkLog({ log = 'memory', 'log-durability': durability }: Values): void {
+  const isFile = SQLITE.test(log);
+  if (log !== 'memory' && !isFile) throw usageError(`--log must be memory or sqlite:FILE, got "${log}"`);
+  if (durability === undefined) return;
+  if (!isFile) throw usageError('--log-durability needs --log sqlite:FILE');
+  if (durability !== 'process' && durability !== 'power')
+    throw usageError(`--log-durability must be process or power, got "${durability}"`);
+}
+
+/** Opens the file of `--log`. A refusal names the file, and leaves it as it is. */
+function openLog(values: Values): SqliteLog | undefined {
+  const [, path] = SQLITE.exec(values.log ?? '') ?? [];
+  if (path === undefined) return undefined;
+  const durability = values['log-durability'] as 'process' | 'power' | undefined;
+  const history = {
+    maxEvents: values.history,
+    maxBytes: values['history-bytes'],
+    maxAge: values['history-age'],
+  };
+  try {
+    return new SqliteLog(path, { durability, history, maxTopics: values['max-topics'] });
+  } catch (error) {
+    throw new Error(`--log ${values.log}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /** Checks the options at the start: an error that is found while stopping would be too late. */
@@ -183,15 +220,23 @@ function loggerTo(stderr: CommandIo['stderr']): Logger {
   return (entry) => void stderr.write(jsonLine({ time: new Date().toISOString(), ...entry }));
 }
 
-function createServer(values: Values, tokens: Tokens, logger: Logger, readiness: () => object): SseServer {
+function createServer(
+  values: Values,
+  log: SqliteLog | undefined,
+  { tokens, logger, readiness }: { tokens: Tokens; logger: Logger; readiness: () => object },
+): SseServer {
   const { retry, heartbeat, gzip, cors: origins, 'allow-host': hosts } = values;
   const profile = values['heartbeat-profile'] as KeepaliveOptions['profile'];
   const adaptive = values['adaptive-heartbeat'] ? true : undefined;
+  // Beside a file, memory needs no more than usual.
+  const [mostEvents, mostBytes] = log === undefined ? [Infinity, Infinity] : [10_000, 4 * 1024 * 1024];
+  const { history: maxEvents, 'history-bytes': maxBytes } = values;
   return createSseServer({
     hub: {
+      log,
       history: {
-        maxEvents: values.history,
-        maxBytes: values['history-bytes'],
+        maxEvents: maxEvents === undefined ? undefined : Math.min(maxEvents, mostEvents),
+        maxBytes: maxBytes === undefined ? undefined : Math.min(maxBytes, mostBytes),
         maxAge: values['history-age'],
       },
       maxTopics: values['max-topics'],

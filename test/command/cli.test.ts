@@ -482,7 +482,7 @@ describe('a sluice command that cannot run', () => {
       ['serve', '--publish-token-file', '/dev/null'],
       /^sluice serve: --publish-token-file \/dev\/null holds no token; /,
     ],
-    [['serve', '--log', 'redis:x'], /^sluice serve: --log must be memory in this version, got "redis:x"; /],
+    [['serve', '--log', 'redis:x'], /^sluice serve: --log must be memory or sqlite:FILE, got "redis:x"; /],
     [['serve', '--stdin', 'a b'], /^sluice serve: --stdin must be .* got "a b"; /],
     [
       ['serve', '--tail', '/dev/null:a b'],

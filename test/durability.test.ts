@@ -1,0 +1,177 @@
+// The server with an SQLite log, killed again and again under load: what its readers get and its publishers are told.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from '../lib/client.ts';
+import { parseId } from '../lib/protocol.ts';
+
+const LONG = process.env.SLUICE_LONG === '1';
+const [KILLS, READERS] = LONG ? [100, 200] : [4, 12];
+const TOPICS = ['t0', 't1', 't2'];
+const COMMAND = join(import.meta.dirname, '../lib/command/bin.ts');
+const hasSqlite = process.getBuiltinModule('node:sqlite') !== undefined;
+
+/** A server at one port that can be killed and started again. */
+class Server {
+  readonly url: string;
+  readonly #args: readonly string[];
+  #child: ChildProcess | undefined;
+
+  constructor(port: number, args: readonly string[]) {
+    this.url = `http://127.0.0.1:${port}`;
+    this.#args = ['serve', '--port', String(port), '--retry', '100ms', ...args];
+  }
+
+  async start(): Promise<void> {
+    const child = spawn(process.execPath, ['--import', 'tsx', COMMAND, ...this.#args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#child = child;
+    child.stderr!.resume();
+    const [line] = await Promise.race([once(child.stdout!, 'data'), once(child, 'exit')]);
+    assert.match(String(line), /listening on/);
+    child.stdout!.resume();
+  }
+
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const child = this.#child!;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, 'exit');
+    child.kill(signal);
+    await gone;
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Publishes numbers from 0 on, each until it is acknowledged; the ids, in order. */
+async function publish(url: string, topic: string, stop: AbortSignal): Promise<string[]> {
+  const ids: string[] = [];
+  while (!stop.aborted) {
+    const number = ids.length;
+    try {
+      const answer = await fetch(`${url}/topics/${topic}`, {
+        method: 'POST',
+        body: String(number),
+        headers: { 'Idempotency-Key': `${topic} ${number}` },
+      });
+      if (answer.status === 200) ids.push(((await answer.json()) as { id: string }).id);
+      else assert.equal(answer.status, 503);
+    } catch {
+      await sleep(20);
+    }
+  }
+  return ids;
+}
+
+interface Received {
+  readonly texts: string[];
+  readonly ids: string[];
+  readonly gaps: string[];
+}
+
+async function read(
+  url: string,
+  topics: readonly string[],
+  signal: AbortSignal,
+): Promise<Map<string, Received>> {
+  const received = new Map(topics.map((topic) => [topic, { texts: [], ids: [], gaps: [] } as Received]));
+  const query = topics.map((topic) => `topic=${topic}`).join('&');
+  const events = connect(`${url}/events?${query}&from=earliest`, {
+    signal,
+    minRetryDelay: 20,
+    backoffDelay: 50,
+    maxBackoffDelay: 200,
+    onGap: ({ reason, topics: lost }) => {
+      for (const topic of lost) received.get(topic)?.gaps.push(reason);
+    },
+  });
+  for await (const { data, id, event } of events) {
+    const one = received.get(event) ?? received.get(topics[0]!)!;
+    one.texts.push(data);
+    one.ids.push(id ?? '');
+  }
+  return received;
+}
+
+function folderFor(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-durability-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+if (hasSqlite) {
+  it(`loses nothing that was acknowledged and gives no reader a gap, through ${KILLS} kills`, async (t) => {
+    const server = new Server(await freePort(), ['--log', `sqlite:${join(folderFor(t), 'events.db')}`]);
+    t.after(() => server.kill());
+    await server.start();
+    const stop = new AbortController();
+    const publishers = TOPICS.map((topic) => publish(server.url, topic, stop.signal));
+    const end = new AbortController();
+    const readers = Array.from({ length: READERS }, (_, i) => read(server.url, [TOPICS[i % 3]!], end.signal));
+    for (let i = 0; i < KILLS; i++) {
+      await sleep(100 + 13 * (i % 30));
+      await server.kill();
+      await server.start();
+    }
+    await sleep(200);
+    stop.abort();
+    const published = await Promise.all(publishers);
+    // The readers get the rest, and then their end.
+    for (const topic of TOPICS) {
+      const { status } = await fetch(`${server.url}/topics/${topic}`, { method: 'DELETE' });
+      assert.equal(status, 204);
+    }
+    const all = await Promise.all(readers);
+    assert.ok(
+      published.every((ids) => ids.length >= KILLS),
+      `acknowledged: ${published.map(({ length }) => length)}`,
+    );
+    for (const [i, received] of all.entries()) {
+      const topic = TOPICS[i % 3]!;
+      const { texts, ids, gaps } = received.get(topic)!;
+      const acknowledged = published[i % 3]!;
+      assert.deepEqual(gaps, []);
+      assert.deepEqual(ids, acknowledged, `reader ${i} of ${topic}`);
+      assert.deepEqual(
+        texts,
+        Array.from(acknowledged, (_, number) => String(number)),
+      );
+    }
+    // One epoch: nothing was lost, so ids go on.
+    assert.equal(new Set(published.flat().map((id) => parseId(id)?.epoch)).size, 1);
+  });
+} else {
+  it('does not start on a Node without node:sqlite, and says which one has it', async (t) => {
+    const args = [
+      '--import',
+      'tsx',
+      COMMAND,
+      'serve',
+      '--port',
+      '0',
+      '--log',
+      `sqlite:${join(folderFor(t), 'x.db')}`,
+    ];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let errors = '';
+    child.stderr!.on('data', (text) => (errors += String(text)));
+    const [code] = await once(child, 'close');
+    assert.equal(code, 1);
+    assert.match(errors, /22\.13/);
+  });
+}
