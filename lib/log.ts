@@ -91,7 +91,10 @@ interface LogAnswers<Kind extends 'own' | 'shared'> {
   ): LogPage | Promise<LogPage>;
   /** The records of these topics, in any order; none for a topic that the log does not know. */
   find(topics: readonly string[]): Answer<Kind, readonly TopicRecord[]>;
-  /** The records of all topics by name: those after a name, at most `limit`. */
+  /**
+   * The records of all topics by name: those after a name, at most `limit`. A deleted topic is not among them
+   * until something is published to it.
+   */
   list(options: ListOptions): Answer<Kind, readonly TopicRecord[]>;
   /** The greatest seq after which the topics together have `count` events, or all where they have fewer. */
   beforeNewest(topics: readonly string[], count: number): Answer<Kind, number>;
@@ -188,7 +191,8 @@ export interface SharedLog extends LogAnswers<'shared'> {
    * that a publisher can read what it has written.
    *
    * Rejects with code `ERR_SSE_LOG_UNAVAILABLE` where the events are certainly not in the log and never will
-   * be, and with `ERR_SSE_OUTCOME_UNKNOWN` where they may be in it.
+   * be, and with `ERR_SSE_OUTCOME_UNKNOWN` where they may be in it. A topic that has ended takes none: code
+   * `ERR_SSE_TOPIC_ENDED`, status 409.
    */
   append(topic: string, events: readonly NewEntry[], options?: AppendOptions): Promise<Appended>;
   /**

@@ -170,8 +170,21 @@ describe('the examples of docs/api.md', () => {
     assert.equal(output(), 'id: 2\ndata: x\n\nid: 3\ndata: x\n\n');
   });
 
+  it('contract: a log that keeps too little is told which clauses it breaks, and how many need faults', async () => {
+    const { child, output } = start('contract.mts', here(examples.get('contract') as string));
+    await once(child, 'close');
+    const [first, ...broken] = output().trimEnd().split('\n');
+    assert.match(first as string, /^\d+ clauses need more than this harness has$/);
+    assert.ok(
+      broken.every((line) => /^[a-z][\w ]+: it is not true that /.test(line)),
+      output(),
+    );
+    assert.match(output(), /^topics: it is not true that `end` ends a topic once/m);
+    assert.doesNotMatch(output(), /a client that returns gets all that it has missed/);
+  });
+
   it('are all run here, and compile under `strict`', async () => {
-    assert.deepEqual([...examples.keys()], ['middleware', 'feed', 'frames', 'drain', 'metrics']);
+    assert.deepEqual([...examples.keys()], ['middleware', 'feed', 'frames', 'contract', 'drain', 'metrics']);
     for (const [name, code] of examples) assert.equal(await typeErrorsOf(name, code), '');
   });
 });

@@ -30,6 +30,7 @@ const NOT_EXPORTED = [
     'arrivals',
   ],
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
+  ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
 ];
 
