@@ -399,6 +399,17 @@ function reopening(): void {
     assert.deepEqual(after, before);
   });
 
+  it('leaves nothing in its WAL, also where somebody reads the file when it is closed', (t) => {
+    const path = join(folderFor(t), 'log.db');
+    const log = openLog(t, path);
+    log.append([entry(1, 'a')]);
+    const reader = new sqlite!.DatabaseSync(path, { readOnly: true });
+    reader.prepare('SELECT count(*) FROM events').get();
+    log.close();
+    assert.equal(statSync(`${path}-wal`).size, 0);
+    reader.close();
+  });
+
   it('keeps its epoch where it was closed before the machine restarted', (t) => {
     const path = join(folderFor(t), 'log.db');
     const log = openLog(t, path, { bootId: () => 'one' });
@@ -661,19 +672,20 @@ function retention(): void {
     const path = join(folderFor(t), 'log.db');
     const log = openLog(t, path, { history: (topic) => ({ maxEvents: topic === 'long' ? 1000 : 10 }) });
     for (let seq = 1, batch = 1; seq < 3000; batch = (batch % 7) + 1) {
-      log.append(
-        Array.from({ length: batch }, (_, i) =>
-          entry(seq + i, i % 2 === 0 ? 'long' : 'short', { key: `k${i}` }),
-        ),
+      const events = Array.from({ length: batch }, (_, i) =>
+        i % 2 === 0
+          ? entry(seq + i, 'long', { key: `${seq + i}` })
+          : entry(seq + i, 'short', { key: `${i}` }),
       );
+      log.append(events);
       seq += batch;
       const [long, short] = log.find(['long', 'short']);
       assert.ok(long!.events <= 1000 && (short?.events ?? 0) <= 10);
     }
     const [long, short] = log.find(['long', 'short']);
     assert.deepEqual([long!.events, short!.events, count(path, 'events')], [1000, 10, 1010]);
-    // `short` has keys 1, 3 and 5, and `long` has 0, 2, 4 and 6.
-    assert.equal(count(path, 'newest'), 7);
+    // `short` has the keys 1, 3 and 5.
+    assert.equal(count(path, 'newest'), 1003);
     for (const { topic, dropped } of [long!, short!]) {
       const page = log.read([topic], 0, 1e9, ALL);
       assert.deepEqual(page.dropped, [{ topic, seq: dropped }]);
@@ -760,6 +772,49 @@ function retention(): void {
       log.append([entry(seq, 'b', { at: 9999 })]);
     }
     assert.equal(log.find(['a'])[0]!.events, 0);
+  });
+
+  it('reads and removes exactly what is older than maxAge, at every moment', (t) => {
+    let now = 1000;
+    t.mock.method(Date, 'now', () => now);
+    const log = opened(t, { history: { maxAge: 100 } });
+    const times = Array.from({ length: 300 }, (_, i) => 1000 + Math.floor(i / 3) * 2);
+    log.append(times.map((at, i) => entry(i + 1, 'a', { at })));
+    const idle = opened(t, { history: { maxAge: 100 } });
+    idle.append(times.map((at, i) => entry(i + 1, 'a', { at })));
+    for (let seq = 301; now < 1320; seq++) {
+      now++;
+      log.append([entry(seq, 'b', { at: now })]);
+      const left = times.filter((at) => at >= now - 100).length;
+      for (const one of [log, idle]) {
+        assert.equal(one.read(['a'], 0, 1e9, ALL).entries.length, left);
+        assert.equal(one.find(['a'])[0]!.events, left);
+      }
+    }
+  });
+
+  it('counts no topic of an append that has failed', (t) => {
+    const log = opened(t, { maxTopics: 2 });
+    const wrong = { ...entry(3, 'c'), at: NaN };
+    for (let i = 0; i < 3; i++)
+      assert.throws(() => log.append([entry(1, 'x'), entry(2, 'y'), wrong]), { status: 503 });
+    log.append([entry(4, 'a')]);
+    log.append([entry(5, 'b')]);
+    assert.deepEqual(
+      log.list({}).map(({ topic }) => topic),
+      ['a', 'b'],
+    );
+  });
+
+  it('holds what was appended now, where that alone is larger than maxFileBytes', (t) => {
+    const log = opened(t, { maxFileBytes: 200_000 });
+    log.append(Array.from({ length: 50 }, (_, i) => entry(i + 1, 'a', { size: 1000 })));
+    log.append(Array.from({ length: 500 }, (_, i) => entry(i + 51, 'abc'[i % 3]!, { size: 1000 })));
+    const held = readAll(log, ['a', 'b', 'c'], 0, 1e6).map(({ seq }) => seq);
+    assert.deepEqual(
+      held,
+      Array.from({ length: 500 }, (_, i) => i + 51),
+    );
   });
 
   it('forgets the topics that were silent for longest, and gives their readers a gap', (t) => {
