@@ -1,9 +1,10 @@
 // Finds where delivery to a new subscriber begins, at once or once a shared log has answered.
-// Needs `cursors.ts`, `delivery.ts`, `follower.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts` and
-// `protocol.ts` beside it.
+// Needs `controls.ts`, `cursors.ts`, `delivery.ts`, `follower.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts`
+// and `protocol.ts` beside it.
 
+import { encodeControls } from './controls.ts';
 import type { Cursor, Group, Lost } from './cursors.ts';
-import { type Delivery, encodeControls } from './delivery.ts';
+import type { Delivery } from './delivery.ts';
 import type { Follower } from './follower.ts';
 import { checkTopic, type History } from './history.ts';
 import type { OwnLog, SharedLog, TopicRecord } from './log.ts';
@@ -37,8 +38,10 @@ export interface ArrivalsOptions {
 interface Arrival {
   readonly cursor: Cursor;
   readonly request: Request;
-  /** When it came, in milliseconds of `performance.now`. */
+  /** When it came, in milliseconds of `performance.now`, and where the order was then. */
   readonly since: number;
+  readonly head: number;
+  readonly epoch: number;
 }
 
 /**
@@ -122,7 +125,8 @@ export class Arrivals {
   /** Holds a subscriber until the log has answered. */
   hold(cursor: Cursor, request: Request): void {
     cursor.heldAt = this.startOf(request).readyId;
-    this.#unasked.push({ cursor, request, since: performance.now() });
+    const { head, epoch } = this.#options.order;
+    this.#unasked.push({ cursor, request, since: performance.now(), head, epoch });
     this.#options.delivery().plan();
   }
 
@@ -182,11 +186,16 @@ export class Arrivals {
   }
 
   #enter(arrival: Arrival): void {
-    const { follower } = this.#options;
+    const { follower, order } = this.#options;
     const { cursor, request } = arrival;
     // Nobody knows what was published since it came.
     const given = !follower!.hasBegun && request.given === '' ? unreadableId : request.given;
-    const start = this.startOf({ ...request, given });
+    const isNew = given === '' && order.epoch === arrival.epoch;
+    // It gets what was published since it came.
+    const here: Start | undefined = isNew
+      ? { seq: arrival.head, readyId: order.id(arrival.head) }
+      : undefined;
+    const start = here ?? this.startOf({ ...request, given });
     if (start.isAhead === true || !follower!.hasBegun) {
       this.#ahead.push({ ...arrival, request: { ...request, given } });
       cursor.heldAt = start.readyId;

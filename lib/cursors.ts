@@ -315,6 +315,11 @@ export class Cursor implements Subscription {
     return this.#reportedLost?.get(topic) ?? 0;
   }
 
+  /** Whether losses were reported of some topics, while others still have events before them. */
+  get hasReportedLost(): boolean {
+    return this.#reportedLost !== undefined;
+  }
+
   moveTo(seq: number): void {
     this.seq = seq;
     if (this.#reportedLost === undefined) return;

@@ -1,24 +1,16 @@
 // Delivers events in turns: each gives every cursor at the head the new events, and some others a page.
-// Needs `backpressure.ts`, `cursors.ts`, `encode.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts`,
+// Needs `backpressure.ts`, `controls.ts`, `cursors.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts`,
 // `protocol.ts` and `queue.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { Backpressure } from './backpressure.ts';
+import { encodeControls } from './controls.ts';
 import { type Cursor, type Group, ignoreErrors, isClosed, type Lost, type Topic } from './cursors.ts';
-import { encode } from './encode.ts';
 import type { History } from './history.ts';
 import type { LogPage } from './log.ts';
 import { clockOf, type Order } from './order.ts';
-import { conflate, cut, joinEntries, type Page, type PageEntry, readEntries } from './pages.ts';
-import {
-  type ControlEvent,
-  type Controls,
-  endEvent,
-  type Gap,
-  type GapReason,
-  gapEvent,
-  sentControl,
-} from './protocol.ts';
+import { conflate, cut, joinEntries, LogPageCache, type Page, type PageEntry, readEntries } from './pages.ts';
+import { type ControlEvent, endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
 import { Queue } from './queue.ts';
 
 export interface DeliveryOptions {
@@ -97,6 +89,7 @@ export class Delivery {
   /** Cursors that may be behind the head and whose sinks accept more. */
   readonly #due = new Queue<Cursor>();
   readonly #backpressure: Backpressure<Topic, Cursor>;
+  readonly #logPages = new LogPageCache<Group>();
   /** Cursors that wait until the log can be reached. */
   readonly #waiting = new Set<Cursor>();
   /** Gaps that the channel has not got yet. */
@@ -447,6 +440,8 @@ export class Delivery {
 
   #read(cursor: Cursor, log: DeliveryLog): Outcome {
     const { group, seq } = cursor;
+    const kept = this.#isShareable(cursor) ? this.#logPages.find(group, seq) : undefined;
+    if (kept !== undefined) return this.#deliver(cursor, kept);
     if (log.failure !== undefined) return this.#await(cursor);
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
@@ -507,6 +502,16 @@ export class Delivery {
     return this.#deliver(cursor, this.#joinLogPage(cursor, page, inMemory));
   }
 
+  /** Whether a cursor gets the same pages of the log as others of its group. */
+  #isShareable(cursor: Cursor): boolean {
+    return !cursor.group.conflates && !cursor.hasReportedLost;
+  }
+
+  /** Call it when events were deleted, or the order goes on in another epoch. */
+  forgetLogPages(): void {
+    this.#logPages.clear();
+  }
+
   /** Which topics have lost events after the cursor, and of which only the log has lost some. */
   #compare(cursor: Cursor, page: LogPage): { lost: Lost[]; inMemory: Topic[] } {
     const { truncated = 0 } = page;
@@ -550,22 +555,11 @@ export class Delivery {
     const chosen = cut(entries, this.#maxPageBytes);
     if (chosen.length < entries.length) until = chosen.at(-1)!.seq;
     const [count, bytes] = [chosen.length, joinEntries(chosen)];
-    return { after, first: after, until, count, bytes, made: undefined, cost: bytes.length };
-  }
-}
-
-/**
- * The text of control events, as a subscriber wants them.
- * @throws {TypeError} where the application's `controls` throws, or makes what cannot be sent; `cause` is the
- *   error.
- */
-export function encodeControls(events: readonly ControlEvent[], controls: Controls | undefined): string {
-  try {
-    return events.map((event) => encode(sentControl(event, controls))).join('');
-  } catch (cause) {
-    if (typeof controls !== 'function') throw cause;
-    // That of `encode` has the status of a mistake of the client, whose doing this is not.
-    throw new TypeError(`\`controls\` must return an event that can be sent: ${String(cause)}`, { cause });
+    const cost = bytes.length + count * LOG_LOOK_COST;
+    const joined = { after, first: chosen[0]?.seq ?? until, until, count, bytes, made: undefined, cost };
+    if (count > 0 && inMemory.length === 0 && this.#isShareable(cursor))
+      this.#logPages.keep(group, joined, chosen);
+    return joined;
   }
 }
 
@@ -582,6 +576,9 @@ const gapChannel = channel('sluice.hub.gap');
  * Most bytes per turn for cursors behind the head, so that many returning clients do not delay the others.
  */
 const CATCH_UP_BYTES = 1024 * 1024;
+
+/** To read an event from a file takes as much time as a write of this many bytes (bench/sqlite). */
+const LOG_LOOK_COST = 400;
 
 /** A step that writes nothing takes as much time as a write of this many bytes. */
 const STEP_COST = 64;

@@ -98,6 +98,7 @@ export class Follower implements LogIntake, DeliveryLog {
     if (this.#isClosed || epoch === order.epoch) return;
     const isFirst = !this.hasBegun;
     order.renew(epoch, order.base + oldEnd);
+    this.#options.delivery().forgetLogPages();
     // The store may have lost that a topic has ended, or that one goes on.
     this.#isOutdated = !isFirst;
     for (const topic of history) this.#announce(topic);
@@ -160,7 +161,10 @@ export class Follower implements LogIntake, DeliveryLog {
     const { history } = this.#options;
     this.#tell(name);
     if (change === 'reopen') return void history.reopen(name);
-    if (change === 'delete') return void history.delete(name);
+    if (change === 'delete') {
+      this.#options.delivery().forgetLogPages();
+      return void history.delete(name);
+    }
     const topic = history.get(name);
     if (topic === undefined || topic.ended) return;
     history.hold(topic);

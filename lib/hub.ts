@@ -467,7 +467,10 @@ export class Hub<Events extends object = EventMap> {
     if (change === 'reopen') return this.#history.reopen(name);
     // Schedules no turn: cursors at the head have received all events, and the others get the gap in their
     // next step.
-    if (change === 'delete') return this.#history.delete(name);
+    if (change === 'delete') {
+      this.#delivery.forgetLogPages();
+      return this.#history.delete(name);
+    }
     const topic = this.#listed(name);
     if (topic === undefined || topic.ended) return false;
     this.#history.hold(topic);

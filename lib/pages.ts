@@ -371,5 +371,66 @@ export class PageCache<Owner> {
   }
 }
 
+interface LogPage<Owner> {
+  readonly owner: Owner;
+  readonly page: Page;
+  /** The seq of each event, and where it ends in the bytes of the page. */
+  readonly seqs: readonly number[];
+  readonly ends: readonly number[];
+}
+
+/**
+ * Keeps the last pages that were read from a log, so that readers who come back together share the reads: each gets
+ * what comes after its own place. A page keeps events that the log has dropped since; it must not be used for a
+ * reader who was told that some are lost.
+ */
+export class LogPageCache<Owner> {
+  #kept: LogPage<Owner>[] = [];
+  #bytes = 0;
+
+  find(owner: Owner, after: number): Page | undefined {
+    const kept = this.#kept.find((one) => {
+      return one.owner === owner && one.page.after <= after && after < one.page.until;
+    });
+    if (kept === undefined) return undefined;
+    const { page, seqs, ends } = kept;
+    const at = firstAbove(seqs, after);
+    if (at === 0) return page;
+    const rest = page.bytes.subarray(ends[at - 1]);
+    // A small part must not keep all of the page in memory for a reader who is slow.
+    const bytes = rest.length < MIN_PART_BYTES ? Buffer.from(rest) : rest;
+    const [first, count] = [seqs[at] ?? page.until, seqs.length - at];
+    return { after, first, until: page.until, count, bytes, made: undefined, cost: bytes.length };
+  }
+
+  keep(owner: Owner, page: Page, entries: readonly PageEntry[]): void {
+    const seqs = entries.map(({ seq }) => seq);
+    let end = 0;
+    const ends = entries.map(({ frame, id }) => (end += frame.length + idLength(id)));
+    this.#kept.push({ owner, page, seqs, ends });
+    this.#bytes += page.bytes.length;
+    while (this.#bytes > MAX_KEPT_BYTES || this.#kept.length > MAX_KEPT_PAGES) {
+      this.#bytes -= this.#kept.shift()!.page.bytes.length;
+    }
+  }
+
+  /** Call it when events were deleted, or the order goes on in another epoch. */
+  clear(): void {
+    this.#kept = [];
+    this.#bytes = 0;
+  }
+}
+
+function firstAbove(seqs: readonly number[], after: number): number {
+  let [low, high] = [0, seqs.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (seqs[middle]! > after) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+const MIN_PART_BYTES = 16 * 1024;
 const MAX_KEPT_BYTES = 1024 * 1024;
 const MAX_KEPT_PAGES = 16;

@@ -24,6 +24,7 @@ const NOT_EXPORTED = [
     'pages',
     'history-limits',
     'queue',
+    'controls',
     'staging',
     'publisher',
     'follower',

@@ -441,3 +441,91 @@ async function settled<T>(promise: Promise<T>, turns: { all(): number }): Promis
   turns.all();
   return await promise;
 }
+
+describe('readers that come back together', () => {
+  /** Twenty events of `a` in the log, and none in memory. */
+  function reopened(options: HubOptions = {}) {
+    const log = new TestLog();
+    const first = handRun({ log });
+    for (let i = 1; i <= 20; i++) first.hub.publish('a', { data: `${i} ${'x'.repeat(1000)}` });
+    first.turns.all();
+    let reads = 0;
+    const { read } = log;
+    log.read = (...asked) => {
+      reads++;
+      return read.apply(log, asked);
+    };
+    return { log, reads: () => reads, ...handRun({ log, ...options }) };
+  }
+  const numbers = (reader: MemoryReader): number[] => reader.texts.map((text) => Number(text.split(' ')[0]));
+
+  it('share what is read from the log, each from its own place', () => {
+    const { hub, turns, reads } = reopened({ maxPageBytes: 5000 });
+    const readers = times(20, (i) => {
+      const reader = new MemoryReader();
+      hub.subscribe('a', reader, { lastEventId: at(i) });
+      return reader;
+    });
+    turns.all();
+    for (const [i, reader] of readers.entries()) {
+      assert.deepEqual([numbers(reader), reader.gaps], [times(20 - i, (j) => i + j + 1), []]);
+      assert.deepEqual(
+        reader.of().map(({ id }) => id),
+        times(20 - i, (j) => at(i + j + 1)),
+      );
+    }
+    assert.ok(reads() <= 10, `${reads()} reads`);
+  });
+
+  it('get nothing from a page that was read before the topic was deleted', () => {
+    const { hub, turns } = reopened();
+    const [before, after] = [new MemoryReader(), new MemoryReader()];
+    hub.subscribe('a', before, { lastEventId: at(0) });
+    turns.all();
+    hub.delete('a');
+    hub.subscribe('a', after, { lastEventId: at(10) });
+    turns.all();
+    assert.equal(before.texts.length, 20);
+    assert.deepEqual(
+      [after.texts, after.gaps.map(({ reason, to }) => [reason, to])],
+      [[], [['evicted', at(20)]]],
+    );
+  });
+
+  it('who were told of a loss are not given it from a page that another one was given', () => {
+    const { log, hub, turns } = reopened({ maxPageBytes: 5000 });
+    const whole = new MemoryReader();
+    hub.subscribe(['a', 'b'], whole, { lastEventId: at(0) });
+    turns.next();
+    turns.next();
+    log.drop('a', 3);
+    hub.publish('b', { data: '21' });
+    turns.all();
+    const less = new MemoryReader();
+    hub.subscribe(['a', 'b'], less, { lastEventId: at(0) });
+    turns.all();
+    const told = less.gaps.map(({ to }) => Number(to.split('-')[1]));
+    const got = numbers(less);
+    assert.ok(
+      told.every((seq) => got.every((number) => number > seq)),
+      `${told}: ${got}`,
+    );
+    assert.equal(got.at(-1), 21);
+  });
+
+  it('read a log a part at a time: what a turn reads costs more than what it takes from memory', () => {
+    const { hub, turns } = reopened({ maxPageBytes: 1000 });
+    const readers = times(300, (i) => {
+      const reader = new MemoryReader();
+      hub.subscribe(['a', `other${i}`], reader, { lastEventId: at(0) });
+      return reader;
+    });
+    let last = 0;
+    while (turns.next()) {
+      const now = readers.reduce((sum, reader) => sum + reader.of().length, 0);
+      assert.ok(now - last <= 2700, `${now - last} events in one turn`);
+      last = now;
+    }
+    assert.equal(last, 6000);
+  });
+});

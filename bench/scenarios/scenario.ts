@@ -85,6 +85,7 @@ export type Figure =
   | 'cpuPercent'
   | 'cpuPerConnect'
   | 'connectsPerSecond'
+  | 'eventsPerSecond'
   | 'bytesPerDelivery'
   | 'nanoseconds'
   | 'heapBytes'
@@ -109,6 +110,7 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   cpuPercent: { label: 'CPU, of one core', unit: '%', better: 'lower' },
   cpuPerConnect: { label: 'CPU per connection opened', unit: 'µs', better: 'lower' },
   connectsPerSecond: { label: 'connections opened', unit: '/s', better: 'higher' },
+  eventsPerSecond: { label: 'events', unit: '/s', better: 'higher' },
   bytesPerDelivery: { label: 'bytes on the wire per delivery', unit: 'B', better: 'lower' },
   nanoseconds: { label: 'CPU per operation', unit: 'ns', better: 'lower' },
   heapBytes: { label: 'heap held by each', unit: 'B', better: 'lower' },
