@@ -474,8 +474,11 @@ function isNew(path: string): boolean {
       `${path} has format ${version}, and this version knows ${FORMAT}: update sluice`,
     );
   const wanted = (header.readUInt16BE(16) === 1 ? 65536 : header.readUInt16BE(16)) * header.readUInt32BE(28);
-  const wal = statSync(`${path}-wal`, { throwIfNoEntry: false });
-  if (stat.size < wanted && (wal?.size ?? 0) === 0)
+  // A WAL may have the rest, and by a journal SQLite undoes what a process that was killed had begun to write.
+  const rest = [`${path}-wal`, `${path}-journal`].map(
+    (one) => statSync(one, { throwIfNoEntry: false })?.size ?? 0,
+  );
+  if (stat.size < wanted && Math.max(...rest) === 0)
     throw codeOf('ERR_SSE_SQLITE_DAMAGED', `${path} is damaged: it has ${stat.size} bytes of ${wanted}`);
   return false;
 }

@@ -478,20 +478,23 @@ function reopening(): void {
     assert.deepEqual([restored.epochs.length, restored.head], [2, 2]);
   });
 
-  it('makes the file again where a process was killed while it made it', (t) => {
-    const path = closedLog(t);
-    const other = join(folderFor(t), 'other.db');
-    const unfinished = new sqlite!.DatabaseSync(other);
-    unfinished.exec(
-      'PRAGMA cache_size = 1; BEGIN; CREATE TABLE a (b); INSERT INTO a VALUES (zeroblob(1000000))',
-    );
-    // The journal of a transaction that began with an empty file.
-    copyFileSync(`${other}-journal`, `${path}-journal`);
-    unfinished.close();
-    const log = openLog(t, path);
-    assert.deepEqual([log.list({}), log.head, log.epochs.length], [[], 0, 1]);
-    log.append([entry(1, 'a')]);
-  });
+  for (const part of [1, 0.5]) {
+    it(`makes the file again where a process was killed that had written ${part === 1 ? 'all' : 'half'} of it`, (t) => {
+      const path = closedLog(t);
+      truncateSync(path, Math.floor((statSync(path).size * part) / 4096) * 4096);
+      const other = join(folderFor(t), 'other.db');
+      const unfinished = new sqlite!.DatabaseSync(other);
+      unfinished.exec(
+        'PRAGMA cache_size = 1; BEGIN; CREATE TABLE a (b); INSERT INTO a VALUES (zeroblob(1000000))',
+      );
+      // The journal of a transaction that began with an empty file.
+      copyFileSync(`${other}-journal`, `${path}-journal`);
+      unfinished.close();
+      const log = openLog(t, path);
+      assert.deepEqual([log.list({}), log.head, log.epochs.length], [[], 0, 1]);
+      log.append([entry(1, 'a')]);
+    });
+  }
 
   it('begins with an epoch above that of a file that was deleted', (t) => {
     const path = join(folderFor(t), 'log.db');
