@@ -419,8 +419,7 @@ export class Hub<Events extends object = EventMap> {
    * Lets an ended topic take events again. It keeps its history. A client whose stream has ended does not
    * reconnect by itself: its application has to connect again.
    *
-   * @returns whether the topic existed and had ended.
-   * @throws as `end`.
+   * @returns whether the topic existed and had ended. @throws as `end`.
    */
   reopen(topic: string): boolean {
     return this.#change(topic, 'reopen');
@@ -431,8 +430,7 @@ export class Hub<Events extends object = EventMap> {
    * subscribers stay; those that have not received all of the history get a gap, and so does a client that returns
    * with an older id. To end their streams, call `end` first, and `delete` once they have left.
    *
-   * @returns whether the topic existed. A topic that was followed and never published to does not count.
-   * @throws as `end`.
+   * @returns whether the topic existed; one that was followed and never published to does not. @throws as `end`.
    */
   delete(topic: string): boolean {
     return this.#change(topic, 'delete');
@@ -457,7 +455,8 @@ export class Hub<Events extends object = EventMap> {
     if (this.#log === undefined) return this.#changeMemory(name, change);
     this.#publisher.commitBefore();
     const log = this.#log as OwnLog;
-    if (change === 'end' && !this.#listed(name) && log.find([name]).length === 0) return false;
+    const isKnown = (): boolean => log.find([name]).some(({ deleted }) => deleted !== true);
+    if (change === 'end' && !this.#listed(name) && !isKnown()) return false;
     const isChanged = log.change(name, change);
     this.#changeMemory(name, change);
     return isChanged;

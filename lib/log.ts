@@ -50,6 +50,8 @@ export interface TopicRecord {
   /** The newest seq that was dropped or deleted; 0 where nothing was. */
   readonly dropped: number;
   readonly ended: boolean;
+  /** It was deleted, and neither published to nor ended since. */
+  readonly deleted?: boolean | undefined;
   /** How many events are held, and the bytes of their frames. */
   readonly events: number;
   readonly bytes: number;
@@ -143,8 +145,8 @@ export interface OwnLog extends LogAnswers<'own'> {
    */
   recall?(key: string): AppendRecord | undefined;
   /**
-   * Changes a topic, at once. `end` also ends a topic that the log does not know: the hub asks for it where somebody
-   * waits for the first event. `delete` drops its events and keeps its record, so that older ids get a gap, and lets
+   * Changes a topic, at once. `end` also ends a topic that was deleted, or that the log does not know: the hub asks
+   * for it where somebody waits for the first event. `delete` drops its events and keeps its record, so that older ids get a gap, and lets
    * it take events again where it had ended.
    * @returns whether there was something to change.
    */

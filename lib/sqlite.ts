@@ -151,6 +151,7 @@ export class SqliteLog implements OwnLog {
     this.#write(() => {
       const row = known ?? this.#newRow(topic);
       row.ended = change === 'end' ? 1 : 0;
+      if (change === 'end') row.deleted = 0;
       if (change === 'delete') {
         row.deleted = 1;
         this.#retention.clear(row);
@@ -295,7 +296,7 @@ export class SqliteLog implements OwnLog {
   }
 
   #recordOf(row: TopicRow, now: number): TopicRecord {
-    const { name: topic, last, ended } = row;
+    const { name: topic, last, ended, deleted } = row;
     const dropped = this.#retention.droppedOf(row, now);
     const old = this.#retention.countUpTo(row, dropped);
     return {
@@ -303,6 +304,7 @@ export class SqliteLog implements OwnLog {
       last,
       dropped,
       ended: ended === 1,
+      ...(deleted === 1 && { deleted: true }),
       events: row.events - old.events,
       bytes: row.bytes - old.bytes,
     };
@@ -445,7 +447,7 @@ function firstOf(runs: readonly Run[]): Run | undefined {
 /** Whether a topic has something to change. */
 function isChange({ ended, deleted }: TopicRow, change: TopicChange): boolean {
   if (change === 'reopen') return ended === 1;
-  return deleted === 0 && !(change === 'end' && ended === 1);
+  return change === 'end' ? ended === 0 : deleted === 0;
 }
 
 function entryOf(topic: string, { seq, at, key, frame }: EventRow): LogEntry {

@@ -4,6 +4,7 @@ import type { HubOptions } from '../lib/hub.ts';
 import type { AppendRecord, LogEntry } from '../lib/log.ts';
 import { formatId } from '../lib/protocol.ts';
 import { at, EPOCH, handRun, MemoryReader, TestLog, times } from './helpers/hub.ts';
+import { MemoryLog, MemoryStore } from './helpers/memory-log.ts';
 
 const OLDER = EPOCH - 5000;
 
@@ -527,5 +528,25 @@ describe('readers that come back together', () => {
       last = now;
     }
     assert.equal(last, 6000);
+  });
+});
+
+describe('a topic that was deleted', () => {
+  it('can be ended where it has followers, also for the next process, and is unknown where it has none', async () => {
+    const log = new MemoryLog(new MemoryStore());
+    const { hub, turns } = handRun({ log });
+    hub.publish('a', { data: '1' });
+    hub.publish('b', { data: '2' });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    turns.all();
+    assert.deepEqual([hub.delete('a'), hub.delete('b')], [true, true]);
+    assert.deepEqual([hub.end('a'), hub.end('b')], [true, false]);
+    turns.all();
+    assert.equal(reader.story.at(-1), 'sluice:end');
+    assert.deepEqual(
+      log.find(['a', 'b']).map(({ ended }) => ended),
+      [true, false],
+    );
   });
 });

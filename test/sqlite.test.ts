@@ -241,9 +241,9 @@ function records(): void {
       true,
       false,
     ]);
-    assert.deepEqual(log.find(['a']), [record('a', { last: 2, dropped: 2 })]);
-    assert.deepEqual(changes('end', 'reopen'), [false, false]);
-    assert.deepEqual([log.list({}), log.head], [[], 2]);
+    assert.deepEqual(log.find(['a']), [record('a', { last: 2, dropped: 2, deleted: true })]);
+    assert.deepEqual([changes('reopen'), log.list({}), log.head], [[false], [], 2]);
+    assert.deepEqual(changes('end', 'reopen', 'delete'), [true, true, true]);
     assert.deepEqual(log.read(['a'], 1, 1000, ALL), {
       entries: [],
       until: 2,
@@ -1053,6 +1053,7 @@ class Model {
       this.#topics.set(name, { last: floor, dropped: floor, ended: true, deleted: false, held: [] });
       return true;
     }
+    if (change === 'end' && topic !== undefined && !topic.ended) topic.deleted = false;
     if (topic === undefined || topic.deleted || (change === 'end') === topic.ended) {
       if (change !== 'delete' || topic === undefined || topic.deleted) return false;
     }
@@ -1087,8 +1088,9 @@ class Model {
     return names.flatMap((topic) => {
       const found = this.#topics.get(topic);
       if (found === undefined) return [];
-      const { last, dropped, ended, held } = found;
-      return [{ topic, last, dropped, ended, events: held.length, bytes: bytesOf(held) }];
+      const { last, dropped, ended, deleted, held } = found;
+      const known = { topic, last, dropped, ended, events: held.length, bytes: bytesOf(held) };
+      return [deleted ? { ...known, deleted } : known];
     });
   }
 

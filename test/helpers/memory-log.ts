@@ -158,10 +158,11 @@ export class MemoryLog implements OwnLog {
   }
 
   #record(topic: string): TopicRecord {
-    const { last, dropped, ended } = this.#store.topics.get(topic)!;
+    const { last, dropped, ended, deleted } = this.#store.topics.get(topic)!;
     const held = this.#store.entries.filter((entry) => entry.topic === topic);
     const bytes = held.reduce((sum, { frame }) => sum + frame.length, 0);
-    return { topic, last, dropped, ended, events: held.length, bytes };
+    const record = { topic, last, dropped, ended, events: held.length, bytes };
+    return deleted ? { ...record, deleted } : record;
   }
 
   beforeNewest(topics: readonly string[], count: number): number {
@@ -185,8 +186,9 @@ export class MemoryLog implements OwnLog {
       return true;
     }
     const ended = change === 'end';
-    if (known.deleted || known.ended === ended) return false;
+    if (known.ended === ended) return false;
     known.ended = ended;
+    if (ended) known.deleted = false;
     return true;
   }
 
