@@ -443,6 +443,33 @@ describe('connect, before it reconnects,', () => {
     assert.deepEqual(await delaysOf(t, options, 5, handler), [2, 4, 8, 2, 4]);
   });
 
+  it('waits briefly again after a connection that has brought an event, however short it was', async (t) => {
+    const random = mock.method(Math, 'random', () => 0.5);
+    t.after(() => random.mock.restore());
+    const options = { minRetryDelay: 0, backoffDelay: 4, maxBackoffDelay: 20, healthyAge: Infinity };
+    const handler: Parameters<typeof openServer>[0] = (_, res, attempt) =>
+      attempt === 4 ? cutAfter(res, frame(1)) : unavailable(_, res, attempt);
+    assert.deepEqual(await delaysOf(t, options, 5, handler), [2, 4, 8, 2, 4]);
+  });
+
+  it('waits briefly again after a stream that the server has ended in good order after a second', async (t) => {
+    const { now } = performance;
+    let passed = 0;
+    const clock = mock.method(performance, 'now', () => now.call(performance) + passed);
+    const random = mock.method(Math, 'random', () => 0.5);
+    t.after(() => [clock, random].forEach(({ mock }) => void mock.restore()));
+    const options = { minRetryDelay: 0, backoffDelay: 4, maxBackoffDelay: 20, healthyAge: Infinity };
+    const handler =
+      (end: typeof whole): Parameters<typeof openServer>[0] =>
+      (_, res, attempt) => {
+        if (attempt !== 4) return unavailable(_, res, attempt);
+        passed += 1000;
+        end(res, ':\n');
+      };
+    assert.deepEqual(await delaysOf(t, options, 5, handler(whole)), [2, 4, 8, 2, 4]);
+    assert.deepEqual(await delaysOf(t, options, 5, handler(cutAfter)), [2, 4, 8, 10, 10]);
+  });
+
   it('waits at least 250 ms by default, whatever the server asks for', async (t) => {
     const options = { backoffDelay: 0 };
     assert.deepEqual(await delaysOf(t, options, 1, (_, res) => whole(res, 'retry: 0\n\n')), [250]);

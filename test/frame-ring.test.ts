@@ -509,6 +509,23 @@ describe('pages', () => {
     });
   });
 
+  it('have as many frames as fit, from any place of a segment', () => {
+    const ring = filled({}, 1000, 300);
+    for (let place = 0; place < 900; place += 7) {
+      const segment = ring.segmentAt(place);
+      assert.equal(ring.read(place, 3000).end, Math.min(place + 10, segment.place + segment.count));
+    }
+  });
+
+  it('have text as UTF-8, and bytes as they are', () => {
+    const ring = new FrameRing();
+    const text = ['plain', 'é', '水', '🚪', '', 'é🚪 and plain'];
+    text.forEach((frame, i) => void ring.push(2 * i + 1, 0, frame));
+    ring.push(100, 0, Buffer.of(0, 0xff, 0x80));
+    const { bytes } = ring.read(0, 1000);
+    assert.deepEqual(bytes, Buffer.concat([Buffer.from(text.join('')), Buffer.of(0, 0xff, 0x80)]));
+  });
+
   it('share the memory of the ring where they are large, and keep none of it where they are small', () => {
     const ring = filled({}, 200, 300);
     const { buffer } = ring.segmentAt(0).bytes;

@@ -86,6 +86,20 @@ describe('the limits of a topic', () => {
     assert.deepEqual([sizes(history), history.bytes], [{ a: 0 }, 0]);
   });
 
+  it('holds the keys of what has grown too old no longer than that', () => {
+    const { history, publish } = openHistory({ history: { maxAge: 100 } });
+    for (let i = 0; i < 100; i++) publish('a', 5, 1000, `key ${i}`);
+    publish('a', 5, 1050, 'key 100');
+    history.expire(history.get('a')!, 1101);
+    assert.deepEqual(sizes(history), { a: 1 });
+    const most = held(5) + INDEX_BYTES + 8 * PLACE_BYTES + keyBytes('key 100');
+    const { ring, heldBytes } = history.get('a')!;
+    assert.ok(
+      heldBytes - ring.heldBytes <= most - held(5),
+      `${heldBytes - ring.heldBytes} bytes for one key`,
+    );
+  });
+
   it('drops what has grown too old from silent topics in turn, one at a time', () => {
     const { history, publish } = openHistory({ history: { maxAge: 100 } });
     for (const topic of ['a', 'b', 'c']) publish(topic, 5, 1000);
@@ -291,6 +305,9 @@ describe('the number of topics', () => {
     assert.equal(list(history).length, 991);
     assert.equal(history.get('t9'), undefined);
     assert.notEqual(history.get('t10'), undefined);
+    // The room is there for others.
+    for (let i = 1001; i < 1010; i++) publish(`t${i}`);
+    assert.equal(list(history).length, 1000);
   });
 
   it('forgets as many also where few are without followers, so that making room stays rare', () => {
@@ -361,6 +378,16 @@ describe('the number of topics', () => {
     assert.equal(history.get('a'), undefined);
     // Before "a" was forgotten, it was known that "b" had lost nothing after 7.
     assert.deepEqual([history.get('b')!.ring.dropped, history.follow('a').ring.dropped], [7, 9]);
+  });
+
+  it('knows it also after a topic was removed that had lost less', () => {
+    const { history, publish } = openHistory({ maxTopics: 1 }, 7);
+    const quiet = history.follow('quiet');
+    publish('a');
+    publish('b');
+    assert.equal(history.get('a'), undefined);
+    history.release(quiet);
+    assert.equal(history.follow('a').ring.dropped, 8);
   });
 
   it('knows that a topic has ended after it was forgotten, as long as not too many others ended since', () => {

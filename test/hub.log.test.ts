@@ -231,6 +231,30 @@ describe('a hub with a log of its own', () => {
     assert.equal(log.size, 2);
   });
 
+  it('answers an append that is sent again in one turn with what becomes of the first one', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { log, hub, turns } = logged();
+    const idempotency = { key: 'k', digest: 'd' };
+    log.failure = new Error('full');
+    const both = [1, 2].map(() => codeOf(hub.append('a', { data: '1' }, { idempotency })));
+    turns.all();
+    assert.deepEqual(await Promise.all(both), ['ERR_SSE_LOG_UNAVAILABLE', 'ERR_SSE_LOG_UNAVAILABLE']);
+  });
+
+  it('counts no event as lost for which a reader comes while the log takes it', () => {
+    const { log, hub, turns } = logged();
+    const reader = new MemoryReader();
+    const append = log.append.bind(log);
+    log.append = (entries, records) => {
+      append(entries, records);
+      hub.subscribe('b', reader, { lastEventId: at(0) });
+    };
+    hub.publish('a', { data: '1' });
+    hub.publish('b', { data: '2' });
+    turns.all();
+    assert.deepEqual([reader.texts, reader.gaps], [['2'], []]);
+  });
+
   it('publishes again what the log has refused, with the same key', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const { log, hub, turns } = logged();

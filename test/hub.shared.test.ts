@@ -8,6 +8,7 @@ import {
   type LogIntake,
   type LogPage,
   logUnavailable,
+  outcomeUnknown,
   type SharedLog,
   type TopicRecord,
 } from '../lib/log.ts';
@@ -144,7 +145,7 @@ describe('a hub that follows a shared log', () => {
   });
 
   it('ignores what it is told twice', async () => {
-    const { log, hub, rest } = begun();
+    const { log, hub, rest, errors } = begun();
     const reader = new MemoryReader();
     hub.subscribe('a', reader);
     await rest();
@@ -154,6 +155,7 @@ describe('a hub that follows a shared log', () => {
     log.intake.skip(1);
     await rest();
     assert.deepEqual([reader.texts, reader.gaps, hub.position], [['a1', 'a2'], [], at(2)]);
+    assert.deepEqual([errors, log.asked.filter((one) => one.startsWith('read'))], [[], []]);
   });
 
   it('reads from the log what was not received, whether it is told of the hole or finds it', async () => {
@@ -225,6 +227,62 @@ describe('a hub that follows a shared log', () => {
     assert.deepEqual(storyOf(last), ['sluice:gap']);
   });
 
+  it('takes an event of a topic that has ended for its going on, where the log has not said so', async () => {
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe(['a', 'b'], reader);
+    await rest();
+    log.intake.accept([...log.write('a1'), log.change_('a', 'end'), ...log.write('a2')]);
+    await rest();
+    log.intake.accept([log.change_('b', 'end')]);
+    await rest();
+    assert.deepEqual([reader.texts, reader.writableEnded], [['a1', 'a2'], false]);
+  });
+
+  it('ends no topic before its last events, however early it hears of the end', async () => {
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    await rest();
+    log.tell('a1');
+    log.write('b1');
+    const [entry, end] = [log.write('a2')[0]!, log.change_('a', 'end')];
+    log.intake.skip(2);
+    await rest();
+    assert.deepEqual(reader.story, ['sluice:ready', 'a1']);
+    log.intake.accept([entry, end]);
+    await rest();
+    assert.deepEqual(reader.story, ['sluice:ready', 'a1', 'a2', 'sluice:end']);
+  });
+
+  it('believes what it is told rather than an answer from before', async () => {
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    await rest();
+    let release = (): void => {};
+    log.answer = async (look) => {
+      const early = look();
+      await new Promise<void>((resolve) => (release = resolve));
+      return early;
+    };
+    log.write('a1');
+    log.intake.skip(1);
+    log.intake.accept([log.change_('a', 'end')]);
+    release();
+    log.answer = async (look) => look();
+    await new Promise((resolve) => setImmediate(resolve));
+    await rest();
+    assert.deepEqual(reader.story, ['sluice:ready', 'a1', 'sluice:end']);
+  });
+
+  it('has no position before the log is reached, and that of the log from then on', () => {
+    const { log, hub } = following();
+    assert.equal(hub.position, '0-0');
+    log.intake.renew(EPOCH, 0);
+    assert.equal(hub.position, at(0));
+  });
+
   it('refuses what only a promise can answer, and names the method that returns one', async () => {
     const { hub } = begun();
     const calls: [() => unknown, RegExp][] = [
@@ -267,10 +325,17 @@ describe('a hub that follows a shared log', () => {
 
   it('gives the failures of an append to the publisher as they are', async () => {
     const { log, hub } = begun();
-    for (const error of [logUnavailable('no'), new Error('other')]) {
+    for (const error of [logUnavailable('no'), outcomeUnknown('perhaps'), new Error('other')]) {
       log.append = () => Promise.reject(error);
       await assert.rejects(hub.append('a', { data: 'x' }), (thrown) => thrown === error);
     }
+    assert.deepEqual(
+      [logUnavailable('no'), outcomeUnknown('perhaps')].map(({ code, status }) => [code, status]),
+      [
+        ['ERR_SSE_LOG_UNAVAILABLE', 503],
+        ['ERR_SSE_OUTCOME_UNKNOWN', 503],
+      ],
+    );
   });
 });
 
@@ -350,6 +415,37 @@ describe('a subscriber of a shared log', () => {
     log.tell('a2', 'a3', 'a4');
     await rest();
     assert.deepEqual([reader.texts, reader.gaps, subscription.position], [['a4'], [], at(4)]);
+  });
+
+  it('is held while its id is of an epoch of which this process has not heard', async () => {
+    const { log, hub, rest } = begun();
+    log.tell('a1');
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: later(1) });
+    await rest();
+    log.entries = [];
+    log.head = 0;
+    log.intake.renew(NEXT, 1);
+    log.tell('a2', 'a3');
+    await rest();
+    assert.deepEqual([reader.texts, reader.gaps], [['a3'], []]);
+  });
+
+  it('is held for as long as the log is away, because nobody can say whether its id is ahead', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let now = 0;
+    t.mock.method(performance, 'now', () => now);
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: at(2) });
+    await rest();
+    log.intake.away(new Error('lost'));
+    for (now = 250; now <= 5000; now += 250) t.mock.timers.tick(250);
+    await rest();
+    log.intake.back();
+    log.tell('a1', 'a2', 'a3');
+    await rest();
+    assert.deepEqual([reader.texts, reader.gaps], [['a3'], []]);
   });
 
   it('is told of a gap where its id is ahead still after a second', async (t) => {
@@ -503,6 +599,20 @@ describe('a shared log that goes on in another epoch', () => {
 });
 
 describe('a shared log that is away', () => {
+  it('costs nobody a gap where it goes on in the same epoch', async () => {
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    await rest();
+    log.tell('a1');
+    log.intake.away(new Error('restarting'));
+    log.intake.renew(EPOCH, 1);
+    log.intake.back();
+    log.tell('a2');
+    await rest();
+    assert.deepEqual([reader.texts, reader.gaps, hub.position], [['a1', 'a2'], [], at(2)]);
+  });
+
   it('keeps streams open, refuses appends at once, and goes on without a gap', async () => {
     const { log, hub, rest, errors } = begun();
     const reader = new MemoryReader();

@@ -201,6 +201,17 @@ describe('limitConnections', () => {
     assert.equal(limit.stats.refused['topic-full'], 1);
   });
 
+  it('admits as many again as those of a topic that have ended', async (t) => {
+    const { limit, port } = await limited(t, { maxPerTopic: 1, topics: () => ['a', 'b'] });
+    for (let n = 0; n < 3; n++) {
+      const one = await open(port);
+      assert.deepEqual([one.status, limit.stats.topics], [200, 2]);
+      one.leave();
+      await until(() => limit.stats.open === 0);
+    }
+    assert.equal(limit.stats.topics, 0);
+  });
+
   it('throws a TypeError with a code when `key` returns no string', () => {
     for (const [wrong, got] of [
       [['tenant', 'user'], 'an array'],

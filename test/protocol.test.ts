@@ -14,6 +14,7 @@ import {
   gapReasons,
   isControlEvent,
   isReservedEvent,
+  isSendableId,
   isTopic,
   parseId,
   positionEvent,
@@ -98,6 +99,12 @@ describe('ids', () => {
   it('reads no id where there is none', () => {
     assert.equal(parseId(undefined), undefined);
     assert.equal(parseId(null), undefined);
+  });
+
+  it('can be sent up to 1,024 bytes of UTF-8, whatever characters it has', () => {
+    for (const most of ['x'.repeat(1024), '水'.repeat(341), 'é'.repeat(512), '🚪'.repeat(256)]) {
+      assert.deepEqual([isSendableId(most), isSendableId(`${most}水`)], [true, false]);
+    }
   });
 
   it('compares ids of one epoch by seq, as numbers', () => {

@@ -47,6 +47,22 @@ describe('races', () => {
     assert.deepEqual(reader.texts, seqs(1, 19));
   });
 
+  it('delivers what a sink publishes to the topic of others while it is written to', () => {
+    const { hub, turns } = handRun();
+    const [first, other] = [new MemoryReader(), new MemoryReader()];
+    hub.subscribe('a', first);
+    hub.subscribe('b', other);
+    turns.all();
+    const write = first.write.bind(first);
+    first.write = (chunk: Buffer) => {
+      hub.publish('b', { data: 'from inside' });
+      return write(chunk);
+    };
+    hub.publish('a', { data: 'x' });
+    turns.all();
+    assert.deepEqual([first.texts, other.texts, other.gaps], [['x'], ['from inside'], []]);
+  });
+
   it('delivers what is published during an asynchronous read of the log', async () => {
     const { hub, turns, settle } = withLateLog();
     const reader = new MemoryReader();

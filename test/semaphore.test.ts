@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
-import { describe, it } from 'node:test';
+import { describe, it, mock } from 'node:test';
 import fc from 'fast-check';
 import { type Permit, Semaphore } from '../lib/semaphore.ts';
 
@@ -17,6 +17,13 @@ describe('Semaphore', () => {
     assert.equal(permits.available, 1);
     assert.ok(permits.tryAcquire());
     assert.deepEqual([permits.peak, permits.granted], [2, 3]);
+  });
+
+  it('remembers the most permits that were held at once', () => {
+    const permits = new Semaphore(3);
+    for (const permit of [permits.tryAcquire()!, permits.tryAcquire()!]) permit.release();
+    assert.ok(permits.tryAcquire());
+    assert.deepEqual([permits.taken, permits.peak], [1, 2]);
   });
 
   it('takes a permit back once when it is released twice', () => {
@@ -78,6 +85,27 @@ describe('Semaphore', () => {
     assert.deepEqual([permits.expired, permits.waiting], [2, 0]);
     permit.release();
     assert.equal(permits.available, 1);
+  });
+
+  it('lets each caller wait for as long as `waitTimeout`, and not for as long as the first one', async (t) => {
+    let now = 0;
+    const clock = mock.method(performance, 'now', () => now);
+    t.after(() => clock.mock.restore());
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const pass = (ms: number): void => {
+      now += ms;
+      t.mock.timers.tick(ms);
+    };
+    const permits = new Semaphore(1, { waitTimeout: 20 });
+    const permit = permits.tryAcquire()!;
+    const first = permits.acquire();
+    pass(10);
+    const second = permits.acquire();
+    pass(10);
+    await assert.rejects(first, { code: 'ERR_SSE_WAIT_TIMEOUT' });
+    assert.deepEqual([permits.expired, permits.waiting], [1, 1]);
+    permit.release();
+    (await second).release();
   });
 
   it('rejects an aborted wait with the reason of its signal, and removes its listener', async () => {

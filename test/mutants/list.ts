@@ -1,0 +1,11 @@
+// All mutants. To add one, write an entry into the file of list/ that has its module.
+
+import { history } from './list/history.ts';
+import { hub } from './list/hub.ts';
+import { limits } from './list/limits.ts';
+import { log } from './list/log.ts';
+import { reader } from './list/reader.ts';
+import { stream } from './list/stream.ts';
+import type { Mutant } from './mutant.ts';
+
+export const mutants: readonly Mutant[] = [...history, ...hub, ...log, ...stream, ...limits, ...reader];

@@ -1,0 +1,297 @@
+// Faults in what stands between a hub and its log: staging, publisher, follower, arrivals, and epochs.
+
+import { type Mutant, mutantsOf } from '../mutant.ts';
+
+export const log: readonly Mutant[] = [
+  ...mutantsOf(
+    'staging.ts',
+    ['hub.log'],
+    [
+      {
+        find: 'for (const { reject } of waiting) reject(this.failure!);\n      return;',
+        replace: 'for (const { reject } of waiting) reject(this.failure!);',
+        why: 'readers get an event that the log has refused, and that is gone after a restart',
+        property: 'append before deliver',
+      },
+      {
+        find: 'this.#newest = one.event.seq;',
+        replace: '',
+        why: 'two events of one turn get the same id',
+        property: 'append before deliver',
+      },
+      {
+        find: "if (typeof answer?.then !== 'function') return;",
+        replace: 'if (answer !== null) return;',
+        why: 'an event is delivered while a log that answers later may still refuse it',
+        property: 'append before deliver',
+      },
+      {
+        find: 'if (this.#bytes > MAX_STAGED_BYTES) this.commit();\n    else ',
+        replace: '',
+        why: 'a loop that publishes without end takes memory without a bound',
+      },
+      {
+        find: 'Math.min(delay * 2, MAX_PROBE_DELAY)',
+        replace: 'delay * 2',
+        why: 'a log that was full for an hour is not tried again for the next hour',
+      },
+      {
+        find: 'this.#isFailing = false;',
+        replace: '',
+        why: 'one failure of the log stops publishing for good',
+      },
+      {
+        find: 'if (records.size > 0) this.#records = new Map();',
+        replace: '',
+        why: 'a publisher that sends again what the log has refused is told that it is published',
+        property: 'a retried append publishes once',
+      },
+      {
+        find: 'Math.min(record.last, head)',
+        replace: 'record.last',
+        why: 'an event that waits for the log counts as lost to its readers',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'publisher.ts',
+    ['hub.publish', 'hub.log'],
+    [
+      {
+        find: 'checkOpen(prepared); // `toJSON` may have ended it',
+        replace: '',
+        why: 'a topic takes an event after its end, which its readers never get',
+      },
+      {
+        find: ': Buffer.from(text, ',
+        replace: ': text; Buffer.from(text, ',
+        why: 'a key keeps the whole text in memory of which it is a part',
+      },
+      {
+        find: 'if (this.#isPublishing) throw insideError();\n    const failure',
+        replace: 'const failure',
+        why: 'an event that is published while another one is made gets the same id',
+      },
+      {
+        find: 'size.add(one);',
+        replace: '',
+        why: 'a batch whose list says a wrong length is larger than half of its topic',
+        property: 'batches are atomic up to a stated size',
+      },
+      {
+        find: 'if (known.record.digest !== idempotency?.digest)',
+        replace: 'if (known.record.digest === null)',
+        why: 'another event under a used key is taken for published, and is lost',
+        property: 'a retried append publishes once',
+        tests: ['hub.log'],
+      },
+      {
+        find: 'await known.kept;',
+        replace: '',
+        why: 'a retry is told that its event is published before the log has taken it',
+        property: 'three outcomes of an append',
+        tests: ['hub.log'],
+      },
+      {
+        find: 'if (follower?.failure !== undefined) throw follower.failure;',
+        replace: '',
+        why: 'a publisher waits for as long as the log cannot be reached',
+        property: 'away is not gone',
+        tests: ['hub.shared'],
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'hub.ts',
+    ['hub.log'],
+    [
+      {
+        find: 'this.#publisher.commitBefore();',
+        replace: '',
+        why: 'the end of a topic overtakes its last events on the way to the log',
+      },
+      {
+        find: 'this.#publisher.commit();\n      start',
+        replace: 'start',
+        why: 'a publisher that subscribes after its own event is told of a gap',
+        property: 'read your writes',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'log.ts',
+    ['hub.shared'],
+    [
+      {
+        find: "logError('ERR_SSE_OUTCOME_UNKNOWN',",
+        replace: "logError('ERR_SSE_LOG_UNAVAILABLE',",
+        why: 'a publisher is told that its event is certainly not in the log, and publishes it twice',
+        property: 'three outcomes of an append',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'follower.ts',
+    ['hub.shared'],
+    [
+      {
+        find: 'if (seq <= order.head) continue;',
+        replace: '',
+        why: 'what a log tells twice leaves memory, and each client reads it from the log',
+      },
+      {
+        find: 'if (seq > order.head + 1) this.#skipTo(seq - 1);',
+        replace: '',
+        why: 'what was not received from the log is lost in silence',
+        property: 'no hole unsaid',
+      },
+      {
+        find: 'order.renew(epoch, order.base + oldEnd);',
+        replace: 'order.renew(epoch, order.head);',
+        why: 'after a promotion, clients get events that the store has lost',
+        race: 'promotion with a lost tail, client ahead',
+      },
+      {
+        find: 'this.#isClosed || epoch === order.epoch',
+        replace: 'this.#isClosed',
+        why: 'each reconnection to a log that has lost nothing costs every client a gap',
+        race: 'restart of Redis without loss',
+      },
+      {
+        find: 'this.#isAway = true;',
+        replace: '',
+        why: 'publishers wait for a log that cannot be reached, and nobody is told',
+        property: 'away is not gone',
+      },
+      {
+        find: 'this.#options.delivery().resume();',
+        replace: '',
+        why: 'a reader that waited for the log gets nothing more once it is back',
+        property: 'away is not gone',
+      },
+      {
+        find: "if (!this.#isAway) this.#options.onError(error, 'follow');",
+        replace: "this.#options.onError(error, 'follow');",
+        why: 'a log that is away fills the log file of the application',
+      },
+      {
+        find: 'if (!told.has(name)) this.#apply',
+        replace: 'this.#apply',
+        why: 'an old answer of the log undoes the end of a topic',
+      },
+      {
+        find: ' || (record?.last ?? 0) > order.head) return;',
+        replace: ') return;',
+        why: 'a topic that has ended elsewhere ends here before its last events have arrived',
+        race: 'end of topic during replay',
+      },
+      {
+        find: 'this.#pass(entry.topic, seq);',
+        replace: '',
+        why: 'an event that is too large for this process is lost in silence',
+        property: 'no hole unsaid',
+      },
+      {
+        find: 'if (prepared.ended) history.reopen(name);',
+        replace: '',
+        why: 'a topic that goes on elsewhere stays ended here',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'arrivals.ts',
+    ['hub.shared'],
+    [
+      {
+        find: 'if (start.isAhead === true || !follower!.hasBegun) {',
+        replace: 'if (!follower!.hasBegun) {',
+        why: 'a client that comes from a faster process is told of a gap, and gets its events again',
+        race: 'reconnect to a process that lags',
+        property: 'a client ahead of this node waits',
+      },
+      {
+        find: 'this.#decide(-Infinity);',
+        replace: 'this.#decide(Infinity);',
+        why: 'a client from a faster process is told of a gap at the first event that arrives',
+        race: 'reconnect to a process that lags',
+        property: 'a client ahead of this node waits',
+      },
+      {
+        find: 'if (this.#options.follower!.failure === undefined) this.#decide(',
+        replace: 'this.#decide(',
+        why: 'while the log is away, each client that comes from another process is told of a gap',
+        property: 'away is not gone',
+      },
+      {
+        find: "!follower!.hasBegun && request.given === '' ? unreadableId : request.given",
+        replace: 'request.given',
+        why: 'a client that comes before the log is reached misses what was published meanwhile',
+        property: 'no hole unsaid',
+      },
+      {
+        find: 'if (lost !== undefined) cursor.accept(lost);',
+        replace: '',
+        why: 'a client that comes for the first time is told that it has lost what it never asked for',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'delivery.ts',
+    ['hub.shared', 'hub.log'],
+    [
+      {
+        find: 'if (end !== Infinity) return this.#cross(cursor);',
+        replace: '',
+        why: 'a client goes on in another order without hearing of what it has lost',
+        race: 'promotion with a lost tail, client ahead',
+      },
+      {
+        find: 'if (log.failure !== undefined) return this.#await(cursor);',
+        replace: '',
+        why: 'streams end while the log cannot be reached',
+        property: 'away is not gone',
+      },
+      {
+        find: ', this.#order.endOf(after))',
+        replace: ')',
+        why: 'a page of the log leads over the end of an order without a gap',
+        race: 'promotion with a lost tail, client ahead',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'order.ts',
+    ['hub.log', 'hub.shared'],
+    [
+      {
+        find: 'if (seq <= parent.end) return',
+        replace: 'if (seq <= this.head) return',
+        why: 'a client ahead of what a promotion has kept goes on in silence once others have published',
+        race: 'promotion, then the head passes the client',
+      },
+      {
+        find: "gap: 'store-changed', ...own",
+        replace: '...own',
+        why: 'a client that had more than a promotion has kept is not told',
+        race: 'promotion with a lost tail, client ahead',
+      },
+      {
+        find: 'Math.max(this.#base, Math.min(oldEnd, this.head))',
+        replace: 'this.head',
+        why: 'what a promotion has lost counts as kept',
+        race: 'promotion with a lost tail, client ahead',
+      },
+      {
+        find: 'this.#seq = -1;\n  }',
+        replace: '}',
+        why: 'a hub has no position until its log tells the first event',
+      },
+      {
+        find: 'const isAhead = id.epoch > this.#epoch;',
+        replace: 'const isAhead = false;',
+        why: 'a client that has heard of a promotion before this process has gets a false gap',
+        property: 'a client ahead of this node waits',
+      },
+    ],
+  ),
+];
