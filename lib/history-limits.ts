@@ -29,7 +29,8 @@ export function checkLimits(limits: HistoryLimits, defaults: Limits = DEFAULTS):
   return { maxEvents, maxBytes: atLeastOne('maxBytes', maxBytes), maxAge: atLeastOne('maxAge', maxAge) };
 }
 
-const DEFAULTS: Limits = { maxEvents: 10_000, maxBytes: 4 * 1024 * 1024, maxAge: Infinity };
+const MAX_EVENTS = 10_000;
+const DEFAULTS: Limits = { maxEvents: MAX_EVENTS, maxBytes: 4 * 1024 * 1024, maxAge: Infinity };
 
 function show(limits: unknown): string {
   return limits instanceof Promise ? 'a promise' : String(limits);

@@ -178,9 +178,13 @@ export class Publisher {
     this.#isPublishing = was;
   }
 
-  /** The same before a change of a topic, which must not overtake events. Throws where the log takes none. */
+  /**
+   * The same before a change of a topic, which must not overtake events: throws where the log does not take these.
+   * Where it was full before, to delete a topic may be what makes room.
+   */
   commitBefore(): void {
     if (this.#isPublishing) throw insideError();
+    if (this.#staging?.isEmpty !== false) return;
     this.commit();
     if (this.failure !== undefined) throw this.failure;
   }

@@ -55,6 +55,11 @@ export class Staging<Follower = unknown> {
     return this.#newest + 1;
   }
 
+  /** Whether nothing waits for the log. */
+  get isEmpty(): boolean {
+    return this.#staged.length === 0;
+  }
+
   /** Why no event is taken; `undefined` where one is. */
   get failure(): LogError | undefined {
     if (this.#isClosed) return logUnavailable('the hub is closed: it takes no more events');

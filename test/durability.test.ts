@@ -10,7 +10,11 @@ import { join } from 'node:path';
 import { it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '../lib/client.ts';
+import { Hub } from '../lib/hub.ts';
 import { parseId } from '../lib/protocol.ts';
+import { createSseServer } from '../lib/server.ts';
+import { SqliteLog } from '../lib/sqlite.ts';
+import { times } from './helpers/hub.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 const [KILLS, READERS] = LONG ? [100, 200] : [4, 12];
@@ -59,7 +63,12 @@ async function freePort(): Promise<number> {
 }
 
 /** Publishes numbers from 0 on, each until it is acknowledged; the ids, in order. */
-async function publish(url: string, topic: string, stop: AbortSignal): Promise<string[]> {
+async function publish(
+  url: string,
+  topic: string,
+  stop: AbortSignal,
+  onStatus: (status: number) => void = () => {},
+): Promise<string[]> {
   const ids: string[] = [];
   while (!stop.aborted) {
     const number = ids.length;
@@ -69,8 +78,12 @@ async function publish(url: string, topic: string, stop: AbortSignal): Promise<s
         body: String(number),
         headers: { 'Idempotency-Key': `${topic} ${number}` },
       });
+      onStatus(answer.status);
       if (answer.status === 200) ids.push(((await answer.json()) as { id: string }).id);
-      else assert.equal(answer.status, 503);
+      else {
+        assert.equal(answer.status, 503);
+        await sleep(20);
+      }
     } catch {
       await sleep(20);
     }
@@ -106,6 +119,10 @@ async function read(
     one.ids.push(id ?? '');
   }
   return received;
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await sleep(5);
 }
 
 function folderFor(t: TestContext): string {
@@ -154,6 +171,51 @@ if (hasSqlite) {
     }
     // One epoch: nothing was lost, so ids go on.
     assert.equal(new Set(published.flat().map((id) => parseId(id)?.epoch)).size, 1);
+  });
+
+  it('tells publishers that its disk is full, loses nothing that it has acknowledged, and goes on by itself', async (t) => {
+    const log = new SqliteLog(join(folderFor(t), 'events.db'), { maxPages: 300 });
+    const hub = new Hub({ log, onError: () => {} });
+    const server = createSseServer({ hub });
+    const url = await server.listen(0);
+    t.after(async () => {
+      await server.close({ deadline: 100 });
+      await hub.close();
+    });
+    const end = new AbortController();
+    const readers = times(5, () => read(url, ['t0'], end.signal));
+    await until(() => hub.size === 5);
+    const stop = new AbortController();
+    const statuses = new Map<number, number>();
+    const publisher = publish(url, 't0', stop.signal, (status) => {
+      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    });
+    await until(() => (statuses.get(200) ?? 0) >= 20);
+    // Something else takes all the room.
+    while (hub.failure === undefined) {
+      const batch = times(50, () => ({ data: 'x'.repeat(4000) }));
+      await hub.appendAll('filler', batch).catch(() => {});
+    }
+    const fullAt = performance.now();
+    await until(() => (statuses.get(503) ?? 0) >= 5);
+    const acknowledged = statuses.get(200);
+    await sleep(LONG ? 10_000 : 500);
+    assert.equal((await fetch(`${url}/readyz`)).status, 503);
+    assert.match(await (await fetch(`${url}/metrics`)).text(), /^sluice_log_available 0$/m);
+    assert.deepEqual([statuses.get(200), hub.size], [acknowledged, 5]);
+    assert.ok(performance.now() - fullAt >= (LONG ? 10_000 : 500));
+    // Somebody makes room.
+    await hub.change('filler', 'delete');
+    await until(() => (statuses.get(200) ?? 0) >= acknowledged! + 20);
+    assert.equal((await fetch(`${url}/readyz`)).status, 200);
+    stop.abort();
+    const ids = await publisher;
+    await hub.change('t0', 'end');
+    for (const received of await Promise.all(readers)) {
+      const { texts, gaps } = received.get('t0')!;
+      assert.deepEqual([texts, gaps], [Array.from(ids, (_, number) => String(number)), []]);
+    }
+    assert.deepEqual([...statuses.keys()].sort(), [200, 503]);
   });
 } else {
   it('does not start on a Node without node:sqlite, and says which one has it', async (t) => {
