@@ -97,7 +97,9 @@ export class Arrivals {
     return log.order === 'shared' ? undefined : droppedOf(cursor, log.find(cursor.group.names));
   }
 
+  /** Whether nothing is left to deliver. In an epoch that is over, the boundary is. */
   isFinished(names: readonly string[], seq: number): boolean {
+    if (seq < this.#options.order.base) return false;
     return names.every((name) => {
       const end = this.#options.history.endOf(name);
       return end !== undefined && end <= seq;

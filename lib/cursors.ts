@@ -155,7 +155,7 @@ export class Group {
     }
     const { first, last, count, bytes, runs, looks } = joined;
     const isLast = this.topics.every(({ ring }) => ring.last <= last);
-    const until = isLast ? head : last;
+    const until = isLast ? Math.min(head, end) : last;
     const cost = bytes.length + (looks + 2 * runs + this.topics.length) * LOOK_COST;
     this.#page = { after, first, until, count, bytes, made: undefined, cost };
     // The last page and a conflated one are not kept: the next publish would make them stale.

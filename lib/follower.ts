@@ -132,16 +132,18 @@ export class Follower implements LogIntake, DeliveryLog {
   }
 
   #pass(name: string, seq: number): void {
-    const topic = this.#options.history.get(name);
-    if (topic === undefined) return;
-    this.#options.history.pass(topic, seq);
+    const { history } = this.#options;
+    const topic = history.get(name);
+    if (topic === undefined) return history.passUnknown(seq);
+    history.pass(topic, seq);
     this.#announce(topic);
   }
 
   #take({ topic: name, at, frame, key }: LogEntry, seq: number): void {
     const { history, order, accepted } = this.#options;
+    // The log may not have said so. First, because a topic that has ended gets no limits.
+    if (history.endOf(name) !== undefined) history.reopen(name);
     const prepared = history.prepare(name);
-    if (prepared.ended) history.reopen(name); // an older log did not say so
     const id = Buffer.from(`id: ${order.id(seq)}\n`, 'latin1');
     const event: EncodedEvent = {
       seq,

@@ -459,6 +459,11 @@ export class History<Follower = unknown> {
     this.#count(topic);
   }
 
+  /** The same for a topic that is not in memory. */
+  passUnknown(seq: number): void {
+    this.#newestForgotten = this.#newestDropped = Math.max(this.#newestDropped, seq);
+  }
+
   /** Nothing of an unused topic was dropped above a seq: memory knew less than who says so. */
   know(topic: Topic<Follower>, last: number): void {
     if (topic.isUnused) topic.restart(last);
@@ -558,7 +563,8 @@ export class History<Follower = unknown> {
     this.#newestForgotten = Math.max(this.#newestForgotten, topic.ring.last);
     if (topic.ended) this.#tombstones.set(topic.name, topic.ring.last);
     else this.#tombstones.delete(topic.name);
-    if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(firstOf(this.#tombstones));
+    const [oldest] = this.#tombstones.keys();
+    if (this.#tombstones.size > this.#maxTopics) this.#tombstones.delete(oldest!);
   }
 }
 
@@ -586,10 +592,6 @@ export function checkTopic(name: unknown): string {
 /** @throws {Error} code `ERR_SSE_TOPIC_ENDED`. */
 export function checkOpen({ name, ended }: Topic): void {
   if (ended) throw fail(new Error(`the topic "${name}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
-}
-
-function firstOf(names: Map<string, unknown>): string {
-  return names.keys().next().value!;
 }
 
 function fail<E extends Error>(error: E, code: string, status: number): E {
