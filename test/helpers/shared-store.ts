@@ -182,6 +182,11 @@ export class SharedStore {
     return meta && { epoch: meta.epoch, seq: meta.head };
   }
 
+  /** What the store held of an epoch when the next one began; `undefined` for an epoch that it does not know. */
+  endOf(epoch: number): number | undefined {
+    return this.#primary.data.meta?.ends.find((past) => past.epoch === epoch)?.end;
+  }
+
   /** The seqs that a topic holds in the epoch of now. */
   held(topic: string): readonly number[] {
     const { meta, histories } = this.#primary.data;
@@ -196,6 +201,12 @@ export class SharedStore {
   /** How many writes the two servers of a split have. */
   get sizes(): { readonly minority: number; readonly majority: number } {
     return { minority: this.#minority?.writes.length ?? 0, majority: this.#primary.writes.length };
+  }
+
+  /** The epochs that began with the minority of a split: once that ends, nobody knows of them. */
+  get strayEpochs(): readonly number[] {
+    const known = epochsOf(this.#primary.data.meta);
+    return epochsOf(this.#minority?.data.meta).filter((epoch) => !known.includes(epoch));
   }
 
   isConnected(node: string): boolean {
@@ -253,6 +264,7 @@ export class SharedStore {
   /** The primary gets another replid, although nothing is lost, as when its first replica attaches. */
   renameOrder(): void {
     this.#primary.replid = this.#newId('replid');
+    this.#primary.replid2 = NO_ID;
   }
 
   /** A replica takes over that lacks the last writes, while some nodes go on with the old primary. */
@@ -456,8 +468,7 @@ export class SharedStore {
       const { meta } = data;
       const isSame = replid === meta?.replid || (runId === meta?.runId && replid2 === NO_ID);
       const isKnown = meta !== undefined && (isSame || isTrusting);
-      const isIndexed = data.index.size > 0 || meta?.head === 0;
-      if (isKnown && isIndexed && !isAhead(known, meta)) {
+      if (isKnown && isIndexed(data) && !isAhead(known, meta)) {
         meta.replid = replid;
         meta.runId = runId;
         return;
@@ -536,8 +547,16 @@ function silent(): Error {
   return outcomeUnknown('the store did not answer');
 }
 
+function epochsOf(meta: Meta | undefined): number[] {
+  return meta === undefined ? [] : [...meta.ends.map(({ epoch }) => epoch), meta.epoch];
+}
+
 function isAhead(known: Place, { epoch, head }: Meta): boolean {
   return known.epoch > epoch || (known.epoch === epoch && known.seq > head);
+}
+
+function isIndexed({ index, meta }: Data): boolean {
+  return index.size > 0 || meta?.head === 0;
 }
 
 function statusOf({ meta }: Data): Status {
@@ -578,9 +597,7 @@ function heldIn(data: Data, topic: string): Held[] {
 
 /** The newest seq of a topic that was dropped or deleted. */
 function droppedOf(data: Data, topic: string): number {
-  const record = data.index.get(topic);
-  if (record === undefined) return 0;
-  return heldIn(data, topic)[0]?.prev ?? record.last;
+  return heldIn(data, topic)[0]?.prev ?? data.index.get(topic)?.last ?? 0;
 }
 
 function pageOf(
@@ -700,11 +717,13 @@ export class ModelLog implements SharedLog {
     return this.#store.ask(this.#link, connection, run);
   }
 
-  /** Looks at the store, in the epoch that the intake knows. */
+  /**
+   * Looks at the store, in the epoch that the intake knows. Without its index, it cannot tell what was dropped.
+   */
   async #look<T>(look: (data: Data) => T): Promise<T> {
     const { epoch } = this.#told;
     const found = await this.#ask('read', ({ data }) =>
-      data.meta?.epoch === epoch ? { value: look(data) } : undefined,
+      data.meta?.epoch === epoch && isIndexed(data) ? { value: look(data) } : undefined,
     );
     if (found === undefined) throw logUnavailable('the order has changed');
     return found.value;
