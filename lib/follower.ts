@@ -134,9 +134,9 @@ export class Follower implements LogIntake, DeliveryLog {
   #pass(name: string, seq: number): void {
     const { history } = this.#options;
     const topic = history.get(name);
-    if (topic === undefined) return history.passUnknown(seq);
+    this.#tell(name);
     history.pass(topic, seq);
-    this.#announce(topic);
+    if (topic !== undefined) this.#announce(topic);
   }
 
   #take({ topic: name, at, frame, key }: LogEntry, seq: number): void {

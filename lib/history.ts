@@ -453,15 +453,11 @@ export class History<Follower = unknown> {
     this.#newestForgotten = this.#newestDropped = seq;
   }
 
-  /** The same for one topic. */
-  pass(topic: Topic<Follower>, seq: number): void {
+  /** The same for one topic, or without one for all that come later. */
+  pass(topic: Topic<Follower> | undefined, seq: number): void {
+    if (topic === undefined) return void (this.#newestForgotten = this.#newestDropped = seq);
     topic.clear(seq);
     this.#count(topic);
-  }
-
-  /** The same for a topic that is not in memory. */
-  passUnknown(seq: number): void {
-    this.#newestForgotten = this.#newestDropped = Math.max(this.#newestDropped, seq);
   }
 
   /** Nothing of an unused topic was dropped above a seq: memory knew less than who says so. */
