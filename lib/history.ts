@@ -307,7 +307,7 @@ export class History<Follower = unknown> {
   }
 
   /**
-   * The topic for an event, with its limits unless it has ended. A new one is not in the history before
+   * The topic for an event, with its limits. A new one is not in the history before
    * `append`, so that an event that is refused changes nothing.
    * @throws {TypeError} code `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError | TypeError} naming the limit of the `history` function that cannot be used.
@@ -315,7 +315,7 @@ export class History<Follower = unknown> {
    */
   prepare(name: string): Topic<Follower> {
     const topic = this.#topics.get(name) ?? this.#create(checkTopic(name));
-    if (topic.limits === undefined && !topic.ended) topic.open(checkLimits(this.#limits(name)));
+    if (topic.limits === undefined) topic.open(checkLimits(this.#limits(name)));
     return topic;
   }
 
@@ -455,7 +455,10 @@ export class History<Follower = unknown> {
 
   /** The same for one topic, or without one for all that come later. */
   pass(topic: Topic<Follower> | undefined, seq: number): void {
-    if (topic === undefined) return void (this.#newestForgotten = this.#newestDropped = seq);
+    if (topic === undefined) {
+      this.#newestForgotten = this.#newestDropped = seq;
+      return;
+    }
     topic.clear(seq);
     this.#count(topic);
   }
