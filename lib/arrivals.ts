@@ -170,7 +170,8 @@ export class Arrivals {
     const { names, last = Infinity } = request;
     const { epoch, base } = order;
     if (follower!.failure !== undefined) return void delivery().end(cursor);
-    withinLimit((log as SharedLog).beforeNewest(names, last)).then(
+    const ask = async (): Promise<number> => (log as SharedLog).beforeNewest(names, last);
+    withinLimit(ask()).then(
       (place) => {
         if (cursor.closed) return;
         if (order.epoch !== epoch) return void delivery().end(cursor);
@@ -242,6 +243,7 @@ export class Arrivals {
       this.#timer = undefined;
       // While the log is away, nobody can tell whether an id is of its future.
       if (this.#options.follower!.failure === undefined) this.#decide(performance.now() - MAX_HOLD);
+      else this.#ahead = this.#ahead.filter(({ cursor }) => !cursor.closed);
       this.#decideLater();
     }, MAX_HOLD / 4);
     this.#timer.unref?.();
@@ -301,6 +303,7 @@ function withinLimit<T>(answer: Promise<T>): Promise<T> {
       () => reject(new Error(`the log gave no answer within ${MAX_HOLD} ms`)),
       MAX_HOLD,
     );
+    timer.unref?.();
     answer.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
