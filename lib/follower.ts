@@ -40,6 +40,7 @@ export class Follower implements LogIntake, DeliveryLog {
   #isLearning = false;
   /** For each question that is open: the topics that the log has told of since it was asked. */
   readonly #told = new Set<Set<string>>();
+  #skips = 0;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
@@ -124,6 +125,7 @@ export class Follower implements LogIntake, DeliveryLog {
 
   #skipTo(seq: number): void {
     const { order, history } = this.#options;
+    this.#skips++;
     history.skip(seq);
     order.head = seq;
     for (const topic of history) this.#announce(topic);
@@ -215,12 +217,16 @@ export class Follower implements LogIntake, DeliveryLog {
   async #ask(names: readonly string[], known: Map<string, TopicRecord>): Promise<void> {
     const { log, order } = this.#options;
     const { epoch, base } = order;
+    const skips = this.#skips;
     const told = new Set<string>();
     this.#told.add(told);
     try {
       const records = await log.find(names);
       if (order.epoch !== epoch) return;
       for (const record of records) known.set(record.topic, shift(record, base));
+      // What was not received since the log was asked may be newer than its answer: memory then knows less, and
+      // `#skipTo` has it asked again.
+      if (this.#skips !== skips) return;
       // What the log has said since it was asked is newer than its answer.
       for (const name of names) if (!told.has(name)) this.#apply(name, known.get(name));
     } finally {

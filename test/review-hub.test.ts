@@ -13,7 +13,7 @@ import type {
   TopicRecord,
 } from '../lib/log.ts';
 import { formatId } from '../lib/protocol.ts';
-import { at, drain, EPOCH, handRun, MemoryReader, slowReader, TestLog, times } from './helpers/hub.ts';
+import { at, EPOCH, handRun, MemoryReader, TestLog, times } from './helpers/hub.ts';
 
 const NEXT = EPOCH + 5000;
 const later = (seq: number): string => formatId(NEXT, seq);
@@ -190,7 +190,7 @@ describe('a reader of a shared log', () => {
     const answers: (() => void)[] = [];
     log.answer = async (look) => {
       const early = look();
-      await new Promise<void>((resolve) => answers.push(resolve));
+      if (log.asked.at(-1) === 'find a') await new Promise<void>((resolve) => answers.push(resolve));
       return early;
     };
     log.intake.skip(2);
@@ -416,33 +416,5 @@ describe('a hub with a log of its own', () => {
     let most = 0;
     for (let before = 0; next.next(); before = reads) most = Math.max(most, reads - before);
     assert.ok(reads >= 8000 && most <= 3000, `${most} of ${reads} reads in one turn`);
-  });
-
-  it('moves no reader back where a page of the log ends before it', async () => {
-    const log = new TestLog();
-    const { hub, turns } = handRun({ log, history: { maxEvents: 2 } });
-    for (let i = 1; i <= 6; i++) hub.publish('a', { data: `a${i}` });
-    turns.all();
-    let release = (): void => {};
-    log.answer = (look) =>
-      new Promise((resolve) => {
-        release = () => resolve({ ...look(), entries: [], until: 1 });
-      });
-    const reader = slowReader();
-    const subscription = hub.subscribe('a', reader, { lastEventId: at(3) });
-    turns.all();
-    await drain(reader);
-    turns.all();
-    log.answer = (look) => look();
-    release();
-    for (let i = 0; i < 20; i++) {
-      await drain(reader);
-      turns.all();
-    }
-    assert.deepEqual(
-      reader.texts.filter((text) => text < 'a4'),
-      [],
-    );
-    assert.equal(subscription.position, at(6));
   });
 });
