@@ -5,7 +5,16 @@ import { hub } from './list/hub.ts';
 import { limits } from './list/limits.ts';
 import { log } from './list/log.ts';
 import { reader } from './list/reader.ts';
+import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
 import type { Mutant } from './mutant.ts';
 
-export const mutants: readonly Mutant[] = [...history, ...hub, ...log, ...stream, ...limits, ...reader];
+export const mutants: readonly Mutant[] = [
+  ...history,
+  ...hub,
+  ...log,
+  ...sqlite,
+  ...stream,
+  ...limits,
+  ...reader,
+];

@@ -26,6 +26,8 @@ export interface Mutant {
   readonly tests: readonly [TestRun, ...TestRun[]];
   /** Why no test can notice it. Only for what is here to show that it is no fault. */
   readonly equivalent?: string | undefined;
+  /** A module that the tests need, and that not every Node has. */
+  readonly needs?: 'node:sqlite' | undefined;
 }
 
 /** The mutants of one file of lib/. */

@@ -2,6 +2,9 @@
 //
 //     npm run mutants -- --only TEXT    those with this text in their file, their fault, their race or property
 //     npm run mutants -- --json FILE    writes a report as well
+//
+// Those of a log in SQLite are run by a Node that has `node:sqlite` (22.13 or later). On others they are left out, and
+// the last line says so.
 
 import { spawn } from 'node:child_process';
 import {
@@ -52,10 +55,13 @@ process.exitCode = await main(options.only ?? '', options.json);
 
 async function main(only: string, json: string | undefined): Promise<number> {
   const begun = performance.now();
-  const mutants = all.filter((mutant) => isWanted(mutant, only));
-  if (mutants.length === 0) return misuse([`no mutant has "${only}" in it`]);
-  const faults = mutants.flatMap((mutant) => faultOf(mutant, root) ?? []);
+  const wanted = all.filter((mutant) => isWanted(mutant, only));
+  if (wanted.length === 0) return misuse([`no mutant has "${only}" in it`]);
+  const mutants = wanted.filter(({ needs }) => needs === undefined || process.getBuiltinModule?.(needs));
+  const left = wanted.length - mutants.length;
+  const faults = wanted.flatMap((mutant) => faultOf(mutant, root) ?? []);
   if (faults.length > 0) return misuse(faults);
+  if (mutants.length === 0) return misuse([leftOut(left)]);
 
   const folders = Array.from({ length: WORKERS }, copyTree);
   process.once('exit', () => {
@@ -87,12 +93,17 @@ async function main(only: string, json: string | undefined): Promise<number> {
   const killed = results.filter(({ status }) => status !== 'passed').length;
   console.log(`\n${killed} of ${mutants.length} were noticed (${seconds(took)})`);
   for (const result of wrong) console.error(complaint(result));
-  if (json !== undefined) writeReport(json, results, took);
+  if (left > 0) console.log(leftOut(left));
+  if (json !== undefined) writeReport(json, results, left, took);
   return wrong.length > 0 ? 1 : 0;
 }
 
 function isWanted({ file, why, race, property }: Mutant, only: string): boolean {
   return [file, why, race, property].some((text) => text?.toLowerCase().includes(only.toLowerCase()));
+}
+
+function leftOut(count: number): string {
+  return `${count} were NOT run: they need a Node that has node:sqlite, and this is ${process.version}`;
 }
 
 function isEquivalent({ equivalent }: Mutant): boolean {
@@ -239,8 +250,8 @@ function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
-function writeReport(file: string, results: readonly Result[], took: number): void {
+function writeReport(file: string, results: readonly Result[], left: number, took: number): void {
   const mutants = results.map(({ mutant: { tests: _, ...mutant }, ...result }) => ({ ...mutant, ...result }));
-  const json = { node: process.version, seconds: Math.round(took / 1000), mutants };
+  const json = { node: process.version, seconds: Math.round(took / 1000), notRun: left, mutants };
   writeFileSync(file, `${JSON.stringify(json, undefined, 2)}\n`);
 }

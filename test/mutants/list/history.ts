@@ -4,6 +4,10 @@ import { type Mutant, mutantsOf } from '../mutant.ts';
 
 const CACHE = { in: 'pages', only: 'page only for its owner|sixteen pages|a mebibyte|pages of one owner' };
 
+const KEEP = `push({ owner, page });
+    this.#bytes += page.bytes.length;
+    while (this.#bytes > MAX_KEPT_BYTES || this.#kept.length > MAX_KEPT_PAGES)`;
+
 export const history: readonly Mutant[] = [
   ...mutantsOf(
     'history.ts',
@@ -245,14 +249,14 @@ export const history: readonly Mutant[] = [
         why: 'values that were replaced are sent between those that were not',
       },
       {
-        find: ' || this.#kept.length > MAX_KEPT_PAGES',
-        replace: '',
+        find: KEEP,
+        replace: KEEP.replace(' || this.#kept.length > MAX_KEPT_PAGES', ''),
         why: 'small pages are kept without a bound',
         tests: [CACHE],
       },
       {
-        find: 'this.#bytes > MAX_KEPT_BYTES || ',
-        replace: '',
+        find: KEEP,
+        replace: KEEP.replace('this.#bytes > MAX_KEPT_BYTES || ', ''),
         why: 'large pages are kept without a bound',
         tests: [CACHE],
       },
