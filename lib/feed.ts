@@ -23,7 +23,8 @@ export interface FeedOptions<Event> {
   /**
    * Called when the hub refuses an event: `'skip'` goes on with the next one, `'retry'` publishes the same one
    * again, as soon as the answer resolves. By default, and where it throws or answers anything else,
-   * `publishFrom` rejects.
+   * `publishFrom` rejects. It also does, without a call, where an event may be in the log or not: code
+   * `ERR_SSE_OUTCOME_UNKNOWN`.
    */
   onRefuse?: ((refusal: FeedRefusal<Event>) => FeedVerdict | Promise<FeedVerdict>) | undefined;
 }
@@ -114,8 +115,7 @@ class LoggedPage<Event> {
         await this.#hub.appendAll!(this.#topic, events);
         return events.length;
       } catch (error) {
-        // Some of it may be in the log: which, only the reader of the source can find out.
-        if ((error as { code?: unknown }).code === 'ERR_SSE_OUTCOME_UNKNOWN') throw error;
+        if (isUnknown(error)) throw error;
       }
     }
     let published = 0;
@@ -147,6 +147,7 @@ async function publishOne<Event>({
       await publish(event);
       return true;
     } catch (error) {
+      if (isUnknown(error)) throw error;
       const verdict = await onRefuse({ topic, event, error });
       if (verdict === 'skip') return false;
       if (verdict !== 'retry') throw error;
@@ -154,6 +155,11 @@ async function publishOne<Event>({
     // An answer that resolves at once must not hold the event loop.
     await nextTurn();
   }
+}
+
+/** The events may be in the log: to publish them again could be once too often. */
+function isUnknown(error: unknown): boolean {
+  return (error as { code?: unknown } | undefined)?.code === 'ERR_SSE_OUTCOME_UNKNOWN';
 }
 
 /**
@@ -180,8 +186,8 @@ function refuseAll({ error }: FeedRefusal<unknown>): never {
   throw error;
 }
 
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+function nextTurn(): Promise<undefined> {
+  return new Promise((resolve) => setImmediate(resolve, undefined));
 }
 
 /** Pulls from a source until the signal aborts, also while the source keeps a pull waiting. */
@@ -213,7 +219,7 @@ class Puller<Value> {
 
   /**
    * As many events as come until the end of a turn, but at least one, unless the source is over. A string counts as
-   * many bytes as it has characters, and an event as 100.
+   * many bytes as it has characters, and an event as 100. Where the source fails after some, the next call rejects.
    */
   async nextPage(
     maxEvents: number,
@@ -224,7 +230,7 @@ class Puller<Value> {
     let isOver = false;
     while (!isOver) {
       this.#pull ??= this.next();
-      const pulled = events.length === 0 ? await this.#pull : await Promise.race([this.#pull, nextTurn()]);
+      const pulled = events.length === 0 ? await this.#pull : await this.#pullWithinTurn(this.#pull);
       if (pulled === undefined) break;
       this.#pull = undefined;
       if (pulled.done) return { events, done: true };
@@ -233,6 +239,18 @@ class Puller<Value> {
       isOver = events.length >= maxEvents || bytes >= maxBytes;
     }
     return { events, done: false };
+  }
+
+  /** `undefined` where the source pauses or fails. An abort rejects. */
+  async #pullWithinTurn(
+    pull: Promise<IteratorResult<Value, unknown>>,
+  ): Promise<IteratorResult<Value, unknown> | undefined> {
+    try {
+      return await Promise.race([pull, nextTurn()]);
+    } catch {
+      this.#signal?.throwIfAborted();
+      return undefined;
+    }
   }
 
   /** Does not wait: a generator that is blocked in an `await` returns only after that. */

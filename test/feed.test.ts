@@ -4,7 +4,9 @@ import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { type FeedOptions, type FeedVerdict, publishFrom } from '../lib/feed.ts';
 import { Hub, type HubEvent } from '../lib/hub.ts';
+import { type LogEntry, outcomeUnknown } from '../lib/log.ts';
 import { drain, MemoryReader, slowReader, times } from './helpers/hub.ts';
+import { MemoryLog, MemoryStore } from './helpers/memory-log.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -400,5 +402,175 @@ describe('publishFrom', () => {
     await assert.rejects(done, /^Error: stop$/);
     await closed;
     assert.equal(readable.destroyed, true);
+  });
+});
+
+describe('publishFrom to a hub with a log', () => {
+  /** A hub with a log of its own, which notes how many events it is given together. */
+  function logged() {
+    const store = new MemoryStore();
+    const batches: number[] = [];
+    class CountingLog extends MemoryLog {
+      override append(entries: readonly LogEntry[]): void {
+        super.append(entries, []);
+        if (entries.length > 0) batches.push(entries.length);
+      }
+    }
+    const hub = new Hub({ log: new CountingLog(store), onError: () => {} });
+    const texts = (): string[] =>
+      store.entries.map(({ frame }) => Buffer.from(frame).toString().slice('data: '.length).trimEnd());
+    return { store, batches, hub, texts };
+  }
+
+  /** Resolves when the log can be written to again. */
+  async function recovered({ hub, store }: ReturnType<typeof logged>): Promise<void> {
+    store.fails = false;
+    while (hub.failure !== undefined) await turn();
+  }
+
+  it('hands over whole pages, by events and by bytes, and the rest where the source ends', async () => {
+    for (const [text, pages] of [
+      ['x', [250, 250, 100]],
+      ['x'.repeat(16_000), [...times(120, () => 5)]],
+    ] as const) {
+      const { hub, batches, texts } = logged();
+      const source = times(600, (i) => `${i} ${text}`);
+      assert.equal(await publishFrom(hub, 'a', source), 600);
+      assert.deepEqual(batches, pages);
+      assert.deepEqual(texts(), source);
+    }
+  });
+
+  it('reads on once the log has the page, and gives readers all of it without a gap', async (t) => {
+    const { hub } = logged();
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    await turn();
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const { appendAll } = hub;
+    t.mock.method(hub, 'appendAll', async (...args: Parameters<typeof appendAll>) => {
+      await held;
+      return appendAll.apply(hub, args);
+    });
+    const source = counted(1000);
+    const done = publishFrom(hub, 'a', source);
+    for (let i = 0; i < 10; i++) await turn();
+    assert.equal(source.pulled, 250);
+    release();
+    assert.equal(await done, 1000);
+    while (hub.stats.delivered < 1000) await turn();
+    assert.deepEqual([reader.texts, reader.gaps], [times(1000, String), []]);
+  });
+
+  it('does not hold back what a source has given that then pauses, and misses nothing that comes later', async () => {
+    const { hub, texts } = logged();
+    let goOn = (): void => {};
+    async function* pausing() {
+      yield 'a';
+      yield 'b';
+      await new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
+      yield 'c';
+    }
+    const done = publishFrom(hub, 'a', pausing());
+    while (hub.stats.published < 2) await turn();
+    for (let i = 0; i < 5; i++) await turn();
+    assert.deepEqual(texts(), ['a', 'b']);
+    goOn();
+    assert.equal(await done, 3);
+    assert.deepEqual(texts(), ['a', 'b', 'c']);
+  });
+
+  it('publishes what a source has given before it fails, and rejects with its error', async () => {
+    const { hub, texts } = logged();
+    async function* failing() {
+      yield 'a';
+      yield 'b';
+      throw new Error('no more');
+    }
+    await assert.rejects(publishFrom(hub, 'a', failing()), /^Error: no more$/);
+    assert.deepEqual(texts(), ['a', 'b']);
+  });
+
+  it('rejects at once when the signal aborts while the source pauses', async () => {
+    const { hub } = logged();
+    const control = new AbortController();
+    async function* pausing() {
+      yield 'a';
+      control.abort(new Error('stop'));
+      await new Promise(() => {});
+    }
+    await assert.rejects(publishFrom(hub, 'a', pausing(), { signal: control.signal }), /^Error: stop$/);
+    assert.deepEqual(getEventListeners(control.signal, 'abort'), []);
+  });
+
+  it('asks about the one event of a page that is refused, and publishes the others once, in order', async () => {
+    const { hub, texts, batches } = logged();
+    const source = ['a', 'b', { event: 'x\ny', data: 'wrong' }, 'c', 'd'];
+    const refused: unknown[] = [];
+    const onRefuse: FeedOptions<HubEvent>['onRefuse'] = ({ event, error }) => {
+      refused.push(event.data, (error as { code: string }).code);
+      return 'skip';
+    };
+    assert.equal(await publishFrom(hub, 'a', source, { onRefuse }), 4);
+    assert.deepEqual(texts(), ['a', 'b', 'c', 'd']);
+    assert.deepEqual(refused, ['wrong', 'ERR_SSE_BAD_EVENT']);
+    assert.deepEqual(batches, [1, 1, 1, 1]);
+  });
+
+  it('rejects where the log refuses a page, having published nothing of it', async () => {
+    const all = logged();
+    all.store.fails = true;
+    const source = counted(3);
+    await assert.rejects(publishFrom(all.hub, 'a', source), { code: 'ERR_SSE_LOG_UNAVAILABLE', status: 503 });
+    assert.deepEqual(all.texts(), []);
+    await turn();
+    assert.deepEqual([source.returned, source.destroyed], [1, 1]);
+    await all.hub.close();
+  });
+
+  it('publishes a page that the log has refused once it takes it again, each event once, in order', async () => {
+    const all = logged();
+    const { hub, store, texts } = all;
+    const source = counted(600);
+    let asked = 0;
+    const onRefuse = async ({ error }: { error: unknown }): Promise<FeedVerdict> => {
+      assert.equal((error as { code: string }).code, 'ERR_SSE_LOG_UNAVAILABLE');
+      const { pulled } = source;
+      if (++asked === 2) await recovered(all);
+      assert.equal(source.pulled, pulled);
+      return 'retry';
+    };
+    const { append } = MemoryLog.prototype;
+    let calls = 0;
+    Object.assign(hub.log!, {
+      append(this: MemoryLog, entries: readonly LogEntry[]) {
+        if (entries.length > 0 && ++calls === 2) store.fails = true;
+        append.call(this, entries, []);
+      },
+    });
+    assert.equal(await publishFrom(hub, 'a', source, { onRefuse }), 600);
+    assert.deepEqual(texts(), times(600, String));
+    assert.equal(asked, 2);
+  });
+
+  it('rejects where nobody knows whether the log has an event, and does not publish that again', async (t) => {
+    for (const count of [5, 1]) {
+      const { hub } = logged();
+      const appended: number[] = [];
+      t.mock.method(hub, 'appendAll', async (_: string, events: readonly HubEvent[]) => {
+        appended.push(events.length);
+        throw outcomeUnknown('the connection was lost');
+      });
+      const onRefuse = (): FeedVerdict => assert.fail('it was not refused');
+      await assert.rejects(publishFrom(hub, 'a', times(count, String), { onRefuse }), {
+        code: 'ERR_SSE_OUTCOME_UNKNOWN',
+      });
+      assert.deepEqual(appended, [count]);
+    }
   });
 });
