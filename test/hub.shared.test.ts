@@ -549,6 +549,36 @@ describe('a shared log that goes on in another epoch', () => {
     assert.deepEqual([reader.gaps[0]?.from, reader.gaps[0]?.to], [at(1), later(0)]);
   });
 
+  it('gives no reader a page that was asked of the old epoch and answered from the new one', async () => {
+    const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
+    log.tell('a1', 'b1', 'a2');
+    await rest();
+    const { read } = log;
+    const answers: (() => void)[] = [];
+    log.read = (...asked) => new Promise((resolve) => answers.push(() => resolve(read.apply(log, asked))));
+    const readers = [false, true].map((conflate) => {
+      const reader = new MemoryReader();
+      hub.subscribe(['a', 'b'], reader, { lastEventId: at(0), conflate });
+      return reader;
+    });
+    await rest();
+    assert.equal(answers.length, 2);
+    // The store has lost all of it, and its new events have seqs that the old ones had.
+    log.entries = [];
+    log.head = 0;
+    log.intake.renew(NEXT, 3);
+    log.tell('a3', 'b3');
+    for (const answer of answers) answer();
+    await rest();
+    for (const reader of readers) {
+      assert.deepEqual(reader.events.map(({ id, event, data }) => [id, event ?? data]).slice(1), [
+        [later(0), 'sluice:gap'],
+        [later(1), 'a3'],
+        [later(2), 'b3'],
+      ]);
+    }
+  });
+
   it('finds the end of a topic that the store has forgotten, and lets it go on', async () => {
     const { log, hub, rest } = begun();
     log.intake.accept([...log.write('a1'), log.change_('a', 'end')]);

@@ -10,6 +10,7 @@ import {
   earliest,
   isNext,
   joinEntries,
+  LogPageCache,
   type Page,
   PageCache,
   type PageEntry,
@@ -417,5 +418,87 @@ describe('PageCache', () => {
     assert.equal(cache.find('me', 0), undefined);
     cache.keep('me', page(1, 500 * 1024));
     assert.notEqual(cache.find('you', 0), undefined);
+  });
+});
+
+describe('LogPageCache', () => {
+  /** What comes after a place up to `until`, where the events have these seqs and frames of `size` bytes. */
+  function logPage(after: number, seqs: readonly number[], until: number, size = 10) {
+    const entries = seqs.map((seq) => ({
+      seq,
+      topic: 'a',
+      frame: Buffer.alloc(size, `${seq};`),
+      id: `7-${seq}`,
+    }));
+    const bytes = joinEntries(entries);
+    const first = seqs[0] ?? until;
+    const page = { after, first, until, count: seqs.length, bytes, made: undefined, cost: bytes.length };
+    return { page, entries };
+  }
+
+  it('finds for each place in a page the events that come after it, and nothing outside of it', () => {
+    const cache = new LogPageCache<string>();
+    const { page, entries } = logPage(3, [5, 6, 9], 12);
+    cache.keep('me', page, entries);
+    for (const after of [0, 2, 12, 13]) assert.equal(cache.find('me', after), undefined);
+    for (const [after, left] of [
+      [3, 3],
+      [4, 3],
+      [5, 2],
+      [6, 1],
+      [8, 1],
+      [9, 0],
+      [11, 0],
+    ] as const) {
+      const found = cache.find('me', after)!;
+      const rest = left === 0 ? [] : entries.slice(-left);
+      assert.deepEqual([found.count, found.until, found.first], [left, 12, rest[0]?.seq ?? 12]);
+      assert.equal(found.bytes.toString(), joinEntries(rest).toString());
+    }
+    assert.equal(cache.find('you', 3), undefined);
+  });
+
+  it('holds no large page in memory for a reader who needs a small part of it', () => {
+    const cache = new LogPageCache<string>();
+    const { page, entries } = logPage(0, [1, 2, 3], 3, 30_000);
+    cache.keep('me', page, entries);
+    assert.equal(cache.find('me', 1)!.bytes.buffer, page.bytes.buffer);
+    const small = logPage(10, [11, 12], 12, 15_000);
+    cache.keep('me', small.page, small.entries);
+    assert.notEqual(cache.find('me', 11)!.bytes.buffer, small.page.bytes.buffer);
+  });
+
+  it('keeps the last sixteen pages, and a mebibyte at most', () => {
+    for (const [size, kept] of [
+      [1, 16],
+      [300 * 1024, 3],
+    ] as const) {
+      const cache = new LogPageCache<string>();
+      for (let after = 0; after < 20; after++) {
+        const { page, entries } = logPage(after, [after + 1], after + 1, size);
+        cache.keep('me', page, entries);
+      }
+      assert.deepEqual(
+        times(20, (after) => cache.find('me', after) !== undefined),
+        times(20, (after) => after >= 20 - kept),
+      );
+    }
+  });
+
+  it('has nothing after it was cleared, and room for as much as before', () => {
+    const cache = new LogPageCache<string>();
+    const keep = (after: number) => {
+      const { page, entries } = logPage(after, [after + 1], after + 1, 500 * 1024);
+      cache.keep('me', page, entries);
+    };
+    keep(0);
+    cache.clear();
+    assert.equal(cache.find('me', 0), undefined);
+    keep(1);
+    keep(2);
+    assert.deepEqual(
+      [1, 2].map((after) => cache.find('me', after) !== undefined),
+      [true, true],
+    );
   });
 });

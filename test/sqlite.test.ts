@@ -20,7 +20,7 @@ import fc from 'fast-check';
 import { Hub } from '../lib/hub.ts';
 import type { LogEntry, TopicChange, TopicRecord } from '../lib/log.ts';
 import { SqliteLog } from '../lib/sqlite.ts';
-import { type FileState, type Found, sqliteOf, whyLost } from '../lib/sqlite-file.ts';
+import { type FileState, type Found, SqliteFile, sqliteOf, whyLost } from '../lib/sqlite-file.ts';
 import { digestOf, entry, folderFor, openLog, readAll, seqsOf, sqlite } from './helpers/sqlite.ts';
 
 const ALL = { newestOnly: false };
@@ -274,7 +274,10 @@ function records(): void {
     for (const options of [ALL, NEWEST]) assert.deepEqual(seqsOf(log.read(['a'], 0, 1000, options)), [5001]);
     assert.deepEqual(log.find(['a']), [record('a', { last: 5001, dropped: 5000, events: 1, bytes: 8 })]);
     assert.equal(log.beforeNewest(['a'], Infinity), 5000);
-    for (let seq = 5002; count(path, 'garbage') > 0; seq++) log.append([entry(seq, 'b')]);
+    for (let seq = 5002; count(path, 'garbage') > 0; seq++) {
+      assert.ok(seq < 5100, 'it is never removed');
+      log.append([entry(seq, 'b')]);
+    }
     const rest = log.list({}).reduce((sum, { events }) => sum + events, 0);
     assert.deepEqual([count(path, 'events'), count(path, 'newest')], [rest, 1]);
   });
@@ -496,6 +499,21 @@ function reopening(): void {
     });
   }
 
+  it('synchronises each commit with the disk where it must survive a loss of power', (t) => {
+    for (const [durability, mode] of [
+      ['process', 1],
+      ['power', 2],
+    ] as const) {
+      const file = new SqliteFile(join(folderFor(t), 'log.db'), { durability });
+      // NORMAL and FULL.
+      assert.deepEqual(
+        { ...(file.database.prepare('PRAGMA synchronous').get() as object) },
+        { synchronous: mode },
+      );
+      file.close();
+    }
+  });
+
   it('begins with an epoch above that of a file that was deleted', (t) => {
     const path = join(folderFor(t), 'log.db');
     t.mock.method(Date, 'now', () => 2_000_000_000_000);
@@ -697,6 +715,14 @@ function retention(): void {
     }
   });
 
+  it('keeps to maxEvents also where each append has many small events', (t) => {
+    const log = opened(t, { history: { maxEvents: 100 } });
+    for (let seq = 1; seq < 2000; seq += 300) {
+      log.append(Array.from({ length: 300 }, (_, i) => entry(seq + i, 'a', { size: 1 })));
+      assert.equal(log.find(['a'])[0]!.events, 100);
+    }
+  });
+
   it('keeps maxBytes of a topic, and the newest event whatever its size', (t) => {
     const log = opened(t, { history: { maxBytes: 1000 } });
     log.append(Array.from({ length: 50 }, (_, i) => entry(i + 1, 'a', { size: 90 })));
@@ -849,6 +875,20 @@ function retention(): void {
     const again = openLog(t, path, { maxTopics: 3 });
     assert.deepEqual(again.read(['c'], 0, 1000, ALL).dropped, [{ topic: 'c', seq: 3 }]);
     assert.deepEqual([count(path, 'topics'), count(path, 'events')], [3, 4]);
+  });
+
+  it('forgets a topic without events before one that was silent for less long', (t) => {
+    const log = opened(t, { maxTopics: 2 });
+    log.append([entry(1, 'a'), entry(2, 'b')]);
+    log.change('a', 'delete');
+    log.append([entry(3, 'c')]);
+    assert.deepEqual(
+      log.find(['a', 'b', 'c']).map(({ topic, events }) => [topic, events]),
+      [
+        ['b', 1],
+        ['c', 1],
+      ],
+    );
   });
 
   it('does not give the events of a forgotten topic to a new one', (t) => {

@@ -8,6 +8,9 @@ const KEEP = `push({ owner, page });
     this.#bytes += page.bytes.length;
     while (this.#bytes > MAX_KEPT_BYTES || this.#kept.length > MAX_KEPT_PAGES)`;
 
+const LOG_CACHE = [{ in: 'pages', only: 'LogPageCache' }] as const;
+const KEEP_OF_LOG = KEEP.replace('{ owner, page }', '{ owner, page, seqs, ends }');
+
 export const history: readonly Mutant[] = [
   ...mutantsOf(
     'history.ts',
@@ -291,6 +294,60 @@ export const history: readonly Mutant[] = [
       },
     ],
   ),
+  ...mutantsOf('pages.ts', LOG_CACHE, [
+    {
+      find: 'one.owner === owner && one.page.after',
+      replace: 'one.page.after',
+      why: 'a client gets events of topics that it does not follow from a page that was read for others',
+    },
+    {
+      find: 'one.page.after <= after && after',
+      replace: 'after',
+      why: 'a client misses what lies between its place and a page that others have read',
+      property: 'no hole unsaid',
+    },
+    {
+      find: 'after < one.page.until',
+      replace: 'after <= one.page.until',
+      why: 'a client that has all of a page gets it again, without an event, for ever',
+    },
+    {
+      find: 'seqs[middle]! > after',
+      replace: 'seqs[middle]! >= after',
+      why: 'a client gets an event twice from a page that others have read',
+      race: 'two connections with one id',
+    },
+    {
+      find: '(end += frame.length + idLength(id))',
+      replace: '(end += frame.length)',
+      why: 'a client gets a page that begins in the middle of an event',
+    },
+    {
+      find: 'rest.length < MIN_PART_BYTES ? Buffer.from(rest) : rest',
+      replace: 'rest',
+      why: 'slow readers hold large pages in memory of which they need the end',
+    },
+    {
+      find: KEEP_OF_LOG,
+      replace: KEEP_OF_LOG.replace(' || this.#kept.length > MAX_KEPT_PAGES', ''),
+      why: 'small pages that were read from a log are kept without a bound',
+    },
+    {
+      find: KEEP_OF_LOG,
+      replace: KEEP_OF_LOG.replace('this.#bytes > MAX_KEPT_BYTES || ', ''),
+      why: 'large pages that were read from a log are kept without a bound',
+    },
+    {
+      find: 'this.#kept = [];\n    this.#bytes = 0;',
+      replace: 'this.#bytes = 0;',
+      why: 'a client is given what was deleted',
+    },
+    {
+      find: 'this.#kept = [];\n    this.#bytes = 0;',
+      replace: 'this.#kept = [];',
+      why: 'pages of a log are shared no more once some were deleted',
+    },
+  ]),
   ...mutantsOf(
     'replay.ts',
     ['replay'],

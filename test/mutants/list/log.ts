@@ -2,6 +2,9 @@
 
 import { type Mutant, mutantsOf } from '../mutant.ts';
 
+const DELETED = { in: 'hub.log', only: 'a topic that was deleted' };
+const SHARED_PAGES = { in: 'hub.log', only: 'readers that come back together' };
+
 export const log: readonly Mutant[] = [
   ...mutantsOf(
     'staging.ts',
@@ -116,6 +119,35 @@ export const log: readonly Mutant[] = [
         why: 'a publisher that subscribes after its own event is told of a gap',
         property: 'read your writes',
       },
+      {
+        find: "if (change === 'end' && !this.#listed(name) && !isKnown()) return false;",
+        replace: '',
+        why: 'each name that somebody tries to end is kept in the log as a topic',
+        tests: [DELETED],
+      },
+      {
+        find: '.some(({ deleted }) => deleted !== true)',
+        replace: '.length > 0',
+        why: 'to end a topic that was deleted, and that nobody follows, brings it back',
+        tests: [DELETED],
+      },
+      {
+        find: ' && !this.#listed(name) && !isKnown()',
+        replace: ' && !isKnown()',
+        why: 'a topic that was deleted and is followed can no longer be ended',
+        tests: [DELETED],
+      },
+      {
+        find: 'const isChanged = log.change(name, change);',
+        replace: 'const isChanged = true;',
+        why: 'a topic that has ended goes on after a restart',
+      },
+      {
+        find: 'this.#delivery.forgetLogPages();',
+        replace: '',
+        why: 'a client is given what was deleted, from a page that others have read',
+        tests: [SHARED_PAGES],
+      },
     ],
   ),
   ...mutantsOf(
@@ -144,6 +176,18 @@ export const log: readonly Mutant[] = [
         replace: '',
         why: 'what was not received from the log is lost in silence',
         property: 'no hole unsaid',
+      },
+      {
+        find: 'order.base + oldEnd);\n    this.#options.delivery().forgetLogPages();',
+        replace: 'order.base + oldEnd);',
+        why: 'pages that were read from the log before a promotion stay in memory',
+        equivalent:
+          'a shared log is not asked for what is older than its epoch, and no page leads over a boundary',
+      },
+      {
+        find: 'if (order.epoch !== epoch) return;\n      for',
+        replace: 'for',
+        why: 'the old epoch says how topics are in the new one',
       },
       {
         find: 'order.renew(epoch, order.base + oldEnd);',
@@ -229,6 +273,28 @@ export const log: readonly Mutant[] = [
         property: 'no hole unsaid',
       },
       {
+        find: "given === '' && order.epoch === arrival.epoch;",
+        replace: 'false;',
+        why: 'a client that comes for the first time misses what is published while the log is asked',
+        property: 'no hole unsaid',
+      },
+      {
+        find: ' && order.epoch === arrival.epoch;',
+        replace: ';',
+        why: 'a client that comes for the first time just before a promotion is told of a gap that it does not have',
+      },
+      {
+        find: 'readyId: order.id(arrival.head)',
+        replace: 'readyId: order.position',
+        why: 'a client that is cut after its first ready misses what was published before that',
+        race: 'cut before the first event',
+      },
+      {
+        find: 'if (order.epoch !== epoch) return void delivery().end(cursor);',
+        replace: '',
+        why: 'a client begins at a place of an order that is over',
+      },
+      {
         find: 'if (lost !== undefined) cursor.accept(lost);',
         replace: '',
         why: 'a client that comes for the first time is told that it has lost what it never asked for',
@@ -256,6 +322,105 @@ export const log: readonly Mutant[] = [
         replace: ')',
         why: 'a page of the log leads over the end of an order without a gap',
         race: 'promotion with a lost tail, client ahead',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'delivery.ts',
+    [SHARED_PAGES],
+    [
+      {
+        find: 'if (this.#order.epoch === epoch) this',
+        replace: 'if (true) this',
+        why: 'a client gets events of a new order under ids of the old one',
+        race: 'promotion with a lost tail, client ahead',
+        tests: ['hub.shared'],
+      },
+      {
+        find: 'this.#logPages.find(group, seq) : undefined',
+        replace: 'undefined : undefined',
+        why: 'a thousand clients that come back together read the same pages a thousand times',
+        property: 'deep replays do not stall live',
+      },
+      {
+        find: ' && !cursor.hasReportedLost',
+        replace: '',
+        why: 'a client gets events that it was told are lost, from a page that others have read',
+      },
+      {
+        find: '!cursor.group.conflates && !cursor',
+        replace: '!cursor',
+        why: 'a conflating client gets values that were replaced since others have read the page',
+      },
+      {
+        find: 'count > 0 && inMemory.length === 0 && this',
+        replace: 'count > 0 && this',
+        why: 'a page is shared that is in part of memory, and lacks what was published since',
+      },
+      {
+        find: ' + count * LOG_LOOK_COST',
+        replace: '',
+        why: 'one turn reads thousands of events from the log, and those who are live wait',
+        property: 'deep replays do not stall live',
+      },
+      {
+        find: 'this.#logPages.clear();',
+        replace: '',
+        why: 'a client is given what was deleted, from a page that others have read',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'feed.ts',
+    [{ in: 'feed', only: 'with a log' }],
+    [
+      {
+        find: 'const page = hub.log === undefined ? undefined :',
+        replace: 'const page = hub.log !== null ? undefined :',
+        why: 'a line that the log refuses is lost, and its source goes on',
+        property: 'append before deliver',
+      },
+      {
+        find: 'if (isUnknown(error)) throw error;\n      }',
+        replace: '}',
+        why: 'a page that may be in the log is published again',
+        property: 'three outcomes of an append',
+      },
+      {
+        find: 'if (isUnknown(error)) throw error;\n      const',
+        replace: 'const',
+        why: 'a line that may be in the log is published again',
+        property: 'three outcomes of an append',
+      },
+      {
+        find: 'await this.#hub.appendAll!(this.#topic, events);',
+        replace: 'void this.#hub.appendAll!(this.#topic, events);',
+        why: 'a source is read faster than the log can take it',
+      },
+      {
+        find: 'await Promise.race([pull, nextTurn()])',
+        replace: 'await pull',
+        why: 'a line waits until its source has given a page of them',
+      },
+      {
+        find: 'this.#pull ??= this.next();',
+        replace: 'this.#pull = this.next();',
+        why: 'the first line after a pause is lost',
+      },
+      {
+        find: 'if (pulled.done) return { events, done: true };',
+        replace: 'if (pulled.done) return { events: [], done: true };',
+        why: 'the last lines of a source are lost',
+      },
+      {
+        find: ' || bytes >= maxBytes;',
+        replace: ';',
+        why: 'a page of long lines takes memory, and is more than its topic may hold',
+      },
+      {
+        find: 'this.#signal?.throwIfAborted();\n      return undefined;',
+        replace: 'throw new Error();',
+        why: 'the last lines before a source has failed are lost',
       },
     ],
   ),
