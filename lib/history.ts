@@ -455,12 +455,9 @@ export class History<Follower = unknown> {
 
   /** The same for one topic, or without one for all that come later. */
   pass(topic: Topic<Follower> | undefined, seq: number): void {
-    if (topic === undefined) {
-      this.#newestForgotten = this.#newestDropped = seq;
-      return;
-    }
-    topic.clear(seq);
-    this.#count(topic);
+    topic?.clear(seq);
+    if (topic !== undefined) this.#count(topic);
+    else this.#newestForgotten = this.#newestDropped = seq;
   }
 
   /** Nothing of an unused topic was dropped above a seq: memory knew less than who says so. */
