@@ -128,11 +128,14 @@ export class Delivery {
     this.#backpressure = new Backpressure(find, isFarBehind, this.#now, () => this.plan());
   }
 
-  /** Call it when a topic has a new event or has ended: its followers get that at the end of this turn. */
-  announce(topic: Topic): void {
+  /**
+   * Call it when a topic has a new event or has ended: its followers get that at the end of this turn.
+   * @param since - When the event was published, where that is known.
+   */
+  announce(topic: Topic, since?: number): void {
     if (topic.hasNews) return;
     topic.hasNews = true;
-    if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = this.#now();
+    if (this.#news.length === 0 && this.#onDelivered !== undefined) this.#newsSince = since ?? this.#now();
     this.#news.push(topic);
     this.plan();
   }
@@ -443,6 +446,7 @@ export class Delivery {
     const kept = this.#isShareable(cursor) ? this.#logPages.find(group, seq) : undefined;
     if (kept !== undefined) return this.#deliver(cursor, kept);
     if (log.failure !== undefined) return this.#await(cursor);
+    this.#spent += LOG_READ_COST;
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
       if (!('then' in answer)) return this.#take(cursor, checkPage(answer));
@@ -579,6 +583,9 @@ const CATCH_UP_BYTES = 1024 * 1024;
 
 /** To read an event from a file takes as much time as a write of this many bytes (bench/sqlite). */
 const LOG_LOOK_COST = 400;
+
+/** To ask a file takes as much time as a write of this many bytes, also where it has nothing. */
+const LOG_READ_COST = 1000;
 
 /** A step that writes nothing takes as much time as a write of this many bytes. */
 const STEP_COST = 64;

@@ -256,7 +256,7 @@ export class Publisher {
     this.#order.head = event.seq;
     stats.published++;
     stats.publishedBytes += event.bytes;
-    delivery.announce(topic);
+    delivery.announce(topic, event.at);
   }
 }
 
