@@ -1,10 +1,11 @@
 // The subscribers of a hub: a cursor for each, and groups of cursors with the same topics and options.
-// Needs `history.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
+// Needs `history.ts`, `log.ts`, `order.ts`, `pages.ts` and `protocol.ts` beside it.
 
 import type { History, Topic as HistoryTopic } from './history.ts';
+import type { LogPage } from './log.ts';
 import type { Order } from './order.ts';
 import { isNext, type Page, type PageCache, readPage } from './pages.ts';
-import type { Controls } from './protocol.ts';
+import type { Controls, Gap, GapReason } from './protocol.ts';
 
 /** Bytes that many sinks get. */
 export interface SharedChunk {
@@ -334,6 +335,49 @@ export class Cursor implements Subscription {
     this.#reportedLost = known;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, known.get(topic) ?? 0))));
   }
+}
+
+/** Which topics have lost events after the cursor, and of which only the log has lost some. */
+export function compareWithLog(
+  cursor: Cursor,
+  page: LogPage,
+): { readonly lost: readonly Lost[]; readonly inMemory: readonly Topic[] } {
+  const { truncated = 0 } = page;
+  const dropped = new Map(page.dropped.map(({ topic, seq }) => [topic, seq]));
+  const lost: Lost[] = [];
+  const inMemory: Topic[] = [];
+  for (const topic of cursor.group.topics) {
+    const known = Math.max(cursor.seq, cursor.reportedLost(topic));
+    const evicted = dropped.get(topic.name) ?? 0;
+    const inLog = Math.max(evicted, truncated);
+    const seq = Math.min(topic.ring.dropped, inLog);
+    if (seq > known) lost.push({ topic, seq, reason: truncated > evicted ? 'truncated' : 'evicted' });
+    else if (inLog > known) inMemory.push(topic);
+  }
+  return { lost, inMemory };
+}
+
+/** A gap for each place at which a loss ends, in order. */
+export function gapsOf(
+  order: Order,
+  from: string,
+  lost: readonly Lost[],
+): (Gap & { readonly reason: GapReason })[] {
+  const ends = new Map<string, { reason: GapReason; seq: number; topics: string[] }>();
+  for (const { topic, seq, reason = 'evicted' } of lost) {
+    const end = ends.get(`${seq} ${reason}`);
+    if (end === undefined) ends.set(`${seq} ${reason}`, { reason, seq, topics: [topic.name] });
+    else end.topics.push(topic.name);
+  }
+  return [...ends.values()]
+    .sort((a, b) => a.seq - b.seq)
+    .map(({ reason, seq, topics }) => ({ reason, from, to: order.id(seq), topics }));
+}
+
+/** Without a place up to which a page reaches, its reader would ask for it again and again. */
+export function checkPage(page: LogPage): LogPage {
+  if (page?.until >= 0) return page;
+  throw new TypeError(`\`read\` of a log must return a page with \`until\`, got ${String(page?.until)}`);
 }
 
 /** A promise is no permission. Nobody else handles its rejection, which would end the process. */

@@ -5,11 +5,30 @@
 import { channel } from 'node:diagnostics_channel';
 import { Backpressure } from './backpressure.ts';
 import { encodeControls } from './controls.ts';
-import { type Cursor, type Group, ignoreErrors, isClosed, type Lost, type Topic } from './cursors.ts';
+import {
+  type Cursor,
+  checkPage,
+  compareWithLog,
+  type Group,
+  gapsOf,
+  ignoreErrors,
+  isClosed,
+  type Lost,
+  type Topic,
+} from './cursors.ts';
 import type { History } from './history.ts';
 import type { LogPage } from './log.ts';
 import { clockOf, type Order } from './order.ts';
-import { conflate, cut, joinEntries, LogPageCache, type Page, type PageEntry, readEntries } from './pages.ts';
+import {
+  conflate,
+  cut,
+  joinEntries,
+  LogPageCache,
+  type Page,
+  type PageEntry,
+  ReadsUnderWay,
+  readEntries,
+} from './pages.ts';
 import { type ControlEvent, endEvent, type Gap, type GapReason, gapEvent } from './protocol.ts';
 import { Queue } from './queue.ts';
 
@@ -90,6 +109,7 @@ export class Delivery {
   readonly #due = new Queue<Cursor>();
   readonly #backpressure: Backpressure<Topic, Cursor>;
   readonly #logPages = new LogPageCache<Group>();
+  readonly #reads = new ReadsUnderWay<Group, Cursor>();
   /** Cursors that wait until the log can be reached. */
   readonly #waiting = new Set<Cursor>();
   /** Gaps that the channel has not got yet. */
@@ -245,6 +265,7 @@ export class Delivery {
   forget(cursor: Cursor): void {
     cursor.isReady = false;
     this.#waiting.delete(cursor);
+    this.#reads.leave(cursor.group, cursor);
     if (cursor.isBlocked) this.#unblock(cursor);
   }
 
@@ -260,14 +281,14 @@ export class Delivery {
   }
 
   /** Takes one step of one cursor, or the rest of a step for which a page of the log had to be read. */
-  #advance(cursor: Cursor, read?: LogPage): void {
+  #advance(cursor: Cursor, read?: LogPage, clears?: number): void {
     if (cursor.closed) return;
     if (!cursor.isAllowed) return void this.end(cursor);
     // Checked after `may`, a function of the application, which can end the sink or the subscription.
     if (this.#hasLeft(cursor)) return;
     cursor.turn = this.#turns;
     cursor.drainTurn = -1;
-    const outcome = read ? this.#take(cursor, read) : this.#step(cursor);
+    const outcome = read ? this.#take(cursor, read, clears) : this.#step(cursor);
     if (cursor.closed) return; // by this step, or by code that the write has called
     if (outcome === 'head') cursor.isReady = true;
     // A sink may emit 'drain' inside the write that it refuses.
@@ -406,24 +427,12 @@ export class Delivery {
     if (cursor.isLive && this.#closesOvertaken) return this.#cut(cursor, 'slow-consumer');
     const from = this.#order.id(cursor.seq);
     cursor.accept(lost);
-    const gaps = this.#gapsOf(from, lost);
+    const gaps = gapsOf(this.#order, from, lost);
     const id = this.#order.id(cursor.seq);
     const events = gaps.map((gap, i) => gapEvent(i === gaps.length - 1 ? id : from, gap));
     const outcome = this.#writeControls(cursor, events);
     for (const gap of gaps) this.countGap(gap);
     return outcome;
-  }
-
-  #gapsOf(from: string, lost: readonly Lost[]): (Gap & { readonly reason: GapReason })[] {
-    const ends = new Map<string, { reason: GapReason; seq: number; topics: string[] }>();
-    for (const { topic, seq, reason = 'evicted' } of lost) {
-      const end = ends.get(`${seq} ${reason}`);
-      if (end === undefined) ends.set(`${seq} ${reason}`, { reason, seq, topics: [topic.name] });
-      else end.topics.push(topic.name);
-    }
-    return [...ends.values()]
-      .sort((a, b) => a.seq - b.seq)
-      .map(({ reason, seq, topics }) => ({ reason, from, to: this.#order.id(seq), topics }));
   }
 
   /** Counts a gap. The channel gets it at the end of a turn, because its listeners may end any cursor. */
@@ -443,34 +452,56 @@ export class Delivery {
 
   #read(cursor: Cursor, log: DeliveryLog): Outcome {
     const { group, seq } = cursor;
-    const kept = this.#isShareable(cursor) ? this.#logPages.find(group, seq) : undefined;
+    const isShareable = this.#isShareable(cursor);
+    const kept = isShareable ? this.#logPages.find(group, seq) : undefined;
     if (kept !== undefined) return this.#deliver(cursor, kept);
     if (log.failure !== undefined) return this.#await(cursor);
+    if (isShareable && this.#reads.join(group, seq, cursor)) return 'reading';
     this.#spent += LOG_READ_COST;
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
       if (!('then' in answer)) return this.#take(cursor, checkPage(answer));
-      const { epoch } = this.#order;
+      const [{ epoch }, { clears }] = [this.#order, this.#logPages];
+      const end = isShareable ? this.#reads.begin(group, seq) : (): Cursor[] => [];
       answer
-        .then((page) => this.#takeLate(cursor, page, epoch))
-        .catch((error: unknown) => this.#readFailed(cursor, log, error));
+        .then((page) => {
+          this.#takeLate(cursor, page, epoch, clears);
+          for (const other of end()) this.#takeShared(other, page, epoch, clears);
+        })
+        .catch((error: unknown) => {
+          this.#readFailed(cursor, log, error);
+          for (const other of end()) this.#giveUp(other, log);
+        });
       return 'reading';
     } catch (error) {
       return this.#readFailed(cursor, log, error);
     }
   }
 
-  #takeLate(cursor: Cursor, page: LogPage, epoch: number): void {
+  #takeLate(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
     this.#time = this.#now();
     // A page of an epoch that is over may have what is lost.
-    if (this.#order.epoch === epoch) this.#advance(cursor, checkPage(page));
+    if (this.#order.epoch === epoch) this.#advance(cursor, checkPage(page), clears);
     else this.#advance(cursor);
+  }
+
+  /** A page that another reader has asked for: from the cache, in its turn, where that has it. */
+  #takeShared(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
+    const { closed, group, seq } = cursor;
+    if (closed) return;
+    if (page.until > seq && this.#logPages.find(group, seq) === undefined)
+      this.#takeLate(cursor, page, epoch, clears);
+    else this.makeDue(cursor);
   }
 
   /** If the log cannot be read now, the client keeps its id and returns after its `retry`. */
   #readFailed(cursor: Cursor, log: DeliveryLog, error: unknown): Outcome {
+    if (!cursor.closed) log.failed(error);
+    return this.#giveUp(cursor, log);
+  }
+
+  #giveUp(cursor: Cursor, log: DeliveryLog): Outcome {
     if (cursor.closed) return 'over';
-    log.failed(error);
     return log.failure === undefined ? this.end(cursor) : this.#await(cursor);
   }
 
@@ -490,11 +521,11 @@ export class Delivery {
    * Delivers a page of the log, which may have been requested turns ago, or writes a gap for events that
    * neither the log nor memory still holds. What only the log has dropped comes from memory.
    */
-  #take(cursor: Cursor, page: LogPage): Outcome {
+  #take(cursor: Cursor, page: LogPage, clears: number = this.#logPages.clears): Outcome {
     // `read`, a function of the application, can end the sink or the subscription.
     if (this.#hasLeft(cursor)) return 'over';
     const { group, seq: after } = cursor;
-    const { lost, inMemory } = this.#compare(cursor, page);
+    const { lost, inMemory } = compareWithLog(cursor, page);
     if (lost.length > 0) return this.#reportLost(cursor, lost);
     // Memory has dropped what the log does not hold either, and the log does not say how much that is.
     const gone = page.until <= after ? group.lost(cursor) : undefined;
@@ -503,7 +534,8 @@ export class Delivery {
         cursor,
         gone.map((one) => ({ ...one, reason: 'truncated' })),
       );
-    return this.#deliver(cursor, this.#joinLogPage(cursor, page, inMemory));
+    const joined = this.#joinLogPage(cursor, page, inMemory, clears === this.#logPages.clears);
+    return this.#deliver(cursor, joined);
   }
 
   /** Whether a cursor gets the same pages of the log as others of its group. */
@@ -516,24 +548,7 @@ export class Delivery {
     this.#logPages.clear();
   }
 
-  /** Which topics have lost events after the cursor, and of which only the log has lost some. */
-  #compare(cursor: Cursor, page: LogPage): { lost: Lost[]; inMemory: Topic[] } {
-    const { truncated = 0 } = page;
-    const dropped = new Map(page.dropped.map(({ topic, seq }) => [topic, seq]));
-    const lost: Lost[] = [];
-    const inMemory: Topic[] = [];
-    for (const topic of cursor.group.topics) {
-      const known = Math.max(cursor.seq, cursor.reportedLost(topic));
-      const evicted = dropped.get(topic.name) ?? 0;
-      const inLog = Math.max(evicted, truncated);
-      const seq = Math.min(topic.ring.dropped, inLog);
-      if (seq > known) lost.push({ topic, seq, reason: truncated > evicted ? 'truncated' : 'evicted' });
-      else if (inLog > known) inMemory.push(topic);
-    }
-    return { lost, inMemory };
-  }
-
-  #joinLogPage(cursor: Cursor, page: LogPage, inMemory: readonly Topic[]): Page {
+  #joinLogPage(cursor: Cursor, page: LogPage, inMemory: readonly Topic[], isFresh: boolean): Page {
     const { group, seq: after } = cursor;
     const remembered = readEntries(inMemory, after, this.#maxPageBytes, group.conflates);
     // Up to here each topic was delivered or reported as lost; what is in memory is not taken from the log.
@@ -561,16 +576,10 @@ export class Delivery {
     const [count, bytes] = [chosen.length, joinEntries(chosen)];
     const cost = bytes.length + count * LOG_LOOK_COST;
     const joined = { after, first: chosen[0]?.seq ?? until, until, count, bytes, made: undefined, cost };
-    if (count > 0 && inMemory.length === 0 && this.#isShareable(cursor))
+    if (count > 0 && inMemory.length === 0 && isFresh && this.#isShareable(cursor))
       this.#logPages.keep(group, joined, chosen);
     return joined;
   }
-}
-
-/** Without a place up to which a page reaches, its reader would ask for it again and again. */
-function checkPage(page: LogPage): LogPage {
-  if (page?.until >= 0) return page;
-  throw new TypeError(`\`read\` of a log must return a page with \`until\`, got ${String(page?.until)}`);
 }
 
 /** On `node:diagnostics_channel`: `{ reason, topics }` for every gap. */

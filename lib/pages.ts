@@ -387,6 +387,8 @@ interface LogPage<Owner> {
 export class LogPageCache<Owner> {
   #kept: LogPage<Owner>[] = [];
   #bytes = 0;
+  /** How often it was cleared: what was read before is not kept afterwards. */
+  clears = 0;
 
   find(owner: Owner, after: number): Page | undefined {
     const kept = this.#kept.find((one) => {
@@ -418,6 +420,36 @@ export class LogPageCache<Owner> {
   clear(): void {
     this.#kept = [];
     this.#bytes = 0;
+    this.clears++;
+  }
+}
+
+/** Reads of a log that are under way: who comes to the same place meanwhile, or a later one, waits for the page. */
+export class ReadsUnderWay<Owner, Reader> {
+  readonly #reads = new Map<Owner, { readonly after: number; readonly waiting: Set<Reader> }>();
+
+  /** @returns whether there is a read that the reader now waits for. */
+  join(owner: Owner, after: number, reader: Reader): boolean {
+    const read = this.#reads.get(owner);
+    if (read === undefined || after < read.after) return false;
+    read.waiting.add(reader);
+    return true;
+  }
+
+  leave(owner: Owner, reader: Reader): void {
+    this.#reads.get(owner)?.waiting.delete(reader);
+  }
+
+  /** @returns a function to call when the read has ended, which returns those that have waited for it, once. */
+  begin(owner: Owner, after: number): () => Iterable<Reader> {
+    const read = { after, waiting: new Set<Reader>() };
+    if (!this.#reads.has(owner)) this.#reads.set(owner, read);
+    return () => {
+      if (this.#reads.get(owner) === read) this.#reads.delete(owner);
+      const waiting = [...read.waiting];
+      read.waiting.clear();
+      return waiting;
+    };
   }
 }
 
