@@ -31,8 +31,8 @@ export interface ArrivalsOptions {
   readonly delivery: () => Delivery;
   readonly log: OwnLog | SharedLog | undefined;
   readonly follower: Follower | undefined;
-  /** Ends a subscription for which nothing is left to deliver. */
-  readonly refuse: (cursor: Cursor) => void;
+  /** Ends a subscription for which nothing is left to deliver. @returns false where it is too late to refuse it. */
+  readonly refuse: (cursor: Cursor) => boolean;
 }
 
 interface Arrival {
@@ -176,7 +176,7 @@ export class Arrivals {
         if (cursor.closed) return;
         if (order.epoch !== epoch) return void delivery().end(cursor);
         const seq = Math.min(order.head, base + place);
-        if (this.isFinished(names, seq)) return this.#options.refuse(cursor);
+        if (this.isFinished(names, seq) && this.#options.refuse(cursor)) return;
         this.#release(cursor, request, { seq, readyId: order.id(seq) });
         const lost = droppedOf(cursor, [...known.values()]);
         if (lost !== undefined) cursor.accept(lost);
@@ -206,8 +206,8 @@ export class Arrivals {
       this.#decideLater();
       return;
     }
-    if (start.gap === undefined && this.isFinished(request.names, start.seq))
-      return this.#options.refuse(cursor);
+    const isFinished = start.gap === undefined && this.isFinished(request.names, start.seq);
+    if (isFinished && this.#options.refuse(cursor)) return;
     this.#release(cursor, request, start);
   }
 

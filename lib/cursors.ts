@@ -405,3 +405,13 @@ export function ignoreErrors(act: () => unknown): void {
     act();
   } catch {}
 }
+
+/** Ends a sink for which nothing is left to deliver. @returns false where it cannot be refused any more. */
+export function refuseSink(sink: Sink): boolean {
+  try {
+    sink.refuse === undefined ? sink.end() : sink.refuse(204);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -33,10 +33,7 @@ import { type ControlEvent, endEvent, type Gap, type GapReason, gapEvent } from 
 import { Queue } from './queue.ts';
 
 export interface DeliveryOptions {
-  /**
-   * Most bytes written to one subscriber in one turn of the event loop; default 64 KiB. One event may be
-   * larger.
-   */
+  /** Most bytes written to one subscriber in one turn; default 64 KiB. One event may be larger. */
   maxPageBytes?: number | undefined;
   /**
    * The treatment of a subscriber whose next event is no longer remembered: `gap` (default) sends a gap
@@ -123,7 +120,7 @@ export class Delivery {
     history: History<Group>,
     stats: DeliveryStats,
     options: DeliveryOptions,
-    { log, begin = nothing }: { readonly log?: DeliveryLog | undefined; readonly begin?: () => void } = {},
+    { log, begin = () => {} }: { readonly log?: DeliveryLog | undefined; readonly begin?: () => void } = {},
   ) {
     const { maxPageBytes = 64 * 1024, overtaken = 'gap' } = options;
     if (overtaken !== 'gap' && overtaken !== 'close') {
@@ -601,5 +598,3 @@ const STEP_COST = 64;
 
 /** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'held' | 'over';
-
-function nothing(): void {}

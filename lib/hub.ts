@@ -10,6 +10,7 @@ import {
   ignore,
   ignoreErrors,
   isClosed,
+  refuseSink,
   type Sink,
   type Subscription,
   type Topic,
@@ -193,9 +194,10 @@ export class Hub<Events extends object = EventMap> {
       now,
       failed: (error) => this.#report(error, 'append'),
     });
-    const refuse = (cursor: Cursor): void => {
-      this.#leave(cursor);
-      refuseSink(cursor.sink);
+    const refuse = (cursor: Cursor): boolean => {
+      const isRefused = refuseSink(cursor.sink);
+      if (isRefused) this.#leave(cursor);
+      return isRefused;
     };
     const delivery = (): Delivery => this.#delivery;
     this.#arrivals = new Arrivals({ order, history, delivery, log, follower: this.#follower, refuse });
@@ -521,7 +523,7 @@ export class Hub<Events extends object = EventMap> {
   async list({ after = '', limit = Infinity }: TopicsOptions = {}): Promise<TopicInfo[]> {
     const here = this.topics({ after, limit });
     if (this.#log === undefined) return here;
-    if (this.#follower?.failure !== undefined) throw this.#follower.failure;
+    this.#publisher.checkReadable();
     const { base } = this.#order;
     const shift = this.#follower === undefined ? 0 : base;
     const infos = new Map(here.map((info) => [info.topic, info]));
@@ -539,7 +541,7 @@ export class Hub<Events extends object = EventMap> {
    * do that before, with `shutdown` or `kick`.
    */
   async close(): Promise<void> {
-    this.#publisher.close();
+    if (!this.#publisher.close()) return;
     this.#follower?.close();
     await this.#log?.close?.();
   }
@@ -584,11 +586,6 @@ export class Hub<Events extends object = EventMap> {
     ignoreErrors(() => sink.off('drain', cursor.onDrain));
     ignoreErrors(() => sink.off('close', cursor.onClose));
   };
-}
-
-/** Ends a sink for which nothing is left to deliver. */
-function refuseSink(sink: Sink): void {
-  ignoreErrors(() => (sink.refuse === undefined ? sink.end() : sink.refuse(204)));
 }
 
 /** A quarter more must still be a `retry` that clients accept. */

@@ -44,6 +44,7 @@ export class Publisher {
   readonly #isShared: boolean;
   readonly #keepsBodies: boolean;
   #isPublishing = false;
+  #isClosed = false;
 
   constructor(options: PublisherOptions) {
     const { log, order, delivery, failed } = options;
@@ -106,6 +107,7 @@ export class Publisher {
     if (idempotency !== undefined && !this.keepsKeys)
       throw new TypeError('`idempotency` needs a log that keeps keys: elsewhere use `IdempotencyCache`');
     if (this.#staging === undefined) return this.publishAll(topic, events);
+    this.checkReadable();
     const known = idempotency && this.#staging.recall(idempotency.key);
     if (known !== undefined) {
       if (known.record.digest !== idempotency?.digest) throw idempotencyConflict();
@@ -184,14 +186,25 @@ export class Publisher {
    */
   commitBefore(): void {
     if (this.#isPublishing) throw insideError();
+    this.checkReadable();
     if (this.#staging?.isEmpty !== false) return;
     this.commit();
     if (this.failure !== undefined) throw this.failure;
   }
 
-  close(): void {
+  /** @throws {LogError} where the log cannot be asked. */
+  checkReadable(): void {
+    const failure = this.#options.follower?.failure ?? this.#staging?.closed;
+    if (failure !== undefined) throw failure;
+  }
+
+  /** @returns false where it was closed before. */
+  close(): boolean {
+    const wasOpen = !this.#isClosed;
+    this.#isClosed = true;
     this.commit();
     this.#staging?.close();
+    return wasOpen;
   }
 
   /** An event that is published while another one gets its seq would get the same. */

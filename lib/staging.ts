@@ -60,9 +60,14 @@ export class Staging<Follower = unknown> {
     return this.#staged.length === 0;
   }
 
+  /** Why nothing may be asked of the log, after `close`. */
+  get closed(): LogError | undefined {
+    return this.#isClosed ? logUnavailable('the hub is closed: it takes no more events') : undefined;
+  }
+
   /** Why no event is taken; `undefined` where one is. */
   get failure(): LogError | undefined {
-    if (this.#isClosed) return logUnavailable('the hub is closed: it takes no more events');
+    if (this.#isClosed) return this.closed;
     if (!this.#isFailing) return undefined;
     const message = `the log cannot write at present: ${messageOf(this.#failure)}. Nothing is published until it can`;
     return logUnavailable(message, this.#failure);
