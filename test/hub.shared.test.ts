@@ -357,6 +357,32 @@ describe('a subscriber of a shared log', () => {
     }
   });
 
+  it('without an id begins where it came, whatever is published before the log has answered', async () => {
+    const { log, hub, rest } = begun();
+    log.tell('a1');
+    await rest();
+    let answer = (): void => {};
+    log.answer = (look) =>
+      new Promise((resolve) => {
+        answer = () => resolve(look());
+      });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    await rest();
+    log.tell('a2');
+    await rest();
+    assert.deepEqual(reader.story, []);
+    answer();
+    await rest();
+    assert.deepEqual(
+      reader.events.map(({ id, event, data }) => [id, event ?? data]),
+      [
+        [at(1), 'sluice:ready'],
+        [at(2), 'a2'],
+      ],
+    );
+  });
+
   it('has not missed what the log dropped before it came', async () => {
     const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
     log.tell('b1', 'a1', 'a2', 'a3', 'b2');

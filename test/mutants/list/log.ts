@@ -353,11 +353,6 @@ export const log: readonly Mutant[] = [
         why: 'a conflating client gets values that were replaced since others have read the page',
       },
       {
-        find: 'count > 0 && inMemory.length === 0 && this',
-        replace: 'count > 0 && this',
-        why: 'a page is shared that is in part of memory, and lacks what was published since',
-      },
-      {
         find: ' + count * LOG_LOOK_COST',
         replace: '',
         why: 'one turn reads thousands of events from the log, and those who are live wait',
