@@ -41,7 +41,8 @@ interface Arrival {
   /** When it came, in milliseconds of `performance.now`, and where the order was then. */
   readonly since: number;
   readonly head: number;
-  readonly epoch: number;
+  /** Whether the log had said by then where its order is. */
+  readonly cameAfterStart: boolean;
 }
 
 /**
@@ -127,8 +128,9 @@ export class Arrivals {
   /** Holds a subscriber until the log has answered. */
   hold(cursor: Cursor, request: Request): void {
     cursor.heldAt = this.startOf(request).readyId;
-    const { head, epoch } = this.#options.order;
-    this.#unasked.push({ cursor, request, since: performance.now(), head, epoch });
+    const { order, follower } = this.#options;
+    const [head, cameAfterStart] = [order.head, follower!.hasBegun];
+    this.#unasked.push({ cursor, request, since: performance.now(), head, cameAfterStart });
     this.#options.delivery().plan();
   }
 
@@ -193,11 +195,10 @@ export class Arrivals {
     const { cursor, request } = arrival;
     // Nobody knows what was published since it came.
     const given = !follower!.hasBegun && request.given === '' ? unreadableId : request.given;
-    const isNew = given === '' && order.epoch === arrival.epoch;
-    // It gets what was published since it came.
-    const here: Start | undefined = isNew
-      ? { seq: arrival.head, readyId: order.id(arrival.head) }
-      : undefined;
+    // It gets what was published since it came, or since the order went on in another epoch.
+    const seq = Math.max(arrival.head, order.base);
+    const here: Start | undefined =
+      given === '' && arrival.cameAfterStart ? { seq, readyId: order.id(seq) } : undefined;
     const start = here ?? this.startOf({ ...request, given });
     if (start.isAhead === true || !follower!.hasBegun) {
       this.#ahead.push({ ...arrival, request: { ...request, given } });

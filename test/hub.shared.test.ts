@@ -123,6 +123,17 @@ function begun(options: HubOptions = {}) {
   return all;
 }
 
+/** Holds back what the log answers, until the function that is returned is called. */
+function hold(log: HandLog): () => void {
+  const answers: (() => void)[] = [];
+  const { answer } = log;
+  log.answer = (look) => new Promise((resolve) => answers.push(() => resolve(look())));
+  return () => {
+    log.answer = answer;
+    for (const one of answers) one();
+  };
+}
+
 const storyOf = (reader: MemoryReader): string[] => reader.story.filter((one) => one !== 'sluice:ready');
 
 describe('a hub that follows a shared log', () => {
@@ -358,29 +369,66 @@ describe('a subscriber of a shared log', () => {
   });
 
   it('without an id begins where it came, whatever is published before the log has answered', async () => {
-    const { log, hub, rest } = begun();
-    log.tell('a1');
-    await rest();
-    let answer = (): void => {};
-    log.answer = (look) =>
-      new Promise((resolve) => {
-        answer = () => resolve(look());
-      });
+    for (const isRenewed of [false, true]) {
+      const { log, hub, rest } = begun();
+      log.tell('a1');
+      await rest();
+      const answer = hold(log);
+      const reader = new MemoryReader();
+      hub.subscribe('a', reader);
+      await rest();
+      if (isRenewed) {
+        log.head = 0;
+        log.intake.renew(NEXT, 1);
+      }
+      log.tell('a2');
+      await rest();
+      assert.deepEqual(reader.story, []);
+      answer();
+      await rest();
+      const id = isRenewed ? later : (seq: number) => at(seq + 1);
+      assert.deepEqual(
+        reader.events.map(({ id, event, data }) => [id, event ?? data]),
+        [
+          [id(0), 'sluice:ready'],
+          [id(1), 'a2'],
+        ],
+      );
+    }
+  });
+
+  it('without an id begins at the head where the log is reached in the turn in which it comes', async () => {
+    const { log, hub, rest } = following();
     const reader = new MemoryReader();
     hub.subscribe('a', reader);
+    log.write('a1', 'a2');
+    log.intake.renew(EPOCH, 0);
+    log.intake.skip(2);
     await rest();
-    log.tell('a2');
+    log.tell('a3');
     await rest();
-    assert.deepEqual(reader.story, []);
+    assert.deepEqual(storyOf(reader), ['a3']);
+  });
+
+  it('that asks for the past is sent away where that has become another epoch', async () => {
+    const { log, hub, rest } = begun();
+    log.tell('a1', 'a2', 'a3');
+    await rest();
+    const { beforeNewest } = log;
+    let answer = (): void => {};
+    log.beforeNewest = (...asked) =>
+      new Promise((resolve) => {
+        answer = () => resolve(beforeNewest.apply(log, asked));
+      });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { last: 1 });
+    await rest();
+    log.entries = [];
+    log.head = 0;
+    log.intake.renew(NEXT, 3);
     answer();
     await rest();
-    assert.deepEqual(
-      reader.events.map(({ id, event, data }) => [id, event ?? data]),
-      [
-        [at(1), 'sluice:ready'],
-        [at(2), 'a2'],
-      ],
-    );
+    assert.deepEqual([reader.writableEnded, reader.story, hub.size], [true, [], 0]);
   });
 
   it('has not missed what the log dropped before it came', async () => {
@@ -620,6 +668,37 @@ describe('a shared log that goes on in another epoch', () => {
     log.tell('a2');
     await rest();
     assert.deepEqual(storyOf(reader), ['sluice:gap', 'a2']);
+  });
+
+  it('does not believe what the log has said of a topic in the old epoch', async () => {
+    const { log, hub, rest } = begun();
+    log.tell('a1');
+    await rest();
+    // It has ended, and this process has not heard of that.
+    log.ended.add('a');
+    let answer = (): void => {};
+    const { find } = log;
+    log.find = async (topics) => {
+      const records = await find.call(log, topics);
+      await new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      return records;
+    };
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader);
+    await rest();
+    log.find = find;
+    // The store has lost that it has ended.
+    log.ended.clear();
+    log.head = 0;
+    log.intake.renew(NEXT, 1);
+    await rest();
+    answer();
+    await rest();
+    log.tell('a2');
+    await rest();
+    assert.deepEqual(reader.story, ['sluice:ready', 'a2']);
   });
 
   it('ends the stream of a topic that has ended while nothing was received', async () => {

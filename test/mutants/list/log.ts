@@ -273,21 +273,20 @@ export const log: readonly Mutant[] = [
         property: 'no hole unsaid',
       },
       {
-        find: "given === '' && order.epoch === arrival.epoch;",
-        replace: 'false;',
+        find: 'const seq = Math.max(arrival.head, order.base);',
+        replace: 'const seq = order.head;',
         why: 'a client that comes for the first time misses what is published while the log is asked',
         property: 'no hole unsaid',
       },
       {
-        find: ' && order.epoch === arrival.epoch;',
-        replace: ';',
+        find: 'const seq = Math.max(arrival.head, order.base);',
+        replace: 'const seq = arrival.head;',
         why: 'a client that comes for the first time just before a promotion is told of a gap that it does not have',
       },
       {
-        find: 'readyId: order.id(arrival.head)',
-        replace: 'readyId: order.position',
-        why: 'a client that is cut after its first ready misses what was published before that',
-        race: 'cut before the first event',
+        find: "given === '' && arrival.cameAfterStart",
+        replace: "given === ''",
+        why: 'a client that comes for the first time before the log is reached is given all of its past',
       },
       {
         find: 'if (order.epoch !== epoch) return void delivery().end(cursor);',
