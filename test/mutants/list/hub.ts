@@ -36,6 +36,19 @@ export const hub: readonly Mutant[] = [
     ['hub.subscribe', { seeds: 300 }],
     [
       {
+        find: 'if (seq > known) lost.push(',
+        replace: 'if (seq < known) lost.push(',
+        why: 'what a log drops during a replay is skipped in silence',
+        race: 'trimming while paging a long replay',
+        tests: ['races', 'delivery'],
+      },
+      {
+        find: '.sort((a, b) => a.seq - b.seq)\n      .map',
+        replace: '.map',
+        why: 'gaps of several topics arrive in any order, and a later one takes the client back',
+        tests: ['hub.subscribe'],
+      },
+      {
         find: 'this.#shared.pages.delete(group);',
         replace: '',
         why: 'pages of clients that have left stay in memory',
@@ -134,12 +147,6 @@ export const hub: readonly Mutant[] = [
         race: 'publish during an asynchronous read',
       },
       {
-        find: 'if (seq > known) lost.push(',
-        replace: 'if (seq < known) lost.push(',
-        why: 'what a log drops during a replay is skipped in silence',
-        race: 'trimming while paging a long replay',
-      },
-      {
         find: 'if (lost !== undefined) return',
         replace: 'if (lost === null) return',
         why: 'a slow client that was overtaken gets the newest events without a gap',
@@ -169,12 +176,6 @@ export const hub: readonly Mutant[] = [
         replace: 'cursor.moveTo(Math.max(page.until, this.#order.settled));',
         why: 'a client that catches up skips what lies between its page and the head',
         property: 'no hole unsaid',
-      },
-      {
-        find: '.sort((a, b) => a.seq - b.seq)\n      .map',
-        replace: '.map',
-        why: 'gaps of several topics arrive in any order, and a later one takes the client back',
-        tests: ['hub.subscribe'],
       },
     ],
   ),

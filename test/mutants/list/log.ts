@@ -236,7 +236,7 @@ export const log: readonly Mutant[] = [
         property: 'no hole unsaid',
       },
       {
-        find: 'if (prepared.ended) history.reopen(name);',
+        find: 'if (history.endOf(name) !== undefined) history.reopen(name);',
         replace: '',
         why: 'a topic that goes on elsewhere stays ended here',
       },
