@@ -66,7 +66,7 @@ function namesOf(
     isFromEarlier: false,
     isForged: false,
     items: [...own],
-    askedAt: 0,
+    asks: [],
     fate: end,
   });
   const lives = [life('victim', items, fate), life('other', others, 'crashed')];
@@ -77,6 +77,7 @@ function namesOf(
     withdrawnAt: () => withdrawnAt,
     keptOf: () => 10,
     strays: new Set<number>(),
+    ended: new Set<string>(),
   };
   return judge(evidence).map(({ name }) => name);
 }

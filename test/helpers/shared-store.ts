@@ -187,6 +187,10 @@ export class SharedStore {
     return this.#primary.data.meta?.ends.find((past) => past.epoch === epoch)?.end;
   }
 
+  isEnded(topic: string): boolean {
+    return this.#primary.data.index.get(topic)?.ended === true;
+  }
+
   /** The seqs that a topic holds in the epoch of now. */
   held(topic: string): readonly number[] {
     const { meta, histories } = this.#primary.data;

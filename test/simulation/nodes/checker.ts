@@ -74,8 +74,8 @@ export interface Life {
   /** What it had stored is no id that it had received. */
   readonly isForged: boolean;
   readonly items: Item[];
-  /** When it last asked for its stream. */
-  askedAt: number;
+  /** When it asked for its stream. */
+  readonly asks: number[];
   /** `running` until the end of the simulation, when everything must have arrived. */
   fate: 'running' | 'crashed' | 'ended' | 'finished' | 'refused';
 }
@@ -83,8 +83,9 @@ export interface Life {
 /** What was done to the order on purpose. */
 export interface Disturbance {
   readonly time: number;
-  /** `order`: another epoch may begin. `away`: a node may lag for longer than a second. */
+  /** `order`: another epoch may begin. `away`: a node may lag for longer than a second, until `end`. */
   readonly kind: 'order' | 'away';
+  readonly end?: number;
 }
 
 export interface Evidence {
@@ -93,6 +94,8 @@ export interface Evidence {
   readonly disturbances: readonly Disturbance[];
   /** When a client lost the permission to read a topic, on all nodes. */
   withdrawnAt(client: string, topic: string): number;
+  /** Topics that have ended, at the end of the run. */
+  readonly ended: ReadonlySet<string>;
   /** Epochs of which nobody can know any more, because a split has ended. What was in them may be missing. */
   readonly strays: ReadonlySet<number>;
   /** How many events of a topic were kept at least, up to a time. */
@@ -117,6 +120,12 @@ interface KnownGap {
 export function judge(evidence: Evidence): readonly Finding[] {
   return new Judge(evidence).findings;
 }
+
+/** Milliseconds for which a hub holds a client that is ahead of it. */
+const HOLD = 1000;
+
+/** Milliseconds after which a follower has what it missed. */
+const MAX_LAG = 1500;
 
 class Judge {
   readonly findings: Finding[] = [];
@@ -266,6 +275,8 @@ class Judge {
         `${kind} goes back from ${formatId(walk.at.epoch, walk.at.seq)} to ${id}`,
       );
     else walk.moveTo(place);
+    // Another node may hold what the one before had lost, and knows of no gap that lies after the place.
+    if (kind === 'ready') walk.recent = [];
   }
 
   #takeGap(life: Life, walk: Walk, gap: Gap, place: EventId): void {
@@ -295,7 +306,10 @@ class Judge {
         const orders = before.filter(({ kind }) => kind === 'order').length;
         const isForward = from !== undefined && to.epoch > from.epoch;
         if (isForward) walk.changes++;
-        const isLagging = !isForward && before.some(({ kind }) => kind === 'away');
+        const isLagging = !isForward && this.#isHeld(life, gap);
+        const arrived = isForward ? this.#arrivedWithin(life, walk, known) : undefined;
+        if (arrived !== undefined)
+          this.#find('false-gap', client, `${told(gap)} covers event ${arrived}, which had arrived`);
         if (
           from === undefined ||
           from.epoch === to.epoch ||
@@ -305,11 +319,30 @@ class Judge {
         return;
       }
       case 'ahead':
-        if (before.length === 0) this.#find('unexplained-gap', client, `${told(gap)}, and no node can lag`);
+        if (!this.#isHeld(life, gap))
+          this.#find('unexplained-gap', client, `${told(gap)}, and no node had lagged for a second`);
         return;
       default:
         this.#find('unexplained-gap', client, told(gap));
     }
+  }
+
+  /** Whether a node that lags has waited for a second before it told a client that this is ahead of it. */
+  #isHeld({ asks }: Life, { time }: Gap): boolean {
+    const asked = asks.findLast((one) => one <= time) ?? 0;
+    const isAway = this.#evidence.disturbances.some(
+      (one) => one.kind === 'away' && one.time <= time && asked <= (one.end ?? Infinity) + MAX_LAG,
+    );
+    return isAway && time - asked >= HOLD;
+  }
+
+  /** An event that the client had received, and a gap calls lost. */
+  #arrivedWithin({ topics }: Life, walk: Walk, known: KnownGap): number | undefined {
+    for (const topic of topics) {
+      for (const { n, place } of this.#known.get(topic) ?? [])
+        if (covers(known, topic, place) && walk.received.has(formatId(place.epoch, place.seq))) return n;
+    }
+    return undefined;
   }
 
   #explainEvicted({ client, topics }: Life, walk: Walk, known: KnownGap): void {
@@ -355,9 +388,14 @@ class Judge {
   #finish(life: Life, walk: Walk): void {
     const { client, topics, fate } = life;
     if (walk.at === undefined) return;
+    if (fate === 'running' && topics.every((topic) => this.#evidence.ended.has(topic)))
+      this.#find('unseen-tail', client, `the end of ${topics.join(', ')} never came`);
     for (const topic of topics) {
       this.#checkUpTo(life, walk, topic, walk.at);
-      const rest = walk.missingUpTo(topic, { epoch: Infinity, seq: Infinity });
+      const { publications } = this.#evidence;
+      const rest = walk
+        .missingUpTo(topic, { epoch: Infinity, seq: Infinity })
+        .filter(({ n }) => !life.isFromEarlier || publications.get(n)!.sentAt > walk.beganAt);
       if (fate === 'running') {
         for (const { n, place } of rest)
           this.#find(
@@ -368,7 +406,11 @@ class Judge {
       } else if (fate === 'finished') {
         // A 204: nothing was left to deliver when it asked.
         const { publications } = this.#evidence;
-        const left = rest.find(({ n }) => publications.get(n)!.answeredAt < life.askedAt);
+        const left = rest.find(
+          ({ n, place }) =>
+            // A node of a minority knows no other epoch.
+            place.epoch === walk.at!.epoch && publications.get(n)!.answeredAt < (life.asks.at(-1) ?? 0),
+        );
         if (left !== undefined)
           this.#find(
             'silent-hole',

@@ -72,7 +72,7 @@ export class Reader {
       isFromEarlier: start === '' && this.plan.from !== '',
       isForged: this.plan.persists !== 'never' && this.stored === this.#forged,
       items: [],
-      askedAt: clock.time,
+      asks: [],
       fate: 'running',
     };
     this.process = process;

@@ -132,6 +132,7 @@ class World implements Surroundings {
       this.#failure ??= error as Error;
     };
     process.on('unhandledRejection', onRejection);
+    let ended: ReadonlySet<string> = new Set();
     clock.install();
     // Traces of stacks, which nobody reads, would take a tenth of the time.
     const { stackTraceLimit } = Error;
@@ -147,6 +148,7 @@ class World implements Surroundings {
       this.#calm();
       await clock.run(CALM, () => this.#failure !== undefined);
       for (const reader of this.#readers) this.#note(reader);
+      ended = this.#endedTopics();
       const isRunning = this.lives.filter(({ fate }) => fate === 'running');
       for (const reader of this.#readers) reader.crash();
       for (const life of isRunning) life.fate = 'running';
@@ -164,6 +166,7 @@ class World implements Surroundings {
       publications: this.#publications,
       lives: this.lives,
       disturbances: this.#disturbances,
+      ended,
       strays: this.#strays,
       keptOf: (topic, time) => this.#keptOf(topic, time),
       withdrawnAt: (client, topic) => this.#withdrawn.get(`${client} ${topic}`) ?? Infinity,
@@ -180,6 +183,13 @@ class World implements Surroundings {
 
   get #isReading(): boolean {
     return [...this.#reads.values()].some((count) => count > 0);
+  }
+
+  #endedTopics(): ReadonlySet<string> {
+    const { kind, topics } = this.#scenario;
+    if (kind === 'shared') return new Set(topics.filter((topic) => this.#store.isEnded(topic)));
+    const known = this.#nodes[0]!.hub!.topics();
+    return new Set(known.filter(({ ended }) => ended).map(({ topic }) => topic));
   }
 
   /** How many events of a topic nobody can have dropped by then. */
@@ -283,7 +293,7 @@ class World implements Surroundings {
       const name = `${reader.name} #${++this.#requests}`;
       const connection = new Connection(name, reader.name, peerOf(node), chance, this);
       this.#connections.push(connection);
-      reader.life!.askedAt = this.clock.time;
+      reader.life!.asks.push(this.clock.time);
       if (reader.isAtControl) this.races.met('id on a control frame');
       return connection;
     });
@@ -526,8 +536,8 @@ class World implements Surroundings {
     }
     if (kind !== 'shared') return;
     this.tell('store', () => `suffers: ${JSON.stringify(step)}`);
-    const disturb = (what: Disturbance['kind']): void => {
-      this.#disturbances.push({ time: clock.time, kind: what });
+    const disturb = (what: Disturbance['kind'], lasts = 0): void => {
+      this.#disturbances.push({ time: clock.time, kind: what, end: clock.time + lasts });
     };
     const store = this.#store;
     switch (step.do) {
@@ -542,7 +552,7 @@ class World implements Surroundings {
       case 'split':
         disturb('order');
         disturb('order');
-        disturb('away');
+        disturb('away', step.lasts);
         this.#endSplit();
         store.split({ lost: step.lost, minority: [this.#nodes[step.node]!.name] });
         this.#splitWrites = store.sizes;
@@ -564,7 +574,7 @@ class World implements Surroundings {
         return step.do === 'evict meta' ? store.evictMeta() : store.evictIndex();
       case 'disconnect': {
         const { name } = this.#nodes[step.node]!;
-        disturb('away');
+        disturb('away', step.lasts);
         store.disconnect(name);
         clock.later(step.lasts, () => store.reconnect(name));
         return;
