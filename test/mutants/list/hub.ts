@@ -43,7 +43,7 @@ export const hub: readonly Mutant[] = [
         tests: ['races', 'delivery'],
       },
       {
-        find: '.sort((a, b) => a.seq - b.seq)\n      .map',
+        find: '.sort((a, b) => a.seq - b.seq)\n    .map',
         replace: '.map',
         why: 'gaps of several topics arrive in any order, and a later one takes the client back',
         tests: ['hub.subscribe'],
