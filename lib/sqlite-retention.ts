@@ -41,6 +41,11 @@ export interface TopicRow {
   keyed: number | null;
 }
 
+interface Count {
+  readonly events: number;
+  readonly bytes: number;
+}
+
 /** What was appended to a topic in one call. */
 export interface Added {
   readonly row: TopicRow;
@@ -67,6 +72,8 @@ const BYTES_OF_ONE = 64;
 const MOST_FOR_BYTES = 4096;
 
 const KEPT_LIMITS = 10_000;
+
+const COUNTED_FIRST = 256;
 
 /** Keys that one more key replaces, where their limit was lowered. */
 const MOST_KEYS = 8;
@@ -136,10 +143,20 @@ export class Retention {
     return low;
   }
 
-  /** How many events lie after `dropped` and up to a seq, and their bytes. */
-  countUpTo({ id, dropped }: TopicRow, seq: number): { readonly events: number; readonly bytes: number } {
-    if (seq <= dropped) return { events: 0, bytes: 0 };
-    return this.#statements.count.get(id, dropped, seq) as { events: number; bytes: number };
+  /**
+   * How many events lie after a seq, and their bytes. Those up to it may still be in the file: counts these or the
+   * others, whichever are fewer, because a silent topic has a whole history of old ones, and a busy one few.
+   */
+  heldAfter({ id, dropped, last, events, bytes }: TopicRow, seq: number): Count {
+    if (seq <= dropped) return { events, bytes };
+    const count = (after: number, upto: number, most: number) =>
+      this.#statements.count.get(id, after, upto, most) as Count;
+    for (let most = COUNTED_FIRST; ; most *= 4) {
+      const young = count(seq, last, most);
+      if (young.events < most) return young;
+      const old = count(dropped, seq, most);
+      if (old.events < most) return { events: events - old.events, bytes: bytes - old.bytes };
+    }
   }
 
   /** A topic was made. */
@@ -319,8 +336,8 @@ function prepare(database: Database) {
     save: sql(`UPDATE topics SET last = ?, dropped = ?, ended = ?, deleted = ?, events = ?, bytes = ?, keyed = ?
       WHERE id = ?`),
     next: sql('SELECT seq, at FROM events WHERE topic = ? AND seq > ? ORDER BY seq LIMIT 1'),
-    count: sql(`SELECT count(*) AS events, coalesce(sum(length(frame)), 0) AS bytes FROM events
-      WHERE topic = ? AND seq > ? AND seq <= ?`),
+    count: sql(`SELECT count(*) AS events, coalesce(sum(length(frame)), 0) AS bytes FROM
+      (SELECT frame FROM events WHERE topic = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?)`),
     oldest: sql(`SELECT seq, at, length(frame) AS bytes FROM events
       WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?`),
     remove: sql('DELETE FROM events WHERE topic = ? AND seq > ? AND seq <= ?'),

@@ -298,15 +298,13 @@ export class SqliteLog implements OwnLog {
   #recordOf(row: TopicRow, now: number): TopicRecord {
     const { name: topic, last, ended, deleted } = row;
     const dropped = this.#retention.droppedOf(row, now);
-    const old = this.#retention.countUpTo(row, dropped);
     return {
       topic,
       last,
       dropped,
       ended: ended === 1,
       ...(deleted === 1 && { deleted: true }),
-      events: row.events - old.events,
-      bytes: row.bytes - old.bytes,
+      ...this.#retention.heldAfter(row, dropped),
     };
   }
 
