@@ -116,6 +116,7 @@ type Values = OptionValues<typeof OPTIONS>;
 
 /** The options of the modules, as this command calls them. */
 const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> = {
+  path: ['log'],
   durability: ['log-durability'],
   maxEvents: ['history'],
   maxBytes: ['history-bytes'],
@@ -146,11 +147,21 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
   const readiness = () => (states === undefined ? {} : { inputs: states.count() });
   const log = withOptionNames(line, OPTION_NAMES, () => openLog(line.values));
   const setting = { tokens, logger, readiness };
-  const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, log, setting));
-  const url = await listen(sse, line.values);
   const stopInputs = new AbortController();
   const { signal } = stopInputs;
-  states = await startInputs(sse, inputs, { source: io.stdin, signal, logger });
+  let sse: SseServer | undefined;
+  let url: string;
+  try {
+    sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, log, setting));
+    url = await listen(sse, line.values);
+    states = await startInputs(sse, inputs, { source: io.stdin, signal, logger });
+  } catch (error) {
+    stopInputs.abort();
+    await sse?.close({ deadline: 0 });
+    // Otherwise the file would say that its server was killed.
+    log?.close();
+    throw error;
+  }
   registerInputs(sse.registry, states);
   io.stdout.write(`listening on ${url}\n`);
   if (!io.signal.aborted) await once(io.signal, 'abort');
@@ -200,6 +211,8 @@ function openLog(values: Values): SqliteLog | undefined {
   try {
     return new SqliteLog(path, { durability, history, maxTopics: values['max-topics'] });
   } catch (error) {
+    // The option that is out of range is another one, and gets its name from `withOptionNames`.
+    if (error instanceof TypeError || error instanceof RangeError) throw error;
     throw new Error(`--log ${values.log}: ${(error as Error).message}`, { cause: error });
   }
 }
