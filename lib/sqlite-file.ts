@@ -149,6 +149,7 @@ export class SqliteFile {
   readonly #lock: Database;
   readonly #mark: Mark;
   readonly #epoch: number;
+  readonly #inode: number;
 
   /** @throws {Error} with a {@link SqliteCode}. The file is then as it was. */
   constructor(path: string, options: FileOptions) {
@@ -171,6 +172,7 @@ export class SqliteFile {
       ({ epochs: this.epochs, head: this.head, epoch: this.#epoch } = opened);
       this.database = database;
       this.#mark = mark;
+      this.#inode = statSync(file).ino;
       this.mark(this.head);
       mark.sync();
     } catch (error) {
@@ -181,6 +183,11 @@ export class SqliteFile {
       for (const name of beside(file)) if (!before.includes(name)) rmSync(name, { force: true });
       throw refusal(file, error);
     }
+  }
+
+  /** Whether its path still leads to it. Where it was removed or replaced, nobody finds what is written to it. */
+  get isInPlace(): boolean {
+    return statSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode;
   }
 
   /** Events up to this seq are committed. */

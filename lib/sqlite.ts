@@ -264,6 +264,8 @@ export class SqliteLog implements OwnLog {
     const { begin, commit, rollback } = this.#statements;
     const { state } = this.#retention;
     if (this.#isClosed) throw logUnavailable(`the log ${this.#file.path} is closed`);
+    if (!this.#file.isInPlace)
+      throw logUnavailable(`the log ${this.#file.path} was removed or replaced while it was open`);
     try {
       begin.run();
       act();
