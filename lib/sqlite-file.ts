@@ -4,6 +4,7 @@
 import {
   closeSync,
   existsSync,
+  fstatSync,
   fsyncSync,
   openSync,
   readlinkSync,
@@ -154,7 +155,11 @@ export class SqliteFile {
   /** @throws {Error} with a {@link SqliteCode}. The file is then as it was. */
   constructor(path: string, options: FileOptions) {
     const sqlite = sqliteOf(process);
-    this.path = naming(path, () => realPath(resolve(path)));
+    try {
+      this.path = realPath(resolve(path));
+    } catch (error) {
+      throw refusal(path, error);
+    }
     const { path: file } = this;
     const before = beside(file);
     this.#lock = holdLock(sqlite, file);
@@ -192,7 +197,7 @@ export class SqliteFile {
 
   /** Events up to this seq are committed. */
   mark(head: number): void {
-    this.#mark.write(this.#epoch, head);
+    this.#mark.write({ epoch: this.#epoch, head });
   }
 
   /** Lets the next writer continue the epoch, and releases the file. */
@@ -201,7 +206,7 @@ export class SqliteFile {
     // A file that takes no more writes is closed as by a crash: the next writer looks at the rest.
     attempt(() => database.exec('UPDATE state SET clean = 1'));
     attempt(() => database.exec('PRAGMA wal_checkpoint(TRUNCATE)'));
-    attempt(() => this.#mark.sync());
+    attempt(() => this.#mark.seal());
     this.#mark.close();
     database.close();
     this.#lock.close();
@@ -237,8 +242,21 @@ export interface Found {
   readonly inode: string;
   readonly birth: string;
   /** The newest place that was written beside the file. */
-  readonly mark: { readonly epoch: number; readonly head: number } | undefined;
+  readonly mark: Place | undefined;
+  /** When its file was written, in milliseconds. */
+  readonly marked: number;
 }
+
+type Marks = Pick<Found, 'mark' | 'marked'>;
+
+interface Place {
+  readonly epoch: number;
+  readonly head: number;
+  /** When the log was closed, by the clock of the file system; `undefined` where it was not. */
+  readonly closed?: number | undefined;
+}
+
+const CLOSE_TOLERANCE = 3000; // milliseconds: some file systems have coarse times
 
 /**
  * Why events that were appended may be missing from a file; `undefined` where none can be. Then their ids would be
@@ -251,6 +269,8 @@ export function whyLost(file: FileState, found: Found): string | undefined {
     return 'it is a copy: made at another time';
   if (mark !== undefined && mark.epoch !== file.epoch) return 'it was replaced by the file of another epoch';
   if (mark !== undefined && mark.head > file.head) return `it ends at ${file.head}, and had ${mark.head}`;
+  if (mark?.closed !== undefined && Math.abs(found.marked - mark.closed) > CLOSE_TOLERANCE)
+    return 'it is a copy: its mark was written over after it was closed';
   if (file.clean === 1) return undefined;
   if (mark === undefined) return 'it was not closed, and its mark is missing';
   const isCrashOfMachine = !isSameBoot(file.boot, found.boot);
@@ -301,20 +321,33 @@ class Mark {
     this.#file = openSync(path, stat === undefined ? 'w+' : 'r+', 0o644);
   }
 
-  read(): Found['mark'] {
+  read(): Marks {
     const bytes = Buffer.alloc(MARK_BYTES);
     readSync(this.#file, bytes, 0, MARK_BYTES, 0);
-    const [, epoch, head] = /^ *(\d+) +(\d+)\n$/.exec(bytes.toString('latin1')) ?? [];
-    return epoch === undefined ? undefined : { epoch: Number(epoch), head: Number(head) };
+    const [, epoch, head, closed] = /^ *(\d+) +(\d+) +(\d*)\n$/.exec(bytes.toString('latin1')) ?? [];
+    const place = { epoch: Number(epoch), head: Number(head), closed: Number(closed) || undefined };
+    return { mark: epoch === undefined ? undefined : place, marked: this.#time };
   }
 
   /**
    * The kernel keeps it when the process is killed. At a loss of power the boot id tells more. The events are
    * committed, so a failure must not be theirs: then a later loss may not be noticed by the mark.
    */
-  write(epoch: number, head: number): void {
-    const text = `${String(epoch).padStart(16)} ${String(head).padStart(16)}\n`;
+  write({ epoch, head, closed }: Place): void {
+    const text = `${[epoch, head, closed ?? ''].map((field) => String(field).padStart(16)).join(' ')}\n`;
     attempt(() => writeSync(this.#file, text, 0, 'latin1'));
+  }
+
+  /** States when it was closed: where all files are overwritten by older ones, their mark has another time. */
+  seal(): void {
+    const { mark } = this.read();
+    this.write({ ...mark!, closed: undefined });
+    this.write({ ...mark!, closed: this.#time });
+    this.sync();
+  }
+
+  get #time(): number {
+    return Math.round(fstatSync(this.#file).mtimeMs); // not Date.now(): the file system may have another clock
   }
 
   sync(): void {
@@ -326,7 +359,7 @@ class Mark {
   }
 }
 
-const MARK_BYTES = 34;
+const MARK_BYTES = 51;
 
 // ── opening ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -336,7 +369,7 @@ interface Opened {
   readonly head: number;
 }
 
-function open(database: Database, path: string, mark: Found['mark'], options: FileOptions): Opened {
+function open(database: Database, path: string, marks: Marks, options: FileOptions): Opened {
   const { durability, maxPages, bootId = bootOf } = options;
   // FULL, because the file must say that it is not closed before its first event: an older state would say that
   // nothing is missing.
@@ -351,12 +384,12 @@ function open(database: Database, path: string, mark: Found['mark'], options: Fi
     );
   if (maxPages !== undefined) database.exec(`PRAGMA max_page_count = ${maxPages}`);
   const was = stateOf(database, path);
-  const found = { boot: bootId(), ...identityOf(path), mark };
+  const found = { boot: bootId(), ...identityOf(path), ...marks };
   const why = was.epoch === 0 ? 'it is new' : whyLost(was, found);
   const head = why !== undefined && was.epoch > 0 ? was.head + 1 : was.head;
   database.exec('BEGIN IMMEDIATE');
   if (why !== undefined) {
-    const epoch = Math.max(newEpoch(Date.now, Math.random), was.epoch + 1, (mark?.epoch ?? 0) + 1);
+    const epoch = Math.max(newEpoch(Date.now, Math.random), was.epoch + 1, (marks.mark?.epoch ?? 0) + 1);
     database.prepare('UPDATE epochs SET "end" = ? WHERE "end" IS NULL').run(was.head);
     database.prepare('INSERT INTO epochs VALUES (?, ?, NULL)').run(epoch, head);
     database
@@ -515,14 +548,6 @@ function realPath(path: string): string {
     const target = attempt(() => readlinkSync(path));
     if (target !== undefined) return realPath(resolve(dirname(path), target));
     return join(realpathSync(dirname(path)), basename(path));
-  }
-}
-
-function naming<T>(path: string, act: () => T): T {
-  try {
-    return act();
-  } catch (error) {
-    throw refusal(path, error);
   }
 }
 

@@ -57,7 +57,7 @@ if (sqlite === undefined) {
 
 describe('the rule for a new epoch', () => {
   const file: FileState = { clean: 0, durable: 0, boot: 'a', inode: '1', birth: '10', epoch: 7, head: 5 };
-  const found: Found = { boot: 'a', inode: '1', birth: '10', mark: { epoch: 7, head: 5 } };
+  const found: Found = { boot: 'a', inode: '1', birth: '10', mark: { epoch: 7, head: 5 }, marked: 9000 };
   const cases: [string, Partial<FileState>, Partial<Found>, RegExp | undefined][] = [
     ['was closed', { clean: 1 }, {}, undefined],
     ['was closed, and the machine restarted', { clean: 1 }, { boot: 'b' }, undefined],
@@ -71,6 +71,19 @@ describe('the rule for a new epoch', () => {
       { clean: 1 },
       { mark: { epoch: 7, head: 6 } },
       /ends at 5, and had 6/,
+    ],
+    ['was closed', { clean: 1 }, { mark: { epoch: 7, head: 5, closed: 6000 } }, undefined],
+    [
+      'was closed, and overwritten by an older one with its mark',
+      { clean: 1 },
+      { mark: { epoch: 7, head: 5, closed: 5000 } },
+      /written over/,
+    ],
+    [
+      'was closed, and overwritten, where times are kept',
+      { clean: 1 },
+      { mark: { epoch: 7, head: 5, closed: 13_000 } },
+      /written over/,
     ],
     ['was closed, and is of another epoch', { clean: 1 }, { mark: { epoch: 8, head: 5 } }, /another epoch/],
     ['was left by a process that was killed', {}, {}, undefined],
