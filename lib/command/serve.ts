@@ -56,7 +56,7 @@ How much it keeps and for how long
   --history EVENTS        per topic; default 10000, in a file 100000
   --history-bytes BYTES   per topic; default 4194304, in a file 67108864
   --history-age TIME      per topic; default off
-  --max-topics N          default 10000
+  --max-topics N          default 10000, in a file 100000
   --retry TIME            how long clients wait before they reconnect, ± a quarter; default 2s
   --stall-timeout TIME    closes a stream whose client reads nothing for this long; default 60s
   --max-age TIME          ends a stream at this age, ± a tenth; the client then opens a new one; default off
