@@ -142,10 +142,11 @@ export class Group {
 
   /** The page that comes next for a cursor, of seqs up to `end`; `undefined` when it has everything. */
   page(after: number, maxBytes: number, end: number): Page | undefined {
-    if (this.#page !== undefined && isNext(this.#page, after)) return this.#page;
+    if (this.#page !== undefined && isNext(this.#page, after) && this.#page.until <= end) return this.#page;
     // A page that was made before a drop may hold events that were reported to clients as lost.
     const kept = this.#holdsAllAfter(after) ? this.#pages.find(this, after) : undefined;
-    if (kept !== undefined) return kept;
+    // And one that was made before its epoch ended, what was not kept of that.
+    if (kept !== undefined && kept.until <= end) return kept;
     // Many that are new ask in one turn, and nearly all have everything.
     const { head } = this.order;
     if (head === this.#emptyAt && after >= this.#emptyAfter) return undefined;
