@@ -463,7 +463,7 @@ export class Delivery {
       answer
         .then((page) => {
           this.#takeLate(cursor, page, epoch, clears);
-          for (const other of end()) this.#takeShared(other, page, epoch, clears);
+          for (const other of end()) if (!other.closed) this.#takeShared(other, page, epoch, clears);
         })
         .catch((error: unknown) => {
           this.#readFailed(cursor, log, error);
@@ -484,8 +484,7 @@ export class Delivery {
 
   /** A page that another reader has asked for: from the cache, in its turn, where that has it. */
   #takeShared(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
-    const { closed, group, seq } = cursor;
-    if (closed) return;
+    const { group, seq } = cursor;
     if (page.until > seq && this.#logPages.find(group, seq) === undefined)
       this.#takeLate(cursor, page, epoch, clears);
     else this.makeDue(cursor);
@@ -543,6 +542,7 @@ export class Delivery {
   /** Call it when events were deleted, or the order goes on in another epoch. */
   forgetLogPages(): void {
     this.#logPages.clear();
+    this.#reads.clear();
   }
 
   #joinLogPage(cursor: Cursor, page: LogPage, inMemory: readonly Topic[], isFresh: boolean): Page {

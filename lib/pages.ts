@@ -436,6 +436,11 @@ export class ReadsUnderWay<Owner, Reader> {
     return true;
   }
 
+  /** Nobody joins those that are under way now. */
+  clear(): void {
+    this.#reads.clear();
+  }
+
   leave(owner: Owner, reader: Reader): void {
     this.#reads.get(owner)?.waiting.delete(reader);
   }

@@ -162,6 +162,37 @@ describe('a reader of a shared log', () => {
     );
   });
 
+  it('gets no more of an old epoch than the log has kept, also where a page was made before', async () => {
+    const { log, hub, rest } = begun({ maxPageBytes: 100 });
+    const first = new MemoryReader();
+    log.tell('a1', 'a2', 'a3', 'a4', 'a5', 'a6');
+    hub.subscribe('a', first, { lastEventId: at(1) });
+    await rest();
+    log.renew(NEXT, 2);
+    const second = new MemoryReader();
+    hub.subscribe('a', second, { lastEventId: at(1) });
+    await rest();
+    log.tell('a7');
+    await rest();
+    assert.deepEqual(storyOf(second), ['a2', 'sluice:gap', 'a7']);
+  });
+
+  it('does not wait for a page that was asked for before its topic was deleted', async () => {
+    const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
+    log.tell('a1', 'a2', 'a3');
+    hub.subscribe('a', new MemoryReader(), { lastEventId: at(1) });
+    const { release } = await heldBack(log, rest, 'read');
+    log.entries = [];
+    log.dropped.set('a', 3);
+    log.intake.accept([log.changeTo('a', 'delete')]);
+    const second = new MemoryReader();
+    hub.subscribe('a', second, { lastEventId: at(1) });
+    await rest();
+    release();
+    await rest();
+    assert.deepEqual(storyOf(second), ['sluice:gap']);
+  });
+
   it('gets what was not received while an answer about its topic was under way', async () => {
     const { log, hub, rest } = begun();
     log.write('a1', 'b2');
