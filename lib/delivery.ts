@@ -450,7 +450,7 @@ export class Delivery {
   #read(cursor: Cursor, log: DeliveryLog): Outcome {
     const { group, seq } = cursor;
     const isShareable = this.#isShareable(cursor);
-    const kept = isShareable ? this.#logPages.find(group, seq) : undefined;
+    const kept = isShareable ? this.#logPages.find(group, seq, this.#time) : undefined;
     if (kept !== undefined) return this.#deliver(cursor, kept);
     if (log.failure !== undefined) return this.#await(cursor);
     if (isShareable && this.#reads.join(group, seq, cursor)) return 'reading';
@@ -485,7 +485,7 @@ export class Delivery {
   /** A page that another reader has asked for: from the cache, in its turn, where that has it. */
   #takeShared(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
     const { group, seq } = cursor;
-    if (page.until > seq && this.#logPages.find(group, seq) === undefined)
+    if (page.until > seq && this.#logPages.find(group, seq, this.#time) === undefined)
       this.#takeLate(cursor, page, epoch, clears);
     else this.makeDue(cursor);
   }
@@ -554,7 +554,7 @@ export class Delivery {
     );
     for (const { name } of inMemory) known.set(name, Infinity);
     // Beyond the head, a reader would miss what is published next; beyond an epoch, its boundary.
-    let until = Math.min(page.until, this.#order.head, this.#order.endOf(after));
+    let until = Math.max(after, Math.min(page.until, this.#order.head, this.#order.endOf(after)));
     const last = remembered.at(-1)?.seq ?? after;
     if (inMemory.some(({ ring }) => ring.size > 0 && ring.last > last)) until = Math.min(until, last);
     let entries: PageEntry[] = [];
@@ -574,7 +574,7 @@ export class Delivery {
     const cost = bytes.length + count * LOG_LOOK_COST;
     const joined = { after, first: chosen[0]?.seq ?? until, until, count, bytes, made: undefined, cost };
     if (count > 0 && inMemory.length === 0 && isFresh && this.#isShareable(cursor))
-      this.#logPages.keep(group, joined, chosen);
+      this.#logPages.keep(group, joined, chosen, this.#time);
     return joined;
   }
 }

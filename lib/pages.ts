@@ -377,6 +377,8 @@ interface LogPage<Owner> {
   /** The seq of each event, and where it ends in the bytes of the page. */
   readonly seqs: readonly number[];
   readonly ends: readonly number[];
+  /** Until when it is used, in milliseconds: what is in it may be too old soon. */
+  readonly end: number;
 }
 
 /**
@@ -390,9 +392,9 @@ export class LogPageCache<Owner> {
   /** How often it was cleared: what was read before is not kept afterwards. */
   clears = 0;
 
-  find(owner: Owner, after: number): Page | undefined {
+  find(owner: Owner, after: number, now: number): Page | undefined {
     const kept = this.#kept.find((one) => {
-      return one.owner === owner && one.page.after <= after && after < one.page.until;
+      return one.owner === owner && one.page.after <= after && after < one.page.until && now < one.end;
     });
     if (kept === undefined) return undefined;
     const { page, seqs, ends } = kept;
@@ -405,11 +407,11 @@ export class LogPageCache<Owner> {
     return { after, first, until: page.until, count, bytes, made: undefined, cost: bytes.length };
   }
 
-  keep(owner: Owner, page: Page, entries: readonly PageEntry[]): void {
+  keep(owner: Owner, page: Page, entries: readonly PageEntry[], now: number): void {
     const seqs = entries.map(({ seq }) => seq);
     let end = 0;
     const ends = entries.map(({ frame, id }) => (end += frame.length + idLength(id)));
-    this.#kept.push({ owner, page, seqs, ends });
+    this.#kept.push({ owner, page, seqs, ends, end: now + MAX_LOG_PAGE_AGE });
     this.#bytes += page.bytes.length;
     while (this.#bytes > MAX_KEPT_BYTES || this.#kept.length > MAX_KEPT_PAGES) {
       this.#bytes -= this.#kept.shift()!.page.bytes.length;
@@ -468,6 +470,8 @@ function firstAbove(seqs: readonly number[], after: number): number {
   return low;
 }
 
+/** Milliseconds. */
+const MAX_LOG_PAGE_AGE = 1000;
 const MIN_PART_BYTES = 16 * 1024;
 const MAX_KEPT_BYTES = 1024 * 1024;
 const MAX_KEPT_PAGES = 16;

@@ -76,7 +76,7 @@ export class Publisher {
       const encoded = this.#encode(prepared, event, this.#next, this.#now());
       checkOpen(prepared); // `toJSON` may have ended it
       if (this.#staging === undefined) this.#accept(prepared, encoded);
-      else this.#staging.add([toStaged(prepared, encoded, encoded.seq)]);
+      else this.#stage([toStaged(prepared, encoded, encoded.seq)]);
       return this.#order.id(encoded.seq);
     } finally {
       this.#isPublishing = false;
@@ -90,7 +90,7 @@ export class Publisher {
       const [prepared, encoded] = this.#encodeAll(topic, events);
       const first = encoded[0]?.seq ?? 0;
       if (this.#staging === undefined) for (const one of encoded) this.#accept(prepared, one, first);
-      else this.#staging.add(encoded.map((one) => toStaged(prepared, one, first)));
+      else this.#stage(encoded.map((one) => toStaged(prepared, one, first)));
       return this.#idsOf(encoded);
     } finally {
       this.#isPublishing = false;
@@ -213,6 +213,12 @@ export class Publisher {
     const failure = this.#staging?.failure;
     if (failure !== undefined) throw failure;
     this.#isPublishing = true;
+  }
+
+  /** A turn with very much is handed over in parts: that may fail at once. */
+  #stage(staged: readonly StagedEvent<Group>[]): void {
+    this.#staging!.add(staged);
+    if (this.failure !== undefined) throw this.failure;
   }
 
   get #next(): number {

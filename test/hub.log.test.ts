@@ -153,6 +153,16 @@ describe('a hub with a log of its own', () => {
     assert.deepEqual([log.batches, hub.position], [[11, 11, 3], at(25)]);
   });
 
+  it('refuses an event at once where what it completes is handed over and refused', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { log, hub } = logged();
+    const data = 'x'.repeat(100_000);
+    for (let i = 0; i < 10; i++) hub.publish('a', { data });
+    log.failure = new Error('full');
+    assert.throws(() => hub.publish('a', { data }), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    assert.equal(log.size, 0);
+  });
+
   it('finds the place of an event that it is to hand over in this turn', () => {
     const { hub, turns } = logged();
     const id = hub.publish('a', { data: '1' });
@@ -528,6 +538,23 @@ describe('readers that come back together', () => {
     );
   });
 
+  it('get nothing from a page that was read more than a second ago: it may be too old by now', () => {
+    let now = 0;
+    const { log, hub, turns } = reopened({ now: () => now });
+    for (const [at_, texts] of [
+      [0, 20],
+      [999, 20],
+      [1000, 10],
+    ] as const) {
+      now = at_;
+      const reader = new MemoryReader();
+      hub.subscribe('a', reader, { lastEventId: at(0) });
+      turns.all();
+      assert.equal(reader.texts.length, texts);
+      log.drop('a', 10);
+    }
+  });
+
   it('who were told of a loss are not given it from a page that another one was given', () => {
     const { log, hub, turns } = reopened({ maxPageBytes: 5000 });
     const whole = new MemoryReader();
@@ -547,6 +574,23 @@ describe('readers that come back together', () => {
       `${told}: ${got}`,
     );
     assert.equal(got.at(-1), 21);
+  });
+
+  it('get nothing from a page that was read more than a second ago: it may be too old by now', () => {
+    let now = 0;
+    const { log, hub, turns } = reopened({ now: () => now });
+    for (const [at_, texts] of [
+      [0, 20],
+      [999, 20],
+      [1000, 10],
+    ] as const) {
+      now = at_;
+      const reader = new MemoryReader();
+      hub.subscribe('a', reader, { lastEventId: at(0) });
+      turns.all();
+      assert.equal(reader.texts.length, texts);
+      log.drop('a', 10);
+    }
   });
 
   it('who were told of a loss are not given it from a page further on that another one was given', () => {

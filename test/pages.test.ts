@@ -439,8 +439,8 @@ describe('LogPageCache', () => {
   it('finds for each place in a page the events that come after it, and nothing outside of it', () => {
     const cache = new LogPageCache<string>();
     const { page, entries } = logPage(3, [5, 6, 9], 12);
-    cache.keep('me', page, entries);
-    for (const after of [0, 2, 12, 13]) assert.equal(cache.find('me', after), undefined);
+    cache.keep('me', page, entries, 0);
+    for (const after of [0, 2, 12, 13]) assert.equal(cache.find('me', after, 0), undefined);
     for (const [after, left] of [
       [3, 3],
       [4, 3],
@@ -450,12 +450,12 @@ describe('LogPageCache', () => {
       [9, 0],
       [11, 0],
     ] as const) {
-      const found = cache.find('me', after)!;
+      const found = cache.find('me', after, 0)!;
       const rest = left === 0 ? [] : entries.slice(-left);
       assert.deepEqual([found.count, found.until, found.first], [left, 12, rest[0]?.seq ?? 12]);
       assert.equal(found.bytes.toString(), joinEntries(rest).toString());
     }
-    assert.equal(cache.find('you', 3), undefined);
+    assert.equal(cache.find('you', 3, 0), undefined);
   });
 
   it('holds no large page in memory for a reader who needs a small part of it', () => {
@@ -465,8 +465,8 @@ describe('LogPageCache', () => {
       [15_000, false],
     ] as const) {
       const { page, entries } = logPage(0, [1, 2], 2, size);
-      cache.keep('me', page, entries);
-      const { bytes } = cache.find('me', 1)!;
+      cache.keep('me', page, entries, 0);
+      const { bytes } = cache.find('me', 1, 0)!;
       page.bytes.fill(0);
       assert.equal(bytes[0] === 0, isPart);
       cache.clear();
@@ -481,10 +481,10 @@ describe('LogPageCache', () => {
       const cache = new LogPageCache<string>();
       for (let after = 0; after < 20; after++) {
         const { page, entries } = logPage(after, [after + 1], after + 1, size);
-        cache.keep('me', page, entries);
+        cache.keep('me', page, entries, 0);
       }
       assert.deepEqual(
-        times(20, (after) => cache.find('me', after) !== undefined),
+        times(20, (after) => cache.find('me', after, 0) !== undefined),
         times(20, (after) => after >= 20 - kept),
       );
     }
@@ -494,15 +494,15 @@ describe('LogPageCache', () => {
     const cache = new LogPageCache<string>();
     const keep = (after: number) => {
       const { page, entries } = logPage(after, [after + 1], after + 1, 500 * 1024);
-      cache.keep('me', page, entries);
+      cache.keep('me', page, entries, 0);
     };
     keep(0);
     cache.clear();
-    assert.equal(cache.find('me', 0), undefined);
+    assert.equal(cache.find('me', 0, 0), undefined);
     keep(1);
     keep(2);
     assert.deepEqual(
-      [1, 2].map((after) => cache.find('me', after) !== undefined),
+      [1, 2].map((after) => cache.find('me', after, 0) !== undefined),
       [true, true],
     );
   });

@@ -141,8 +141,8 @@ export const hub: readonly Mutant[] = [
         race: 'publish between replay and join',
       },
       {
-        find: 'let until = Math.min(page.until, this.#order.head',
-        replace: 'let until = Math.max(page.until, this.#order.head',
+        find: 'let until = Math.max(after, Math.min(page.until, this.#order.head',
+        replace: 'let until = Math.max(after, Math.max(page.until, this.#order.head',
         why: 'a client is moved past what was published while its page was read',
         race: 'publish during an asynchronous read',
       },

@@ -336,7 +336,7 @@ export const log: readonly Mutant[] = [
         tests: ['hub.shared'],
       },
       {
-        find: 'this.#logPages.find(group, seq) : undefined',
+        find: 'this.#logPages.find(group, seq, this.#time) : undefined',
         replace: 'undefined : undefined',
         why: 'a thousand clients that come back together read the same pages a thousand times',
         property: 'deep replays do not stall live',

@@ -88,13 +88,13 @@ const faults: readonly Mutant[] = [
       tests: named('is a copy, at a place of its own'),
     },
     {
-      find: ', was.epoch + 1, (mark?.epoch ?? 0) + 1)',
+      find: ', was.epoch + 1, (marks.mark?.epoch ?? 0) + 1)',
       replace: ')',
       why: 'a clock that was set back gives a new epoch a number below that of the old one',
       tests: named('above that of a file that was deleted'),
     },
     {
-      find: 'this.#mark.write(this.#epoch, head);',
+      find: 'this.#mark.write({ epoch: this.#epoch, head });',
       replace: '',
       why: 'an older file in the place of the log goes unnoticed',
       tests: named('where an older file was put into its place'),
