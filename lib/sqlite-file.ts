@@ -150,7 +150,7 @@ export class SqliteFile {
   readonly #lock: Database;
   readonly #mark: Mark;
   readonly #epoch: number;
-  readonly #inode: number;
+  readonly #inodes: string;
 
   /** @throws {Error} with a {@link SqliteCode}. The file is then as it was. */
   constructor(path: string, options: FileOptions) {
@@ -177,7 +177,7 @@ export class SqliteFile {
       ({ epochs: this.epochs, head: this.head, epoch: this.#epoch } = opened);
       this.database = database;
       this.#mark = mark;
-      this.#inode = statSync(file).ino;
+      this.#inodes = inodesOf(file);
       this.mark(this.head);
       mark.sync();
     } catch (error) {
@@ -190,9 +190,9 @@ export class SqliteFile {
     }
   }
 
-  /** Whether its path still leads to it. Where it was removed or replaced, nobody finds what is written to it. */
+  /** Whether it and its lock are found. Otherwise nobody finds what is written, or there may be a second writer. */
   get isInPlace(): boolean {
-    return statSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode;
+    return inodesOf(this.path) === this.#inodes;
   }
 
   /** Events up to this seq are committed. */
@@ -202,13 +202,13 @@ export class SqliteFile {
 
   /** Lets the next writer continue the epoch, and releases the file. */
   close(): void {
-    const { database } = this;
     // A file that takes no more writes is closed as by a crash: the next writer looks at the rest.
-    attempt(() => database.exec('UPDATE state SET clean = 1'));
-    attempt(() => database.exec('PRAGMA wal_checkpoint(TRUNCATE)'));
-    attempt(() => this.#mark.seal());
+    if (this.isInPlace) {
+      attempt(() => this.database.exec('UPDATE state SET clean = 1; PRAGMA wal_checkpoint(TRUNCATE)'));
+      attempt(() => this.#mark.seal());
+    }
     this.#mark.close();
-    database.close();
+    this.database.close();
     this.#lock.close();
   }
 
@@ -246,7 +246,6 @@ export interface Found {
   /** When its file was written, in milliseconds. */
   readonly marked: number;
 }
-
 type Marks = Pick<Found, 'mark' | 'marked'>;
 
 interface Place {
@@ -438,6 +437,9 @@ function identityOf(path: string): { readonly inode: string; readonly birth: str
   return { inode: String(ino), birth: birthtimeNs === 0n ? '' : String(birthtimeNs) };
 }
 
+const inodesOf = (path: string): string =>
+  ['', '-lock'].map((end) => attempt(() => statSync(path + end).ino)).join();
+
 function one(database: Database, sql: string): unknown {
   return database.prepare(sql).get();
 }
@@ -555,8 +557,7 @@ function beside(file: string): string[] {
   return ['-wal', '-shm', '-lock', '-mark'].map((suffix) => file + suffix).filter((path) => existsSync(path));
 }
 
-const BUSY = 5;
-const NO_CODE = 255;
+const [BUSY, NO_CODE] = [5, 255];
 
 /** The codes of SQLite that say more than that something failed. */
 const REASONS: Readonly<Record<number, readonly [SqliteCode, string]>> = {

@@ -265,7 +265,9 @@ export class SqliteLog implements OwnLog {
     const { state } = this.#retention;
     if (this.#isClosed) throw logUnavailable(`the log ${this.#file.path} is closed`);
     if (!this.#file.isInPlace)
-      throw logUnavailable(`the log ${this.#file.path} was removed or replaced while it was open`);
+      throw logUnavailable(
+        `the log ${this.#file.path} or its lock was removed or replaced while it was open`,
+      );
     try {
       begin.run();
       act();

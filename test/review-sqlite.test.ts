@@ -1,6 +1,6 @@
 // What an operator does to the file of a log: beside it, under it, and while it is in use.
 import assert from 'node:assert/strict';
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, utimesSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -75,7 +75,7 @@ if (sqlite !== undefined) {
     log.append([entry(1, 'a')]);
     const unavailable = {
       code: 'ERR_SSE_LOG_UNAVAILABLE',
-      message: /log\.db was removed or replaced while it was open/,
+      message: /log\.db or its lock was removed or replaced while it was open/,
     };
     renameSync(path, join(folder, 'away.db'));
     assert.throws(() => log.append([entry(2, 'a')]), unavailable);
@@ -89,6 +89,18 @@ if (sqlite !== undefined) {
     log.append([entry(3, 'a')]);
     log.close();
     assert.deepEqual(seqsOf({ entries: readAll(openLog(t, path), ['a']) }), [1, 3]);
+  });
+
+  it('is never written by two, also where the lock was removed', (t) => {
+    const path = join(folderFor(t), 'log.db');
+    const first = openLog(t, path);
+    first.append([entry(1, 'a')]);
+    rmSync(`${path}-lock`);
+    const second = openLog(t, path);
+    assert.throws(() => first.append([entry(2, 'a')]), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    second.append([entry(2, 'a')]);
+    assert.throws(() => first.append([entry(3, 'a')]), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    assert.deepEqual(seqsOf({ entries: readAll(second, ['a']) }), [1, 2]);
   });
 
   it('begins a new epoch where all its files were overwritten by those of an older copy', (t) => {
