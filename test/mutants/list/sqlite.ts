@@ -37,6 +37,17 @@ const faults: readonly Mutant[] = [
       property: 'no hole unsaid',
     },
     {
+      find: '> CLOSE_TOLERANCE',
+      replace: '> Infinity',
+      why: 'a copy of all files that is written over them gives out ids that others have had',
+      property: 'no hole unsaid',
+    },
+    {
+      find: '> CLOSE_TOLERANCE',
+      replace: '>= 0',
+      why: 'each restart costs every client a gap',
+    },
+    {
       find: 'if (file.clean === 1) return undefined;',
       replace: '',
       why: 'a restart of the machine costs every client a gap, although the log was closed before',
@@ -209,6 +220,13 @@ const faults: readonly Mutant[] = [
       replace: '',
       why: 'topics are forgotten too early once appends have failed',
       tests: named('counts no topic of an append that has failed'),
+    },
+    {
+      find: 'if (!this.#file.isInPlace)',
+      replace: 'if (false)',
+      why: 'events are acknowledged that go into a file which was removed',
+      property: 'append before deliver',
+      tests: [{ in: 'review-sqlite', only: 'removed|replaced' }],
     },
     {
       find: 'if (entries.length === 0) return this.#probe();',
