@@ -9,7 +9,10 @@ const KEEP = `push({ owner, page });
     while (this.#bytes > MAX_KEPT_BYTES || this.#kept.length > MAX_KEPT_PAGES)`;
 
 const LOG_CACHE = [{ in: 'pages', only: 'LogPageCache' }] as const;
-const KEEP_OF_LOG = KEEP.replace('{ owner, page }', '{ owner, page, seqs, ends, end: now + MAX_LOG_PAGE_AGE }');
+const KEEP_OF_LOG = KEEP.replace(
+  '{ owner, page }',
+  '{ owner, page, seqs, ends, end: now + MAX_LOG_PAGE_AGE }',
+);
 
 export const history: readonly Mutant[] = [
   ...mutantsOf(
