@@ -49,7 +49,7 @@ class HandLog implements SharedLog {
     this.intake.accept(this.write(...texts));
   }
 
-  change_(topic: string, change: LogChange['change']): LogChange {
+  changeTo(topic: string, change: LogChange['change']): LogChange {
     if (change === 'end') this.ended.add(topic);
     else this.ended.delete(topic);
     return { seq: ++this.head, topic, change };
@@ -220,18 +220,18 @@ describe('a hub that follows a shared log', () => {
     const reader = new MemoryReader();
     hub.subscribe('a', reader);
     await rest();
-    log.intake.accept([...log.write('a1'), log.change_('a', 'end')]);
+    log.intake.accept([...log.write('a1'), log.changeTo('a', 'end')]);
     assert.equal(hub.position, at(2));
     await rest();
     assert.deepEqual(reader.story, ['sluice:ready', 'a1', 'sluice:end']);
-    log.intake.accept([log.change_('a', 'reopen'), ...log.write('a2')]);
+    log.intake.accept([log.changeTo('a', 'reopen'), ...log.write('a2')]);
     const next = new MemoryReader();
     hub.subscribe('a', next, { lastEventId: at(1) });
     await rest();
     assert.deepEqual([next.texts, next.of()[0]?.id], [['a2'], at(4)]);
     log.dropped.set('a', 4);
     log.entries = [];
-    log.intake.accept([log.change_('a', 'delete')]);
+    log.intake.accept([log.changeTo('a', 'delete')]);
     const last = new MemoryReader();
     hub.subscribe('a', last, { lastEventId: at(1) });
     await rest();
@@ -243,9 +243,9 @@ describe('a hub that follows a shared log', () => {
     const reader = new MemoryReader();
     hub.subscribe(['a', 'b'], reader);
     await rest();
-    log.intake.accept([...log.write('a1'), log.change_('a', 'end'), ...log.write('a2')]);
+    log.intake.accept([...log.write('a1'), log.changeTo('a', 'end'), ...log.write('a2')]);
     await rest();
-    log.intake.accept([log.change_('b', 'end')]);
+    log.intake.accept([log.changeTo('b', 'end')]);
     await rest();
     assert.deepEqual([reader.texts, reader.writableEnded], [['a1', 'a2'], false]);
   });
@@ -257,7 +257,7 @@ describe('a hub that follows a shared log', () => {
     await rest();
     log.tell('a1');
     log.write('b1');
-    const [entry, end] = [log.write('a2')[0]!, log.change_('a', 'end')];
+    const [entry, end] = [log.write('a2')[0]!, log.changeTo('a', 'end')];
     log.intake.skip(2);
     await rest();
     assert.deepEqual(reader.story, ['sluice:ready', 'a1']);
@@ -279,7 +279,7 @@ describe('a hub that follows a shared log', () => {
     };
     log.write('a1');
     log.intake.skip(1);
-    log.intake.accept([log.change_('a', 'end')]);
+    log.intake.accept([log.changeTo('a', 'end')]);
     release();
     log.answer = async (look) => look();
     await new Promise((resolve) => setImmediate(resolve));
@@ -447,7 +447,7 @@ describe('a subscriber of a shared log', () => {
     log.write('a1');
     log.intake.skip(1);
     await rest();
-    log.change_('a', 'end');
+    log.changeTo('a', 'end');
     let release = (): void => {};
     log.answer = async (look) => {
       await new Promise<void>((resolve) => (release = resolve));
@@ -655,7 +655,7 @@ describe('a shared log that goes on in another epoch', () => {
 
   it('finds the end of a topic that the store has forgotten, and lets it go on', async () => {
     const { log, hub, rest } = begun();
-    log.intake.accept([...log.write('a1'), log.change_('a', 'end')]);
+    log.intake.accept([...log.write('a1'), log.changeTo('a', 'end')]);
     await rest();
     log.entries = [];
     log.head = 0;
@@ -701,13 +701,30 @@ describe('a shared log that goes on in another epoch', () => {
     assert.deepEqual(reader.story, ['sluice:ready', 'a2']);
   });
 
+  it('does not end a stream for a topic whose end the store has lost', async () => {
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe(['a', 'b'], reader);
+    await rest();
+    log.intake.accept([...log.write('a1'), log.changeTo('a', 'end')]);
+    await rest();
+    log.entries = [];
+    log.head = 0;
+    log.ended.clear();
+    log.intake.renew(NEXT, 2);
+    await rest();
+    log.intake.accept([...log.write('b1'), log.changeTo('b', 'end')]);
+    await rest();
+    assert.deepEqual([storyOf(reader), reader.writableEnded], [['a1', 'sluice:gap', 'b1'], false]);
+  });
+
   it('ends the stream of a topic that has ended while nothing was received', async () => {
     const { log, hub, rest } = begun();
     const reader = new MemoryReader();
     hub.subscribe('a', reader);
     await rest();
     log.tell('a1');
-    log.change_('a', 'end');
+    log.changeTo('a', 'end');
     log.write('b1');
     log.intake.skip(3);
     await rest();

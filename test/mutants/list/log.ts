@@ -190,6 +190,12 @@ export const log: readonly Mutant[] = [
         why: 'the old epoch says how topics are in the new one',
       },
       {
+        find: 'this.#isOutdated = !isFirst;',
+        replace: 'this.#isOutdated = false;',
+        why: 'a topic of a store that has lost all that it knew stays ended, and its readers get 204 for ever',
+        race: 'loss of the stream, of the metadata, of both',
+      },
+      {
         find: 'order.renew(epoch, order.base + oldEnd);',
         replace: 'order.renew(epoch, order.head);',
         why: 'after a promotion, clients get events that the store has lost',
@@ -437,8 +443,8 @@ export const log: readonly Mutant[] = [
       {
         find: 'Math.max(this.#base, Math.min(oldEnd, this.head))',
         replace: 'this.head',
-        why: 'what a promotion has lost counts as kept',
-        race: 'promotion with a lost tail, client ahead',
+        why: 'what the minority of a split has accepted, and the store has lost, counts as kept',
+        race: 'split brain, both accept',
       },
       {
         find: 'this.#seq = -1;\n  }',
