@@ -570,6 +570,7 @@ export class HubFuzz {
     const turn = this.#planned.shift();
     if (turn === undefined) return false;
     this.turn++;
+    this.#failedReads = 0;
     if (this.tells) this.tell(`turn ${this.turn}`);
     this.#isInTurn = true;
     try {
@@ -1204,7 +1205,8 @@ export class HubFuzz {
     return new Promise((resolve, reject) => {
       const fails = !this.isCalm && chance.of(0.1);
       this.later.push(() => {
-        if (fails) this.#failedReads++;
+        // All that wait for it end with it.
+        if (fails) this.#failedReads += this.#connections.length;
         if (fails) reject(new Injected('the log cannot be read'));
         else resolve(early ?? look());
       });
