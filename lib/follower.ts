@@ -143,7 +143,7 @@ export class Follower implements LogIntake, DeliveryLog {
 
   #take({ topic: name, at, frame, key }: LogEntry, seq: number): void {
     const { history, order, accepted } = this.#options;
-    // The log may not have said so. First, because a topic that has ended gets no limits.
+    // An event of a topic that has ended: it goes on, and the log has not said so.
     if (history.endOf(name) !== undefined) history.reopen(name);
     const prepared = history.prepare(name);
     const id = Buffer.from(`id: ${order.id(seq)}\n`, 'latin1');

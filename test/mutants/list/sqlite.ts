@@ -226,7 +226,7 @@ const faults: readonly Mutant[] = [
       replace: 'if (false)',
       why: 'events are acknowledged that go into a file which was removed',
       property: 'append before deliver',
-      tests: [{ in: 'review-sqlite', only: 'removed|replaced' }],
+      tests: [{ in: 'sqlite.odd', only: 'removed|replaced' }],
     },
     {
       find: 'if (entries.length === 0) return this.#probe();',
