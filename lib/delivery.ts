@@ -17,7 +17,7 @@ import {
   type Topic,
 } from './cursors.ts';
 import type { History } from './history.ts';
-import type { LogPage } from './log.ts';
+import type { LogPage, OwnLog } from './log.ts';
 import { clockOf, type Order } from './order.ts';
 import {
   conflate,
@@ -60,12 +60,7 @@ export interface DeliveryLog {
   readonly readsParents: boolean;
   /** Why it cannot be reached: readers wait until it can. */
   readonly failure: Error | undefined;
-  read(
-    topics: readonly string[],
-    after: number,
-    maxBytes: number,
-    options: { readonly newestOnly: boolean },
-  ): LogPage | Promise<LogPage>;
+  readonly read: OwnLog['read'];
   /** Called where a page cannot be read. */
   failed(error: unknown): void;
 }

@@ -76,7 +76,7 @@ export class Follower implements LogIntake, DeliveryLog {
       if (seq > order.head + 1) this.#skipTo(seq - 1);
       order.head = seq;
       try {
-        if ('change' in entry) this.change(entry.topic, entry.change);
+        if ('change' in entry) this.#change(entry.topic, entry.change);
         else this.#take(entry, seq);
       } catch (error) {
         // This hub cannot keep it, because of its own limits or its `history` function: it reads it from the log.
@@ -161,7 +161,7 @@ export class Follower implements LogIntake, DeliveryLog {
   }
 
   /** Takes over a change of a topic that has happened in the log. */
-  change(name: string, change: TopicChange): void {
+  #change(name: string, change: TopicChange): void {
     const { history } = this.#options;
     this.#tell(name);
     if (change === 'reopen') return void history.reopen(name);

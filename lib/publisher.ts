@@ -8,7 +8,7 @@ import { encode, type ServerSentEvent } from './encode.ts';
 import { BatchSize, checkOpen, type EncodedEvent, type History } from './history.ts';
 import { checkEvent, checkEvents, type EventBatch, type HubEvent } from './hub-event.ts';
 import { idempotencyConflict } from './idempotency.ts';
-import type { AppendOptions, Log, LogEntry, NewEntry } from './log.ts';
+import type { AppendOptions, Log, LogEntry, NewEntry, SharedLog } from './log.ts';
 import type { Order } from './order.ts';
 import { formatId } from './protocol.ts';
 import { type StagedEvent, Staging } from './staging.ts';
@@ -155,8 +155,7 @@ export class Publisher {
     }
     if (entries.length === 0) return [];
     if (follower?.failure !== undefined) throw follower.failure;
-    if (log?.order !== 'shared') return [];
-    const { epoch, first, count } = await log.append(topic, entries, options);
+    const { epoch, first, count } = await (log as SharedLog).append(topic, entries, options);
     return Array.from({ length: count }, (_, i) => formatId(epoch, first + i));
   }
 
