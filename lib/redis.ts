@@ -258,8 +258,9 @@ export class RedisLog implements SharedLog {
   /** What was appended is read by who subscribes now, and on as many replicas as were asked for. */
   async #settle(place: Place, limit: number): Promise<void> {
     if (isAfter(place, this.#acknowledged)) this.#acknowledged = place;
+    const reaching = this.#follower.reaches(place, limit - performance.now());
     await this.#replicated();
-    if (await this.#follower.reaches(place, limit - performance.now())) return;
+    if (await reaching) return;
     throw outcomeUnknown('what was appended has not come back from Redis in time');
   }
 
