@@ -7,16 +7,21 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Redis } from 'ioredis';
+import { openRedis, type RedisConnection } from '../../lib/redis-client.ts';
+import type { Lineage } from '../../lib/redis-store.ts';
+import { ModelRedis } from '../helpers/model-redis/model-redis.ts';
 import { Failure, type Reply, Status } from '../helpers/model-redis/reply.ts';
 import { Server } from '../helpers/model-redis/server.ts';
-import { Chance, type Stream } from '../simulation/nodes/chance.ts';
-import { randomCommand } from './helpers/redis-commands.ts';
+import { Chance } from '../simulation/nodes/chance.ts';
+import { keys, randomCommand } from './helpers/redis-commands.ts';
 import { startRedis } from './helpers/redis-servers.ts';
+import { randomStep, type Side, type Step, storesOf } from './helpers/redis-steps.ts';
 
 const { REDIS_MODEL_SEED, REDIS_MODEL_RUNS = '150' } = process.env;
 const first = Number(REDIS_MODEL_SEED ?? 1);
 const runs = REDIS_MODEL_SEED === undefined ? Number(REDIS_MODEL_RUNS) : 1;
 const COMMANDS = 120;
+const STEPS = 80;
 
 type Command = readonly string[];
 
@@ -25,8 +30,9 @@ describe('the model of Redis', () => {
   const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    const { port } = await startRedis({ after: (cleanup) => void cleanups.push(cleanup) });
-    redis = new Redis({ port, protocol: 2 } as { port: number });
+    const args = ['--enable-debug-command', 'yes', '--maxmemory-policy', 'noeviction'];
+    const { port } = await startRedis({ after: (cleanup) => void cleanups.push(cleanup) }, { args });
+    redis = new Redis({ port, protocol: 2 });
   });
 
   after(async () => {
@@ -41,7 +47,19 @@ describe('the model of Redis', () => {
       await compare(redis, commands, `REDIS_MODEL_SEED=${seed}`);
     }
   });
+
+  it('answers random steps of the log in Redis as a real one does, and holds the same afterwards', async () => {
+    for (let seed = first; seed < first + runs; seed++) {
+      const chance = new Chance(seed).stream('steps');
+      const lineage = chance.pick(['gap', 'gap', 'trust', 'position'] as const);
+      const now = Date.now();
+      const steps = Array.from({ length: STEPS }, () => randomStep(chance, now));
+      await compareSteps(redis, lineage, steps, `REDIS_MODEL_SEED=${seed}`);
+    }
+  });
 });
+
+// ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function compare(redis: Redis, commands: readonly Command[], seed: string): Promise<void> {
   await redis.flushall();
@@ -57,8 +75,8 @@ async function compare(redis: Redis, commands: readonly Command[], seed: string)
     );
   });
   assert.deepEqual(
-    await dump(async (command) => plain(server.execute(command))),
-    await dump(async (command) => (await allOf(redis, [command]))[0]),
+    await dump(keys, async (command) => plain(server.execute(command))),
+    await dump(keys, async (command) => (await allOf(redis, [command]))[0]),
     seed,
   );
 }
@@ -97,11 +115,18 @@ const WHERE = / script: [0-9a-f]{40}, on @user_script:\d+\.$/;
 /** Without what is different each time, or has no order. */
 function comparable([name = '']: Command, answer: Plain | undefined): Plain | undefined {
   if (typeof answer === 'object' && answer !== null && 'error' in answer)
-    return { error: answer.error.replace(WHERE, '').replace(/[^ -~]+/g, '') };
+    return { error: printable(answer.error) };
+  // A script may return the message of an error as a text.
+  if (typeof answer === 'string' && answer.startsWith('ERR ')) return printable(answer);
   if (/^(?:HKEYS|HVALS)$/i.test(name) && Array.isArray(answer)) return [...answer].sort();
   if (/^HGETALL$/i.test(name) && Array.isArray(answer)) return pairs(answer as string[]).sort();
   if (/^P?TTL$/i.test(name) && typeof answer === 'number' && answer > 0) return Math.round(answer / 10_000);
   return answer;
+}
+
+/** A message without where its script has failed, and what C does not print. */
+function printable(message: string): string {
+  return message.replace(WHERE, '').replace(/[^ -~]+/g, '');
 }
 
 function pairs(items: readonly string[]): string[] {
@@ -116,9 +141,12 @@ const contents: Readonly<Record<string, (key: string) => Command>> = {
   stream: (key) => ['XRANGE', key, '-', '+'],
 };
 
-async function dump(ask: (command: Command) => Promise<Plain | undefined>): Promise<Plain> {
+async function dump(
+  names: readonly string[],
+  ask: (command: Command) => Promise<Plain | undefined>,
+): Promise<Plain> {
   const all: Plain[] = [];
-  for (const key of keysOf) {
+  for (const key of names) {
     const type = String(await ask(['TYPE', key]));
     if (type === 'none') continue;
     const command = contents[type]!(key);
@@ -128,6 +156,103 @@ async function dump(ask: (command: Command) => Promise<Plain | undefined>): Prom
   return all;
 }
 
-const keysOf = ['k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'k7'];
+// ── the log ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-export type { Stream };
+async function compareSteps(
+  redis: Redis,
+  lineage: Lineage,
+  steps: readonly Step[],
+  seed: string,
+): Promise<void> {
+  await redis.call('CONFIG', 'SET', 'maxmemory', '0');
+  await redis.flushall();
+  const [real, model] = [await realSide(redis, lineage), await modelSide(lineage)];
+  try {
+    for (const [i, step] of steps.entries()) {
+      const [theirs, own] = [await outcomeOf(step, real), await outcomeOf(step, model)];
+      const before = steps.slice(Math.max(0, i - 15), i + 1).map(({ title }) => title);
+      assert.equal(own, theirs, `${seed}: number ${i}, after ${before.join(' | ')}`);
+    }
+    assert.equal(await contentOf(model), await contentOf(real), seed);
+  } finally {
+    real.connection.close();
+    model.connection.close();
+  }
+}
+
+/** A side, and what stands for its epochs, ids and times when it is compared with the other. */
+interface NamedSide extends Side {
+  readonly names: Names;
+  keys(): Promise<string[]>;
+}
+
+async function realSide(redis: Redis, lineage: Lineage): Promise<NamedSide> {
+  return {
+    connection: await opened(redis),
+    known: { epoch: 0, seq: 0 },
+    stores: storesOf(lineage),
+    names: new Names(),
+    command: async (...words) => (await allOf(redis, [words]))[0],
+    setMemory: (isFull) => redis.call('CONFIG', 'SET', 'maxmemory', isFull ? '1' : '0'),
+    renameOrder: () => redis.call('DEBUG', 'CHANGE-REPL-ID'),
+    keys: async () => (await redis.keysBuffer('*')).map((key) => key.toString('latin1')),
+  };
+}
+
+async function modelSide(lineage: Lineage): Promise<NamedSide> {
+  const model = new ModelRedis();
+  const ok = (act: () => void) => async () => {
+    act();
+    return 'OK';
+  };
+  return {
+    connection: await opened(model.client('node')),
+    known: { epoch: 0, seq: 0 },
+    stores: storesOf(lineage),
+    names: new Names(),
+    command: async (...words) => plain(model.do(...words)),
+    setMemory: (isFull) => ok(() => Object.assign(model.primary, { isFull }))(),
+    renameOrder: ok(() => model.renameOrder()),
+    keys: async () => model.primary.keys.keys(),
+  };
+}
+
+function opened(client: unknown): Promise<RedisConnection> {
+  return new Promise((resolve, reject) => {
+    const connection = openRedis(client, { onUp: () => resolve(connection), onDown: reject });
+  });
+}
+
+async function outcomeOf(step: Step, side: NamedSide): Promise<string> {
+  try {
+    return side.names.in((await step.run(side)) ?? null);
+  } catch (error) {
+    const { message, kind, reply, code } = error as Record<string, unknown>;
+    return side.names.in({ message: String(message).replace(WHERE, ''), kind, reply, code });
+  }
+}
+
+async function contentOf(side: NamedSide): Promise<string> {
+  const ask = (command: Command): Promise<Plain> => side.command(...command) as Promise<Plain>;
+  const dumped = (await dump(await side.keys(), ask)) as readonly Plain[];
+  // Nodes have random names.
+  return side.names.in(dumped.map((row) => JSON.stringify(row).replace(/:n:\w+/, ':n:')).sort());
+}
+
+/** Numbers what is different on each server: epochs and ids. */
+class Names {
+  readonly #known = new Map<string, string>();
+
+  in(value: unknown): string {
+    const text = JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? String(one) : one));
+    return text
+      .replace(/\b[0-9a-f]{40}\b|\b\d{16}\b/g, (word) => this.#numbered(word))
+      .replace(/\b\d{13}\b/g, 'time');
+  }
+
+  #numbered(word: string): string {
+    const name = this.#known.get(word) ?? `name ${this.#known.size}`;
+    this.#known.set(word, name);
+    return name;
+  }
+}
