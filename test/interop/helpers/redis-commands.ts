@@ -196,7 +196,7 @@ export function randomCommand(chance: Stream): string[] {
   const command = chance.of(0.15) ? script(chance) : bare(chance);
   // One argument too many or too few.
   if (command.length > 1 && chance.of(0.02)) return command.slice(0, -1);
-  return chance.of(0.02) ? [...command, text(chance)].flat() : command;
+  return chance.of(0.02) ? [...command, 'one more'] : command;
 }
 
 function bare(chance: Stream): string[] {
