@@ -1,5 +1,5 @@
 // Follows the feed of a log in Redis, and tells a hub what happens there, in order.
-// Needs `log.ts`, `redis-client.ts`, `redis-script.ts` and `redis-store.ts`, and what these need, beside it.
+// Needs `log.ts`, `redis-client.ts` and `redis-store.ts`, and what these need, beside it.
 
 import type { LogChange, LogEntry, LogIntake } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
@@ -193,14 +193,15 @@ export class RedisFollower {
       if (entries.length > 0) intake.accept(entries);
       entries = [];
     };
-    for (const { entry } of items) {
-      if (entry === undefined || entry.seq <= seq) continue;
-      if (entry.seq > seq + 1) {
+    for (const { place, entry } of items) {
+      if (place.seq <= seq) continue;
+      const missing = entry === undefined ? place.seq : place.seq - 1;
+      if (missing > seq) {
         flush();
-        intake.skip(entry.seq - 1);
+        intake.skip(missing);
       }
-      entries.push(entry);
-      seq = entry.seq;
+      if (entry !== undefined) entries.push(entry);
+      seq = place.seq;
     }
     flush();
     this.#move({ epoch, seq });

@@ -64,7 +64,7 @@ export interface OrderStatus {
   readonly stale: number;
 }
 
-/** An entry of the feed, or the beginning of an epoch. */
+/** An entry of the feed: `undefined` for the beginning of an epoch, and for what is none of ours. */
 export interface FeedItem {
   readonly place: Place;
   readonly entry: LogEntry | LogChange | undefined;
@@ -96,9 +96,15 @@ export class RedisStore {
     this.keys = redisKeys(options.name);
   }
 
-  /** Begins a new epoch where the order may be another one. */
-  async check(connection: RedisConnection, known: Place, timeout: number): Promise<OrderStatus> {
-    const answer = await this.#run(connection, checkScript, this.#orderKeys, this.#known(known), timeout);
+  /** Begins a new epoch where the order may be another one, and where it is one that cannot go on. */
+  async check(
+    connection: RedisConnection,
+    known: Place,
+    timeout: number,
+    spoiled: number = 0,
+  ): Promise<OrderStatus> {
+    const args = [...this.#known(known), String(spoiled)];
+    const answer = await this.#run(connection, checkScript, this.#orderKeys, args, timeout);
     const [epoch, head, ends, topics, stale] = accepted(answer);
     return {
       head: { epoch: Number(epoch), seq: Number(head) },
@@ -351,8 +357,8 @@ function refusal(word: string, detail: string, topic: string): Error {
     const message = 'the `INFO` of this Redis does not tell whose data it has: set `lineage` to "position"';
     return redisError('ERR_SSE_REDIS_LINEAGE', message);
   }
-  const message = 'the Redis is a replica at present';
-  return Object.assign(new Error(message), { kind: 'reply', reply: 'READONLY' });
+  const message = 'somebody else has written to the feed of the log';
+  return Object.assign(new Error(message), { kind: 'reply', reply: 'SPOILED', epoch: Number(detail) });
 }
 
 function randomPart(): string {
@@ -386,9 +392,18 @@ function readEnds(text: string): readonly Place[] {
 }
 
 function readItem(item: RedisReply): FeedItem {
-  const [id, [, topic, , text]] = item as [string, [string, string, string, string]];
+  const [id, fields] = item as [string, readonly string[]];
   const [epoch, seq] = id.split('-').map(Number) as [number, number];
-  return { place: { epoch, seq }, entry: readFed(seq, topic, text) };
+  return { place: { epoch, seq }, entry: readFields(seq, fields) };
+}
+
+/** `undefined` for what no script has written. */
+function readFields(seq: number, [, topic, , text]: readonly string[]): FeedItem['entry'] {
+  try {
+    return readFed(seq, topic!, text!);
+  } catch {
+    return undefined;
+  }
 }
 
 /** `<bytes before> <time> <key>\n<frame>`, or `<bytes before> <change>`. */
@@ -397,8 +412,10 @@ function readFed(seq: number, topic: string, text: string): LogEntry | LogChange
   const line = text.indexOf('\n');
   if (line !== -1) return readEvent(seq, topic, text.slice(space + 1, line), text.slice(line + 1));
   const change = text.slice(space + 1);
-  return change === 'renew' ? undefined : { seq, topic, change: change as TopicChange };
+  return CHANGES.includes(change) ? { seq, topic, change: change as TopicChange } : undefined;
 }
+
+const CHANGES: readonly string[] = ['end', 'reopen', 'delete'] satisfies TopicChange[];
 
 /** `<seq> <prev> <time> <bytes before> <key>\n<frame>` */
 function readPacked(topic: string, packed: string): LogEntry {

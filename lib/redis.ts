@@ -1,13 +1,12 @@
 // Keeps the events of several hubs in one Redis, by the application's own client: `redis` or `ioredis`.
-// Needs `history-limits.ts`, `log.ts`, `redis-client.ts`, `redis-follower.ts`, `redis-script.ts`, `redis-store.ts`,
-// `semaphore.ts`, and what these need, beside it.
+// Needs `history-limits.ts`, `log.ts`, `redis-client.ts`, `redis-connections.ts`, `redis-follower.ts`,
+// `redis-reader.ts`, `redis-store.ts`, `redis-verify.ts`, `redis-wire.ts`, and what these need, beside it.
 
 import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
 import {
   type Appended,
   type AppendOptions,
   type ListOptions,
-  type LogEntry,
   type LogIntake,
   type LogPage,
   logUnavailable,
@@ -17,10 +16,13 @@ import {
   type TopicChange,
   type TopicRecord,
 } from './log.ts';
-import { openRedis, type RedisConnection, type RedisFailure } from './redis-client.ts';
+import type { RedisConnection } from './redis-client.ts';
+import { outcomeOf, pause, RedisConnections, retryUntil } from './redis-connections.ts';
 import { RedisFollower } from './redis-follower.ts';
+import { RedisReader } from './redis-reader.ts';
 import { isAfter, type Lineage, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
-import { Semaphore } from './semaphore.ts';
+import { faultOf, verifyRedis } from './redis-verify.ts';
+import { redisSourceOf } from './redis-wire.ts';
 
 export interface RedisLogOptions {
   /** Names the hub: its keys are `{name}:meta` and so on. Default `sluice`. */
@@ -61,15 +63,11 @@ export interface RedisLogOptions {
 
 const KEPT_LIMITS = 10_000;
 
-/** Topics of one script: the server does nothing else meanwhile. */
-const TOPICS_AT_ONCE = 64;
-const NAMES_AT_ONCE = 200;
-const SEQS_AT_ONCE = 512;
-const MAX_PAGE_BYTES = 16 * 1024 * 1024;
+/** What may wait for Redis at once. */
+const MAX_PENDING_BYTES = 64 * 1024 * 1024;
 
 /** Milliseconds. */
-const READ_TIMEOUT = 5000;
-const RETRY_DELAY = 30;
+const STEP_TIMEOUT = 5000;
 
 /**
  * The log of the hubs that share a Redis: `new Hub({ log: new RedisLog(client) })`.
@@ -82,19 +80,23 @@ export class RedisLog implements SharedLog {
   readonly #options: ReturnType<typeof checkOptions>;
   readonly #store: RedisStore;
   readonly #follower: RedisFollower;
-  readonly #connections: Connections;
-  readonly #reads: Semaphore;
+  readonly #connections: RedisConnections;
+  readonly #reader: RedisReader;
   #acknowledged: Place = { epoch: 0, seq: 0 };
+  #pendingBytes = 0;
+  #intake: LogIntake | undefined;
   #isClosed = false;
   #isPruning = false;
   #isCleaning = false;
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(client: unknown, options: RedisLogOptions = {}) {
+    redisSourceOf(client);
     this.#options = checkOptions(options);
     this.#store = new RedisStore(this.#options);
-    this.#connections = new Connections(client);
-    this.#reads = new Semaphore(this.#options.maxReads, { waitTimeout: READ_TIMEOUT });
+    this.#connections = new RedisConnections(client, (reason) => {
+      if (this.#intake !== undefined) this.#follower.lost(this.#intake, reason);
+    });
     this.#follower = new RedisFollower({
       store: this.#store,
       connection: () => this.#connections.get('follow'),
@@ -103,19 +105,47 @@ export class RedisLog implements SharedLog {
       known: () => this.#known,
       checked: (status) => this.#tidy(status),
     });
+    this.#reader = new RedisReader({
+      store: this.#store,
+      maxReads: this.#options.maxReads,
+      connection: () => this.#connections.get('read'),
+      epoch: () => this.#follower.told.epoch,
+      checkReached: () => this.#checkReached(),
+      onChanged: (epoch, timeout) => this.#leaveEpoch(epoch, timeout),
+    });
+  }
+
+  /**
+   * Tells whether the log can work, before a server starts on it.
+   *
+   * @returns `false` where Redis cannot be reached now: the log works as soon as it can.
+   * Rejects with a {@link RedisCode} where it never will, until somebody changes something.
+   */
+  async verify(): Promise<boolean> {
+    this.#connections.open();
+    const reason = await this.#connections.settled(STEP_TIMEOUT);
+    if (reason === undefined) return verifyRedis(this.#connections.get('read'), this.#store, this.#known);
+    const fault = faultOf(reason);
+    if (fault !== undefined) throw fault;
+    return false;
   }
 
   follow(intake: LogIntake): void {
     if (this.#isClosed) return;
-    this.#connections.open((error) => this.#follower.lost(intake, error));
+    this.#intake = intake;
+    this.#connections.open();
     void this.#follower.run(intake);
   }
 
   async append(topic: string, events: readonly NewEntry[], options: AppendOptions = {}): Promise<Appended> {
-    this.#checkBatch(topic, events);
+    if (events.length === 0) throw new RangeError('`events` must have at least one event');
+    const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
+    this.#checkBatch(topic, events.length, bytes);
     const limit = performance.now() + this.#options.appendTimeout;
-    const { topics, ...appended } = await this.#write(limit, (connection, timeout) =>
-      this.#store.append(connection, this.#known, topic, events, options, timeout),
+    const { topics, ...appended } = await this.#within(bytes, () =>
+      this.#write(limit, (connection, timeout) =>
+        this.#store.append(connection, this.#known, topic, events, options, timeout),
+      ),
     );
     const { epoch, first, count } = appended;
     if (topics > this.#options.maxTopics) void this.#prune(topics);
@@ -132,64 +162,26 @@ export class RedisLog implements SharedLog {
     return place !== undefined;
   }
 
-  async read(
+  read(
     topics: readonly string[],
     after: number,
     maxBytes: number,
     { newestOnly }: { readonly newestOnly: boolean },
   ): Promise<LogPage> {
-    const options = { maxBytes: Math.min(maxBytes, MAX_PAGE_BYTES), newestOnly };
-    const parts = chunks([...new Set(topics)]);
-    const pages: LogPage[] = [];
-    for (const part of parts) pages.push(await this.#pageOf(part, Math.max(0, after), options));
-    return pages.length === 1 ? pages[0]! : mergePages(pages, options.maxBytes);
+    return this.#reader.read(topics, after, maxBytes, newestOnly);
   }
 
-  async find(topics: readonly string[]): Promise<readonly TopicRecord[]> {
-    const records: TopicRecord[] = [];
-    for (const part of chunks([...new Set(topics)])) {
-      records.push(
-        ...(await this.#look((connection, epoch, timeout) =>
-          this.#store.find(connection, epoch, part, timeout),
-        )),
-      );
-    }
-    return records;
+  find(topics: readonly string[]): Promise<readonly TopicRecord[]> {
+    return this.#reader.find(topics);
   }
 
   /** A topic that was deleted is not listed before something is published to it. */
-  async list({ after = '', limit = Infinity }: ListOptions = {}): Promise<readonly TopicRecord[]> {
-    const records: TopicRecord[] = [];
-    for (let from = after; records.length < limit; ) {
-      const count = Math.min(NAMES_AT_ONCE, limit - records.length);
-      const names = await this.#look((connection, epoch, timeout) =>
-        this.#store.names(connection, epoch, { after: from, count, timeout }),
-      );
-      const found = new Map((await this.find(names)).map((record) => [record.topic, record]));
-      for (const name of names) {
-        const record = found.get(name);
-        if (record !== undefined && !record.deleted) records.push(record);
-      }
-      if (names.length < count) break;
-      from = names.at(-1)!;
-    }
-    return records;
+  list(options: ListOptions = {}): Promise<readonly TopicRecord[]> {
+    return this.#reader.list(options);
   }
 
-  async beforeNewest(topics: readonly string[], count: number): Promise<number> {
-    const runs = chunks([...new Set(topics)]).map(
-      (part) => new NewestSeqs((below, most) => this.#newest(part, below, most)),
-    );
-    for (const run of runs) await run.load(count);
-    const head = Math.min(...runs.map((run) => run.head));
-    let seq = head + 1;
-    for (let left = count; left >= 1; left--) {
-      const run = highestOf(runs);
-      if (run === undefined) break;
-      seq = run.seq!;
-      await run.next(left);
-    }
-    return seq - 1;
+  beforeNewest(topics: readonly string[], count: number): Promise<number> {
+    return this.#reader.beforeNewest(topics, count);
   }
 
   /** Closes its connections. Further calls have no effect. */
@@ -207,15 +199,14 @@ export class RedisLog implements SharedLog {
     return isAfter(this.#acknowledged, told) ? this.#acknowledged : told;
   }
 
-  #checkBatch(topic: string, events: readonly NewEntry[]): void {
-    if (events.length <= 1) return;
+  #checkBatch(topic: string, count: number, bytes: number): void {
+    if (count <= 1) return;
     const { feed } = this.#options;
     const limits = this.#options.limitsOf(topic);
     const maxEvents = Math.max(1, Math.floor(Math.min(limits.maxEvents, feed.maxEvents) / 2));
     const maxBytes = Math.max(1, Math.floor(Math.min(limits.maxBytes, feed.maxBytes) / 2));
-    const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
-    if (events.length <= maxEvents && bytes <= maxBytes) return;
-    const message = `a batch for topic "${topic}" must have at most ${maxEvents} events and ${maxBytes} bytes, got ${events.length} events and ${bytes} bytes: split it`;
+    if (count <= maxEvents && bytes <= maxBytes) return;
+    const message = `a batch for topic "${topic}" must have at most ${maxEvents} events and ${maxBytes} bytes, got ${count} events and ${bytes} bytes: split it`;
     throw Object.assign(new RangeError(message), {
       code: 'ERR_SSE_BATCH_TOO_LARGE',
       status: 413,
@@ -224,19 +215,35 @@ export class RedisLog implements SharedLog {
     });
   }
 
+  /** Where Redis is slow, what publishers hand over must not pile up. */
+  async #within<T>(bytes: number, run: () => Promise<T>): Promise<T> {
+    if (this.#pendingBytes > 0 && this.#pendingBytes + bytes > MAX_PENDING_BYTES)
+      throw logUnavailable(`${this.#pendingBytes} bytes wait for Redis already`);
+    this.#pendingBytes += bytes;
+    try {
+      return await run();
+    } finally {
+      this.#pendingBytes -= bytes;
+    }
+  }
+
   /** Runs a command that writes, again where the server certainly has not run it and soon may. */
   async #write<T>(
     limit: number,
     run: (connection: RedisConnection, timeout: number) => Promise<T>,
   ): Promise<T> {
-    for (;;) {
+    const attempt = (timeout: number): Promise<T> => {
       this.#checkReached();
-      try {
-        return await run(this.#connections.get('append'), Math.max(1, limit - performance.now()));
-      } catch (error) {
-        if (!isPassing(error) || performance.now() + RETRY_DELAY >= limit) throw outcomeOf(error);
-        await delay(RETRY_DELAY);
-      }
+      return run(this.#connections.get('append'), timeout);
+    };
+    try {
+      return await retryUntil(limit, attempt, async (error) => {
+        const { epoch: spoiled } = error as { epoch?: number };
+        if (spoiled === undefined) await pause();
+        else await this.#checkOrder(spoiled);
+      });
+    } catch (error) {
+      throw outcomeOf(error);
     }
   }
 
@@ -273,69 +280,18 @@ export class RedisLog implements SharedLog {
     }
   }
 
-  // ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
-
-  async #pageOf(
-    topics: readonly string[],
-    after: number,
-    options: { readonly maxBytes: number; readonly newestOnly: boolean },
-  ): Promise<LogPage> {
-    let dropped: LogPage['dropped'] | undefined;
-    for (let from = after; ; ) {
-      const page = await this.#look((connection, epoch, timeout) =>
-        this.#store.read(connection, epoch, topics, from, { ...options, timeout }),
-      );
-      dropped ??= page.dropped;
-      const { entries, until, isAll } = page;
-      if (entries.length > 0 || isAll) return { entries, until, dropped };
-      // So many events are left out that the script has given up for now.
-      from = until;
-    }
-  }
-
-  #newest(topics: readonly string[], below: number, count: number) {
-    return this.#look((connection, epoch, timeout) =>
-      this.#store.newest(connection, epoch, topics, { below, count, timeout }),
-    );
-  }
-
-  /** Looks something up in the epoch that the intake knows. Few do so at once, on a connection of their own. */
-  async #look<T>(
-    run: (connection: RedisConnection, epoch: number, timeout: number) => Promise<T | undefined>,
-  ): Promise<T> {
-    const permit = await this.#reads.acquire();
-    const limit = performance.now() + READ_TIMEOUT;
-    try {
-      for (;;) {
-        this.#checkReached();
-        const { epoch } = this.#follower.told;
-        try {
-          const found = await run(
-            this.#connections.get('read'),
-            epoch,
-            Math.max(1, limit - performance.now()),
-          );
-          if (found !== undefined) return found;
-        } catch (error) {
-          if (!isPassing(error) || performance.now() + RETRY_DELAY >= limit) throw asUnavailable(error);
-          await delay(RETRY_DELAY);
-          continue;
-        }
-        if (epoch === this.#follower.told.epoch) void this.#checkOrder();
-        throw logUnavailable('the order in Redis has changed');
-      }
-    } finally {
-      permit.release();
-    }
-  }
-
   /** A new epoch that begins by this reaches the follower as the next entry of the feed. */
-  async #checkOrder(): Promise<void> {
+  async #checkOrder(spoiled?: number): Promise<void> {
     try {
-      await this.#store.check(this.#connections.get('read'), this.#known, READ_TIMEOUT);
+      await this.#store.check(this.#connections.get('read'), this.#known, STEP_TIMEOUT, spoiled);
     } catch {
       // The follower checks as well, and reports what fails.
     }
+  }
+
+  async #leaveEpoch(epoch: number, timeout: number): Promise<void> {
+    if (this.#follower.told.epoch === epoch) await this.#checkOrder();
+    await this.#follower.reaches({ epoch: epoch + 1, seq: 0 }, timeout);
   }
 
   // ── between appends ──────────────────────────────────────────────────────────────────────────────────────
@@ -350,9 +306,10 @@ export class RedisLog implements SharedLog {
     this.#isPruning = true;
     const { maxTopics } = this.#options;
     try {
-      for (let left = topics; left > maxTopics && !this.#isClosed; ) {
+      for (let left = topics, before = Infinity; left > maxTopics && left < before && !this.#isClosed; ) {
         const connection = this.#connections.get('read');
-        left = await this.#store.prune(connection, maxTopics, left - maxTopics, READ_TIMEOUT);
+        before = left;
+        left = await this.#store.prune(connection, maxTopics, left - maxTopics, STEP_TIMEOUT);
       }
     } catch {
       // The next check finds as many.
@@ -365,174 +322,13 @@ export class RedisLog implements SharedLog {
     if (this.#isCleaning) return;
     this.#isCleaning = true;
     try {
-      while (!this.#isClosed && (await this.#store.clean(this.#connections.get('read'), READ_TIMEOUT)) > 0);
+      while (!this.#isClosed && (await this.#store.clean(this.#connections.get('read'), STEP_TIMEOUT)) > 0);
     } catch {
       // The next check finds as many.
     } finally {
       this.#isCleaning = false;
     }
   }
-}
-
-// ── connections ─────────────────────────────────────────────────────────────────────────────────────────────
-
-type Use = 'append' | 'read' | 'follow';
-
-/** One connection for each use: one that waits for news, or has a large answer on its way, does not hold up others. */
-class Connections {
-  readonly #client: unknown;
-  readonly #open = new Map<Use, RedisConnection>();
-  #onDown: (error: unknown) => void = () => {};
-  #waiting: (() => void)[] = [];
-  #isClosed = false;
-
-  constructor(client: unknown) {
-    this.#client = client;
-  }
-
-  open(onDown: (error: unknown) => void): void {
-    this.#onDown = onDown;
-    for (const use of ['append', 'read', 'follow'] as const) {
-      if (this.#open.has(use)) continue;
-      this.#open.set(
-        use,
-        openRedis(this.#client, { onUp: () => this.#up(), onDown: (error) => this.#onDown(error) }),
-      );
-    }
-  }
-
-  get(use: Use): RedisConnection {
-    const connection = this.#open.get(use);
-    if (connection === undefined) throw logUnavailable('Redis was not reached yet');
-    return connection;
-  }
-
-  /** Resolves once all are up, or closed. */
-  reached(): Promise<void> {
-    if (this.#isClosed || this.#isUp) return Promise.resolve();
-    return new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  get #isUp(): boolean {
-    return this.#open.size > 0 && [...this.#open.values()].every(({ isUp }) => isUp);
-  }
-
-  #up(): void {
-    if (!this.#isUp) return;
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-
-  close(): void {
-    this.#isClosed = true;
-    for (const connection of this.#open.values()) connection.close();
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-}
-
-/** What the server answers while it is not ready, or not the one that has the keys. */
-const PASSING = [
-  'TRYAGAIN',
-  'MOVED',
-  'ASK',
-  'LOADING',
-  'CLUSTERDOWN',
-  'MASTERDOWN',
-  'READONLY',
-  'BUSY',
-  'NOSCRIPT',
-];
-
-/** What it answers where it has written nothing. */
-const REFUSED = ['OOM', 'NOPERM', 'NOAUTH', 'WRONGTYPE', 'MISCONF', 'NOREPLICAS', 'CROSSSLOT'];
-
-function isPassing(error: unknown): boolean {
-  const { kind, reply = '' } = error as Partial<RedisFailure>;
-  return kind === 'unsent' || (kind === 'reply' && PASSING.includes(reply));
-}
-
-/** What a failure of a command that writes means for what it was to write. */
-function outcomeOf(error: unknown): unknown {
-  const { kind, reply = '', message } = error as RedisFailure;
-  if (kind === undefined) return error;
-  const isRefused = kind === 'unsent' || PASSING.includes(reply) || REFUSED.includes(reply);
-  if (isRefused) return logUnavailable(`Redis does not take events at present: ${message}`, error);
-  return outcomeUnknown(`Redis has not answered: ${message}`, error);
-}
-
-function asUnavailable(error: unknown): unknown {
-  const { kind, message } = error as RedisFailure;
-  return kind === undefined ? error : logUnavailable(`Redis cannot be read at present: ${message}`, error);
-}
-
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-// ── many topics ─────────────────────────────────────────────────────────────────────────────────────────────
-
-function chunks(topics: readonly string[]): readonly (readonly string[])[] {
-  const all: (readonly string[])[] = [];
-  for (let from = 0; from === 0 || from < topics.length; from += TOPICS_AT_ONCE)
-    all.push(topics.slice(from, from + TOPICS_AT_ONCE));
-  return all;
-}
-
-/** One page of several: up to where all reach, and about as many bytes as were asked for. */
-function mergePages(pages: readonly LogPage[], maxBytes: number): LogPage {
-  const reach = Math.min(...pages.map(({ until }) => until));
-  const all = pages.flatMap(({ entries }) => entries).filter(({ seq }) => seq <= reach);
-  all.sort((a, b) => a.seq - b.seq);
-  const entries: LogEntry[] = [];
-  let left = maxBytes;
-  for (const entry of all) {
-    left -= entry.frame.length;
-    if (left < 0 && entries.length > 0) break;
-    entries.push(entry);
-  }
-  const until = entries.length === all.length ? reach : entries.at(-1)!.seq;
-  return { entries, until, dropped: pages.flatMap(({ dropped }) => dropped) };
-}
-
-type LoadSeqs = (
-  below: number,
-  count: number,
-) => Promise<{ readonly head: number; readonly isAll: boolean; readonly seqs: readonly number[] }>;
-
-/** The seqs of some topics, newest first, while they are merged with those of others. */
-class NewestSeqs {
-  head = 0;
-  readonly #load: LoadSeqs;
-  #seqs: readonly number[] = [];
-  #at = 0;
-  #isAll = false;
-
-  constructor(load: LoadSeqs) {
-    this.#load = load;
-  }
-
-  /** The newest one that is left; `undefined` where there is none. */
-  get seq(): number | undefined {
-    return this.#seqs[this.#at];
-  }
-
-  async load(count: number, below: number = Number.MAX_SAFE_INTEGER): Promise<void> {
-    const { head, isAll, seqs } = await this.#load(below, Math.max(1, Math.min(count, SEQS_AT_ONCE)));
-    if (this.head === 0) this.head = head;
-    [this.#seqs, this.#at, this.#isAll] = [seqs, 0, isAll];
-  }
-
-  async next(count: number): Promise<void> {
-    const last = this.#seqs[this.#at++];
-    if (this.#at === this.#seqs.length && !this.#isAll) await this.load(count, last);
-  }
-}
-
-function highestOf(runs: readonly NewestSeqs[]): NewestSeqs | undefined {
-  let highest: NewestSeqs | undefined;
-  for (const run of runs) {
-    if (run.seq !== undefined && run.seq > (highest?.seq ?? -1)) highest = run;
-  }
-  return highest;
 }
 
 // ── options ─────────────────────────────────────────────────────────────────────────────────────────────────
