@@ -170,7 +170,7 @@ export class Session {
 
   #breakLater(): void {
     const { way } = this.#place;
-    way.outside(() => setTimeout(() => this.close(), way.stuckTime()).unref?.());
+    way.outside(() => setTimeout(() => this.close(), way.stuckTime()));
   }
 
   /** Both ends learn of it at once. What was sent and not answered may have been run. */
@@ -202,7 +202,7 @@ export class Session {
 
   #wait(reading: Reading): void {
     const { way } = this.#place;
-    const end = (answer: Reply): void => {
+    const end = (answer: Reply | Failure): void => {
       this.#stopWaiting();
       this.#answer(answer);
       for (const command of this.#arrived.splice(0)) this.#arrive(command);
@@ -214,7 +214,7 @@ export class Session {
       const found = this.#server.read(reading);
       if (found !== null) end(found);
     };
-    this.#waiter = { reading, wake, timer };
+    this.#waiter = { reading, wake, fail: end, timer };
     this.#server.waiters.add(this.#waiter);
   }
 

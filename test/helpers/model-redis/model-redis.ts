@@ -123,17 +123,25 @@ export class ModelRedis {
     for (const [name, node] of this.#nodes) if (!minority.includes(name)) this.#move(node);
   }
 
-  /** The old primary takes all from the new one, and the nodes that were with it follow. */
-  heal(): void {
+  /**
+   * The old primary takes all from the new one. The nodes that were with it have to connect again, unless it is kept:
+   * then they find out by themselves that it is a replica.
+   */
+  heal({ isKept = false }: { readonly isKept?: boolean } = {}): void {
     const old = this.#minority;
     if (old === undefined) return;
-    old.isDown = true;
     this.#minority = undefined;
-    for (const node of this.#nodes.values()) if (node.server === old) this.#move(node);
+    if (isKept) old.follow(this.#primary);
+    else old.isDown = true;
+    for (const node of this.#nodes.values()) {
+      if (node.server !== old) continue;
+      if (isKept) node.server = this.#primary;
+      else this.#move(node);
+    }
   }
 
   #replace(server: Server): void {
-    this.#primary.isDown = true;
+    for (const old of [this.#primary, ...this.#primary.replicas]) old.isDown = true;
     this.#primary = server;
     this.#minority = undefined;
     for (const node of this.#nodes.values()) this.#move(node);

@@ -26,6 +26,7 @@ export type Write = readonly (readonly string[])[];
 export interface Waiter {
   readonly reading: Reading;
   wake(): void;
+  fail(failure: Failure): void;
 }
 
 export interface Identity {
@@ -47,8 +48,8 @@ export class Server implements Host {
   isFull = false;
   /** It still reads its data. */
   isLoading = false;
-  /** How many replicas have what it has. */
-  replicas = 0;
+  /** Those that do what it does, at once. */
+  readonly replicas: Set<Server> = new Set();
   readonly waiters: Set<Waiter> = new Set();
   /** All that was written, in order. */
   readonly writes: Write[] = [];
@@ -69,7 +70,7 @@ export class Server implements Host {
       SCRIPT: ([what, ...rest]) => this.#script(what!.toUpperCase(), rest),
       INFO: (sections) => this.#info(sections),
       CLUSTER: () => new Failure('ERR This instance has cluster support disabled'),
-      WAIT: () => this.replicas,
+      WAIT: () => this.replicas.size,
     };
   }
 
@@ -111,13 +112,35 @@ export class Server implements Host {
   apply(write: Write): void {
     this.keys.expires = false;
     for (const [name, ...args] of write) commands[name!]!.run(this.keys, args, this);
-    this.keys.grown.clear();
     this.keys.expires = true;
     this.writes.push(write);
+    this.#wakeWaiters();
+  }
+
+  /** Becomes a replica: takes over all that another server has, and what that writes from now on. */
+  follow(primary: Server): void {
+    this.isReplica = true;
+    this.replid = primary.replid;
+    this.replid2 = primary.replid2;
+    const changed =
+      'UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)';
+    for (const waiter of [...this.waiters]) waiter.fail(new Failure(changed));
+    this.keys.clear();
+    this.writes.length = 0;
+    for (const write of primary.writes) this.apply(write);
+    primary.replicas.add(this);
   }
 
   #commit(): void {
-    if (this.#write.length > 0) this.writes.push(this.#write.splice(0));
+    if (this.#write.length > 0) {
+      const write = this.#write.splice(0);
+      this.writes.push(write);
+      for (const replica of this.replicas) replica.apply(write);
+    }
+    this.#wakeWaiters();
+  }
+
+  #wakeWaiters(): void {
     if (this.keys.grown.size === 0) return;
     const grown = new Set(this.keys.grown);
     this.keys.grown.clear();
@@ -243,10 +266,10 @@ export class Server implements Host {
   }
 
   #replicationInfo(): string {
-    const { replid, replid2, isReplica } = this;
+    const { replid, replid2, isReplica, replicas } = this;
     return lines('Replication', [
       `role:${isReplica ? 'slave' : 'master'}`,
-      `connected_slaves:${this.replicas}`,
+      `connected_slaves:${replicas.size}`,
       'master_failover_state:no-failover',
       `master_replid:${replid}`,
       `master_replid2:${replid2}`,

@@ -42,13 +42,18 @@ export type NodeStore = Pick<
 
 const keys = redisKeys('sluice');
 
+export interface RedisStoreOptions extends SharedStoreOptions {
+  /** Whether the old primary of a split lives on as a replica, with the nodes that are connected to it. */
+  readonly isKept?: () => boolean;
+}
+
 /** Milliseconds after which a connection breaks on which something was lost. */
 const STUCK = 300;
 
 export class RedisStore extends ModelRedis implements NodeStore {
-  readonly #options: SharedStoreOptions;
+  readonly #options: RedisStoreOptions;
 
-  constructor(options: SharedStoreOptions) {
+  constructor(options: RedisStoreOptions) {
     super({ outside: options.outside as <T>(act: () => T) => T });
     this.#options = options;
     const { network } = options;
@@ -64,6 +69,10 @@ export class RedisStore extends ModelRedis implements NodeStore {
       lineage,
     });
     return network === undefined ? log : noticed(log, (isBegin) => network.onRead?.(node, isBegin));
+  }
+
+  override heal(): void {
+    super.heal({ isKept: this.#options.isKept?.() === true });
   }
 
   endOf(epoch: number): number | undefined {
