@@ -125,14 +125,14 @@ export class ModelRedis {
 
   /**
    * The old primary takes all from the new one. The nodes that were with it have to connect again, unless it is kept:
-   * then they find out by themselves that it is a replica.
+   * then they find out by themselves that it is a replica, perhaps one that lags for good.
    */
-  heal({ isKept = false }: { readonly isKept?: boolean } = {}): void {
+  heal({ isKept = false, lags = false }: { readonly isKept?: boolean; readonly lags?: boolean } = {}): void {
     const old = this.#minority;
     if (old === undefined) return;
     this.#minority = undefined;
-    if (isKept) old.follow(this.#primary);
-    else old.isDown = true;
+    if (isKept) old.follow(this.#primary, { lags });
+    else old.stop();
     for (const node of this.#nodes.values()) {
       if (node.server !== old) continue;
       if (isKept) node.server = this.#primary;
@@ -141,7 +141,7 @@ export class ModelRedis {
   }
 
   #replace(server: Server): void {
-    for (const old of [this.#primary, ...this.#primary.replicas]) old.isDown = true;
+    this.#primary.stop();
     this.#primary = server;
     this.#minority = undefined;
     for (const node of this.#nodes.values()) this.#move(node);

@@ -113,12 +113,18 @@ export class Server implements Host {
     this.keys.expires = false;
     for (const [name, ...args] of write) commands[name!]!.run(this.keys, args, this);
     this.keys.expires = true;
-    this.writes.push(write);
+    this.#wrote(write);
     this.#wakeWaiters();
   }
 
-  /** Becomes a replica: takes over all that another server has, and what that writes from now on. */
-  follow(primary: Server): void {
+  /** It answers nothing any more, and nor do its replicas. */
+  stop(): void {
+    this.isDown = true;
+    for (const replica of this.replicas) replica.stop();
+  }
+
+  /** Becomes a replica: takes over all that another server has and, unless it lags, what that writes from now on. */
+  follow(primary: Server, { lags = false }: { readonly lags?: boolean } = {}): void {
     this.isReplica = true;
     this.replid = primary.replid;
     this.replid2 = primary.replid2;
@@ -127,17 +133,21 @@ export class Server implements Host {
     for (const waiter of [...this.waiters]) waiter.fail(new Failure(changed));
     this.keys.clear();
     this.writes.length = 0;
+    const own = [...this.replicas];
+    this.replicas.clear();
     for (const write of primary.writes) this.apply(write);
-    primary.replicas.add(this);
+    for (const replica of own) replica.follow(this);
+    if (!lags) primary.replicas.add(this);
   }
 
   #commit(): void {
-    if (this.#write.length > 0) {
-      const write = this.#write.splice(0);
-      this.writes.push(write);
-      for (const replica of this.replicas) replica.apply(write);
-    }
+    if (this.#write.length > 0) this.#wrote(this.#write.splice(0));
     this.#wakeWaiters();
+  }
+
+  #wrote(write: Write): void {
+    this.writes.push(write);
+    for (const replica of this.replicas) replica.apply(write);
   }
 
   #wakeWaiters(): void {

@@ -44,7 +44,7 @@ const keys = redisKeys('sluice');
 
 export interface RedisStoreOptions extends SharedStoreOptions {
   /** Whether the old primary of a split lives on as a replica, with the nodes that are connected to it. */
-  readonly isKept?: () => boolean;
+  readonly fateOfOld?: () => { readonly isKept: boolean; readonly lags: boolean };
 }
 
 /** Milliseconds after which a connection breaks on which something was lost. */
@@ -72,7 +72,7 @@ export class RedisStore extends ModelRedis implements NodeStore {
   }
 
   override heal(): void {
-    super.heal({ isKept: this.#options.isKept?.() === true });
+    super.heal(this.#options.fateOfOld?.());
   }
 
   endOf(epoch: number): number | undefined {

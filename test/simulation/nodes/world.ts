@@ -103,7 +103,8 @@ class World implements Surroundings {
     const { nodes, readers, kept, maxFeed } = scenario;
     this.#nodes = Array.from({ length: nodes }, (_, i) => new SimNode(`node ${i + 1}`, this));
     this.#readers = readers.map((plan) => new Reader(plan, this));
-    const isKept = (): boolean => this.chance.stream('heal').of(0.5);
+    const heal = this.chance.stream('heal');
+    const fateOfOld = () => ({ isKept: heal.of(0.5), lags: heal.of(0.3) });
     const store = {
       maxEvents: Math.max(2, kept),
       maxFeed,
@@ -112,7 +113,7 @@ class World implements Surroundings {
       outside: this.clock.outside,
       network: this.#storeNetwork(),
     };
-    this.#redis = scenario.kind === 'redis' ? new RedisStore({ ...store, isKept }) : undefined;
+    this.#redis = scenario.kind === 'redis' ? new RedisStore({ ...store, fateOfOld }) : undefined;
     this.#store = this.#redis ?? new SharedStore(store);
     this.#file = new OwnFile(1_795_408_776_000_000, kept);
     this.#disk = scenario.kind === 'sqlite' ? new SqliteDisk(kept) : undefined;
