@@ -4,7 +4,7 @@
 
 import { type ListOptions, type LogEntry, type LogPage, logUnavailable, type TopicRecord } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
-import { readFailure, retryUntil } from './redis-connections.ts';
+import { pause, readFailure, retryUntil } from './redis-connections.ts';
 import type { RedisStore } from './redis-store.ts';
 import { type Permit, Semaphore } from './semaphore.ts';
 
@@ -16,8 +16,8 @@ export interface RedisReaderOptions {
   readonly epoch: () => number;
   /** Throws where Redis cannot be asked now. */
   readonly checkReached: () => void;
-  /** An epoch may be over. Resolves once the intake knows the next one, or after `timeout`. */
-  readonly onChanged: (epoch: number, timeout: number) => Promise<void>;
+  /** A server has said that an epoch is over. Resolves with true once the intake knows the next one. */
+  readonly hasChanged: (epoch: number, timeout: number) => Promise<boolean>;
 }
 
 /** One question to the store: the answer is `undefined` where the epoch is over. */
@@ -139,9 +139,13 @@ export class RedisReader {
 
   async #look<T>(epoch: number, run: Look<T>): Promise<T | undefined> {
     const limit = performance.now() + READ_TIMEOUT;
-    const found = await this.#attempt(limit, run);
-    if (found === undefined) await this.#options.onChanged(epoch, limit - performance.now());
-    return found;
+    for (;;) {
+      const found = await this.#attempt(limit, run);
+      if (found !== undefined || (await this.#options.hasChanged(epoch, limit - performance.now())))
+        return found;
+      if (performance.now() >= limit) throw logUnavailable('Redis has answered from another order');
+      await pause();
+    }
   }
 
   /** Few ask at once, and never on the connections that append and follow. */
