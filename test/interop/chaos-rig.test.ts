@@ -108,6 +108,7 @@ describe('the proxy', () => {
     await until(() => proxy.swallowed === 1);
     proxy.pass();
     assert.equal(await dialled.reading.over, 'one ');
+    await until(() => proxy.connections === 0);
     const second = dial(proxy.port);
     await until(() => proxy.connections === 1);
     proxy.stall();
@@ -125,7 +126,7 @@ describe('the proxy', () => {
     const last = dial(proxy.port);
     last.socket.write('?');
     await last.reading.until('other ');
-    assert.equal(proxy.connections, 1);
+    await until(() => proxy.connections === 1);
   });
 });
 
