@@ -20,10 +20,11 @@ import {
   restart,
   startChaos,
   startNodes,
+  startServer,
   untilCaughtUp,
   untilInfo,
 } from './helpers/redis-chaos.ts';
-import { startCluster, startRedis, startSentinels, until } from './helpers/redis-servers.ts';
+import { startCluster, startSentinels, until } from './helpers/redis-servers.ts';
 
 const ONCE = { gaps: 'store-changed', each: 1 } as const;
 const NONE = { gaps: 'none' } as const;
@@ -59,7 +60,7 @@ describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap
     const { rig, redis, retarget } = await startChaos(t);
     let primary = redis;
     await inRounds(rig, ONCE, async () => {
-      const replica = await startRedis(t);
+      const replica = await startServer(t);
       await follow(replica, primary);
       await primary.command('client', 'pause', '100000', 'write');
       await untilCaughtUp(replica, primary);
@@ -76,7 +77,7 @@ describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap
     let primary = redis;
     await inRounds(rig, ONCE, async () => {
       const link = await startChaosProxy(t, primary.port);
-      const replica = await startRedis(t);
+      const replica = await startServer(t);
       await follow(replica, link);
       link.stall();
       await rig.published(3);
@@ -90,7 +91,7 @@ describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap
 
   it('when Redis fails over from A to B, and again when it goes back to A', async (t) => {
     const { rig, redis: a, retarget } = await startChaos(t, { args: keeping.always });
-    const b = await startRedis(t, { args: keeping.always });
+    const b = await startServer(t, keeping.always);
     await follow(b, a);
     let [from, to] = [a, b];
     const failOver = async (): Promise<void> => {
@@ -112,7 +113,7 @@ describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap
 
   it('when two primaries accept events for a while, and one of them gives way', async (t) => {
     const { rig, redis, proxies } = await startChaos(t);
-    let [a, b] = [redis, await startRedis(t)];
+    let [a, b] = [redis, await startServer(t)];
     // A reader that goes from one side to the other meets two orders, which the next test is about.
     rig.cuts = 'off';
     await inRounds(rig, ONCE, async () => {
@@ -194,7 +195,7 @@ describe(`${ROUNDS} × with ${READERS} readers, no stream gets a gap`, () => {
         await rig.published(1);
       }
       all((proxy) => proxy.swallow());
-      await until(() => proxies.every(({ swallowed }) => swallowed >= 3 * round));
+      await rig.until('answers are lost', () => proxies.every(({ swallowed }) => swallowed >= 3 * round));
       all((proxy) => proxy.pass());
       await rig.published(2);
       all((proxy) => proxy.stall());
@@ -229,7 +230,7 @@ describe(`${ROUNDS} × with ${READERS} readers, no stream gets a gap`, () => {
     const ids = new Set<string>();
     await inRounds(rig, NONE, async () => {
       ids.add(await info(redis, 'master_replid'));
-      const replica = await startRedis(t);
+      const replica = await startServer(t);
       await follow(replica, redis);
       ids.add(await info(redis, 'master_replid'));
       await rig.settled();
@@ -303,7 +304,7 @@ describe(`${ROUNDS} × with ${READERS} readers, what is gone is covered by a gap
       rig.shorten('a');
       const node = rig.nodes[round % 3]!;
       await node.stop();
-      await redis.command('del', keys.topic('a'));
+      await redis.command('del', keys.history('a'));
       await node.start();
     });
   });
@@ -327,7 +328,7 @@ describe(`${ROUNDS} × with ${READERS} readers, what is gone is covered by a gap
 
   it('when two primaries accept events, and readers go from one to the other', async (t) => {
     const { rig, redis, proxies } = await startChaos(t);
-    let [a, b] = [redis, await startRedis(t)];
+    let [a, b] = [redis, await startServer(t)];
     await inRounds(rig, { gaps: 'any' }, async () => {
       await follow(b, a);
       await untilCaughtUp(b, a);

@@ -2,6 +2,7 @@
 
 import { Redis } from 'ioredis';
 import { RedisLog, type RedisLogOptions } from '../../../lib/redis.ts';
+import { type RedisKeys, redisKeys } from '../../../lib/redis-script.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 import { type ChaosProxy, startChaosProxy } from './chaos-proxy.ts';
 import { type ChaosRig, type ChaosRigOptions, type Expected, startChaosRig } from './chaos-rig.ts';
@@ -19,14 +20,8 @@ export const keeping = {
   nothing: [],
 } as const;
 
-/** Names the keys. */
 export const NAME = 'chaos';
-export const keys = {
-  feed: `{${NAME}}:feed`,
-  meta: `{${NAME}}:meta`,
-  index: `{${NAME}}:index`,
-  topic: (topic: string) => `{${NAME}}:t:${topic}`,
-};
+export const keys: RedisKeys = redisKeys(NAME);
 
 export interface ChaosSetting extends Omit<ChaosRigOptions, 'log'> {
   /** The options of all nodes, or of each. */
@@ -65,7 +60,7 @@ export async function startChaos(
   { args = [], ...setting }: ChaosSetting & { readonly args?: readonly string[] } = {},
 ): Promise<Chaos> {
   const last = lastFirst(t);
-  const redis = await startRedis(last, { args });
+  const redis = await startServer(last, args);
   const proxies: ChaosProxy[] = [];
   for (let i = 0; i < (setting.nodes ?? 3); i++) proxies.push(await startChaosProxy(last, redis.port));
   const client = (node: number): Redis =>
@@ -75,6 +70,11 @@ export async function startChaos(
     for (const proxy of proxies) proxy.retarget(other.port);
   };
   return { rig, redis, proxies, retarget };
+}
+
+/** A replica of it gets what it lacks at once, and not after five seconds. */
+export function startServer(t: Cleanup, args: readonly string[] = []): Promise<RedisProcess> {
+  return startRedis(t, { args: ['--repl-diskless-sync-delay', '0', ...args] });
 }
 
 /** Does the same some times; each time everybody must have everything, or the gaps that are expected. */
