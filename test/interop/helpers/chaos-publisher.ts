@@ -20,7 +20,8 @@ export interface Answer {
   readonly status: number;
   /** The kind of failure, as the server names it; `undefined` for a success. */
   readonly error: string | undefined;
-  /** Milliseconds from the request to its answer. */
+  /** When it came, and how many milliseconds after the request. */
+  readonly at: number;
   readonly took: number;
 }
 
@@ -125,7 +126,8 @@ export class ChaosPublisher {
     const { node, topic } = this.#options;
     const begun = performance.now();
     const note = (status: number, error: string | undefined): void => {
-      this.answers.push({ status, error, took: performance.now() - begun });
+      const at = performance.now();
+      this.answers.push({ status, error, at, took: at - begun });
     };
     try {
       const answer = await fetch(`${node()}/topics/${topic}`, {

@@ -13,6 +13,15 @@ export const LONG = process.env.SLUICE_LONG === '1';
 /** How often each fault happens, and to how many readers. */
 export const [ROUNDS, READERS] = LONG ? [5, 200] : [1, 50];
 
+/** Each stream gets one gap, because the order has changed. */
+export const ONCE: Expected = { gaps: 'store-changed', each: 1 };
+
+/** No stream gets a gap. */
+export const NONE: Expected = { gaps: 'none' };
+
+/** What a publisher is answered whose event is certainly not in the log. */
+export const REFUSED = 'log-unavailable';
+
 /** How much survives a restart. */
 export const keeping = {
   always: ['--appendonly', 'yes', '--appendfsync', 'always'],
@@ -72,9 +81,11 @@ export async function startChaos(
   return { rig, redis, proxies, retarget };
 }
 
-/** A replica of it gets what it lacks at once, and not after five seconds. */
+/** A replica gets what it lacks at once, and not after five seconds. */
+export const PROMPT = ['--repl-diskless-sync-delay', '0'] as const;
+
 export function startServer(t: Cleanup, args: readonly string[] = []): Promise<RedisProcess> {
-  return startRedis(t, { args: ['--repl-diskless-sync-delay', '0', ...args] });
+  return startRedis(t, { args: [...PROMPT, ...args] });
 }
 
 /** Does the same some times; each time everybody must have everything, or the gaps that are expected. */
