@@ -114,11 +114,16 @@ local function load_meta()
     fed = tonumber(m[9] or '') or 0, identity = {} }
 end
 
+-- How many bytes were fed before an entry; 0 for one that somebody else has written.
+local function fed_before(item)
+  return tonumber(string.match(item[2][4] or '', '^%d+') or '0')
+end
+
 -- The feed's newest epoch, and the bytes that were fed before its end.
 local function top_of_feed()
   local top = call('XREVRANGE', FEED, '+', '-', 'COUNT', '1')[1]
   if not top then return 0, 0 end
-  return tonumber(string.match(top[1], '^%d+')), tonumber(string.match(top[2][4], '^%d+') or '0') + #top[2][4]
+  return tonumber(string.match(top[1], '^%d+')), fed_before(top) + #(top[2][4] or '')
 end
 
 local function keep(ends, epoch, head)
@@ -199,7 +204,7 @@ local function trim_feed(meta, max_events, max_bytes, steps)
   max_bytes = tonumber(max_bytes)
   while len > 1 and steps > 0 do
     local oldest = call('XRANGE', FEED, '-', '+', 'COUNT', '1')[1]
-    if meta.fed - tonumber(string.match(oldest[2][4], '^%d+') or '0') <= max_bytes then return end
+    if meta.fed - fed_before(oldest) <= max_bytes then return end
     len, steps = len - 1, steps - 1
     call('XTRIM', FEED, 'MAXLEN', num(len))
   end
