@@ -189,7 +189,7 @@ export function asUnsent(failure: RedisFailure): RedisFailure {
 
 const KINDS: readonly unknown[] = ['reply', 'unsent', 'unanswered'] satisfies RedisFailure['kind'][];
 
-// Error replies begin with a word in capitals. No error of the clients themselves does.
+// Error replies begin with a word in capitals. Of the other errors only those with a code could.
 const REPLY_WORD = /^([A-Z][A-Z0-9_]+)(?: |$)/;
 
 /**
@@ -199,7 +199,7 @@ const REPLY_WORD = /^([A-Z][A-Z0-9_]+)(?: |$)/;
 export function failureOf(error: unknown, kind: 'unsent' | 'unanswered'): RedisFailure {
   if (isFailure(error)) return error;
   const message = messageOf(error);
-  const reply = REPLY_WORD.exec(message)?.[1];
+  const reply = Object(error).code === undefined ? REPLY_WORD.exec(message)?.[1] : undefined;
   return redisFailure(reply === undefined ? kind : 'reply', message, reply);
 }
 
@@ -217,5 +217,5 @@ function messageOf(error: unknown): string {
 
 /** Servers repeat the arguments of a command that they do not know, and URLs have passwords in them. */
 function withoutSecrets(message: string): string {
-  return message.replace(/, with args beginning with.*/s, '').replaceAll(/\/\/[^/@\s]*@/g, '//');
+  return message.replace(/, with args beginning with.*/s, '').replaceAll(/\/\/\S*@/g, '//');
 }
