@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Cluster, Redis } from 'ioredis';
 import {
+  clientOf,
   inRounds,
   keys,
   LONG,
@@ -24,8 +24,8 @@ describe(`${ROUNDS} × with ${READERS} readers, in a cluster and with Sentinels`
   it('no stream gets a gap when the slot of the hub moves from node to node', async (t) => {
     const last = lastFirst(t);
     const cluster = await startCluster(last, { args: PROMPT });
-    const ports = cluster.primaries.map(({ port }) => ({ port, host: '127.0.0.1' }));
-    const rig = await startNodes(last, () => new Cluster(ports, { lazyConnect: true }));
+    const ports = cluster.primaries.map(({ port }) => port);
+    const rig = await startNodes(last, (node) => clientOf(node).cluster({ ports }));
     const slot = await cluster.slotOf(keys.meta);
     await inRounds(rig, NONE, async () => {
       const owner = await cluster.ownerOf(slot);
@@ -48,8 +48,8 @@ describe(`${ROUNDS} × with ${READERS} readers, in a cluster and with Sentinels`
     const last = lastFirst(t);
     const cluster = await startCluster(last, { replicas: 1, args: PROMPT });
     const nodes = [...cluster.primaries, ...cluster.replicas];
-    const ports = nodes.map(({ port }) => ({ port, host: '127.0.0.1' }));
-    const rig = await startNodes(last, () => new Cluster(ports, { lazyConnect: true }));
+    const ports = nodes.map(({ port }) => port);
+    const rig = await startNodes(last, (node) => clientOf(node).cluster({ ports }));
     const slot = await cluster.slotOf(keys.meta);
     await inRounds(rig, ONCE, async () => {
       const owner = await cluster.ownerOf(slot);
@@ -64,8 +64,8 @@ describe(`${ROUNDS} × with ${READERS} readers, in a cluster and with Sentinels`
   it('each stream gets one gap, store-changed, when Sentinels have a replica take over', async (t) => {
     const last = lastFirst(t);
     const { name, servers, sentinels, primary, failover } = await startSentinels(last, { args: PROMPT });
-    const addresses = sentinels.map(({ port }) => ({ port, host: '127.0.0.1' }));
-    const rig = await startNodes(last, () => new Redis({ sentinels: addresses, name, lazyConnect: true }));
+    const ports = sentinels.map(({ port }) => port);
+    const rig = await startNodes(last, (node) => clientOf(node).sentinel!({ ports, name }));
     await inRounds(rig, ONCE, async (round) => {
       rig.disturb('order');
       if (round % 2 === 0) return void (await failover());

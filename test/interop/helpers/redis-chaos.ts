@@ -1,11 +1,11 @@
 // A real Redis behind one chaos proxy for each node, the rig on it, and what is done to it again and again.
 
-import { Redis } from 'ioredis';
 import { RedisLog, type RedisLogOptions } from '../../../lib/redis.ts';
 import { type RedisKeys, redisKeys } from '../../../lib/redis-script.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 import { type ChaosProxy, startChaosProxy } from './chaos-proxy.ts';
 import { type ChaosRig, type ChaosRigOptions, type Expected, startChaosRig } from './chaos-rig.ts';
+import { type ClientKind, clientKinds } from './redis-clients.ts';
 import { type RedisProcess, startRedis, until } from './redis-servers.ts';
 
 export const LONG = process.env.SLUICE_LONG === '1';
@@ -53,6 +53,11 @@ export function startNodes(
   });
 }
 
+/** Each node uses another client. */
+export function clientOf(node: number): ClientKind {
+  return clientKinds[(node + 1) % clientKinds.length]!;
+}
+
 export interface Chaos {
   readonly rig: ChaosRig;
   /** The one that the nodes reach at first. */
@@ -72,8 +77,7 @@ export async function startChaos(
   const redis = await startServer(last, args);
   const proxies: ChaosProxy[] = [];
   for (let i = 0; i < (setting.nodes ?? 3); i++) proxies.push(await startChaosProxy(last, redis.port));
-  const client = (node: number): Redis =>
-    new Redis({ port: proxies[node]!.port, host: '127.0.0.1', lazyConnect: true });
+  const client = (node: number): unknown => clientOf(node).single({ port: proxies[node]!.port });
   const rig = await startNodes(last, client, setting);
   const retarget = (other: RedisProcess): void => {
     for (const proxy of proxies) proxy.retarget(other.port);
