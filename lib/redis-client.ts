@@ -1,0 +1,505 @@
+// Opens connections to Redis with the settings of a program's own client, and keeps them open.
+// Needs `redis-wire.ts` and `backoff.ts` beside it.
+//
+// The client itself is only duplicated. A connection has one life after another, each with a fresh duplicate: so
+// nothing is sent twice, and each life asks Sentinels or the cluster anew where the primary is.
+
+import { Backoff } from './backoff.ts';
+import {
+  type OpenRedisWire,
+  type RedisAddress,
+  type RedisSource,
+  type RedisWire,
+  type RedisWord,
+  redisSourceOf,
+} from './redis-wire.ts';
+
+/** In the shapes of RESP2: strings of UTF-8, integers as numbers, `null`, lists. Maps are flat lists. */
+export type RedisReply = string | number | null | readonly RedisReply[];
+
+export interface RedisSendOptions {
+  /** A key of the command, or of the slot that it is for. In a cluster it decides where the command goes. */
+  readonly key: string;
+  /** Milliseconds to wait for the reply. */
+  readonly timeout: number;
+}
+
+export interface RedisConnection {
+  /**
+   * Sends a command. Rejects with a {@link RedisFailure}. Those of one connection are sent in the order of the
+   * calls, without waiting for replies; in a cluster, those that are redirected come later.
+   *
+   * Where nothing at all was answered for as long as a command could wait, the connection is taken for dead.
+   */
+  send(command: readonly RedisWord[], options: RedisSendOptions): Promise<RedisReply>;
+  readonly isUp: boolean;
+  /** At once: what waits is rejected. */
+  close(): void;
+}
+
+/** The error of a command, and the reason of a connection that is down. Has no secrets in its message. */
+export interface RedisFailure extends Error {
+  /**
+   * - `reply`: the server refused the command.
+   * - `unsent`: the server certainly has not executed it, and never will.
+   * - `unanswered`: it may have executed it.
+   */
+  readonly kind: 'reply' | 'unsent' | 'unanswered';
+  /** The first word of the server's answer: `NOSCRIPT`, `OOM`, `WRONGPASS`, … */
+  readonly reply?: string;
+}
+
+/** Never called within `openRedis`, nor after `close`. */
+export interface RedisEvents {
+  /** It is connected, for the first time or again. */
+  onUp(): void;
+  /** It broke, or another attempt to connect failed. A failure of kind `reply`: the server does not let us in. */
+  onDown(reason: RedisFailure): void;
+}
+
+/**
+ * Opens a connection of its own, which connects again by itself until it is closed.
+ *
+ * Error replies `READONLY` end a life of it: the server was a primary, and is none any more. A script that finds
+ * itself on a replica can answer with this word.
+ *
+ * @throws {TypeError} for what is no client of `redis` or `ioredis`, or one with a `keyPrefix`.
+ */
+export function openRedis(client: unknown, events: RedisEvents): RedisConnection {
+  return new Connection(redisSourceOf(client), events, undefined);
+}
+
+/** What a {@link subscribeRedis} listens to. */
+export interface RedisSubscription extends RedisEvents {
+  readonly channel: string;
+  onMessage(message: string): void;
+}
+
+/** Opens a connection that listens to a channel. It is up once the server has taken note of it. */
+export function subscribeRedis(
+  client: unknown,
+  subscription: RedisSubscription,
+): { readonly isUp: boolean; reset(reason: string): void; close(): void } {
+  return new Connection(redisSourceOf(client), subscription, subscription);
+}
+
+// Half of the largest of these is how long a server that is back is not noticed, on average.
+const DELAYS = { backoffDelay: 100, maxBackoffDelay: 2000, minRetryDelay: 10 };
+// A server that accepts and says nothing does not hold a life up for longer.
+const OPEN_TIMEOUT = 10_000;
+// A command is sent on to another node at most so often. Two are enough unless slots are being moved.
+const MAX_REDIRECTS = 8;
+
+class Connection implements RedisConnection {
+  readonly #source: RedisSource;
+  readonly #events: RedisEvents;
+  readonly #subscription: RedisSubscription | undefined;
+  readonly #backoff = new Backoff(DELAYS);
+  #key: string | undefined;
+  #life: Life | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(source: RedisSource, events: RedisEvents, subscription: RedisSubscription | undefined) {
+    this.#source = source;
+    this.#events = events;
+    this.#subscription = subscription;
+    this.#begin();
+  }
+
+  get isUp(): boolean {
+    return this.#life?.isUp === true;
+  }
+
+  send(command: readonly RedisWord[], options: RedisSendOptions): Promise<RedisReply> {
+    this.#key ??= options.key;
+    return this.#life?.send(command, options) ?? Promise.reject(unreachable());
+  }
+
+  /** Gives the present life up for another. */
+  reset(reason: string): void {
+    this.#life?.end(redisFailure('unsent', reason));
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    const life = this.#life;
+    this.#life = undefined;
+    life?.end(redisFailure('unsent', 'the connection to Redis was closed'));
+  }
+
+  #begin(): void {
+    const life: Life = new Life(this.#source, {
+      key: this.#key,
+      subscription: this.#subscription,
+      onUp: () => {
+        if (this.#life === life) this.#events.onUp();
+      },
+      onEnd: (reason) => {
+        if (this.#life === life) this.#lost(life, reason);
+      },
+    });
+    this.#life = life;
+  }
+
+  #lost(life: Life, reason: RedisFailure): void {
+    this.#backoff.connectionEnded({ age: life.age, hasDelivered: life.hasAnswered, isOrderly: false });
+    this.#life = undefined;
+    this.#timer = setTimeout(() => this.#begin(), this.#backoff.nextDelay(0));
+    this.#events.onDown(reason);
+  }
+}
+
+// ── a life ────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface LifeSetting {
+  /** Of a cluster, the node that has it must be there. */
+  readonly key: string | undefined;
+  readonly subscription: RedisSubscription | undefined;
+  onUp(): void;
+  /** Called once. */
+  onEnd(reason: RedisFailure): void;
+}
+
+/** From a search for the server to the end of the connection to it. */
+class Life {
+  readonly #source: RedisSource;
+  readonly #setting: LifeSetting;
+  readonly #search = new AbortController();
+  /** The server, or the node of the cluster that has our keys. */
+  #main: Line | undefined;
+  /** The nodes to which we were redirected, by their addresses. */
+  readonly #others: Map<string, Line> = new Map();
+  #locating: Promise<unknown> | undefined;
+  #upSince: number | undefined;
+  #isOver = false;
+
+  constructor(source: RedisSource, setting: LifeSetting) {
+    this.#source = source;
+    this.#setting = setting;
+    this.#open().catch((error) => this.end(failureOf(error, 'unsent')));
+  }
+
+  get isUp(): boolean {
+    return this.#upSince !== undefined && this.#main?.isUp === true;
+  }
+
+  /** Milliseconds since it was up. */
+  get age(): number {
+    return this.#upSince === undefined ? 0 : performance.now() - this.#upSince;
+  }
+
+  get hasAnswered(): boolean {
+    return this.#main?.answeredAt !== undefined;
+  }
+
+  async #open(): Promise<void> {
+    const { key, subscription, onUp } = this.#setting;
+    const open = await this.#find();
+    if (this.#isOver) return;
+    const main = this.#connect(open);
+    this.#main = main;
+    await main.opened;
+    if (this.#source.isCluster && key !== undefined) await this.#locate(key, OPEN_TIMEOUT);
+    if (subscription !== undefined) await main.subscribe(subscription);
+    if (this.#isOver) return;
+    this.#upSince = performance.now();
+    onUp();
+  }
+
+  async #find(): Promise<OpenRedisWire> {
+    const stop = () => this.#search.abort(silent());
+    const timer = setTimeout(stop, OPEN_TIMEOUT);
+    try {
+      return await this.#source.find(this.#search.signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #connect(open: OpenRedisWire, address?: string): Line {
+    const line: Line = new Line(open, (reason) => {
+      if (line === this.#main) this.end(reason);
+      if (address !== undefined) this.#others.delete(address);
+    });
+    return line;
+  }
+
+  async send(command: readonly RedisWord[], { key, timeout }: RedisSendOptions): Promise<RedisReply> {
+    if (!this.isUp) throw unreachable();
+    if (!this.#source.isCluster) return (this.#main as Line).send(command, timeout);
+    const deadline = performance.now() + timeout;
+    if (this.#setting.key === undefined) await this.#locateOnce(key, timeout);
+    return this.#follow(command, deadline);
+  }
+
+  /** The first command says which key it is about. Its node has to be known also to those without a key. */
+  #locateOnce(key: string, timeout: number): Promise<unknown> {
+    this.#locating ??= this.#locate(key, timeout).catch((error) => {
+      this.#locating = undefined;
+      throw error;
+    });
+    return this.#locating;
+  }
+
+  /** Makes the node that has a key the main one. */
+  async #locate(key: string, timeout: number): Promise<void> {
+    try {
+      await this.#follow(['EXISTS', key], performance.now() + timeout);
+    } catch (error) {
+      // A user who may not ask this is redirected by the commands themselves.
+      if ((error as RedisFailure).reply !== 'NOPERM') throw asUnsent(error as RedisFailure);
+    }
+  }
+
+  /** Sends a command to the main node, and on to where that says. */
+  async #follow(command: readonly RedisWord[], deadline: number): Promise<RedisReply> {
+    let line = this.#main as Line;
+    for (let hops = 0, isAsked = false; ; hops++) {
+      try {
+        return await line.send(command, deadline - performance.now(), isAsked);
+      } catch (error) {
+        const redirect = hops < MAX_REDIRECTS ? redirectOf(error as RedisFailure) : undefined;
+        if (redirect === undefined || this.#isOver) throw error;
+        isAsked = redirect.isAsk;
+        line = await this.#reach(line, redirect, deadline);
+      }
+    }
+  }
+
+  async #reach(from: Line, { isAsk, address }: Redirect, deadline: number): Promise<Line> {
+    const name = `${address.host ?? ''}:${address.port}`;
+    const line = this.#others.get(name) ?? this.#connect((events) => from.reach(address, events), name);
+    this.#others.set(name, line);
+    try {
+      await withinTime(line.opened, deadline);
+    } catch (error) {
+      const failure = asUnsent(error as RedisFailure);
+      // Without the node that has our keys nothing works; perhaps the cluster names another by and by.
+      if (!isAsk && !line.isOpening) this.end(failure);
+      throw failure;
+    }
+    if (!isAsk) this.#main = line;
+    return line;
+  }
+
+  end(reason: RedisFailure): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#search.abort(reason);
+    this.#main?.close(reason);
+    for (const line of this.#others.values()) line.close(reason);
+    this.#setting.onEnd(reason);
+  }
+}
+
+interface Redirect {
+  /** Only this command, not what comes next. */
+  readonly isAsk: boolean;
+  readonly address: RedisAddress;
+}
+
+/** Of `MOVED 3999 127.0.0.1:6381`. A node that does not know its own name leaves it out, or writes `?`. */
+function redirectOf({ reply, message }: RedisFailure): Redirect | undefined {
+  if (reply !== 'MOVED' && reply !== 'ASK') return undefined;
+  const [, host = '', port] = /^\w+ \w+ (.*):(\d+)$/.exec(message) ?? [];
+  if (port === undefined) return undefined;
+  return {
+    isAsk: reply === 'ASK',
+    address: { host: host === '' || host === '?' ? undefined : host, port: Number(port) },
+  };
+}
+
+function withinTime(opened: Promise<void>, deadline: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(silent()), Math.max(0, deadline - performance.now()));
+    opened.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+// ── a line ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A wire, and what waits for its replies. */
+class Line {
+  /** Rejects where it never was ready. */
+  readonly opened: Promise<void>;
+  readonly #wire: RedisWire;
+  readonly #waiting: Set<(reason: RedisFailure) => void> = new Set();
+  isOpening = true;
+  /** When it last answered. */
+  answeredAt: number | undefined;
+  #isRetired = false;
+
+  constructor(open: OpenRedisWire, onEnd: (reason: RedisFailure) => void) {
+    let isReady = () => {};
+    let isOver: (reason: RedisFailure) => void = () => {};
+    this.opened = new Promise((resolve, reject) => {
+      isReady = resolve;
+      isOver = reject;
+    });
+    this.opened.catch(() => {});
+    this.#wire = open({
+      onReady: () => {
+        this.isOpening = false;
+        clearTimeout(timer);
+        isReady();
+      },
+      onEnd: (cause) => {
+        const reason = failureOf(this.#reason ?? cause, 'unsent');
+        this.isOpening = false;
+        clearTimeout(timer);
+        isOver(reason);
+        this.#rejectAll(reason.message);
+        onEnd(reason);
+      },
+    });
+    const timer = setTimeout(() => this.close(silent()), OPEN_TIMEOUT);
+  }
+
+  /** Why it was closed from here. */
+  #reason: RedisFailure | undefined;
+
+  get isUp(): boolean {
+    return this.#wire.isReady && !this.#isRetired;
+  }
+
+  reach(address: RedisAddress, events: Parameters<OpenRedisWire>[0]): RedisWire {
+    return this.#wire.reach(address, events);
+  }
+
+  async subscribe({ channel, onMessage }: RedisSubscription): Promise<void> {
+    await this.#wire.subscribe(channel, onMessage);
+    this.answeredAt = performance.now();
+  }
+
+  /** `isAsked`: this node has been given the key, and takes only commands that say that they know. */
+  send(command: readonly RedisWord[], timeout: number, isAsked = false): Promise<RedisReply> {
+    if (!this.isUp) return Promise.reject(unreachable());
+    if (isAsked) this.#wire.call(['ASKING'], undefined).catch(() => {});
+    return new Promise((resolve, reject) => this.#exchange(command, timeout, { resolve, reject }));
+  }
+
+  #exchange(command: readonly RedisWord[], timeout: number, { resolve, reject }: Settling): void {
+    const withdrawal = this.#wire.canWithdraw ? new AbortController() : undefined;
+    const since = performance.now();
+    let isWithdrawn = false;
+    const settle = () => {
+      clearTimeout(timer);
+      this.#waiting.delete(fail);
+    };
+    const fail = (reason: RedisFailure) => {
+      settle();
+      reject(reason);
+    };
+    const timer = setTimeout(
+      () => {
+        isWithdrawn = withdrawal !== undefined;
+        withdrawal?.abort();
+        const giveUp = () => {
+          fail(redisFailure('unanswered', `Redis has not answered within ${Math.round(timeout)} ms`));
+          if ((this.answeredAt ?? 0) < since) this.close(silent());
+        };
+        // What could be taken back is rejected within this turn.
+        if (isWithdrawn) setImmediate(giveUp);
+        else giveUp();
+      },
+      Math.max(1, timeout),
+    );
+    this.#waiting.add(fail);
+    this.#call(command, withdrawal?.signal).then(
+      (reply) => {
+        this.answeredAt = performance.now();
+        settle();
+        resolve(reply as RedisReply);
+        this.#closeWhenIdle();
+      },
+      (error) => {
+        const failure = failureOf(error, isWithdrawn ? 'unsent' : 'unanswered');
+        fail(failure);
+        if (failure.reply === 'READONLY') this.#isRetired = true;
+        this.#closeWhenIdle();
+      },
+    );
+  }
+
+  #call(command: readonly RedisWord[], withdrawal: AbortSignal | undefined): Promise<unknown> {
+    try {
+      return this.#wire.call(command, withdrawal);
+    } catch (error) {
+      return Promise.reject(failureOf(error, 'unsent'));
+    }
+  }
+
+  /** The others that are on their way get their own answers. */
+  #closeWhenIdle(): void {
+    if (!this.#isRetired || this.#waiting.size > 0) return;
+    this.close(redisFailure('unsent', 'the server is no primary any more'));
+  }
+
+  close(reason: RedisFailure): void {
+    this.#reason ??= reason;
+    this.#wire.close();
+  }
+
+  #rejectAll(message: string): void {
+    const failure = redisFailure('unanswered', message);
+    for (const fail of [...this.#waiting]) fail(failure);
+  }
+}
+
+interface Settling {
+  resolve(reply: RedisReply): void;
+  reject(reason: RedisFailure): void;
+}
+
+// ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** An error as {@link RedisConnection} rejects with. */
+export function redisFailure(kind: RedisFailure['kind'], message: string, reply?: string): RedisFailure {
+  return Object.assign(new Error(message), reply === undefined ? { kind } : { kind, reply });
+}
+
+function unreachable(): RedisFailure {
+  return redisFailure('unsent', 'Redis cannot be reached');
+}
+
+function silent(): RedisFailure {
+  return redisFailure('unsent', 'Redis does not answer');
+}
+
+/** What was refused with a redirection, or was never sent on, was not executed. */
+function asUnsent(failure: RedisFailure): RedisFailure {
+  return failure.kind === 'unanswered' ? redisFailure('unsent', failure.message) : failure;
+}
+
+const KINDS: readonly unknown[] = ['reply', 'unsent', 'unanswered'] satisfies RedisFailure['kind'][];
+
+// Error replies begin with a word in capitals. No error of the clients themselves does.
+const REPLY_WORD = /^([A-Z][A-Z0-9_]+)(?: |$)/;
+
+/**
+ * An error of a client in our words; `kind` where it is no reply. The error itself is not kept: clients attach
+ * the command to it, which may be the one with the password.
+ */
+function failureOf(error: unknown, kind: 'unsent' | 'unanswered'): RedisFailure {
+  if (isFailure(error)) return error;
+  const message = messageOf(error);
+  const reply = REPLY_WORD.exec(message)?.[1];
+  return redisFailure(reply === undefined ? kind : 'reply', message, reply);
+}
+
+function isFailure(error: unknown): error is RedisFailure {
+  return error instanceof Error && KINDS.includes(Object(error).kind);
+}
+
+function messageOf(error: unknown): string {
+  const { message, errors, code } = Object(error) as Record<string, unknown>;
+  // Of a host with several addresses, the error has the message in its parts.
+  const [first] = Array.isArray(errors) ? errors : [];
+  const text = [message, first?.message, code].find((one) => typeof one === 'string' && one !== '');
+  return withoutSecrets(text === undefined ? 'the connection was closed' : String(text));
+}
+
+/** Servers repeat the arguments of a command that they do not know, and URLs have passwords in them. */
+function withoutSecrets(message: string): string {
+  return message.replace(/, with args beginning with.*/s, '').replaceAll(/\/\/[^/@\s]*@/g, '//');
+}

@@ -1,0 +1,239 @@
+// Follows the feed of a log in Redis, and tells a hub what happens there, in order.
+// Needs `log.ts`, `redis-client.ts` and `redis-store.ts`, and what these need, beside it.
+
+import type { LogChange, LogEntry, LogIntake } from './log.ts';
+import type { RedisConnection } from './redis-client.ts';
+import { type FeedItem, isAfter, type OrderStatus, type Place, type RedisStore } from './redis-store.ts';
+
+export interface RedisFollowerOptions {
+  readonly store: RedisStore;
+  /** The connection on which the follower waits for news. Nobody else uses it. */
+  readonly connection: () => RedisConnection;
+  /** Resolves once Redis can be reached. */
+  readonly reached: () => Promise<void>;
+  /** Milliseconds between two checks of the position. */
+  readonly checkInterval: number;
+  /** The newest place that this node knows, by whatever way. */
+  readonly known: () => Place;
+  /** Called with each status of the order. */
+  readonly checked: (status: OrderStatus) => void;
+}
+
+interface Waiter {
+  readonly place: Place;
+  readonly done: (isReached: boolean) => void;
+}
+
+/** Tells one intake of what is in the feed. */
+export class RedisFollower {
+  readonly #options: RedisFollowerOptions;
+  /** The place up to which the intake was told. */
+  #told: Place = { epoch: 0, seq: 0 };
+  #away: unknown = new Error('Redis was not reached yet');
+  #isAway = false;
+  #isClosed = false;
+  #ends: OrderStatus['ends'] = [];
+  #present = 0;
+  #checkedAt = -Infinity;
+  #failures = 0;
+  readonly #waiters = new Set<Waiter>();
+  #wake: (() => void) | undefined;
+
+  constructor(options: RedisFollowerOptions) {
+    this.#options = options;
+  }
+
+  get told(): Place {
+    return this.#told;
+  }
+
+  /** Why nothing can be asked now. */
+  get failure(): unknown {
+    return this.#isAway || this.#told.epoch === 0 ? this.#away : undefined;
+  }
+
+  /** Resolves once the intake was told of a place: with false where that takes longer than `timeout`. */
+  reaches(place: Place, timeout: number): Promise<boolean> {
+    if (!isAfter(place, this.#told)) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const done = (isReached: boolean): void => {
+        clearTimeout(timer);
+        this.#waiters.delete(waiter);
+        resolve(isReached);
+      };
+      const waiter: Waiter = { place, done };
+      const timer = setTimeout(done, Math.max(0, timeout), false);
+      this.#waiters.add(waiter);
+    });
+  }
+
+  /** The connection was lost. */
+  lost(intake: LogIntake, error: unknown): void {
+    if (this.#isClosed) return;
+    this.#away = error;
+    if (this.#isAway) return;
+    this.#isAway = true;
+    intake.away(error);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#wake?.();
+    for (const { done } of this.#waiters) done(false);
+  }
+
+  /** Follows until it is closed. Never rejects. */
+  async run(intake: LogIntake): Promise<void> {
+    while (!this.#isClosed) {
+      try {
+        await this.#options.reached();
+        await this.#catchUp(intake);
+        while (!this.#isClosed) {
+          await this.#step(intake);
+          this.#failures = 0;
+        }
+      } catch (error) {
+        this.lost(intake, error);
+        await this.#pause();
+      }
+    }
+  }
+
+  /** Full jitter, so that the nodes do not all come back at once. */
+  #pause(): Promise<void> {
+    const most = Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** this.#failures++);
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, Math.random() * most);
+      timer.unref?.();
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** Takes what comes next. A check is due at times, because the newest entries may be lost without a sign. */
+  async #step(intake: LogIntake): Promise<void> {
+    const { checkInterval } = this.#options;
+    const left = checkInterval - (performance.now() - this.#checkedAt);
+    if (left <= 0) return this.#catchUp(intake);
+    await this.#take(intake, await this.#news({ block: Math.max(1, left) }));
+  }
+
+  async #news({ block }: { block?: number }): Promise<readonly FeedItem[]> {
+    const { store, connection } = this.#options;
+    const timeout = (block ?? 0) + ANSWER_TIMEOUT;
+    return store.feedAfter(connection(), this.#told, {
+      count: MOST_NEWS,
+      timeout,
+      ...(block !== undefined && { block }),
+    });
+  }
+
+  async #check(): Promise<OrderStatus> {
+    const { store, connection, known, checked } = this.#options;
+    const status = await store.check(connection(), known(), ANSWER_TIMEOUT);
+    this.#checkedAt = performance.now();
+    this.#ends = status.ends;
+    this.#present = status.head.epoch;
+    checked(status);
+    return status;
+  }
+
+  /** Checks where the order is, and takes all that the feed has up to there. What it has not is skipped. */
+  async #catchUp(intake: LogIntake): Promise<void> {
+    const { head, ends } = await this.#check();
+    if (this.#isClosed) return;
+    if (this.#isAway) {
+      this.#isAway = false;
+      intake.back();
+    }
+    if (this.#told.epoch === 0) return this.#begin(intake, head, ends);
+    for (let news = await this.#news({}); news.length > 0; news = await this.#news({})) {
+      await this.#take(intake, news);
+      if (this.#isClosed) return;
+    }
+    if (isAfter(head, this.#told)) {
+      if (head.epoch > this.#told.epoch) this.#renew(intake, head.epoch);
+      this.#skip(intake, head.seq);
+    }
+  }
+
+  /** A node that starts learns the ends of the epochs before, and nothing of what was in them. */
+  #begin(intake: LogIntake, head: Place, ends: OrderStatus['ends']): void {
+    let oldEnd = 0;
+    for (const { epoch, seq } of ends) {
+      intake.renew(epoch, oldEnd);
+      if (seq > 0) intake.skip(seq);
+      oldEnd = seq;
+    }
+    intake.renew(head.epoch, oldEnd);
+    this.#move({ epoch: head.epoch, seq: 0 });
+    this.#skip(intake, head.seq);
+  }
+
+  async #take(intake: LogIntake, items: readonly FeedItem[]): Promise<void> {
+    for (let from = 0; from < items.length; ) {
+      const { epoch } = items[from]!.place;
+      const end = items.findIndex(({ place }, i) => i > from && place.epoch !== epoch);
+      const part = items.slice(from, end === -1 ? undefined : end);
+      // The ends of epochs are known after a check that has seen the newest of them.
+      if (epoch > this.#present) await this.#check();
+      if (this.#isClosed) return;
+      if (epoch > this.#told.epoch) this.#renew(intake, epoch);
+      this.#accept(intake, epoch, part);
+      from += part.length;
+    }
+  }
+
+  #accept(intake: LogIntake, epoch: number, items: readonly FeedItem[]): void {
+    let entries: (LogEntry | LogChange)[] = [];
+    let { seq } = this.#told;
+    const flush = (): void => {
+      if (entries.length > 0) intake.accept(entries);
+      entries = [];
+    };
+    for (const { place, entry } of items) {
+      if (place.seq <= seq) continue;
+      const missing = entry === undefined ? place.seq : place.seq - 1;
+      if (missing > seq) {
+        flush();
+        intake.skip(missing);
+      }
+      if (entry !== undefined) entries.push(entry);
+      seq = place.seq;
+    }
+    flush();
+    this.#move({ epoch, seq });
+  }
+
+  #skip(intake: LogIntake, seq: number): void {
+    if (seq <= this.#told.seq) return;
+    intake.skip(seq);
+    this.#move({ epoch: this.#told.epoch, seq });
+  }
+
+  /** Goes through the epochs up to another one. What the feed does not have of them is skipped. */
+  #renew(intake: LogIntake, to: number): void {
+    const between = this.#ends.filter(({ epoch }) => epoch > this.#told.epoch && epoch < to);
+    for (const { epoch } of [...between, { epoch: to }]) {
+      const oldEnd = this.#ends.find((end) => end.epoch === this.#told.epoch)?.seq ?? 0;
+      this.#skip(intake, oldEnd);
+      intake.renew(epoch, oldEnd);
+      this.#move({ epoch, seq: 0 });
+    }
+  }
+
+  #move(place: Place): void {
+    this.#told = place;
+    for (const { place: wanted, done } of this.#waiters) if (!isAfter(wanted, place)) done(true);
+  }
+}
+
+/** Milliseconds. */
+const ANSWER_TIMEOUT = 2000;
+const FIRST_PAUSE = 50;
+const MAX_PAUSE = 5000;
+
+/** Entries that are asked for at once. The feed's limit of bytes holds for them too. */
+const MOST_NEWS = 500;
