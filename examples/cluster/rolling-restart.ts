@@ -9,10 +9,6 @@ import { askHaproxy, DEFAULT_FOLDER, NAMES, type Name, readState, until } from '
 const { values } = parseArgs({ options: { folder: { type: 'string', default: DEFAULT_FOLDER } } });
 const { folder } = values;
 
-/** The part of the clients that must have returned before the next server stops. */
-const RETURNED = 0.95;
-
-const before = await streams();
 for (const name of NAMES) await restart(name);
 
 async function restart(name: Name): Promise<void> {
@@ -23,11 +19,6 @@ async function restart(name: Name): Promise<void> {
   // start.ts starts it again, as a service manager would.
   await until(`server ${name} has ended and runs again`, () => readState(folder)[name] !== pid);
   await until(`HAProxy sees server ${name}`, async () => (await askHaproxy(folder)).get(name)?.isUp === true);
-  // The clients that were sent away return within a few seconds. Two servers at once would be two crowds at once.
-  await until('the clients have returned', async () => (await streams()) >= before * RETURNED);
-  console.log(`${name}: is back; ${await streams()} streams in all`);
-}
-
-async function streams(): Promise<number> {
-  return (await askHaproxy(folder)).get('BACKEND')?.streams ?? 0;
+  // The clients that were sent away need not be back: the next server sends its own away just as slowly.
+  console.log(`${name}: is back`);
 }

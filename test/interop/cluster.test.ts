@@ -1,7 +1,7 @@
 // The cluster of examples/cluster, as its scripts start and restart it: three servers, HAProxy and one Redis.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,10 +9,13 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Counts } from '../../examples/cluster/readers.ts';
 import { type Faults, Sequence } from '../../examples/cluster/sequence.ts';
-import { Reading } from '../helpers/reader.ts';
+import { askHaproxy } from '../../examples/cluster/state.ts';
+import { Reader, Reading } from '../helpers/reader.ts';
 import { kept } from './helpers/children.ts';
+import { launchChromium } from './helpers/chromium.ts';
 import { freePorts } from './helpers/origin.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
@@ -39,14 +42,14 @@ class Cluster {
   url = '';
   redisPort = 0;
 
-  static async start(t: TestContext): Promise<Cluster> {
+  static async start(t: TestContext, readers: number, rate: number): Promise<Cluster> {
     const cluster = new Cluster();
     const { folder } = cluster;
     t.after(() => rmSync(folder, { recursive: true, force: true }));
     const port = await freePorts(5);
     cluster.url = `http://127.0.0.1:${port}`;
     cluster.redisPort = port + 4;
-    const numbers = ['--port', port, '--readers', READERS, '--rate', RATE].map(String);
+    const numbers = ['--port', port, '--readers', readers, '--rate', rate].map(String);
     const child = kept(
       script('start.ts', ...numbers, '--window', `${WINDOW}s`, '--folder', folder),
       'SIGTERM',
@@ -59,7 +62,7 @@ class Cluster {
     const said = new Reading(child.stdout!);
     const complaints = new Reading(child.stderr!);
     await said.until(`open ${cluster.url}/cluster\n`).catch(() => assert.fail(complaints.text));
-    await cluster.until(({ open, least }) => open === READERS && least > 0);
+    await cluster.until(({ open, least }) => open === readers && least > 0);
     return cluster;
   }
 
@@ -115,7 +118,7 @@ describe('the cluster', () => {
   it('restarts its servers one after another without a hole, a gap or a crowd', {
     timeout: 280_000,
   }, async (t) => {
-    const cluster = await Cluster.start(t);
+    const cluster = await Cluster.start(t, READERS, RATE);
     const before = cluster.counts.at(-1) as Counts;
     const restart = kept(script('rolling-restart.ts', '--folder', cluster.folder));
     const [said, complaints] = [new Reading(restart.stdout!), new Reading(restart.stderr!)];
@@ -123,7 +126,7 @@ describe('the cluster', () => {
     assert.equal(code, 0, complaints.text);
     assert.match(
       said.text,
-      /^one: ends its streams\none: is back.*\ntwo: .*\ntwo: .*\nthree: .*\nthree: .*\n$/,
+      /^one: ends its streams\none: is back\ntwo: .*\ntwo: .*\nthree: .*\nthree: .*\n$/,
     );
     const { most } = cluster.counts.at(-1) as Counts;
     const after = await cluster.until(({ open, least }) => open === READERS && least >= most);
@@ -143,4 +146,51 @@ describe('the cluster', () => {
     );
     assert.ok(peak <= 3 * mean, `${peak} reconnects a second, and ${mean} on average`);
   });
+
+  it('has a page that shows it', { timeout: 60_000 }, async (t) => {
+    const { url } = await Cluster.start(t, 10, 20);
+    const browser = await launchChromium();
+    t.after(() => browser.close());
+    const page = await browser.newPage();
+    page.on('pageerror', (error) => assert.fail(error));
+    await page.goto(`${url}/cluster`);
+    await page.waitForFunction(() => Number(document.getElementById('number')?.textContent) > 0);
+    await page.waitForFunction(() => Number(document.getElementById('all-rate')?.textContent) > 0);
+    assert.match(await page.locator('#server').innerText(), /^(one|two|three)$/);
+    const texts = await page.locator('#one-streams, #two-streams, #three-streams').allInnerTexts();
+    assert.equal(
+      texts.map(Number).reduce((sum, streams) => sum + streams),
+      10,
+    );
+    for (const id of ['gaps', 'holes', 'all-gaps', 'all-holes', 'all-duplicates'])
+      assert.equal(await page.locator(`#${id}`).innerText(), '0', id);
+  });
+
+  it('keeps its streams and opens new ones while Redis stands still', { timeout: 60_000 }, async (t) => {
+    const cluster = await Cluster.start(t, 10, 20);
+    const { folder, url } = cluster;
+    const redis = await processOfRedis(cluster);
+    process.kill(redis, 'SIGSTOP');
+    const isUp = async () => [...(await askHaproxy(folder)).values()].some((server) => server.isUp);
+    while (await isUp()) await sleep(50);
+
+    const reader = await Reader.open(`${url}/events?topic=numbers`);
+    t.after(() => reader.close());
+    assert.equal(reader.status, 200);
+    assert.match(String(reader.response.headers['set-cookie']), /^server=(one|two|three);/);
+
+    process.kill(redis, 'SIGCONT');
+    await reader.until(({ data }) => data.length > 0);
+    const { most } = cluster.counts.at(-1) as Counts;
+    const { reconnects, gaps, holes, duplicates } = await cluster.until(({ least }) => least > most);
+    assert.deepEqual(
+      { reconnects, gaps, holes, duplicates },
+      { reconnects: 0, gaps: 0, holes: 0, duplicates: 0 },
+    );
+  });
 });
+
+async function processOfRedis({ redisPort }: Cluster): Promise<number> {
+  const { stdout } = await promisify(execFile)('redis-cli', ['-p', `${redisPort}`, 'INFO', 'server']);
+  return Number(/^process_id:(\d+)/m.exec(stdout)?.[1]);
+}
