@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -21,10 +22,11 @@ function blockOf(comment: string): string {
   return code;
 }
 
-/** Runs a program of the guide where the clients are installed. Resolves with its URL once it listens. */
+/** Runs a program of the guide, with the clients installed. Resolves with its URL once it listens. */
 async function runExample(t: TestContext, code: string): Promise<string> {
-  const folder = mkdtempSync(join(import.meta.dirname, '.example-'));
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-guide-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
+  symlinkSync(join(import.meta.dirname, 'node_modules'), join(folder, 'node_modules'));
   const file = join(folder, 'server.mts');
   writeFileSync(
     file,
@@ -75,7 +77,8 @@ describe('the operating guide', { timeout: 60_000 }, () => {
   it('lists the least permissions: with them everything works', async (t) => {
     const { port, command } = await startRedis(t);
     const secret = 'open-sesame';
-    await command(...blockOf('acl').trim().replace('PASSWORD', secret).split(/\s+/));
+    const [, ...words] = blockOf('acl').replaceAll(/['\\]/g, '').trim().split(/\s+/);
+    assert.equal(await command(...words.map((word) => word.replace('PASSWORD', secret))), 'OK');
     const log = `redis://sluice@127.0.0.1:${port}`;
     const setting = { cwd: import.meta.dirname, env: { SLUICE_REDIS_PASSWORD: secret } };
     const origin = await startOrigin(t, ['--log', log], 0, setting);

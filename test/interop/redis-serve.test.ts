@@ -158,6 +158,23 @@ describe('servers with one log in Redis', { timeout: 60_000 }, () => {
   });
 });
 
+describe('a server with a log in Redis', { timeout: 60_000 }, () => {
+  it('shows in its metrics how far it is behind', async (t) => {
+    const redis = await startRedis(t);
+    const { url } = await serve(t, `redis://127.0.0.1:${redis.port}`);
+    const lag = async () => {
+      const page = await (await fetch(`${url}/metrics`)).text();
+      return Number(/^sluice_log_lag_seconds (.+)$/m.exec(page)?.[1]);
+    };
+    await until(async () => (await lag()) < 5);
+    redis.stop();
+    // Longer than a server that has everything waits for news.
+    await until(async () => (await lag()) > 6);
+    redis.resume();
+    await until(async () => (await lag()) < 5);
+  });
+});
+
 describe('the login of --log', { timeout: 60_000 }, () => {
   const args = ['--requirepass', SECRET];
 
