@@ -29,7 +29,7 @@ const redisPort = port + 4;
 const NODE = ['--import', import.meta.resolve('tsx')];
 const SLUICE = [...NODE, join(import.meta.dirname, '../../lib/command/bin.ts')];
 /** How often a second the publisher writes. */
-const WRITES = 20;
+const WRITES = 10;
 
 const children = new Set<ChildProcess>();
 const servers: Record<Name, number | undefined> = { one: undefined, two: undefined, three: undefined };

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
@@ -49,7 +49,8 @@ class Cluster {
     const port = await freePorts(5);
     cluster.url = `http://127.0.0.1:${port}`;
     cluster.redisPort = port + 4;
-    const numbers = ['--port', port, '--readers', readers, '--rate', rate].map(String);
+    const own = LONG ? 0 : readers;
+    const numbers = ['--port', port, '--readers', own, '--rate', rate].map(String);
     const child = kept(
       script('start.ts', ...numbers, '--window', `${WINDOW}s`, '--folder', folder),
       'SIGTERM',
@@ -62,8 +63,19 @@ class Cluster {
     const said = new Reading(child.stdout!);
     const complaints = new Reading(child.stderr!);
     await said.until(`open ${cluster.url}/cluster\n`).catch(() => assert.fail(complaints.text));
+    if (LONG) cluster.#startReaders(t, readers);
     await cluster.until(({ open, least }) => open === readers && least > 0);
     return cluster;
+  }
+
+  /** Those of the example do too much for each event. */
+  #startReaders(t: TestContext, readers: number): void {
+    const log = openSync(join(this.folder, 'readers.log'), 'a');
+    const file = fileURLToPath(new URL('./helpers/light-readers.ts', import.meta.url));
+    const words = ['--import', import.meta.resolve('tsx'), file, this.url, `${readers}`];
+    const child = kept(spawn(process.execPath, words, { stdio: ['ignore', log, log] }));
+    closeSync(log);
+    t.after(() => child.kill('SIGKILL'));
   }
 
   /** What the readers have counted so far, second by second. */
