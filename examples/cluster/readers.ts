@@ -3,7 +3,7 @@
 //
 //   npx tsx examples/cluster/readers.ts http://127.0.0.1:8080 200
 
-import { connect, type StateChange } from '../../lib/client.ts';
+import { connect, type Gap, type StateChange } from '../../lib/client.ts';
 import { nodeTransport, type Transport } from '../../lib/transport.ts';
 import { Sequence } from './sequence.ts';
 
@@ -52,9 +52,10 @@ async function read(): Promise<void> {
     add(server, 1);
     if (state === 'open' && streams++ > 0) counts.reconnects++;
   };
-  const onGap = (): void => {
+  const onGap = (gap: Gap): void => {
     counts.gaps++;
     sequence.gap();
+    process.stderr.write(`gap ${JSON.stringify(gap)}\n`);
   };
   const events = connect(`${url}/events?topic=numbers`, { transport, onState, onGap });
   for await (const { data } of events) {

@@ -144,6 +144,12 @@ describe('the cluster', () => {
     const after = await cluster.until(({ open, least }) => open === READERS && least >= most);
 
     const { gaps, holes, duplicates } = after;
+    for (const line of cluster
+      .log('readers')
+      .split('\n')
+      .filter((text) => text.includes('gap '))
+      .slice(0, 5))
+      t.diagnostic(line);
     assert.deepEqual({ gaps, holes, duplicates }, { gaps: 0, holes: 0, duplicates: 0 });
     const reconnects = after.reconnects - before.reconnects;
     assert.ok(reconnects >= READERS, `only ${reconnects} reconnects`);

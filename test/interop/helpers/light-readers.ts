@@ -64,6 +64,7 @@ class LightReader {
       else if (line === 'event: sluice:gap') {
         counts.gaps++;
         this.sequence.gap();
+        process.stderr.write(`${block.replaceAll('\n', ' ')}\n`);
       }
     }
   }
