@@ -7,17 +7,18 @@ import type { Log, SharedLog } from '../../../lib/log.ts';
 import type { LogHarness } from '../../../lib/log-contract.ts';
 import { RedisLog, type RedisLogOptions } from '../../../lib/redis.ts';
 import { appendScript, redisKeys } from '../../../lib/redis-script.ts';
-import { Proxy, type RedisServer } from './redis.ts';
+import { CuttingProxy } from './cutting-proxy.ts';
+import { type RedisProcess, until } from './redis-servers.ts';
 
 /** The keys of one hub on a server, and what is needed to make things go wrong with them. */
 export class RedisHub {
   readonly name: string;
-  readonly server: RedisServer;
+  readonly server: RedisProcess;
   /** The length of the server's file after each append. */
   readonly states: number[] = [];
-  readonly #nodes = new Map<Log, { readonly proxy: Proxy; readonly client: Redis }>();
+  readonly #nodes = new Map<Log, { readonly proxy: CuttingProxy; readonly client: Redis }>();
 
-  constructor(server: RedisServer, name: string) {
+  constructor(server: RedisProcess, name: string) {
     this.server = server;
     this.name = name;
   }
@@ -27,14 +28,16 @@ export class RedisHub {
   }
 
   async open(options: RedisLogOptions = {}): Promise<SharedLog> {
-    const proxy = await Proxy.before(this.server.port);
+    const proxy = await CuttingProxy.before(this.server.port);
     const client = new Redis(proxy.port, '127.0.0.1', { lazyConnect: true });
-    const log = this.#recording(new RedisLog(client, { name: this.name, checkInterval: 300, ...options }));
+    const log = this.#recording(
+      new RedisLog(client, { name: this.name, checkInterval: 300, appendTimeout: 4000, ...options }),
+    );
     this.#nodes.set(log, { proxy, client });
     return log;
   }
 
-  proxyOf(log: Log): Proxy {
+  proxyOf(log: Log): CuttingProxy {
     return this.#nodes.get(log)!.proxy;
   }
 
@@ -72,24 +75,25 @@ export class RedisHub {
   }
 
   async drop(topic: string, seq: number): Promise<void> {
-    const { client } = this.server;
     const list = this.keys.history(topic);
-    const packed = await client.lrange(list, 0, -1);
-    const dropped = packed.filter((text) => Number(text.split(' ')[0]) <= seq).length;
-    await client.ltrim(list, dropped, -1);
+    const places = (await this.server.command('lrange', list, '0', '-1')).match(/^\d+ \d+ \S+ \d+ /gm) ?? [];
+    const dropped = places.filter((place) => Number.parseInt(place, 10) <= seq).length;
+    await this.server.command('ltrim', list, String(dropped), '-1');
   }
 
   /** A node appends to one topic more than there may be. */
   async forget(topic: string): Promise<void> {
-    const { client } = this.server;
-    const maxTopics = await client.zcard(this.keys.index);
+    const { index } = this.keys;
+    const maxTopics = Number(await this.server.command('zcard', index));
+    const client = new Redis(this.server.port, '127.0.0.1', { lazyConnect: true });
     const log = new RedisLog(client, { name: this.name, maxTopics });
     await new Promise<void>((resolve) => {
       log.follow({ accept() {}, skip: () => resolve(), renew() {}, away() {}, back() {} });
     });
     await log.append('other', [{ at: Date.now(), frame: Buffer.from('data: other\n\n'), key: undefined }]);
-    while ((await client.zscore(this.keys.index, topic)) !== null);
+    await until(async () => (await this.server.command('zscore', index, topic)) === '');
     await log.close();
+    client.disconnect();
   }
 
   async dispose(): Promise<void> {
@@ -101,7 +105,7 @@ export class RedisHub {
 }
 
 /** Makes a harness for a server that writes its commands to a file at once: `--appendonly yes --appendfsync always`. */
-export function redisHarness(server: RedisServer): LogHarness<RedisHub> {
+export function redisHarness(server: RedisProcess): LogHarness<RedisHub> {
   let hubs = 0;
   return {
     order: 'shared',
@@ -115,7 +119,7 @@ export function redisHarness(server: RedisServer): LogHarness<RedisHub> {
       disconnect: (hub, log) => hub.proxyOf(log).cut(),
       reconnect: (hub, log) => hub.proxyOf(log).mend(),
       loseAnswer: (hub, log) => hub.proxyOf(log).swallowAnswer(appendScript.sha),
-      trimFeed: async ({ keys }) => void (await server.client.xtrim(keys.feed, 'MAXLEN', 0)),
+      trimFeed: async ({ keys }) => void (await server.command('xtrim', keys.feed, 'maxlen', '0')),
     },
   };
 }
