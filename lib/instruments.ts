@@ -10,6 +10,8 @@ export interface Instrumented {
     readonly historyBytes: number;
     /** Why the log of the hub cannot be written to or reached. */
     readonly failure?: unknown;
+    /** Its log. `lag`: milliseconds since this process last had all that a shared log has. */
+    readonly log?: { readonly order?: unknown; readonly lag?: number | undefined } | undefined;
     readonly stats: {
       readonly published: number;
       readonly publishedBytes: number;
@@ -120,6 +122,11 @@ export function instrument(registry: Registry, sources: Instrumented): Registry 
       'sluice_log_available',
       '1 while the log of the hub can be written to or reached, and without one.',
       () => Number(hub.failure === undefined),
+    )
+    .gauge(
+      'sluice_log_lag_seconds',
+      'Time since this process last had all events of a log that several share; 0 with any other.',
+      () => (hub.log?.lag ?? 0) / 1000,
     )
     .gauge('sluice_draining', '1 while the server shuts down.', () => Number(isDraining()));
   if (keepalive !== undefined) {

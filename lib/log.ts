@@ -206,6 +206,11 @@ export interface SharedLog extends LogAnswers<'shared'> {
    * Changes a topic that the log knows. @returns whether there was something to change. Rejects as `append` does.
    */
   change(topic: string, change: TopicChange): Promise<boolean>;
+  /**
+   * Milliseconds since this log last knew that its intake had all that there was; `undefined` where it cannot tell.
+   * While nothing is published it grows from one look to the next. For metrics.
+   */
+  readonly lag?: number | undefined;
 }
 
 /** What a shared log tells its hub. No call throws. */

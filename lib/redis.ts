@@ -170,6 +170,10 @@ export class RedisLog implements SharedLog {
     return appended;
   }
 
+  get lag(): number {
+    return this.#follower.lag;
+  }
+
   async change(topic: string, change: TopicChange): Promise<boolean> {
     const limit = performance.now() + this.#options.appendTimeout;
     const place = await this.#write(limit, (connection, timeout) =>

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { after, before, describe, it } from 'node:test';
 import { createSseServer, type LogLine, type SseServer, type SseServerOptions } from '../lib/server.ts';
+import { HandLog } from './helpers/hand-log.ts';
 import { Reader } from './helpers/reader.ts';
 
 function serve(options: SseServerOptions = {}): { url: string; sse: SseServer; lines: LogLine[] } {
@@ -434,6 +435,13 @@ describe('GET /metrics', () => {
       /sluice_streams_closed_total{reason="client-gone"} 1/,
     );
     assert.match(text, /^nodejs_event_loop_delay_seconds_count \d+$/m);
+  });
+
+  it('says how far this process is behind a log that several share', () => {
+    const log = Object.assign(new HandLog(), { lag: 1500 });
+    const { registry } = createSseServer({ hub: { log } });
+    assert.match(registry.render(), /^sluice_log_lag_seconds 1\.5$/m);
+    assert.match(createSseServer().registry.render(), /^sluice_log_lag_seconds 0$/m);
   });
 
   it('requires a token where one is configured, and is otherwise served on loopback only', async () => {

@@ -1,13 +1,23 @@
 // Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
-// Needs `../keepalive.ts`, `../server.ts`, `../sqlite.ts`, `argv.ts`, `inputs.ts`, `io.ts` and `tokens.ts` beside it.
+// Needs `../keepalive.ts`, `../log.ts`, `../server.ts`, `../sqlite.ts`, `argv.ts`, `inputs.ts`, `io.ts`, `redis.ts` and
+// `tokens.ts` beside it.
 
 import { once } from 'node:events';
 import type { KeepaliveOptions } from '../keepalive.ts';
+import type { Log } from '../log.ts';
 import { type CloseOptions, createSseServer, type LogLine, type SseServer } from '../server.ts';
 import { SqliteLog } from '../sqlite.ts';
 import { type CommandLine, type OptionValues, readOptions, usageError, withOptionNames } from './argv.ts';
 import { type InputStates, type Inputs, readInputs, startInputs } from './inputs.ts';
 import { type CommandIo, jsonLine } from './io.ts';
+import {
+  checkRedis,
+  createRedisClient,
+  openRedisLog,
+  REDIS_OPTION_NAMES,
+  type RedisAddress,
+  readRedis,
+} from './redis.ts';
 import { readTokens, type Tokens } from './tokens.ts';
 
 const HELP = `Usage: sluice serve [options]
@@ -47,16 +57,25 @@ Who may do what
   --trust-proxy N         number of proxies in front, whose X-Forwarded-For gives the address; default 0
 
 How much it keeps and for how long
-  --log memory|sqlite:FILE
+  --log memory|sqlite:FILE|redis://[USER@]HOST[:PORT][/DATABASE]
                           where events are kept; default memory, which ends with the process. In an SQLite file
-                          they outlive it, so that clients go on where they were. Needs Node 22.13
+                          they outlive it, so that clients go on where they were. Needs Node 22.13. With Redis
+                          (rediss:// for TLS), servers on several machines share one order of events. Needs the
+                          package redis or ioredis, installed where the command runs. The password is read from
+                          SLUICE_REDIS_PASSWORD; other users of this machine can see one that is in the URL
+  --log-name NAME         in Redis: servers with the same name share their events; default sluice
+  --log-lineage gap|trust|position
+                          in Redis: after which of its restarts and failovers clients get a gap; default gap, after
+                          each. trust: only where a client knows an event that Redis has lost. position: as trust,
+                          for services whose INFO is limited
+  --log-wait N            in Redis: an event is acknowledged once N replicas have it; default 0
   --log-durability process|power
                           what acknowledged events in a file survive: the end of the process (default), or a loss
                           of power too, for a wait on the disk in each turn
   --history EVENTS        per topic; default 10000, in a file 100000
   --history-bytes BYTES   per topic; default 4194304, in a file 67108864
   --history-age TIME      per topic; default off
-  --max-topics N          default 10000, in a file 100000
+  --max-topics N          default 10000, in a file or in Redis 100000
   --retry TIME            how long clients wait before they reconnect, ± a quarter; default 2s
   --stall-timeout TIME    closes a stream whose client reads nothing for this long; default 60s
   --max-age TIME          ends a stream at this age, ± a tenth; the client then opens a new one; default off
@@ -97,6 +116,9 @@ const OPTIONS = {
   'trust-proxy': { kind: 'count' },
   log: { kind: 'text' },
   'log-durability': { kind: 'text' },
+  'log-name': { kind: 'text' },
+  'log-lineage': { kind: 'text' },
+  'log-wait': { kind: 'count', min: 1 },
   history: { kind: 'count' },
   'history-bytes': { kind: 'count', unit: 'bytes' },
   'history-age': { kind: 'duration' },
@@ -118,6 +140,7 @@ type Values = OptionValues<typeof OPTIONS>;
 const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> = {
   path: ['log'],
   durability: ['log-durability'],
+  ...REDIS_OPTION_NAMES,
   maxEvents: ['history'],
   maxBytes: ['history-bytes'],
   maxAge: ['history-age', 'max-age'],
@@ -141,11 +164,11 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
     io.stdout.write(HELP);
     return 0;
   }
-  const { inputs, tokens, stopping } = await planOf(line, io.env);
+  const { redis, inputs, tokens, stopping } = await planOf(line, io.env);
   const logger = loggerTo(io.stderr);
   let states: InputStates | undefined;
   const readiness = () => (states === undefined ? {} : { inputs: states.count() });
-  const log = withOptionNames(line, OPTION_NAMES, () => openLog(line.values));
+  const log = await openLog(line, redis, logger);
   const setting = { tokens, logger, readiness };
   const stopInputs = new AbortController();
   const { signal } = stopInputs;
@@ -159,7 +182,7 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
     stopInputs.abort();
     await sse?.close({ deadline: 0 });
     // Otherwise the file would say that its server was killed.
-    log?.close();
+    await log?.close?.();
     throw error;
   }
   registerInputs(sse.registry, states);
@@ -174,6 +197,7 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
 // ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────
 
 interface Plan {
+  readonly redis: RedisAddress | undefined;
   readonly inputs: Inputs;
   readonly tokens: Tokens;
   readonly stopping: CloseOptions;
@@ -182,24 +206,41 @@ interface Plan {
 async function planOf(line: CommandLine<typeof OPTIONS>, env: CommandIo['env']): Promise<Plan> {
   const { values, positionals } = line;
   if (positionals.length > 0) throw usageError(`unexpected "${positionals[0]}"`);
-  checkLog(values);
+  const redis = readRedis(values, env);
+  checkLog(values, redis);
   const stopping = stoppingOf(line);
-  return { inputs: await readInputs(values), tokens: await readTokens(values, env), stopping };
+  return { redis, inputs: await readInputs(values), tokens: await readTokens(values, env), stopping };
 }
 
 const SQLITE = /^sqlite:(.+)$/;
 
-function checkLog({ log = 'memory', 'log-durability': durability }: Values): void {
+function checkLog(
+  { log = 'memory', 'log-durability': durability }: Values,
+  redis: RedisAddress | undefined,
+): void {
   const isFile = SQLITE.test(log);
-  if (log !== 'memory' && !isFile) throw usageError(`--log must be memory or sqlite:FILE, got "${log}"`);
+  if (log !== 'memory' && !isFile && redis === undefined)
+    throw usageError(`--log must be memory, sqlite:FILE or redis://HOST, got "${log}"`);
   if (durability === undefined) return;
   if (!isFile) throw usageError('--log-durability needs --log sqlite:FILE');
   if (durability !== 'process' && durability !== 'power')
     throw usageError(`--log-durability must be process or power, got "${durability}"`);
 }
 
+async function openLog(
+  line: CommandLine<typeof OPTIONS>,
+  redis: RedisAddress | undefined,
+  logger: Logger,
+): Promise<Log | undefined> {
+  if (redis === undefined) return withOptionNames(line, OPTION_NAMES, () => openFile(line.values));
+  const client = await createRedisClient(redis);
+  const log = withOptionNames(line, OPTION_NAMES, () => openRedisLog(client, line.values));
+  await checkRedis(log, redis, logger);
+  return log;
+}
+
 /** Opens the file of `--log`. A refusal names the file, and leaves it as it is. */
-function openLog(values: Values): SqliteLog | undefined {
+function openFile(values: Values): SqliteLog | undefined {
   const [, path] = SQLITE.exec(values.log ?? '') ?? [];
   if (path === undefined) return undefined;
   const durability = values['log-durability'] as 'process' | 'power' | undefined;
@@ -235,13 +276,13 @@ function loggerTo(stderr: CommandIo['stderr']): Logger {
 
 function createServer(
   values: Values,
-  log: SqliteLog | undefined,
+  log: Log | undefined,
   { tokens, logger, readiness }: { tokens: Tokens; logger: Logger; readiness: () => object },
 ): SseServer {
   const { retry, heartbeat, gzip, cors: origins, 'allow-host': hosts } = values;
   const profile = values['heartbeat-profile'] as KeepaliveOptions['profile'];
   const adaptive = values['adaptive-heartbeat'] ? true : undefined;
-  // Beside a file, memory needs no more than usual.
+  // Beside a log, memory needs no more than usual.
   const [mostEvents, mostBytes] = log === undefined ? [Infinity, Infinity] : [10_000, 4 * 1024 * 1024];
   const { history: maxEvents, 'history-bytes': maxBytes } = values;
   return createSseServer({

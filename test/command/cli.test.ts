@@ -482,7 +482,29 @@ describe('a sluice command that cannot run', () => {
       ['serve', '--publish-token-file', '/dev/null'],
       /^sluice serve: --publish-token-file \/dev\/null holds no token; /,
     ],
-    [['serve', '--log', 'redis:x'], /^sluice serve: --log must be memory or sqlite:FILE, got "redis:x"; /],
+    [
+      ['serve', '--log', 'file:x'],
+      /^sluice serve: --log must be memory, sqlite:FILE or redis:\/\/HOST, got "file:x"; /,
+    ],
+    [
+      ['serve', '--log', 'redis:x'],
+      /^sluice serve: --log must be redis:\/\/\[USER@\]HOST.*, got "redis:x"; /,
+    ],
+    [
+      ['serve', '--log', 'redis://h:99999'],
+      /^sluice serve: --log must be redis:.*, got "redis:\/\/h:99999"; /,
+    ],
+    [
+      ['serve', '--log', 'redis://u:secret@h/x'],
+      /^sluice serve: --log must be redis:.*, got "redis:\/\/h\/x"; /,
+    ],
+    [['serve', '--log', 'rediss://h?password=secret'], /^sluice serve: --log must be .* "rediss:\/\/h\?…"; /],
+    [['serve', '--log-name', 'a'], /^sluice serve: --log-name needs --log redis:\/\/HOST; /],
+    [['serve', '--log-wait', '1', '--log', 'memory'], /^sluice serve: --log-wait needs --log redis:/],
+    [
+      ['serve', '--log', 'redis://h', '--log-durability', 'power'],
+      /^sluice serve: --log-durability needs --log sqlite:FILE; /,
+    ],
     [['serve', '--stdin', 'a b'], /^sluice serve: --stdin must be .* got "a b"; /],
     [
       ['serve', '--tail', '/dev/null:a b'],
@@ -516,6 +538,15 @@ describe('a sluice command that cannot run', () => {
       assert.equal(stdout, '');
     });
   }
+
+  it('says what to install where no client of Redis is installed, and exits with 1', async () => {
+    const { code, stderr } = sluice(['serve', '--port', '0', '--log', 'redis://user:secret@127.0.0.1:1/2']);
+    assert.equal(await code, 1);
+    assert.equal(
+      stderr(),
+      'sluice serve: --log redis://127.0.0.1:1/2 needs a client: run "npm install redis" here (or "ioredis")\n',
+    );
+  });
 
   it('reports a port that is in use in one line, and exits with 1', async (t) => {
     const taken = createServer().listen(0, '127.0.0.1');

@@ -20,11 +20,18 @@ export interface Origin {
   kill(): Promise<void>;
 }
 
+export interface OriginSetting {
+  /** The working directory; default that of the test. */
+  readonly cwd?: string | undefined;
+  readonly env?: Readonly<Record<string, string>> | undefined;
+}
+
 /** Serves until the test is over. Answers to `events.example` and to the names of loopback. */
 export async function startOrigin(
   t: Cleanup,
   argv: readonly string[] = [],
   port: number | string = 0,
+  { cwd, env = {} }: OriginSetting = {},
 ): Promise<Origin> {
   const hosts = ['events.example', '127.0.0.1', 'localhost'].flatMap((host) => ['--allow-host', host]);
   const words = [
@@ -37,7 +44,13 @@ export async function startOrigin(
     ...hosts,
     ...argv,
   ];
-  const child = kept(spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] }));
+  const child = kept(
+    spawn(process.execPath, words, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd,
+      env: { ...process.env, ...env },
+    }),
+  );
   const log = new Reading(child.stderr);
   const over = once(child, 'close');
   const kill = async () => {
@@ -59,4 +72,26 @@ export async function freePort(): Promise<number> {
   server.close();
   await once(server, 'close');
   return port;
+}
+
+/** The first of several ports in a row that nothing listens on just now. */
+export async function freePorts(count: number): Promise<number> {
+  for (;;) {
+    const first = await freePort();
+    const ports = Array.from({ length: count }, (_, i) => first + i);
+    const free = await Promise.all(ports.map((port) => port < 65_536 && isFree(port)));
+    if (free.every(Boolean)) return first;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer().listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+  } catch {
+    return false;
+  }
+  server.close();
+  await once(server, 'close');
+  return true;
 }
