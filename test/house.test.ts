@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import * as index from '../lib/index.ts';
 
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
-// `hub`, of `client`, of `stream`, of `sqlite` and of the reference server.
+// `hub`, of `client`, of `stream`, of `sqlite`, of `processes` and of the reference server.
 const NOT_EXPORTED = [
   ...[
     'index',
@@ -33,6 +33,7 @@ const NOT_EXPORTED = [
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
+  ...['log-link', 'log-owner', 'log-peers', 'log-wire'],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.

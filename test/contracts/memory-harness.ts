@@ -9,7 +9,10 @@ import { MemoryLog } from '../../lib/memory-log.ts';
 class Memory {
   /** Of a topic that loses something just now. */
   readonly #limits = new Map<string, HistoryLimits>();
-  readonly log: MemoryLog = new MemoryLog({ maxTopics: 20, history: (topic) => this.#limits.get(topic) ?? {} });
+  readonly log: MemoryLog = new MemoryLog({
+    maxTopics: 20,
+    history: (topic) => this.#limits.get(topic) ?? {},
+  });
 
   /** Lowers the limit of a topic for a moment. */
   drop(topic: string, seq: number): void {
