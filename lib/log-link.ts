@@ -47,7 +47,6 @@ export class Link {
         this.#asked.delete(id);
         reject(new Error(`the owner did not answer within ${timeout} ms`));
       }, timeout);
-      timer.unref?.();
       this.#asked.set(id, { resolve, reject, timer });
       this.#stream.write(encodeMessage({ id, ...head }, parts));
     });

@@ -320,7 +320,6 @@ export class ProcessesLog implements SharedLog {
         this.#readers.delete(reader);
         reject(outcomeUnknown('the events are in the log, and did not arrive in time'));
       }, this.#options.requestTimeout);
-      timer.unref?.();
       const done = (error?: Error): void => {
         clearTimeout(timer);
         if (error === undefined) resolve();
@@ -366,7 +365,6 @@ export class ProcessesLog implements SharedLog {
   #pause(): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, this.#backoff.nextDelay(0));
-      timer.unref?.();
       this.#endRetry = () => {
         clearTimeout(timer);
         resolve();
