@@ -49,6 +49,7 @@ const MAX_UNSENT_BYTES = 1024 * 1024;
 /** Milliseconds. */
 const GREETING_TIMEOUT = 10_000;
 const END_TIMEOUT = 1000;
+const STANDSTILL = 1000;
 
 /** Milliseconds: a follower that hears nothing for longer takes its connection for dead. */
 const MAX_FOLLOW_TIMEOUT = 60_000;
@@ -76,6 +77,12 @@ export class Peers {
 
   get size(): number {
     return this.#peers.size;
+  }
+
+  /** By how many entries the slowest of the processes is behind that have asked for news within the last second. */
+  get lag(): number {
+    const after = Array.from(this.#peers, (peer) => peer.position);
+    return this.owner.head - Math.min(this.owner.head, ...after);
   }
 
   /** Takes a connection. What is not a message ends it, and nothing else. */
@@ -133,6 +140,8 @@ class Peer {
   readonly #greeting: ReturnType<typeof setTimeout>;
   #hasGreeted = false;
   #asked = 0;
+  #after = Infinity;
+  #followedAt = 0;
   #following: Following | undefined;
 
   constructor(stream: Duplex, owner: LogOwner, options: PeerOptions) {
@@ -147,6 +156,11 @@ class Peer {
     stream.on('error', () => {});
     stream.on('end', () => this.close());
     stream.on('close', () => this.#closed());
+  }
+
+  /** What it has received; `Infinity` where it does not follow, or stands still. */
+  get position(): number {
+    return performance.now() - this.#followedAt < STANDSTILL ? this.#after : Infinity;
   }
 
   /** There is news. */
@@ -270,6 +284,8 @@ class Peer {
     if (this.#following !== undefined) throw badMessage('it follows twice');
     const after = whole(head.after, 0);
     const timeout = Math.min(MAX_FOLLOW_TIMEOUT, whole(head.timeout, 1));
+    this.#after = after;
+    this.#followedAt = performance.now();
     const timer = setTimeout(() => this.#tellNothing(id), timeout);
     timer.unref?.();
     this.#following = { id, after, timer };

@@ -57,6 +57,8 @@ export interface ServedLog {
   readonly path: string;
   /** How many processes are connected. */
   readonly connections: number;
+  /** By how many events the slowest process is behind, without those that stand still: for sources that can wait. */
+  readonly lag: number;
   /** Takes a connection that came by another way than the socket. */
   accept(stream: Duplex): void;
   /** Hands over what waits, cuts the connections, removes the socket and closes the log. */
@@ -90,6 +92,9 @@ export async function serveLog(options: ServeLogOptions): Promise<ServedLog> {
     path,
     get connections() {
       return peers.size;
+    },
+    get lag() {
+      return peers.lag;
     },
     accept: (stream) => peers.accept(stream),
     close: async () => {

@@ -146,7 +146,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       });
   const permissions = permissionsOf(options, () => isLocal(server));
   let isDraining = false;
-  let stopMeasuring: (() => void) | undefined;
+  // A page that is made elsewhere has this registry in it, whether or not anybody asks here.
+  let stopMeasuring = options.metricsPage && registerProcess(registry);
 
   const onRefuse = ({ reason, status, req }: EventsRefusal): void => {
     if (refuseChannel.hasSubscribers) refuseChannel.publish({ reason, status, req });
