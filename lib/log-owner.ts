@@ -97,6 +97,11 @@ export class LogOwner {
     return this.epochs.at(-1)!.epoch;
   }
 
+  /** Why the log takes no events at present. */
+  get failure(): Error | undefined {
+    return this.#staging.failure;
+  }
+
   /** The newest place. */
   get head(): number {
     return this.#head;

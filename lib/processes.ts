@@ -59,6 +59,8 @@ export interface ServedLog {
   readonly connections: number;
   /** By how many events the slowest process is behind, without those that stand still: for sources that can wait. */
   readonly lag: number;
+  /** Why the log takes no events at present: it is tried again after 100 ms, and then at up to a second. */
+  readonly failure: Error | undefined;
   /** Takes a connection that came by another way than the socket. */
   accept(stream: Duplex): void;
   /** Hands over what waits, cuts the connections, removes the socket and closes the log. */
@@ -95,6 +97,9 @@ export async function serveLog(options: ServeLogOptions): Promise<ServedLog> {
     },
     get lag() {
       return peers.lag;
+    },
+    get failure() {
+      return peers.owner.failure;
     },
     accept: (stream) => peers.accept(stream),
     close: async () => {

@@ -151,6 +151,16 @@ describe('serveLog', () => {
     assert.ok(counts.length < 25, `${counts}`);
   });
 
+  it('cuts off more processes than maxConnections', async (t) => {
+    const path = pathFor(t);
+    const served = await serveLog({ path, log: new MemoryLog(), maxConnections: 1 });
+    t.after(() => served.close());
+    const { log } = await follow(t, path);
+    const peer = new Peer(path).greet();
+    await until(() => peer.isOver);
+    assert.deepEqual([peer.answers, log.connected, served.connections], [[], true, 1]);
+  });
+
   it('answers what was appended before it closes', async (t) => {
     const path = pathFor(t);
     const served = await serve(t, path);
@@ -271,21 +281,16 @@ describe('ProcessesLog', () => {
   it('tells its hub to skip places that the log has refused, and its readers miss nothing', async (t) => {
     const path = pathFor(t);
     const store = new MemoryStore();
-    await serve(t, path, new StoredLog(store));
+    const served = await serve(t, path, new StoredLog(store));
     const { log, heard } = await follow(t, path);
     await log.append('a', [event('1')]);
     store.fails = true;
     await assert.rejects(log.append('a', [event('refused')]), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    assert.match(served.failure!.message, /the store is full/);
+    await assert.rejects(log.append('a', [event('refused')]), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
     store.fails = false;
-    await until(() => heard.epoch > 0);
-    for (;;) {
-      const isIn = await log.append('a', [event('2')]).then(
-        () => true,
-        () => false,
-      );
-      if (isIn) break;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await until(() => served.failure === undefined);
+    await log.append('a', [event('2')]);
     assert.deepEqual(heard.wrongs, []);
     assert.ok(heard.skipped > 1, 'it was told nothing of the place that is missing');
     assert.deepEqual(await textsOf(log, 'a'), ['1', '2']);
@@ -375,6 +380,40 @@ describe('ProcessesLog', () => {
     const { heard } = await follow(t, path, options);
     await until(() => connections > 2);
     assert.equal(heard.renewals.length, 1);
+  });
+
+  it('refuses at once what more than 10,000 callers want to ask', async (t) => {
+    const path = pathFor(t);
+    const { log } = await follow(t, path, { connect: silentOwner(t), requestTimeout: 1000 });
+    const asked = Array.from({ length: 10_008 }, () => log.find(['a']).catch(() => {}));
+    await assert.rejects(log.find(['a']), { code: 'ERR_SSE_LOG_UNAVAILABLE', message: /too many questions/ });
+    await log.close();
+    await Promise.all(asked);
+  });
+
+  it('skips what is no longer among the newest events of the owner, and reads it from the log', async (t) => {
+    const path = pathFor(t);
+    const limits = { maxMessageBytes: 1024 * 1024, maxRecentBytes: 2 * 1024 * 1024 };
+    const served = await serveLog({ path, log: new MemoryLog(), ...limits });
+    t.after(() => served.close());
+    const { log } = await follow(t, path);
+    let isCut = false;
+    let socket: Socket | undefined;
+    const behind = await follow(t, path, {
+      minRetryDelay: 1,
+      connect: () => {
+        socket = connect(isCut ? `${path}.cut` : path);
+        return socket;
+      },
+    });
+    isCut = true;
+    socket?.destroy();
+    for (let i = 0; i < 6; i++) await log.append('a', [event(`${i}${'x'.repeat(500_000)}`)]);
+    isCut = false;
+    await until(() => behind.heard.position === 6);
+    assert.equal(behind.heard.skipped, 2);
+    assert.deepEqual(behind.heard.wrongs, []);
+    assert.deepEqual((await textsOf(behind.log, 'a')).length, 1, 'a page has 256 KiB, or one event');
   });
 
   it('stays away from a log that has lost events and goes on in the same epoch', async (t) => {

@@ -49,7 +49,10 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
       streams.set(worker, size);
     },
   };
-  const served = await serveLog({ path: part.socket, log, answers, onError });
+  const served = await serveLog({ path: part.socket, log, answers, onError }).catch((error) => {
+    log.close?.();
+    throw error;
+  });
   const feeding = new AbortController();
   const hub = new Hub({ log: new ProcessesLog({ path: part.socket }), onError });
   try {
@@ -61,7 +64,7 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
     };
     const context = { source: io.stdin, signal: feeding.signal, logger };
     const states = await startInputs({ hub: paced(hub, served), streams: sizes }, inputs, context);
-    await untilStopped(states);
+    await untilStopped(states, served);
   } finally {
     feeding.abort();
     await hub.close();
@@ -104,10 +107,13 @@ async function closed(served: ServedLog): Promise<void> {
   process.disconnect?.();
 }
 
-function untilStopped(states: InputStates): Promise<void> {
+function untilStopped(states: InputStates, served: ServedLog): Promise<void> {
   const registry = new Registry();
   const stopMeasuring = registerProcess(registry);
   registerInputs(registry, states);
+  // Of all processes, the least: 0 where one cannot reach the owner, or the owner cannot write.
+  const available = () => Number(served.failure === undefined);
+  registry.gauge('sluice_log_available', '1 while the log can be written to.', available);
   return new Promise((resolve) => {
     onOrder((order) => {
       if ('ask' in order) report({ page: registry.render() });

@@ -52,13 +52,15 @@ export function onOrder(take: (order: Order) => void): void {
   else take({ stop: 'soon' });
 }
 
-/** Reports what went wrong before the work began. Resolves with the exit code. */
+/** Reports what goes wrong before the work begins, and ends the process. Otherwise resolves with the exit code. */
 export async function reportingFailure(begin: () => Promise<number>): Promise<number> {
   try {
     return await begin();
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
-    report({ failed: { message, code } });
-    return 1;
+    await new Promise<unknown>((sent) =>
+      process.send?.({ failed: { message, code } } satisfies Report, sent),
+    );
+    process.exit(1);
   }
 }
