@@ -4,7 +4,7 @@
 //     SIM_SEED=123 npx tsx --test test/simulation.nodes.test.ts       replays one, and tells its story
 //     SIM_RUNS=50000 npx tsx --test test/simulation.nodes.test.ts     runs more of them, on all cores
 //     SIM_FIRST=5000000 …                                             from another seed on
-//     SIM_KIND=shared …                                               memory, own, shared or sqlite alone
+//     SIM_KIND=shared …                                               memory, own, shared, processes or sqlite alone
 //     SIM_TRACE=FILE npx tsx --test test/simulation.nodes.test.ts     replays a trace that a failure has left
 //
 // By default the seeds are the same each time, so that a run judges the change and not its luck.
@@ -49,6 +49,22 @@ it('loses nothing in silence, whatever nodes, stores, clients and the network do
     assert.ok(times >= count / 100, `${times} times "${name}" in ${count} scenarios`);
   }
 });
+
+if (SIM_TRACE === undefined && SIM_SEED === undefined && SIM_KIND === undefined) {
+  it('loses nothing in silence where several processes follow the owner of a log', async () => {
+    const count = Math.ceil(Number(SIM_RUNS ?? (LONG ? 20_000 : 200)) / 4);
+    const { failures } = await (count > 200 ? runSeedsApart : runSeeds)(
+      Number(SIM_FIRST),
+      count,
+      'processes',
+    );
+    const [failure] = failures;
+    if (failure === undefined) return;
+    assert.fail(
+      `SIM_KIND=processes SIM_SEED=${failure.seed}: ${await retell(scenarioOf(failure.seed, 'processes'))}`,
+    );
+  });
+}
 
 // Each opens real files, which takes longer. Node has SQLite from 22.13 on.
 if (hasSqlite && SIM_TRACE === undefined && SIM_SEED === undefined) {

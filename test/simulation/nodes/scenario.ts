@@ -3,9 +3,17 @@
 import { Chance, type Draws, type Stream } from './chance.ts';
 import type { ReaderPlan } from './reader.ts';
 
-/** `own`: a modelled file. `sqlite`: a real one, of which a run takes longer. */
-export const kinds = ['memory', 'own', 'sqlite', 'shared'] as const;
+/**
+ * `own`: a modelled file. `sqlite`: a real one, of which a run takes longer. `shared`: a modelled store of several
+ * nodes. `processes`: several nodes follow an owner, which has the modelled file.
+ */
+export const kinds = ['memory', 'own', 'sqlite', 'shared', 'processes'] as const;
 export type Kind = (typeof kinds)[number];
+
+/** Whether several nodes have one order. */
+export function isShared(kind: Kind): boolean {
+  return kind === 'shared' || kind === 'processes';
+}
 
 /** One thing that happens, at a time in milliseconds. */
 export type Step = { readonly at: number } & (
@@ -76,7 +84,7 @@ export function scenarioOf(seed: number, only?: Kind): Scenario {
   const chance = new Chance(seed).stream('scenario');
   const kind = only ?? chance.pick(['memory', 'own', 'own', 'shared', 'shared', 'shared'] as const);
   const topics = ['a', 'b', 'c'].slice(0, 1 + chance.below(3));
-  const nodes = kind === 'shared' ? 2 + chance.below(2) : 1;
+  const nodes = isShared(kind) ? 2 + chance.below(2) : 1;
   const readers = Array.from({ length: 3 + chance.below(3) }, (_, i) => readerOf(chance, i, topics));
   const length = 1500 + chance.below(1500);
   const count = 25 + chance.below(30);
@@ -175,6 +183,13 @@ function stepOf(
     () => ({ at, do: 'evict', topic }),
     () => ({ at, do: chance.pick(['lose wakes', 'lose answers'] as const), lasts: 50 + chance.below(400) }),
   ];
-  const extra = { memory: [], own: owned, sqlite: owned, shared }[kind];
+  const processes: (() => Step)[] = [
+    ...owned,
+    // The owner starts again, and nothing is recent any more.
+    () => ({ at, do: 'trim feed' }),
+    () => ({ at, do: 'disconnect', node, lasts: 20 + chance.below(1500) }),
+    () => ({ at, do: 'lose answers', lasts: 50 + chance.below(400) }),
+  ];
+  const extra = { memory: [], own: owned, sqlite: owned, shared, processes }[kind];
   return chance.pick(extra.length > 0 && chance.of(0.45) ? extra : common)();
 }

@@ -1,6 +1,7 @@
 // Runs one scenario: nodes, clients, publishers and the network between them, under one clock.
 
 import type { HubOptions } from '../../../lib/hub.ts';
+import type { OwnLog } from '../../../lib/log.ts';
 import { parseId } from '../../../lib/protocol.ts';
 import type { Transport } from '../../../lib/transport.ts';
 import { SharedStore } from '../../helpers/shared-store.ts';
@@ -15,12 +16,13 @@ import {
   type Publication,
 } from './checker.ts';
 import { Clock, drained } from './clock.ts';
+import { Machine } from './machine.ts';
 import { Connection, type Surroundings, transportOver } from './net.ts';
 import { SimNode } from './node.ts';
 import { OwnFile } from './own-file.ts';
 import { Races } from './races.ts';
 import { Reader } from './reader.ts';
-import type { Scenario, Step, Trigger } from './scenario.ts';
+import { isShared, type Scenario, type Step, type Trigger } from './scenario.ts';
 import { SqliteDisk } from './sqlite-disk.ts';
 
 export interface Outcome {
@@ -45,6 +47,8 @@ export interface Spoilers {
 
 const CALM = 5000;
 const ANSWER_TIMEOUT = 1500;
+/** Until a node has noticed that its owner is back. */
+const RECONNECT = 1000;
 
 export async function runScenario(
   scenario: Scenario,
@@ -77,6 +81,7 @@ class World implements Surroundings {
   readonly #store: SharedStore;
   readonly #file: OwnFile;
   readonly #disk: SqliteDisk | undefined;
+  readonly #machine: Machine | undefined;
   /** Epochs that nobody can know of any more. */
   readonly #strays: Set<number> = new Set();
   /** Topics that were shortened on purpose, or deleted. */
@@ -111,6 +116,7 @@ class World implements Surroundings {
     });
     this.#file = new OwnFile(1_795_408_776_000_000, kept);
     this.#disk = scenario.kind === 'sqlite' ? new SqliteDisk(kept) : undefined;
+    this.#machine = scenario.kind === 'processes' ? new Machine(this) : undefined;
   }
 
   isCalm(): boolean {
@@ -120,6 +126,7 @@ class World implements Surroundings {
   /** Called when the process of a node is gone. */
   onGone(): void {
     this.#disk?.close();
+    this.#machine?.bury();
   }
 
   tell(who: string, line: () => string): void {
@@ -138,6 +145,7 @@ class World implements Surroundings {
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = this.#isTold ? stackTraceLimit : 0;
     try {
+      this.#machine?.start();
       for (const node of this.#nodes) node.start();
       for (const reader of this.#readers) {
         const delay = this.chance.stream('arrivals').below(600);
@@ -153,6 +161,7 @@ class World implements Surroundings {
       for (const reader of this.#readers) reader.crash();
       for (const life of isRunning) life.fate = 'running';
       for (const node of this.#nodes) node.crash();
+      this.#machine?.crash();
       await drained();
       await clock.run(10);
     } finally {
@@ -188,6 +197,7 @@ class World implements Surroundings {
   #endedTopics(): ReadonlySet<string> {
     const { kind, topics } = this.#scenario;
     if (kind === 'shared') return new Set(topics.filter((topic) => this.#store.isEnded(topic)));
+    if (kind === 'processes') return new Set(topics.filter((topic) => this.#file.isEnded(topic)));
     const known = this.#nodes[0]!.hub!.topics();
     return new Set(known.filter(({ ended }) => ended).map(({ topic }) => topic));
   }
@@ -206,14 +216,16 @@ class World implements Surroundings {
     const options = { history: () => ({ maxEvents: memory }), maxPageBytes: pageBytes };
     if (kind === 'memory') return options as HubOptions;
     const opened: object =
-      kind === 'own' ? this.#openFile() : (this.#disk?.open() ?? this.#store.open(node.name));
+      kind === 'own'
+        ? this.openLog()
+        : (this.#machine?.open(node.name) ?? this.#disk?.open() ?? this.#store.open(node.name));
     const log = this.#spoilers.log?.(opened, node.name) ?? opened;
     const onError = (error: unknown, context: unknown): void =>
       this.tell(node.name, () => `reports ${JSON.stringify(context)}: ${(error as Error).message}`);
     return { ...options, log, onError } as unknown as HubOptions;
   }
 
-  #openFile(): object {
+  openLog(): OwnLog {
     const file = this.#file;
     const chance = this.chance.stream('file');
     file.onFailure = () => this.races.met('append that fails');
@@ -259,6 +271,10 @@ class World implements Surroundings {
     };
   }
 
+  losesAnswers(): boolean {
+    return this.clock.time <= this.#losesAnswersUntil;
+  }
+
   may(client: string, topic: string): boolean {
     return this.#spoilers.mayAll === true || !this.#withdrawn.has(`${client} ${topic}`);
   }
@@ -269,7 +285,7 @@ class World implements Surroundings {
     const place = parseId(lastEventId);
     const head = parseId(node.hub!.position);
     if (place === undefined || head === undefined) return;
-    if (compare(place, head) > 0 && this.#scenario.kind === 'shared')
+    if (compare(place, head) > 0 && isShared(this.#scenario.kind))
       this.races.met('reconnect to a process that lags');
     if (this.#scenario.kind === 'shared' && place.epoch < head.epoch && head.seq > place.seq)
       this.races.met('promotion, then the head passes the client');
@@ -377,7 +393,7 @@ class World implements Surroundings {
 
   #publish(step: Step & { readonly do: 'publish' }): void {
     const { topic, key, count, retries } = step;
-    const isHasty = step.isHasty === true && this.#scenario.kind !== 'shared';
+    const isHasty = step.isHasty === true && !isShared(this.#scenario.kind);
     const first = this.#numbers + 1;
     this.#numbers += count;
     const batch = Array.from({ length: count }, (_, i) => first + i);
@@ -527,13 +543,21 @@ class World implements Surroundings {
         return;
       case 'restart store':
         if (kind === 'own' || kind === 'sqlite') return this.#loseFileTail(step.lost);
+        if (kind === 'processes') return this.#restartOwner(step.lost);
+        break;
+      case 'trim feed':
+        if (kind === 'processes') return this.#restartOwner(undefined);
+        break;
+      case 'disconnect':
+        if (kind === 'processes') return this.#cutOff(this.#nodes[step.node]!.name, step.lasts);
     }
     if (kind === 'sqlite' && step.do === 'trim' && this.#nodes[0]!.isUp) return this.#disk!.backUp();
-    if (kind === 'own' && step.do === 'trim') {
+    if ((kind === 'own' || kind === 'processes') && step.do === 'trim') {
       if (this.#isReading) races.met('eviction between check and read');
       if (this.#nodes[0]!.hasLaggards) races.met('trimming while paging a long replay');
       return this.#file.trim(step.topic, step.keep);
     }
+    if (kind === 'processes' && step.do === 'lose answers') this.#losesAnswersUntil = clock.time + step.lasts;
     if (kind !== 'shared') return;
     this.tell('store', () => `suffers: ${JSON.stringify(step)}`);
     const disturb = (what: Disturbance['kind'], lasts = 0): void => {
@@ -616,6 +640,30 @@ class World implements Surroundings {
     this.#disk?.losePower();
     if (lost > 0) this.#disk?.restore();
     this.#bringUp(node, 100);
+  }
+
+  /** The owner is killed, and the file may then lack its last writes. */
+  #restartOwner(lost: number | undefined): void {
+    const machine = this.#machine!;
+    if (!machine.isUp) return;
+    const down = 20 + this.chance.stream('owner').below(400);
+    const time = this.clock.time;
+    this.tell('owner', () => `is killed${lost === undefined ? '' : `, and its file loses ${lost} writes`}`);
+    machine.crash();
+    this.#reads.delete('file');
+    this.#disturbances.push({ time, kind: 'away', end: time + down + RECONNECT });
+    if (lost !== undefined) {
+      this.#disturbances.push({ time, kind: 'order' });
+      this.#file.loseTail(lost, Date.now() * 1000);
+    }
+    this.clock.later(down, () => machine.start());
+  }
+
+  #cutOff(node: string, lasts: number): void {
+    const { time } = this.clock;
+    this.#disturbances.push({ time, kind: 'away', end: time + lasts + RECONNECT });
+    this.#machine!.disconnect(node);
+    this.clock.later(lasts, () => this.#machine!.reconnect(node));
   }
 
   #takeDown(node: SimNode, how: 'stop' | 'crash', down: number): void {
@@ -701,7 +749,9 @@ class World implements Surroundings {
       this.#losesAnswersUntil = this.#losesWakesUntil = -1;
       this.#endSplit();
       this.#store.reconnect();
+      this.#machine?.start();
       for (const node of this.#nodes) {
+        this.#machine?.reconnect(node.name);
         this.#downNodes.delete(node);
         if (node.isUp) continue;
         node.crash();
