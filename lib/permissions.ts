@@ -7,20 +7,38 @@ import { onlyTrue } from './origin.ts';
 import { type HttpError, httpError } from './problem.ts';
 import { Tickets } from './tickets.ts';
 
+/** Where tickets are kept: `Tickets`, or one place for several processes. */
+export interface TicketStore {
+  issue(principal: unknown): IssuedTicket | Promise<IssuedTicket>;
+  /** The principal, once; `undefined` for a ticket that is not valid. */
+  redeem(ticket: string): unknown;
+}
+
+export interface IssuedTicket {
+  readonly ticket: string;
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+}
+
 /**
  * Returns the principal of a request, or throws the error to answer with: 401 without valid credentials, 403
  * without permission.
  */
 export class Permissions {
   readonly #access: Access<unknown, IncomingMessage>;
-  readonly #tickets = new Tickets<unknown>();
+  readonly #tickets: TicketStore;
   readonly #publishIsClosed: () => boolean;
   /** Whether a principal may perform the action on the topic. */
   readonly may: (principal: unknown, action: Action, topic: string) => boolean;
 
   /** @param publishIsClosed - Whether there are no credentials with which a client could publish. */
-  constructor(access: Access<unknown, IncomingMessage>, publishIsClosed: () => boolean) {
+  constructor(
+    access: Access<unknown, IncomingMessage>,
+    publishIsClosed: () => boolean,
+    tickets: TicketStore = new Tickets<unknown>(),
+  ) {
     this.#access = access;
+    this.#tickets = tickets;
     this.#publishIsClosed = publishIsClosed;
     this.may = onlyTrue('access.may', (principal: unknown, action: Action, topic: string) =>
       access.may(principal, action, topic),
@@ -59,14 +77,15 @@ export class Permissions {
   }
 
   /** Issues a ticket that stands for the sender. */
-  async issueTicket(req: IncomingMessage): Promise<{ ticket: string; expiresAt: number }> {
+  async issueTicket(req: IncomingMessage): Promise<IssuedTicket> {
     return this.#tickets.issue(await this.reader(req));
   }
 
   /** The sender; `undefined` without valid credentials, and for a permission that has ended. */
   async #identify(req: IncomingMessage, ticket: string | null): Promise<unknown> {
-    const answer: unknown =
-      ticket === null ? await this.#access.authorize(req) : this.#tickets.redeem(ticket);
+    const answer: unknown = await (ticket === null
+      ? this.#access.authorize(req)
+      : this.#tickets.redeem(ticket));
     return !isNobody(answer) && expiryOf(answer) > Date.now() ? answer : undefined;
   }
 }

@@ -40,7 +40,7 @@ export class Publisher {
   readonly #order: Order;
   readonly #history: History<Group>;
   readonly #now: () => number;
-  readonly #staging: Staging<Group> | undefined;
+  readonly #staging: Staging<StagedEvent<Group>> | undefined;
   readonly #isShared: boolean;
   readonly #keepsBodies: boolean;
   #isPublishing = false;
@@ -55,7 +55,7 @@ export class Publisher {
     this.#isShared = log?.order === 'shared';
     this.#keepsBodies = log !== undefined;
     if (log === undefined || log.order === 'shared') return;
-    this.#staging = new Staging<Group>(log, {
+    this.#staging = new Staging<StagedEvent<Group>>(log, {
       head: order.head,
       accept: ({ topic, event, first }) => this.#accept(topic, event, first),
       plan: () => delivery.plan(),
@@ -289,7 +289,7 @@ function toEntry(topic: string, { seq, at, body, key }: LoggedEvent): LogEntry {
 }
 
 function toStaged(topic: Topic, event: LoggedEvent, first: number): StagedEvent<Group> {
-  return { topic, event, entry: toEntry(topic.name, event), first };
+  return { topic, event, entry: toEntry(topic.name, event), bytes: event.bytes, first };
 }
 
 /** Copies a text that V8 may keep as a slice of another one, which then stays in memory as a whole. */

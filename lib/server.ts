@@ -18,7 +18,7 @@ import { instrument } from './instruments.ts';
 import type { KeepaliveOptions } from './keepalive.ts';
 import type { LimitOptions } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
-import { Permissions, unauthorized } from './permissions.ts';
+import { Permissions, type TicketStore, unauthorized } from './permissions.ts';
 import { limitPipelining } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf, sendJson } from './problem.ts';
 import { type Missed, type Params, Router } from './router.ts';
@@ -67,6 +67,10 @@ export interface SseServerOptions<Principal = unknown> {
   maxTopicsPerStream?: number | undefined;
   /** Returns members to add to the body of `/readyz`, which everybody may read. */
   readiness?: (() => object) | undefined;
+  /** Where tickets are kept; default in this process. Several processes behind one port need one place for them. */
+  tickets?: TicketStore | undefined;
+  /** Makes the page of `/metrics`, by default that of this process, which `render` returns. */
+  metricsPage?: ((render: () => string) => string | Promise<string>) | undefined;
   /** Called with each line of the log, ready for JSON and without secrets; by default nothing is logged. */
   logger?: ((line: LogLine) => void) | undefined;
 }
@@ -121,6 +125,7 @@ type Step = Middleware<IncomingMessage, ServerResponse>;
  */
 export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
   const { maxBodyBytes = 1024 * 1024, origins = [], metricsTokens = [], logger = () => {} } = options;
+  const { metricsPage = (render) => render() } = options;
   const registry = new Registry({
     onError: (error, { family }) =>
       logger({ level: 'error', event: 'metric-failed', family, message: String(error) }),
@@ -141,7 +146,8 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
       });
   const permissions = permissionsOf(options, () => isLocal(server));
   let isDraining = false;
-  let stopMeasuring: (() => void) | undefined;
+  // A page that is made elsewhere has this registry in it, whether or not anybody asks here.
+  let stopMeasuring = options.metricsPage && registerProcess(registry);
 
   const onRefuse = ({ reason, status, req }: EventsRefusal): void => {
     if (refuseChannel.hasSubscribers) refuseChannel.publish({ reason, status, req });
@@ -181,23 +187,25 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('GET', '/', dashboard)
     .add('GET', '/dashboard/:file', dashboard);
 
-  function metrics({ req, res }: Context): void {
+  async function metrics({ req, res }: Context): Promise<void> {
     const isOpen = metricsTokens.length === 0 && isLocal(server);
     if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
       throw unauthorized('read the metrics');
     // Measuring the event loop's delay takes a timer: it starts with the first reader.
     stopMeasuring ??= registerProcess(registry);
-    res.writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' }).end(renderOnce());
+    const text = await renderOnce();
+    res.writeHead(200, { 'Content-Type': metricsContentType, 'Cache-Control': 'no-store' }).end(text);
   }
 
-  let page: string | undefined;
-  /** Renders the metrics once a turn, however many connections request them. */
-  function renderOnce(): string {
+  let page: Promise<string> | undefined;
+  /** Renders the metrics once a turn, or while others are asked, however many connections request them. */
+  function renderOnce(): Promise<string> {
     if (page === undefined) {
-      page = registry.render();
-      setImmediate(() => {
+      const forget = (): void => {
         page = undefined;
-      });
+      };
+      page = Promise.resolve(metricsPage(() => registry.render()));
+      page.then(() => setImmediate(forget), forget);
     }
     return page;
   }
@@ -274,12 +282,12 @@ function isHub(hub: Hub | HubOptions | undefined): hub is Hub {
 }
 
 function permissionsOf<Principal>(
-  { access, publishTokens, subscribeTokens }: SseServerOptions<Principal>,
+  { access, publishTokens, subscribeTokens, tickets }: SseServerOptions<Principal>,
   publishIsOpen: () => boolean,
 ): Permissions {
   const chosen = access ?? tokenAccess({ publishTokens, subscribeTokens, publishIsOpen });
   const publishIsClosed = (): boolean => access === undefined && !publishTokens?.length;
-  return new Permissions(chosen as Access<unknown, IncomingMessage>, publishIsClosed);
+  return new Permissions(chosen as Access<unknown, IncomingMessage>, publishIsClosed, tickets);
 }
 
 function ticketOf({ url }: IncomingMessage): string | null {

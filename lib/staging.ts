@@ -1,24 +1,29 @@
-// Collects the events of a turn for the log of one hub, and hands them over before they are delivered.
+// Collects the events of a turn for a log of an own order, and hands them over before they are delivered.
 // Needs `history.ts` and `log.ts` beside it.
 
 import type { EncodedEvent, KnownTopic, Topic } from './history.ts';
 import { type AppendRecord, type LogEntry, type LogError, logUnavailable, type OwnLog } from './log.ts';
 
-/** An event that waits for the log. */
-export interface StagedEvent<Follower> {
+/** What waits for the log. */
+export interface Staged {
+  readonly entry: LogEntry;
+  /** What it adds to the bytes of a turn. */
+  readonly bytes: number;
+}
+
+/** An event of a hub that waits for the log; `entry` is the same without its id. */
+export interface StagedEvent<Follower> extends Staged {
   readonly topic: Topic<Follower>;
   readonly event: EncodedEvent;
-  /** The same without its id. */
-  readonly entry: LogEntry;
   /** The seq of the first event of its batch. */
   readonly first: number;
 }
 
-export interface StagingOptions<Follower> {
+export interface StagingOptions<Item extends Staged> {
   /** The newest seq of the log. */
   readonly head: number;
   /** Called for each event that the log has, in order. */
-  readonly accept: (staged: StagedEvent<Follower>) => void;
+  readonly accept: (staged: Item) => void;
   /** Calls for a turn, in which `commit` is called. */
   readonly plan: () => void;
   /** Called with what the log has thrown. */
@@ -30,10 +35,10 @@ export interface StagingOptions<Follower> {
  * delivered, their seqs are not used again, and further events are refused at once, until the log can write again:
  * it is asked after 100 ms, and then at intervals that double up to a second.
  */
-export class Staging<Follower = unknown> {
+export class Staging<Item extends Staged> {
   readonly #log: OwnLog;
-  readonly #options: StagingOptions<Follower>;
-  #staged: StagedEvent<Follower>[] = [];
+  readonly #options: StagingOptions<Item>;
+  #staged: Item[] = [];
   #waiting: { readonly resolve: () => void; readonly reject: (error: LogError) => void }[] = [];
   /** The records of what waits, and when each is kept. */
   #records = new Map<string, { readonly record: AppendRecord; readonly kept: Promise<void> }>();
@@ -44,7 +49,7 @@ export class Staging<Follower = unknown> {
   #isClosed = false;
   #probe: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(log: OwnLog, options: StagingOptions<Follower>) {
+  constructor(log: OwnLog, options: StagingOptions<Item>) {
     this.#log = log;
     this.#options = options;
     this.#newest = options.head;
@@ -74,10 +79,10 @@ export class Staging<Follower = unknown> {
   }
 
   /** Takes the events of one batch, which have the next seqs. A turn with very many is handed over in parts. */
-  add(staged: readonly StagedEvent<Follower>[]): void {
+  add(staged: readonly Item[]): void {
     for (const one of staged) {
-      this.#newest = one.event.seq;
-      this.#bytes += one.event.bytes;
+      this.#newest = one.entry.seq;
+      this.#bytes += one.bytes;
       this.#staged.push(one);
     }
     if (this.#bytes > MAX_STAGED_BYTES) this.commit();
@@ -85,7 +90,7 @@ export class Staging<Follower = unknown> {
   }
 
   /** Takes a batch, and resolves once the log has it. Rejects where the log has refused it. */
-  addAndWait(staged: readonly StagedEvent<Follower>[], record?: AppendRecord): Promise<void> {
+  addAndWait(staged: readonly Item[], record?: AppendRecord): Promise<void> {
     const kept = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
     if (record !== undefined) this.#records.set(record.key, { record, kept });
     this.add(staged);

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type LogHarness, logContract, type UncoveredClause } from '../lib/log-contract.ts';
 import { noLog, ownLog, sharedLog } from './contracts/log-harnesses.ts';
+import { memoryLog } from './contracts/memory-harness.ts';
+import { processesLog, processesSqliteLog } from './contracts/processes-harness.ts';
 import { hasSqlite, sqliteLog } from './contracts/sqlite-harness.ts';
 import { ownMembers, wrongLogs } from './contracts/wrong-logs.ts';
 import { MemoryLog, MemoryStore } from './helpers/memory-log.ts';
@@ -22,8 +24,14 @@ function describeLog(name: string, harness: LogHarness, uncovered: readonly stri
 
 describeLog('a hub without a log', noLog);
 describeLog('an own order, in memory', ownLog);
+describeLog('a log in memory', memoryLog, ['crash', 'failAppends', 'loseTail', 'truncate']);
 if (hasSqlite) describeLog('an SQLite file', sqliteLog, ['truncate']);
 describeLog('a shared order, in memory', sharedLog, ['forget', 'truncate']);
+describeLog('the log of several processes', processesLog);
+if (hasSqlite) {
+  const uncovered = ['drop', 'forget', 'loseTail', 'truncate'];
+  describeLog('the log of several processes, in an SQLite file', processesSqliteLog, uncovered);
+}
 
 describe('the contract of logs, and logs that break it', () => {
   const quiet = { onUncovered: () => {} };

@@ -4,7 +4,7 @@
 //     SIM_SEED=123 npx tsx --test test/simulation.nodes.test.ts       replays one, and tells its story
 //     SIM_RUNS=50000 npx tsx --test test/simulation.nodes.test.ts     runs more of them, on all cores
 //     SIM_FIRST=5000000 …                                             from another seed on
-//     SIM_KIND=shared …                                               memory, own, shared, redis or sqlite alone
+//     SIM_KIND=shared …                                               memory, own, shared, processes, redis or sqlite alone
 //     SIM_TRACE=FILE npx tsx --test test/simulation.nodes.test.ts     replays a trace that a failure has left
 //
 // By default the seeds are the same each time, so that a run judges the change and not its luck.
@@ -50,9 +50,12 @@ it('loses nothing in silence, whatever nodes, stores, clients and the network do
   }
 });
 
-if (SIM_TRACE === undefined && SIM_SEED === undefined) {
+if (SIM_TRACE === undefined && SIM_SEED === undefined && SIM_KIND === undefined) {
   it('loses nothing in silence where the log in Redis runs its scripts on a model of it', () =>
     runKind('redis', Math.ceil(Number(SIM_RUNS ?? (LONG ? 50_000 : 400)) / 10)));
+
+  it('loses nothing in silence where several processes follow the owner of a log', () =>
+    runKind('processes', Math.ceil(Number(SIM_RUNS ?? (LONG ? 20_000 : 200)) / 4)));
 }
 
 // Each opens real files, which takes longer. Node has SQLite from 22.13 on.

@@ -1,10 +1,11 @@
 // Publishes the inputs of a server: lines of files, lines of standard input and samples of this host.
-// Needs `../feed.ts`, `argv.ts`, `input.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts` beside it.
+// Needs `../feed.ts`, `../metrics.ts`, `argv.ts`, `input.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts` beside it.
 
 import { access, constants, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FeedHub } from '../feed.ts';
+import type { Registry } from '../metrics.ts';
 import { readTopic, usageError } from './argv.ts';
 import { Input, type InputLogger } from './input.ts';
 import type { CommandInput } from './io.ts';
@@ -27,7 +28,7 @@ interface Tail {
 }
 
 /** The members of a hub and of its server that are used. */
-interface InputTarget {
+export interface InputTarget {
   readonly hub: FeedHub<{ data: string }> & {
     change(topic: string, change: 'end' | 'reopen'): Promise<unknown>;
     topics(): readonly unknown[];
@@ -117,6 +118,24 @@ export async function startInputs(
       return counts;
     },
   };
+}
+
+/** The values of the labels are words of the command line, so their number is bounded. */
+export function registerInputs(registry: Registry, { list }: InputStates): void {
+  if (list.length === 0) return;
+  const of = (read: (input: InputStates['list'][number]) => number) => () =>
+    list.map((input) => [{ input: input.name, topic: input.topic }, read(input)] as const);
+  registry
+    .gauge(
+      'sluice_input_up',
+      '1 while an input is read and published, 0 while it is not.',
+      of(({ state }) => Number(state === 'up')),
+    )
+    .counter(
+      'sluice_input_skipped_total',
+      'Events of an input that the hub has refused.',
+      of(({ skipped }) => skipped),
+    );
 }
 
 /** Ends a topic, as soon as the log takes that. */

@@ -1,15 +1,25 @@
 // Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
-// Needs `../keepalive.ts`, `../log.ts`, `../server.ts`, `../sqlite.ts`, `argv.ts`, `inputs.ts`, `io.ts`, `redis.ts` and
-// `tokens.ts` beside it.
+// Needs `../history-limits.ts`, `../keepalive.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`, `argv.ts`, `inputs.ts`,
+// `io.ts`, `owner.ts`, `part.ts`, `redis.ts`, `tokens.ts`, `worker.ts` and `workers.ts` beside it.
 
 import { once } from 'node:events';
+import type { HistoryLimits } from '../history-limits.ts';
 import type { KeepaliveOptions } from '../keepalive.ts';
 import type { Log } from '../log.ts';
-import { type CloseOptions, createSseServer, type LogLine, type SseServer } from '../server.ts';
+import { MemoryLog } from '../memory-log.ts';
+import {
+  type CloseOptions,
+  createSseServer,
+  type LogLine,
+  type SseServer,
+  type SseServerOptions,
+} from '../server.ts';
 import { SqliteLog } from '../sqlite.ts';
 import { type CommandLine, type OptionValues, readOptions, usageError, withOptionNames } from './argv.ts';
-import { type InputStates, type Inputs, readInputs, startInputs } from './inputs.ts';
+import { type InputStates, type Inputs, readInputs, registerInputs, startInputs } from './inputs.ts';
 import { type CommandIo, jsonLine } from './io.ts';
+import { reached, runOwner } from './owner.ts';
+import { type Part, partOf, reportingFailure } from './part.ts';
 import {
   checkRedis,
   createRedisClient,
@@ -19,6 +29,8 @@ import {
   readRedis,
 } from './redis.ts';
 import { readTokens, type Tokens } from './tokens.ts';
+import { Membership } from './worker.ts';
+import { checkPlatform, runWorkers } from './workers.ts';
 
 const HELP = `Usage: sluice serve [options]
 
@@ -56,6 +68,11 @@ Who may do what
   --connection-rate N     most streams that one address may open per second; default off
   --trust-proxy N         number of proxies in front, whose X-Forwarded-For gives the address; default 0
 
+How many processes it has
+  --workers N             serves with N processes, 1 to 64, on one port, and one more that keeps the events and reads
+                          the inputs. Each has every event, so clients resume at any. What limits connections
+                          (--max-connections …) holds for each process. One that dies is started again. Not on Windows
+
 How much it keeps and for how long
   --log memory|sqlite:FILE|redis://[USER@]HOST[:PORT][/DATABASE]
                           where events are kept; default memory, which ends with the process. In an SQLite file
@@ -90,6 +107,9 @@ How much it keeps and for how long
 TIME is 500ms, 10s, 5m, 1h, 0 or off.
 `;
 
+const HOST = '127.0.0.1';
+const PORT = 8080;
+
 /** The longest wait of a Node timer, in milliseconds. */
 const MAX_TIMER = 2 ** 31 - 1;
 /** The hub adds up to a quarter to `retry`, and the sum must fit into a timer. */
@@ -114,6 +134,7 @@ const OPTIONS = {
   'max-connections-per-client': { kind: 'count' },
   'connection-rate': { kind: 'count' },
   'trust-proxy': { kind: 'count' },
+  workers: { kind: 'count', min: 1, max: 64 },
   log: { kind: 'text' },
   'log-durability': { kind: 'text' },
   'log-name': { kind: 'text' },
@@ -134,6 +155,7 @@ const OPTIONS = {
   deadline: { kind: 'duration', max: MAX_TIMER },
 } as const;
 
+type Line = CommandLine<typeof OPTIONS>;
 type Values = OptionValues<typeof OPTIONS>;
 
 /** The options of the modules, as this command calls them. */
@@ -164,18 +186,32 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
     io.stdout.write(HELP);
     return 0;
   }
-  const { redis, inputs, tokens, stopping } = await planOf(line, io.env);
+  const part = partOf(io.env);
+  if (part !== undefined) return reportingFailure(() => servePart(part, line, io));
+  const plan = await planOf(line, io.env);
+  const { host = HOST, port = PORT, workers: count } = line.values;
+  if (count === undefined) return serveAlone(line, plan, io);
+  const { deadline = 10_000 } = plan.stopping;
+  return runWorkers({ argv, count, host, port, deadline, io, logger: loggerTo(io.stderr) });
+}
+
+async function serveAlone(
+  line: Line,
+  { redis, inputs, tokens, stopping }: Plan,
+  io: CommandIo,
+): Promise<number> {
   const logger = loggerTo(io.stderr);
   let states: InputStates | undefined;
   const readiness = () => (states === undefined ? {} : { inputs: states.count() });
   const log = await openLog(line, redis, logger);
-  const setting = { tokens, logger, readiness };
   const stopInputs = new AbortController();
   const { signal } = stopInputs;
   let sse: SseServer | undefined;
   let url: string;
   try {
-    sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, log, setting));
+    sse = withOptionNames(line, OPTION_NAMES, () =>
+      createServer(line.values, { log, logger, readiness, ...tokens }),
+    );
     url = await listen(sse, line.values);
     states = await startInputs(sse, inputs, { source: io.stdin, signal, logger });
   } catch (error) {
@@ -189,9 +225,37 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
   io.stdout.write(`listening on ${url}\n`);
   if (!io.signal.aborted) await once(io.signal, 'abort');
   stopInputs.abort();
+  await stop(sse, stopping, logger);
+  return 0;
+}
+
+/** One of the processes of `--workers`. */
+async function servePart(part: Part, line: Line, io: CommandIo): Promise<number> {
+  if (part.role === 'worker') return serveAsWorker(new Membership(part), line, io);
+  const { inputs } = await planOf(line, io.env);
+  const log = withOptionNames(line, OPTION_NAMES, () => openFile(line.values) ?? memoryLogOf(line.values));
+  return runOwner({ part, log, inputs, io, logger: loggerTo(io.stderr) });
+}
+
+async function serveAsWorker(member: Membership, line: Line, io: CommandIo): Promise<number> {
+  const { number: worker, port, log, tickets, metricsPage } = member;
+  const logger = loggerTo(io.stderr, { worker });
+  const tokens = await readTokens(line.values, io.env);
+  const setting = { log, logger, tickets, metricsPage, ...tokens };
+  const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, setting));
+  // A client that came before would get a gap: nobody would know what was published since.
+  await reached(sse.hub);
+  member.announce(await listen(sse, { ...line.values, port }), sse);
+  const signal = AbortSignal.any([io.signal, member.signal]);
+  if (!signal.aborted) await once(signal, 'abort');
+  await stop(sse, member.isSoon ? { deadline: 1000 } : stoppingOf(line), logger);
+  member.leave();
+  return 0;
+}
+
+async function stop(sse: SseServer, stopping: CloseOptions, logger: Logger): Promise<void> {
   const outcome = await sse.close(stopping);
   logger({ level: 'info', event: 'stopped', ...outcome, duration: Math.round(outcome.duration) });
-  return 0;
 }
 
 // ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────
@@ -203,11 +267,12 @@ interface Plan {
   readonly stopping: CloseOptions;
 }
 
-async function planOf(line: CommandLine<typeof OPTIONS>, env: CommandIo['env']): Promise<Plan> {
+async function planOf(line: Line, env: CommandIo['env']): Promise<Plan> {
   const { values, positionals } = line;
   if (positionals.length > 0) throw usageError(`unexpected "${positionals[0]}"`);
   const redis = readRedis(values, env);
   checkLog(values, redis);
+  if (values.workers !== undefined) checkPlatform();
   const stopping = stoppingOf(line);
   return { redis, inputs: await readInputs(values), tokens: await readTokens(values, env), stopping };
 }
@@ -215,12 +280,14 @@ async function planOf(line: CommandLine<typeof OPTIONS>, env: CommandIo['env']):
 const SQLITE = /^sqlite:(.+)$/;
 
 function checkLog(
-  { log = 'memory', 'log-durability': durability }: Values,
+  { log = 'memory', 'log-durability': durability, workers }: Values,
   redis: RedisAddress | undefined,
 ): void {
   const isFile = SQLITE.test(log);
   if (log !== 'memory' && !isFile && redis === undefined)
     throw usageError(`--log must be memory, sqlite:FILE or redis://HOST, got "${log}"`);
+  if (redis !== undefined && workers !== undefined)
+    throw usageError('--workers needs --log memory or sqlite:FILE: with Redis, start several servers');
   if (durability === undefined) return;
   if (!isFile) throw usageError('--log-durability needs --log sqlite:FILE');
   if (durability !== 'process' && durability !== 'power')
@@ -228,7 +295,7 @@ function checkLog(
 }
 
 async function openLog(
-  line: CommandLine<typeof OPTIONS>,
+  line: Line,
   redis: RedisAddress | undefined,
   logger: Logger,
 ): Promise<Log | undefined> {
@@ -239,18 +306,23 @@ async function openLog(
   return log;
 }
 
+/** What several processes share without a file. */
+function memoryLogOf(values: Values): MemoryLog {
+  return new MemoryLog({ history: historyOf(values), maxTopics: values['max-topics'] });
+}
+
+function historyOf(values: Values): HistoryLimits {
+  const { history: maxEvents, 'history-bytes': maxBytes, 'history-age': maxAge } = values;
+  return { maxEvents, maxBytes, maxAge };
+}
+
 /** Opens the file of `--log`. A refusal names the file, and leaves it as it is. */
 function openFile(values: Values): SqliteLog | undefined {
   const [, path] = SQLITE.exec(values.log ?? '') ?? [];
   if (path === undefined) return undefined;
   const durability = values['log-durability'] as 'process' | 'power' | undefined;
-  const history = {
-    maxEvents: values.history,
-    maxBytes: values['history-bytes'],
-    maxAge: values['history-age'],
-  };
   try {
-    return new SqliteLog(path, { durability, history, maxTopics: values['max-topics'] });
+    return new SqliteLog(path, { durability, history: historyOf(values), maxTopics: values['max-topics'] });
   } catch (error) {
     // The option that is out of range is another one, and gets its name from `withOptionNames`.
     if (error instanceof TypeError || error instanceof RangeError) throw error;
@@ -270,15 +342,17 @@ function stoppingOf({ values, written }: CommandLine<typeof OPTIONS>): CloseOpti
 
 type Logger = (line: LogLine) => void;
 
-function loggerTo(stderr: CommandIo['stderr']): Logger {
-  return (entry) => void stderr.write(jsonLine({ time: new Date().toISOString(), ...entry }));
+/** @param details - Members of each line. */
+function loggerTo(stderr: CommandIo['stderr'], details: object = {}): Logger {
+  return (entry) => void stderr.write(jsonLine({ time: new Date().toISOString(), ...details, ...entry }));
 }
 
-function createServer(
-  values: Values,
-  log: Log | undefined,
-  { tokens, logger, readiness }: { tokens: Tokens; logger: Logger; readiness: () => object },
-): SseServer {
+type Setting = Tokens &
+  Pick<SseServerOptions, 'logger' | 'readiness' | 'tickets' | 'metricsPage'> & {
+    readonly log: Log | undefined;
+  };
+
+function createServer(values: Values, { log, ...setting }: Setting): SseServer {
   const { retry, heartbeat, gzip, cors: origins, 'allow-host': hosts } = values;
   const profile = values['heartbeat-profile'] as KeepaliveOptions['profile'];
   const adaptive = values['adaptive-heartbeat'] ? true : undefined;
@@ -306,32 +380,12 @@ function createServer(
       rate: values['connection-rate'],
       trustProxy: values['trust-proxy'],
     },
-    ...tokens,
-    logger,
-    readiness,
+    ...setting,
   });
 }
 
-/** The values of the labels are words of the command line, so their number is bounded. */
-function registerInputs(registry: SseServer['registry'], { list }: InputStates): void {
-  if (list.length === 0) return;
-  const of = (read: (input: InputStates['list'][number]) => number) => () =>
-    list.map((input) => [{ input: input.name, topic: input.topic }, read(input)] as const);
-  registry
-    .gauge(
-      'sluice_input_up',
-      '1 while an input is read and published, 0 while it is not.',
-      of(({ state }) => Number(state === 'up')),
-    )
-    .counter(
-      'sluice_input_skipped_total',
-      'Events of an input that the hub has refused.',
-      of(({ skipped }) => skipped),
-    );
-}
-
 /** Resolves with the URL. An address that cannot be bound is an error that names the option for it. */
-async function listen(sse: SseServer, { host = '127.0.0.1', port = 8080 }: Values): Promise<string> {
+async function listen(sse: SseServer, { host = HOST, port = PORT }: Values): Promise<string> {
   try {
     return await sse.listen(port, host);
   } catch (error) {

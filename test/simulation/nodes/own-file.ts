@@ -67,6 +67,10 @@ export class OwnFile {
     return this.#open;
   }
 
+  isEnded(topic: string): boolean {
+    return this.#open?.find([topic])[0]?.ended === true;
+  }
+
   /** Shortens a topic from outside. */
   trim(topic: string, keep: number): void {
     this.#open?.trim(topic, keep);

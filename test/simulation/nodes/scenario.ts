@@ -4,11 +4,22 @@ import { Chance, type Draws, type Stream } from './chance.ts';
 import type { ReaderPlan } from './reader.ts';
 
 /**
- * `own`: a modelled file. `sqlite`: a real one, of which a run takes longer. `shared`: a modelled store. `redis`: a
- * modelled server, and the real log with its scripts.
+ * `own`: a modelled file. `sqlite`: a real one, of which a run takes longer. `shared`: a modelled store of several
+ * nodes. `processes`: several nodes follow an owner, which has the modelled file. `redis`: a modelled server, and the
+ * real log with its scripts.
  */
-export const kinds = ['memory', 'own', 'sqlite', 'shared', 'redis'] as const;
+export const kinds = ['memory', 'own', 'sqlite', 'shared', 'processes', 'redis'] as const;
 export type Kind = (typeof kinds)[number];
+
+/** Whether several nodes have one order. */
+export function isShared(kind: Kind): boolean {
+  return kind === 'processes' || hasStore(kind);
+}
+
+/** Whether the order is that of a modelled store. */
+export function hasStore(kind: Kind): boolean {
+  return kind === 'shared' || kind === 'redis';
+}
 
 /** One thing that happens, at a time in milliseconds. */
 export type Step = { readonly at: number } & (
@@ -43,11 +54,6 @@ export type Step = { readonly at: number } & (
   | { readonly do: 'evict helper'; readonly topic: string }
   | { readonly do: 'no memory'; readonly lasts: number }
 );
-
-/** Whether several nodes have one store. */
-export function isShared(kind: Kind): boolean {
-  return kind === 'shared' || kind === 'redis';
-}
 
 export const triggers = [
   'gap under way',
@@ -191,6 +197,13 @@ function stepOf(
     () => ({ at, do: 'evict helper', topic }),
     () => ({ at, do: 'no memory', lasts: 20 + chance.below(600) }),
   ];
-  const extra = { memory: [], own: owned, sqlite: owned, shared, redis }[kind];
+  const processes: (() => Step)[] = [
+    ...owned,
+    // The owner starts again, and nothing is recent any more.
+    () => ({ at, do: 'trim feed' }),
+    () => ({ at, do: 'disconnect', node, lasts: 20 + chance.below(1500) }),
+    () => ({ at, do: 'lose answers', lasts: 50 + chance.below(400) }),
+  ];
+  const extra = { memory: [], own: owned, sqlite: owned, shared, processes, redis }[kind];
   return chance.pick(extra.length > 0 && chance.of(0.45) ? extra : common)();
 }

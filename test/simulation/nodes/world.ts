@@ -1,6 +1,7 @@
 // Runs one scenario: nodes, clients, publishers and the network between them, under one clock.
 
 import type { HubOptions } from '../../../lib/hub.ts';
+import type { OwnLog } from '../../../lib/log.ts';
 import { parseId } from '../../../lib/protocol.ts';
 import type { Transport } from '../../../lib/transport.ts';
 import { SharedStore } from '../../helpers/shared-store.ts';
@@ -15,13 +16,14 @@ import {
   type Publication,
 } from './checker.ts';
 import { Clock, drained } from './clock.ts';
+import { Machine } from './machine.ts';
 import { Connection, type Surroundings, transportOver } from './net.ts';
 import { SimNode } from './node.ts';
 import { OwnFile } from './own-file.ts';
 import { Races } from './races.ts';
 import { Reader } from './reader.ts';
 import { type NodeStore, RedisStore } from './redis-store.ts';
-import { isShared, type Scenario, type Step, type Trigger } from './scenario.ts';
+import { hasStore, isShared, type Scenario, type Step, type Trigger } from './scenario.ts';
 import { SqliteDisk } from './sqlite-disk.ts';
 
 export interface Outcome {
@@ -46,6 +48,8 @@ export interface Spoilers {
 
 const CALM = 5000;
 const ANSWER_TIMEOUT = 1500;
+/** Until a node has noticed that its owner is back. */
+const RECONNECT = 1000;
 
 export async function runScenario(
   scenario: Scenario,
@@ -79,6 +83,7 @@ class World implements Surroundings {
   readonly #redis: RedisStore | undefined;
   readonly #file: OwnFile;
   readonly #disk: SqliteDisk | undefined;
+  readonly #machine: Machine | undefined;
   /** Epochs that nobody can know of any more. */
   readonly #strays: Set<number> = new Set();
   /** Topics that were shortened on purpose, or deleted. */
@@ -117,6 +122,7 @@ class World implements Surroundings {
     this.#store = this.#redis ?? new SharedStore(store);
     this.#file = new OwnFile(1_795_408_776_000_000, kept);
     this.#disk = scenario.kind === 'sqlite' ? new SqliteDisk(kept) : undefined;
+    this.#machine = scenario.kind === 'processes' ? new Machine(this) : undefined;
   }
 
   isCalm(): boolean {
@@ -126,6 +132,7 @@ class World implements Surroundings {
   /** Called when the process of a node is gone. */
   onGone(): void {
     this.#disk?.close();
+    this.#machine?.bury();
   }
 
   tell(who: string, line: () => string): void {
@@ -144,6 +151,7 @@ class World implements Surroundings {
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = this.#isTold ? stackTraceLimit : 0;
     try {
+      this.#machine?.start();
       for (const node of this.#nodes) node.start();
       for (const reader of this.#readers) {
         const delay = this.chance.stream('arrivals').below(600);
@@ -159,6 +167,7 @@ class World implements Surroundings {
       for (const reader of this.#readers) reader.crash();
       for (const life of isRunning) life.fate = 'running';
       for (const node of this.#nodes) node.crash();
+      this.#machine?.crash();
       await drained();
       await clock.run(10);
     } finally {
@@ -193,7 +202,8 @@ class World implements Surroundings {
 
   #endedTopics(): ReadonlySet<string> {
     const { kind, topics } = this.#scenario;
-    if (isShared(kind)) return new Set(topics.filter((topic) => this.#store.isEnded(topic)));
+    if (hasStore(kind)) return new Set(topics.filter((topic) => this.#store.isEnded(topic)));
+    if (kind === 'processes') return new Set(topics.filter((topic) => this.#file.isEnded(topic)));
     const known = this.#nodes[0]!.hub!.topics();
     return new Set(known.filter(({ ended }) => ended).map(({ topic }) => topic));
   }
@@ -212,14 +222,16 @@ class World implements Surroundings {
     const options = { history: () => ({ maxEvents: memory }), maxPageBytes: pageBytes };
     if (kind === 'memory') return options as HubOptions;
     const opened: object =
-      kind === 'own' ? this.#openFile() : (this.#disk?.open() ?? this.#store.open(node.name));
+      kind === 'own'
+        ? this.openLog()
+        : (this.#machine?.open(node.name) ?? this.#disk?.open() ?? this.#store.open(node.name));
     const log = this.#spoilers.log?.(opened, node.name) ?? opened;
     const onError = (error: unknown, context: unknown): void =>
       this.tell(node.name, () => `reports ${JSON.stringify(context)}: ${(error as Error).message}`);
     return { ...options, log, onError } as unknown as HubOptions;
   }
 
-  #openFile(): object {
+  openLog(): OwnLog {
     const file = this.#file;
     const chance = this.chance.stream('file');
     file.onFailure = () => this.races.met('append that fails');
@@ -265,6 +277,10 @@ class World implements Surroundings {
     };
   }
 
+  losesAnswers(): boolean {
+    return this.clock.time <= this.#losesAnswersUntil;
+  }
+
   may(client: string, topic: string): boolean {
     return this.#spoilers.mayAll === true || !this.#withdrawn.has(`${client} ${topic}`);
   }
@@ -277,7 +293,7 @@ class World implements Surroundings {
     if (place === undefined || head === undefined) return;
     if (compare(place, head) > 0 && isShared(this.#scenario.kind))
       this.races.met('reconnect to a process that lags');
-    if (isShared(this.#scenario.kind) && place.epoch < head.epoch && head.seq > place.seq)
+    if (hasStore(this.#scenario.kind) && place.epoch < head.epoch && head.seq > place.seq)
       this.races.met('promotion, then the head passes the client');
     const isTwin = this.#connections.some(
       (other) =>
@@ -317,7 +333,7 @@ class World implements Surroundings {
       this.races.met('slow client overtaken');
     const from = item.kind === 'gap' && item.reason === 'store-changed' ? parseId(item.from) : undefined;
     if (from === undefined || !(from.seq > (this.#endOf(from.epoch) ?? 0))) return;
-    const isFile = !isShared(this.#scenario.kind);
+    const isFile = !hasStore(this.#scenario.kind);
     this.races.met(
       isFile ? 'file that lost its tail, client ahead' : 'promotion with a lost tail, client ahead',
     );
@@ -325,7 +341,7 @@ class World implements Surroundings {
 
   /** What was kept of an epoch that is over. */
   #endOf(epoch: number): number | undefined {
-    if (isShared(this.#scenario.kind)) return this.#store.endOf(epoch);
+    if (hasStore(this.#scenario.kind)) return this.#store.endOf(epoch);
     if (this.#scenario.kind === 'sqlite') return undefined;
     const past = this.#file.epochs.find((one) => one.epoch === epoch);
     return past?.end === undefined ? undefined : past.end - past.base;
@@ -533,14 +549,22 @@ class World implements Surroundings {
         return;
       case 'restart store':
         if (kind === 'own' || kind === 'sqlite') return this.#loseFileTail(step.lost);
+        if (kind === 'processes') return this.#restartOwner(step.lost);
+        break;
+      case 'trim feed':
+        if (kind === 'processes') return this.#restartOwner(undefined);
+        break;
+      case 'disconnect':
+        if (kind === 'processes') return this.#cutOff(this.#nodes[step.node]!.name, step.lasts);
     }
     if (kind === 'sqlite' && step.do === 'trim' && this.#nodes[0]!.isUp) return this.#disk!.backUp();
-    if (kind === 'own' && step.do === 'trim') {
+    if ((kind === 'own' || kind === 'processes') && step.do === 'trim') {
       if (this.#isReading) races.met('eviction between check and read');
       if (this.#nodes[0]!.hasLaggards) races.met('trimming while paging a long replay');
       return this.#file.trim(step.topic, step.keep);
     }
-    if (!isShared(kind)) return;
+    if (kind === 'processes' && step.do === 'lose answers') this.#losesAnswersUntil = clock.time + step.lasts;
+    if (!hasStore(kind)) return;
     this.tell('store', () => `suffers: ${JSON.stringify(step)}`);
     const disturb = (what: Disturbance['kind'], lasts = 0): void => {
       this.#disturbances.push({ time: clock.time, kind: what, end: clock.time + lasts });
@@ -636,6 +660,30 @@ class World implements Surroundings {
     this.#bringUp(node, 100);
   }
 
+  /** The owner is killed, and the file may then lack its last writes. */
+  #restartOwner(lost: number | undefined): void {
+    const machine = this.#machine!;
+    if (!machine.isUp) return;
+    const down = 20 + this.chance.stream('owner').below(400);
+    const time = this.clock.time;
+    this.tell('owner', () => `is killed${lost === undefined ? '' : `, and its file loses ${lost} writes`}`);
+    machine.crash();
+    this.#reads.delete('file');
+    this.#disturbances.push({ time, kind: 'away', end: time + down + RECONNECT });
+    if (lost !== undefined) {
+      this.#disturbances.push({ time, kind: 'order' });
+      this.#file.loseTail(lost, Date.now() * 1000);
+    }
+    this.clock.later(down, () => machine.start());
+  }
+
+  #cutOff(node: string, lasts: number): void {
+    const { time } = this.clock;
+    this.#disturbances.push({ time, kind: 'away', end: time + lasts + RECONNECT });
+    this.#machine!.disconnect(node);
+    this.clock.later(lasts, () => this.#machine!.reconnect(node));
+  }
+
   #takeDown(node: SimNode, how: 'stop' | 'crash', down: number): void {
     if (!node.isUp) return;
     if (how === 'stop' && node.hasLaggards) this.races.met('shutdown during replay');
@@ -719,7 +767,9 @@ class World implements Surroundings {
       this.#losesAnswersUntil = this.#losesWakesUntil = -1;
       this.#endSplit();
       this.#store.reconnect();
+      this.#machine?.start();
       for (const node of this.#nodes) {
+        this.#machine?.reconnect(node.name);
         this.#downNodes.delete(node);
         if (node.isUp) continue;
         node.crash();

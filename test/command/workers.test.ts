@@ -1,0 +1,489 @@
+// `sluice serve --workers` as it runs: processes that are started, killed and stopped.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { MetricsSum } from '../../lib/command/metrics-sum.ts';
+import { checkPlatform } from '../../lib/command/workers.ts';
+import { run } from '../helpers/command.ts';
+import { Reader } from '../helpers/reader.ts';
+
+const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'sluice-workers-'));
+const hasSqlite = process.getBuiltinModule('node:sqlite') !== undefined;
+const running = new Set<Server>();
+after(async () => {
+  for (const server of running) await server.kill();
+  rmSync(folder, { recursive: true });
+});
+
+interface LogLine {
+  readonly event?: string;
+  readonly worker?: number;
+  readonly pid?: number;
+  readonly topics?: readonly string[];
+  readonly ended?: number;
+}
+
+/** The command, with its processes. */
+class Server {
+  readonly child: ChildProcess;
+  readonly exit: Promise<number | null>;
+  url = '';
+  stderr = '';
+
+  private constructor(argv: readonly string[]) {
+    this.child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), bin, 'serve', ...argv], {
+      cwd: folder,
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    running.add(this);
+    this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    this.child.stdin!.on('error', () => {});
+    this.exit = once(this.child, 'close').then(([code]) => {
+      running.delete(this);
+      return code as number | null;
+    });
+  }
+
+  static async start(argv: readonly string[]): Promise<Server> {
+    const server = new Server(['--port', '0', '--retry', '50ms', ...argv]);
+    let stdout = '';
+    for await (const text of server.child.stdout!.setEncoding('utf8')) {
+      stdout += text;
+      if (stdout.includes('\n')) break;
+    }
+    [, server.url = ''] = /^listening on (http:\/\/127\.0\.0\.1:\d+)\n$/.exec(stdout) ?? [];
+    assert.notEqual(server.url, '', `${stdout}${server.stderr}`);
+    return server;
+  }
+
+  /** The lines of its log. */
+  get lines(): readonly LogLine[] {
+    return this.stderr
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line));
+  }
+
+  /** The process that owns the log, and those that serve, as they were started last. */
+  get pids(): { readonly owner: number; readonly workers: readonly number[] } {
+    const owner = this.lines.findLast(({ event }) => event === 'owner-started')!.pid!;
+    const workers = new Map(
+      this.lines.flatMap(({ event, worker, pid }) => (event === 'worker-started' ? [[worker!, pid!]] : [])),
+    );
+    return { owner, workers: [...workers.values()] };
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.exit;
+  }
+
+  async logged(text: string, count = 1): Promise<void> {
+    while (this.stderr.split(text).length <= count) await sleep(10);
+  }
+
+  async publish(topic: string, body: string): Promise<string> {
+    const answer = await fetch(`${this.url}/topics/${topic}`, { method: 'POST', body });
+    assert.equal(answer.status, 200, await answer.clone().text());
+    return ((await answer.json()) as { id: string }).id;
+  }
+
+  async metrics(): Promise<string> {
+    return (await fetch(`${this.url}/metrics`)).text();
+  }
+
+  async metric(name: string): Promise<number> {
+    const line = (await this.metrics()).split('\n').find((one) => one.startsWith(`${name} `));
+    return Number(line?.slice(name.length + 1));
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function readerOf(url: string, query: string, headers: Record<string, string> = {}): Promise<Reader> {
+  const reader = await Reader.open(`${url}/events?${query}`, { headers });
+  return reader.until(({ frames }) => frames.length > 0);
+}
+
+/** The workers that had these streams: each connection goes to the next one. */
+async function workersOf(server: Server, topic: string, readers: readonly Reader[]): Promise<number[]> {
+  const closed = () =>
+    server.lines.filter(({ event, topics }) => event === 'stream-closed' && topics?.includes(topic));
+  for (const reader of readers) reader.close();
+  while (closed().length < readers.length) await sleep(10);
+  return [...new Set(closed().map(({ worker }) => worker!))].sort();
+}
+
+const hasGap = ({ frames }: Reader): boolean => frames.some(({ event }) => event === 'sluice:gap');
+
+const opened = <T>(count: number, open: () => Promise<T>): Promise<T[]> =>
+  Promise.all(Array.from({ length: count }, open));
+
+describe('sluice serve --workers', () => {
+  const file = join(folder, 'tailed.log');
+  let server: Server;
+  before(async () => {
+    writeFileSync(file, '');
+    const inputs = ['--tail', `${file}:lines`, '--stdin', 'in'];
+    server = await Server.start(['--workers', '2', '--subscribe-token', 'secret', ...inputs]);
+  });
+  after(() => server.kill());
+  const authorization = 'Bearer secret';
+  const follow = (query: string, headers: Record<string, string> = {}): Promise<Reader> =>
+    readerOf(server.url, query, { authorization, ...headers });
+
+  it('serves on one port with several processes, which all have every event with the same id', async () => {
+    const readers = await opened(6, () => follow('topic=a'));
+    const ids: string[] = [];
+    for (let i = 0; i < 5; i++) ids.push(await server.publish('a', String(i)));
+    for (const reader of readers) {
+      await reader.until(({ data }) => data.length === 5);
+      assert.deepEqual(reader.data, ['0', '1', '2', '3', '4']);
+      assert.deepEqual(
+        reader.events.map(({ id }) => id),
+        ids,
+      );
+    }
+    assert.deepEqual(await workersOf(server, 'a', readers), [1, 2]);
+  });
+
+  it('lets a client go on at any worker, without a gap', async () => {
+    const first = await follow('topic=b');
+    await server.publish('b', '1');
+    await first.until(({ data }) => data.length === 1);
+    for (const text of ['2', '3']) await server.publish('b', text);
+    const others = await opened(4, () => follow('topic=b', { 'Last-Event-ID': first.events[0]!.id! }));
+    for (const reader of others) {
+      await reader.until(({ data }) => data.length === 2);
+      assert.deepEqual(reader.data, ['2', '3']);
+      assert.equal(hasGap(reader), false);
+    }
+    assert.deepEqual(await workersOf(server, 'b', [first, ...others]), [1, 2]);
+  });
+
+  it('redeems a ticket once, whichever worker has issued it', async () => {
+    for (let i = 0; i < 4; i++) {
+      const answer = await fetch(`${server.url}/tickets`, { method: 'POST', headers: { authorization } });
+      const { ticket } = (await answer.json()) as { ticket: string };
+      const tries = await opened(4, () => statusOf(`${server.url}/events?topic=c&ticket=${ticket}`));
+      assert.deepEqual(tries.sort(), [200, 401, 401, 401]);
+    }
+  });
+
+  it('publishes a request that is sent again once, also to another worker', async () => {
+    const headers = { 'Idempotency-Key': 'k', connection: 'close' };
+    const send = async () => {
+      const answer = await fetch(`${server.url}/topics/d`, { method: 'POST', body: '1', headers });
+      return ((await answer.json()) as { id: string }).id;
+    };
+    assert.equal(new Set(await opened(4, send)).size, 1);
+    const reader = await follow('topic=d&from=earliest');
+    await server.publish('d', '2');
+    await reader.until(({ data }) => data.includes('2'));
+    assert.deepEqual(reader.data, ['1', '2']);
+    reader.close();
+  });
+
+  it('adds up the metrics of all workers', async () => {
+    const before = await server.metric('sluice_streams_opened_total');
+    const readers = await opened(6, () => follow('topic=e'));
+    assert.equal(await server.metric('sluice_workers_up'), 2);
+    assert.equal(await server.metric('sluice_streams_opened_total'), before + 6);
+    assert.ok((await server.metric('process_cpu_seconds_total')) > 0);
+    for (const reader of readers) reader.close();
+  });
+
+  it('reads its inputs once, and says on every worker how they are', async () => {
+    const readers = await opened(4, () => follow('topic=lines'));
+    appendFileSync(file, 'of the file\n');
+    await server.publish('lines', 'the end');
+    for (const reader of readers) {
+      await reader.until(({ data }) => data.length >= 2);
+      assert.deepEqual(reader.data.toSorted(), ['of the file', 'the end']);
+      reader.close();
+    }
+    const up = `sluice_input_up{input="${file}",topic="lines"}`;
+    for (let i = 0; i < 4; i++) assert.equal(await server.metric(up), 1);
+  });
+
+  it('lets a source that is always ready wait for the workers: a reader that keeps up gets every line', async () => {
+    const readers = await opened(2, () => follow('topic=in'));
+    const lines = Array.from({ length: 30_000 }, (_, n) => `line ${n}`);
+    server.child.stdin!.end(`${lines.join('\n')}\n`);
+    for (const reader of readers) {
+      await reader.over;
+      assert.equal(hasGap(reader), false);
+      assert.deepEqual(reader.data, lines);
+    }
+  });
+});
+
+// One after another on the same server.
+describe('sluice serve --workers, while its processes end', () => {
+  let server: Server;
+  before(async () => {
+    server = await Server.start(['--workers', '2']);
+  });
+  after(() => server.kill());
+  const follow = (query: string, headers: Record<string, string> = {}): Promise<Reader> =>
+    readerOf(server.url, query, headers);
+
+  it('costs the clients of a worker that is killed a reconnect, and nobody an event', async () => {
+    const readers = await opened(6, () => follow('topic=a'));
+    await server.publish('a', '1');
+    for (const reader of readers) await reader.until(({ data }) => data.length === 1);
+    const counted = await server.metric('sluice_streams_opened_total');
+    process.kill(server.pids.workers[0]!, 'SIGKILL');
+    await server.logged('worker-exited');
+    await server.publish('a', '2');
+    for (const reader of readers) await reader.until(({ data, ended }) => ended || data.length === 2);
+    const [cut, kept] = [true, false].map((isCut) => readers.filter(({ ended }) => ended === isCut));
+    assert.ok(cut!.length > 0 && kept!.length > 0, `${cut!.length} of ${readers.length} were cut`);
+    const back = await Promise.all(
+      cut!.map(({ lastEventId }) => follow('topic=a', { 'Last-Event-ID': lastEventId })),
+    );
+    await server.publish('a', '3');
+    for (const reader of kept!) {
+      await reader.until(({ data }) => data.length === 3);
+      assert.deepEqual(reader.data, ['1', '2', '3']);
+    }
+    for (const reader of back) {
+      await reader.until(({ data }) => data.length === 2);
+      assert.deepEqual(reader.data, ['2', '3']);
+      assert.equal(hasGap(reader), false);
+    }
+    while ((await server.metric('sluice_workers_up')) < 2) await sleep(20);
+    // What the dead one has counted is still in the sum.
+    assert.ok((await server.metric('sluice_streams_opened_total')) >= counted + back.length);
+    for (const reader of [...readers, ...back]) reader.close();
+  });
+
+  it('starts everything again at the same port when the owner is killed, and tells a gap for what is lost', async () => {
+    const reader = await follow('topic=b');
+    await server.publish('b', '1');
+    await reader.until(({ data }) => data.length === 1);
+    const { owner, workers } = server.pids;
+    process.kill(owner, 'SIGKILL');
+    await reader.over;
+    await server.logged('owner-exited');
+    await until(() => !workers.some(isAlive));
+    await reachable(server.url);
+    const back = await follow('topic=b', { 'Last-Event-ID': reader.lastEventId });
+    await server.publish('b', '2');
+    await back.until(({ data }) => data.includes('2'));
+    assert.equal(JSON.parse(back.frame('sluice:gap').data).reason, 'unknown-epoch');
+    back.close();
+  });
+
+  it('ends all streams with a retry, and exits with 0 on SIGTERM', async () => {
+    await until(() => server.lines.filter(({ event }) => event === 'worker-started').length >= 5);
+    while ((await server.metric('sluice_workers_up')) < 2) await sleep(20);
+    const { owner, workers } = server.pids;
+    const exits = server.lines.filter(({ event }) => event?.endsWith('-exited')).length;
+    const readers = await opened(6, () => follow('topic=a'));
+    server.child.kill('SIGTERM');
+    for (const reader of readers) {
+      await reader.over;
+      assert.equal(reader.retries.length, 2);
+      assert.ok(reader.response.complete, 'the response was cut');
+    }
+    assert.equal(await server.exit, 0);
+    assert.deepEqual([owner, ...workers].filter(isAlive), []);
+    assert.equal(server.lines.filter(({ event }) => event?.endsWith('-exited')).length, exits);
+    const stopped = server.lines.filter(({ event }) => event === 'stopped').slice(-2);
+    assert.deepEqual(stopped.map(({ worker }) => worker).sort(), [1, 2]);
+    assert.equal(
+      stopped.reduce((sum, { ended = 0 }) => sum + ended, 0),
+      6,
+    );
+  });
+});
+
+describe('sluice serve --workers', () => {
+  if (hasSqlite) {
+    it('keeps what was acknowledged in a file when the owner is killed', async () => {
+      const server = await Server.start(['--workers', '2', '--log', `sqlite:${join(folder, 'events.db')}`]);
+      const reader = await readerOf(server.url, 'topic=a');
+      await server.publish('a', '1');
+      await reader.until(({ data }) => data.length === 1);
+      await server.publish('a', '2');
+      process.kill(server.pids.owner, 'SIGKILL');
+      await reader.over;
+      await server.logged('owner-exited');
+      await reachable(server.url);
+      const back = await readerOf(server.url, 'topic=a', { 'Last-Event-ID': reader.lastEventId });
+      await server.publish('a', '3');
+      await back.until(({ data }) => data.includes('3'));
+      assert.deepEqual([...new Set([...reader.data, ...back.data])], ['1', '2', '3']);
+      assert.equal(hasGap(back), false);
+      back.close();
+    });
+  }
+
+  it('exits with 0 where the signal reaches all of its processes, as from a terminal', async () => {
+    const server = await Server.start(['--workers', '1']);
+    const { owner, workers } = server.pids;
+    const reader = await readerOf(server.url, 'topic=a');
+    for (const pid of [server.child.pid!, owner, ...workers]) process.kill(pid, 'SIGINT');
+    await reader.over;
+    assert.ok(reader.response.complete, 'the response was cut');
+    assert.equal(await server.exit, 0);
+  });
+
+  it('leaves no process behind when it is killed itself', async () => {
+    const server = await Server.start(['--workers', '1']);
+    const { owner, workers } = server.pids;
+    server.child.kill('SIGKILL');
+    await until(() => ![owner, ...workers].some(isAlive));
+  });
+
+  it('fails once, as one process does, where its port is taken', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as { port: number };
+    const { code, errors } = await ended(['--workers', '2', '--port', String(port)]);
+    other.close();
+    assert.equal(code, 1);
+    const message = `sluice serve: --port ${port} is in use on 127.0.0.1; give another port, or 0 for a free one (EADDRINUSE)`;
+    assert.deepEqual(errors, [message]);
+  });
+
+  it('fails where the log cannot be opened, and names it', async () => {
+    const file = join(folder, 'no-database');
+    writeFileSync(file, 'something else, longer than the header of a database '.repeat(20));
+    const { code, errors } = await ended(['--workers', '2', '--port', '0', '--log', `sqlite:${file}`]);
+    assert.equal(code, 1);
+    assert.equal(errors.length, 1);
+    assert.match(errors[0]!, /^sluice serve: --log sqlite:/);
+  });
+
+  it('takes 1 to 64 workers, and none on Windows', async () => {
+    for (const count of ['0', '65', '1.5', 'x']) {
+      const { code, stderr } = await run('serve', ['--workers', count]);
+      assert.equal(code, 2);
+      assert.match(stderr, new RegExp(`--workers must be a whole number from 1 to 64, got "${count}"`));
+    }
+    assert.throws(() => checkPlatform('win32'), { code: 'ERR_SSE_USAGE', message: /Windows/ });
+    checkPlatform('linux');
+  });
+});
+
+/** Runs a command that fails. Its lines but those of the log. */
+async function ended(argv: readonly string[]): Promise<{ code: number; errors: readonly string[] }> {
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), bin, 'serve', ...argv]);
+  let text = '';
+  child.stderr.on('data', (chunk) => {
+    text += chunk;
+  });
+  const [code] = await once(child, 'close');
+  return { code, errors: text.split('\n').filter((line) => line !== '' && !line.startsWith('{')) };
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await sleep(10);
+}
+
+/** On a connection of its own, so that any worker may get it. */
+function statusOf(url: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { agent: new Agent() }, (response) => {
+      resolve(response.statusCode!);
+      response.destroy();
+    });
+    sent.on('error', reject);
+    sent.end();
+  });
+}
+
+async function reachable(url: string): Promise<void> {
+  for (;;) {
+    const isUp = await fetch(`${url}/readyz`, { headers: { connection: 'close' } }).then(
+      ({ status }) => status === 200,
+      () => false,
+    );
+    if (isUp) return;
+    await sleep(20);
+  }
+}
+
+describe('the sum of metrics', () => {
+  const page = (text: string): string => text.replaceAll(/^ +/gm, '');
+  const one = page(`# HELP sluice_streams_open Open streams.
+    # TYPE sluice_streams_open gauge
+    sluice_streams_open 3
+    # HELP sluice_gaps_total Gaps.
+    # TYPE sluice_gaps_total counter
+    sluice_gaps_total{reason="evicted"} 2
+    # HELP sluice_lag_max_events Lag.
+    # TYPE sluice_lag_max_events gauge
+    sluice_lag_max_events 7
+    # HELP sluice_log_available Log.
+    # TYPE sluice_log_available gauge
+    sluice_log_available 1
+    # HELP latency Latency.
+    # TYPE latency histogram
+    latency_bucket{le="0.1"} 1
+    latency_bucket{le="+Inf"} 2
+    latency_sum 0.5
+    latency_count 2
+    # could not be read: other
+  `);
+  const other = one
+    .replace('sluice_streams_open 3', 'sluice_streams_open 4')
+    .replace('sluice_gaps_total{reason="evicted"} 2', 'sluice_gaps_total{reason="malformed"} 1')
+    .replace('events 7', 'events 5')
+    .replace('available 1', 'available 0');
+
+  it('adds what is counted, label by label, and takes the largest or the least of what cannot be added', () => {
+    const sum = new MetricsSum().add(one).add(other).render();
+    assert.equal(
+      sum,
+      page(`# HELP sluice_streams_open Open streams.
+        # TYPE sluice_streams_open gauge
+        sluice_streams_open 7
+        # HELP sluice_gaps_total Gaps.
+        # TYPE sluice_gaps_total counter
+        sluice_gaps_total{reason="evicted"} 2
+        sluice_gaps_total{reason="malformed"} 1
+        # HELP sluice_lag_max_events Lag.
+        # TYPE sluice_lag_max_events gauge
+        sluice_lag_max_events 7
+        # HELP sluice_log_available Log.
+        # TYPE sluice_log_available gauge
+        sluice_log_available 0
+        # HELP latency Latency.
+        # TYPE latency histogram
+        latency_bucket{le="0.1"} 2
+        latency_bucket{le="+Inf"} 4
+        latency_sum 1
+        latency_count 4
+      `),
+    );
+  });
+
+  it('keeps of a process that is gone what it has counted, and none of its gauges', () => {
+    const counts = new MetricsSum().add(one).counts().render();
+    assert.match(counts, /^sluice_gaps_total\{reason="evicted"\} 2$/m);
+    assert.match(counts, /^latency_count 2$/m);
+    assert.doesNotMatch(counts, /gauge/);
+  });
+});
