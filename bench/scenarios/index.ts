@@ -9,6 +9,9 @@ import { idle } from './idle.ts';
 import { latency } from './latency.ts';
 import { llm } from './llm.ts';
 import { micro } from './micro.ts';
+import { redis } from './redis.ts';
+import { redisLatency } from './redis-latency.ts';
+import { redisMemory } from './redis-memory.ts';
 import { scale } from './scale.ts';
 import type { Scenario } from './scenario.ts';
 import { stalled } from './stalled.ts';
@@ -31,4 +34,7 @@ export const scenarios: readonly Scenario[] = [
   stalled10k,
   storm,
   drain,
+  redis,
+  redisLatency,
+  redisMemory,
 ];
