@@ -3,6 +3,7 @@
 import { connect } from './connect.ts';
 import { drain } from './drain.ts';
 import { fanout } from './fanout.ts';
+import { follow } from './follow.ts';
 import { gzip } from './gzip.ts';
 import { heartbeat } from './heartbeat.ts';
 import { idle } from './idle.ts';
@@ -18,6 +19,7 @@ import { stalled } from './stalled.ts';
 import { stalled10k } from './stalled10k.ts';
 import { storm } from './storm.ts';
 import { topics } from './topics.ts';
+import { workers } from './workers.ts';
 
 export const scenarios: readonly Scenario[] = [
   micro,
@@ -37,4 +39,6 @@ export const scenarios: readonly Scenario[] = [
   redis,
   redisLatency,
   redisMemory,
+  follow,
+  workers,
 ];

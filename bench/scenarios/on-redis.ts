@@ -3,7 +3,7 @@
 import { installed } from '../harness.ts';
 import { pathOf } from '../loads/commit.ts';
 import type { Served } from '../loads/lead.ts';
-import { missingRedis, type RedisServer, startOn, startRedis } from '../loads/redis.ts';
+import { missingRedis, type RedisServer, startRedis } from '../loads/redis.ts';
 import { kindOf, OURS, type Settings } from './scenario.ts';
 
 /** Why none of the peers can run here; `undefined` when they can. */
@@ -21,16 +21,15 @@ export async function onRedis<T>(play: (redis: RedisServer) => Promise<T>): Prom
   }
 }
 
-/** Starts so many servers of a peer, and stops them when `play` is over or fails. */
+/** Starts so many servers, and stops them when `play` is over or fails. */
 export async function onNodes<T>(
-  redis: RedisServer,
-  adapter: string,
   count: number,
+  start: () => Promise<Served>,
   play: (nodes: readonly Served[]) => Promise<T>,
 ): Promise<T> {
   const nodes: Served[] = [];
   try {
-    while (nodes.length < count) nodes.push(await startOn(redis, adapter));
+    while (nodes.length < count) nodes.push(await start());
     return await play(nodes);
   } finally {
     await Promise.all(nodes.map((node) => node.stop()));

@@ -1,7 +1,7 @@
 // Measures how long an event takes from one node to a reader of another, over a log in Redis, in an open loop.
 
 import { type Reader, startReader } from '../loads/lead.ts';
-import type { RedisServer } from '../loads/redis.ts';
+import { type RedisServer, startOn } from '../loads/redis.ts';
 import { type latencyOf, measure, warm } from './measure.ts';
 import { adapterOf, onNodes, onRedis, withoutRedis } from './on-redis.ts';
 import { atMost, isOurs, kindOf, repeat, type Scenario, type Settings } from './scenario.ts';
@@ -59,15 +59,23 @@ type Pair = (
 const stop = async (): Promise<void> => {};
 
 const onTwoNodes: Pair = (redis, reader, adapter, play) =>
-  onNodes(redis, adapter, 2, async ([first, second]) => {
-    const pids = () => [...first!.pids(), ...second!.pids()];
-    const stage = { server: { ...first!, port: second!.port, pids }, reader, stop };
-    await fill(stage, { connections: 1, sample: 1 });
-    await play(stage);
-  });
+  onNodes(
+    2,
+    () => startOn(redis, adapter),
+    async ([first, second]) => {
+      const pids = () => [...first!.pids(), ...second!.pids()];
+      const stage = { server: { ...first!, port: second!.port, pids }, reader, stop };
+      await fill(stage, { connections: 1, sample: 1 });
+      await play(stage);
+    },
+  );
 
 const onStream: Pair = (redis, reader, _adapter, play) =>
-  onNodes(redis, 'xadd', 1, async ([server]) => {
-    await reader.ask({ do: 'xread', port: redis.port, key: 't0', bytes: 100 });
-    await play({ server: server!, reader, stop });
-  });
+  onNodes(
+    1,
+    () => startOn(redis, 'xadd'),
+    async ([server]) => {
+      await reader.ask({ do: 'xread', port: redis.port, key: 't0', bytes: 100 });
+      await play({ server: server!, reader, stop });
+    },
+  );

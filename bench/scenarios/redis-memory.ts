@@ -3,13 +3,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { redisKeys } from '../../lib/redis-script.ts';
 import type { Served } from '../loads/lead.ts';
-import type { RedisServer } from '../loads/redis.ts';
+import { type RedisServer, startOn } from '../loads/redis.ts';
 import { adapterOf, onNodes, onRedis, withoutRedis } from './on-redis.ts';
 import { atMost, isOurs, kindOf, repeat, type Scenario } from './scenario.ts';
 
 /** A batch has half of a topic's history at most. */
 const BATCH = 4000;
-const REQUESTS = 1000;
 
 /** The keys in which a peer has the feed, and the history of the topic `t0`. */
 const KEYS: Readonly<Record<string, { readonly feed: string; readonly topic: string }>> = {
@@ -28,28 +27,22 @@ export const redisMemory: Scenario = {
   peers: ['sluice', 'script', 'set'],
   missing: withoutRedis,
   async run(settings, note) {
-    const topics = settings.isQuick ? 2000 : 100_000;
+    const [topics, requests] = settings.isQuick ? [2000, 50] : [100_000, 1000];
     await repeat(atMost(3, settings), async (peer, repetition) => {
       const tell = (parameters: Record<string, string | number>, redisBytes: number) =>
         note({ scenario: 'redis-memory', peer, parameters, repetition, figures: { redisBytes } });
       await onRedis(async (redis) => {
-        const inAll = await grown(redis, () =>
-          onNodes(redis, adapterOf(peer, settings), 1, ([node]) => node!.run({ topics })),
-        );
+        const open = () => startOn(redis, adapterOf(peer, settings));
+        const inAll = await grown(redis, () => onNodes(1, open, ([node]) => node!.run({ topics })));
         tell({ of: 'idle topic', topics }, inAll / topics);
         const keys = KEYS[kindOf(peer)];
         if (keys === undefined) return;
-        await onNodes(redis, adapterOf(peer, settings), 1, async ([node]) => {
+        await onNodes(1, open, async ([node]) => {
           for (let i = 0; i < 3; i++) await node!.run({ batch: BATCH });
-          tell(
-            { of: 'event of a topic' },
-            (await bytesOf(redis, keys.topic)) / (await lengthOf(redis, keys.topic)),
-          );
-          tell(
-            { of: 'entry of the feed' },
-            (await bytesOf(redis, keys.feed)) / (await lengthOf(redis, keys.feed)),
-          );
-          if (isOurs(kindOf(peer))) tell({ of: 'idempotency key' }, await requestBytes(redis, node!));
+          tell({ of: 'event of a topic' }, await bytesOfEach(redis, keys.topic));
+          tell({ of: 'entry of the feed' }, await bytesOfEach(redis, keys.feed));
+          if (isOurs(kindOf(peer)))
+            tell({ of: 'idempotency key' }, await requestBytes(redis, node!, requests));
         });
       });
     });
@@ -69,14 +62,15 @@ async function bytesOf(redis: RedisServer, key: string): Promise<number> {
   return Number(await redis.command('MEMORY', 'USAGE', key, 'SAMPLES', '0'));
 }
 
-async function lengthOf(redis: RedisServer, key: string): Promise<number> {
-  const type = await redis.command('TYPE', key);
-  return Number(await redis.command(type === 'stream' ? 'XLEN' : 'LLEN', key));
+/** Of a stream or a list: its bytes by the number of its entries. */
+async function bytesOfEach(redis: RedisServer, key: string): Promise<number> {
+  const count = (await redis.command('TYPE', key)) === 'stream' ? 'XLEN' : 'LLEN';
+  return (await bytesOf(redis, key)) / Number(await redis.command(count, key));
 }
 
 /** Publishes with keys, as clients do. */
-async function requestBytes(redis: RedisServer, { port }: Served): Promise<number> {
-  for (let i = 0; i < REQUESTS; i++) {
+async function requestBytes(redis: RedisServer, { port }: Served, count: number): Promise<number> {
+  for (let i = 0; i < count; i++) {
     const headers = { 'Idempotency-Key': `key-${i}` };
     const response = await fetch(`http://127.0.0.1:${port}/topics/t0`, {
       method: 'POST',
@@ -86,5 +80,5 @@ async function requestBytes(redis: RedisServer, { port }: Served): Promise<numbe
     if (!response.ok) throw new Error(`publishing was answered with ${response.status}`);
   }
   const { requests, ages } = redisKeys('sluice');
-  return ((await bytesOf(redis, requests)) + (await bytesOf(redis, ages))) / REQUESTS;
+  return ((await bytesOf(redis, requests)) + (await bytesOf(redis, ages))) / count;
 }

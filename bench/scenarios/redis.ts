@@ -1,7 +1,7 @@
 // Publishes to a log in Redis from one process: how fast that is, and what an event costs there and in Redis.
 
 import { type Served, usageOf } from '../loads/lead.ts';
-import type { RedisServer } from '../loads/redis.ts';
+import { type RedisServer, startOn } from '../loads/redis.ts';
 import { costOf, usedBetween } from './measure.ts';
 import { adapterOf, onNodes, onRedis, withoutRedis } from './on-redis.ts';
 import { type Run, repeat, type Scenario } from './scenario.ts';
@@ -20,12 +20,16 @@ export const redis: Scenario = {
     const duration = isQuick ? 200 : 2000;
     await repeat(settings, (peer, repetition) =>
       onRedis((store) =>
-        onNodes(store, adapterOf(peer, settings), 1, async ([node]) => {
-          for (const batch of batches) {
-            const figures = await publish(node!, store, { batch, duration });
-            note({ scenario: 'redis', peer, parameters: { batch }, repetition, figures });
-          }
-        }),
+        onNodes(
+          1,
+          () => startOn(store, adapterOf(peer, settings)),
+          async ([node]) => {
+            for (const batch of batches) {
+              const figures = await publish(node!, store, { batch, duration });
+              note({ scenario: 'redis', peer, parameters: { batch }, repetition, figures });
+            }
+          },
+        ),
       ),
     );
   },
