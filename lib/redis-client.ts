@@ -1,21 +1,30 @@
 // Opens connections to Redis with the settings of a program's own client, and keeps them open.
-// Needs `redis-wire.ts` and `backoff.ts` beside it.
+// Needs `redis-line.ts`, `redis-wire.ts` and `backoff.ts` beside it.
 //
 // The client itself is only duplicated. A connection has one life after another, each with a fresh duplicate: so
 // nothing is sent twice, and each life asks Sentinels or the cluster anew where the primary is.
 
 import { Backoff } from './backoff.ts';
 import {
+  asUnsent,
+  failureOf,
+  OPEN_TIMEOUT,
+  type RedisFailure,
+  RedisLine,
+  type RedisReply,
+  redisFailure,
+  silent,
+  unreachable,
+} from './redis-line.ts';
+import {
   type OpenRedisWire,
   type RedisAddress,
   type RedisSource,
-  type RedisWire,
   type RedisWord,
   redisSourceOf,
 } from './redis-wire.ts';
 
-/** In the shapes of RESP2: strings of UTF-8, integers as numbers, `null`, lists. Maps are flat lists. */
-export type RedisReply = string | number | null | readonly RedisReply[];
+export { type RedisFailure, type RedisReply, redisFailure } from './redis-line.ts';
 
 export interface RedisSendOptions {
   /** A key of the command, or of the slot that it is for. In a cluster it decides where the command goes. */
@@ -35,18 +44,6 @@ export interface RedisConnection {
   readonly isUp: boolean;
   /** At once: what waits is rejected. */
   close(): void;
-}
-
-/** The error of a command, and the reason of a connection that is down. Has no secrets in its message. */
-export interface RedisFailure extends Error {
-  /**
-   * - `reply`: the server refused the command.
-   * - `unsent`: the server certainly has not executed it, and never will.
-   * - `unanswered`: it may have executed it.
-   */
-  readonly kind: 'reply' | 'unsent' | 'unanswered';
-  /** The first word of the server's answer: `NOSCRIPT`, `OOM`, `WRONGPASS`, … */
-  readonly reply?: string;
 }
 
 /** Never called within `openRedis`, nor after `close`. */
@@ -85,8 +82,6 @@ export function subscribeRedis(
 
 // Half of the largest of these is how long a server that is back is not noticed, on average.
 const DELAYS = { backoffDelay: 100, maxBackoffDelay: 2000, minRetryDelay: 10 };
-// A server that accepts and says nothing does not hold a life up for longer.
-const OPEN_TIMEOUT = 10_000;
 // A command is sent on to another node at most so often. Two are enough unless slots are being moved.
 const MAX_REDIRECTS = 8;
 
@@ -166,9 +161,9 @@ class Life {
   readonly #setting: LifeSetting;
   readonly #search = new AbortController();
   /** The server, or the node of the cluster that has our keys. */
-  #main: Line | undefined;
+  #main: RedisLine | undefined;
   /** The nodes to which we were redirected, by their addresses. */
-  readonly #others: Map<string, Line> = new Map();
+  readonly #others: Map<string, RedisLine> = new Map();
   #locating: Promise<unknown> | undefined;
   #upSince: number | undefined;
   #isOver = false;
@@ -189,7 +184,7 @@ class Life {
   }
 
   get hasAnswered(): boolean {
-    return this.#main?.answeredAt !== undefined;
+    return this.#main?.hasAnswered === true;
   }
 
   async #open(): Promise<void> {
@@ -200,7 +195,8 @@ class Life {
     this.#main = main;
     await main.opened;
     if (this.#source.isCluster && key !== undefined) await this.#locate(key, OPEN_TIMEOUT);
-    if (subscription !== undefined) await main.subscribe(subscription);
+    if (subscription !== undefined)
+      await main.subscribe(subscription.channel, (message) => subscription.onMessage(message));
     if (this.#isOver) return;
     this.#upSince = performance.now();
     onUp();
@@ -216,8 +212,8 @@ class Life {
     }
   }
 
-  #connect(open: OpenRedisWire, address?: string): Line {
-    const line: Line = new Line(open, (reason) => {
+  #connect(open: OpenRedisWire, address?: string): RedisLine {
+    const line: RedisLine = new RedisLine(open, (reason) => {
       if (line === this.#main) this.end(reason);
       if (address !== undefined) this.#others.delete(address);
     });
@@ -226,7 +222,7 @@ class Life {
 
   async send(command: readonly RedisWord[], { key, timeout }: RedisSendOptions): Promise<RedisReply> {
     if (!this.isUp) throw unreachable();
-    if (!this.#source.isCluster) return (this.#main as Line).send(command, timeout);
+    if (!this.#source.isCluster) return (this.#main as RedisLine).send(command, timeout);
     const deadline = performance.now() + timeout;
     if (this.#setting.key === undefined) await this.#locateOnce(key, timeout);
     return this.#follow(command, deadline);
@@ -253,7 +249,7 @@ class Life {
 
   /** Sends a command to the main node, and on to where that says. */
   async #follow(command: readonly RedisWord[], deadline: number): Promise<RedisReply> {
-    let line = this.#main as Line;
+    let line = this.#main as RedisLine;
     for (let hops = 0, isAsked = false; ; hops++) {
       try {
         return await line.send(command, deadline - performance.now(), isAsked);
@@ -266,7 +262,7 @@ class Life {
     }
   }
 
-  async #reach(from: Line, { isAsk, address }: Redirect, deadline: number): Promise<Line> {
+  async #reach(from: RedisLine, { isAsk, address }: Redirect, deadline: number): Promise<RedisLine> {
     const name = `${address.host ?? ''}:${address.port}`;
     const line = this.#others.get(name) ?? this.#connect((events) => from.reach(address, events), name);
     this.#others.set(name, line);
@@ -314,192 +310,4 @@ function withinTime(opened: Promise<void>, deadline: number): Promise<void> {
     const timer = setTimeout(() => reject(silent()), Math.max(0, deadline - performance.now()));
     opened.then(resolve, reject).finally(() => clearTimeout(timer));
   });
-}
-
-// ── a line ────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** A wire, and what waits for its replies. */
-class Line {
-  /** Rejects where it never was ready. */
-  readonly opened: Promise<void>;
-  readonly #wire: RedisWire;
-  readonly #waiting: Set<(reason: RedisFailure) => void> = new Set();
-  isOpening = true;
-  /** When it last answered. */
-  answeredAt: number | undefined;
-  #isRetired = false;
-
-  constructor(open: OpenRedisWire, onEnd: (reason: RedisFailure) => void) {
-    let isReady = () => {};
-    let isOver: (reason: RedisFailure) => void = () => {};
-    this.opened = new Promise((resolve, reject) => {
-      isReady = resolve;
-      isOver = reject;
-    });
-    this.opened.catch(() => {});
-    this.#wire = open({
-      onReady: () => {
-        this.isOpening = false;
-        clearTimeout(timer);
-        isReady();
-      },
-      onEnd: (cause) => {
-        const reason = failureOf(this.#reason ?? cause, 'unsent');
-        this.isOpening = false;
-        clearTimeout(timer);
-        isOver(reason);
-        this.#rejectAll(reason.message);
-        onEnd(reason);
-      },
-    });
-    const timer = setTimeout(() => this.close(silent()), OPEN_TIMEOUT);
-  }
-
-  /** Why it was closed from here. */
-  #reason: RedisFailure | undefined;
-
-  get isUp(): boolean {
-    return this.#wire.isReady && !this.#isRetired;
-  }
-
-  reach(address: RedisAddress, events: Parameters<OpenRedisWire>[0]): RedisWire {
-    return this.#wire.reach(address, events);
-  }
-
-  async subscribe({ channel, onMessage }: RedisSubscription): Promise<void> {
-    await this.#wire.subscribe(channel, onMessage);
-    this.answeredAt = performance.now();
-  }
-
-  /** `isAsked`: this node has been given the key, and takes only commands that say that they know. */
-  send(command: readonly RedisWord[], timeout: number, isAsked = false): Promise<RedisReply> {
-    if (!this.isUp) return Promise.reject(unreachable());
-    if (isAsked) this.#wire.call(['ASKING'], undefined).catch(() => {});
-    return new Promise((resolve, reject) => this.#exchange(command, timeout, { resolve, reject }));
-  }
-
-  #exchange(command: readonly RedisWord[], timeout: number, { resolve, reject }: Settling): void {
-    const withdrawal = this.#wire.canWithdraw ? new AbortController() : undefined;
-    const since = performance.now();
-    let isWithdrawn = false;
-    const settle = () => {
-      clearTimeout(timer);
-      this.#waiting.delete(fail);
-    };
-    const fail = (reason: RedisFailure) => {
-      settle();
-      reject(reason);
-    };
-    const timer = setTimeout(
-      () => {
-        isWithdrawn = withdrawal !== undefined;
-        withdrawal?.abort();
-        const giveUp = () => {
-          fail(redisFailure('unanswered', `Redis has not answered within ${Math.round(timeout)} ms`));
-          if ((this.answeredAt ?? 0) < since) this.close(silent());
-        };
-        // What could be taken back is rejected within this turn.
-        if (isWithdrawn) setImmediate(giveUp);
-        else giveUp();
-      },
-      Math.max(1, timeout),
-    );
-    this.#waiting.add(fail);
-    this.#call(command, withdrawal?.signal).then(
-      (reply) => {
-        this.answeredAt = performance.now();
-        settle();
-        resolve(reply as RedisReply);
-        this.#closeWhenIdle();
-      },
-      (error) => {
-        const failure = failureOf(error, isWithdrawn ? 'unsent' : 'unanswered');
-        fail(failure);
-        if (failure.reply === 'READONLY') this.#isRetired = true;
-        this.#closeWhenIdle();
-      },
-    );
-  }
-
-  #call(command: readonly RedisWord[], withdrawal: AbortSignal | undefined): Promise<unknown> {
-    try {
-      return this.#wire.call(command, withdrawal);
-    } catch (error) {
-      return Promise.reject(failureOf(error, 'unsent'));
-    }
-  }
-
-  /** The others that are on their way get their own answers. */
-  #closeWhenIdle(): void {
-    if (!this.#isRetired || this.#waiting.size > 0) return;
-    this.close(redisFailure('unsent', 'the server is no primary any more'));
-  }
-
-  close(reason: RedisFailure): void {
-    this.#reason ??= reason;
-    this.#wire.close();
-  }
-
-  #rejectAll(message: string): void {
-    const failure = redisFailure('unanswered', message);
-    for (const fail of [...this.#waiting]) fail(failure);
-  }
-}
-
-interface Settling {
-  resolve(reply: RedisReply): void;
-  reject(reason: RedisFailure): void;
-}
-
-// ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
-
-/** An error as {@link RedisConnection} rejects with. */
-export function redisFailure(kind: RedisFailure['kind'], message: string, reply?: string): RedisFailure {
-  return Object.assign(new Error(message), reply === undefined ? { kind } : { kind, reply });
-}
-
-function unreachable(): RedisFailure {
-  return redisFailure('unsent', 'Redis cannot be reached');
-}
-
-function silent(): RedisFailure {
-  return redisFailure('unsent', 'Redis does not answer');
-}
-
-/** What was refused with a redirection, or was never sent on, was not executed. */
-function asUnsent(failure: RedisFailure): RedisFailure {
-  return failure.kind === 'unanswered' ? redisFailure('unsent', failure.message) : failure;
-}
-
-const KINDS: readonly unknown[] = ['reply', 'unsent', 'unanswered'] satisfies RedisFailure['kind'][];
-
-// Error replies begin with a word in capitals. No error of the clients themselves does.
-const REPLY_WORD = /^([A-Z][A-Z0-9_]+)(?: |$)/;
-
-/**
- * An error of a client in our words; `kind` where it is no reply. The error itself is not kept: clients attach
- * the command to it, which may be the one with the password.
- */
-function failureOf(error: unknown, kind: 'unsent' | 'unanswered'): RedisFailure {
-  if (isFailure(error)) return error;
-  const message = messageOf(error);
-  const reply = REPLY_WORD.exec(message)?.[1];
-  return redisFailure(reply === undefined ? kind : 'reply', message, reply);
-}
-
-function isFailure(error: unknown): error is RedisFailure {
-  return error instanceof Error && KINDS.includes(Object(error).kind);
-}
-
-function messageOf(error: unknown): string {
-  const { message, errors, code } = Object(error) as Record<string, unknown>;
-  // Of a host with several addresses, the error has the message in its parts.
-  const [first] = Array.isArray(errors) ? errors : [];
-  const text = [message, first?.message, code].find((one) => typeof one === 'string' && one !== '');
-  return withoutSecrets(text === undefined ? 'the connection was closed' : String(text));
-}
-
-/** Servers repeat the arguments of a command that they do not know, and URLs have passwords in them. */
-function withoutSecrets(message: string): string {
-  return message.replace(/, with args beginning with.*/s, '').replaceAll(/\/\/[^/@\s]*@/g, '//');
 }

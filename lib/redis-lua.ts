@@ -114,11 +114,16 @@ local function load_meta()
     fed = tonumber(m[9] or '') or 0, identity = {} }
 end
 
+-- How many bytes were fed before an entry; 0 for one that somebody else has written.
+local function fed_before(item)
+  return tonumber(string.match(item[2][4] or '', '^%d+') or '0')
+end
+
 -- The feed's newest epoch, and the bytes that were fed before its end.
 local function top_of_feed()
   local top = call('XREVRANGE', FEED, '+', '-', 'COUNT', '1')[1]
   if not top then return 0, 0 end
-  return tonumber(string.match(top[1], '^%d+')), tonumber(string.match(top[2][4], '^%d+') or '0') + #top[2][4]
+  return tonumber(string.match(top[1], '^%d+')), fed_before(top) + #(top[2][4] or '')
 end
 
 local function keep(ends, epoch, head)
@@ -130,7 +135,7 @@ end
 -- Returns an error where nothing can be written.
 local function renew(meta, known_epoch, identity)
   local time = call('TIME')
-  local stale = call('ZCARD', STALE)
+  local stale, indexed, named = call('ZCARD', STALE), call('ZCARD', INDEX), call('ZCARD', NAMES)
   local top, fed = top_of_feed()
   local old = meta.epoch
   meta.fed = math.max(meta.fed, fed)
@@ -138,9 +143,9 @@ local function renew(meta, known_epoch, identity)
   local added = redis.pcall('XADD', FEED, num(meta.epoch) .. '-0', 't', '', 'e', num(meta.fed) .. ' renew')
   if type(added) == 'table' and added.err then return added end
   if old then meta.ends = keep(meta.ends, old, meta.head) end
-  local topics = call('EXISTS', INDEX) == 1 and INDEX or NAMES
+  local topics = indexed > 0 and INDEX or NAMES
   if stale > 0 then call('ZUNIONSTORE', STALE, '2', STALE, topics)
-  elseif call('EXISTS', topics) == 1 then call('RENAME', topics, STALE) end
+  elseif indexed + named > 0 then call('RENAME', topics, STALE) end
   call('UNLINK', INDEX, NAMES)
   meta.head, meta.floor, meta.is_new, meta.identity = 0, 0, true, {}
   call('HSET', META, 'format', '${REDIS_FORMAT}', 'epoch', num(meta.epoch), 'head', '0', 'ends', meta.ends, 'floor', '0',
@@ -199,7 +204,7 @@ local function trim_feed(meta, max_events, max_bytes, steps)
   max_bytes = tonumber(max_bytes)
   while len > 1 and steps > 0 do
     local oldest = call('XRANGE', FEED, '-', '+', 'COUNT', '1')[1]
-    if meta.fed - tonumber(string.match(oldest[2][4], '^%d+') or '0') <= max_bytes then return end
+    if meta.fed - fed_before(oldest) <= max_bytes then return end
     len, steps = len - 1, steps - 1
     call('XTRIM', FEED, 'MAXLEN', num(len))
   end

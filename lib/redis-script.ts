@@ -73,6 +73,7 @@ export const checkScript: Script = script(
   UNPACK,
   ORDER,
   `
+call('ZCARD', INDEX)
 call('ZCARD', NAMES)
 top_of_feed()
 local meta, refusal = open_order(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))

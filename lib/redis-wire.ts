@@ -71,8 +71,9 @@ export function redisSourceOf(client: unknown): RedisSource {
 
 /** Never its content: that may be a URL with a password. */
 function nameOf(value: unknown): string {
-  if (typeof value !== 'object' || value === null) return value === null ? 'null' : `a ${typeof value}`;
-  return `a ${Object.getPrototypeOf(value)?.constructor?.name ?? 'object'}`;
+  if (value === undefined || value === null) return String(value);
+  if (typeof value !== 'object') return `a ${typeof value}`;
+  return `an instance of ${Object.getPrototypeOf(value)?.constructor?.name ?? 'no class'}`;
 }
 
 /** Two programs that differ in their prefix alone would share a hub if it were ignored. */
@@ -99,6 +100,8 @@ function bufferOf(word: Uint8Array): Buffer {
 interface IoRedis {
   readonly isCluster?: boolean;
   readonly status: string;
+  /** Its socket, which may be half closed while the status is still `ready`. */
+  readonly stream?: { readonly writable?: boolean } | undefined;
   readonly options?: { readonly keyPrefix?: unknown };
   call(...command: readonly (string | Buffer)[]): Promise<unknown>;
   subscribe?(channel: string): Promise<unknown>;
@@ -180,7 +183,7 @@ function openIo(
   for (const event of ['close', 'end']) redis.on(event, () => end(reason));
   return {
     get isReady() {
-      return redis.status === 'ready';
+      return redis.status === 'ready' && redis.stream?.writable !== false;
     },
     canWithdraw: false,
     call([name, ...words]) {

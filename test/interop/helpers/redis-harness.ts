@@ -30,7 +30,9 @@ export class RedisHub {
   async open(options: RedisLogOptions = {}): Promise<SharedLog> {
     const proxy = await CuttingProxy.before(this.server.port);
     const client = new Redis(proxy.port, '127.0.0.1', { lazyConnect: true });
-    const log = this.#recording(new RedisLog(client, { name: this.name, checkInterval: 300, ...options }));
+    const log = this.#recording(
+      new RedisLog(client, { name: this.name, checkInterval: 300, appendTimeout: 4000, ...options }),
+    );
     this.#nodes.set(log, { proxy, client });
     return log;
   }

@@ -16,9 +16,11 @@ export class RedisNode {
   readonly log: RedisLog;
   readonly heard: Heard = new Heard();
   readonly proxy: CuttingProxy;
+  readonly name: string;
   readonly keys: RedisKeys;
 
   private constructor(log: RedisLog, proxy: CuttingProxy, name: string) {
+    this.name = name;
     this.log = log;
     this.proxy = proxy;
     this.keys = redisKeys(name);
@@ -29,7 +31,7 @@ export class RedisNode {
     const { name = 'sluice' } = options;
     const proxy = await CuttingProxy.before(port);
     const client = new Redis(proxy.port, '127.0.0.1', { lazyConnect: true });
-    const log = new RedisLog(client, { checkInterval: 200, ...options });
+    const log = new RedisLog(client, { checkInterval: 200, appendTimeout: 10_000, ...options });
     const node = new RedisNode(log, proxy, name);
     t.after(async () => {
       await log.close();

@@ -1,10 +1,11 @@
 // Real Redis servers: one, a cluster, and a primary with its replicas and Sentinels.
 
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Reading } from '../../helpers/reader.ts';
@@ -58,7 +59,7 @@ async function startProcess(t: Cleanup, name: string, program: Program): Promise
   const folder = mkdtempSync(join(tmpdir(), 'sluice-redis-'));
   const { port, cli = [] } = program;
   const words = program.words(folder);
-  let child: ChildProcess | undefined;
+  let child: ChildProcessByStdio<null, Readable, null> | undefined;
   const kill = async () => {
     const over = child;
     child = undefined;
@@ -125,6 +126,7 @@ export interface ClusterSetting {
   /** Of each primary. */
   readonly replicas?: number | undefined;
   readonly args?: readonly string[] | undefined;
+  readonly cli?: readonly string[] | undefined;
 }
 
 const SLOTS = 16_384;
@@ -132,9 +134,9 @@ const SLOTS = 16_384;
 /** Runs until the test is over. A node counts as failed after a second. */
 export async function startCluster(
   t: Cleanup,
-  { primaries = 3, replicas = 0, args = [] }: ClusterSetting = {},
+  { primaries = 3, replicas = 0, args = [], cli = [] }: ClusterSetting = {},
 ): Promise<RedisCluster> {
-  const starting = Array.from({ length: primaries * (1 + replicas) }, () => startNode(t, args));
+  const starting = Array.from({ length: primaries * (1 + replicas) }, () => startNode(t, args, cli));
   const nodes = await Promise.all(starting);
   const [first] = nodes as [ClusterNode];
   await Promise.all(nodes.map((node, i) => node.command('cluster', 'set-config-epoch', String(i + 1))));
@@ -165,10 +167,10 @@ interface ClusterNode extends RedisProcess {
   readonly bus: number;
 }
 
-async function startNode(t: Cleanup, args: readonly string[]): Promise<ClusterNode> {
+async function startNode(t: Cleanup, args: readonly string[], cli: readonly string[]): Promise<ClusterNode> {
   const bus = await freePort();
   const words = ['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '1000'];
-  return Object.assign(await startRedis(t, { args: [...words, ...args] }), { bus });
+  return Object.assign(await startRedis(t, { args: [...words, ...args], cli }), { bus });
 }
 
 function clusterOf(
