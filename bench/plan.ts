@@ -28,7 +28,7 @@ const GUESSES: Readonly<Record<string, number>> = {
   drain: 20,
   redis: 9,
   'redis-latency': 16,
-  'redis-memory': 20,
+  'redis-memory': 8,
   follow: 14,
   workers: 16,
 };

@@ -8,7 +8,7 @@ import { type Reader, type Served, startNode, startReader, usageOf } from '../lo
 import { startOn } from '../loads/redis.ts';
 import { complaint, costOf, usedBetween } from './measure.ts';
 import { adapterOf, onNodes, onRedis, withoutRedis } from './on-redis.ts';
-import { atMost, repeat, type Scenario, type Settings } from './scenario.ts';
+import { repeat, type Scenario, type Settings } from './scenario.ts';
 import { fill } from './stage.ts';
 
 /** Milliseconds between two turns. */
@@ -28,7 +28,7 @@ export const follow: Scenario = {
   async run(settings, note) {
     const { batches = [1, 100], isQuick } = settings;
     const duration = isQuick ? 500 : 3000;
-    await repeat(atMost(3, settings), async (peer, repetition) => {
+    await repeat(settings, async (peer, repetition) => {
       const costs: number[] = [];
       await (PAIRS[peer] ?? onTwoNodes)(peer, settings, async ({ publisher, pids, check }) => {
         for (const batch of batches) {

@@ -4,7 +4,7 @@ import { type Reader, startReader } from '../loads/lead.ts';
 import { type RedisServer, startOn } from '../loads/redis.ts';
 import { type latencyOf, measure, warm } from './measure.ts';
 import { adapterOf, onNodes, onRedis, withoutRedis } from './on-redis.ts';
-import { atMost, isOurs, kindOf, repeat, type Scenario, type Settings } from './scenario.ts';
+import { isOurs, kindOf, repeat, type Scenario, type Settings } from './scenario.ts';
 import { fill, type Stage } from './stage.ts';
 
 /** Milliseconds between two events. */
@@ -22,7 +22,7 @@ export const redisLatency: Scenario = {
   missing: withoutRedis,
   async run(settings, note) {
     const duration = settings.isQuick ? 500 : 10_000;
-    await repeat(atMost(3, settings), async (peer, repetition) => {
+    await repeat(settings, async (peer, repetition) => {
       await onPair(peer, settings, async (stage) => {
         const order = { interval: INTERVAL, duration };
         await warm(stage, { order: { ...order, duration: duration / 4 }, connections: 1 });

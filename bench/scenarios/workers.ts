@@ -9,7 +9,7 @@ import { plain } from '../loads/plain.ts';
 import { now } from '../loads/texts.ts';
 import { type Publisher, takeTurns } from '../loads/turns.ts';
 import { complaint, costOf, type Measured, usedBetween, warm } from './measure.ts';
-import { atMost, kindOf, repeat, type Scenario, type Settings } from './scenario.ts';
+import { kindOf, repeat, type Scenario, type Settings } from './scenario.ts';
 import { fill, type Stage } from './stage.ts';
 
 /** How many processes serve. */
@@ -29,7 +29,7 @@ export const workers: Scenario = {
   async run(settings, note) {
     const { connections: [connections = 1000] = [], batches = [1, 16], isQuick } = settings;
     const duration = isQuick ? 300 : 2000;
-    await repeat(atMost(3, settings), async (peer, repetition) => {
+    await repeat(settings, async (peer, repetition) => {
       const server = await serve(peer, settings);
       const reader = await startReader();
       try {
