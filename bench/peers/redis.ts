@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { RedisLog } from '../../lib/redis.ts';
 import { createSseServer } from '../../lib/server.ts';
@@ -12,6 +13,8 @@ const start: StartPeer = async () => {
   await log.verify();
   const { hub, listen } = createSseServer({ hub: { log } });
   const url = await listen(0);
+  // Before the log is reached, events are refused.
+  while (hub.failure !== undefined) await sleep(1);
   const { add, ready, settled } = new Window();
   return {
     port: Number(new URL(url).port),
