@@ -26,6 +26,11 @@ const GUESSES: Readonly<Record<string, number>> = {
   topics: 18,
   gzip: 15,
   drain: 20,
+  redis: 9,
+  'redis-latency': 16,
+  'redis-memory': 8,
+  follow: 14,
+  workers: 16,
 };
 
 export function guess(scenario: string, peers: number, isQuick: boolean): number {

@@ -432,7 +432,44 @@ const compressed: readonly Target[] = [
   },
 ];
 
-export const targets: readonly Target[] = [...fanOuts, ...stalls, ...connections, ...parts, ...compressed];
+// ── a log in Redis ──────────────────────────────────────────────────────────────────────────────────────
+
+const inRedis = (peer: string) => of(peer, 'redis', { batch: 1 });
+const idleInRedis = (peer: string) => of(peer, 'redis-memory', { of: 'idle topic', topics: 100_000 });
+
+const shared: readonly Target[] = [
+  {
+    what: 'publishing through Redis, from one process',
+    text: 'at least 20,000 events a second, each appended by itself',
+    needs: { redis: ['sluice', 'script', 'xadd'] },
+    judge: ({ value }) => {
+      const rate = (peer: string) => value(inRedis(peer), 'eventsPerSecond');
+      const [script, xadd] = ['script', 'xadd'].map((peer) => said(rate(peer), 'eventsPerSecond'));
+      const floor = both(by('a bare XADD', xadd), by('two and an index', script));
+      return isValue(rate('sluice'), 'eventsPerSecond', ['at least', 20_000], floor);
+    },
+  },
+  {
+    what: '100,000 idle topics in Redis, with one event each',
+    text: 'at most 1 KiB of its memory each, all keys together',
+    needs: { 'redis-memory': ['sluice', 'script', 'set'] },
+    judge: ({ value }) => {
+      const each = (peer: string) => value(idleInRedis(peer), 'redisBytes');
+      const [streams, strings] = ['script', 'set'].map((peer) => said(each(peer), 'redisBytes'));
+      const floor = both(by('a string', strings), by('a stream', streams));
+      return isValue(each('sluice'), 'redisBytes', ['at most', KIB], floor);
+    },
+  },
+];
+
+export const targets: readonly Target[] = [
+  ...fanOuts,
+  ...stalls,
+  ...connections,
+  ...parts,
+  ...compressed,
+  ...shared,
+];
 
 // ── verdicts ────────────────────────────────────────────────────────────────────────────────────────────
 

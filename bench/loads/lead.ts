@@ -4,6 +4,7 @@
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
@@ -16,8 +17,9 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /** Whether processes can be pinned: servers to the first core, readers and this process to the second. */
 export const canPin: boolean = spawnSync('taskset', ['-c', '1', 'true']).status === 0;
-export const pinned = (core: number, argv: readonly string[]): string[] =>
-  canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
+/** @param cores a number, or several as `taskset` takes them. */
+export const pinned = (cores: number | string, argv: readonly string[]): string[] =>
+  canPin ? ['taskset', '-c', String(cores), ...argv] : [...argv];
 if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(process.pid)]);
 
 /** Child processes, which are killed when this process exits. */
@@ -107,18 +109,45 @@ export function reasonIn(stderr: string): string {
 }
 
 /** A server of `peers/` on Node. */
-export function startNode(peer: string, ...flags: string[]): Promise<Served> {
-  return startServed(peer, [process.execPath, '--expose-gc', ...flags, plain('bench/loads/host.ts'), peer]);
+export function startNode(
+  peer: string,
+  flags: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Served> {
+  const command = [process.execPath, '--expose-gc', ...flags, plain('bench/loads/host.ts'), peer];
+  return startServed(peer, command, { env: { ...process.env, ...env } });
 }
 
-/** Starts any other command; resolves with the first line that it prints. */
-export async function startCommand(
-  command: readonly string[],
-): Promise<{ readonly child: ChildProcess; readonly said: string }> {
-  const [program, ...argv] = pinned(0, command) as [string, ...string[]];
+/** A command that is no server of `peers/`. */
+export interface Started {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** The first line that it printed. */
+  readonly said: string;
+  stop(): Promise<void>;
+}
+
+/** Starts any other command, by default on the first core; resolves when it has printed a line. */
+export async function startCommand(command: readonly string[], cores: number | string = 0): Promise<Started> {
+  const [program, ...argv] = pinned(cores, command) as [string, ...string[]];
   const child = keep(spawn(program, argv, { stdio: ['ignore', 'pipe', 'ignore'] }));
   const lines = createInterface({ input: child.stdout });
-  return { child, said: await saying(lines, '', child, () => command.join(' ')) };
+  const said = await saying(lines, '', child, () => command.join(' '));
+  return { child, pid: child.pid!, said, stop: () => stop(child) };
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+export function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
 }
 
 async function saying(

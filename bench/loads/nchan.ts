@@ -5,11 +5,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pinned, type Served } from './lead.ts';
+import { childrenOf, freePort, pinned, type Served } from './lead.ts';
 import { type Publisher, takeTurns } from './turns.ts';
 
 /** Where Debian and nginx.org install it. */
@@ -101,15 +101,6 @@ function publishOver(socket: Socket, complaint: () => string): Publisher {
   };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
 /** @param check is called after each failed try. */
 async function connected(port: number, check: () => void): Promise<Socket> {
   for (;;) {
@@ -122,9 +113,4 @@ async function connected(port: number, check: () => void): Promise<Socket> {
       await sleep(20);
     }
   }
-}
-
-function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
-  return text === '' ? [] : text.split(' ').map(Number);
 }

@@ -6,6 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { constants, createGunzip } from 'node:zlib';
+import { load } from '../harness.ts';
 import { Follower, now } from './texts.ts';
 
 export type Question =
@@ -29,6 +30,8 @@ export type Question =
   | { do: 'lap'; group?: string }
   /** Closes every connection of a group, or all. */
   | { do: 'close'; group?: string }
+  /** Follows a stream of Redis from its beginning, by one XREAD after another. */
+  | { do: 'xread'; port: number; key: string; bytes: number }
   /** Answers with the ids of the next events on a topic, or of those after an id. */
   | { do: 'ids'; port: number; path: string; count: number; after?: string }
   /** Each of `count` clients posts and reads the answer to its end, `rounds` times. */
@@ -135,6 +138,7 @@ async function answer(question: Question): Promise<Answer> {
   if (question.do === 'await') await untilSeen(question);
   if (question.do === 'close') close(question.group);
   if (question.do === 'post') await post(question);
+  if (question.do === 'xread') void readStream(question);
   const ids = question.do === 'ids' ? await idsOf(question) : undefined;
   const group = question.do === 'await' || question.do === 'lap' ? question.group : undefined;
   const latest = percentiles(lap);
@@ -218,6 +222,30 @@ function openInflated(opening: Opening, path: string, follower: Follower): Promi
     request.on('error', () => {});
     request.on('close', () => forget(connection));
   });
+}
+
+type StreamReply = readonly [key: string, entries: readonly [id: string, fields: readonly string[]][]][];
+
+interface StreamClient {
+  xread(...words: readonly (string | number)[]): Promise<StreamReply | null>;
+  disconnect(): void;
+}
+
+async function readStream({ port, key, bytes: size }: Question & { do: 'xread' }): Promise<void> {
+  const { Redis } = await load<{ Redis: new (port: number) => StreamClient }>('ioredis');
+  const client = new Redis(port);
+  const follower = new Follower(size, measure);
+  const socket = { destroy: () => client.disconnect() };
+  connections.add({ group: '', follower, socket, isAnswered: true, isHeard: true });
+  for (let id = '0'; ; ) {
+    const [stream] = (await client.xread('COUNT', 1000, 'BLOCK', 0, 'STREAMS', key, id)) ?? [];
+    for (const [at, [, text = '']] of stream?.[1] ?? []) {
+      id = at;
+      bytes += text.length;
+      last = now();
+      follower.feed(Buffer.from(text));
+    }
+  }
 }
 
 function forget(connection: Connection): void {

@@ -35,7 +35,7 @@ function onNode(peer: string, title: string, ...packages: string[]): ServerKind 
       const absent = packages.find((name) => !existsSync(`${modules}/${name}/package.json`));
       return absent && `npm package ${absent} is not installed: npm ci --prefix bench/peers`;
     },
-    start: (flags) => startNode(peer, ...flags),
+    start: (flags) => startNode(peer, flags),
   };
 }
 
@@ -156,7 +156,7 @@ export function addServersOf(commit: Commit): void {
       title: `${own.title} at ${commit.name}`,
       version: () => `sluice ${versionIn(`${commit.root}/package.json`)} at ${commit.name}, ${node}`,
       missing: () => (path === undefined ? `commit ${commit.name} has no bench/peers/${peer}.ts` : undefined),
-      start: (flags) => startNode(path!, ...flags),
+      start: (flags) => startNode(path!, flags),
     };
   }
 }

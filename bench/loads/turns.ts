@@ -17,8 +17,12 @@ export interface Turns {
 
 export interface Publisher {
   publish(topic: string, texts: readonly string[]): void;
+  /** Resolves when it takes more; default: always. */
+  ready?(): Promise<void>;
   /** Resolves when a turn is over; default: at the next turn of the event loop. */
   turnOver?(): Promise<void>;
+  /** Resolves when all turns are over; default: at once. */
+  settled?(): Promise<void>;
 }
 
 /** Microseconds. Turns at least this far apart begin exactly on time; closer ones use cheaper timers. */
@@ -38,7 +42,7 @@ async function until(due: number, isExact: boolean): Promise<void> {
 
 const published = new WeakMap<Publisher, Map<string, number>>();
 
-/** @returns the number of turns, and the microseconds since the first began. */
+/** @returns the number of turns, and the microseconds from the first one's begin until all are over. */
 export async function takeTurns(
   publisher: Publisher,
   { topics, batch, interval, duration, bytes, filling }: Turns,
@@ -51,6 +55,7 @@ export async function takeTurns(
   for (let due = begin; due < end || turns === 0; due = interval > 0 ? begin + turns * interval : now()) {
     await until(due, interval >= RARE);
     for (let i = 0; i < topics; i++) {
+      if (publisher.ready) await publisher.ready();
       const first = (sent.get(`t${i}`) ?? 0) + 1;
       sent.set(`t${i}`, first + batch - 1);
       publisher.publish(
@@ -61,5 +66,6 @@ export async function takeTurns(
     turns++;
     await (publisher.turnOver?.() ?? nextTurn());
   }
+  await publisher.settled?.();
   return { turns, elapsed: now() - begin };
 }

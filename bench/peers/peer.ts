@@ -1,6 +1,8 @@
 // Defines what an adapter of a server under test does. Its default export is a `StartPeer`.
 
-export interface Peer {
+import type { Publisher } from '../loads/turns.ts';
+
+export interface Peer extends Publisher {
   /** On 127.0.0.1. `GET /events?topic=…` follows a topic; `POST /answer` streams tokens to one client. */
   readonly port: number;
   /** Sends each text as one event's data to every follower of the topic, in this turn of the event loop. */

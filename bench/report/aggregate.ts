@@ -17,6 +17,9 @@ const FLOORS = [
   'join',
   'unused',
   'wire',
+  'xadd',
+  'xread',
+  'set',
 ];
 
 const RESAMPLES = 2000;

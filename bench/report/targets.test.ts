@@ -128,6 +128,12 @@ function everything(): Run[] {
       one('gzip', 'sluice', { encoding }, { ...costs, rssPerConnection: 1 }),
     ),
     one('gzip', 'zlib', { encoding: 'gzip' }, costs),
+    ...['sluice', 'script', 'xadd'].map((peer) =>
+      one('redis', peer, { batch: 1 }, { eventsPerSecond: 30_000 }),
+    ),
+    ...['sluice', 'script', 'set'].map((peer) =>
+      one('redis-memory', peer, { of: 'idle topic', topics: 100_000 }, { redisBytes: 500 }),
+    ),
   ]);
 }
 

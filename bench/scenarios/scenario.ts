@@ -86,6 +86,9 @@ export type Figure =
   | 'cpuPerConnect'
   | 'connectsPerSecond'
   | 'eventsPerSecond'
+  | 'cpuPerEvent'
+  | 'redisCpuPerEvent'
+  | 'redisBytes'
   | 'bytesPerDelivery'
   | 'nanoseconds'
   | 'heapBytes'
@@ -111,6 +114,9 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   cpuPerConnect: { label: 'CPU per connection opened', unit: 'µs', better: 'lower' },
   connectsPerSecond: { label: 'connections opened', unit: '/s', better: 'higher' },
   eventsPerSecond: { label: 'events', unit: '/s', better: 'higher' },
+  cpuPerEvent: { label: 'CPU of the process per event', unit: 'µs', better: 'lower' },
+  redisCpuPerEvent: { label: 'CPU of Redis per event', unit: 'µs', better: 'lower' },
+  redisBytes: { label: 'memory of Redis for each', unit: 'B', better: 'lower' },
   bytesPerDelivery: { label: 'bytes on the wire per delivery', unit: 'B', better: 'lower' },
   nanoseconds: { label: 'CPU per operation', unit: 'ns', better: 'lower' },
   heapBytes: { label: 'heap held by each', unit: 'B', better: 'lower' },
