@@ -126,7 +126,7 @@ export class RedisLog implements SharedLog {
       store: this.#store,
       maxReads: this.#options.maxReads,
       connection: () => this.#connections.get('read'),
-      epoch: () => this.#follower.told.epoch,
+      known: () => this.#follower.told,
       checkReached: () => this.#checkReached(),
       hasChanged: (epoch, timeout) => this.#leavesEpoch(epoch, timeout),
     });

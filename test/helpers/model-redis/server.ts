@@ -6,7 +6,7 @@ import { hashCommands } from './hashes.ts';
 import { keyCommands } from './keys.ts';
 import { Keyspace } from './keyspace.ts';
 import { listCommands } from './lists.ts';
-import { type Call, lua, sha1 } from './lua.ts';
+import { lua, sha1 } from './lua.ts';
 import { Failure, integerOf, OK, type Reply, syntaxError } from './reply.ts';
 import { sortedSetCommands } from './sorted-sets.ts';
 import { type Reading, readingOf, readNow, streamCommands } from './streams.ts';
@@ -27,6 +27,11 @@ export interface Waiter {
   readonly reading: Reading;
   wake(): void;
   fail(failure: Failure): void;
+}
+
+interface ScriptRun {
+  readonly isFull: boolean;
+  hasWritten: boolean;
 }
 
 export interface Identity {
@@ -233,11 +238,11 @@ export class Server implements Host {
     const chunk = lua.compile(text);
     if (typeof chunk !== 'number') return chunk;
     this.#learn(text);
-    const isFull = this.isFull;
-    return lua.run(chunk, keys, args, (command) => this.#callFromScript(command, isFull));
+    const run = { isFull: this.isFull, hasWritten: false };
+    return lua.run(chunk, keys, args, (command) => this.#callFromScript(command, run));
   }
 
-  #callFromScript: (...args: [...Parameters<Call>, boolean]) => ReturnType<Call> = (command, isFull) => {
+  #callFromScript(command: readonly string[], run: ScriptRun): Reply | Failure {
     const [given, ...args] = command;
     const name = given!.toUpperCase();
     if (name === 'INFO') return this.#info(args);
@@ -249,10 +254,11 @@ export class Server implements Host {
     if (args.length < found.least || args.length > found.most)
       return new Failure('ERR Wrong number of args calling Redis command from script');
     if (found.isWrite && this.isReplica) return readOnly();
-    // A script that has written is not stopped in the middle.
-    if (found.needsMemory && isFull && this.#write.length === 0) return outOfMemory();
+    // A script that has written is not stopped in the middle, even where it has not changed anything.
+    if (found.needsMemory && run.isFull && !run.hasWritten) return outOfMemory();
+    if (found.isWrite) run.hasWritten = true;
     return this.#perform(found, name, args);
-  };
+  }
 
   // ── who it is ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -74,19 +74,19 @@ function logStep(chance: Stream, now: number): Step {
       ),
     () =>
       step(`read ${some} after ${after}, ${JSON.stringify(limits)}`, node, (store, { connection, known }) =>
-        store.read(connection, known.epoch, some, after, limits),
+        store.read(connection, known, some, after, limits),
       ),
     () =>
       step(`find ${some}`, node, (store, { connection, known }) =>
-        store.find(connection, known.epoch, some, TIMEOUT),
+        store.find(connection, known, some, TIMEOUT),
       ),
     () =>
       step(`newest ${count} of ${some}`, node, (store, { connection, known }) =>
-        store.newest(connection, known.epoch, some, { below: after + 1, count, timeout: TIMEOUT }),
+        store.newest(connection, known, some, { below: after + 1, count, timeout: TIMEOUT }),
       ),
     () =>
       step(`names after ${name}`, node, (store, { connection, known }) =>
-        store.names(connection, known.epoch, { after: name, count, timeout: TIMEOUT }),
+        store.names(connection, known, { after: name, count, timeout: TIMEOUT }),
       ),
     () => step('prune', node, (store, { connection }) => store.prune(connection, 2, count, TIMEOUT)),
     () => step('clean', node, (store, { connection }) => store.clean(connection, TIMEOUT)),
