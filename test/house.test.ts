@@ -33,7 +33,7 @@ const NOT_EXPORTED = [
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
-  ...['redis-wire', 'redis-line', 'redis-client'],
+  ...['redis-wire', 'redis-line', 'redis-client', 'redis-message'],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.
