@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { Hub, type SubscribeOptions } from '../../lib/hub.ts';
 import { LossyRedis, type LossyRedisOptions } from '../../lib/redis-lossy.ts';
 import { MemoryReader } from '../helpers/hub.ts';
+import { Reader } from '../helpers/reader.ts';
+import { kept } from './helpers/children.ts';
+import { freePort } from './helpers/origin.ts';
 import { type ClientKind, clientKinds } from './helpers/redis-clients.ts';
 import { startCluster, startRedis, startSentinels, until } from './helpers/redis-servers.ts';
 import { startRelay } from './helpers/relay.ts';
@@ -235,6 +242,34 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
     );
   });
 });
+
+it('the example of the documentation serves what it appends', { timeout: 60_000 }, async (t) => {
+  const page = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8');
+  const [, example = ''] = /```ts\n([^`]*new LossyRedis\(new Redis[^`]*)```/.exec(page) ?? [];
+  const [server, port] = [await startRedis(t), await freePort()];
+  const code = example
+    .replaceAll(/'sluice(?:\/([\w-]+))?'/g, (_, name = 'index') => `'${libOf(name)}'`)
+    .replace("'ioredis'", `'${import.meta.resolve('ioredis')}'`)
+    .replace('lazyConnect', `port: ${server.port}, lazyConnect`)
+    .replace('8080', String(port));
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-lossy-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'example.mts'), code);
+  const child = kept(
+    spawn(process.execPath, ['--import', import.meta.resolve('tsx'), join(folder, 'example.mts')]),
+  );
+  t.after(() => child.kill());
+  const hub = openHub(t, (clientKinds[3] as ClientKind).single(server));
+  await until(() => isUp(hub));
+  const near = await follow(hub, 'news');
+  await until(() => near.texts.length > 0);
+  assert.equal(near.texts[0], 'to the readers of all hubs');
+  const reader = await Reader.open(`http://127.0.0.1:${port}/?topic=news&from=earliest`);
+  t.after(() => reader.close());
+  await reader.until(({ data }) => data.includes('to the readers of all hubs'));
+});
+
+const libOf = (name: string): string => new URL(`../../lib/${name}.ts`, import.meta.url).href;
 
 for (const kind of clientKinds) {
   it(`hubs over a cluster hear each other, with clients of ${kind.name}`, { timeout: 60_000 }, async (t) => {
