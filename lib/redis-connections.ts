@@ -5,28 +5,28 @@ import { logUnavailable, outcomeUnknown } from './log.ts';
 import { openRedis, type RedisConnection, type RedisFailure } from './redis-client.ts';
 
 /** One connection for each: one that waits for news, or has a large answer on its way, does not hold up others. */
-export type Use = 'append' | 'read' | 'follow';
-
-const USES: readonly Use[] = ['append', 'read', 'follow'];
+export type Use = 'append' | 'read' | 'follow' | 'wait';
 
 /** Opens the connections when they are needed first. Each comes back by itself. */
 export class RedisConnections {
   readonly #client: unknown;
+  readonly #uses: readonly Use[];
   /** Called where the one that follows is down. The others are missed by who uses them. */
   readonly #onDown: (reason: Error) => void;
   readonly #open = new Map<Use, RedisConnection>();
   readonly #waiting = new Set<(reason: Error | undefined) => void>();
   #isClosed = false;
 
-  constructor(client: unknown, onDown: (reason: Error) => void) {
+  constructor(client: unknown, uses: readonly Use[], onDown: (reason: Error) => void) {
     this.#client = client;
+    this.#uses = uses;
     this.#onDown = onDown;
   }
 
   /** @throws {TypeError} for a client that is none. */
   open(): void {
     if (this.#isClosed || this.#open.size > 0) return;
-    for (const use of USES) {
+    for (const use of this.#uses) {
       const events = { onUp: () => this.#up(), onDown: (reason: Error) => this.#down(use, reason) };
       this.#open.set(use, openRedis(this.#client, events));
     }

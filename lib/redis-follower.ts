@@ -1,8 +1,9 @@
 // Follows the feed of a log in Redis, and tells a hub what happens there, in order.
-// Needs `log.ts`, `redis-client.ts` and `redis-store.ts`, and what these need, beside it.
+// Needs `log.ts`, `redis-client.ts`, `redis-connections.ts`, `redis-store.ts`, and what these need, beside it.
 
 import type { LogChange, LogEntry, LogIntake } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
+import { pause, retryUntil } from './redis-connections.ts';
 import { type FeedItem, isAfter, type OrderStatus, type Place, type RedisStore } from './redis-store.ts';
 
 export interface RedisFollowerOptions {
@@ -93,6 +94,7 @@ export class RedisFollower {
           this.#failures = 0;
         }
       } catch (error) {
+        if (this.#isClosed) return;
         this.lost(intake, error);
         await this.#pause();
       }
@@ -132,7 +134,12 @@ export class RedisFollower {
 
   async #check(): Promise<OrderStatus> {
     const { store, connection, known, checked } = this.#options;
-    const status = await store.check(connection(), known(), ANSWER_TIMEOUT);
+    // While keys of a cluster's slot are on two nodes, only commands of one key have answers.
+    const status = await retryUntil(
+      performance.now() + ANSWER_TIMEOUT,
+      (timeout) => store.check(connection(), known(), timeout),
+      (error) => (connection().isUp ? pause() : Promise.reject(error)),
+    );
     this.#checkedAt = performance.now();
     this.#ends = status.ends;
     this.#present = status.head.epoch;

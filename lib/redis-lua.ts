@@ -135,7 +135,7 @@ end
 -- Returns an error where nothing can be written.
 local function renew(meta, known_epoch, identity)
   local time = call('TIME')
-  local stale = call('ZCARD', STALE)
+  local stale, indexed, named = call('ZCARD', STALE), call('ZCARD', INDEX), call('ZCARD', NAMES)
   local top, fed = top_of_feed()
   local old = meta.epoch
   meta.fed = math.max(meta.fed, fed)
@@ -143,9 +143,9 @@ local function renew(meta, known_epoch, identity)
   local added = redis.pcall('XADD', FEED, num(meta.epoch) .. '-0', 't', '', 'e', num(meta.fed) .. ' renew')
   if type(added) == 'table' and added.err then return added end
   if old then meta.ends = keep(meta.ends, old, meta.head) end
-  local topics = call('EXISTS', INDEX) == 1 and INDEX or NAMES
+  local topics = indexed > 0 and INDEX or NAMES
   if stale > 0 then call('ZUNIONSTORE', STALE, '2', STALE, topics)
-  elseif call('EXISTS', topics) == 1 then call('RENAME', topics, STALE) end
+  elseif indexed + named > 0 then call('RENAME', topics, STALE) end
   call('UNLINK', INDEX, NAMES)
   meta.head, meta.floor, meta.is_new, meta.identity = 0, 0, true, {}
   call('HSET', META, 'format', '${REDIS_FORMAT}', 'epoch', num(meta.epoch), 'head', '0', 'ends', meta.ends, 'floor', '0',

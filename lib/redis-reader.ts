@@ -6,7 +6,7 @@ import { type ListOptions, type LogEntry, type LogPage, logUnavailable, type Top
 import type { RedisConnection } from './redis-client.ts';
 import { readFailure, retryUntil } from './redis-connections.ts';
 import type { RedisStore } from './redis-store.ts';
-import { Semaphore } from './semaphore.ts';
+import { type Permit, Semaphore } from './semaphore.ts';
 
 export interface RedisReaderOptions {
   readonly store: RedisStore;
@@ -147,7 +147,7 @@ export class RedisReader {
   /** Few ask at once, and never on the connections that append and follow. */
   async #attempt<T>(limit: number, run: Look<T>): Promise<T | undefined> {
     const { checkReached, connection } = this.#options;
-    const permit = await this.#reads.acquire();
+    const permit = await this.#permit();
     try {
       return await retryUntil(limit, (timeout) => {
         checkReached();
@@ -158,6 +158,12 @@ export class RedisReader {
     } finally {
       permit.release();
     }
+  }
+
+  #permit(): Promise<Permit> {
+    return this.#reads.acquire().catch((error: unknown) => {
+      throw logUnavailable('too many reads wait for Redis', error);
+    });
   }
 }
 

@@ -1,10 +1,13 @@
 // The scripts by which a log in Redis writes and reads, the keys that they use, and what they store there.
 // Needs `redis-lua.ts` beside it.
 //
-// Beside those of hashes, sorted sets, lists and streams, they use the commands INFO, TIME, EXISTS, RENAME, UNLINK,
-// PEXPIRE and PERSIST, and in a cluster CLUSTER MYID and CLUSTER NODES. A command by which a script learns of a wrong
-// type, and the one by which it learns that nothing can be written, comes before all that it changes: what a
-// script has written stays, also where it fails.
+// They use: CLUSTER MYID and NODES (in a cluster), EXISTS, HDEL, HGET, HLEN, HMGET, HSET, INFO, LINDEX, LLEN, LPOP,
+// PERSIST, PEXPIRE, RENAME, RPUSH, TIME, UNLINK, XADD, XLEN, XRANGE, XREVRANGE, XTRIM, ZADD, ZCARD, ZRANGE,
+// ZRANGEBYLEX, ZREM, ZSCORE and ZUNIONSTORE. The log itself sends EVALSHA, EVAL, XREAD, ZRANGE and WAIT, and to verify
+// a server INFO and TYPE.
+//
+// What a script has written stays, also where it fails. So a command by which it learns of a wrong type, and the
+// one by which it learns that nothing can be written, comes before all that it changes.
 
 import {
   ANSWERS,
@@ -73,6 +76,7 @@ export const checkScript: Script = script(
   UNPACK,
   ORDER,
   `
+call('ZCARD', INDEX)
 call('ZCARD', NAMES)
 top_of_feed()
 local meta, refusal = open_order(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
@@ -234,10 +238,12 @@ if not score or not was[change][score % 4] then
   save_identity(meta)
   return { 'OK', num(meta.epoch), num(meta.head), '0', '0' }
 end
+-- Where the memory is full, a script may add something once it has removed something.
+call('XLEN', FEED)
+if change == 'delete' then call('UNLINK', LIST, NEWEST) end
 meta.head = meta.head + 1
 refusal = feed(meta, topic, change)
 if refusal then return refusal end
-if change == 'delete' then call('UNLINK', LIST, NEWEST) end
 call('ZADD', INDEX, num(score - score % 4 + becomes[change]), topic)
 trim_feed(meta, max_fed, max_fed_bytes, 32)
 save(meta)
@@ -445,10 +451,11 @@ for i = 1, (#ARGV - 1) / 2 do
   local score = tonumber(call('ZSCORE', INDEX, topic) or '')
   if score and score == tonumber(ARGV[2 * i + 1]) then
     floor, left = math.max(floor, math.floor(score / 4)), left - 1
+    -- First what also a server does whose memory is full.
+    call('UNLINK', KEYS[2 + 2 * i], KEYS[3 + 2 * i])
     call('HSET', META, 'floor', num(floor))
     call('ZREM', INDEX, topic)
     call('ZREM', NAMES, topic)
-    call('UNLINK', KEYS[2 + 2 * i], KEYS[3 + 2 * i])
   end
 end
 return num(left)

@@ -96,6 +96,11 @@ export class RedisStore {
     this.keys = redisKeys(options.name);
   }
 
+  /** The key of the newest answers to this node. */
+  get answers(): string {
+    return this.keys.answers(this.#node);
+  }
+
   /** Begins a new epoch where the order may be another one, and where it is one that cannot go on. */
   async check(
     connection: RedisConnection,
@@ -289,8 +294,8 @@ export class RedisStore {
   }
 
   #topicKeys(topic: string): readonly string[] {
-    const { history, newest, answers } = this.keys;
-    return [...this.#orderKeys, history(topic), newest(topic), answers(this.#node)];
+    const { history, newest } = this.keys;
+    return [...this.#orderKeys, history(topic), newest(topic), this.answers];
   }
 
   #histories(topics: readonly string[]): readonly string[] {

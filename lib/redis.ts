@@ -1,6 +1,7 @@
 // Keeps the events of several hubs in one Redis, by the application's own client: `redis` or `ioredis`.
 // Needs `history-limits.ts`, `log.ts`, `redis-client.ts`, `redis-connections.ts`, `redis-follower.ts`,
-// `redis-reader.ts`, `redis-store.ts`, `redis-verify.ts`, `redis-wire.ts`, and what these need, beside it.
+// `redis-reader.ts`, `redis-replicas.ts`, `redis-store.ts`, `redis-verify.ts`, `redis-wire.ts`, and what these need,
+// beside it.
 
 import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
 import {
@@ -17,10 +18,11 @@ import {
   type TopicRecord,
 } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
-import { outcomeOf, pause, RedisConnections, retryUntil } from './redis-connections.ts';
+import { outcomeOf, pause, RedisConnections, retryUntil, type Use } from './redis-connections.ts';
 import { RedisFollower } from './redis-follower.ts';
 import { RedisReader } from './redis-reader.ts';
-import { isAfter, type Lineage, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
+import { RedisReplicas } from './redis-replicas.ts';
+import { isAfter, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
 import { faultOf, verifyRedis } from './redis-verify.ts';
 import { redisSourceOf } from './redis-wire.ts';
 
@@ -48,7 +50,7 @@ export interface RedisLogOptions {
    * nothing that was answered can be lost, as with `appendfsync always`. `'position'`: the same, for services
    * whose `INFO` does not say which server it is. All nodes must have the same.
    */
-  lineage?: Lineage | undefined;
+  lineage?: 'gap' | 'trust' | 'position' | undefined;
   /** Waits until so many replicas have what was appended; where they do not in time, the outcome is unknown. */
   wait?: { replicas: number; timeout: number } | undefined;
   /** Milliseconds after which an append rejects; default 900. */
@@ -82,6 +84,7 @@ export class RedisLog implements SharedLog {
   readonly #follower: RedisFollower;
   readonly #connections: RedisConnections;
   readonly #reader: RedisReader;
+  readonly #replicas: RedisReplicas | undefined;
   #acknowledged: Place = { epoch: 0, seq: 0 };
   #pendingBytes = 0;
   #intake: LogIntake | undefined;
@@ -94,9 +97,23 @@ export class RedisLog implements SharedLog {
     redisSourceOf(client);
     this.#options = checkOptions(options);
     this.#store = new RedisStore(this.#options);
-    this.#connections = new RedisConnections(client, (reason) => {
+    const { wait } = this.#options;
+    const uses: readonly Use[] = [
+      'append',
+      'read',
+      'follow',
+      ...(wait === undefined ? [] : ['wait' as const]),
+    ];
+    this.#connections = new RedisConnections(client, uses, (reason) => {
       if (this.#intake !== undefined) this.#follower.lost(this.#intake, reason);
     });
+    this.#replicas =
+      wait &&
+      new RedisReplicas({
+        ...wait,
+        connection: () => this.#connections.get('wait'),
+        key: this.#store.answers,
+      });
     this.#follower = new RedisFollower({
       store: this.#store,
       connection: () => this.#connections.get('follow'),
@@ -258,26 +275,10 @@ export class RedisLog implements SharedLog {
   /** What was appended is read by who subscribes now, and on as many replicas as were asked for. */
   async #settle(place: Place, limit: number): Promise<void> {
     if (isAfter(place, this.#acknowledged)) this.#acknowledged = place;
-    await this.#replicated();
-    if (await this.#follower.reaches(place, limit - performance.now())) return;
+    const reaching = this.#follower.reaches(place, limit - performance.now());
+    await this.#replicas?.reached();
+    if (await reaching) return;
     throw outcomeUnknown('what was appended has not come back from Redis in time');
-  }
-
-  async #replicated(): Promise<void> {
-    const { wait } = this.#options;
-    if (wait === undefined) return;
-    const command = ['WAIT', String(wait.replicas), String(wait.timeout)];
-    const options = { key: this.#store.keys.meta, timeout: wait.timeout + 1000 };
-    try {
-      const replicas = Number(await this.#connections.get('append').send(command, options));
-      if (replicas >= wait.replicas) return;
-      throw new Error(`${replicas} of ${wait.replicas} replicas have it after ${wait.timeout} ms`);
-    } catch (error) {
-      throw outcomeUnknown(
-        `what was appended may not be on enough replicas: ${(error as Error).message}`,
-        error,
-      );
-    }
   }
 
   /** A new epoch that begins by this reaches the follower as the next entry of the feed. */

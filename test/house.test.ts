@@ -33,16 +33,8 @@ const NOT_EXPORTED = [
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
-  ...[
-    'redis-wire',
-    'redis-line',
-    'redis-client',
-    'redis-lua',
-    'redis-script',
-    'redis-store',
-    'redis-connections',
-  ],
-  ...['redis-follower', 'redis-reader', 'redis-verify'],
+  ...['redis-wire', 'redis-line', 'redis-client', 'redis-lua', 'redis-script', 'redis-store'],
+  ...['redis-connections', 'redis-follower', 'redis-reader', 'redis-replicas', 'redis-verify'],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.

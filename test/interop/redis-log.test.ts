@@ -5,6 +5,7 @@ import { Redis } from 'ioredis';
 import type { NewEntry } from '../../lib/log.ts';
 import { RedisLog, type RedisLogOptions } from '../../lib/redis.ts';
 import { openRedis, type RedisConnection } from '../../lib/redis-client.ts';
+import { RedisReader } from '../../lib/redis-reader.ts';
 import { appendScript, redisKeys } from '../../lib/redis-script.ts';
 import { RedisStore } from '../../lib/redis-store.ts';
 import type { Cleanup } from '../helpers/server.ts';
@@ -175,6 +176,19 @@ describe('what a log in Redis keeps', () => {
     assert.equal(keys.split('\n').length, 14);
   });
 
+  it('forgets topics also where the memory is full', async (t) => {
+    const node = await open(t);
+    for (const topic of numbered(10)) await node.put(topic, topic);
+    await server.command('config', 'set', 'maxmemory', '1');
+    try {
+      await join(t, node, { maxTopics: 4 });
+      await until(async () => (await server.command('zcard', node.keys.index)) === '4');
+      assert.equal(await node.dropped('1'), 6);
+    } finally {
+      await server.command('config', 'set', 'maxmemory', '0');
+    }
+  });
+
   it('is a feed of at most so many entries and bytes', async (t) => {
     const node = await open(t, { feed: { maxEvents: 10 } });
     await node.put('a', ...numbered(25));
@@ -227,6 +241,31 @@ describe('what a log in Redis answers', () => {
     assert.deepEqual(await node.texts(topics, 0, { maxBytes: 100 }), [...topics, 'last']);
     assert.equal(await node.log.beforeNewest(topics, 3), 148);
     assert.equal((await node.log.find(topics)).length, 150);
+  });
+
+  it('asks at most `maxReads` questions at once', async (t) => {
+    const { store, connection } = await openStore(t, nextName());
+    const { epoch } = await store.append(connection, NOWHERE, 'a', [eventOf('1')], {}, 1000);
+    let [now, most] = [0, 0];
+    const counting: RedisConnection = {
+      isUp: true,
+      close: () => {},
+      send: async (...args) => {
+        most = Math.max(most, ++now);
+        return connection.send(...args).finally(() => now--);
+      },
+    };
+    const reader = new RedisReader({
+      store,
+      maxReads: 2,
+      connection: () => counting,
+      epoch: () => epoch,
+      checkReached: () => {},
+      onChanged: async () => {},
+    });
+    const pages = await Promise.all(numbered(20).map(() => reader.read(['a'], 0, 1000, false)));
+    assert.ok(pages.every(({ entries }) => entries.length === 1));
+    assert.equal(most, 2);
   });
 
   it('reads on where thousands of events are replaced by newer ones', async (t) => {
@@ -362,16 +401,18 @@ describe('what a log in Redis writes', () => {
     assert.equal(await digest(), before);
   });
 
-  it('is nothing at all where the memory is full, and goes on when there is room', async (t) => {
+  it('is nothing where the memory is full, but for what makes room, and goes on when there is some', async (t) => {
     const node = await open(t, { checkInterval: 60_000 });
     await node.put('a', '1');
+    await node.put('b', 'much');
     const before = await digest();
     await server.command('config', 'set', 'maxmemory', '1');
     try {
       await assert.rejects(node.put('a', '2'), UNAVAILABLE);
-      await assert.rejects(node.log.change('a', 'delete'), UNAVAILABLE);
+      await assert.rejects(node.log.change('a', 'end'), UNAVAILABLE);
       assert.equal(await digest(), before);
       assert.deepEqual(await node.texts('a'), ['1']);
+      assert.equal(await node.log.change('b', 'delete'), true);
     } finally {
       await server.command('config', 'set', 'maxmemory', '0');
     }
@@ -568,6 +609,16 @@ describe('a node of a log in Redis', () => {
       ),
     );
     await replica.kill();
+  });
+
+  it('waits once for all that is appended at the same time', async (t) => {
+    const own = await startRedis(t);
+    const node = await RedisNode.open(t, own.port, { wait: { replicas: 1, timeout: 20 } });
+    const outcomes = await Promise.allSettled(numbered(30).map((n) => node.put('a', n)));
+    assert.ok(outcomes.every((one) => one.status === 'rejected' && one.reason.code === UNKNOWN.code));
+    const stats = await own.command('info', 'commandstats');
+    const waits = Number(/cmdstat_wait:calls=(\d+)/.exec(stats)![1]);
+    assert.ok(waits >= 1 && waits <= 10, `${waits} waits for 30 appends`);
   });
 
   it('holds nothing open once it is closed, and answers nothing', async (t) => {
