@@ -38,8 +38,12 @@ export interface ArrivalsOptions {
 interface Arrival {
   readonly cursor: Cursor;
   readonly request: Request;
-  /** When it came, in milliseconds of `performance.now`, and where the order was then. */
-  readonly since: number;
+  /**
+   * Since when the log answers, in milliseconds of `performance.now`; `Infinity` while it does not. A log that does not
+   * answer may be ahead without this process hearing of it.
+   */
+  since: number;
+  /** Where the order was when it came. */
   readonly head: number;
   /** Whether the log had said by then where its order is. */
   readonly cameAfterStart: boolean;
@@ -58,6 +62,7 @@ export class Arrivals {
   /** Those whose id is ahead of this process, or came before it knew the order. */
   #ahead: Arrival[] = [];
   #hasMoved = false;
+  #isAskingAgain = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ArrivalsOptions) {
@@ -134,13 +139,13 @@ export class Arrivals {
     cursor.heldAt = this.startOf(request).readyId;
     const { order, follower } = this.#options;
     const [head, cameAfterStart] = [order.head, follower!.hasBegun];
-    this.#unasked.push({ cursor, request, since: performance.now(), head, cameAfterStart });
+    this.#unasked.push({ cursor, request, since: Infinity, head, cameAfterStart });
     this.#options.delivery().plan();
   }
 
   /** Call it at the beginning of each turn. */
   turn(): void {
-    if (this.#hasMoved) this.#decide(-Infinity);
+    if (this.#hasMoved) this.#decide(new Set());
     this.#hasMoved = false;
     this.#ask();
   }
@@ -151,14 +156,24 @@ export class Arrivals {
     this.#unasked = [];
     const { follower } = this.#options;
     if (follower!.failure !== undefined) return this.#enterAll(arrivals, new Map());
+    this.#learn(arrivals).then((known = new Map()) => this.#enterAll(arrivals, known));
+  }
+
+  /** Asks the log for the topics of arrivals. @returns `undefined` where it does not answer. */
+  async #learn(arrivals: readonly Arrival[]): Promise<ReadonlyMap<string, TopicRecord> | undefined> {
+    const { follower } = this.#options;
     const names = new Set(arrivals.flatMap(({ request }) => request.names));
-    withinLimit(follower!.learn([...names])).then(
-      (known) => this.#enterAll(arrivals, known),
-      (error: unknown) => {
-        follower!.failed(error);
-        this.#enterAll(arrivals, new Map());
-      },
-    );
+    let known: ReadonlyMap<string, TopicRecord> | undefined;
+    try {
+      known = await withinLimit(follower!.learn([...names]));
+    } catch (error) {
+      follower!.failed(error);
+    }
+    for (const arrival of arrivals) {
+      if (known === undefined) arrival.since = Infinity;
+      else if (arrival.since === Infinity) arrival.since = performance.now();
+    }
+    return known;
   }
 
   #enterAll(arrivals: readonly Arrival[], known: ReadonlyMap<string, TopicRecord>): void {
@@ -246,23 +261,36 @@ export class Arrivals {
     if (this.#timer !== undefined || this.#ahead.length === 0) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
+      this.#ahead = this.#ahead.filter(({ cursor }) => !cursor.closed);
       // While the log is away, nobody can tell whether an id is of its future.
-      if (this.#options.follower!.failure === undefined) this.#decide(performance.now() - MAX_HOLD);
-      else this.#ahead = this.#ahead.filter(({ cursor }) => !cursor.closed);
+      if (this.#options.follower!.failure === undefined) this.#askAgain();
       this.#decideLater();
     }, MAX_HOLD / 4);
     this.#timer.unref?.();
   }
 
-  /** Those that came before `since` are told of a gap where their id is ahead still. */
-  #decide(since: number): void {
+  /** Before anybody is told of a gap, the log has to answer: it may be ahead, and nothing be heard of it. */
+  #askAgain(): void {
+    const last = performance.now() - MAX_HOLD;
+    const due = new Set(this.#ahead.filter(({ since }) => since <= last));
+    const asked = this.#ahead.filter((arrival) => due.has(arrival) || arrival.since === Infinity);
+    if (asked.length === 0 || this.#isAskingAgain) return;
+    this.#isAskingAgain = true;
+    this.#learn(asked).then((known) => {
+      this.#isAskingAgain = false;
+      if (known !== undefined) this.#decide(due);
+    });
+  }
+
+  /** Those that are `due` are told of a gap where their id is ahead still. */
+  #decide(due: ReadonlySet<Arrival>): void {
     const arrivals = this.#ahead;
     this.#ahead = [];
     for (const arrival of arrivals) {
       const { cursor, request } = arrival;
       if (cursor.closed) continue;
       const start = this.startOf(request);
-      if (start.isAhead === true && arrival.since > since) this.#ahead.push(arrival);
+      if (start.isAhead === true && !due.has(arrival)) this.#ahead.push(arrival);
       else this.#decided(cursor, request, start);
     }
   }
@@ -327,5 +355,5 @@ function droppedOf(cursor: Cursor, records: readonly TopicRecord[]): Lost[] | un
   return lost.length > 0 ? lost : undefined;
 }
 
-/** Milliseconds for which a client whose id is ahead of this process is held. */
+/** Milliseconds for which a client whose id is ahead of this process is held, once the log answers. */
 const MAX_HOLD = 1000;

@@ -399,8 +399,10 @@ describe('a subscriber of a shared log', () => {
     hub.subscribe('a', reader, { lastEventId: at(2) });
     await rest();
     log.intake.away(new Error('lost'));
-    for (now = 250; now <= 5000; now += 250) t.mock.timers.tick(250);
-    await rest();
+    for (now = 250; now <= 5000; now += 250) {
+      t.mock.timers.tick(250);
+      await rest();
+    }
     log.intake.back();
     log.tell('a1', 'a2', 'a3');
     await rest();
@@ -428,6 +430,36 @@ describe('a subscriber of a shared log', () => {
     await rest();
     assert.deepEqual(storyOf(reader), ['sluice:gap', 'a2']);
   });
+
+  for (const [when, wait] of Object.entries({ 'before it comes': 0, 'while it is held': 500 })) {
+    it(`is held while the log answers nothing and does not say that it is away, from ${when}`, async (t) => {
+      t.mock.timers.enable({ apis: ['setTimeout'] });
+      let now = 0;
+      t.mock.method(performance, 'now', () => now);
+      const { log, hub, rest } = begun();
+      const pass = async (ms: number): Promise<void> => {
+        for (const end = now + ms; now < end; ) {
+          now += 250;
+          t.mock.timers.tick(250);
+          await rest();
+        }
+      };
+      log.tell('a1');
+      const reader = new MemoryReader();
+      const { answer } = log;
+      if (wait > 0) hub.subscribe('a', reader, { lastEventId: at(3) });
+      await pass(wait);
+      log.answer = () => new Promise(() => {});
+      if (wait === 0) hub.subscribe('a', reader, { lastEventId: at(3) });
+      await pass(5000);
+      // It answers again, and what it has is on its way.
+      log.answer = answer;
+      await pass(750);
+      log.tell('a2', 'a3', 'a4');
+      await rest();
+      assert.deepEqual([reader.texts, reader.gaps], [['a4'], []]);
+    });
+  }
 
   it('leaves at any moment without a trace', async () => {
     const { log, hub, rest } = begun();

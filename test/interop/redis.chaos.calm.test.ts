@@ -131,3 +131,17 @@ describe(`${ROUNDS} × with ${READERS} readers, no stream gets a gap`, () => {
     assert.ok(ids.size > ROUNDS, `ids: ${[...ids]}`);
   });
 });
+
+describe(`${ROUNDS} × with ${READERS} readers that change nodes, no stream gets a gap`, () => {
+  for (const how of ['stall', 'swallow', 'refuse'] as const) {
+    it(`when one node is cut off from Redis: ${how}`, async (t) => {
+      const { rig, proxies } = await startChaos(t, { cutInterval: 30 });
+      await inRounds(rig, NONE, async (round) => {
+        const proxy = proxies[round % 3]!;
+        proxy[how]();
+        await sleep(LONG ? 10_000 : 4000);
+        proxy.pass();
+      });
+    });
+  }
+});

@@ -1,5 +1,7 @@
 // Three nodes on a real Redis, and what costs each of their streams exactly one gap.
 
+import { readdirSync, statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startChaosProxy } from './helpers/chaos-proxy.ts';
@@ -18,6 +20,7 @@ import {
   startServer,
   untilCaughtUp,
 } from './helpers/redis-chaos.ts';
+import type { RedisProcess } from './helpers/redis-servers.ts';
 
 describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap, store-changed`, () => {
   for (const [name, args] of Object.entries(keeping)) {
@@ -26,6 +29,29 @@ describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap
       await inRounds(rig, ONCE, async () => {
         rig.disturb('order');
         await restart(redis);
+      });
+    });
+  }
+
+  for (const lineage of ['gap', 'trust'] as const) {
+    it(`when Redis starts again with an older snapshot, and lineage is '${lineage}'`, async (t) => {
+      const { rig, redis } = await startChaos(t, { log: { lineage } });
+      await inRounds(rig, ONCE, async () => {
+        await redis.command('save');
+        await rig.published(3);
+        rig.disturb('order');
+        await restart(redis);
+      });
+    });
+
+    it(`when Redis starts again without the end of its file, and lineage is '${lineage}'`, async (t) => {
+      const { rig, redis } = await startChaos(t, { args: keeping.everysec, log: { lineage } });
+      await inRounds(rig, ONCE, async () => {
+        await rig.published(3);
+        rig.disturb('order');
+        await redis.kill();
+        shortenFile(redis, 3000);
+        await redis.start();
       });
     });
   }
@@ -120,3 +146,10 @@ describe(`${ROUNDS} × with ${READERS} readers, each stream gets exactly one gap
     });
   });
 });
+
+/** Takes the last bytes of what was appended last, as the loss of power does. */
+function shortenFile({ folder }: RedisProcess, bytes: number): void {
+  const files = readdirSync(join(folder, 'appendonlydir')).filter((name) => name.endsWith('.incr.aof'));
+  const file = join(folder, 'appendonlydir', files.sort().at(-1)!);
+  truncateSync(file, Math.max(0, statSync(file).size - bytes));
+}

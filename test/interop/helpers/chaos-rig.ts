@@ -109,7 +109,7 @@ export class ChaosRig {
   async start(options: ChaosRigOptions): Promise<void> {
     const { log, nodes = 3, readers = 60, topics = ['a', 'b', 'c'], hub = {} } = options;
     for (let i = 0; i < nodes; i++) {
-      const hubOptions = (): HubOptions => ({ history: { maxEvents: 50 }, ...hub, log: log(i) });
+      const hubOptions = (): HubOptions => ({ history: { maxEvents: 8 }, ...hub, log: log(i) });
       const node = new ChaosNode(await freePort(), hubOptions);
       this.nodes.push(node);
       await node.start();

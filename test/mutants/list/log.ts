@@ -260,17 +260,29 @@ export const log: readonly Mutant[] = [
         property: 'a client ahead of this node waits',
       },
       {
-        find: 'this.#decide(-Infinity);',
-        replace: 'this.#decide(Infinity);',
+        find: 'this.#decide(new Set());',
+        replace: 'this.#decide(new Set(this.#ahead));',
         why: 'a client from a faster process is told of a gap at the first event that arrives',
         race: 'reconnect to a process that lags',
         property: 'a client ahead of this node waits',
       },
       {
-        find: 'if (this.#options.follower!.failure === undefined) this.#decide(',
-        replace: 'this.#decide(',
+        find: 'if (this.#options.follower!.failure === undefined) this.#askAgain(',
+        replace: 'this.#askAgain(',
         why: 'while the log is away, each client that comes from another process is told of a gap',
         property: 'away is not gone',
+      },
+      {
+        find: 'if (known !== undefined) this.#decide(due);',
+        replace: 'this.#decide(due);',
+        why: 'before a process notices that the log does not answer, a client from another one is told of a gap',
+        property: 'a client ahead of this node waits',
+      },
+      {
+        find: 'if (known === undefined) arrival.since = Infinity;',
+        replace: 'if (false) arrival.since = Infinity;',
+        why: 'when a log answers again, a client from another process is told of a gap before its events arrive',
+        property: 'a client ahead of this node waits',
       },
       {
         find: "!follower!.hasBegun && request.given === '' ? unreadableId : request.given",
