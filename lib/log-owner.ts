@@ -2,18 +2,19 @@
 // Needs `idempotency.ts`, `log.ts`, `replay.ts` and `staging.ts` beside it.
 
 import { idempotencyConflict } from './idempotency.ts';
-import type {
-  Appended,
-  AppendOptions,
-  AppendRecord,
-  ListOptions,
-  LogChange,
-  LogEntry,
-  LogPage,
-  NewEntry,
-  OwnLog,
-  TopicChange,
-  TopicRecord,
+import {
+  type Appended,
+  type AppendOptions,
+  type AppendRecord,
+  type ListOptions,
+  type LogChange,
+  type LogEntry,
+  type LogPage,
+  type NewEntry,
+  type OwnLog,
+  type TopicChange,
+  type TopicRecord,
+  topicEnded,
 } from './log.ts';
 import { ReplayBuffer } from './replay.ts';
 import { type Staged, Staging } from './staging.ts';
@@ -272,9 +273,4 @@ export class LogOwner {
 
 function isToChange({ ended, deleted = false }: TopicRecord, change: TopicChange): boolean {
   return change === 'delete' ? !deleted : ended !== (change === 'end');
-}
-
-function topicEnded(topic: string): Error {
-  const error = new Error(`the topic "${topic}" has ended`);
-  return Object.assign(error, { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
 }

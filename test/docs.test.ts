@@ -342,6 +342,7 @@ describe('the pages of the repository', () => {
     ...readdirSync(root).filter((name) => name.endsWith('.md')),
     ...readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
     'bench/README.md',
+    'examples/cluster/README.md',
   ];
   const headings = (page: string): string[] =>
     Array.from(proseOf(page).matchAll(/^#+ (.+)$/gm), ([, text = '']) => anchorOf(text));

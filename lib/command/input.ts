@@ -1,9 +1,11 @@
 // Publishes one input of a server, and keeps on through failures that may pass and events that are refused.
-// Needs `../backoff.ts`, `../feed.ts` and `tail-file.ts` beside it.
+// Needs `../backoff.ts`, `../feed.ts`, `../log.ts` and `tail-file.ts` beside it.
 
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '../backoff.ts';
 import { type FeedHub, type FeedRefusal, type FeedVerdict, publishFrom } from '../feed.ts';
+import type { AppendOptions } from '../log.ts';
 import type { TailFileOptions } from './tail-file.ts';
 
 interface Line {
@@ -20,8 +22,14 @@ export interface InputLogLine {
 
 export type InputLogger = (line: InputLogLine) => void;
 
+type Lines = Iterable<Line> & { readonly length: number };
+
+interface InputHub extends FeedHub<Line> {
+  appendAll?(topic: string, events: Lines, options?: AppendOptions): Promise<unknown>;
+}
+
 export interface InputContext {
-  readonly hub: FeedHub<Line>;
+  readonly hub: InputHub;
   /** Ends the input. */
   readonly signal: AbortSignal;
   readonly logger: InputLogger;
@@ -134,11 +142,27 @@ export class Input {
         return id;
       },
       log: hub.log,
-      appendAll: async (topic, events) => {
-        await hub.appendAll!(topic, events);
-        this.recover('topic');
-      },
+      appendAll: (topic, events) => this.#append(topic, events),
     };
+  }
+
+  /** A request whose outcome is unknown is sent again with its key, until the log says what it has. */
+  async #append(topic: string, events: Lines): Promise<void> {
+    const { hub, signal } = this.#context;
+    const { order } = hub.log as { readonly order?: string };
+    const idempotency = order === 'shared' ? { key: randomUUID(), digest: topic } : undefined;
+    for (let isUnknown = false; ; ) {
+      try {
+        await hub.appendAll!(topic, events, { idempotency });
+        return this.recover('topic');
+      } catch (error) {
+        const { code, status = 500 } = error as { code?: string; status?: number };
+        isUnknown ||= code === 'ERR_SSE_OUTCOME_UNKNOWN' && idempotency !== undefined;
+        if (!isUnknown || status < 500) throw error;
+        await this.#pause(this.#fail('topic', error as Error));
+        signal.throwIfAborted();
+      }
+    }
   }
 
   async #judge({ event: { data }, error }: FeedRefusal<Line>): Promise<FeedVerdict> {

@@ -99,10 +99,11 @@ export async function startInputs(
   });
   if (stdin !== undefined) {
     const input = inputFor('stdin', stdin);
-    // A log knows that it has ended in the process before.
-    await hub.change(stdin, 'reopen');
     // A topic does not end when the server stops: clients may return after a restart.
-    void input.run(() => lines(source, { signal }), { onEnd: () => void endOf(hub, stdin, signal) });
+    const run = () =>
+      input.run(() => lines(source, { signal }), { onEnd: () => void changeTo('end', hub, stdin, signal) });
+    // A log knows that it has ended in the process before. One that is away does not hold up the server.
+    void changeTo('reopen', hub, stdin, signal).then(run);
   }
   if (system) {
     const input = inputFor('system', 'system');
@@ -138,19 +139,24 @@ export function registerInputs(registry: Registry, { list }: InputStates): void 
     );
 }
 
-/** Ends a topic, as soon as the log takes that. */
-async function endOf(hub: InputTarget['hub'], topic: string, signal: AbortSignal): Promise<void> {
+/** Ends or reopens a topic, as soon as the log takes that. */
+async function changeTo(
+  change: 'end' | 'reopen',
+  hub: InputTarget['hub'],
+  topic: string,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
     try {
-      return void (await hub.change(topic, 'end'));
+      return void (await hub.change(topic, change));
     } catch {
-      await sleep(END_AGAIN_DELAY, undefined, { signal, ref: false }).catch(() => {});
+      await sleep(CHANGE_AGAIN_DELAY, undefined, { signal, ref: false }).catch(() => {});
     }
   }
 }
 
 /** Milliseconds. */
-const END_AGAIN_DELAY = 1000;
+const CHANGE_AGAIN_DELAY = 1000;
 
 /** `FILE` or `FILE:TOPIC`: the topic follows the last colon, unless a slash follows that. */
 function readTail(text: string): Tail {

@@ -159,6 +159,24 @@ describe('servers with one log in Redis', { timeout: 60_000 }, () => {
 });
 
 describe('a server with a log in Redis', { timeout: 60_000 }, () => {
+  it('publishes each line of its input once, also while Redis stands still', async (t) => {
+    const redis = await startRedis(t);
+    const log = `redis://127.0.0.1:${redis.port}`;
+    const { child, log: said, url } = await serve(t, log, { argv: ['--stdin', 'news'] });
+    const reader = await Reader.open(`${url}/events?topic=news`);
+    t.after(() => reader.close());
+    child.stdin?.write('1\n');
+    await reader.until(({ data }) => data.length === 1);
+    redis.stop();
+    for (let line = 2; line <= 9; line++) child.stdin?.write(`${line}\n`);
+    await said.until('"input-failed"');
+    redis.resume();
+    await reader.until(({ data }) => data.length >= 9);
+    child.stdin?.end();
+    await reader.over;
+    assert.deepEqual(reader.data, ['1', '2', '3', '4', '5', '6', '7', '8', '9']);
+  });
+
   it('shows in its metrics how far it is behind', async (t) => {
     const redis = await startRedis(t);
     const { url } = await serve(t, `redis://127.0.0.1:${redis.port}`);
@@ -265,7 +283,8 @@ describe('a start with --log redis://', { timeout: 60_000 }, () => {
 
   it('waits for a Redis that cannot be reached: not ready, publishing refused, streams open', async (t) => {
     const port = await freePort();
-    const origin = await serve(t, `redis://127.0.0.1:${port}`);
+    const origin = await serve(t, `redis://127.0.0.1:${port}`, { argv: ['--stdin', 'lines'] });
+    origin.child.stdin?.write('a line\n');
     assert.match(origin.log.text, /"level":"warn","event":"log-unreachable"/);
     const { status: readyz, body: state } = await readiness(origin);
     assert.deepEqual([readyz, state.status], [503, 'log-unavailable']);
@@ -279,5 +298,9 @@ describe('a start with --log redis://', { timeout: 60_000 }, () => {
     assert.equal((await publish(origin, 'now')).status, 200);
     await reader.until(({ data }) => data.length > 0);
     assert.deepEqual(reader.data, ['now']);
+    const lines = await Reader.open(`${origin.url}/events?topic=lines&from=earliest`);
+    t.after(() => lines.close());
+    await lines.until(({ data }) => data.length > 0);
+    assert.deepEqual(lines.data, ['a line']);
   });
 });

@@ -44,13 +44,7 @@ export async function startOrigin(
     ...hosts,
     ...argv,
   ];
-  const child = kept(
-    spawn(process.execPath, words, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      cwd,
-      env: { ...process.env, ...env },
-    }),
-  );
+  const child = kept(spawn(process.execPath, words, { cwd, env: { ...process.env, ...env } }));
   const log = new Reading(child.stderr);
   const over = once(child, 'close');
   const kill = async () => {
