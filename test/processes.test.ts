@@ -296,6 +296,17 @@ describe('ProcessesLog', () => {
     assert.deepEqual(await textsOf(log, 'a'), ['1', '2']);
   });
 
+  it('answers an append once its own hub has all of it, however many pages that takes', async (t) => {
+    const path = pathFor(t);
+    await serve(t, path);
+    const { log, heard } = await follow(t, path);
+    await log.append(
+      'a',
+      Array.from({ length: 20 }, () => event('x'.repeat(20_000))),
+    );
+    assert.equal(heard.position, 20);
+  });
+
   it('reads all topics of a long list, and events of any size', async (t) => {
     const path = pathFor(t);
     await serve(t, path);
