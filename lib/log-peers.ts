@@ -2,7 +2,7 @@
 // Needs `log.ts`, `log-owner.ts` and `log-wire.ts` beside it.
 
 import type { Duplex } from 'node:stream';
-import type { AppendOptions, OwnLog } from './log.ts';
+import type { AppendOptions, LogPage, OwnLog } from './log.ts';
 import { LogOwner } from './log-owner.ts';
 import {
   badMessage,
@@ -152,7 +152,7 @@ class Peer {
     this.#greeting = setTimeout(() => this.close(), GREETING_TIMEOUT);
     this.#greeting.unref?.();
     stream.on('data', (chunk: Buffer) => this.#take(chunk));
-    stream.on('drain', () => stream.resume());
+    stream.on('drain', () => this.#drained());
     stream.on('error', () => {});
     stream.on('end', () => this.close());
     stream.on('close', () => this.#closed());
@@ -180,6 +180,11 @@ class Peer {
     setTimeout(() => this.close(), END_TIMEOUT).unref?.();
   }
 
+  #drained(): void {
+    this.#stream.resume();
+    this.tell();
+  }
+
   #closed(): void {
     clearTimeout(this.#greeting);
     this.#stopFollowing();
@@ -198,13 +203,14 @@ class Peer {
     }
   }
 
-  #handle({ head, bytes }: Message): void {
+  #handle(message: Message): void {
+    const { head } = message;
     const id = whole(head.id, 1);
     const ask = text(head.ask);
     if (ask === 'hello') return this.#greet(id, head);
     if (!this.#hasGreeted) throw badMessage('it does not begin with a greeting');
     if (ask === 'follow') return this.#beginToFollow(id, head);
-    const question = this.#questionOf(ask, head, bytes);
+    const question = this.#questionOf(ask, message);
     if (WRITES.includes(ask)) return void this.#answer(id, question);
     if (this.#asked === MAX_ASKED) throw badMessage(`it asks for more than ${MAX_ASKED} things at a time`);
     this.#asked++;
@@ -223,6 +229,7 @@ class Peer {
   }
 
   #greet(id: number, { version }: Head): void {
+    if (this.#hasGreeted) throw badMessage('it greets twice');
     if (version !== WIRE_VERSION) throw badMessage(`it is of version ${version}`);
     clearTimeout(this.#greeting);
     this.#hasGreeted = true;
@@ -230,54 +237,12 @@ class Peer {
     this.#send({ id, epochs, head });
   }
 
-  /** Checks what is asked at once, so that what is wrong ends the connection. */
-  #questionOf(ask: string, head: Head, bytes: Buffer): () => unknown {
-    const owner = this.#owner;
-    switch (ask) {
-      case 'append': {
-        const [topic, options] = [topicOf(head.topic), optionsOf(head)];
-        const events = unpackNew(head.items, bytes);
-        if (events.length === 0) throw badMessage('it appends nothing');
-        return () => owner.append(topic, events, options);
-      }
-      case 'change': {
-        const [topic, { change }] = [topicOf(head.topic), head];
-        if (!isChange(change)) throw badMessage('it has no change');
-        return () => ({ seq: owner.change(topic, change) ?? null });
-      }
-      case 'read': {
-        const [topics, after] = [topicsOf(head), whole(head.after, 0)];
-        const maxBytes = Math.min(MAX_ANSWER_BYTES, whole(head.maxBytes, 0));
-        return async () => {
-          const options = { newestOnly: head.newestOnly === true };
-          const { entries, ...page } = await owner.read(topics, after, maxBytes, options);
-          const sent = firstOf(entries, MAX_PAGE_BYTES);
-          const until = sent.length < entries.length ? sent.at(-1)!.seq : page.until;
-          return { ...page, until, ...pack(sent) };
-        };
-      }
-      case 'find': {
-        const topics = topicsOf(head);
-        return () => ({ records: owner.find(topics) });
-      }
-      case 'list': {
-        const [after, limit] = [text(head.after), Math.min(MAX_TOPICS, whole(head.limit, 0))];
-        return () => ({ records: owner.list({ after, limit }) });
-      }
-      case 'before': {
-        const [topics, count] = [topicsOf(head), whole(head.count, 0)];
-        return () => ({ seq: owner.beforeNewest(topics, count) });
-      }
-      default:
-        return this.#otherQuestion(ask, head.value);
-    }
-  }
-
-  #otherQuestion(ask: string, value: unknown): () => unknown {
+  #questionOf(ask: string, message: Message): () => unknown {
     const { answers } = this.#options;
+    if (Object.hasOwn(QUESTIONS, ask)) return QUESTIONS[ask]!(this.#owner, message);
     const answer = Object.hasOwn(answers, ask) ? answers[ask] : undefined;
     if (answer === undefined) throw badMessage(`it asks for "${ask.slice(0, 40)}"`);
-    return async () => ({ value: (await answer(value)) ?? null });
+    return async () => ({ value: (await answer(message.head.value)) ?? null });
   }
 
   #beginToFollow(id: number, head: Head): void {
@@ -293,6 +258,8 @@ class Peer {
   }
 
   #follow(id: number, after: number): void {
+    // It gets its news once it has taken what it was given.
+    if (this.#stream.writableLength > MAX_UNSENT_BYTES) return;
     const news = this.#owner.newsAfter(after);
     if (news === undefined) return;
     this.#stopFollowing();
@@ -317,6 +284,47 @@ class Peer {
     stream.write(encodeMessage(head, parts));
     if (stream.writableLength > MAX_UNSENT_BYTES) stream.pause();
   }
+}
+
+/** Checks at once what is asked, so that what is wrong ends the connection. */
+type Question = (owner: LogOwner, message: Message) => () => unknown;
+
+const QUESTIONS: Readonly<Record<string, Question>> = {
+  append: (owner, { head, bytes }) => {
+    const [topic, options] = [topicOf(head.topic), optionsOf(head)];
+    const events = unpackNew(head.items, bytes);
+    if (events.length === 0) throw badMessage('it appends nothing');
+    return () => owner.append(topic, events, options);
+  },
+  change: (owner, { head }) => {
+    const [topic, { change }] = [topicOf(head.topic), head];
+    if (!isChange(change)) throw badMessage('it has no change');
+    return () => ({ seq: owner.change(topic, change) ?? null });
+  },
+  read: (owner, { head }) => {
+    const [topics, after] = [topicsOf(head), whole(head.after, 0)];
+    const maxBytes = Math.min(MAX_ANSWER_BYTES, whole(head.maxBytes, 0));
+    const options = { newestOnly: head.newestOnly === true };
+    return async () => packedPage(await owner.read(topics, after, maxBytes, options));
+  },
+  find: (owner, { head }) => {
+    const topics = topicsOf(head);
+    return () => ({ records: owner.find(topics) });
+  },
+  list: (owner, { head }) => {
+    const [after, limit] = [text(head.after), Math.min(MAX_TOPICS, whole(head.limit, 0))];
+    return () => ({ records: owner.list({ after, limit }) });
+  },
+  before: (owner, { head }) => {
+    const [topics, count] = [topicsOf(head), whole(head.count, 0)];
+    return () => ({ seq: owner.beforeNewest(topics, count) });
+  },
+};
+
+function packedPage({ entries, ...page }: LogPage): object {
+  const sent = firstOf(entries, MAX_PAGE_BYTES);
+  const until = sent.length < entries.length ? sent.at(-1)!.seq : page.until;
+  return { ...page, until, ...pack(sent) };
 }
 
 /** What is done at once: an append waits for the end of the turn, with all others. */

@@ -357,8 +357,6 @@ export class ProcessesLog implements SharedLog {
       try {
         await this.#followOnce(intake);
       } catch (error) {
-        this.#link?.close();
-        this.#link = undefined;
         if (this.#isClosed) return;
         this.#isAway = true;
         intake.away(error);

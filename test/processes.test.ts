@@ -85,6 +85,11 @@ class Peer {
   }
 }
 
+/** A connection of which nobody reads. */
+function stuckStream(): Duplex {
+  return new Duplex({ read() {}, write() {} });
+}
+
 describe('serveLog', () => {
   it('makes a socket for its own user alone, and removes it when it is closed', async (t) => {
     const path = pathFor(t);
@@ -190,6 +195,7 @@ describe('serveLog', () => {
       'a head that is longer than the message': ({ socket }) =>
         socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 9, 9])),
       'another version': (peer) => peer.say({ ask: 'hello', version: 2 }),
+      'a second greeting': (peer) => peer.greet().greet(),
       'a question before its greeting': (peer) => peer.say({ ask: 'list', after: '', limit: 1 }),
       'a question without a number': (peer) => peer.greet().say({ id: 'x', ask: 'list' }),
       'a question that there is not': (peer) => peer.greet().say({ ask: 'constructor', value: 1 }),
@@ -235,13 +241,7 @@ describe('serveLog', () => {
     const served = await serve(t, path, log);
     const { log: one } = await follow(t, path);
     for (let i = 0; i < 10; i++) await one.append('a', [event('x'.repeat(250_000))]);
-    let sent = 0;
-    const stuck = new Duplex({
-      read() {},
-      write(chunk: Buffer, _encoding, _done) {
-        sent += chunk.length; // and it never takes more
-      },
-    });
+    const stuck = stuckStream();
     served.accept(stuck);
     stuck.push(encodeMessage({ id: 1, ask: 'hello', version: 1 }));
     const read = { ask: 'read', topics: ['a'], after: 0, maxBytes: 250_000 };
@@ -250,8 +250,26 @@ describe('serveLog', () => {
     for (let id = 18; id < 1000; id++) stuck.push(encodeMessage({ id, ...read }));
     await one.append('b', [event('others go on')]);
     assert.ok(stuck.writableLength < 17 * 260_000, `${stuck.writableLength}`);
-    assert.ok(sent > 0 && !stuck.destroyed);
+    assert.ok(stuck.writableLength > 0 && !stuck.destroyed);
     stuck.destroy();
+  });
+
+  it('gives no news to a process that does not take what it was given', async (t) => {
+    const path = pathFor(t);
+    const served = await serve(t, path);
+    const { log } = await follow(t, path);
+    for (let i = 0; i < 10; i++) await log.append('a', [event('x'.repeat(500_000))]);
+    const stuck = stuckStream();
+    served.accept(stuck);
+    const messages = [
+      { ask: 'hello', version: 1 },
+      ...Array(100).fill({ ask: 'follow', after: 0, timeout: 9 }),
+    ];
+    // In one piece, so that all of it is read at once.
+    stuck.push(Buffer.concat(messages.map((head, i) => encodeMessage({ id: i + 1, ...head }))));
+    await until(() => stuck.destroyed);
+    assert.ok(stuck.writableLength < 2_000_000, `${stuck.writableLength}`);
+    await log.append('b', [event('others go on')]);
   });
 });
 
@@ -294,6 +312,17 @@ describe('ProcessesLog', () => {
     assert.deepEqual(heard.wrongs, []);
     assert.ok(heard.skipped > 1, 'it was told nothing of the place that is missing');
     assert.deepEqual(await textsOf(log, 'a'), ['1', '2']);
+  });
+
+  it('answers an append once its own hub has all of it, however many pages that takes', async (t) => {
+    const path = pathFor(t);
+    await serve(t, path);
+    const { log, heard } = await follow(t, path);
+    await log.append(
+      'a',
+      Array.from({ length: 20 }, () => event('x'.repeat(20_000))),
+    );
+    assert.equal(heard.position, 20);
   });
 
   it('reads all topics of a long list, and events of any size', async (t) => {

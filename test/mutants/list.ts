@@ -4,6 +4,7 @@ import { history } from './list/history.ts';
 import { hub } from './list/hub.ts';
 import { limits } from './list/limits.ts';
 import { log } from './list/log.ts';
+import { processes } from './list/processes.ts';
 import { reader } from './list/reader.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
@@ -14,6 +15,7 @@ export const mutants: readonly Mutant[] = [
   ...hub,
   ...log,
   ...sqlite,
+  ...processes,
   ...stream,
   ...limits,
   ...reader,

@@ -17,7 +17,7 @@ export const log: readonly Mutant[] = [
         property: 'append before deliver',
       },
       {
-        find: 'this.#newest = one.event.seq;',
+        find: 'this.#newest = one.entry.seq;',
         replace: '',
         why: 'two events of one turn get the same id',
         property: 'append before deliver',
