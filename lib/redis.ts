@@ -22,7 +22,7 @@ import { isPassing, outcomeOf, pause, RedisConnections, retryUntil, type Use } f
 import { RedisFollower } from './redis-follower.ts';
 import { RedisReader } from './redis-reader.ts';
 import { RedisReplicas } from './redis-replicas.ts';
-import { isAfter, type Lineage, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
+import { isAfter, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
 import { faultOf, verifyRedis } from './redis-verify.ts';
 import { redisSourceOf } from './redis-wire.ts';
 
@@ -50,7 +50,7 @@ export interface RedisLogOptions {
    * nothing that was answered can be lost, as with `appendfsync always`. `'position'`: the same, for services
    * whose `INFO` does not say which server it is. All nodes must have the same.
    */
-  lineage?: Lineage | undefined;
+  lineage?: 'gap' | 'trust' | 'position' | undefined;
   /** Waits until so many replicas have what was appended; where they do not in time, the outcome is unknown. */
   wait?: { replicas: number; timeout: number } | undefined;
   /** Milliseconds after which an append rejects; default 900. */

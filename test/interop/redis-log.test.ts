@@ -5,6 +5,7 @@ import { Redis } from 'ioredis';
 import type { NewEntry } from '../../lib/log.ts';
 import { RedisLog, type RedisLogOptions } from '../../lib/redis.ts';
 import { openRedis, type RedisConnection } from '../../lib/redis-client.ts';
+import { RedisReader } from '../../lib/redis-reader.ts';
 import { appendScript, redisKeys } from '../../lib/redis-script.ts';
 import { RedisStore } from '../../lib/redis-store.ts';
 import type { Cleanup } from '../helpers/server.ts';
@@ -240,6 +241,31 @@ describe('what a log in Redis answers', () => {
     assert.deepEqual(await node.texts(topics, 0, { maxBytes: 100 }), [...topics, 'last']);
     assert.equal(await node.log.beforeNewest(topics, 3), 148);
     assert.equal((await node.log.find(topics)).length, 150);
+  });
+
+  it('asks at most `maxReads` questions at once', async (t) => {
+    const { store, connection } = await openStore(t, nextName());
+    const { epoch } = await store.append(connection, NOWHERE, 'a', [eventOf('1')], {}, 1000);
+    let [now, most] = [0, 0];
+    const counting: RedisConnection = {
+      isUp: true,
+      close: () => {},
+      send: async (...args) => {
+        most = Math.max(most, ++now);
+        return connection.send(...args).finally(() => now--);
+      },
+    };
+    const reader = new RedisReader({
+      store,
+      maxReads: 2,
+      connection: () => counting,
+      known: () => ({ epoch, seq: 1 }),
+      checkReached: () => {},
+      hasChanged: async () => false,
+    });
+    const pages = await Promise.all(numbered(20).map(() => reader.read(['a'], 0, 1000, false)));
+    assert.ok(pages.every(({ entries }) => entries.length === 1));
+    assert.equal(most, 2);
   });
 
   it('reads on where thousands of events are replaced by newer ones', async (t) => {
