@@ -26,6 +26,9 @@ describe(`${ROUNDS} × with ${READERS} readers, what is gone is covered by a gap
       await node.stop();
       await redis.command('del', keys.history('a'));
       await node.start();
+      // Readers come to it, and it reads from the log.
+      const { reads } = rig;
+      await rig.until('the log is read', () => rig.reads > reads);
     });
   });
 

@@ -85,6 +85,8 @@ export class ChaosRig {
   readonly publishers: ChaosPublisher[] = [];
   readonly publications: Map<number, Publication> = new Map();
   readonly seed: number;
+  /** How many pages nodes have read from their logs. */
+  reads = 0;
   readonly #disturbances: Disturbance[] = [];
   readonly #shortened: { readonly topic: string; readonly time: number }[] = [];
   readonly #errors: string[] = [];
@@ -109,7 +111,9 @@ export class ChaosRig {
   async start(options: ChaosRigOptions): Promise<void> {
     const { log, nodes = 3, readers = 60, topics = ['a', 'b', 'c'], hub = {} } = options;
     for (let i = 0; i < nodes; i++) {
-      const hubOptions = (): HubOptions => ({ history: { maxEvents: 8 }, ...hub, log: log(i) });
+      // So few that a reader who was away for a moment needs the log.
+      const history = { maxEvents: 8 };
+      const hubOptions = (): HubOptions => ({ history, ...hub, log: this.#counted(log(i)) });
       const node = new ChaosNode(await freePort(), hubOptions);
       this.nodes.push(node);
       await node.start();
@@ -125,6 +129,15 @@ export class ChaosRig {
     if (this.#cutInterval < Infinity) this.#cutting = this.#cutReaders();
     await this.settled();
     this.check({ gaps: 'none' });
+  }
+
+  #counted(log: SharedLog): SharedLog {
+    const read = log.read.bind(log);
+    log.read = (...asked) => {
+      this.reads++;
+      return read(...asked);
+    };
+    return log;
   }
 
   /** Most follow one topic, some two, and some one to which nothing is published. */

@@ -22,6 +22,9 @@ export const NONE: Expected = { gaps: 'none' };
 /** What a publisher is answered whose event is certainly not in the log. */
 export const REFUSED = 'log-unavailable';
 
+/** What one is answered whose event may be in it. */
+export const UNKNOWN = 'outcome-unknown';
+
 /** How much survives a restart. */
 export const keeping = {
   always: ['--appendonly', 'yes', '--appendfsync', 'always'],
