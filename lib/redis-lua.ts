@@ -234,10 +234,11 @@ export function script(...parts: readonly string[]): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** Without its index, or in another epoch, a log cannot tell what was dropped. */
+/** Without its index, in another epoch, or before the place that is known, a log cannot tell what was dropped. */
 export const LOOKING: string = `
 local INDEX = KEYS[2]
 local meta = call('HMGET', META, 'epoch', 'head', 'floor')
 local head, floor = tonumber(meta[2] or '') or 0, tonumber(meta[3] or '') or 0
-local is_known = meta[1] == ARGV[1] and (head == 0 or call('EXISTS', INDEX) == 1)
+local epoch, least = string.match(ARGV[1], '^(%d+)-(%d+)$')
+local is_known = meta[1] == epoch and head >= tonumber(least) and (head == 0 or call('EXISTS', INDEX) == 1)
 `;

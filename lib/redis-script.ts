@@ -255,7 +255,7 @@ return { 'OK', num(meta.epoch), num(meta.head), '1', '0' }
 /**
  * Reads the events of topics after a seq, merged.
  *
- * KEYS: meta, index; then for each topic its history and newest. ARGV: epoch, after, bytes, 1 for the newest of each
+ * KEYS: meta, index; then for each topic its history and newest. ARGV: place that is known, after, bytes, 1 for the newest of each
  * key only; then for each topic its name and its age (or nothing).
  * Answers `OK`, until, 1 where that is all; a list of topics (by index) and dropped seqs, and one of topics and packed
  * entries. Or `CHANGED`.
@@ -333,7 +333,7 @@ return { 'OK', num(till), source and '0' or '1', dropped, entries }
 /**
  * Finds the records of topics.
  *
- * KEYS: meta, index; then the history of each topic. ARGV: epoch; then for each topic its name and its age (or
+ * KEYS: meta, index; then the history of each topic. ARGV: place that is known; then for each topic its name and its age (or
  * nothing). Answers `OK` and a list: topic (by index), last, state, dropped, events, bytes. Or `CHANGED`.
  */
 export const findScript: Script = script(
@@ -364,7 +364,7 @@ return { 'OK', found }
 /**
  * Lists the newest seqs of topics together, newest first.
  *
- * KEYS: meta, index; then the history of each topic. ARGV: epoch, the seq below which to begin, how many; then for
+ * KEYS: meta, index; then the history of each topic. ARGV: place that is known, the seq below which to begin, how many; then for
  * each topic its name and its age (or nothing). Answers `OK`, head, 1 where these are all, and the seqs. Or `CHANGED`.
  */
 export const newestScript: Script = script(
@@ -417,7 +417,7 @@ return { 'OK', num(head), source and '0' or '1', seqs }
 /**
  * Lists topics by name, deleted ones included.
  *
- * KEYS: meta, index, names. ARGV: epoch, the name after which to begin (or nothing), how many. Answers `OK` and the
+ * KEYS: meta, index, names. ARGV: place that is known, the name after which to begin (or nothing), how many. Answers `OK` and the
  * names. Or `CHANGED`.
  */
 export const namesScript: Script = script(

@@ -259,9 +259,9 @@ describe('what a log in Redis answers', () => {
       store,
       maxReads: 2,
       connection: () => counting,
-      epoch: () => epoch,
+      known: () => ({ epoch, seq: 1 }),
       checkReached: () => {},
-      onChanged: async () => {},
+      hasChanged: async () => false,
     });
     const pages = await Promise.all(numbered(20).map(() => reader.read(['a'], 0, 1000, false)));
     assert.ok(pages.every(({ entries }) => entries.length === 1));
