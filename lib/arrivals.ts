@@ -52,6 +52,7 @@ interface Arrival {
  */
 export class Arrivals {
   readonly #options: ArrivalsOptions;
+  readonly #isLossy: boolean;
   /** Those for whom the log has to be asked in the next turn. */
   #unasked: Arrival[] = [];
   /** Those whose id is ahead of this process, or came before it knew the order. */
@@ -61,6 +62,8 @@ export class Arrivals {
 
   constructor(options: ArrivalsOptions) {
     this.#options = options;
+    const { log } = options;
+    this.#isLossy = log?.order === 'shared' && log.lossy === true;
   }
 
   // ── at once ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,7 +86,7 @@ export class Arrivals {
     if (given !== '') return order.locate(given);
     let seq = order.head;
     if (last !== undefined || from === 'earliest') {
-      if (log === undefined) {
+      if (log === undefined || this.#isLossy) {
         const topics = names.flatMap((name) => this.#options.history.get(name) ?? []);
         seq = last === undefined ? earliest(topics, seq) : beforeNewest(topics, last, seq);
       } else if (log.order !== 'shared') seq = Math.min(seq, log.beforeNewest(names, last ?? Infinity));
@@ -94,7 +97,7 @@ export class Arrivals {
   /** What was dropped after the beginning of a client without an id: it has not missed that. */
   forgotten(cursor: Cursor): Lost[] | undefined {
     const { log } = this.#options;
-    if (log === undefined) return cursor.group.lost(cursor);
+    if (log === undefined || this.#isLossy) return cursor.group.lost(cursor);
     return log.order === 'shared' ? undefined : droppedOf(cursor, log.find(cursor.group.names));
   }
 
@@ -109,7 +112,8 @@ export class Arrivals {
 
   /** The first bytes of a subscriber. */
   preamble(start: Start, { names, retry, announce, controls }: Request): string {
-    const ready = { retry, ...readyEvent(start.readyId, names, announce) };
+    const extra = this.#isLossy ? { lossy: true, ...announce } : announce;
+    const ready = { retry, ...readyEvent(start.readyId, names, extra) };
     if (start.gap === undefined) return encodeControls([ready], controls);
     return encodeControls([ready, this.#gapEvent(start, names)], controls);
   }
@@ -160,8 +164,7 @@ export class Arrivals {
   #enterAll(arrivals: readonly Arrival[], known: ReadonlyMap<string, TopicRecord>): void {
     for (const arrival of arrivals) {
       if (arrival.cursor.closed) continue;
-      const { given, from, last } = arrival.request;
-      if (given === '' && (from === 'earliest' || last !== undefined)) this.#beginEarlier(arrival, known);
+      if (beginsEarlier(arrival.request) && !this.#isLossy) this.#beginEarlier(arrival, known);
       else this.#enter(arrival);
     }
   }
@@ -197,10 +200,9 @@ export class Arrivals {
     const given = !follower!.hasBegun && request.given === '' ? unreadableId : request.given;
     // It gets what was published since it came, or since the order went on in another epoch.
     const seq = Math.max(arrival.head, order.base);
-    const here: Start | undefined =
-      given === '' && arrival.cameAfterStart ? { seq, readyId: order.id(seq) } : undefined;
-    const start = here ?? this.startOf({ ...request, given });
-    if (start.isAhead === true || !follower!.hasBegun) {
+    const isHere = given === '' && arrival.cameAfterStart && !beginsEarlier(request);
+    const start = isHere ? { seq, readyId: order.id(seq) } : this.startOf({ ...request, given });
+    if ((start.isAhead === true && !this.#isLossy) || !follower!.hasBegun) {
       this.#ahead.push({ ...arrival, request: { ...request, given } });
       cursor.heldAt = start.readyId;
       this.#write(cursor, start, () => this.preamble({ seq: start.seq, readyId: start.readyId }, request));
@@ -210,6 +212,8 @@ export class Arrivals {
     const isFinished = start.gap === undefined && this.isFinished(request.names, start.seq);
     if (isFinished && this.#options.refuse(cursor)) return;
     this.#release(cursor, request, start);
+    const forgotten = given === '' ? this.forgotten(cursor) : undefined;
+    if (forgotten !== undefined) cursor.accept(forgotten);
   }
 
   #release(cursor: Cursor, request: Request, start: Start): void {
@@ -295,6 +299,11 @@ export function checkRequest(
     throw new RangeError(`\`last\` must be a whole number ≥ 0, got ${String(last)}`);
   }
   return names;
+}
+
+/** Whether a client without an id asks for more than what is published next. */
+function beginsEarlier({ given, from, last }: Request): boolean {
+  return given === '' && (from === 'earliest' || last !== undefined);
 }
 
 /** Nobody waits for a log for longer than {@link MAX_HOLD}. */

@@ -1,8 +1,9 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `frame-ring.ts`, `history-limits.ts`, `names.ts`, `newest.ts` and `protocol.ts` beside it.
+// Needs `frame-ring.ts`, `history-limits.ts`, `log.ts`, `names.ts`, `newest.ts` and `protocol.ts` beside it.
 
 import { FrameRing, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from './frame-ring.ts';
 import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
+import { topicEnded } from './log.ts';
 import { NameOrder } from './names.ts';
 import { keyBytes, NewestOfKeys, PLACE_BYTES } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
@@ -587,7 +588,7 @@ export function checkTopic(name: unknown): string {
 
 /** @throws {Error} code `ERR_SSE_TOPIC_ENDED`. */
 export function checkOpen({ name, ended }: Topic): void {
-  if (ended) throw fail(new Error(`the topic "${name}" has ended`), 'ERR_SSE_TOPIC_ENDED', 409);
+  if (ended) throw topicEnded(name);
 }
 
 function fail<E extends Error>(error: E, code: string, status: number): E {

@@ -181,7 +181,7 @@ export class Hub<Events extends object = EventMap> {
     this.#follower = shared && this.#follow(shared);
     const reader = own && readerOf(own, (error) => this.#report(error, 'read'));
     this.#delivery = new Delivery(order, history, this.#stats, options, {
-      log: this.#follower ?? reader,
+      log: shared?.lossy === true ? undefined : (this.#follower ?? reader),
       begin: () => this.#beginTurn(),
     });
     this.#publisher = new Publisher({

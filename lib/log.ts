@@ -186,6 +186,11 @@ export interface Appended {
  */
 export interface SharedLog extends LogAnswers<'shared'> {
   readonly order: 'shared';
+  /**
+   * It keeps no events. A hub then answers what is asked of its history from its memory alone, tells its clients
+   * in `sluice:ready` that they may miss events, and takes no id of another hub for one of the future.
+   */
+  readonly lossy?: boolean | undefined;
   /** Called once, when the hub opens it. From then on it tells the intake all that happens, in order. */
   follow(intake: LogIntake): void;
   /**
@@ -245,6 +250,12 @@ export function logUnavailable(message: string, cause?: unknown): LogError {
 /** The events may be in the log or not. */
 export function outcomeUnknown(message: string, cause?: unknown): LogError {
   return logError('ERR_SSE_OUTCOME_UNKNOWN', message, cause);
+}
+
+/** A topic that has ended takes no events. */
+export function topicEnded(topic: string): Error & { readonly code: string; readonly status: number } {
+  const error = new Error(`the topic "${topic}" has ended`);
+  return Object.assign(error, { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
 }
 
 function logError(code: LogError['code'], message: string, cause: unknown): LogError {

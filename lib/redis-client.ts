@@ -66,13 +66,21 @@ export function openRedis(client: unknown, events: RedisEvents): RedisConnection
   return new Connection(redisSourceOf(client), events, undefined);
 }
 
+/** @throws {TypeError} for what `openRedis` does not take. */
+export function checkRedisClient(client: unknown): void {
+  redisSourceOf(client);
+}
+
 /** What a {@link subscribeRedis} listens to. */
 export interface RedisSubscription extends RedisEvents {
   readonly channel: string;
   onMessage(message: string): void;
 }
 
-/** Opens a connection that listens to a channel. It is up once the server has taken note of it. */
+/**
+ * Opens a connection that listens to a channel, and is up once the server has taken note of it. In a cluster it goes
+ * to the node to which commands with the channel as their key go.
+ */
 export function subscribeRedis(
   client: unknown,
   subscription: RedisSubscription,
@@ -98,6 +106,7 @@ class Connection implements RedisConnection {
     this.#source = source;
     this.#events = events;
     this.#subscription = subscription;
+    this.#key = subscription?.channel;
     this.#begin();
   }
 

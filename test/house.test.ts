@@ -33,7 +33,15 @@ const NOT_EXPORTED = [
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
-  ...['redis-wire', 'redis-line', 'redis-client', 'redis-lua', 'redis-script', 'redis-store'],
+  ...[
+    'redis-wire',
+    'redis-line',
+    'redis-client',
+    'redis-lua',
+    'redis-script',
+    'redis-store',
+    'redis-message',
+  ],
   ...['redis-connections', 'redis-follower', 'redis-reader', 'redis-replicas', 'redis-verify'],
 ];
 
