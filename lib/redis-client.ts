@@ -204,8 +204,7 @@ class Life {
     this.#main = this.#connect(open);
     await this.#main.opened;
     if (this.#source.isCluster && key !== undefined) await this.#locate(key, OPEN_TIMEOUT);
-    if (subscription !== undefined)
-      await this.#main.subscribe(subscription.channel, (message) => subscription.onMessage(message));
+    if (subscription !== undefined) await this.#subscribe(this.#main, subscription);
     if (this.#isOver) return;
     this.#upSince = performance.now();
     onUp();
@@ -219,6 +218,10 @@ class Life {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  #subscribe(line: RedisLine, { channel, onMessage }: RedisSubscription): Promise<void> {
+    return withinTime(line.subscribe(channel, onMessage), performance.now() + OPEN_TIMEOUT);
   }
 
   #connect(open: OpenRedisWire): RedisLine {
@@ -321,9 +324,9 @@ function redirectOf({ reply, message }: RedisFailure): Redirect | undefined {
   };
 }
 
-function withinTime(opened: Promise<void>, deadline: number): Promise<void> {
+function withinTime(done: Promise<void>, deadline: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(silent()), Math.max(0, deadline - performance.now()));
-    opened.then(resolve, reject).finally(() => clearTimeout(timer));
+    done.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
