@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import { openRedis, type RedisConnection, type RedisFailure } from '../lib/redis-client.ts';
+import { openRedis, type RedisConnection, type RedisFailure, subscribeRedis } from '../lib/redis-client.ts';
 import { fakeTime } from './helpers/clock.ts';
 import { type Answer, isReady, isRefused, never, type Place, StandIn } from './helpers/redis-stand-in.ts';
 
@@ -139,6 +139,24 @@ describe('a connection to Redis', () => {
       opened.reasons.map(({ kind, message }) => [kind, message]),
       [['unsent', 'Redis does not answer']],
     );
+  });
+
+  it('gives up a server that takes no subscription', async (t) => {
+    const clock = fakeTime(t);
+    const client = new StandIn(never, isReady);
+    t.mock.method(StandIn.prototype, 'subscribe', () => new Promise(() => {}));
+    const reasons: string[] = [];
+    const events = { onUp: () => assert.fail(), onMessage() {} };
+    const onDown = ({ message }: RedisFailure) => {
+      reasons.push(message);
+    };
+    const subscription = subscribeRedis(client, { channel: 'a', ...events, onDown });
+    t.after(() => subscription.close());
+    await turn();
+    await turn();
+    clock.advance(10_000);
+    await turn();
+    assert.deepEqual(reasons, ['Redis does not answer']);
   });
 
   it('hears of a client that cannot be duplicated just now', async (t) => {

@@ -83,9 +83,9 @@ How much it keeps and for how long
   --log-name NAME         in Redis: servers with the same name share their events; default sluice
   --log-lineage gap|trust|position
                           in Redis: after which of its restarts and failovers clients get a gap; default gap, after
-                          each. trust: only where a client knows an event that Redis has lost. position: as trust,
+                          each. trust: only where a server has an event that Redis has lost. position: as trust,
                           for services whose INFO is limited
-  --log-wait N            in Redis: an event is acknowledged once N replicas have it; default 0
+  --log-wait N            in Redis: an event is acknowledged once N replicas have it too; default: none need to
   --log-durability process|power
                           what acknowledged events in a file survive: the end of the process (default), or a loss
                           of power too, for a wait on the disk in each turn

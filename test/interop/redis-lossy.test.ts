@@ -144,9 +144,11 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
     const readers = await Promise.all([follow(near, 'news'), follow(far, 'news')]);
     await near.append('news', { data: 'before' });
     await until(() => readers.every(({ texts }) => texts.length === 1));
+    relay.refuses = true;
     relay.cut();
     await until(() => isDown(far));
     await near.append('news', { data: 'meanwhile' });
+    relay.refuses = false;
     await until(() => isUp(far));
     await near.append('news', { data: 'after' });
     await until(() => readers.every(({ texts }) => texts.at(-1) === 'after'));
@@ -225,9 +227,9 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
     for (const topic of ['going', 'over']) await near.append(topic, { data: 'a' });
     await near.change('over', 'end');
     await until(async () => (await far.change('over', 'end')) === false);
+    const before = far.position;
     relay.cut();
-    await until(() => isDown(far));
-    await until(() => isUp(far));
+    await until(() => isUp(far) && far.position !== before);
     await assert.rejects(far.append('over', { data: 'b' }), { code: 'ERR_SSE_TOPIC_ENDED' });
     await far.append('going', { data: 'b' });
     const { log } = far;
@@ -280,6 +282,11 @@ for (const kind of clientKinds) {
     for (const data of ['a', 'b', 'c']) await one.append('news', { data });
     await until(() => reader.texts.length === 3);
     assert.deepEqual(storyOf(reader), ['a', 'b', 'c']);
+    // They listen at the node to which they publish.
+    const owner = await cluster.ownerOf(await cluster.slotOf('{sluice}:lossy'));
+    assert.match(await owner.command('pubsub', 'numsub', '{sluice}:lossy'), /\n2$/);
+    await owner.command('client', 'kill', 'type', 'pubsub');
+    await until(() => reader.gaps.length === 1);
   });
 
   if (kind.sentinel === undefined) continue;
