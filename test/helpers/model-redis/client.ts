@@ -141,7 +141,10 @@ export class Session {
   readonly #pending: Pending[] = [];
   /** What has arrived while the connection waits for a stream. */
   readonly #arrived: (readonly string[])[] = [];
-  readonly #due: Map<string, number> = new Map();
+  /** What is on its way. Whatever a clock does to timers, nothing overtakes. */
+  readonly #requests: (() => void)[] = [];
+  readonly #answers: (() => void)[] = [];
+  readonly #due = { request: 0, answer: 0 };
   #waiter: (Waiter & { readonly timer: NodeJS.Timeout | undefined }) | undefined;
   #losesRequests = false;
   #losesAnswers = false;
@@ -236,9 +239,9 @@ export class Session {
 
   #travel(direction: 'request' | 'answer', arrive: () => void): void {
     const { way } = this.#place;
-    const earliest = this.#due.get(direction) ?? 0;
-    const due = arriveIn(way, direction, arrive, earliest);
-    this.#due.set(direction, due);
+    const queue = direction === 'request' ? this.#requests : this.#answers;
+    queue.push(arrive);
+    this.#due[direction] = arriveIn(way, direction, () => queue.shift()!(), this.#due[direction]);
   }
 }
 
@@ -249,7 +252,7 @@ function arriveIn(way: Way, direction: Direction, arrive: () => void, earliest =
     way.outside(() => queueMicrotask(arrive));
     return 0;
   }
-  const now = Date.now();
+  const now = performance.now();
   const due = Math.max(earliest, now + delay);
   way.outside(() => void setTimeout(arrive, due - now));
   return due;

@@ -43,6 +43,7 @@ export type NodeStore = Pick<
 const keys = redisKeys('sluice');
 
 export interface RedisStoreOptions extends SharedStoreOptions {
+  readonly maxTopics?: number | undefined;
   /** Whether the old primary of a split lives on as a replica, with the nodes that are connected to it. */
   readonly fateOfOld?: () => { readonly isKept: boolean; readonly lags: boolean };
 }
@@ -67,6 +68,7 @@ export class RedisStore extends ModelRedis implements NodeStore {
       feed: { maxEvents: maxFeed },
       checkInterval,
       lineage,
+      maxTopics: this.#options.maxTopics,
     });
     return network === undefined ? log : noticed(log, (isBegin) => network.onRead?.(node, isBegin));
   }

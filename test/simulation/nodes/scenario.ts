@@ -72,6 +72,8 @@ export interface Scenario {
   readonly kept: number;
   readonly maxFeed: number;
   readonly pageBytes: number;
+  /** Of Redis: how many topics it remembers. */
+  readonly maxTopics?: number | undefined;
   readonly readers: readonly ReaderPlan[];
   readonly steps: readonly Step[];
   readonly length: number;
@@ -105,6 +107,7 @@ export function scenarioOf(seed: number, only?: Kind): Scenario {
     kept: chance.pick([3, 6, 20, 1000]),
     maxFeed: chance.pick([2, 8, 1000]),
     pageBytes: chance.pick([1, 150, 600, 65_536]),
+    ...(kind === 'redis' && chance.of(0.25) && { maxTopics: 1 + chance.below(2) }),
     readers,
     steps: steps.sort((a, b) => a.at - b.at),
     length,

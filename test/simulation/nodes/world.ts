@@ -100,7 +100,7 @@ class World implements Surroundings {
     this.#isTold = isTold;
     this.#spoilers = spoilers;
     this.clock = new Clock(chance.numbers('world'));
-    const { nodes, readers, kept, maxFeed } = scenario;
+    const { nodes, readers, kept, maxFeed, maxTopics } = scenario;
     this.#nodes = Array.from({ length: nodes }, (_, i) => new SimNode(`node ${i + 1}`, this));
     this.#readers = readers.map((plan) => new Reader(plan, this));
     const heal = this.chance.stream('heal');
@@ -113,7 +113,7 @@ class World implements Surroundings {
       outside: this.clock.outside,
       network: this.#storeNetwork(),
     };
-    this.#redis = scenario.kind === 'redis' ? new RedisStore({ ...store, fateOfOld }) : undefined;
+    this.#redis = scenario.kind === 'redis' ? new RedisStore({ ...store, maxTopics, fateOfOld }) : undefined;
     this.#store = this.#redis ?? new SharedStore(store);
     this.#file = new OwnFile(1_795_408_776_000_000, kept);
     this.#disk = scenario.kind === 'sqlite' ? new SqliteDisk(kept) : undefined;
@@ -201,7 +201,8 @@ class World implements Surroundings {
   /** How many events of a topic nobody can have dropped by then. */
   #keptOf(topic: string, time: number): number {
     if (this.#shortened.some((one) => one.topic === topic && one.time <= time)) return 0;
-    const { kind, memory, kept } = this.#scenario;
+    const { kind, memory, kept, topics, maxTopics = Infinity } = this.#scenario;
+    if (maxTopics < topics.length) return 0;
     return kind === 'memory' ? memory : Math.max(2, kept);
   }
 
