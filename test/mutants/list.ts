@@ -6,6 +6,7 @@ import { limits } from './list/limits.ts';
 import { log } from './list/log.ts';
 import { processes } from './list/processes.ts';
 import { reader } from './list/reader.ts';
+import { redis } from './list/redis.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
 import type { Mutant } from './mutant.ts';
@@ -14,6 +15,7 @@ export const mutants: readonly Mutant[] = [
   ...history,
   ...hub,
   ...log,
+  ...redis,
   ...sqlite,
   ...processes,
   ...stream,
