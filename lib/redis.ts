@@ -256,8 +256,8 @@ export class RedisLog implements SharedLog {
     try {
       return await retryUntil(limit, attempt, async (error) => {
         const { epoch: spoiled } = error as { epoch?: number };
-        if (spoiled === undefined) await pause();
-        else await this.#checkOrder(spoiled);
+        if (spoiled !== undefined) await this.#checkOrder(spoiled);
+        await pause();
       });
     } catch (error) {
       throw outcomeOf(error);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Heard } from '../lib/log-intake.ts';
 import { RedisLog } from '../lib/redis.ts';
+import { redisKeys } from '../lib/redis-script.ts';
 import { ModelRedis } from './helpers/model-redis/model-redis.ts';
 
 // What the contract of logs does not ask for, on a model of Redis. On real servers: test/interop/.
@@ -38,5 +39,43 @@ describe('a log in Redis', () => {
       [1],
     );
     await Promise.all([a.log.close(), b.log.close()]);
+  });
+
+  it('resolves an append once its own node has the event, also where nothing wakes that', async () => {
+    const redis = new ModelRedis({ network: { wakes: () => false } });
+    const { log, heard } = await followed(redis, 'a');
+    const { first } = await log.append('t', [event('1')]);
+    assert.ok(heard.position >= first);
+    await log.close();
+  });
+
+  it('tells the end of the epoch before, up to which nothing is lost, also to a node that comes later', async () => {
+    const redis = new ModelRedis();
+    const { log, heard } = await followed(redis, 'a');
+    await log.append('t', [event('1'), event('2')]);
+    redis.failOver();
+    await until(() => heard.renewals.length === 2);
+    const late = await followed(redis, 'b');
+    for (const { renewals } of [heard, late.heard]) {
+      assert.deepEqual(
+        renewals.map(({ oldEnd }) => oldEnd),
+        [0, 2],
+      );
+    }
+    await Promise.all([log.close(), late.log.close()]);
+  });
+
+  it('reads nothing of what an older epoch has left, also before it is removed', async () => {
+    const redis = new ModelRedis();
+    const { log } = await followed(redis, 'a');
+    await log.append('t', [event('1'), event('2')]);
+    redis.do('DEL', redisKeys('sluice').meta);
+    const { first } = await log.append('t', [event('3')]);
+    const { entries } = await log.read(['t'], 0, 1000, { newestOnly: false });
+    assert.deepEqual(
+      entries.map(({ seq }) => seq),
+      [first],
+    );
+    await log.close();
   });
 });
