@@ -65,6 +65,19 @@ describe('a model of Redis', () => {
     assert.equal(redis.do('EVAL', script, '1', 'one'), '1');
   });
 
+  it('says that it is loading, and who it is, while it reads its data', async () => {
+    const redis = new ModelRedis();
+    redis.primary.isLoading = true;
+    for (const command of [
+      ['GET', 'key'],
+      ['EVAL', 'return 1', '0'],
+      ['XREAD', 'STREAMS', 's', '0'],
+    ])
+      assert.match((redis.do(...command) as Failure).message, /^LOADING /);
+    assert.equal(field(redis, 'replication', 'role'), 'master');
+    await assert.rejects(redis.client('a').connect(), { code: 'ECONNREFUSED' });
+  });
+
   it('ends keys by the clock, on replicas as well', (t) => {
     t.mock.timers.enable({ apis: ['Date'], now: 1000 });
     const redis = new ModelRedis();
