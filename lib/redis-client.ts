@@ -171,8 +171,9 @@ class Life {
   readonly #search = new AbortController();
   /** The server, or the node of the cluster that has our keys. */
   #main: RedisLine | undefined;
-  /** The nodes to which we were redirected, by their addresses. */
-  readonly #others: Map<string, RedisLine> = new Map();
+  readonly #lines: Set<RedisLine> = new Set();
+  /** Those to which we were redirected, by the addresses of their nodes. */
+  readonly #redirected: Map<string, RedisLine> = new Map();
   #locating: Promise<unknown> | undefined;
   #upSince: number | undefined;
   #isOver = false;
@@ -200,12 +201,10 @@ class Life {
     const { key, subscription, onUp } = this.#setting;
     const open = await this.#find();
     if (this.#isOver) return;
-    const main = this.#connect(open);
-    this.#main = main;
-    await main.opened;
+    this.#main = this.#connect(open);
+    await this.#main.opened;
     if (this.#source.isCluster && key !== undefined) await this.#locate(key, OPEN_TIMEOUT);
-    if (subscription !== undefined)
-      await main.subscribe(subscription.channel, (message) => subscription.onMessage(message));
+    if (subscription !== undefined) await this.#subscribe(this.#main, subscription);
     if (this.#isOver) return;
     this.#upSince = performance.now();
     onUp();
@@ -221,11 +220,16 @@ class Life {
     }
   }
 
-  #connect(open: OpenRedisWire, address?: string): RedisLine {
+  #subscribe(line: RedisLine, { channel, onMessage }: RedisSubscription): Promise<void> {
+    return withinTime(line.subscribe(channel, onMessage), performance.now() + OPEN_TIMEOUT);
+  }
+
+  #connect(open: OpenRedisWire): RedisLine {
     const line: RedisLine = new RedisLine(open, (reason) => {
+      this.#lines.delete(line);
       if (line === this.#main) this.end(reason);
-      if (address !== undefined) this.#others.delete(address);
     });
+    this.#lines.add(line);
     return line;
   }
 
@@ -272,9 +276,7 @@ class Life {
   }
 
   async #reach(from: RedisLine, { isAsk, address }: Redirect, deadline: number): Promise<RedisLine> {
-    const name = `${address.host ?? ''}:${address.port}`;
-    const line = this.#others.get(name) ?? this.#connect((events) => from.reach(address, events), name);
-    this.#others.set(name, line);
+    const line = this.#lineTo(address, from);
     try {
       await withinTime(line.opened, deadline);
     } catch (error) {
@@ -287,12 +289,20 @@ class Life {
     return line;
   }
 
+  #lineTo(address: RedisAddress, from: RedisLine): RedisLine {
+    const name = `${address.host ?? ''}:${address.port}`;
+    const known = this.#redirected.get(name);
+    if (known !== undefined && this.#lines.has(known)) return known;
+    const line = this.#connect((events) => from.reach(address, events));
+    this.#redirected.set(name, line);
+    return line;
+  }
+
   end(reason: RedisFailure): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#search.abort(reason);
-    this.#main?.close(reason);
-    for (const line of this.#others.values()) line.close(reason);
+    for (const line of [...this.#lines]) line.close(reason);
     this.#setting.onEnd(reason);
   }
 }
@@ -314,9 +324,9 @@ function redirectOf({ reply, message }: RedisFailure): Redirect | undefined {
   };
 }
 
-function withinTime(opened: Promise<void>, deadline: number): Promise<void> {
+function withinTime(done: Promise<void>, deadline: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(silent()), Math.max(0, deadline - performance.now()));
-    opened.then(resolve, reject).finally(() => clearTimeout(timer));
+    done.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

@@ -1,75 +1,13 @@
 // With stand-ins for the clients. Real ones, and real servers, are in interop/redis-client.test.ts.
 
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import { openRedis, type RedisConnection, type RedisFailure } from '../lib/redis-client.ts';
+import { openRedis, type RedisConnection, type RedisFailure, subscribeRedis } from '../lib/redis-client.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { type Answer, isReady, isRefused, never, type Place, StandIn } from './helpers/redis-stand-in.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
-
-type Answer = (command: readonly string[], place: Place) => unknown;
-/** Where a stand-in is connected to. */
-interface Place {
-  readonly [name: string]: unknown;
-  readonly host?: string;
-  readonly port?: number;
-  readonly password?: string;
-}
-
-/** As `ioredis`: what `openRedis` uses of it, and no more. */
-class StandIn extends EventEmitter {
-  status = 'wait';
-  readonly isCluster: boolean = false;
-  readonly options: Place;
-  readonly duplicates: StandIn[] = [];
-  readonly calls: (readonly string[])[] = [];
-  readonly #answer: Answer;
-  readonly #connects: (standIn: StandIn) => void;
-
-  constructor(answer: Answer, connects: (standIn: StandIn) => void, options: Place = {}) {
-    super();
-    this.#answer = answer;
-    this.#connects = connects;
-    this.options = options;
-  }
-
-  duplicate(options: Place): StandIn {
-    const one = new StandIn(this.#answer, this.#connects, { ...this.options, ...options });
-    this.duplicates.push(one);
-    one.status = 'connecting';
-    setImmediate(() => this.#connects(one));
-    return one;
-  }
-
-  call(...command: readonly string[]): Promise<unknown> {
-    this.calls.push(command);
-    return Promise.resolve(this.#answer(command, this.options));
-  }
-
-  ready(): void {
-    this.status = 'ready';
-    this.emit('ready');
-  }
-
-  lost(error?: Error): void {
-    if (error !== undefined) this.emit('error', error);
-    this.status = 'end';
-    this.emit('close');
-    this.emit('end');
-  }
-
-  disconnect(): void {
-    if (this.status === 'end') return;
-    this.status = 'end';
-    setImmediate(() => this.lost());
-  }
-}
-
-const never = () => new Promise(() => {});
-const isReady = (standIn: StandIn) => standIn.ready();
-const isRefused = (standIn: StandIn) => standIn.lost(new Error('connect ECONNREFUSED 127.0.0.1:6379'));
 
 interface Opened {
   readonly connection: RedisConnection;
@@ -201,6 +139,24 @@ describe('a connection to Redis', () => {
       opened.reasons.map(({ kind, message }) => [kind, message]),
       [['unsent', 'Redis does not answer']],
     );
+  });
+
+  it('gives up a server that takes no subscription', async (t) => {
+    const clock = fakeTime(t);
+    const client = new StandIn(never, isReady);
+    t.mock.method(StandIn.prototype, 'subscribe', () => new Promise(() => {}));
+    const reasons: string[] = [];
+    const events = { onUp: () => assert.fail(), onMessage() {} };
+    const onDown = ({ message }: RedisFailure) => {
+      reasons.push(message);
+    };
+    const subscription = subscribeRedis(client, { channel: 'a', ...events, onDown });
+    t.after(() => subscription.close());
+    await turn();
+    await turn();
+    clock.advance(10_000);
+    await turn();
+    assert.deepEqual(reasons, ['Redis does not answer']);
   });
 
   it('hears of a client that cannot be duplicated just now', async (t) => {

@@ -111,13 +111,14 @@ describe('a connection to a cluster', { timeout: 240_000 }, () => {
         assert.deepEqual(await read, [[stream, [['1-2', ['a', '2']]]]]);
       });
 
-      it('leaves nothing behind', async (t) => {
+      it('leaves nothing behind, wherever it was sent on', async (t) => {
         const idle = activeResources();
-        const { opened, counter, send } = await openFor(t, kind, 'idle');
-        await send('INCR', counter);
-        opened.connection.close();
+        for (const tag of ['a', 'b', 'c', 'd', 'e', 'f']) {
+          const { opened, counter, send } = await openFor(t, kind, tag);
+          await send('INCR', counter);
+          opened.connection.close();
+        }
         await until(() => isSubset(activeResources(), idle));
-        assert.deepEqual(opened.said, ['up']);
       });
 
       it('is down while no node is there', async (t) => {

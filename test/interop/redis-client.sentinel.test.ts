@@ -31,7 +31,7 @@ for (const kind of clientKinds.filter(({ sentinel }) => sentinel !== undefined))
 
       await until(async () => (await opened.send('WAIT', '1', '0').catch(() => 0)) === 1);
       await promoted.kill();
-      await opened.down();
+      await until(() => !opened.connection.isUp);
       assert.equal((await failureOf(opened.send('INCR', 'counter'))).kind, 'unsent');
       await until(async () => (await opened.send('INCR', 'counter').catch(() => 0)) === 3);
       assert.equal(await (await group.primary()).command('get', 'counter'), '3');

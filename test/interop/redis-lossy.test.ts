@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { Hub, type SubscribeOptions } from '../../lib/hub.ts';
 import { LossyRedis, type LossyRedisOptions } from '../../lib/redis-lossy.ts';
 import { MemoryReader } from '../helpers/hub.ts';
+import { Reader } from '../helpers/reader.ts';
+import { kept } from './helpers/children.ts';
+import { freePort } from './helpers/origin.ts';
 import { type ClientKind, clientKinds } from './helpers/redis-clients.ts';
 import { startCluster, startRedis, startSentinels, until } from './helpers/redis-servers.ts';
 import { startRelay } from './helpers/relay.ts';
@@ -137,9 +144,11 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
     const readers = await Promise.all([follow(near, 'news'), follow(far, 'news')]);
     await near.append('news', { data: 'before' });
     await until(() => readers.every(({ texts }) => texts.length === 1));
+    relay.refuses = true;
     relay.cut();
     await until(() => isDown(far));
     await near.append('news', { data: 'meanwhile' });
+    relay.refuses = false;
     await until(() => isUp(far));
     await near.append('news', { data: 'after' });
     await until(() => readers.every(({ texts }) => texts.at(-1) === 'after'));
@@ -218,9 +227,9 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
     for (const topic of ['going', 'over']) await near.append(topic, { data: 'a' });
     await near.change('over', 'end');
     await until(async () => (await far.change('over', 'end')) === false);
+    const before = far.position;
     relay.cut();
-    await until(() => isDown(far));
-    await until(() => isUp(far));
+    await until(() => isUp(far) && far.position !== before);
     await assert.rejects(far.append('over', { data: 'b' }), { code: 'ERR_SSE_TOPIC_ENDED' });
     await far.append('going', { data: 'b' });
     const { log } = far;
@@ -236,6 +245,34 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
   });
 });
 
+it('the example of the documentation serves what it appends', { timeout: 60_000 }, async (t) => {
+  const page = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8');
+  const [, example = ''] = /```ts\n([^`]*new LossyRedis\(new Redis[^`]*)```/.exec(page) ?? [];
+  const [server, port] = [await startRedis(t), await freePort()];
+  const code = example
+    .replaceAll(/'sluice(?:\/([\w-]+))?'/g, (_, name = 'index') => `'${libOf(name)}'`)
+    .replace("'ioredis'", `'${import.meta.resolve('ioredis')}'`)
+    .replace('lazyConnect', `port: ${server.port}, lazyConnect`)
+    .replace('8080', String(port));
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-lossy-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'example.mts'), code);
+  const child = kept(
+    spawn(process.execPath, ['--import', import.meta.resolve('tsx'), join(folder, 'example.mts')]),
+  );
+  t.after(() => child.kill());
+  const hub = openHub(t, (clientKinds[3] as ClientKind).single(server));
+  await until(() => isUp(hub));
+  const near = await follow(hub, 'news');
+  await until(() => near.texts.length > 0);
+  assert.equal(near.texts[0], 'to the readers of all hubs');
+  const reader = await Reader.open(`http://127.0.0.1:${port}/?topic=news&from=earliest`);
+  t.after(() => reader.close());
+  await reader.until(({ data }) => data.includes('to the readers of all hubs'));
+});
+
+const libOf = (name: string): string => new URL(`../../lib/${name}.ts`, import.meta.url).href;
+
 for (const kind of clientKinds) {
   it(`hubs over a cluster hear each other, with clients of ${kind.name}`, { timeout: 60_000 }, async (t) => {
     const cluster = await startCluster(t);
@@ -245,6 +282,11 @@ for (const kind of clientKinds) {
     for (const data of ['a', 'b', 'c']) await one.append('news', { data });
     await until(() => reader.texts.length === 3);
     assert.deepEqual(storyOf(reader), ['a', 'b', 'c']);
+    // They listen at the node to which they publish.
+    const owner = await cluster.ownerOf(await cluster.slotOf('{sluice}:lossy'));
+    assert.match(await owner.command('pubsub', 'numsub', '{sluice}:lossy'), /\n2$/);
+    await owner.command('client', 'kill', 'type', 'pubsub');
+    await until(() => reader.gaps.length === 1);
   });
 
   if (kind.sentinel === undefined) continue;

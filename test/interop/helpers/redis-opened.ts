@@ -18,6 +18,7 @@ export class Opened {
   readonly connection: RedisConnection;
   readonly said: string[] = [];
   readonly reasons: RedisFailure[] = [];
+  #seen = 0;
 
   constructor(t: Cleanup, client: unknown) {
     this.connection = openRedis(client, {
@@ -37,8 +38,10 @@ export class Opened {
     return this;
   }
 
+  /** The reason why it went down, or could not come up, since this was asked last. */
   async down(): Promise<RedisFailure> {
-    await until(() => !this.connection.isUp && this.reasons.length > 0);
+    await until(() => this.reasons.length > this.#seen);
+    this.#seen = this.reasons.length;
     return this.reasons.at(-1) as RedisFailure;
   }
 

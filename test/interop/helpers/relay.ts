@@ -10,6 +10,8 @@ export interface Relay {
   readonly taken: number;
   /** Whether what the server says gets lost. */
   swallows: boolean;
+  /** Whether new connections break at once. */
+  refuses: boolean;
   /** Whether the end of a connection gets lost as well, as where a cable is pulled. */
   hides: boolean;
   /** Breaks all connections. */
@@ -26,6 +28,7 @@ export async function startRelay(t: Cleanup, target: number): Promise<Relay> {
   };
   const server = createServer({ allowHalfOpen: true }, (near) => {
     relay.taken++;
+    if (relay.refuses) return near.destroy();
     const far = keep(connect({ port: target, host: '127.0.0.1' }));
     keep(near);
     near.on('data', (bytes) => far.write(bytes)).on('end', () => far.end());
@@ -43,6 +46,7 @@ export async function startRelay(t: Cleanup, target: number): Promise<Relay> {
     port: (server.address() as { port: number }).port,
     taken: 0,
     swallows: false,
+    refuses: false,
     hides: false,
     cut() {
       for (const socket of [...sockets]) socket.destroy();
