@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { SharedLog } from '../../lib/log.ts';
 import { Reading } from '../helpers/reader.ts';
 import { listen } from '../helpers/server.ts';
@@ -127,6 +128,18 @@ describe('the proxy', () => {
     last.socket.write('?');
     await last.reading.until('other ');
     await until(() => proxy.connections === 1);
+  });
+
+  it('keeps pieces in order while its delay changes', async (t) => {
+    const echo = createServer((socket) => socket.pipe(socket).on('error', () => {}));
+    const proxy = await startChaosProxy(t, await listen(t, echo));
+    const { socket, reading } = dial(proxy.port);
+    for (const [i, ms] of [0, 40, 10, 0, 20, 0].entries()) {
+      proxy.delay(ms);
+      socket.write(`${i} `);
+      await sleep(5);
+    }
+    assert.equal(await reading.until('5 '), '0 1 2 3 4 5 ');
   });
 });
 

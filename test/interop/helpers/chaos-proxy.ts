@@ -108,10 +108,16 @@ export class ChaosProxy {
   }
 
   #pump(from: Socket, to: Socket, isHandedOn: () => boolean): void {
+    const late: Buffer[] = [];
+    /** The oldest piece, whichever timer is due: none overtakes another where the delay changes. */
+    const next = (): void => void to.write(late.shift()!);
     from.on('data', (piece) => {
       if (!isHandedOn()) this.swallowed++;
-      else if (this.#delay === 0) to.write(piece);
-      else setTimeout(() => to.writable && to.write(piece), this.#delay);
+      else if (this.#delay === 0 && late.length === 0) to.write(piece);
+      else {
+        late.push(piece);
+        setTimeout(next, this.#delay);
+      }
     });
   }
 }
