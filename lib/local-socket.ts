@@ -1,4 +1,4 @@
-// Listens on a Unix socket for this user alone: replaces the file of a process that died, not that of a living one.
+// Listens on a Unix socket for this user alone: replaces the file of a dead process, not that of a living one.
 // Stands alone: copy this file by itself.
 
 import { randomBytes } from 'node:crypto';
@@ -63,8 +63,8 @@ function privately(act: () => void): void {
 }
 
 /**
- * Moves the file away first, and then looks whether somebody listens: another process that replaces the same file
- * meanwhile would otherwise lose its new one.
+ * Moves the file away first, and then looks whether somebody listens: another process that replaces the same
+ * file meanwhile would otherwise lose its new one.
  */
 async function removeStale(path: string): Promise<void> {
   if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) throw inUse(path, 'is not a socket');

@@ -36,8 +36,8 @@ export class Link {
   }
 
   /**
-   * Resolves with the answer, also where that is an error of the owner. Rejects where none has come in time, or none
-   * can come: what was asked may then have happened or not.
+   * Resolves with the answer, also where that is an error of the owner. Rejects where none has come in time,
+   * or none can come: what was asked may then have happened or not.
    */
   ask(head: object, parts: readonly Uint8Array[], timeout: number): Promise<Message> {
     return new Promise((resolve, reject) => {

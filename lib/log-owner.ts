@@ -48,7 +48,10 @@ interface Recent {
   readonly entry: LogEntry | LogChange;
 }
 
-/** A change of a topic takes a place, and the log must not give that to an event after a restart: it is kept as this. */
+/**
+ * A change of a topic takes a place, and the log must not give that to an event after a restart: it is kept
+ * as this.
+ */
 const PLACES = '$places';
 
 const NOTHING = Buffer.alloc(0);
@@ -60,8 +63,8 @@ const ENTRY_BYTES = 200;
 const NEWS_BYTES = 64 * 1024;
 
 /**
- * Seqs here count from the beginning of the present epoch, as those of every shared order do. In what a turn has
- * appended they have no holes; where the log has refused a turn, its places are left out.
+ * Seqs here count from the beginning of the present epoch, as those of every shared order do. In what a turn
+ * has appended they have no holes; where the log has refused a turn, its places are left out.
  *
  * A log that begins another epoch does so when it is opened, so that this one stays the same.
  */
@@ -141,7 +144,10 @@ export class LogOwner {
     return this.#appended({ first, count });
   }
 
-  /** Changes a topic that the log knows. @returns the place of the change; `undefined` where nothing was to change. */
+  /**
+   * Changes a topic that the log knows. @returns the place of the change; `undefined` where nothing was to
+   * change.
+   */
   change(topic: string, change: TopicChange): number | undefined {
     this.#commit();
     const [record] = this.#log.find([topic]);

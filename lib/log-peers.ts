@@ -55,14 +55,17 @@ const STANDSTILL = 1000;
 const MAX_FOLLOW_TIMEOUT = 60_000;
 
 /**
- * The connections of an owner. Each process asks, and gets an answer: nothing is sent to one that has not asked, so
- * that a slow one holds nothing here but one answer to each question.
+ * The connections of an owner. Each process asks, and gets an answer: nothing is sent to one that has not
+ * asked, so that a slow one holds nothing here but one answer to each question.
  */
 export class Peers {
   readonly owner: LogOwner;
   readonly #options: PeersOptions;
   readonly #peers = new Set<Peer>();
-  /** What all processes ask and do not write. One is answered in each turn, so that none delays what is written. */
+  /**
+   * What all processes ask and do not write. One is answered in each turn, so that none delays what is
+   * written.
+   */
   #lookups: (() => void)[] = [];
   #isPlanned = false;
 
@@ -79,7 +82,10 @@ export class Peers {
     return this.#peers.size;
   }
 
-  /** By how many entries the slowest of the processes is behind that have asked for news within the last second. */
+  /**
+   * By how many entries the slowest of the processes is behind that have asked for news within the last
+   * second.
+   */
   get lag(): number {
     const after = Array.from(this.#peers, (peer) => peer.position);
     return this.owner.head - Math.min(this.owner.head, ...after);

@@ -47,7 +47,8 @@ export class MessageReader {
 
   /**
    * Takes a chunk, and yields the messages that it completes.
-   * @throws {MessageError} for what is no message, and for one of more than `maxBytes` as soon as its length is known.
+   * @throws {MessageError} for what is no message, and for one of more than `maxBytes` as soon as its length
+   * is known.
    */
   *read(chunk: Buffer): Generator<Message> {
     this.#chunks.push(chunk);

@@ -19,8 +19,9 @@ import { beforeNewest } from './pages.ts';
 
 export interface MemoryLogOptions {
   /**
-   * The limits of each topic, or a function that is called at each append and each read of a topic, and must not
-   * throw. `maxBytes` are bytes of frames. The newest event stays, whatever its size, until it is too old.
+   * The limits of each topic, or a function that is called at each append and each read of a topic, and must
+   * not throw. `maxBytes` are bytes of frames. The newest event stays, whatever its size, until it is too
+   * old.
    */
   history?: HistoryLimits | ((topic: string) => HistoryLimits) | undefined;
   /** Most bytes of memory that the events of all topics hold; default 256 MiB. */
@@ -34,8 +35,8 @@ export interface MemoryLogOptions {
 }
 
 /**
- * A log that lives as long as this object. Give it to `serveLog`, so that several processes share one order without a
- * file. (A hub of one process has a memory of its own, and needs no log for it.)
+ * A log that lives as long as this object. Give it to `serveLog`, so that several processes share one order
+ * without a file. (A hub of one process has a memory of its own, and needs no log for it.)
  *
  * A new one has a new epoch: a client that returns with an id of an earlier one gets a gap.
  */
@@ -196,7 +197,9 @@ export class MemoryLog implements OwnLog {
     this.#count(topic);
   }
 
-  /** Drops the history of the topics that were silent for longest, down to nine tenths, so that this is rare. */
+  /**
+   * Drops the history of the topics that were silent for longest, down to nine tenths, so that this is rare.
+   */
   #shed(newest: KeptTopic): void {
     const enough = this.#maxHistoryBytes * 0.9;
     for (const topic of this.#topics.values()) {
@@ -232,8 +235,8 @@ function isChange({ ended, deleted }: KeptTopic, change: TopicChange): boolean {
  *     │ units of the key, or NO_KEY │ bytes before frames, so far │ key, UTF-16 │ frame │
  *       2 bytes                       6 bytes
  *
- * The second number counts what all records of the topic up to this one have before their frames, so that the bytes of
- * all frames that are kept can be told without looking at each.
+ * The second number counts what all records of the topic up to this one have before their frames, so that the
+ * bytes of all frames that are kept can be told without looking at each.
  */
 const HEAD_BYTES = 8;
 const NO_KEY = 65_535;

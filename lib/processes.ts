@@ -1,6 +1,6 @@
 // Shares one log among the processes of a machine: its owner serves it over a Unix socket, the others follow.
-// Needs `backoff.ts`, `local-socket.ts`, `log.ts`, `log-link.ts`, `log-owner.ts`, `log-peers.ts`, `log-wire.ts` and
-// `semaphore.ts` beside it.
+// Needs `backoff.ts`, `local-socket.ts`, `log.ts`, `log-link.ts`, `log-owner.ts`, `log-peers.ts`,
+// `log-wire.ts` and `semaphore.ts` beside it.
 
 import { connect, createServer, type Server } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -31,19 +31,22 @@ import { Semaphore } from './semaphore.ts';
 
 export interface ServeLogOptions {
   /**
-   * The Unix socket, at most 107 bytes (macOS: 103). Only processes of the same user may connect. The file of a
-   * process that has died is replaced.
+   * The Unix socket, at most 107 bytes (macOS: 103). Only processes of the same user may connect. The file of
+   * a process that has died is replaced.
    */
   path: string;
   /** `SqliteLog`, `MemoryLog`, or another log of an own order. Nobody else may append to it. */
   log: OwnLog;
   /** Most processes that are connected; default 256. Others are cut off. */
   maxConnections?: number | undefined;
-  /** Most bytes of one message, such as a batch; default 8 MiB. A process holds one of each connection at most. */
+  /**
+   * Most bytes of one message, such as a batch; default 8 MiB. A process holds one of each connection at
+   * most.
+   */
   maxMessageBytes?: number | undefined;
   /**
-   * Most bytes of the newest events that are kept for the processes that follow; default 16 MiB. A process that is
-   * further behind reads from the log. At least twice `maxMessageBytes`.
+   * Most bytes of the newest events that are kept for the processes that follow; default 16 MiB. A process
+   * that is further behind reads from the log. At least twice `maxMessageBytes`.
    */
   maxRecentBytes?: number | undefined;
   /** What else processes may ask by `ProcessesLog.ask`: a function for each name. */
@@ -57,7 +60,10 @@ export interface ServedLog {
   readonly path: string;
   /** How many processes are connected. */
   readonly connections: number;
-  /** By how many events the slowest process is behind, without those that stand still: for sources that can wait. */
+  /**
+   * By how many events the slowest process is behind, without those that stand still: for sources that can
+   * wait.
+   */
   readonly lag: number;
   /** Why the log takes no events at present: it is tried again after 100 ms, and then at up to a second. */
   readonly failure: Error | undefined;
@@ -68,11 +74,11 @@ export interface ServedLog {
 }
 
 /**
- * Gives the order of a log to other processes of this machine: each has a hub with a `ProcessesLog` of the same path.
- * Resolves once they can connect.
+ * Gives the order of a log to other processes of this machine: each has a hub with a `ProcessesLog` of the
+ * same path. Resolves once they can connect.
  *
- * Do not give the log to a hub as well, in any process. Where the owner publishes too, let it have a hub with a
- * `ProcessesLog`.
+ * Do not give the log to a hub as well, in any process. Where the owner publishes too, let it have a hub with
+ * a `ProcessesLog`.
  *
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  * @throws {Error} code `ERR_SSE_SOCKET_IN_USE`: another process listens at the path, or it is something else.
@@ -130,7 +136,9 @@ export interface ProcessesLogOptions {
   checkInterval?: number | undefined;
   /** Most bytes of one message; default 8 MiB. Give the owner the same number. */
   maxMessageBytes?: number | undefined;
-  /** Most bytes of events that wait for an answer; default 16 MiB. Above that, an append is refused at once. */
+  /**
+   * Most bytes of events that wait for an answer; default 16 MiB. Above that, an append is refused at once.
+   */
   maxWaitingBytes?: number | undefined;
   /** Milliseconds: the shortest wait before the next attempt to connect; default 50. */
   minRetryDelay?: number | undefined;
@@ -158,8 +166,9 @@ interface Reader {
 /**
  * The log of a hub that follows the owner: `new Hub({ log: new ProcessesLog({ path }) })`.
  *
- * While the owner cannot be reached, the hub keeps its streams open and refuses events at once, and this connects
- * again. An owner that has started again with a new epoch costs each stream one gap, `store-changed`.
+ * While the owner cannot be reached, the hub keeps its streams open and refuses events at once, and this
+ * connects again. An owner that has started again with a new epoch costs each stream one gap,
+ * `store-changed`.
  */
 export class ProcessesLog implements SharedLog {
   readonly order = 'shared';
@@ -305,7 +314,10 @@ export class ProcessesLog implements SharedLog {
     }
   }
 
-  /** Asks the owner that is connected now: after it has begun another epoch, the question would mean something else. */
+  /**
+   * Asks the owner that is connected now: after it has begun another epoch, the question would mean something
+   * else.
+   */
   async #lookUp(head: object): Promise<Message> {
     const link = this.#open;
     const permit = await this.#lookups.acquire().catch((error: Error) => {

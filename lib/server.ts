@@ -67,7 +67,7 @@ export interface SseServerOptions<Principal = unknown> {
   maxTopicsPerStream?: number | undefined;
   /** Returns members to add to the body of `/readyz`, which everybody may read. */
   readiness?: (() => object) | undefined;
-  /** Where tickets are kept; default in this process. Several processes behind one port need one place for them. */
+  /** Where tickets are kept; default in this process. For several processes behind one port. */
   tickets?: TicketStore | undefined;
   /** Makes the page of `/metrics`, by default that of this process, which `render` returns. */
   metricsPage?: ((render: () => string) => string | Promise<string>) | undefined;

@@ -1,5 +1,6 @@
 // Publishes the inputs of a server: lines of files, lines of standard input and samples of this host.
-// Needs `../feed.ts`, `../metrics.ts`, `argv.ts`, `input.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts` beside it.
+// Needs `../feed.ts`, `../metrics.ts`, `argv.ts`, `input.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts`
+// beside it.
 
 import { access, constants, stat } from 'node:fs/promises';
 import { basename } from 'node:path';

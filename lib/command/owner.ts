@@ -1,6 +1,9 @@
 // The process of `sluice serve --workers` that owns the log, keeps the tickets and reads the inputs.
-// Needs `../hub.ts`, `../log.ts`, `../metrics.ts`, `../processes.ts`, `../tickets.ts`, `inputs.ts`, `io.ts` and `part.ts` beside it.
+// Needs `../hub.ts`, `../log.ts`, `../metrics.ts`, `../processes.ts`, `../tickets.ts`, `inputs.ts`, `io.ts`
+// and `part.ts` beside it.
 
+import { rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { Hub } from '../hub.ts';
 import type { OwnLog } from '../log.ts';
 import { Registry, registerProcess } from '../metrics.ts';
@@ -35,7 +38,9 @@ export interface WorkerStreams {
   readonly size: number;
 }
 
-/** Runs until it is told to stop. It does not stop by a signal: workers that end their streams still need it. */
+/**
+ * Runs until it is told to stop. It does not stop by a signal: workers that end their streams still need it.
+ */
 export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions): Promise<number> {
   const onError = (error: unknown): void =>
     logger({ level: 'error', event: 'log-failed', task: 'append', message: String(error) });
@@ -68,14 +73,14 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
   } finally {
     feeding.abort();
     await hub.close();
-    await closed(served);
+    await close(served);
   }
   return 0;
 }
 
 /**
- * The hub as inputs use it. No reader is in this process, so they wait for the workers: otherwise a file that is read
- * at once would be over before its readers had a page of it.
+ * The hub as inputs use it. No reader is in this process, so they wait for the workers: otherwise a file that
+ * is read at once would be over before its readers had a page of it.
  */
 function paced(hub: Hub, served: ServedLog): InputTarget['hub'] {
   return {
@@ -101,10 +106,11 @@ const MAX_LAG = 1000;
 /** Milliseconds. */
 const PACE_INTERVAL = 2;
 
-/** Resolves when the log is closed, also where that fails. */
-async function closed(served: ServedLog): Promise<void> {
+/** Where the process is gone that started this one, nobody else removes the folder of the socket. */
+async function close(served: ServedLog): Promise<void> {
   await served.close();
-  process.disconnect?.();
+  if (process.connected) process.disconnect();
+  else rmSync(dirname(served.path), { recursive: true, force: true });
 }
 
 function untilStopped(states: InputStates, served: ServedLog): Promise<void> {

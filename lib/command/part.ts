@@ -45,14 +45,19 @@ export function report(message: Report): void {
   if (process.connected) process.send?.(message);
 }
 
-/** Calls the function with each order, until the process that gives them has ended: that is an order to stop. */
+/**
+ * Calls the function with each order, until the process that gives them has ended: that is an order to stop.
+ */
 export function onOrder(take: (order: Order) => void): void {
   process.on('message', (order: Order) => take(order));
   if (process.connected) process.once('disconnect', () => take({ stop: 'soon' }));
   else take({ stop: 'soon' });
 }
 
-/** Reports what goes wrong before the work begins, and ends the process. Otherwise resolves with the exit code. */
+/**
+ * Reports what goes wrong before the work begins, and ends the process. Otherwise resolves with the exit
+ * code.
+ */
 export async function reportingFailure(begin: () => Promise<number>): Promise<number> {
   try {
     return await begin();

@@ -1,6 +1,6 @@
 // Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
-// Needs `../history-limits.ts`, `../keepalive.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`, `argv.ts`, `inputs.ts`,
-// `io.ts`, `owner.ts`, `part.ts`, `redis.ts`, `tokens.ts`, `worker.ts` and `workers.ts` beside it.
+// Needs `../history-limits.ts`, `../keepalive.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`,
+// `argv.ts`, `inputs.ts`, `io.ts`, `owner.ts`, `part.ts`, `redis.ts`, `tokens.ts`, `worker.ts` and `workers.ts` beside it.
 
 import { once } from 'node:events';
 import type { HistoryLimits } from '../history-limits.ts';
@@ -69,9 +69,9 @@ Who may do what
   --trust-proxy N         number of proxies in front, whose X-Forwarded-For gives the address; default 0
 
 How many processes it has
-  --workers N             serves with N processes, 1 to 64, on one port, and one more that keeps the events and reads
-                          the inputs. Each has every event, so clients resume at any. What limits connections
-                          (--max-connections …) holds for each process. One that dies is started again. Not on Windows
+  --workers N             serves with N processes, 1 to 64, on one port, and one more that keeps the events and
+                          reads the inputs. Clients resume at any. What limits connections (--max-connections …)
+                          holds for each of them. One that dies is started again. Not on Windows
 
 How much it keeps and for how long
   --log memory|sqlite:FILE|redis://[USER@]HOST[:PORT][/DATABASE]

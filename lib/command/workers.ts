@@ -46,7 +46,10 @@ export async function runWorkers(options: WorkersOptions): Promise<number> {
   }
 }
 
-/** Starts processes, and starts them again. It neither serves nor keeps anything itself, so that it does not fail. */
+/**
+ * Starts processes, and starts them again. It neither serves nor keeps anything itself, so that it does not
+ * fail.
+ */
 class Supervisor {
   readonly #options: WorkersOptions;
   readonly #folder: string;
@@ -186,7 +189,9 @@ class Supervisor {
     this.#owner = undefined;
   }
 
-  /** A port that all workers share. One of their own choice would be another one after all of them have ended. */
+  /**
+   * A port that all workers share. One of their own choice would be another one after all of them have ended.
+   */
   async #choosePort(): Promise<number> {
     const { host, port } = this.#options;
     if (port !== 0) return port;
