@@ -269,9 +269,12 @@ export class Arrivals {
     this.#timer.unref?.();
   }
 
-  /** Before anybody is told of a gap, the log has to answer: it may be ahead, and nothing be heard of it. */
+  /**
+   * Before anybody is told of a gap, the log has to answer, and this process to have all that the log had when the
+   * client came: a process that is busy may be behind for longer.
+   */
   #askAgain(): void {
-    const last = performance.now() - MAX_HOLD;
+    const last = performance.now() - Math.max(MAX_HOLD, this.#lag);
     const due = new Set(this.#ahead.filter(({ since }) => since <= last));
     const asked = this.#ahead.filter((arrival) => due.has(arrival) || arrival.since === Infinity);
     if (asked.length === 0 || this.#isAskingAgain) return;
@@ -280,6 +283,12 @@ export class Arrivals {
       this.#isAskingAgain = false;
       if (known !== undefined) this.#decide(due);
     });
+  }
+
+  /** Milliseconds since this process had all of the log, where that can tell. */
+  get #lag(): number {
+    const { log } = this.#options;
+    return log?.order === 'shared' ? (log.lag ?? 0) : 0;
   }
 
   /** Those that are `due` are told of a gap where their id is ahead still. */

@@ -208,7 +208,8 @@ export interface SharedLog extends LogAnswers<'shared'> {
   change(topic: string, change: TopicChange): Promise<boolean>;
   /**
    * Milliseconds since this log last knew that its intake had all that there was; `undefined` where it cannot tell.
-   * While nothing is published it grows from one look to the next. For metrics.
+   * While nothing is published it grows from one look to the next. A client whose id is ahead of the intake is not
+   * told of a gap before this was after it came.
    */
   readonly lag?: number | undefined;
 }

@@ -431,6 +431,26 @@ describe('a subscriber of a shared log', () => {
     assert.deepEqual(storyOf(reader), ['sluice:gap', 'a2']);
   });
 
+  it('is not told of a gap while this process is behind the log, however long that takes', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let now = 0;
+    t.mock.method(performance, 'now', () => now);
+    const { log, hub, rest } = begun();
+    log.lag = 5000;
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: at(3) });
+    await rest();
+    for (let i = 0; i < 12; i++) {
+      now += 250;
+      t.mock.timers.tick(250);
+      await rest();
+    }
+    assert.deepEqual(reader.gaps, []);
+    log.tell('a1', 'a2', 'a3', 'a4');
+    await rest();
+    assert.deepEqual([reader.texts, reader.gaps], [['a4'], []]);
+  });
+
   for (const [when, wait] of Object.entries({ 'before it comes': 0, 'while it is held': 500 })) {
     it(`is held while the log answers nothing and does not say that it is away, from ${when}`, async (t) => {
       t.mock.timers.enable({ apis: ['setTimeout'] });

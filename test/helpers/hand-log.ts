@@ -22,6 +22,7 @@ export class HandLog implements SharedLog {
   readonly ended: Set<string> = new Set();
   asked: string[] = [];
   appended: string[] = [];
+  lag: number | undefined;
   /** May hold an answer back, or fail. */
   answer: <T>(look: () => T) => Promise<T> = async (look) => look();
 
