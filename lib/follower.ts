@@ -100,7 +100,9 @@ export class Follower implements LogIntake, DeliveryLog {
     const isFirst = !this.hasBegun;
     order.renew(epoch, order.base + oldEnd);
     this.#options.delivery().forgetLogPages();
-    // The store may have lost that a topic has ended, or that one goes on.
+    // The store may have lost that a topic has ended, or that one goes on. Until it has said so, none has.
+    const endedBefore = [...history].filter(({ ended }) => ended);
+    for (const { name } of endedBefore) history.reopen(name);
     this.#isOutdated = !isFirst;
     for (const topic of history) this.#announce(topic);
     this.#learnAll();

@@ -36,6 +36,7 @@ export class RedisFollower {
   #ends: OrderStatus['ends'] = [];
   #present = 0;
   #checkedAt = -Infinity;
+  #completeAt: number = performance.now();
   #failures = 0;
   readonly #waiters = new Set<Waiter>();
   #wake: (() => void) | undefined;
@@ -46,6 +47,11 @@ export class RedisFollower {
 
   get told(): Place {
     return this.#told;
+  }
+
+  /** Milliseconds since the intake was last told of all that Redis had. */
+  get lag(): number {
+    return performance.now() - this.#completeAt;
   }
 
   /** Why nothing can be asked now. */
@@ -119,7 +125,9 @@ export class RedisFollower {
     const { checkInterval } = this.#options;
     const left = checkInterval - (performance.now() - this.#checkedAt);
     if (left <= 0) return this.#catchUp(intake);
-    await this.#take(intake, await this.#news({ block: Math.max(1, left) }));
+    const news = await this.#news({ block: Math.max(1, left) });
+    await this.#take(intake, news);
+    if (news.length < MOST_NEWS) this.#completeAt = performance.now();
   }
 
   async #news({ block }: { block?: number }): Promise<readonly FeedItem[]> {
@@ -155,15 +163,21 @@ export class RedisFollower {
       this.#isAway = false;
       intake.back();
     }
-    if (this.#told.epoch === 0) return this.#begin(intake, head, ends);
-    for (let news = await this.#news({}); news.length > 0; news = await this.#news({})) {
-      await this.#take(intake, news);
+    if (this.#told.epoch === 0) this.#begin(intake, head, ends);
+    else await this.#takeUpTo(intake, head);
+    this.#completeAt = this.#checkedAt;
+  }
+
+  async #takeUpTo(intake: LogIntake, head: Place): Promise<void> {
+    while (isAfter(head, this.#told)) {
+      const news = await this.#news({});
       if (this.#isClosed) return;
+      if (news.length === 0) break;
+      await this.#take(intake, news);
     }
-    if (isAfter(head, this.#told)) {
-      if (head.epoch > this.#told.epoch) this.#renew(intake, head.epoch);
-      this.#skip(intake, head.seq);
-    }
+    if (this.#isClosed || !isAfter(head, this.#told)) return;
+    if (head.epoch > this.#told.epoch) this.#renew(intake, head.epoch);
+    this.#skip(intake, head.seq);
   }
 
   /** A node that starts learns the ends of the epochs before, and nothing of what was in them. */

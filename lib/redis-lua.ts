@@ -108,10 +108,10 @@ local function compare(meta, lineage)
 end
 
 local function load_meta()
-  local m = call('HMGET', META, 'format', 'epoch', 'head', 'replid', 'runid', 'node', 'ends', 'floor', 'fed')
+  local m = call('HMGET', META, 'format', 'epoch', 'head', 'replid', 'runid', 'node', 'ends', 'floor', 'fed', 'kept')
   return { format = tonumber(m[1] or '') or 0, epoch = tonumber(m[2] or ''), head = tonumber(m[3] or '') or 0,
     replid = m[4], runid = m[5], node = m[6], ends = m[7] or '', floor = tonumber(m[8] or '') or 0,
-    fed = tonumber(m[9] or '') or 0, identity = {} }
+    fed = tonumber(m[9] or '') or 0, kept = tonumber(m[10] or '') or 0, identity = {} }
 end
 
 -- How many bytes were fed before an entry; 0 for one that somebody else has written.
@@ -178,7 +178,7 @@ end
 
 -- Keeps the head, and an identity that has changed.
 local function save(meta)
-  call('HSET', META, 'head', num(meta.head), 'fed', num(meta.fed), unpack(meta.identity))
+  call('HSET', META, 'head', num(meta.head), 'fed', num(meta.fed), 'kept', num(meta.kept), unpack(meta.identity))
 end
 `;
 
@@ -198,15 +198,16 @@ local function feed(meta, topic, text)
   return string.find(added.err, 'equal or smaller', 1, true) and { 'SPOILED', num(meta.epoch) } or added
 end
 
+-- Looks at the oldest entry only where there may be too many bytes: at least meta.kept were fed before it.
 local function trim_feed(meta, max_events, max_bytes, steps)
   call('XTRIM', FEED, 'MAXLEN', max_events)
-  local len = call('XLEN', FEED)
   max_bytes = tonumber(max_bytes)
-  while len > 1 and steps > 0 do
-    local oldest = call('XRANGE', FEED, '-', '+', 'COUNT', '1')[1]
-    if meta.fed - fed_before(oldest) <= max_bytes then return end
-    len, steps = len - 1, steps - 1
-    call('XTRIM', FEED, 'MAXLEN', num(len))
+  if meta.fed - meta.kept <= max_bytes then return end
+  for len = call('XLEN', FEED), 1, -1 do
+    meta.kept = fed_before(call('XRANGE', FEED, '-', '+', 'COUNT', '1')[1])
+    if meta.fed - meta.kept <= max_bytes or len == 1 or steps == 0 then return end
+    steps = steps - 1
+    call('XTRIM', FEED, 'MAXLEN', num(len - 1))
   end
 end
 `;
@@ -234,10 +235,11 @@ export function script(...parts: readonly string[]): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** Without its index, or in another epoch, a log cannot tell what was dropped. */
+/** Without its index, in another epoch, or before the place that is known, a log cannot tell what was dropped. */
 export const LOOKING: string = `
 local INDEX = KEYS[2]
 local meta = call('HMGET', META, 'epoch', 'head', 'floor')
 local head, floor = tonumber(meta[2] or '') or 0, tonumber(meta[3] or '') or 0
-local is_known = meta[1] == ARGV[1] and (head == 0 or call('EXISTS', INDEX) == 1)
+local epoch, least = string.match(ARGV[1], '^(%d+)-(%d+)$')
+local is_known = meta[1] == epoch and head >= tonumber(least) and (head == 0 or call('EXISTS', INDEX) == 1)
 `;

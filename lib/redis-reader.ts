@@ -4,20 +4,20 @@
 
 import { type ListOptions, type LogEntry, type LogPage, logUnavailable, type TopicRecord } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
-import { readFailure, retryUntil } from './redis-connections.ts';
-import type { RedisStore } from './redis-store.ts';
+import { pause, readFailure, retryUntil } from './redis-connections.ts';
+import type { Place, RedisStore } from './redis-store.ts';
 import { type Permit, Semaphore } from './semaphore.ts';
 
 export interface RedisReaderOptions {
   readonly store: RedisStore;
   readonly maxReads: number;
   readonly connection: () => RedisConnection;
-  /** The epoch that the intake knows. */
-  readonly epoch: () => number;
+  /** The place that the intake was told of. */
+  readonly known: () => Place;
   /** Throws where Redis cannot be asked now. */
   readonly checkReached: () => void;
-  /** An epoch may be over. Resolves once the intake knows the next one, or after `timeout`. */
-  readonly onChanged: (epoch: number, timeout: number) => Promise<void>;
+  /** A server has said that an epoch is over. Resolves with true once the intake knows the next one. */
+  readonly hasChanged: (epoch: number, timeout: number) => Promise<boolean>;
 }
 
 /** One question to the store: the answer is `undefined` where the epoch is over. */
@@ -48,11 +48,11 @@ export class RedisReader {
     maxBytes: number,
     newestOnly: boolean,
   ): Promise<LogPage> {
-    const epoch = this.#options.epoch();
+    const known = this.#options.known();
     const options = { maxBytes: Math.min(maxBytes, MAX_PAGE_BYTES), newestOnly };
     const pages: LogPage[] = [];
     for (const part of chunks(topics)) {
-      const page = await this.#page(epoch, part, Math.max(0, after), options);
+      const page = await this.#page(known, part, Math.max(0, after), options);
       // The hub was told of another epoch, and has no use for a page of this one.
       if (page === undefined) return { entries: [], until: after, dropped: [] };
       pages.push(page);
@@ -60,27 +60,27 @@ export class RedisReader {
     return pages.length === 1 ? pages[0]! : mergePages(pages, options.maxBytes);
   }
 
-  async find(topics: readonly string[], epoch: number = this.#options.epoch()): Promise<TopicRecord[]> {
+  async find(topics: readonly string[], known: Place = this.#options.known()): Promise<TopicRecord[]> {
     const { store } = this.#options;
     const records: TopicRecord[] = [];
     for (const part of chunks(topics)) {
       const ask: Look<readonly TopicRecord[]> = (connection, timeout) =>
-        store.find(connection, epoch, part, timeout);
-      records.push(...(await this.#must(epoch, ask)));
+        store.find(connection, known, part, timeout);
+      records.push(...(await this.#must(known, ask)));
     }
     return records;
   }
 
   async list({ after = '', limit = Infinity }: ListOptions): Promise<readonly TopicRecord[]> {
-    const { store, epoch: epochNow } = this.#options;
-    const epoch = epochNow();
+    const { store } = this.#options;
+    const known = this.#options.known();
     const records: TopicRecord[] = [];
     for (let from = after; records.length < limit; ) {
       const page = { after: from, count: Math.min(NAMES_AT_ONCE, limit - records.length) };
-      const names = await this.#must(epoch, (connection, timeout) =>
-        store.names(connection, epoch, { ...page, timeout }),
+      const names = await this.#must(known, (connection, timeout) =>
+        store.names(connection, known, { ...page, timeout }),
       );
-      const found = new Map((await this.find(names, epoch)).map((record) => [record.topic, record]));
+      const found = new Map((await this.find(names, known)).map((record) => [record.topic, record]));
       records.push(...names.flatMap((name) => found.get(name) ?? []).filter(({ deleted }) => !deleted));
       if (names.length < page.count) break;
       from = names.at(-1)!;
@@ -89,8 +89,8 @@ export class RedisReader {
   }
 
   async beforeNewest(topics: readonly string[], count: number): Promise<number> {
-    const epoch = this.#options.epoch();
-    const runs = chunks(topics).map((part) => new NewestSeqs(this.#loadOf(epoch, part)));
+    const known = this.#options.known();
+    const runs = chunks(topics).map((part) => new NewestSeqs(this.#loadOf(known, part)));
     for (const run of runs) await run.load(count);
     let seq = Math.min(...runs.map(({ head }) => head)) + 1;
     for (let left = count; left >= 1; left--) {
@@ -102,16 +102,16 @@ export class RedisReader {
     return seq - 1;
   }
 
-  #loadOf(epoch: number, topics: readonly string[]): LoadSeqs {
+  #loadOf(known: Place, topics: readonly string[]): LoadSeqs {
     const { store } = this.#options;
     return (below, count) =>
-      this.#must(epoch, (connection, timeout) =>
-        store.newest(connection, epoch, topics, { below, count, timeout }),
+      this.#must(known, (connection, timeout) =>
+        store.newest(connection, known, topics, { below, count, timeout }),
       );
   }
 
   async #page(
-    epoch: number,
+    known: Place,
     topics: readonly string[],
     after: number,
     options: { readonly maxBytes: number; readonly newestOnly: boolean },
@@ -119,8 +119,8 @@ export class RedisReader {
     const { store } = this.#options;
     let dropped: LogPage['dropped'] | undefined;
     for (let from = after; ; ) {
-      const page = await this.#look(epoch, (connection, timeout) =>
-        store.read(connection, epoch, topics, from, { ...options, timeout }),
+      const page = await this.#look(known, (connection, timeout) =>
+        store.read(connection, known, topics, from, { ...options, timeout }),
       );
       if (page === undefined) return undefined;
       dropped ??= page.dropped;
@@ -131,17 +131,21 @@ export class RedisReader {
     }
   }
 
-  async #must<T>(epoch: number, run: Look<T>): Promise<T> {
-    const found = await this.#look(epoch, run);
+  async #must<T>(known: Place, run: Look<T>): Promise<T> {
+    const found = await this.#look(known, run);
     if (found === undefined) throw logUnavailable('the order in Redis has changed');
     return found;
   }
 
-  async #look<T>(epoch: number, run: Look<T>): Promise<T | undefined> {
+  async #look<T>(known: Place, run: Look<T>): Promise<T | undefined> {
     const limit = performance.now() + READ_TIMEOUT;
-    const found = await this.#attempt(limit, run);
-    if (found === undefined) await this.#options.onChanged(epoch, limit - performance.now());
-    return found;
+    for (;;) {
+      const found = await this.#attempt(limit, run);
+      if (found !== undefined || (await this.#options.hasChanged(known.epoch, limit - performance.now())))
+        return found;
+      if (performance.now() >= limit) throw logUnavailable('Redis has answered from another order');
+      await pause();
+    }
   }
 
   /** Few ask at once, and never on the connections that append and follow. */

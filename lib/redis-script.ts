@@ -68,8 +68,8 @@ export function redisKeys(name: string): RedisKeys {
 /**
  * Begins a new epoch where the order may be another one.
  *
- * KEYS: meta, feed, index, names, stale. ARGV: lineage, known epoch, known seq, and an epoch that cannot go on (or 0).
- * Answers `OK`, epoch, head, ends, number of topics, number of stale ones.
+ * KEYS: meta, feed, index, names, stale. ARGV: lineage, known epoch, known seq, and an epoch that cannot go
+ * on (or 0). Answers `OK`, epoch, head, ends, number of topics, number of stale ones.
  */
 export const checkScript: Script = script(
   NUMBERS,
@@ -89,11 +89,12 @@ return { 'OK', num(meta.epoch), num(meta.head), meta.ends, num(call('ZCARD', IND
 /**
  * Appends events of one topic.
  *
- * KEYS: meta, feed, index, names, stale, the topic's history and newest, the node's answers; with an idempotency key
- * also requests and ages. ARGV: lineage, known epoch, known seq, counter, topic, most events, bytes and age of the
- * topic (age: or nothing), most events and bytes of the feed, age of answers, digest of the idempotency key (or
- * nothing), digest of the request, most age and number of requests; then for each event its time, key and frame.
- * Answers `OK`, epoch, first seq, count, number of topics. Or `ENDED`, `CONFLICT`, `STALE`, `SPOILED`.
+ * KEYS: meta, feed, index, names, stale, the topic's history and newest, the node's answers; with an
+ * idempotency key also requests and ages. ARGV: lineage, known epoch, known seq, counter, topic, most
+ * events, bytes and age of the topic (age: or nothing), most events and bytes of the feed, age of answers,
+ * digest of the idempotency key (or nothing), digest of the request, most age and number of requests; then
+ * for each event its time, key and frame. Answers `OK`, epoch, first seq, count, and how many topics there
+ * are (0 where the topic is no new one). Or `ENDED`, `CONFLICT`, `STALE`, `SPOILED`.
  */
 export const appendScript: Script = script(
   NUMBERS,
@@ -143,11 +144,10 @@ local function keep_request(epoch, first)
 end
 
 -- Removes the oldest events beyond the limits. Never the newest one, and not without end.
-local function trim(total, is_keyed, steps)
+local function trim(len, total, is_keyed, steps)
   local most, bytes, oldest = tonumber(max_events), tonumber(max_bytes), nil
   if max_age ~= '' then oldest = now() - tonumber(max_age) end
-  local len = call('LLEN', LIST)
-  while len > 1 and steps > 0 do
+  while len > 1 and steps > 0 and (len > most or total > bytes or oldest) do
     local e = entry(LIST, 0)
     if len <= most and total - e.before <= bytes and not (oldest and e.at < oldest) then return end
     call('LPOP', LIST)
@@ -163,10 +163,11 @@ end
 local known = answered(ANSWERS, counter) or first_answer()
 if known then return known end
 local score, newest = tonumber(call('ZSCORE', INDEX, topic) or ''), entry(LIST, -1)
-local is_named, is_keyed = call('ZSCORE', NAMES, topic), call('HLEN', NEWEST) > 0
+local is_keyed = call('HLEN', NEWEST) > 0
+if not score then call('ZCARD', NAMES) end
 local meta, refusal = open_order(lineage, tonumber(known_epoch), tonumber(known_seq))
 if not meta then return refusal end
-if meta.is_new then score, is_named = nil, false end
+if meta.is_new then score = nil end
 if score and score % 4 == 1 then return { 'ENDED' } end
 
 local first, bytes = meta.head + 1, 0
@@ -181,12 +182,12 @@ if not score then
   call('UNLINK', LIST, NEWEST)
   newest, is_keyed = nil, false
 end
-local prev, total = meta.floor, 0
+local prev, total, len = meta.floor, 0, 0
 if score then prev = math.floor(score / 4) end
 if newest then total = newest.before + newest.bytes end
 for i = EVENTS + 1, #ARGV, 3 do
   local seq, key, frame = num(first + (i - EVENTS - 1) / 3), ARGV[i + 1], ARGV[i + 2]
-  call('RPUSH', LIST, table.concat({ seq, num(prev), ARGV[i], num(total), key }, ' ') .. '\\n' .. frame)
+  len = call('RPUSH', LIST, table.concat({ seq, num(prev), ARGV[i], num(total), key }, ' ') .. '\\n' .. frame)
   if key ~= '' then
     call('HSET', NEWEST, key, seq)
     is_keyed = true
@@ -194,25 +195,25 @@ for i = EVENTS + 1, #ARGV, 3 do
   prev, total = tonumber(seq), total + #frame
 end
 local steps = 2 * count + 32 + math.min(4096, math.floor(bytes / 64))
-trim(total, is_keyed, steps)
+trim(len, total, is_keyed, steps)
 expire(LIST)
 if is_keyed then expire(NEWEST) end
 call('ZADD', INDEX, num(meta.head * 4), topic)
-if not is_named then call('ZADD', NAMES, '0', topic) end
+if not score then call('ZADD', NAMES, '0', topic) end
 trim_feed(meta, max_fed, max_fed_bytes, steps)
 save(meta)
 answer(ANSWERS, counter, meta.epoch, first, count, answers_age)
 if request ~= '' then keep_request(meta.epoch, first) end
-return { 'OK', num(meta.epoch), num(first), num(count), num(call('ZCARD', INDEX)) }
+return { 'OK', num(meta.epoch), num(first), num(count), score and '0' or num(call('ZCARD', INDEX)) }
 `,
 );
 
 /**
  * Changes a topic that the index knows.
  *
- * KEYS: meta, feed, index, names, stale, the topic's history and newest, the node's answers. ARGV: lineage, known
- * epoch, known seq, counter, topic, change, most events and bytes of the feed, age of answers.
- * Answers `OK`, epoch, seq, count, and 0. The count is 0 where there was nothing to change.
+ * KEYS: meta, feed, index, names, stale, the topic's history and newest, the node's answers. ARGV: lineage,
+ * known epoch, known seq, counter, topic, change, most events and bytes of the feed, age of answers. Answers
+ * `OK`, epoch, seq, count, and 0. The count is 0 where there was nothing to change.
  */
 export const changeScript: Script = script(
   NUMBERS,
@@ -255,9 +256,9 @@ return { 'OK', num(meta.epoch), num(meta.head), '1', '0' }
 /**
  * Reads the events of topics after a seq, merged.
  *
- * KEYS: meta, index; then for each topic its history and newest. ARGV: epoch, after, bytes, 1 for the newest of each
- * key only; then for each topic its name and its age (or nothing).
- * Answers `OK`, until, 1 where that is all; a list of topics (by index) and dropped seqs, and one of topics and packed
+ * KEYS: meta, index; then for each topic its history and newest. ARGV: place that is known, after, bytes, 1
+ * for the newest of each key only; then for each topic its name and its age (or nothing). Answers `OK`,
+ * until, 1 where that is all; a list of topics (by index) and dropped seqs, and one of topics and packed
  * entries. Or `CHANGED`.
  */
 export const readScript: Script = script(
@@ -333,8 +334,9 @@ return { 'OK', num(till), source and '0' or '1', dropped, entries }
 /**
  * Finds the records of topics.
  *
- * KEYS: meta, index; then the history of each topic. ARGV: epoch; then for each topic its name and its age (or
- * nothing). Answers `OK` and a list: topic (by index), last, state, dropped, events, bytes. Or `CHANGED`.
+ * KEYS: meta, index; then the history of each topic. ARGV: place that is known; then for each topic its name
+ * and its age (or nothing). Answers `OK` and a list: topic (by index), last, state, dropped, events, bytes.
+ * Or `CHANGED`.
  */
 export const findScript: Script = script(
   NUMBERS,
@@ -364,8 +366,9 @@ return { 'OK', found }
 /**
  * Lists the newest seqs of topics together, newest first.
  *
- * KEYS: meta, index; then the history of each topic. ARGV: epoch, the seq below which to begin, how many; then for
- * each topic its name and its age (or nothing). Answers `OK`, head, 1 where these are all, and the seqs. Or `CHANGED`.
+ * KEYS: meta, index; then the history of each topic. ARGV: place that is known, the seq below which to
+ * begin, how many; then for each topic its name and its age (or nothing). Answers `OK`, head, 1 where these
+ * are all, and the seqs. Or `CHANGED`.
  */
 export const newestScript: Script = script(
   NUMBERS,
@@ -417,8 +420,8 @@ return { 'OK', num(head), source and '0' or '1', seqs }
 /**
  * Lists topics by name, deleted ones included.
  *
- * KEYS: meta, index, names. ARGV: epoch, the name after which to begin (or nothing), how many. Answers `OK` and the
- * names. Or `CHANGED`.
+ * KEYS: meta, index, names. ARGV: place that is known, the name after which to begin (or nothing), how many.
+ * Answers `OK` and the names. Or `CHANGED`.
  */
 export const namesScript: Script = script(
   NUMBERS,
@@ -435,8 +438,8 @@ return { 'OK', call('ZRANGEBYLEX', NAMES, from, '+', 'LIMIT', '0', ARGV[3]) }
 /**
  * Forgets topics where there are too many: those that are still as they were seen, oldest first.
  *
- * KEYS: meta, index, names; then for each topic its history and newest. ARGV: most topics; then for each topic its
- * name and its score. Answers how many topics are left.
+ * KEYS: meta, index, names; then for each topic its history and newest. ARGV: most topics; then for each
+ * topic its name and its score. Answers how many topics are left.
  */
 export const pruneScript: Script = script(
   NUMBERS,

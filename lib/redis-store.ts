@@ -168,29 +168,30 @@ export class RedisStore {
   /** What the feed has after a place, at most `count`; waits up to `block` milliseconds where there is nothing. */
   async feedAfter(
     connection: RedisConnection,
-    { epoch, seq }: Place,
+    after: Place,
     { count, block, timeout }: { count: number; block?: number; timeout: number },
   ): Promise<readonly FeedItem[]> {
     const { feed } = this.keys;
     const wait = block === undefined ? [] : ['BLOCK', whole(block)];
-    const command = ['XREAD', 'COUNT', String(count), ...wait, 'STREAMS', feed, `${epoch}-${seq}`];
+    const command = ['XREAD', 'COUNT', String(count), ...wait, 'STREAMS', feed, placeText(after)];
     const answer = await connection.send(command, { key: feed, timeout });
     const [stream] = (answer ?? []) as [[string, readonly RedisReply[]]?];
     return (stream?.[1] ?? []).map(readItem);
   }
 
-  // What is looked up is `undefined` where the order is in another epoch, or what is needed was lost.
+  // What is looked up is `undefined` where the order is in another epoch, or what is needed was lost: also where it
+  // has not come to the place that is known, as on a replica that lags.
 
   async read(
     connection: RedisConnection,
-    epoch: number,
+    known: Place,
     topics: readonly string[],
     after: number,
     { maxBytes, newestOnly, timeout }: { maxBytes: number; newestOnly: boolean; timeout: number },
   ): Promise<(LogPage & { readonly isAll: boolean }) | undefined> {
     const { meta, index, history, newest } = this.keys;
     const keys = [meta, index, ...topics.flatMap((topic) => [history(topic), newest(topic)])];
-    const args = [String(epoch), whole(after), whole(maxBytes), newestOnly ? '1' : '0'];
+    const args = [placeText(known), whole(after), whole(maxBytes), newestOnly ? '1' : '0'];
     const answer = await this.#run(connection, readScript, keys, [...args, ...this.#aged(topics)], timeout);
     if (isChanged(answer)) return undefined;
     const [until, isAll, dropped, entries] = accepted(answer) as [string, string, string[], string[]];
@@ -204,11 +205,11 @@ export class RedisStore {
 
   async find(
     connection: RedisConnection,
-    epoch: number,
+    known: Place,
     topics: readonly string[],
     timeout: number,
   ): Promise<readonly TopicRecord[] | undefined> {
-    const args = [String(epoch), ...this.#aged(topics)];
+    const args = [placeText(known), ...this.#aged(topics)];
     const answer = await this.#run(connection, findScript, this.#histories(topics), args, timeout);
     if (isChanged(answer)) return undefined;
     const found = (accepted(answer)[0] as string[]).map(Number);
@@ -231,13 +232,13 @@ export class RedisStore {
   /** The newest seqs of topics below a seq, newest first, and the head. */
   async newest(
     connection: RedisConnection,
-    epoch: number,
+    known: Place,
     topics: readonly string[],
     { below, count, timeout }: { below: number; count: number; timeout: number },
   ): Promise<
     { readonly head: number; readonly isAll: boolean; readonly seqs: readonly number[] } | undefined
   > {
-    const args = [String(epoch), whole(below), whole(count), ...this.#aged(topics)];
+    const args = [placeText(known), whole(below), whole(count), ...this.#aged(topics)];
     const answer = await this.#run(connection, newestScript, this.#histories(topics), args, timeout);
     if (isChanged(answer)) return undefined;
     const [head, isAll, seqs] = accepted(answer) as [string, string, string[]];
@@ -247,11 +248,11 @@ export class RedisStore {
   /** The names of topics after a name, deleted ones included. */
   async names(
     connection: RedisConnection,
-    epoch: number,
+    known: Place,
     { after, count, timeout }: { after: string; count: number; timeout: number },
   ): Promise<readonly string[] | undefined> {
     const { meta, index, names } = this.keys;
-    const args = [String(epoch), after, String(count)];
+    const args = [placeText(known), after, String(count)];
     const answer = await this.#run(connection, namesScript, [meta, index, names], args, timeout);
     return isChanged(answer) ? undefined : (accepted(answer)[0] as string[]);
   }
@@ -373,6 +374,10 @@ function randomPart(): string {
 /** A limit as a script reads it, which knows no Infinity. */
 function whole(limit: number): string {
   return String(Math.min(Math.ceil(limit), Number.MAX_SAFE_INTEGER));
+}
+
+function placeText({ epoch, seq }: Place): string {
+  return `${epoch}-${seq}`;
 }
 
 function ageText(maxAge: number): string {

@@ -18,7 +18,7 @@ import {
   type TopicRecord,
 } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
-import { outcomeOf, pause, RedisConnections, retryUntil, type Use } from './redis-connections.ts';
+import { isPassing, outcomeOf, pause, RedisConnections, retryUntil, type Use } from './redis-connections.ts';
 import { RedisFollower } from './redis-follower.ts';
 import { RedisReader } from './redis-reader.ts';
 import { RedisReplicas } from './redis-replicas.ts';
@@ -126,9 +126,9 @@ export class RedisLog implements SharedLog {
       store: this.#store,
       maxReads: this.#options.maxReads,
       connection: () => this.#connections.get('read'),
-      epoch: () => this.#follower.told.epoch,
+      known: () => this.#follower.told,
       checkReached: () => this.#checkReached(),
-      onChanged: (epoch, timeout) => this.#leaveEpoch(epoch, timeout),
+      hasChanged: (epoch, timeout) => this.#leavesEpoch(epoch, timeout),
     });
   }
 
@@ -256,8 +256,8 @@ export class RedisLog implements SharedLog {
     try {
       return await retryUntil(limit, attempt, async (error) => {
         const { epoch: spoiled } = error as { epoch?: number };
-        if (spoiled === undefined) await pause();
-        else await this.#checkOrder(spoiled);
+        if (spoiled !== undefined) await this.#checkOrder(spoiled);
+        await pause();
       });
     } catch (error) {
       throw outcomeOf(error);
@@ -282,17 +282,30 @@ export class RedisLog implements SharedLog {
   }
 
   /** A new epoch that begins by this reaches the follower as the next entry of the feed. */
+  #check(spoiled?: number): Promise<OrderStatus> {
+    return this.#store.check(this.#connections.get('read'), this.#known, STEP_TIMEOUT, spoiled);
+  }
+
   async #checkOrder(spoiled?: number): Promise<void> {
     try {
-      await this.#store.check(this.#connections.get('read'), this.#known, STEP_TIMEOUT, spoiled);
+      await this.#check(spoiled);
     } catch {
       // The follower checks as well, and reports what fails.
     }
   }
 
-  async #leaveEpoch(epoch: number, timeout: number): Promise<void> {
-    if (this.#follower.told.epoch === epoch) await this.#checkOrder();
-    await this.#follower.reaches({ epoch: epoch + 1, seq: 0 }, timeout);
+  /**
+   * Where a server says that an epoch is over, waits until the follower has heard of another.
+   * @returns whether it has. Not where the order is still the same: a replica may have answered that has less.
+   */
+  async #leavesEpoch(epoch: number, timeout: number): Promise<boolean> {
+    try {
+      const isStill = this.#follower.told.epoch === epoch && (await this.#check()).head.epoch === epoch;
+      if (isStill) return false;
+    } catch (error) {
+      if (isPassing(error)) return false;
+    }
+    return this.#follower.reaches({ epoch: epoch + 1, seq: 0 }, timeout);
   }
 
   // ── between appends ──────────────────────────────────────────────────────────────────────────────────────

@@ -555,6 +555,19 @@ describe('a shared log that goes on in another epoch', () => {
     assert.deepEqual(storyOf(reader), ['sluice:gap', 'a2']);
   });
 
+  it('refuses no reader for the end of a topic in the old epoch, where the log does not answer', async () => {
+    const { log, hub, rest } = begun();
+    log.intake.accept([...log.write('a1'), log.changeTo('a', 'end')]);
+    await rest();
+    log.find = () => Promise.reject(new Error('away'));
+    log.intake.renew(NEXT, 2);
+    await rest();
+    const reader = new MemoryReader();
+    assert.equal(hub.subscribe('a', reader, { lastEventId: formatId(NEXT, 0) }).closed, false);
+    await rest();
+    assert.deepEqual([reader.story, reader.writableEnded], [['sluice:ready'], false]);
+  });
+
   it('does not believe what the log has said of a topic in the old epoch', async () => {
     const { log, hub, rest } = begun();
     log.tell('a1');

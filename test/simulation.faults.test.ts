@@ -206,6 +206,12 @@ describe('a run', () => {
       ['inconsistent-id', 'lost-write', 'silent-hole'],
     ],
     [
+      'a log in Redis that goes on after its tail was lost',
+      'redis',
+      { lineage: 'trust' },
+      ['inconsistent-id', 'lost-write', 'silent-hole'],
+    ],
+    [
       'a log that says more than is true of what was dropped',
       'shared',
       {
@@ -272,16 +278,18 @@ describe('a run', () => {
     });
   }
 
-  it('is the same again for the same seed, and for its trace', async () => {
-    const scenario = scenarioOf(4, 'shared');
-    const first = await runScenario(scenario, { isTold: true });
-    const second = await runScenario(scenario, { isTold: true });
-    const third = await runScenario(scenario, { isTold: true, draws: first.draws });
-    assert.ok(first.story.length > 50);
-    assert.deepEqual(second.story, first.story);
-    assert.deepEqual(third.story, first.story);
-    assert.deepEqual(third.draws, first.draws);
-  });
+  for (const kind of ['shared', 'redis'] as const) {
+    it(`is the same again for the same seed, and for its trace: ${kind}`, async () => {
+      const scenario = scenarioOf(4, kind);
+      const first = await runScenario(scenario, { isTold: true });
+      const second = await runScenario(scenario, { isTold: true });
+      const third = await runScenario(scenario, { isTold: true, draws: first.draws });
+      assert.ok(first.story.length > 50);
+      assert.deepEqual(second.story, first.story);
+      assert.deepEqual(third.story, first.story);
+      assert.deepEqual(third.draws, first.draws);
+    });
+  }
 
   it('has a name for each kind of finding', () => assert.equal(new Set(findingNames).size, 11));
 });

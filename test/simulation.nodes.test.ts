@@ -4,7 +4,7 @@
 //     SIM_SEED=123 npx tsx --test test/simulation.nodes.test.ts       replays one, and tells its story
 //     SIM_RUNS=50000 npx tsx --test test/simulation.nodes.test.ts     runs more of them, on all cores
 //     SIM_FIRST=5000000 …                                             from another seed on
-//     SIM_KIND=shared …                                               memory, own, shared or sqlite alone
+//     SIM_KIND=shared …                                               memory, own, shared, redis or sqlite alone
 //     SIM_TRACE=FILE npx tsx --test test/simulation.nodes.test.ts     replays a trace that a failure has left
 //
 // By default the seeds are the same each time, so that a run judges the change and not its luck.
@@ -50,17 +50,22 @@ it('loses nothing in silence, whatever nodes, stores, clients and the network do
   }
 });
 
+if (SIM_TRACE === undefined && SIM_SEED === undefined) {
+  it('loses nothing in silence where the log in Redis runs its scripts on a model of it', () =>
+    runKind('redis', Math.ceil(Number(SIM_RUNS ?? (LONG ? 50_000 : 400)) / 10)));
+}
+
 // Each opens real files, which takes longer. Node has SQLite from 22.13 on.
 if (hasSqlite && SIM_TRACE === undefined && SIM_SEED === undefined) {
-  it('loses nothing in silence where a real SQLite file is behind the hub', async () => {
-    const count = Math.ceil(Number(SIM_RUNS ?? (LONG ? 20_000 : 200)) / 20);
-    const { failures } = await (count > 200 ? runSeedsApart : runSeeds)(Number(SIM_FIRST), count, 'sqlite');
-    const [failure] = failures;
-    if (failure === undefined) return;
-    assert.fail(
-      `SIM_KIND=sqlite SIM_SEED=${failure.seed}: ${await retell(scenarioOf(failure.seed, 'sqlite'))}`,
-    );
-  });
+  it('loses nothing in silence where a real SQLite file is behind the hub', () =>
+    runKind('sqlite', Math.ceil(Number(SIM_RUNS ?? (LONG ? 20_000 : 200)) / 20)));
+}
+
+async function runKind(only: Kind, count: number): Promise<void> {
+  const { failures } = await (count > 200 ? runSeedsApart : runSeeds)(Number(SIM_FIRST), count, only);
+  const [failure] = failures;
+  if (failure === undefined) return;
+  assert.fail(`SIM_KIND=${only} SIM_SEED=${failure.seed}: ${await retell(scenarioOf(failure.seed, only))}`);
 }
 
 for (const file of readdirSync(traces)) {

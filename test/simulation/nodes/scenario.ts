@@ -3,8 +3,11 @@
 import { Chance, type Draws, type Stream } from './chance.ts';
 import type { ReaderPlan } from './reader.ts';
 
-/** `own`: a modelled file. `sqlite`: a real one, of which a run takes longer. */
-export const kinds = ['memory', 'own', 'sqlite', 'shared'] as const;
+/**
+ * `own`: a modelled file. `sqlite`: a real one, of which a run takes longer. `shared`: a modelled store. `redis`: a
+ * modelled server, and the real log with its scripts.
+ */
+export const kinds = ['memory', 'own', 'sqlite', 'shared', 'redis'] as const;
 export type Kind = (typeof kinds)[number];
 
 /** One thing that happens, at a time in milliseconds. */
@@ -36,7 +39,15 @@ export type Step = { readonly at: number } & (
   | { readonly do: 'evict'; readonly topic: string }
   | { readonly do: 'lose wakes' | 'lose answers'; readonly lasts: number }
   | { readonly do: 'fail appends'; readonly times: number }
+  /** Of Redis: keys that can be made again, and no memory for writes. */
+  | { readonly do: 'evict helper'; readonly topic: string }
+  | { readonly do: 'no memory'; readonly lasts: number }
 );
+
+/** Whether several nodes have one store. */
+export function isShared(kind: Kind): boolean {
+  return kind === 'shared' || kind === 'redis';
+}
 
 export const triggers = [
   'gap under way',
@@ -76,7 +87,7 @@ export function scenarioOf(seed: number, only?: Kind): Scenario {
   const chance = new Chance(seed).stream('scenario');
   const kind = only ?? chance.pick(['memory', 'own', 'own', 'shared', 'shared', 'shared'] as const);
   const topics = ['a', 'b', 'c'].slice(0, 1 + chance.below(3));
-  const nodes = kind === 'shared' ? 2 + chance.below(2) : 1;
+  const nodes = isShared(kind) ? 2 + chance.below(2) : 1;
   const readers = Array.from({ length: 3 + chance.below(3) }, (_, i) => readerOf(chance, i, topics));
   const length = 1500 + chance.below(1500);
   const count = 25 + chance.below(30);
@@ -175,6 +186,11 @@ function stepOf(
     () => ({ at, do: 'evict', topic }),
     () => ({ at, do: chance.pick(['lose wakes', 'lose answers'] as const), lasts: 50 + chance.below(400) }),
   ];
-  const extra = { memory: [], own: owned, sqlite: owned, shared }[kind];
+  const redis: (() => Step)[] = [
+    ...shared,
+    () => ({ at, do: 'evict helper', topic }),
+    () => ({ at, do: 'no memory', lasts: 20 + chance.below(600) }),
+  ];
+  const extra = { memory: [], own: owned, sqlite: owned, shared, redis }[kind];
   return chance.pick(extra.length > 0 && chance.of(0.45) ? extra : common)();
 }

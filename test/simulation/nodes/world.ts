@@ -20,7 +20,8 @@ import { SimNode } from './node.ts';
 import { OwnFile } from './own-file.ts';
 import { Races } from './races.ts';
 import { Reader } from './reader.ts';
-import type { Scenario, Step, Trigger } from './scenario.ts';
+import { type NodeStore, RedisStore } from './redis-store.ts';
+import { isShared, type Scenario, type Step, type Trigger } from './scenario.ts';
 import { SqliteDisk } from './sqlite-disk.ts';
 
 export interface Outcome {
@@ -74,7 +75,8 @@ class World implements Surroundings {
   readonly #disturbances: Disturbance[] = [];
   readonly #withdrawn: Map<string, number> = new Map();
   readonly #armed: Map<string, Trigger> = new Map();
-  readonly #store: SharedStore;
+  readonly #store: NodeStore;
+  readonly #redis: RedisStore | undefined;
   readonly #file: OwnFile;
   readonly #disk: SqliteDisk | undefined;
   /** Epochs that nobody can know of any more. */
@@ -101,14 +103,18 @@ class World implements Surroundings {
     const { nodes, readers, kept, maxFeed } = scenario;
     this.#nodes = Array.from({ length: nodes }, (_, i) => new SimNode(`node ${i + 1}`, this));
     this.#readers = readers.map((plan) => new Reader(plan, this));
-    this.#store = new SharedStore({
+    const heal = this.chance.stream('heal');
+    const fateOfOld = () => ({ isKept: heal.of(0.5), lags: heal.of(0.3) });
+    const store = {
       maxEvents: Math.max(2, kept),
       maxFeed,
       checkInterval: 700,
       lineage: spoilers.lineage ?? scenario.lineage,
       outside: this.clock.outside,
       network: this.#storeNetwork(),
-    });
+    };
+    this.#redis = scenario.kind === 'redis' ? new RedisStore({ ...store, fateOfOld }) : undefined;
+    this.#store = this.#redis ?? new SharedStore(store);
     this.#file = new OwnFile(1_795_408_776_000_000, kept);
     this.#disk = scenario.kind === 'sqlite' ? new SqliteDisk(kept) : undefined;
   }
@@ -187,7 +193,7 @@ class World implements Surroundings {
 
   #endedTopics(): ReadonlySet<string> {
     const { kind, topics } = this.#scenario;
-    if (kind === 'shared') return new Set(topics.filter((topic) => this.#store.isEnded(topic)));
+    if (isShared(kind)) return new Set(topics.filter((topic) => this.#store.isEnded(topic)));
     const known = this.#nodes[0]!.hub!.topics();
     return new Set(known.filter(({ ended }) => ended).map(({ topic }) => topic));
   }
@@ -269,9 +275,9 @@ class World implements Surroundings {
     const place = parseId(lastEventId);
     const head = parseId(node.hub!.position);
     if (place === undefined || head === undefined) return;
-    if (compare(place, head) > 0 && this.#scenario.kind === 'shared')
+    if (compare(place, head) > 0 && isShared(this.#scenario.kind))
       this.races.met('reconnect to a process that lags');
-    if (this.#scenario.kind === 'shared' && place.epoch < head.epoch && head.seq > place.seq)
+    if (isShared(this.#scenario.kind) && place.epoch < head.epoch && head.seq > place.seq)
       this.races.met('promotion, then the head passes the client');
     const isTwin = this.#connections.some(
       (other) =>
@@ -311,7 +317,7 @@ class World implements Surroundings {
       this.races.met('slow client overtaken');
     const from = item.kind === 'gap' && item.reason === 'store-changed' ? parseId(item.from) : undefined;
     if (from === undefined || !(from.seq > (this.#endOf(from.epoch) ?? 0))) return;
-    const isFile = this.#scenario.kind !== 'shared';
+    const isFile = !isShared(this.#scenario.kind);
     this.races.met(
       isFile ? 'file that lost its tail, client ahead' : 'promotion with a lost tail, client ahead',
     );
@@ -319,7 +325,7 @@ class World implements Surroundings {
 
   /** What was kept of an epoch that is over. */
   #endOf(epoch: number): number | undefined {
-    if (this.#scenario.kind === 'shared') return this.#store.endOf(epoch);
+    if (isShared(this.#scenario.kind)) return this.#store.endOf(epoch);
     if (this.#scenario.kind === 'sqlite') return undefined;
     const past = this.#file.epochs.find((one) => one.epoch === epoch);
     return past?.end === undefined ? undefined : past.end - past.base;
@@ -377,7 +383,7 @@ class World implements Surroundings {
 
   #publish(step: Step & { readonly do: 'publish' }): void {
     const { topic, key, count, retries } = step;
-    const isHasty = step.isHasty === true && this.#scenario.kind !== 'shared';
+    const isHasty = step.isHasty === true && !isShared(this.#scenario.kind);
     const first = this.#numbers + 1;
     this.#numbers += count;
     const batch = Array.from({ length: count }, (_, i) => first + i);
@@ -534,7 +540,7 @@ class World implements Surroundings {
       if (this.#nodes[0]!.hasLaggards) races.met('trimming while paging a long replay');
       return this.#file.trim(step.topic, step.keep);
     }
-    if (kind !== 'shared') return;
+    if (!isShared(kind)) return;
     this.tell('store', () => `suffers: ${JSON.stringify(step)}`);
     const disturb = (what: Disturbance['kind'], lasts = 0): void => {
       this.#disturbances.push({ time: clock.time, kind: what, end: clock.time + lasts });
@@ -592,7 +598,19 @@ class World implements Surroundings {
       case 'lose answers':
         this.#losesAnswersUntil = clock.time + step.lasts;
         return;
+      case 'evict helper':
+        return this.#redis?.evictHelper(step.topic);
+      case 'no memory':
+        return this.#fillMemory(step.lasts);
     }
+  }
+
+  #fillMemory(lasts: number): void {
+    const server = this.#redis!.primary;
+    server.isFull = true;
+    this.clock.later(lasts, () => {
+      server.isFull = false;
+    });
   }
 
   #endSplit(): void {
