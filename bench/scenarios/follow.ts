@@ -24,7 +24,7 @@ export const follow: Scenario = {
     'only reads the stream. Nobody reads from the one that follows',
   shows: 'CPU time of the process that follows per event, by the size of a batch',
   peers: ['sluice', 'processes', 'xread'],
-  missing: (peer) => (peer === 'processes' ? undefined : withoutRedis()),
+  missing: (peer) => (peer === 'processes' ? undefined : withoutRedis(peer)),
   async run(settings, note) {
     const { batches = [1, 100], isQuick } = settings;
     const duration = isQuick ? 500 : 3000;

@@ -6,9 +6,10 @@ import type { Served } from '../loads/lead.ts';
 import { missingRedis, type RedisServer, startRedis } from '../loads/redis.ts';
 import { kindOf, OURS, type Settings } from './scenario.ts';
 
-/** Why none of the peers can run here; `undefined` when they can. */
-export function withoutRedis(): string | undefined {
-  return missingRedis() ?? (installed('ioredis') ? undefined : 'npm package ioredis is not installed');
+/** Why a peer cannot run here; `undefined` when it can. */
+export function withoutRedis(peer: string): string | undefined {
+  const client = peer.startsWith('node-') ? 'redis' : 'ioredis';
+  return missingRedis() ?? (installed(client) ? undefined : `npm package ${client} is not installed`);
 }
 
 /** Starts Redis, and stops it when `play` is over or fails. */

@@ -11,9 +11,9 @@ export const redis: Scenario = {
   constant:
     'one process publishes 100 bytes of data to one topic, of which 10,000 events are kept; at most 1,000 events wait ' +
     'for their answer. Redis has the other core, and keeps nothing on disk. `script`: two XADD for each event and a ' +
-    'ZADD; `xadd`: one bare XADD for each event',
+    'ZADD; `xadd`: one bare XADD for each event; `node-…`: by the client `redis`, the others by `ioredis`',
   shows: 'events kept per second, and CPU time per event of the process and of Redis, by the size of a batch',
-  peers: ['sluice', 'script', 'xadd'],
+  peers: ['sluice', 'node-redis', 'script', 'xadd', 'node-xadd'],
   missing: withoutRedis,
   async run(settings, note) {
     const { batches = [1, 100], isQuick } = settings;
