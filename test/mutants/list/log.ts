@@ -167,6 +167,12 @@ export const log: readonly Mutant[] = [
     ['hub.shared'],
     [
       {
+        find: 'for (const { name } of endedBefore) history.reopen(name);',
+        replace: '',
+        why: 'a reader is refused for the end of a topic that the store has lost, and never comes back',
+        tests: [{ in: 'hub.shared', only: 'refuses no reader for the end' }],
+      },
+      {
         find: 'if (seq <= order.head) continue;',
         replace: '',
         why: 'what a log tells twice leaves memory, and each client reads it from the log',
