@@ -5,6 +5,7 @@ import { hub } from './list/hub.ts';
 import { limits } from './list/limits.ts';
 import { log } from './list/log.ts';
 import { reader } from './list/reader.ts';
+import { redis } from './list/redis.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
 import type { Mutant } from './mutant.ts';
@@ -13,6 +14,7 @@ export const mutants: readonly Mutant[] = [
   ...history,
   ...hub,
   ...log,
+  ...redis,
   ...sqlite,
   ...stream,
   ...limits,
