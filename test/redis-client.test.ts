@@ -55,6 +55,16 @@ describe('a client of Redis', () => {
       });
   });
 
+  it('is refused with a prefix for keys', () => {
+    for (const keyPrefix of ['app:', Buffer.from('app:')]) {
+      const client = new StandIn(never, isReady, { keyPrefix });
+      assert.throws(() => openRedis(client, { onUp() {}, onDown() {} }), {
+        name: 'TypeError',
+        message: /^`client` must not have a `keyPrefix`/,
+      });
+    }
+  });
+
   it('is refused where it cannot be duplicated', () => {
     const sentinel = Object.fromEntries(
       ['sendCommand', 'connect', 'destroy', 'on', 'getSentinelNode'].map((name) => [name, () => {}]),

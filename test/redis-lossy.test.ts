@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { Hub } from '../lib/hub.ts';
+import { Hub, type SubscribeOptions } from '../lib/hub.ts';
 import { LossyRedis, type LossyRedisOptions } from '../lib/redis-lossy.ts';
 import { formatMessage, parseMessage } from '../lib/redis-message.ts';
 import { type FakeClock, fakeTime } from './helpers/clock.ts';
@@ -132,6 +132,25 @@ describe('a lossy log', () => {
     assert.deepEqual(storyOf(node), ['sluice:gap']);
   });
 
+  it('knows after a cut which topics have ended, and begins to count anew', async (t) => {
+    const clock = fakeTime(t);
+    const channel = new Channel();
+    const { hub, log } = await join(t, channel);
+    for (const topic of ['going', 'over']) await hub.append(topic, { data: 'x' });
+    await hub.change('over', 'end');
+    channel.cut();
+    await until(clock, () => hub.failure === undefined);
+    await assert.rejects(hub.append('over', { data: 'x' }), { code: 'ERR_SSE_TOPIC_ENDED' });
+    const records = await log.find(['going', 'over', 'other']);
+    assert.deepEqual(
+      records.map(({ topic, last, ended }) => [topic, last, ended]),
+      [
+        ['going', 0, false],
+        ['over', 0, true],
+      ],
+    );
+  });
+
   it('tells one gap for any number of losses while nothing is published', async (t) => {
     const clock = fakeTime(t);
     const channel = new Channel();
@@ -226,13 +245,13 @@ describe('a lossy log', () => {
     const channel = new Channel();
     const node = await join(t, channel);
     channel.deliver(said('first', 1));
-    for (let i = 0; i < 999; i++) channel.deliver(said(`n${i}`, 1));
-    channel.deliver(said('n0', 2));
-    await rest();
-    assert.equal(storyOf(node).length, 1);
+    for (let i = 1; i <= 1000; i++) channel.deliver(said(`n${i}`, 1));
     channel.deliver(said('first', 3));
     await rest();
-    assert.equal(storyOf(node).length, 1, 'was forgotten');
+    assert.deepEqual(storyOf(node), [], 'the first was forgotten');
+    channel.deliver(said('n1000', 2));
+    await rest();
+    assert.deepEqual(storyOf(node), ['sluice:gap']);
   });
 
   it('forgets the topics that changed longest ago beyond maxTopics', async (t) => {
@@ -248,6 +267,35 @@ describe('a lossy log', () => {
       ['d'],
     );
     assert.deepEqual(await log.list({ limit: 0 }), []);
+  });
+
+  it('tells its clients that it is lossy, and serves them from the memory of its hub', async (t) => {
+    const channel = new Channel();
+    const [one, two] = [await join(t, channel), await join(t, channel)];
+    const ids = await one.hub.appendAll(
+      'a',
+      ['1', '2', '3'].map((data) => ({ data })),
+    );
+    await rest();
+    const follow = async ({ hub }: Node, options: SubscribeOptions) => {
+      const reader = new MemoryReader();
+      hub.subscribe('a', reader, options);
+      await rest();
+      const [{ data = '' } = {}] = reader.of('sluice:ready');
+      assert.deepEqual(JSON.parse(data), { lossy: true, topics: ['a'] });
+      return reader.story.slice(1);
+    };
+    assert.deepEqual(await follow(two, { from: 'earliest' }), ['1', '2', '3']);
+    assert.deepEqual(await follow(two, { last: 1 }), ['3']);
+    assert.deepEqual(await follow(two, {}), []);
+    assert.deepEqual(await follow(one, { lastEventId: ids[1] }), ['3']);
+    // An id of another hub, also where that began later: at once, for nothing will come of it.
+    const [early, late] = [one, two].sort((a, b) => (a.hub.position < b.hub.position ? -1 : 1)) as [
+      Node,
+      Node,
+    ];
+    assert.deepEqual(await follow(early, { lastEventId: late.hub.position }), ['sluice:gap']);
+    assert.deepEqual(await follow(late, { lastEventId: early.hub.position }), ['sluice:gap']);
   });
 
   it('has nothing to read, and says so', async (t) => {

@@ -7,6 +7,7 @@ import { log } from './list/log.ts';
 import { processes } from './list/processes.ts';
 import { reader } from './list/reader.ts';
 import { redis } from './list/redis.ts';
+import { redisClient } from './list/redis-client.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
 import type { Mutant } from './mutant.ts';
@@ -16,6 +17,7 @@ export const mutants: readonly Mutant[] = [
   ...hub,
   ...log,
   ...redis,
+  ...redisClient,
   ...sqlite,
   ...processes,
   ...stream,

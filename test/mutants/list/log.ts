@@ -259,7 +259,7 @@ export const log: readonly Mutant[] = [
     ['hub.shared'],
     [
       {
-        find: 'if (start.isAhead === true || !follower!.hasBegun) {',
+        find: 'if ((start.isAhead === true && !this.#isLossy) || !follower!.hasBegun) {',
         replace: 'if (!follower!.hasBegun) {',
         why: 'a client that comes from a faster process is told of a gap, and gets its events again',
         race: 'reconnect to a process that lags',

@@ -7,12 +7,6 @@ const CONTRACT = ['redis', 'redis.contract'] as const;
 export const redis: readonly Mutant[] = [
   ...mutantsOf('redis-lua.ts', CONTRACT, [
     {
-      find: 'head >= tonumber(least) and ',
-      replace: '',
-      why: 'a reader gets a gap for what a replica that lags does not have yet',
-      tests: [{ in: 'redis', only: 'was left with a replica' }],
-    },
-    {
       find: 'dropped = e.prev, entry = e',
       replace: 'dropped = 0, entry = e',
       why: 'a reader that is behind what a topic has dropped is not told of it',
@@ -91,17 +85,6 @@ export const redis: readonly Mutant[] = [
       property: 'what was lost of a topic is decidable',
     },
   ]),
-  ...mutantsOf(
-    'redis-reader.ts',
-    [{ in: 'redis', only: 'was left with a replica' }],
-    [
-      {
-        find: '(await this.#options.hasChanged(known.epoch, limit - performance.now()))',
-        replace: '((await this.#options.hasChanged(known.epoch, limit - performance.now())) || true)',
-        why: 'a reader gets nothing where its page was asked of a replica that lags',
-      },
-    ],
-  ),
   ...mutantsOf('redis-follower.ts', CONTRACT, [
     {
       find: 'if (missing > seq) {',
