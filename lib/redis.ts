@@ -74,7 +74,8 @@ const STEP_TIMEOUT = 5000;
 /**
  * The log of the hubs that share a Redis: `new Hub({ log: new RedisLog(client) })`.
  *
- * The client itself is not used, and need not be connected: the log opens three more connections with its settings.
+ * The client itself is not used, and need not be connected: the log opens three more connections with its
+ * settings, and a fourth where it waits for replicas.
  * All keys of a hub are in one slot, so a cluster carries more hubs and not a bigger one.
  */
 export class RedisLog implements SharedLog {
@@ -136,7 +137,7 @@ export class RedisLog implements SharedLog {
    * Tells whether the log can work, before a server starts on it.
    *
    * @returns `false` where Redis cannot be reached now: the log works as soon as it can.
-   * Rejects with a {@link RedisCode} where it never will, until somebody changes something.
+   * Rejects with a code `ERR_SSE_REDIS_…` where it never will, until somebody changes something.
    */
   async verify(): Promise<boolean> {
     this.#connections.open();
