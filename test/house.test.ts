@@ -33,7 +33,15 @@ const NOT_EXPORTED = [
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
-  ...['redis-wire', 'redis-line', 'redis-client', 'redis-message', 'redis-lua', 'redis-script', 'redis-store'],
+  ...[
+    'redis-wire',
+    'redis-line',
+    'redis-client',
+    'redis-message',
+    'redis-lua',
+    'redis-script',
+    'redis-store',
+  ],
   ...['redis-connections', 'redis-follower', 'redis-reader', 'redis-replicas', 'redis-verify'],
   ...['log-link', 'log-owner', 'log-peers', 'log-wire'],
 ];
