@@ -117,15 +117,16 @@ export class RedisReader {
     options: { readonly maxBytes: number; readonly newestOnly: boolean },
   ): Promise<LogPage | undefined> {
     const { store } = this.#options;
-    let dropped: LogPage['dropped'] | undefined;
+    const dropped = new Map<string, number>();
     for (let from = after; ; ) {
       const page = await this.#look(known, (connection, timeout) =>
         store.read(connection, known, topics, from, { ...options, timeout }),
       );
       if (page === undefined) return undefined;
-      dropped ??= page.dropped;
       const { entries, until, isAll } = page;
-      if (entries.length > 0 || isAll) return { entries, until, dropped };
+      for (const { topic, seq } of page.dropped) dropped.set(topic, seq);
+      if (entries.length > 0 || isAll)
+        return { entries, until, dropped: [...dropped].map(([topic, seq]) => ({ topic, seq })) };
       // So much is left out that the script has given up for now.
       from = until;
     }

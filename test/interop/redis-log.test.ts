@@ -7,7 +7,7 @@ import { RedisLog, type RedisLogOptions } from '../../lib/redis.ts';
 import { openRedis, type RedisConnection } from '../../lib/redis-client.ts';
 import { RedisReader } from '../../lib/redis-reader.ts';
 import { appendScript, redisKeys } from '../../lib/redis-script.ts';
-import { RedisStore } from '../../lib/redis-store.ts';
+import { type Place, RedisStore } from '../../lib/redis-store.ts';
 import type { Cleanup } from '../helpers/server.ts';
 import { eventOf, RedisNode, type Text } from './helpers/redis-node.ts';
 import { startRedis, until } from './helpers/redis-servers.ts';
@@ -255,14 +255,7 @@ describe('what a log in Redis answers', () => {
         return connection.send(...args).finally(() => now--);
       },
     };
-    const reader = new RedisReader({
-      store,
-      maxReads: 2,
-      connection: () => counting,
-      epoch: () => epoch,
-      checkReached: () => {},
-      onChanged: async () => {},
-    });
+    const reader = readerOf(store, () => counting, { maxReads: 2, known: { epoch, seq: 1 } });
     const pages = await Promise.all(numbered(20).map(() => reader.read(['a'], 0, 1000, false)));
     assert.ok(pages.every(({ entries }) => entries.length === 1));
     assert.equal(most, 2);
@@ -273,6 +266,28 @@ describe('what a log in Redis answers', () => {
     const batch = numbered(1000).map((text) => ({ text, key: 'k' }));
     for (let i = 0; i < 4; i++) await node.append('a', batch);
     assert.deepEqual(await node.texts('a', 0, { newestOnly: true }), ['1000']);
+  });
+
+  it('says what was dropped while it reads past events that are replaced', async (t) => {
+    const { store, connection } = await openStore(t, nextName());
+    const events = numbered(1500).map((text) => eventOf({ text, key: text === '1100' ? 'only' : 'k' }));
+    const { epoch } = await store.append(connection, NOWHERE, 'a', events, {}, 1000);
+    let reads = 0;
+    const trimming: RedisConnection = {
+      isUp: true,
+      close: () => {},
+      send: async (...args) => {
+        if (++reads === 2) await server.command('ltrim', store.keys.history('a'), '1200', '-1');
+        return connection.send(...args);
+      },
+    };
+    const reader = readerOf(store, () => trimming, { known: { epoch, seq: 1500 } });
+    const { entries, dropped } = await reader.read(['a'], 0, 1000, true);
+    assert.deepEqual(
+      entries.map(({ seq }) => seq),
+      [1500],
+    );
+    assert.deepEqual(dropped, [{ topic: 'a', seq: 1200 }]);
   });
 
   for (const seed of process.env.SLUICE_SEED ? [Number(process.env.SLUICE_SEED)] : [1, 2, 3]) {
@@ -453,6 +468,22 @@ function twice(connection: RedisConnection): RedisConnection {
   };
 }
 
+/** What reads a store for a node that knows a place. */
+function readerOf(
+  store: RedisStore,
+  connection: () => RedisConnection,
+  { known, maxReads = 4 }: { readonly known: Place; readonly maxReads?: number },
+): RedisReader {
+  return new RedisReader({
+    store,
+    maxReads,
+    connection,
+    known: () => known,
+    checkReached: () => {},
+    hasChanged: async () => false,
+  });
+}
+
 /** A store, and a connection on which a test speaks to it. */
 async function openStore(
   t: Cleanup,
@@ -466,7 +497,7 @@ async function openStore(
       client.disconnect();
     });
   });
-  const limits = { maxEvents: 1000, maxBytes: 1e6, maxAge: Infinity };
+  const limits = { maxEvents: 2000, maxBytes: 1e6, maxAge: Infinity };
   const store = new RedisStore({
     name,
     lineage: 'gap',
