@@ -118,6 +118,9 @@ local function first_answer()
   local at, epoch, first, of, asked = string.match(kept, '(%d+) (%d+) (%d+) (%d+) (.*)')
   if tonumber(at) + tonumber(max_request_age) < now() then return nil end
   if asked ~= digest then return { 'CONFLICT' } end
+  -- A node that waits for replicas does so with its key, also where another node has run the request.
+  redis.pcall('HSET', ANSWERS, 'known', '1')
+  redis.pcall('PEXPIRE', ANSWERS, answers_age)
   return { 'OK', epoch, first, of, '0' }
 end
 

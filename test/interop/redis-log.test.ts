@@ -642,6 +642,17 @@ describe('a node of a log in Redis', () => {
     await replica.kill();
   });
 
+  it('waits for replicas also for a request that another node has run', async (t) => {
+    const replica = await startRedis(t, { args: ['--replicaof', `127.0.0.1 ${server.port}`] });
+    await until(async () => (await replica.command('info', 'replication')).includes('master_link_status:up'));
+    const options = { idempotency: { key: 'request', digest: 'same' } };
+    const node = await open(t);
+    const first = await node.append('a', ['1'], options);
+    const other = await join(t, node, { wait: { replicas: 1, timeout: 5000 } });
+    assert.deepEqual(await other.append('a', ['1'], options), first);
+    await replica.kill();
+  });
+
   it('waits once for all that is appended at the same time', async (t) => {
     const own = await startRedis(t);
     const node = await RedisNode.open(t, own.port, { wait: { replicas: 1, timeout: 20 } });
