@@ -383,8 +383,8 @@ function checkOptions(options: RedisLogOptions) {
       maxKeys: wholeNumber('idempotency.maxKeys', maxKeys),
     },
     wait: wait && {
-      replicas: wholeNumber('wait.replicas', wait.replicas),
-      timeout: duration('wait.timeout', wait.timeout),
+      replicas: wholeNumber('wait.replicas', wait.replicas, Number.MAX_SAFE_INTEGER),
+      timeout: Math.ceil(duration('wait.timeout', wait.timeout)),
     },
   };
 }
@@ -403,8 +403,8 @@ function keptLimits(limits: (topic: string) => HistoryLimits): (topic: string) =
   };
 }
 
-function wholeNumber(name: string, value: number): number {
-  if (value === Infinity || (Number.isSafeInteger(value) && value >= 1)) return value;
+function wholeNumber(name: string, value: number, most = Infinity): number {
+  if ((value === Infinity || Number.isSafeInteger(value)) && value >= 1 && value <= most) return value;
   throw new RangeError(`\`${name}\` must be a whole number ≥ 1, got ${value}`);
 }
 

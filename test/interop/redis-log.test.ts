@@ -648,7 +648,7 @@ describe('a node of a log in Redis', () => {
     const options = { idempotency: { key: 'request', digest: 'same' } };
     const node = await open(t);
     const first = await node.append('a', ['1'], options);
-    const other = await join(t, node, { wait: { replicas: 1, timeout: 5000 } });
+    const other = await join(t, node, { wait: { replicas: 1, timeout: 4999.5 } });
     assert.deepEqual(await other.append('a', ['1'], options), first);
     await replica.kill();
   });
@@ -689,6 +689,10 @@ describe('the options of a log in Redis', () => {
       [{ idempotency: { maxAge: 0 } }, /`idempotency.maxAge`/],
       [{ idempotency: { maxKeys: -1 } }, /`idempotency.maxKeys`/],
       [{ wait: { replicas: 0, timeout: 1 } }, /`wait.replicas`/],
+      [
+        { wait: { replicas: Infinity, timeout: 1 } },
+        /`wait.replicas` must be a whole number ≥ 1, got Infinity/,
+      ],
       [{ wait: { replicas: 1, timeout: 0 } }, /`wait.timeout`/],
     ];
     for (const [options, message] of wrong) assert.throws(() => new RedisLog(client, options), { message });
