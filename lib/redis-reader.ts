@@ -141,7 +141,7 @@ export class RedisReader {
   async #look<T>(known: Place, run: Look<T>): Promise<T | undefined> {
     const limit = performance.now() + READ_TIMEOUT;
     for (;;) {
-      const found = await this.#attempt(limit, run);
+      const found = await this.#attempt(run);
       if (found !== undefined || (await this.#options.hasChanged(known.epoch, limit - performance.now())))
         return found;
       if (performance.now() >= limit) throw logUnavailable('Redis has answered from another order');
@@ -150,11 +150,12 @@ export class RedisReader {
   }
 
   /** Few ask at once, and never on the connections that append and follow. */
-  async #attempt<T>(limit: number, run: Look<T>): Promise<T | undefined> {
+  async #attempt<T>(run: Look<T>): Promise<T | undefined> {
     const { checkReached, connection } = this.#options;
     const permit = await this.#permit();
     try {
-      return await retryUntil(limit, (timeout) => {
+      // Those that have waited behind others have as long: with less, a slow answer would cut off all who read.
+      return await retryUntil(performance.now() + READ_TIMEOUT, (timeout) => {
         checkReached();
         return run(connection(), timeout);
       });

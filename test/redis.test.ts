@@ -2,6 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Heard } from '../lib/log-intake.ts';
 import { RedisLog } from '../lib/redis.ts';
+import { retryUntil } from '../lib/redis-connections.ts';
+import { redisFailure } from '../lib/redis-line.ts';
+import { RedisReader } from '../lib/redis-reader.ts';
+import type { RedisStore } from '../lib/redis-store.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { ModelRedis } from './helpers/model-redis/model-redis.ts';
 
 // What the contract of logs does not ask for, on a model of Redis. On real servers: test/interop/.
@@ -38,5 +43,44 @@ describe('a log in Redis', () => {
       [1],
     );
     await Promise.all([a.log.close(), b.log.close()]);
+  });
+});
+
+describe('a command to Redis', () => {
+  it('is not sent again with no time left for its answer', async (t) => {
+    const clock = fakeTime(t);
+    const refused = redisFailure('reply', 'TRYAGAIN Multiple keys request', 'TRYAGAIN');
+    const timeouts: number[] = [];
+    const run = (timeout: number) => {
+      timeouts.push(timeout);
+      return Promise.reject(refused);
+    };
+    const slow = async () => clock.advance(60);
+    await assert.rejects(retryUntil(clock.now() + 100, run, slow), refused);
+    assert.deepEqual(timeouts, [100, 40]);
+    await assert.rejects(retryUntil(clock.now() + 50, run, slow), refused);
+    assert.deepEqual(timeouts, [100, 40, 50]);
+  });
+
+  it('has all its time for its answer also where it waited behind others', async (t) => {
+    const clock = fakeTime(t);
+    const timeouts: number[] = [];
+    const store = {
+      async read(_: unknown, __: unknown, ___: unknown, until: number, { timeout }: { timeout: number }) {
+        timeouts.push(timeout);
+        clock.advance(2000);
+        return { entries: [], dropped: [], until, isAll: true };
+      },
+    };
+    const reader = new RedisReader({
+      store: store as never as RedisStore,
+      maxReads: 1,
+      connection: () => undefined as never,
+      known: () => ({ epoch: 1, seq: 0 }),
+      checkReached: () => {},
+      hasChanged: async () => false,
+    });
+    await Promise.all([1, 2, 3].map(() => reader.read(['a'], 0, 1000, false)));
+    assert.deepEqual(timeouts, [5000, 5000, 5000]);
   });
 });
