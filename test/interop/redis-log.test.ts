@@ -542,6 +542,25 @@ describe('a command that a client sends again', () => {
   });
 });
 
+describe('a server that has forgotten the scripts', () => {
+  it('gets what is appended in the order of the calls, and refuses nothing', async (t) => {
+    const node = await open(t);
+    await node.put('a', 'first');
+    const texts = numbered(2000);
+    await server.command('script', 'flush');
+    const seqs: Promise<readonly number[]>[] = [];
+    for (const text of texts) {
+      seqs.push(node.put('a', text));
+      // Others are sent while the first ones are refused, and while these are sent again.
+      if (seqs.length % 50 === 0) await new Promise(setImmediate);
+    }
+    assert.deepEqual(
+      (await Promise.all(seqs)).flat(),
+      texts.map(Number).map((n) => n + 1),
+    );
+  });
+});
+
 describe('an idempotency key in Redis', () => {
   const asked = (key: string, digest = 'd') => ({ idempotency: { key, digest } });
 
