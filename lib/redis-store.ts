@@ -29,6 +29,7 @@ import {
   readScript,
   redisKeys,
   type Script,
+  trialScript,
 } from './redis-script.ts';
 
 /** Why a Redis cannot be used, until somebody changes something. */
@@ -119,6 +120,16 @@ export class RedisStore {
       topics: Number(topics),
       stale: Number(stale),
     };
+  }
+
+  /** Tries the commands of the scripts. @returns the one that the server refuses, and why. */
+  async tryCommands(
+    connection: RedisConnection,
+    timeout: number,
+  ): Promise<{ readonly command: string; readonly why: string } | undefined> {
+    const answer = await this.#run(connection, trialScript, [this.keys.trial], [], timeout);
+    const [word, command, why] = (answer as readonly RedisReply[]).map(String);
+    return word === 'OK' ? undefined : { command: command!, why: why! };
   }
 
   /** Rejects where the topic has ended, and where the idempotency key was used for another request. */

@@ -141,7 +141,10 @@ export class RedisLog implements SharedLog {
   async verify(): Promise<boolean> {
     this.#connections.open();
     const reason = await this.#connections.settled(STEP_TIMEOUT);
-    if (reason === undefined) return verifyRedis(this.#connections.get('read'), this.#store, this.#known);
+    if (reason === undefined) {
+      const options = { known: this.#known, waits: this.#replicas !== undefined };
+      return verifyRedis(this.#connections.get('read'), this.#store, options);
+    }
     const fault = faultOf(reason);
     if (fault !== undefined) throw fault;
     return false;
