@@ -204,8 +204,10 @@ class Life {
     this.#main = main;
     await main.opened;
     if (this.#source.isCluster && key !== undefined) await this.#locate(key, OPEN_TIMEOUT);
-    if (subscription !== undefined)
-      await main.subscribe(subscription.channel, (message) => subscription.onMessage(message));
+    if (subscription !== undefined) {
+      const subscribed = main.subscribe(subscription.channel, (message) => subscription.onMessage(message));
+      await withinTime(subscribed, performance.now() + OPEN_TIMEOUT);
+    }
     if (this.#isOver) return;
     this.#upSince = performance.now();
     onUp();
@@ -314,9 +316,9 @@ function redirectOf({ reply, message }: RedisFailure): Redirect | undefined {
   };
 }
 
-function withinTime(opened: Promise<void>, deadline: number): Promise<void> {
+function withinTime(done: Promise<void>, deadline: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(silent()), Math.max(0, deadline - performance.now()));
-    opened.then(resolve, reject).finally(() => clearTimeout(timer));
+    done.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
