@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { Hub } from '../lib/hub.ts';
 import { Heard } from '../lib/log-intake.ts';
 import { RedisLog } from '../lib/redis.ts';
 import { retryUntil } from '../lib/redis-connections.ts';
 import { redisFailure } from '../lib/redis-line.ts';
 import { RedisReader } from '../lib/redis-reader.ts';
+import { redisKeys } from '../lib/redis-script.ts';
 import type { RedisStore } from '../lib/redis-store.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { MemoryReader } from './helpers/hub.ts';
 import { ModelRedis } from './helpers/model-redis/model-redis.ts';
 
 // What the contract of logs does not ask for, on a model of Redis. On real servers: test/interop/.
@@ -43,6 +46,33 @@ describe('a log in Redis', () => {
       [1],
     );
     await Promise.all([a.log.close(), b.log.close()]);
+  });
+});
+
+describe('a hub on Redis', () => {
+  it('asks in the new epoch what is known of its topics, and hears no failure', async (t) => {
+    const redis = new ModelRedis();
+    const errors: unknown[] = [];
+    const log = new RedisLog(redis.client('a'), { checkInterval: 5 });
+    const hub = new Hub({ log, onError: (error) => errors.push(error) });
+    t.after(() => hub.close());
+    await until(() => hub.failure === undefined);
+    const reader = new MemoryReader();
+    hub.subscribe('t', reader);
+    await hub.append('t', { data: '1' });
+    await until(() => reader.story.length > 1);
+    errors.length = 0;
+    const { find } = log;
+    const answers: Promise<unknown>[] = [];
+    t.mock.method(log, 'find', (topics: readonly string[]) => {
+      const answer = find.call(log, topics);
+      answers.push(answer.catch(() => {}));
+      return answer;
+    });
+    redis.do('DEL', redisKeys('sluice').meta);
+    await until(() => answers.length > 0);
+    await Promise.all(answers);
+    assert.deepEqual(errors, []);
   });
 });
 
