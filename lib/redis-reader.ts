@@ -75,8 +75,8 @@ export class RedisReader {
     const { store } = this.#options;
     const known = this.#options.known();
     const records: TopicRecord[] = [];
-    for (let from = after; records.length < limit; ) {
-      const page = { after: from, count: Math.min(NAMES_AT_ONCE, limit - records.length) };
+    for (let [from, count] = [after, limit]; records.length < limit; count = NAMES_AT_ONCE) {
+      const page = { after: from, count: Math.min(NAMES_AT_ONCE, count) };
       const names = await this.#must(known, (connection, timeout) =>
         store.names(connection, known, { ...page, timeout }),
       );
@@ -85,7 +85,7 @@ export class RedisReader {
       if (names.length < page.count) break;
       from = names.at(-1)!;
     }
-    return records;
+    return records.slice(0, limit);
   }
 
   async beforeNewest(topics: readonly string[], count: number): Promise<number> {

@@ -233,6 +233,30 @@ describe('what a log in Redis answers', () => {
     );
   });
 
+  it('lists one topic behind hundreds that are deleted, in few questions', async (t) => {
+    const { store, connection } = await openStore(t, nextName());
+    const names = numbered(300).map((n) => `a${n}`);
+    for (const name of [...names, 'b', 'c'])
+      await store.append(connection, NOWHERE, name, [eventOf('1')], {}, 1000);
+    for (const name of names) await store.change(connection, NOWHERE, name, 'delete', 1000);
+    const { head } = await store.check(connection, NOWHERE, 1000);
+    let questions = 0;
+    const counting: RedisConnection = {
+      isUp: true,
+      close: () => {},
+      send(...args) {
+        questions++;
+        return connection.send(...args);
+      },
+    };
+    const reader = readerOf(store, () => counting, { known: head });
+    assert.deepEqual(
+      (await reader.list({ limit: 1 })).map(({ topic }) => topic),
+      ['b'],
+    );
+    assert.ok(questions < 20, `${questions}`);
+  });
+
   it('merges more topics than one script takes', async (t) => {
     const node = await open(t);
     const topics = numbered(150).map((n) => `t${n}`);
