@@ -180,8 +180,11 @@ export class RedisFollower {
     this.#skip(intake, head.seq);
   }
 
+  // An intake that is told of an epoch asks for its topics within the same call: the place is moved before.
+
   /** A node that starts learns the ends of the epochs before, and nothing of what was in them. */
   #begin(intake: LogIntake, head: Place, ends: OrderStatus['ends']): void {
+    this.#move({ epoch: head.epoch, seq: 0 });
     let oldEnd = 0;
     for (const { epoch, seq } of ends) {
       intake.renew(epoch, oldEnd);
@@ -189,7 +192,6 @@ export class RedisFollower {
       oldEnd = seq;
     }
     intake.renew(head.epoch, oldEnd);
-    this.#move({ epoch: head.epoch, seq: 0 });
     this.#skip(intake, head.seq);
   }
 
@@ -240,8 +242,8 @@ export class RedisFollower {
     for (const { epoch } of [...between, { epoch: to }]) {
       const oldEnd = this.#ends.find((end) => end.epoch === this.#told.epoch)?.seq ?? 0;
       this.#skip(intake, oldEnd);
-      intake.renew(epoch, oldEnd);
       this.#move({ epoch, seq: 0 });
+      intake.renew(epoch, oldEnd);
     }
   }
 

@@ -75,8 +75,8 @@ export class RedisReader {
     const { store } = this.#options;
     const known = this.#options.known();
     const records: TopicRecord[] = [];
-    for (let from = after; records.length < limit; ) {
-      const page = { after: from, count: Math.min(NAMES_AT_ONCE, limit - records.length) };
+    for (let [from, count] = [after, limit]; records.length < limit; count = NAMES_AT_ONCE) {
+      const page = { after: from, count: Math.min(NAMES_AT_ONCE, count) };
       const names = await this.#must(known, (connection, timeout) =>
         store.names(connection, known, { ...page, timeout }),
       );
@@ -85,7 +85,7 @@ export class RedisReader {
       if (names.length < page.count) break;
       from = names.at(-1)!;
     }
-    return records;
+    return records.slice(0, limit);
   }
 
   async beforeNewest(topics: readonly string[], count: number): Promise<number> {
@@ -117,15 +117,16 @@ export class RedisReader {
     options: { readonly maxBytes: number; readonly newestOnly: boolean },
   ): Promise<LogPage | undefined> {
     const { store } = this.#options;
-    let dropped: LogPage['dropped'] | undefined;
+    const dropped = new Map<string, number>();
     for (let from = after; ; ) {
       const page = await this.#look(known, (connection, timeout) =>
         store.read(connection, known, topics, from, { ...options, timeout }),
       );
       if (page === undefined) return undefined;
-      dropped ??= page.dropped;
       const { entries, until, isAll } = page;
-      if (entries.length > 0 || isAll) return { entries, until, dropped };
+      for (const { topic, seq } of page.dropped) dropped.set(topic, seq);
+      if (entries.length > 0 || isAll)
+        return { entries, until, dropped: [...dropped].map(([topic, seq]) => ({ topic, seq })) };
       // So much is left out that the script has given up for now.
       from = until;
     }
@@ -140,7 +141,7 @@ export class RedisReader {
   async #look<T>(known: Place, run: Look<T>): Promise<T | undefined> {
     const limit = performance.now() + READ_TIMEOUT;
     for (;;) {
-      const found = await this.#attempt(limit, run);
+      const found = await this.#attempt(run);
       if (found !== undefined || (await this.#options.hasChanged(known.epoch, limit - performance.now())))
         return found;
       if (performance.now() >= limit) throw logUnavailable('Redis has answered from another order');
@@ -149,11 +150,12 @@ export class RedisReader {
   }
 
   /** Few ask at once, and never on the connections that append and follow. */
-  async #attempt<T>(limit: number, run: Look<T>): Promise<T | undefined> {
+  async #attempt<T>(run: Look<T>): Promise<T | undefined> {
     const { checkReached, connection } = this.#options;
     const permit = await this.#permit();
     try {
-      return await retryUntil(limit, (timeout) => {
+      // Those that have waited behind others have as long: with less, a slow answer would cut off all who read.
+      return await retryUntil(performance.now() + READ_TIMEOUT, (timeout) => {
         checkReached();
         return run(connection(), timeout);
       });

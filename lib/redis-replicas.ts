@@ -48,7 +48,8 @@ export class RedisReplicas {
       const wrote = own.send(['PEXPIRE', key, String(KEY_AGE)], options);
       const waited = own.send(['WAIT', String(replicas), String(timeout)], options);
       const [isThere, reached] = await Promise.all([wrote, waited]);
-      if (Number(isThere) === 1 && Number(reached) >= replicas) return;
+      if (Number(isThere) !== 1) throw new Error('this server does not have it');
+      if (Number(reached) >= replicas) return;
       throw new Error(`${Number(reached)} of ${replicas} replicas have it after ${timeout} ms`);
     } catch (error) {
       const { message } = error as Error;

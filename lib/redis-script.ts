@@ -32,6 +32,7 @@ export type { Script } from './redis-lua.ts';
  * - `names`: the same topics by name, all with the score 0.
  * - `stale`: topics of older epochs, whose keys are still to be removed.
  * - `requests` and `ages`: what was appended with an idempotency key, and when.
+ * - `trial`: what is there only while a server is verified.
  */
 export interface RedisKeys {
   readonly meta: string;
@@ -41,6 +42,7 @@ export interface RedisKeys {
   readonly stale: string;
   readonly requests: string;
   readonly ages: string;
+  readonly trial: string;
   /** A list of the events of a topic: `<seq> <prev> <at> <bytes before> <key as JSON, or nothing>\n<frame>`. */
   history(topic: string): string;
   /** A hash of the newest seq of each key of a topic. */
@@ -59,6 +61,7 @@ export function redisKeys(name: string): RedisKeys {
     stale: key('stale'),
     requests: key('requests'),
     ages: key('ages'),
+    trial: key('trial'),
     history: (topic) => key(`t:${topic}`),
     newest: (topic) => key(`k:${topic}`),
     answers: (node) => key(`n:${node}`),
@@ -119,6 +122,9 @@ local function first_answer()
   local at, epoch, first, of, asked = string.match(kept, '(%d+) (%d+) (%d+) (%d+) (.*)')
   if tonumber(at) + tonumber(max_request_age) < now() then return nil end
   if asked ~= digest then return { 'CONFLICT' } end
+  -- A node that waits for replicas does so with its key, also where another node has run the request.
+  redis.pcall('HSET', ANSWERS, 'known', '1')
+  redis.pcall('PEXPIRE', ANSWERS, answers_age)
   return { 'OK', epoch, first, of, '0' }
 end
 
@@ -480,5 +486,35 @@ for i = 1, #ARGV do
   end
 end
 return num(call('ZCARD', STALE))
+`,
+);
+
+/**
+ * Tries each command that the others use, and leaves nothing: with one of them missing, an append would fail halfway.
+ *
+ * KEYS: trial. Answers `OK`, or `REFUSED`, the command, and why.
+ */
+export const trialScript: Script = script(
+  UNPACK,
+  `
+local TRIAL = KEYS[1]
+local commands = {
+  { 'UNLINK', TRIAL }, { 'TIME' },
+  { 'RPUSH', TRIAL, 'a' }, { 'LLEN', TRIAL }, { 'LINDEX', TRIAL, '0' },
+  { 'PEXPIRE', TRIAL, '60000' }, { 'PERSIST', TRIAL }, { 'EXISTS', TRIAL }, { 'RENAME', TRIAL, TRIAL }, { 'LPOP', TRIAL },
+  { 'HSET', TRIAL, 'a', '1' }, { 'HGET', TRIAL, 'a' }, { 'HMGET', TRIAL, 'a' }, { 'HLEN', TRIAL }, { 'HDEL', TRIAL, 'a' },
+  { 'ZADD', TRIAL, '0', 'a' }, { 'ZSCORE', TRIAL, 'a' }, { 'ZCARD', TRIAL }, { 'ZRANGE', TRIAL, '0', '0' },
+  { 'ZRANGEBYLEX', TRIAL, '-', '+' }, { 'ZUNIONSTORE', TRIAL, '1', TRIAL }, { 'ZREM', TRIAL, 'a' },
+  { 'XADD', TRIAL, '1-1', 'a', '' }, { 'XLEN', TRIAL }, { 'XRANGE', TRIAL, '-', '+' }, { 'XREVRANGE', TRIAL, '+', '-' },
+  { 'XTRIM', TRIAL, 'MAXLEN', '0' }, { 'UNLINK', TRIAL },
+}
+for _, command in ipairs(commands) do
+  local answer = redis.pcall(unpack(command))
+  if type(answer) == 'table' and answer.err then
+    redis.pcall('UNLINK', TRIAL)
+    return { 'REFUSED', command[1], answer.err }
+  end
+end
+return { 'OK' }
 `,
 );

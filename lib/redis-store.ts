@@ -29,6 +29,7 @@ import {
   readScript,
   redisKeys,
   type Script,
+  trialScript,
 } from './redis-script.ts';
 
 /** Why a Redis cannot be used, until somebody changes something. */
@@ -83,13 +84,15 @@ export interface StoreAppended extends Appended {
   readonly topics: number;
 }
 
-/** How one node writes to a hub's keys and reads them. It keeps no state but the number of its next command. */
+/** How one node writes to a hub's keys and reads them. */
 export class RedisStore {
   readonly keys: RedisKeys;
   readonly #options: StoreOptions;
   /** Names this node among those that append. */
   readonly #node: string = [0, 0, 0, 0].map(randomPart).join('');
   #counter = 0;
+  /** Until a server has the text of a script. */
+  readonly #loading: Map<string, Promise<void>> = new Map();
 
   constructor(options: StoreOptions) {
     this.#options = options;
@@ -117,6 +120,16 @@ export class RedisStore {
       topics: Number(topics),
       stale: Number(stale),
     };
+  }
+
+  /** Tries the commands of the scripts. @returns the one that the server refuses, and why. */
+  async tryCommands(
+    connection: RedisConnection,
+    timeout: number,
+  ): Promise<{ readonly command: string; readonly why: string } | undefined> {
+    const answer = await this.#run(connection, trialScript, [this.keys.trial], [], timeout);
+    const [word, command, why] = (answer as readonly RedisReply[]).map(String);
+    return word === 'OK' ? undefined : { command: command!, why: why! };
   }
 
   /** Rejects where the topic has ended, and where the idempotency key was used for another request. */
@@ -319,17 +332,31 @@ export class RedisStore {
     args: readonly (string | Uint8Array)[],
     timeout: number,
   ): Promise<RedisReply> {
-    const begun = performance.now();
+    const limit = performance.now() + timeout;
     const rest = [String(keys.length), ...keys, ...args];
-    const key = keys[0]!;
+    const send = (...command: readonly [name: string, script: string]): Promise<RedisReply> =>
+      connection.send([...command, ...rest], {
+        key: keys[0]!,
+        timeout: Math.max(1, limit - performance.now()),
+      });
+    await this.#loading.get(sha);
     try {
-      return await connection.send(['EVALSHA', sha, ...rest], { key, timeout });
+      return await send('EVALSHA', sha);
     } catch (error) {
       if ((error as { reply?: unknown }).reply !== 'NOSCRIPT') throw error;
     }
-    // The server has not seen it since it started.
-    const left = Math.max(1, timeout - (performance.now() - begun));
-    return connection.send(['EVAL', text, ...rest], { key, timeout: left });
+    const loaded = send('EVAL', text);
+    if (!this.#loading.has(sha)) this.#load(sha, loaded);
+    return loaded;
+  }
+
+  /**
+   * The server has not seen a script since it started. What was sent meanwhile is refused too, and sent again before
+   * the answer: whoever waits for that does not overtake it.
+   */
+  #load(sha: string, loaded: Promise<unknown>): void {
+    const done = () => void this.#loading.delete(sha);
+    this.#loading.set(sha, loaded.then(done, done));
   }
 }
 

@@ -17,11 +17,12 @@ const OLDEST = [6, 2] as const;
 export async function verifyRedis(
   connection: RedisConnection,
   store: RedisStore,
-  known: Place,
+  { known, waits }: { readonly known: Place; readonly waits: boolean },
 ): Promise<boolean> {
   try {
     await checkVersion(connection, store);
     await store.check(connection, known, VERIFY_TIMEOUT);
+    await checkCommands(connection, store, waits);
     return true;
   } catch (error) {
     const { kind, reply } = Object(error) as Partial<RedisFailure>;
@@ -67,6 +68,16 @@ async function checkVersion(connection: RedisConnection, { keys }: RedisStore): 
   if (Number(major) > most || (Number(major) === most && Number(minor) >= least)) return;
   const message = `the log needs Redis ${most}.${least} or later, and this is ${version}`;
   throw redisError('ERR_SSE_REDIS_VERSION', message);
+}
+
+/** What the scripts need, and what the log sends beside them. */
+async function checkCommands(connection: RedisConnection, store: RedisStore, waits: boolean): Promise<void> {
+  const refused = await store.tryCommands(connection, VERIFY_TIMEOUT);
+  if (refused !== undefined && /can't (?:run|access)|no permission|NOPERM/i.test(refused.why))
+    throw redisError('ERR_SSE_REDIS_DENIED', `Redis refuses this user: it may not run ${refused.command}`);
+  const timeout = VERIFY_TIMEOUT;
+  await store.feedAfter(connection, { epoch: 0, seq: 0 }, { count: 1, timeout });
+  if (waits) await connection.send(['WAIT', '0', '1'], { key: store.keys.meta, timeout });
 }
 
 /** Names the key that is of another application. */

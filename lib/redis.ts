@@ -142,7 +142,10 @@ export class RedisLog implements SharedLog {
   async verify(): Promise<boolean> {
     this.#connections.open();
     const reason = await this.#connections.settled(STEP_TIMEOUT);
-    if (reason === undefined) return verifyRedis(this.#connections.get('read'), this.#store, this.#known);
+    if (reason === undefined) {
+      const options = { known: this.#known, waits: this.#replicas !== undefined };
+      return verifyRedis(this.#connections.get('read'), this.#store, options);
+    }
     const fault = faultOf(reason);
     if (fault !== undefined) throw fault;
     return false;
@@ -384,8 +387,8 @@ function checkOptions(options: RedisLogOptions) {
       maxKeys: wholeNumber('idempotency.maxKeys', maxKeys),
     },
     wait: wait && {
-      replicas: wholeNumber('wait.replicas', wait.replicas),
-      timeout: duration('wait.timeout', wait.timeout),
+      replicas: wholeNumber('wait.replicas', wait.replicas, Number.MAX_SAFE_INTEGER),
+      timeout: Math.ceil(duration('wait.timeout', wait.timeout)),
     },
   };
 }
@@ -404,8 +407,8 @@ function keptLimits(limits: (topic: string) => HistoryLimits): (topic: string) =
   };
 }
 
-function wholeNumber(name: string, value: number): number {
-  if (value === Infinity || (Number.isSafeInteger(value) && value >= 1)) return value;
+function wholeNumber(name: string, value: number, most = Infinity): number {
+  if ((value === Infinity || Number.isSafeInteger(value)) && value >= 1 && value <= most) return value;
   throw new RangeError(`\`${name}\` must be a whole number ≥ 1, got ${value}`);
 }
 

@@ -342,3 +342,22 @@ async function advanceUntil(clock: { advance(time: number): void }, holds: () =>
   }
   return assert.fail('did not happen within 20 s');
 }
+
+describe('a connection that listens to a channel', () => {
+  it('gives up a server that accepts it and does not let it subscribe', async (t) => {
+    const clock = fakeTime(t);
+    t.mock.method(StandIn.prototype, 'subscribe', () => new Promise(() => {}));
+    const client = new StandIn(never, isReady);
+    const reasons: string[] = [];
+    const listener = subscribeRedis(client, {
+      channel: 'news',
+      onMessage() {},
+      onUp() {},
+      onDown: ({ message }) => reasons.push(message),
+    });
+    t.after(() => listener.close());
+    await clock.pass(15_000, 1000);
+    assert.deepEqual(reasons, ['Redis does not answer']);
+    assert.equal(client.duplicates.length, 2);
+  });
+});

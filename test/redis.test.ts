@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { Hub } from '../lib/hub.ts';
 import { Heard } from '../lib/log-intake.ts';
 import { RedisLog } from '../lib/redis.ts';
+import { retryUntil } from '../lib/redis-connections.ts';
+import { redisFailure } from '../lib/redis-line.ts';
+import { RedisReader } from '../lib/redis-reader.ts';
 import { redisKeys } from '../lib/redis-script.ts';
+import type { RedisStore } from '../lib/redis-store.ts';
+import { fakeTime } from './helpers/clock.ts';
+import { MemoryReader } from './helpers/hub.ts';
 import { ModelRedis } from './helpers/model-redis/model-redis.ts';
 
 // What the contract of logs does not ask for, on a model of Redis. On real servers: test/interop/.
@@ -77,5 +84,71 @@ describe('a log in Redis', () => {
       [first],
     );
     await log.close();
+  });
+});
+
+describe('a hub on Redis', () => {
+  it('asks in the new epoch what is known of its topics, and hears no failure', async (t) => {
+    const redis = new ModelRedis();
+    const errors: unknown[] = [];
+    const log = new RedisLog(redis.client('a'), { checkInterval: 5 });
+    const hub = new Hub({ log, onError: (error) => errors.push(error) });
+    t.after(() => hub.close());
+    await until(() => hub.failure === undefined);
+    const reader = new MemoryReader();
+    hub.subscribe('t', reader);
+    await hub.append('t', { data: '1' });
+    await until(() => reader.story.length > 1);
+    errors.length = 0;
+    const { find } = log;
+    const answers: Promise<unknown>[] = [];
+    t.mock.method(log, 'find', (topics: readonly string[]) => {
+      const answer = find.call(log, topics);
+      answers.push(answer.catch(() => {}));
+      return answer;
+    });
+    redis.do('DEL', redisKeys('sluice').meta);
+    await until(() => answers.length > 0);
+    await Promise.all(answers);
+    assert.deepEqual(errors, []);
+  });
+});
+
+describe('a command to Redis', () => {
+  it('is not sent again with no time left for its answer', async (t) => {
+    const clock = fakeTime(t);
+    const refused = redisFailure('reply', 'TRYAGAIN Multiple keys request', 'TRYAGAIN');
+    const timeouts: number[] = [];
+    const run = (timeout: number) => {
+      timeouts.push(timeout);
+      return Promise.reject(refused);
+    };
+    const slow = async () => clock.advance(60);
+    await assert.rejects(retryUntil(clock.now() + 100, run, slow), refused);
+    assert.deepEqual(timeouts, [100, 40]);
+    await assert.rejects(retryUntil(clock.now() + 50, run, slow), refused);
+    assert.deepEqual(timeouts, [100, 40, 50]);
+  });
+
+  it('has all its time for its answer also where it waited behind others', async (t) => {
+    const clock = fakeTime(t);
+    const timeouts: number[] = [];
+    const store = {
+      async read(_: unknown, __: unknown, ___: unknown, until: number, { timeout }: { timeout: number }) {
+        timeouts.push(timeout);
+        clock.advance(2000);
+        return { entries: [], dropped: [], until, isAll: true };
+      },
+    };
+    const reader = new RedisReader({
+      store: store as never as RedisStore,
+      maxReads: 1,
+      connection: () => undefined as never,
+      known: () => ({ epoch: 1, seq: 0 }),
+      checkReached: () => {},
+      hasChanged: async () => false,
+    });
+    await Promise.all([1, 2, 3].map(() => reader.read(['a'], 0, 1000, false)));
+    assert.deepEqual(timeouts, [5000, 5000, 5000]);
   });
 });

@@ -7,7 +7,7 @@ import { RedisLog, type RedisLogOptions } from '../../lib/redis.ts';
 import { openRedis, type RedisConnection } from '../../lib/redis-client.ts';
 import { RedisReader } from '../../lib/redis-reader.ts';
 import { appendScript, redisKeys } from '../../lib/redis-script.ts';
-import { RedisStore } from '../../lib/redis-store.ts';
+import { type Place, RedisStore } from '../../lib/redis-store.ts';
 import type { Cleanup } from '../helpers/server.ts';
 import { eventOf, RedisNode, type Text } from './helpers/redis-node.ts';
 import { startRedis, until } from './helpers/redis-servers.ts';
@@ -233,6 +233,30 @@ describe('what a log in Redis answers', () => {
     );
   });
 
+  it('lists one topic behind hundreds that are deleted, in few questions', async (t) => {
+    const { store, connection } = await openStore(t, nextName());
+    const names = numbered(300).map((n) => `a${n}`);
+    for (const name of [...names, 'b', 'c'])
+      await store.append(connection, NOWHERE, name, [eventOf('1')], {}, 1000);
+    for (const name of names) await store.change(connection, NOWHERE, name, 'delete', 1000);
+    const { head } = await store.check(connection, NOWHERE, 1000);
+    let questions = 0;
+    const counting: RedisConnection = {
+      isUp: true,
+      close: () => {},
+      send(...args) {
+        questions++;
+        return connection.send(...args);
+      },
+    };
+    const reader = readerOf(store, () => counting, { known: head });
+    assert.deepEqual(
+      (await reader.list({ limit: 1 })).map(({ topic }) => topic),
+      ['b'],
+    );
+    assert.ok(questions < 20, `${questions}`);
+  });
+
   it('merges more topics than one script takes', async (t) => {
     const node = await open(t);
     const topics = numbered(150).map((n) => `t${n}`);
@@ -255,14 +279,7 @@ describe('what a log in Redis answers', () => {
         return connection.send(...args).finally(() => now--);
       },
     };
-    const reader = new RedisReader({
-      store,
-      maxReads: 2,
-      connection: () => counting,
-      known: () => ({ epoch, seq: 1 }),
-      checkReached: () => {},
-      hasChanged: async () => false,
-    });
+    const reader = readerOf(store, () => counting, { maxReads: 2, known: { epoch, seq: 1 } });
     const pages = await Promise.all(numbered(20).map(() => reader.read(['a'], 0, 1000, false)));
     assert.ok(pages.every(({ entries }) => entries.length === 1));
     assert.equal(most, 2);
@@ -273,6 +290,28 @@ describe('what a log in Redis answers', () => {
     const batch = numbered(1000).map((text) => ({ text, key: 'k' }));
     for (let i = 0; i < 4; i++) await node.append('a', batch);
     assert.deepEqual(await node.texts('a', 0, { newestOnly: true }), ['1000']);
+  });
+
+  it('says what was dropped while it reads past events that are replaced', async (t) => {
+    const { store, connection } = await openStore(t, nextName());
+    const events = numbered(1500).map((text) => eventOf({ text, key: text === '1100' ? 'only' : 'k' }));
+    const { epoch } = await store.append(connection, NOWHERE, 'a', events, {}, 1000);
+    let reads = 0;
+    const trimming: RedisConnection = {
+      isUp: true,
+      close: () => {},
+      send: async (...args) => {
+        if (++reads === 2) await server.command('ltrim', store.keys.history('a'), '1200', '-1');
+        return connection.send(...args);
+      },
+    };
+    const reader = readerOf(store, () => trimming, { known: { epoch, seq: 1500 } });
+    const { entries, dropped } = await reader.read(['a'], 0, 1000, true);
+    assert.deepEqual(
+      entries.map(({ seq }) => seq),
+      [1500],
+    );
+    assert.deepEqual(dropped, [{ topic: 'a', seq: 1200 }]);
   });
 
   for (const seed of process.env.SLUICE_SEED ? [Number(process.env.SLUICE_SEED)] : [1, 2, 3]) {
@@ -455,6 +494,22 @@ function twice(connection: RedisConnection): RedisConnection {
   };
 }
 
+/** What reads a store for a node that knows a place. */
+function readerOf(
+  store: RedisStore,
+  connection: () => RedisConnection,
+  { known, maxReads = 4 }: { readonly known: Place; readonly maxReads?: number },
+): RedisReader {
+  return new RedisReader({
+    store,
+    maxReads,
+    connection,
+    known: () => known,
+    checkReached: () => {},
+    hasChanged: async () => false,
+  });
+}
+
 /** A store, and a connection on which a test speaks to it. */
 async function openStore(
   t: Cleanup,
@@ -468,7 +523,7 @@ async function openStore(
       client.disconnect();
     });
   });
-  const limits = { maxEvents: 1000, maxBytes: 1e6, maxAge: Infinity };
+  const limits = { maxEvents: 2000, maxBytes: 1e6, maxAge: Infinity };
   const store = new RedisStore({
     name,
     lineage: 'gap',
@@ -510,6 +565,25 @@ describe('a command that a client sends again', () => {
     assert.deepEqual(answer, ['STALE']);
     assert.equal(await server.command('llen', store.keys.history('a')), '65');
     assert.ok(Number(await server.command('hlen', rest[8] as string)) <= 64);
+  });
+});
+
+describe('a server that has forgotten the scripts', () => {
+  it('gets what is appended in the order of the calls, and refuses nothing', async (t) => {
+    const node = await open(t);
+    await node.put('a', 'first');
+    const texts = numbered(2000);
+    await server.command('script', 'flush');
+    const seqs: Promise<readonly number[]>[] = [];
+    for (const text of texts) {
+      seqs.push(node.put('a', text));
+      // Others are sent while the first ones are refused, and while these are sent again.
+      if (seqs.length % 50 === 0) await new Promise(setImmediate);
+    }
+    assert.deepEqual(
+      (await Promise.all(seqs)).flat(),
+      texts.map(Number).map((n) => n + 1),
+    );
   });
 });
 
@@ -613,6 +687,17 @@ describe('a node of a log in Redis', () => {
     await replica.kill();
   });
 
+  it('waits for replicas also for a request that another node has run', async (t) => {
+    const replica = await startRedis(t, { args: ['--replicaof', `127.0.0.1 ${server.port}`] });
+    await until(async () => (await replica.command('info', 'replication')).includes('master_link_status:up'));
+    const options = { idempotency: { key: 'request', digest: 'same' } };
+    const node = await open(t);
+    const first = await node.append('a', ['1'], options);
+    const other = await join(t, node, { wait: { replicas: 1, timeout: 4999.5 } });
+    assert.deepEqual(await other.append('a', ['1'], options), first);
+    await replica.kill();
+  });
+
   it('waits once for all that is appended at the same time', async (t) => {
     const own = await startRedis(t);
     const node = await RedisNode.open(t, own.port, { wait: { replicas: 1, timeout: 20 } });
@@ -649,6 +734,10 @@ describe('the options of a log in Redis', () => {
       [{ idempotency: { maxAge: 0 } }, /`idempotency.maxAge`/],
       [{ idempotency: { maxKeys: -1 } }, /`idempotency.maxKeys`/],
       [{ wait: { replicas: 0, timeout: 1 } }, /`wait.replicas`/],
+      [
+        { wait: { replicas: Infinity, timeout: 1 } },
+        /`wait.replicas` must be a whole number ≥ 1, got Infinity/,
+      ],
       [{ wait: { replicas: 1, timeout: 0 } }, /`wait.timeout`/],
     ];
     for (const [options, message] of wrong) assert.throws(() => new RedisLog(client, options), { message });

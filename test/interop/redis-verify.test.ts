@@ -85,6 +85,35 @@ for (const { name, single } of clientKinds) {
       await assert.rejects(log.verify(), { code: 'ERR_SSE_REDIS_DENIED' });
     });
 
+    it('rejects where the user lacks one of the commands, and names it', async () => {
+      const name = `hub-${++hubs}`;
+      const all = ['xread', 'wait', 'rpush', 'zunionstore', 'xtrim', 'lpop', 'xrange'];
+      await server.command(
+        'acl',
+        'setuser',
+        name,
+        'on',
+        '>pass',
+        `~{${name}}:*`,
+        '+@all',
+        '-@dangerous',
+        '+info',
+      );
+      const verified = () => {
+        const client = single({ port: server.port, username: name, password: 'pass' });
+        const log = new RedisLog(client, { name, wait: { replicas: 1, timeout: 1 } });
+        return log.verify().finally(() => log.close());
+      };
+      assert.equal(await verified(), true);
+      for (const command of all) {
+        await server.command('acl', 'setuser', name, `-${command}`);
+        const message = new RegExp(`^Redis refuses this user: .*${command}`, 'i');
+        await assert.rejects(verified(), { code: 'ERR_SSE_REDIS_DENIED', message });
+        await server.command('acl', 'setuser', name, `+${command}`);
+      }
+      assert.equal(await server.command('exists', `{${name}}:trial`), '0');
+    });
+
     it('rejects where a key is of another application', async (t) => {
       for (const key of ['meta', 'feed', 'index', 'names', 'stale']) {
         const log = open(t, server);

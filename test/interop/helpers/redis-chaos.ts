@@ -8,10 +8,11 @@ import { type ChaosRig, type ChaosRigOptions, type Expected, startChaosRig } fro
 import { type ClientKind, clientKinds } from './redis-clients.ts';
 import { type RedisProcess, startRedis, until } from './redis-servers.ts';
 
-export const LONG = process.env.SLUICE_LONG === '1';
+export const LONG: boolean = process.env.SLUICE_LONG === '1';
 
 /** How often each fault happens, and to how many readers. */
-export const [ROUNDS, READERS] = LONG ? [5, 200] : [1, 50];
+export const ROUNDS: number = LONG ? 5 : 1;
+export const READERS: number = LONG ? 200 : 50;
 
 /** Each stream gets one gap, because the order has changed. */
 export const ONCE: Expected = { gaps: 'store-changed', each: 1 };
