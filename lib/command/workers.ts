@@ -227,6 +227,8 @@ class Supervisor {
 const GRACE = 5000;
 const SOON_DEADLINE = 1000;
 const PAGE_TIMEOUT = 1000;
+/** The longest wait of a Node timer. */
+const MAX_TIMER = 2 ** 31 - 1;
 
 const RESTART = { minRetryDelay: 50, backoffDelay: 200, maxBackoffDelay: 10_000 };
 
@@ -280,10 +282,11 @@ class Child {
     if (this.#process.connected) this.#process.send(order, () => {});
   }
 
-  /** Resolves when it has ended. It is killed where that takes too long. */
+  /** Resolves when it has ended. It is killed where that takes longer than `timeout`; `Infinity`: never. */
   async stop(how: 'gracefully' | 'soon', timeout: number): Promise<void> {
     this.send({ stop: how });
-    const timer = setTimeout(() => this.#process.kill('SIGKILL'), timeout);
+    const kill = (): unknown => this.#process.kill('SIGKILL');
+    const timer = timeout > MAX_TIMER ? undefined : setTimeout(kill, timeout);
     await this.gone;
     clearTimeout(timer);
   }

@@ -349,6 +349,18 @@ describe('sluice serve --workers', () => {
     assert.equal(await server.exit, 0);
   });
 
+  it('waits for its streams as long as they take where --deadline is off', async () => {
+    const server = await Server.start(['--workers', '1', '--window', '300ms', '--deadline', 'off']);
+    const readers = await opened(3, () => readerOf(server.url, 'topic=a'));
+    server.child.kill('SIGTERM');
+    for (const reader of readers) {
+      await reader.over;
+      assert.ok(reader.response.complete, 'the response was cut');
+    }
+    assert.equal(await server.exit, 0);
+    assert.doesNotMatch(server.stderr, /Warning/);
+  });
+
   it('leaves no process behind when it is killed itself', async () => {
     const server = await Server.start(['--workers', '1']);
     const { owner, workers } = server.pids;
