@@ -64,7 +64,7 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
     };
     const context = { source: io.stdin, signal: feeding.signal, logger };
     const states = await startInputs({ hub: paced(hub, served), streams: sizes }, inputs, context);
-    await untilStopped(states, served);
+    await untilStopped(states, served, hub);
   } finally {
     feeding.abort();
     await hub.close();
@@ -107,13 +107,20 @@ async function closed(served: ServedLog): Promise<void> {
   process.disconnect?.();
 }
 
-function untilStopped(states: InputStates, served: ServedLog): Promise<void> {
+function untilStopped(states: InputStates, served: ServedLog, { stats }: Hub): Promise<void> {
   const registry = new Registry();
   const stopMeasuring = registerProcess(registry);
   registerInputs(registry, states);
   // Of all processes, the least: 0 where one cannot reach the owner, or the owner cannot write.
   const available = () => Number(served.failure === undefined);
-  registry.gauge('sluice_log_available', '1 while the log can be written to.', available);
+  registry
+    .gauge('sluice_log_available', '1 while the log can be written to.', available)
+    .counter('sluice_published_events_total', 'Events published.', () => stats.published)
+    .counter(
+      'sluice_published_bytes_total',
+      'Bytes of published events on the wire.',
+      () => stats.publishedBytes,
+    );
   return new Promise((resolve) => {
     onOrder((order) => {
       if ('ask' in order) report({ page: registry.render() });

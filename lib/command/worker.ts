@@ -1,9 +1,10 @@
 // A server that is one of several: what it has from the owner of the log and from the process that started it.
-// Needs `../permissions.ts`, `../problem.ts`, `../processes.ts`, `owner.ts` and `part.ts` beside it.
+// Needs `../permissions.ts`, `../problem.ts`, `../processes.ts`, `metrics-sum.ts`, `owner.ts` and `part.ts` beside it.
 
 import type { IssuedTicket, TicketStore } from '../permissions.ts';
 import { httpError } from '../problem.ts';
 import { ProcessesLog } from '../processes.ts';
+import { MetricsSum } from './metrics-sum.ts';
 import { questions, type WorkerStreams } from './owner.ts';
 import { onOrder, type Part, report } from './part.ts';
 
@@ -48,7 +49,7 @@ export class Membership {
 
   /** The server serves. */
   announce(url: string, { streams, registry }: MemberServer): void {
-    this.#render = () => registry.render();
+    this.#render = () => new MetricsSum().add(registry.render()).ofWorker().render();
     let told = 0;
     const tell = (): void => {
       const { size } = streams;

@@ -175,14 +175,20 @@ class Supervisor {
 
   /** What it has counted stays in the sum: otherwise counters would go back. */
   #bury(number: number, worker: Child): void {
-    this.#counted.add(new MetricsSum().add(worker.page).counts().render());
+    this.#keepCounts(worker);
     if (this.#workers.get(number) === worker) this.#workers.delete(number);
+  }
+
+  #keepCounts({ page }: Child): void {
+    this.#counted.add(new MetricsSum().add(page).counts().render());
   }
 
   /** Stops all workers, and then the owner. */
   async #stop(how: 'gracefully' | 'soon', deadline: number): Promise<void> {
     await Promise.all(Array.from(this.#workers.values(), (worker) => worker.stop(how, deadline + GRACE)));
-    await this.#owner?.stop('gracefully', GRACE);
+    if (this.#owner === undefined) return;
+    await this.#owner.stop('gracefully', GRACE);
+    this.#keepCounts(this.#owner);
     this.#owner = undefined;
   }
 
@@ -215,9 +221,11 @@ class Supervisor {
   async #collect(): Promise<string> {
     const workers = [...this.#workers.values()].filter(({ isReady }) => isReady);
     const sum = new MetricsSum();
+    // Taken first: one that ends while it is asked is in the sum by its page, and must not be twice.
+    const counted = this.#counted.render();
     const children = this.#owner === undefined ? workers : [...workers, this.#owner];
     for (const page of await Promise.all(children.map((child) => child.askPage()))) sum.add(page);
-    sum.add(this.#counted.render());
+    sum.add(counted);
     const help = '# HELP sluice_workers_up Workers that serve.\n# TYPE sluice_workers_up gauge\n';
     return sum.add(`${help}sluice_workers_up ${workers.length}\n`).render();
   }

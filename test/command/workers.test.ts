@@ -212,6 +212,38 @@ describe('sluice serve --workers', () => {
     for (const reader of readers) reader.close();
   });
 
+  it('counts each event that is published once, also after all workers were replaced', async () => {
+    const published = () => server.metric('sluice_published_events_total');
+    const before = await published();
+    for (let i = 0; i < 3; i++) await server.publish('f', String(i));
+    assert.equal(await published(), before + 3);
+    for (const [i, pid] of server.pids.workers.entries()) {
+      process.kill(pid, 'SIGKILL');
+      await server.logged('worker-exited', i + 1);
+      await until(() => server.lines.filter(({ event }) => event === 'worker-started').length === 3 + i);
+    }
+    await until(async () => (await server.metric('sluice_workers_up').catch(() => 0)) === 2);
+    await server.publish('f', '3');
+    assert.equal(await published(), before + 4);
+  });
+
+  it('counts once what a worker had counted that ends while it is asked', async () => {
+    const readers = await opened(6, () => follow('topic=g'));
+    const count = await server.metric('sluice_streams_opened_total');
+    // Of two connections that are opened one after the other, each worker has one.
+    const asking = [new Agent({ keepAlive: true }), new Agent({ keepAlive: true })];
+    for (const agent of asking) await pageOf(server.url, agent);
+    const [stopped] = server.pids.workers;
+    process.kill(stopped!, 'SIGSTOP');
+    const page = Promise.any(asking.map((agent) => pageOf(server.url, agent)));
+    await sleep(200);
+    process.kill(stopped!, 'SIGKILL');
+    assert.match(await page, new RegExp(`^sluice_streams_opened_total ${count}$`, 'm'));
+    for (const agent of asking) agent.destroy();
+    for (const reader of readers) reader.close();
+    await until(async () => (await server.metric('sluice_workers_up').catch(() => 0)) === 2);
+  });
+
   it('reads its inputs once, and says on every worker how they are', async () => {
     const readers = await opened(4, () => follow('topic=lines'));
     appendFileSync(file, 'of the file\n');
@@ -410,8 +442,21 @@ async function ended(argv: readonly string[]): Promise<{ code: number; errors: r
   return { code, errors: text.split('\n').filter((line) => line !== '' && !line.startsWith('{')) };
 }
 
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await sleep(10);
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await sleep(10);
+}
+
+function pageOf(url: string, agent: Agent): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = request(`${url}/metrics`, { agent }, (response) => {
+      response
+        .setEncoding('utf8')
+        .toArray()
+        .then((parts) => resolve(parts.join('')), reject);
+    });
+    sent.on('error', reject);
+    sent.end();
+  });
 }
 
 /** On a connection of its own, so that any worker may get it. */
