@@ -314,6 +314,36 @@ describe('ProcessesLog', () => {
     assert.deepEqual(await textsOf(log, 'a'), ['1', '2']);
   });
 
+  it('knows while the log of the owner takes no events, and reads and follows all the same', async (t) => {
+    const path = pathFor(t);
+    const store = new MemoryStore();
+    await serve(t, path, new StoredLog(store));
+    const { log: other } = await follow(t, path);
+    const log = new ProcessesLog({ path, checkInterval: 10 });
+    const hub = new Hub({ log, onError: () => {} });
+    t.after(() => hub.close());
+    await until(() => hub.failure === undefined);
+    await other.append('a', [event('1')]);
+    store.fails = true;
+    await assert.rejects(other.append('a', [event('2')]));
+    await until(() => hub.failure !== undefined);
+    assert.match(hub.failure!.message, /the store is full/);
+    assert.equal(log.connected, true);
+    assert.deepEqual(await textsOf(log, 'a'), ['1']);
+    const late = await follow(t, path);
+    assert.match(late.log.failure!.message, /the store is full/);
+    store.fails = false;
+    await until(() => hub.failure === undefined);
+  });
+
+  it('ends a connection that was not answered yet when it is closed', async (t) => {
+    const silent = stuckStream();
+    const log = new ProcessesLog({ path: pathFor(t), connect: () => silent, requestTimeout: 2 ** 31 - 1 });
+    log.follow(new Heard());
+    await log.close();
+    await until(() => silent.destroyed);
+  });
+
   it('answers an append once its own hub has all of it, however many pages that takes', async (t) => {
     const path = pathFor(t);
     await serve(t, path);

@@ -54,9 +54,10 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
     throw error;
   });
   const feeding = new AbortController();
-  const hub = new Hub({ log: new ProcessesLog({ path: part.socket }), onError });
+  const follower = new ProcessesLog({ path: part.socket });
+  const hub = new Hub({ log: follower, onError });
   try {
-    await reached(hub);
+    await reached(follower, hub);
     const sizes = {
       get size() {
         return [...streams.values()].reduce((sum, size) => sum + size, 0);
@@ -132,10 +133,10 @@ function untilStopped(states: InputStates, served: ServedLog, { stats }: Hub): P
   });
 }
 
-/** Resolves once a hub has reached its log. */
-export async function reached(hub: Hub): Promise<void> {
+/** Resolves once the log of a hub has reached its owner, also where that cannot write at present. */
+export async function reached(log: ProcessesLog, hub: Hub): Promise<void> {
   const limit = performance.now() + REACH_TIMEOUT;
-  while (hub.failure !== undefined) {
+  while (!log.connected) {
     if (performance.now() > limit) throw hub.failure;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

@@ -216,7 +216,7 @@ describe('sluice serve --workers', () => {
     const published = () => server.metric('sluice_published_events_total');
     const before = await published();
     for (let i = 0; i < 3; i++) await server.publish('f', String(i));
-    assert.equal(await published(), before + 3);
+    await until(async () => (await published()) === before + 3);
     for (const [i, pid] of server.pids.workers.entries()) {
       process.kill(pid, 'SIGKILL');
       await server.logged('worker-exited', i + 1);
@@ -224,7 +224,7 @@ describe('sluice serve --workers', () => {
     }
     await until(async () => (await server.metric('sluice_workers_up').catch(() => 0)) === 2);
     await server.publish('f', '3');
-    assert.equal(await published(), before + 4);
+    await until(async () => (await published()) === before + 4);
   });
 
   it('counts once what a worker had counted that ends while it is asked', async () => {
