@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Duplex } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -599,6 +609,24 @@ describe('an owner and writers that are processes of their own', () => {
 });
 
 describe('listenOnSocket', () => {
+  it('replaces the socket of a dead process in its own folder, however long the path is', async (t) => {
+    const outer = dirname(pathFor(t));
+    const folder = join(outer, 'x'.repeat(103 - `${outer}//log.sock`.length));
+    mkdirSync(folder);
+    const path = join(folder, 'log.sock');
+    // Ends without removing its socket.
+    const script = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 9))`;
+    spawnSync(process.execPath, ['-e', script, path]);
+    assert.deepEqual(readdirSync(folder), ['log.sock']);
+    const changed = new Set<string | null>();
+    const beside = watch(outer, (_, name) => changed.add(name));
+    t.after(() => beside.close());
+    await serve(t, path);
+    writeFileSync(join(outer, 'last'), '');
+    await until(() => changed.has('last'));
+    assert.deepEqual([...changed], ['last']);
+  });
+
   it('takes a socket whose queue is full for one that lives', async (t) => {
     const path = pathFor(t);
     const busy = createServer().listen({ path, backlog: 1 });
