@@ -256,7 +256,12 @@ class Child {
   isReady = false;
   /** The newest page of its metrics. */
   page = '';
-  exit: { readonly code?: number | null; readonly signal?: NodeJS.Signals | null } = {};
+  exit: {
+    readonly code?: number | null;
+    readonly signal?: NodeJS.Signals | null;
+    /** What went wrong before it did its work. */
+    readonly message?: string;
+  } = {};
   readonly #process: ChildProcess;
   #asked: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
 
@@ -264,7 +269,7 @@ class Child {
     this.#process = process;
     this.gone = new Promise((resolve) => {
       const end = (code: number | null, signal: NodeJS.Signals | null): void => {
-        this.exit = { code, signal };
+        this.exit = { ...this.exit, code, signal };
         this.isReady = false;
         resolve();
       };
@@ -278,6 +283,7 @@ class Child {
           resolve(report.url);
         } else if ('failed' in report) {
           const { message, code } = report.failed;
+          this.exit = { message };
           reject(Object.assign(new Error(message), code !== undefined && { code }));
         } else if ('ask' in report) onMetrics();
         else this.#gotPage(report.page);

@@ -31,6 +31,8 @@ interface LogLine {
   readonly pid?: number;
   readonly topics?: readonly string[];
   readonly ended?: number;
+  readonly code?: number;
+  readonly message?: string;
 }
 
 /** The command, with its processes. */
@@ -324,6 +326,25 @@ describe('sluice serve --workers, while its processes end', () => {
     await back.until(({ data }) => data.includes('2'));
     assert.equal(JSON.parse(back.frame('sluice:gap').data).reason, 'unknown-epoch');
     back.close();
+  });
+
+  it('says why a worker cannot begin again', async () => {
+    await until(() => server.lines.filter(({ event }) => event === 'worker-started').length >= 5);
+    while ((await server.metric('sluice_workers_up').catch(() => 0)) < 2) await sleep(20);
+    // While no worker has the port, somebody else takes it.
+    const { pids } = server;
+    for (const pid of pids.workers) process.kill(pid, 'SIGKILL');
+    await server.logged('worker-exited', 3);
+    const other = createServer().listen(Number(new URL(server.url).port), '127.0.0.1');
+    await once(other, 'listening');
+    await server.logged('is in use on 127.0.0.1');
+    const { code, message } = server.lines.findLast(
+      ({ event, message = '' }) => event === 'worker-exited' && message !== '',
+    )!;
+    assert.equal(code, 1);
+    assert.match(message!, /^--port \d+ is in use/);
+    other.close();
+    while ((await server.metric('sluice_workers_up').catch(() => 0)) < 2) await sleep(20);
   });
 
   it('ends all streams with a retry, and exits with 0 on SIGTERM', async () => {
