@@ -611,7 +611,8 @@ describe('an owner and writers that are processes of their own', () => {
 describe('listenOnSocket', () => {
   it('replaces the socket of a dead process in its own folder, however long the path is', async (t) => {
     const outer = dirname(pathFor(t));
-    const folder = join(outer, 'x'.repeat(103 - `${outer}//log.sock`.length));
+    const most = process.platform === 'linux' ? 107 : 103;
+    const folder = join(outer, 'x'.repeat(most - `${outer}//log.sock`.length));
     mkdirSync(folder);
     const path = join(folder, 'log.sock');
     // Ends without removing its socket.
