@@ -50,13 +50,16 @@ export class Membership {
   /** The server serves. */
   announce(url: string, { streams, registry }: MemberServer): void {
     this.#render = () => new MetricsSum().add(registry.render()).ofWorker().render();
-    let told = 0;
+    // The owner may still have the number of a worker that had this one's place.
+    let told: number | undefined;
     const tell = (): void => {
       const { size } = streams;
       if (size === told) return;
       const value: WorkerStreams = { worker: this.number, size };
       told = size;
-      this.log.ask(questions.streams, value).catch(() => {});
+      this.log.ask(questions.streams, value).catch(() => {
+        told = undefined;
+      });
     };
     setInterval(tell, STREAMS_INTERVAL).unref();
     report({ ready: true, url });

@@ -414,6 +414,19 @@ describe('sluice serve --workers', () => {
     assert.doesNotMatch(server.stderr, /Warning/);
   });
 
+  it('counts in its system events the connections of the workers that live', async () => {
+    const server = await Server.start(['--workers', '2', '--system']);
+    const readers = await opened(4, () => readerOf(server.url, 'topic=system'));
+    const connections = ({ data }: Reader): unknown => JSON.parse(data.at(-1) ?? '{}').server?.connections;
+    await readers[0]!.until((reader) => connections(reader) === 4);
+    process.kill(server.pids.workers[0]!, 'SIGKILL');
+    await until(() => readers.some(({ ended }) => ended));
+    const kept = readers.filter(({ ended }) => !ended);
+    await kept[0]!.until((reader) => connections(reader) === kept.length);
+    server.child.kill('SIGTERM');
+    assert.equal(await server.exit, 0);
+  });
+
   it('leaves no process behind when it is killed itself', async () => {
     const server = await Server.start(['--workers', '1']);
     const { owner, workers } = server.pids;
