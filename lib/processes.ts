@@ -319,15 +319,13 @@ export class ProcessesLog implements SharedLog {
     const permit = await this.#lookups.acquire().catch((error: Error) => {
       throw logUnavailable('too many questions wait for the owner of the log', error);
     });
-    try {
-      return checked(
-        await link.ask(head, [], this.#options.requestTimeout).catch((error: Error) => {
-          throw logUnavailable(`the owner of the log gave no answer: ${error.message}`, error);
-        }),
-      );
-    } finally {
-      permit.release();
-    }
+    // Held until the owner has answered, also too late: it cuts off who asks for more at a time than it allows.
+    const release = (): void => permit.release();
+    return checked(
+      await link.ask(head, [], this.#options.requestTimeout, release).catch((error: Error) => {
+        throw logUnavailable(`the owner of the log gave no answer: ${error.message}`, error);
+      }),
+    );
   }
 
   /** Resolves once the intake has what is at a place. */

@@ -408,13 +408,14 @@ describe('ProcessesLog', () => {
   });
 
   /** An owner that greets, says where the order is, and then answers nothing. */
-  function silentOwner(t: TestContext): () => Duplex {
+  function silentOwner(t: TestContext, onAsked: (ask: unknown) => void = () => {}): () => Duplex {
     return () => {
       const reader = new MessageReader(100 * 1024 * 1024);
       const stream = new Duplex({
         read() {},
         write(chunk: Buffer, _encoding, done) {
           for (const { head } of reader.read(chunk)) {
+            onAsked(head.ask);
             if (head.ask === 'hello')
               stream.push(encodeMessage({ id: head.id, epochs: [{ epoch: 7 }], head: 0 }));
           }
@@ -435,6 +436,17 @@ describe('ProcessesLog', () => {
     await assert.rejects(second, { code: 'ERR_SSE_LOG_UNAVAILABLE', message: /too many bytes wait/ });
     await assert.rejects(first, { code: 'ERR_SSE_OUTCOME_UNKNOWN', message: /did not answer within 20 ms/ });
     await assert.rejects(log.find(['a']), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+  });
+
+  it('never asks more at a time than the owner allows, also where that answers too late', async (t) => {
+    let finds = 0;
+    const count = (ask: unknown): void => {
+      if (ask === 'find') finds++;
+    };
+    const options = { connect: silentOwner(t, count), requestTimeout: 10 };
+    const { log } = await follow(t, pathFor(t), options);
+    for (let i = 0; i < 50; i++) await assert.rejects(log.find(['a']), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    assert.ok(finds <= 16, `${finds}`);
   });
 
   it('takes an owner that is silent for too long for gone, and connects again', async (t) => {
@@ -523,6 +535,7 @@ describe('ProcessesLog', () => {
     t.after(() => served.close());
     const { log } = await follow(t, path);
     assert.equal(await log.ask('double', 21), 42);
+    for (let i = 0; i < 20; i++) await assert.rejects(log.ask('double', 1n), /BigInt/);
     await assert.rejects(log.ask('fail', undefined), { code: 'ERR_SSE_NO', status: 418, message: 'no' });
   });
 
