@@ -60,6 +60,11 @@ export class Follower implements LogIntake, DeliveryLog {
     return this.hasBegun ? undefined : logUnavailable('the log was not reached yet');
   }
 
+  /** Why nothing can be published. */
+  get writeFailure(): Error | undefined {
+    return this.failure ?? this.#options.log.failure;
+  }
+
   close(): void {
     this.#isClosed = true;
   }

@@ -265,7 +265,7 @@ export class Hub<Events extends object = EventMap> {
 
   /** Why the log cannot be written to, or not be reached; `undefined` while it can, and without a log. */
   get failure(): Error | undefined {
-    return this.#publisher.failure ?? this.#follower?.failure;
+    return this.#publisher.failure ?? this.#follower?.writeFailure;
   }
 
   /**

@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, lstatSync, renameSync, rmSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
+import { dirname, join } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 
 /** The path cannot be listened on: a process listens there, or something else has that name. */
@@ -69,7 +70,8 @@ function privately(act: () => void): void {
 async function removeStale(path: string): Promise<void> {
   if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) throw inUse(path, 'is not a socket');
   if (await isAlive(path)) throw inUse(path, 'is in use by another process');
-  const aside = `${path.slice(0, MAX_PATH_BYTES - 9)}.${randomBytes(4).toString('hex')}`;
+  // In the same folder, and short: the address of a socket has no room for more.
+  const aside = join(dirname(path), `.${randomBytes(4).toString('base64url')}`);
   renameSync(path, aside);
   if (await isAlive(aside)) {
     renameSync(aside, path);

@@ -14,6 +14,7 @@ interface Asked {
   readonly resolve: (answer: Message) => void;
   readonly reject: (error: Error) => void;
   readonly timer: ReturnType<typeof setTimeout>;
+  readonly onSettled: () => void;
 }
 
 /** A connection to the owner. Answers may come in any order. */
@@ -36,19 +37,34 @@ export class Link {
   }
 
   /**
-   * Resolves with the answer, also where that is an error of the owner. Rejects where none has come in time,
-   * or none can come: what was asked may then have happened or not.
+   * Resolves with the answer, also where that is an error of the owner. Rejects where none has come in time, or none
+   * can come: what was asked may then have happened or not.
+   * @param onSettled - Called when the owner no longer has the question, which may be long after the time-out.
    */
-  ask(head: object, parts: readonly Uint8Array[], timeout: number): Promise<Message> {
+  ask(
+    head: object,
+    parts: readonly Uint8Array[],
+    timeout: number,
+    onSettled: () => void = () => {},
+  ): Promise<Message> {
     return new Promise((resolve, reject) => {
-      if (this.#isClosed) return reject(new Error('the connection to the owner is closed'));
+      const refuse = (error: unknown): void => {
+        onSettled();
+        reject(error);
+      };
+      if (this.#isClosed) return refuse(new Error('the connection to the owner is closed'));
       const id = ++this.#newest;
-      const timer = setTimeout(() => {
-        this.#asked.delete(id);
-        reject(new Error(`the owner did not answer within ${timeout} ms`));
-      }, timeout);
-      this.#asked.set(id, { resolve, reject, timer });
-      this.#stream.write(encodeMessage({ id, ...head }, parts));
+      let message: Buffer;
+      try {
+        message = encodeMessage({ id, ...head }, parts);
+      } catch (error) {
+        // It is no JSON.
+        return refuse(error);
+      }
+      const late = (): void => reject(new Error(`the owner did not answer within ${timeout} ms`));
+      const timer = setTimeout(late, timeout);
+      this.#asked.set(id, { resolve, reject, timer, onSettled });
+      this.#stream.write(message);
     });
   }
 
@@ -56,8 +72,9 @@ export class Link {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#stream.destroy();
-    for (const { reject, timer } of this.#asked.values()) {
+    for (const { reject, timer, onSettled } of this.#asked.values()) {
       clearTimeout(timer);
+      onSettled();
       reject(error);
     }
     this.#asked.clear();
@@ -75,10 +92,10 @@ export class Link {
   #answered(message: Message): void {
     const id = message.head.id as number;
     const asked = this.#asked.get(id);
-    // One that came too late.
     if (asked === undefined) return;
     this.#asked.delete(id);
     clearTimeout(asked.timer);
+    asked.onSettled();
     asked.resolve(message);
   }
 }

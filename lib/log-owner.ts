@@ -22,7 +22,7 @@ import { type Staged, Staging } from './staging.ts';
 export interface LogOwnerOptions {
   /** Most bytes of the newest entries, for those who follow: their frames, and 200 for each. */
   readonly maxRecentBytes: number;
-  /** Called when there are newer entries. */
+  /** Called when there are newer entries, and when the log has failed. */
   readonly onNews: () => void;
   readonly onError: (error: unknown) => void;
 }
@@ -92,7 +92,10 @@ export class LogOwner {
         if (entry.topic !== PLACES) this.#add({ ...entry, seq: entry.seq - this.#base });
       },
       plan: () => this.#plan(),
-      failed: onError,
+      failed: (error) => {
+        this.#hasNews = true;
+        onError(error);
+      },
     });
     this.#forgetPlaces();
   }

@@ -149,6 +149,8 @@ class Peer {
   #after = Infinity;
   #followedAt = 0;
   #following: Following | undefined;
+  /** What it was told of why the log takes no events. */
+  #failure: string | undefined;
 
   constructor(stream: Duplex, owner: LogOwner, options: PeerOptions) {
     this.#stream = stream;
@@ -240,7 +242,7 @@ class Peer {
     clearTimeout(this.#greeting);
     this.#hasGreeted = true;
     const { epochs, head } = this.#owner;
-    this.#send({ id, epochs, head });
+    this.#sendNews(id, { epochs, head });
   }
 
   #questionOf(ask: string, message: Message): () => unknown {
@@ -267,16 +269,22 @@ class Peer {
     // It gets its news once it has taken what it was given.
     if (this.#stream.writableLength > MAX_UNSENT_BYTES) return;
     const news = this.#owner.newsAfter(after);
-    if (news === undefined) return;
+    if (news === undefined && this.#owner.failure?.message === this.#failure) return;
     this.#stopFollowing();
-    const { items, parts } = pack(news.entries);
-    this.#send({ id, upTo: news.upTo, items }, parts);
+    const { items, parts } = pack(news?.entries ?? []);
+    this.#sendNews(id, { upTo: news?.upTo ?? 0, items }, parts);
+  }
+
+  /** Whether the log takes events is news as well. */
+  #sendNews(id: number, news: object, parts?: readonly Uint8Array[]): void {
+    this.#failure = this.#owner.failure?.message;
+    this.#send({ id, ...news, failure: this.#failure }, parts);
   }
 
   /** The process then knows that its connection is alive. */
   #tellNothing(id: number): void {
     this.#stopFollowing();
-    this.#send({ id, upTo: 0, items: [] });
+    this.#sendNews(id, { upTo: 0, items: [] });
   }
 
   #stopFollowing(): void {

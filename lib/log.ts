@@ -191,6 +191,8 @@ export interface SharedLog extends LogAnswers<'shared'> {
    * in `sluice:ready` that they may miss events, and takes no id of another hub for one of the future.
    */
   readonly lossy?: boolean | undefined;
+  /** Why it takes no events at present, although it can be read: a full disk, for example. For `hub.failure`. */
+  readonly failure?: Error | undefined;
   /** Called once, when the hub opens it. From then on it tells the intake all that happens, in order. */
   follow(intake: LogIntake): void;
   /**

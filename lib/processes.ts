@@ -24,7 +24,7 @@ import {
 import { Link } from './log-link.ts';
 import type { OwnedEpoch } from './log-owner.ts';
 import { type Answers, MAX_ANSWER_BYTES, MAX_ASKED, MAX_TOPICS, Peers, WIRE_VERSION } from './log-peers.ts';
-import { badMessage, listOf, type Message, packNew, unpack, whole } from './log-wire.ts';
+import { badMessage, listOf, type Message, packNew, text, unpack, whole } from './log-wire.ts';
 import { Semaphore } from './semaphore.ts';
 
 // ── the owner ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -181,6 +181,9 @@ export class ProcessesLog implements SharedLog {
   /** Up to where the intake was told. */
   #told: Place = { epoch: 0, seq: 0 };
   #waitingBytes = 0;
+  /** Why the owner's log takes no events. */
+  #failure: Error | undefined;
+  #connection: Link | undefined;
   #isAway = false;
   #isClosed = false;
   #endRetry = (): void => {};
@@ -210,6 +213,11 @@ export class ProcessesLog implements SharedLog {
   /** Whether the owner can be reached. */
   get connected(): boolean {
     return this.#link !== undefined;
+  }
+
+  /** Why the owner takes no events at present, as it has said: it can be read. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   follow(intake: LogIntake): void {
@@ -278,7 +286,7 @@ export class ProcessesLog implements SharedLog {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#endRetry();
-    this.#link?.close(new Error('the log was closed'));
+    this.#connection?.close(new Error('the log was closed'));
     for (const { done } of this.#readers)
       done(outcomeUnknown('the log was closed before the events arrived'));
     this.#readers.clear();
@@ -323,15 +331,13 @@ export class ProcessesLog implements SharedLog {
     const permit = await this.#lookups.acquire().catch((error: Error) => {
       throw logUnavailable('too many questions wait for the owner of the log', error);
     });
-    try {
-      return checked(
-        await link.ask(head, [], this.#options.requestTimeout).catch((error: Error) => {
-          throw logUnavailable(`the owner of the log gave no answer: ${error.message}`, error);
-        }),
-      );
-    } finally {
-      permit.release();
-    }
+    // Held until the owner has answered, also too late: it cuts off who asks for more at a time than it allows.
+    const release = (): void => permit.release();
+    return checked(
+      await link.ask(head, [], this.#options.requestTimeout, release).catch((error: Error) => {
+        throw logUnavailable(`the owner of the log gave no answer: ${error.message}`, error);
+      }),
+    );
   }
 
   /** Resolves once the intake has what is at a place. */
@@ -401,20 +407,27 @@ export class ProcessesLog implements SharedLog {
         if (this.#link === link) this.#lost(intake);
       },
     });
+    this.#connection = link;
     try {
       const { head } = checked(await link.ask({ ask: 'hello', version: WIRE_VERSION }, [], requestTimeout));
       if (this.#isClosed) throw new Error('the log was closed');
       this.#link = link;
+      this.#learnFailure(head);
       this.#begin(intake, listOf(head.epochs) as readonly OwnedEpoch[], whole(head.head, 0));
       for (;;) {
         const ask = { ask: 'follow', after: this.#told.seq, timeout: checkInterval };
         const answer = checked(await link.ask(ask, [], checkInterval + requestTimeout));
         if (this.#isClosed) throw new Error('the log was closed');
+        this.#learnFailure(answer.head);
         this.#take(intake, answer);
       }
     } finally {
       link.close();
     }
+  }
+
+  #learnFailure({ failure }: Message['head']): void {
+    this.#failure = failure === undefined ? undefined : logUnavailable(text(failure));
   }
 
   /** The hub learns of it at once, before those who wait for an answer. */

@@ -137,7 +137,7 @@ export class RedisLog implements SharedLog {
    * Tells whether the log can work, before a server starts on it.
    *
    * @returns `false` where Redis cannot be reached now: the log works as soon as it can.
-   * Rejects with a code `ERR_SSE_REDIS_…` where it never will, until somebody changes something.
+   * Rejects with a code of its own, such as `ERR_SSE_REDIS_DENIED`, where it never will, until somebody changes something.
    */
   async verify(): Promise<boolean> {
     this.#connections.open();

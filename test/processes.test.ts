@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Duplex } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -314,6 +324,36 @@ describe('ProcessesLog', () => {
     assert.deepEqual(await textsOf(log, 'a'), ['1', '2']);
   });
 
+  it('knows while the log of the owner takes no events, and reads and follows all the same', async (t) => {
+    const path = pathFor(t);
+    const store = new MemoryStore();
+    await serve(t, path, new StoredLog(store));
+    const { log: other } = await follow(t, path);
+    const log = new ProcessesLog({ path, checkInterval: 10 });
+    const hub = new Hub({ log, onError: () => {} });
+    t.after(() => hub.close());
+    await until(() => hub.failure === undefined);
+    await other.append('a', [event('1')]);
+    store.fails = true;
+    await assert.rejects(other.append('a', [event('2')]));
+    await until(() => hub.failure !== undefined);
+    assert.match(hub.failure!.message, /the store is full/);
+    assert.equal(log.connected, true);
+    assert.deepEqual(await textsOf(log, 'a'), ['1']);
+    const late = await follow(t, path);
+    assert.match(late.log.failure!.message, /the store is full/);
+    store.fails = false;
+    await until(() => hub.failure === undefined);
+  });
+
+  it('ends a connection that was not answered yet when it is closed', async (t) => {
+    const silent = stuckStream();
+    const log = new ProcessesLog({ path: pathFor(t), connect: () => silent, requestTimeout: 2 ** 31 - 1 });
+    log.follow(new Heard());
+    await log.close();
+    await until(() => silent.destroyed);
+  });
+
   it('answers an append once its own hub has all of it, however many pages that takes', async (t) => {
     const path = pathFor(t);
     await serve(t, path);
@@ -368,13 +408,14 @@ describe('ProcessesLog', () => {
   });
 
   /** An owner that greets, says where the order is, and then answers nothing. */
-  function silentOwner(t: TestContext): () => Duplex {
+  function silentOwner(t: TestContext, onAsked: (ask: unknown) => void = () => {}): () => Duplex {
     return () => {
       const reader = new MessageReader(100 * 1024 * 1024);
       const stream = new Duplex({
         read() {},
         write(chunk: Buffer, _encoding, done) {
           for (const { head } of reader.read(chunk)) {
+            onAsked(head.ask);
             if (head.ask === 'hello')
               stream.push(encodeMessage({ id: head.id, epochs: [{ epoch: 7 }], head: 0 }));
           }
@@ -395,6 +436,17 @@ describe('ProcessesLog', () => {
     await assert.rejects(second, { code: 'ERR_SSE_LOG_UNAVAILABLE', message: /too many bytes wait/ });
     await assert.rejects(first, { code: 'ERR_SSE_OUTCOME_UNKNOWN', message: /did not answer within 20 ms/ });
     await assert.rejects(log.find(['a']), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+  });
+
+  it('never asks more at a time than the owner allows, also where that answers too late', async (t) => {
+    let finds = 0;
+    const count = (ask: unknown): void => {
+      if (ask === 'find') finds++;
+    };
+    const options = { connect: silentOwner(t, count), requestTimeout: 10 };
+    const { log } = await follow(t, pathFor(t), options);
+    for (let i = 0; i < 50; i++) await assert.rejects(log.find(['a']), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    assert.ok(finds <= 16, `${finds}`);
   });
 
   it('takes an owner that is silent for too long for gone, and connects again', async (t) => {
@@ -483,6 +535,7 @@ describe('ProcessesLog', () => {
     t.after(() => served.close());
     const { log } = await follow(t, path);
     assert.equal(await log.ask('double', 21), 42);
+    for (let i = 0; i < 20; i++) await assert.rejects(log.ask('double', 1n), /BigInt/);
     await assert.rejects(log.ask('fail', undefined), { code: 'ERR_SSE_NO', status: 418, message: 'no' });
   });
 
@@ -569,6 +622,25 @@ describe('an owner and writers that are processes of their own', () => {
 });
 
 describe('listenOnSocket', () => {
+  it('replaces the socket of a dead process in its own folder, however long the path is', async (t) => {
+    const outer = dirname(pathFor(t));
+    const most = process.platform === 'linux' ? 107 : 103;
+    const folder = join(outer, 'x'.repeat(most - `${outer}//log.sock`.length));
+    mkdirSync(folder);
+    const path = join(folder, 'log.sock');
+    // Ends without removing its socket.
+    const script = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 9))`;
+    spawnSync(process.execPath, ['-e', script, path]);
+    assert.deepEqual(readdirSync(folder), ['log.sock']);
+    const changed = new Set<string | null>();
+    const beside = watch(outer, (_, name) => changed.add(name));
+    t.after(() => beside.close());
+    await serve(t, path);
+    writeFileSync(join(outer, 'last'), '');
+    await until(() => changed.has('last'));
+    assert.deepEqual([...changed], ['last']);
+  });
+
   it('takes a socket whose queue is full for one that lives', async (t) => {
     const path = pathFor(t);
     const busy = createServer().listen({ path, backlog: 1 });

@@ -3,13 +3,16 @@
 
 /** What the numbers of one family become. Of all others the sum is taken. */
 const LARGEST = new Set([
-  // Each worker receives every event, and may know every topic.
-  ...['sluice_published_events_total', 'sluice_published_bytes_total', 'sluice_topics'],
-  ...['sluice_lag_max_events', 'sluice_draining', 'sluice_heartbeat_interval_seconds{bound="max"}'],
+  // Each worker may know every topic.
+  ...['sluice_topics', 'sluice_lag_max_events', 'sluice_log_lag_seconds'],
+  ...['sluice_draining', 'sluice_heartbeat_interval_seconds{bound="max"}'],
 ]);
 const LEAST = new Set([
   ...['sluice_log_available', 'process_start_time_seconds', 'sluice_heartbeat_interval_seconds{bound="min"}'],
 ]);
+
+/** What the owner counts for all. Each worker receives every event, and nothing of what came before it began. */
+const OF_OWNER = ['sluice_published_events_total', 'sluice_published_bytes_total'];
 
 interface Family {
   readonly head: string;
@@ -40,6 +43,14 @@ export class MetricsSum {
     const counts = new MetricsSum();
     for (const [name, family] of this.#families) if (!family.isGauge) counts.#families.set(name, family);
     return counts;
+  }
+
+  /** The same without what the owner counts for all. */
+  ofWorker(): MetricsSum {
+    const rest = new MetricsSum();
+    for (const [name, family] of this.#families)
+      if (!OF_OWNER.includes(name)) rest.#families.set(name, family);
+    return rest;
   }
 
   render(): string {

@@ -59,9 +59,10 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
     throw error;
   });
   const feeding = new AbortController();
-  const hub = new Hub({ log: new ProcessesLog({ path: part.socket }), onError });
+  const follower = new ProcessesLog({ path: part.socket });
+  const hub = new Hub({ log: follower, onError });
   try {
-    await reached(hub);
+    await reached(follower, hub);
     const sizes = {
       get size() {
         return [...streams.values()].reduce((sum, size) => sum + size, 0);
@@ -69,7 +70,7 @@ export async function runOwner({ part, log, inputs, io, logger }: OwnerOptions):
     };
     const context = { source: io.stdin, signal: feeding.signal, logger };
     const states = await startInputs({ hub: paced(hub, served), streams: sizes }, inputs, context);
-    await untilStopped(states, served);
+    await untilStopped(states, served, hub);
   } finally {
     feeding.abort();
     await hub.close();
@@ -113,13 +114,20 @@ async function close(served: ServedLog): Promise<void> {
   else rmSync(dirname(served.path), { recursive: true, force: true });
 }
 
-function untilStopped(states: InputStates, served: ServedLog): Promise<void> {
+function untilStopped(states: InputStates, served: ServedLog, { stats }: Hub): Promise<void> {
   const registry = new Registry();
   const stopMeasuring = registerProcess(registry);
   registerInputs(registry, states);
   // Of all processes, the least: 0 where one cannot reach the owner, or the owner cannot write.
   const available = () => Number(served.failure === undefined);
-  registry.gauge('sluice_log_available', '1 while the log can be written to.', available);
+  registry
+    .gauge('sluice_log_available', '1 while the log can be written to.', available)
+    .counter('sluice_published_events_total', 'Events published.', () => stats.published)
+    .counter(
+      'sluice_published_bytes_total',
+      'Bytes of published events on the wire.',
+      () => stats.publishedBytes,
+    );
   return new Promise((resolve) => {
     onOrder((order) => {
       if ('ask' in order) report({ page: registry.render() });
@@ -131,10 +139,10 @@ function untilStopped(states: InputStates, served: ServedLog): Promise<void> {
   });
 }
 
-/** Resolves once a hub has reached its log. */
-export async function reached(hub: Hub): Promise<void> {
+/** Resolves once the log of a hub has reached its owner, also where that cannot write at present. */
+export async function reached(log: ProcessesLog, hub: Hub): Promise<void> {
   const limit = performance.now() + REACH_TIMEOUT;
-  while (hub.failure !== undefined) {
+  while (!log.connected) {
     if (performance.now() > limit) throw hub.failure;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

@@ -244,7 +244,7 @@ async function serveAsWorker(member: Membership, line: Line, io: CommandIo): Pro
   const setting = { log, logger, tickets, metricsPage, ...tokens };
   const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, setting));
   // A client that came before would get a gap: nobody would know what was published since.
-  await reached(sse.hub);
+  await reached(log, sse.hub);
   member.announce(await listen(sse, { ...line.values, port }), sse);
   const signal = AbortSignal.any([io.signal, member.signal]);
   if (!signal.aborted) await once(signal, 'abort');

@@ -1,9 +1,10 @@
 // A server that is one of several: what it has from the owner of the log and from the process that started it.
-// Needs `../permissions.ts`, `../problem.ts`, `../processes.ts`, `owner.ts` and `part.ts` beside it.
+// Needs `../permissions.ts`, `../problem.ts`, `../processes.ts`, `metrics-sum.ts`, `owner.ts` and `part.ts` beside it.
 
 import type { IssuedTicket, TicketStore } from '../permissions.ts';
 import { httpError } from '../problem.ts';
 import { ProcessesLog } from '../processes.ts';
+import { MetricsSum } from './metrics-sum.ts';
 import { questions, type WorkerStreams } from './owner.ts';
 import { onOrder, type Part, report } from './part.ts';
 
@@ -48,14 +49,17 @@ export class Membership {
 
   /** The server serves. */
   announce(url: string, { streams, registry }: MemberServer): void {
-    this.#render = () => registry.render();
-    let told = 0;
+    this.#render = () => new MetricsSum().add(registry.render()).ofWorker().render();
+    // The owner may still have the number of a worker that had this one's place.
+    let told: number | undefined;
     const tell = (): void => {
       const { size } = streams;
       if (size === told) return;
       const value: WorkerStreams = { worker: this.number, size };
       told = size;
-      this.log.ask(questions.streams, value).catch(() => {});
+      this.log.ask(questions.streams, value).catch(() => {
+        told = undefined;
+      });
     };
     setInterval(tell, STREAMS_INTERVAL).unref();
     report({ ready: true, url });

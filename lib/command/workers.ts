@@ -178,14 +178,20 @@ class Supervisor {
 
   /** What it has counted stays in the sum: otherwise counters would go back. */
   #bury(number: number, worker: Child): void {
-    this.#counted.add(new MetricsSum().add(worker.page).counts().render());
+    this.#keepCounts(worker);
     if (this.#workers.get(number) === worker) this.#workers.delete(number);
+  }
+
+  #keepCounts({ page }: Child): void {
+    this.#counted.add(new MetricsSum().add(page).counts().render());
   }
 
   /** Stops all workers, and then the owner. */
   async #stop(how: 'gracefully' | 'soon', deadline: number): Promise<void> {
     await Promise.all(Array.from(this.#workers.values(), (worker) => worker.stop(how, deadline + GRACE)));
-    await this.#owner?.stop('gracefully', GRACE);
+    if (this.#owner === undefined) return;
+    await this.#owner.stop('gracefully', GRACE);
+    this.#keepCounts(this.#owner);
     this.#owner = undefined;
   }
 
@@ -220,9 +226,11 @@ class Supervisor {
   async #collect(): Promise<string> {
     const workers = [...this.#workers.values()].filter(({ isReady }) => isReady);
     const sum = new MetricsSum();
+    // Taken first: one that ends while it is asked is in the sum by its page, and must not be twice.
+    const counted = this.#counted.render();
     const children = this.#owner === undefined ? workers : [...workers, this.#owner];
     for (const page of await Promise.all(children.map((child) => child.askPage()))) sum.add(page);
-    sum.add(this.#counted.render());
+    sum.add(counted);
     const help = '# HELP sluice_workers_up Workers that serve.\n# TYPE sluice_workers_up gauge\n';
     return sum.add(`${help}sluice_workers_up ${workers.length}\n`).render();
   }
@@ -232,6 +240,8 @@ class Supervisor {
 const GRACE = 5000;
 const SOON_DEADLINE = 1000;
 const PAGE_TIMEOUT = 1000;
+/** The longest wait of a Node timer. */
+const MAX_TIMER = 2 ** 31 - 1;
 
 const RESTART = { minRetryDelay: 50, backoffDelay: 200, maxBackoffDelay: 10_000 };
 
@@ -251,7 +261,12 @@ class Child {
   isReady = false;
   /** The newest page of its metrics. */
   page = '';
-  exit: { readonly code?: number | null; readonly signal?: NodeJS.Signals | null } = {};
+  exit: {
+    readonly code?: number | null;
+    readonly signal?: NodeJS.Signals | null;
+    /** What went wrong before it did its work. */
+    readonly message?: string;
+  } = {};
   readonly #process: ChildProcess;
   #asked: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
 
@@ -259,7 +274,7 @@ class Child {
     this.#process = process;
     this.gone = new Promise((resolve) => {
       const end = (code: number | null, signal: NodeJS.Signals | null): void => {
-        this.exit = { code, signal };
+        this.exit = { ...this.exit, code, signal };
         this.isReady = false;
         resolve();
       };
@@ -273,6 +288,7 @@ class Child {
           resolve(report.url);
         } else if ('failed' in report) {
           const { message, code } = report.failed;
+          this.exit = { message };
           reject(Object.assign(new Error(message), code !== undefined && { code }));
         } else if ('ask' in report) onMetrics();
         else this.#gotPage(report.page);
@@ -285,10 +301,11 @@ class Child {
     if (this.#process.connected) this.#process.send(order, () => {});
   }
 
-  /** Resolves when it has ended. It is killed where that takes too long. */
+  /** Resolves when it has ended. It is killed where that takes longer than `timeout`; `Infinity`: never. */
   async stop(how: 'gracefully' | 'soon', timeout: number): Promise<void> {
     this.send({ stop: how });
-    const timer = setTimeout(() => this.#process.kill('SIGKILL'), timeout);
+    const kill = (): unknown => this.#process.kill('SIGKILL');
+    const timer = timeout > MAX_TIMER ? undefined : setTimeout(kill, timeout);
     await this.gone;
     clearTimeout(timer);
   }

@@ -31,6 +31,8 @@ interface LogLine {
   readonly pid?: number;
   readonly topics?: readonly string[];
   readonly ended?: number;
+  readonly code?: number;
+  readonly message?: string;
 }
 
 /** The command, with its processes. */
@@ -212,6 +214,38 @@ describe('sluice serve --workers', () => {
     for (const reader of readers) reader.close();
   });
 
+  it('counts each event that is published once, also after all workers were replaced', async () => {
+    const published = () => server.metric('sluice_published_events_total');
+    const before = await published();
+    for (let i = 0; i < 3; i++) await server.publish('f', String(i));
+    await until(async () => (await published()) === before + 3);
+    for (const [i, pid] of server.pids.workers.entries()) {
+      process.kill(pid, 'SIGKILL');
+      await server.logged('worker-exited', i + 1);
+      await until(() => server.lines.filter(({ event }) => event === 'worker-started').length === 3 + i);
+    }
+    await until(async () => (await server.metric('sluice_workers_up').catch(() => 0)) === 2);
+    await server.publish('f', '3');
+    await until(async () => (await published()) === before + 4);
+  });
+
+  it('counts once what a worker had counted that ends while it is asked', async () => {
+    const readers = await opened(6, () => follow('topic=g'));
+    const count = await server.metric('sluice_streams_opened_total');
+    // Of two connections that are opened one after the other, each worker has one.
+    const asking = [new Agent({ keepAlive: true }), new Agent({ keepAlive: true })];
+    for (const agent of asking) await pageOf(server.url, agent);
+    const [stopped] = server.pids.workers;
+    process.kill(stopped!, 'SIGSTOP');
+    const page = Promise.any(asking.map((agent) => pageOf(server.url, agent)));
+    await sleep(200);
+    process.kill(stopped!, 'SIGKILL');
+    assert.match(await page, new RegExp(`^sluice_streams_opened_total ${count}$`, 'm'));
+    for (const agent of asking) agent.destroy();
+    for (const reader of readers) reader.close();
+    await until(async () => (await server.metric('sluice_workers_up').catch(() => 0)) === 2);
+  });
+
   it('reads its inputs once, and says on every worker how they are', async () => {
     const readers = await opened(4, () => follow('topic=lines'));
     appendFileSync(file, 'of the file\n');
@@ -294,6 +328,25 @@ describe('sluice serve --workers, while its processes end', () => {
     back.close();
   });
 
+  it('says why a worker cannot begin again', async () => {
+    await until(() => server.lines.filter(({ event }) => event === 'worker-started').length >= 5);
+    while ((await server.metric('sluice_workers_up').catch(() => 0)) < 2) await sleep(20);
+    // While no worker has the port, somebody else takes it.
+    const { pids } = server;
+    for (const pid of pids.workers) process.kill(pid, 'SIGKILL');
+    await server.logged('worker-exited', 3);
+    const other = createServer().listen(Number(new URL(server.url).port), '127.0.0.1');
+    await once(other, 'listening');
+    await server.logged('is in use on 127.0.0.1');
+    const { code, message } = server.lines.findLast(
+      ({ event, message = '' }) => event === 'worker-exited' && message !== '',
+    )!;
+    assert.equal(code, 1);
+    assert.match(message!, /^--port \d+ is in use/);
+    other.close();
+    while ((await server.metric('sluice_workers_up').catch(() => 0)) < 2) await sleep(20);
+  });
+
   it('ends all streams with a retry, and exits with 0 on SIGTERM', async () => {
     await until(() => server.lines.filter(({ event }) => event === 'worker-started').length >= 5);
     while ((await server.metric('sluice_workers_up')) < 2) await sleep(20);
@@ -349,6 +402,31 @@ describe('sluice serve --workers', () => {
     assert.equal(await server.exit, 0);
   });
 
+  it('waits for its streams as long as they take where --deadline is off', async () => {
+    const server = await Server.start(['--workers', '1', '--window', '300ms', '--deadline', 'off']);
+    const readers = await opened(3, () => readerOf(server.url, 'topic=a'));
+    server.child.kill('SIGTERM');
+    for (const reader of readers) {
+      await reader.over;
+      assert.ok(reader.response.complete, 'the response was cut');
+    }
+    assert.equal(await server.exit, 0);
+    assert.doesNotMatch(server.stderr, /Warning/);
+  });
+
+  it('counts in its system events the connections of the workers that live', async () => {
+    const server = await Server.start(['--workers', '2', '--system']);
+    const readers = await opened(4, () => readerOf(server.url, 'topic=system'));
+    const connections = ({ data }: Reader): unknown => JSON.parse(data.at(-1) ?? '{}').server?.connections;
+    await readers[0]!.until((reader) => connections(reader) === 4);
+    process.kill(server.pids.workers[0]!, 'SIGKILL');
+    await until(() => readers.some(({ ended }) => ended));
+    const kept = readers.filter(({ ended }) => !ended);
+    await kept[0]!.until((reader) => connections(reader) === kept.length);
+    server.child.kill('SIGTERM');
+    assert.equal(await server.exit, 0);
+  });
+
   it('leaves no process behind when it is killed itself', async () => {
     const server = await Server.start(['--workers', '1']);
     const { owner, workers } = server.pids;
@@ -398,8 +476,21 @@ async function ended(argv: readonly string[]): Promise<{ code: number; errors: r
   return { code, errors: text.split('\n').filter((line) => line.startsWith('sluice')) };
 }
 
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await sleep(10);
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await sleep(10);
+}
+
+function pageOf(url: string, agent: Agent): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = request(`${url}/metrics`, { agent }, (response) => {
+      response
+        .setEncoding('utf8')
+        .toArray()
+        .then((parts) => resolve(parts.join('')), reject);
+    });
+    sent.on('error', reject);
+    sent.end();
+  });
 }
 
 /** On a connection of its own, so that any worker may get it. */
