@@ -52,10 +52,10 @@ it('loses nothing in silence, whatever nodes, stores, clients and the network do
 
 if (SIM_TRACE === undefined && SIM_SEED === undefined && SIM_KIND === undefined) {
   it('loses nothing in silence where the log in Redis runs its scripts on a model of it', () =>
-    runKind('redis', Math.ceil(Number(SIM_RUNS ?? (LONG ? 50_000 : 400)) / 10)));
+    runKind('redis', Math.ceil(Number(SIM_RUNS ?? (LONG ? 50_000 : 750)) / 25)));
 
   it('loses nothing in silence where several processes follow the owner of a log', () =>
-    runKind('processes', Math.ceil(Number(SIM_RUNS ?? (LONG ? 20_000 : 200)) / 4)));
+    runKind('processes', Math.ceil(Number(SIM_RUNS ?? (LONG ? 20_000 : 500)) / 10)));
 }
 
 // Each opens real files, which takes longer. Node has SQLite from 22.13 on.
