@@ -668,6 +668,23 @@ describe('a shared log that goes on in another epoch', () => {
     assert.deepEqual([storyOf(reader), reader.writableEnded], [['a1', 'sluice:gap', 'b1'], false]);
   });
 
+  it('ends a stream for a topic whose end the store still knows in the next epoch', async () => {
+    const { log, hub, rest } = begun();
+    const reader = new MemoryReader();
+    hub.subscribe(['a', 'b'], reader);
+    await rest();
+    log.intake.accept([...log.write('a1'), log.changeTo('a', 'end')]);
+    await rest();
+    log.renew(NEXT, 2);
+    await rest();
+    log.intake.accept([...log.write('b1'), log.changeTo('b', 'end')]);
+    await rest();
+    assert.deepEqual(
+      [storyOf(reader), reader.writableEnded],
+      [['a1', 'sluice:gap', 'b1', 'sluice:end'], true],
+    );
+  });
+
   it('ends the stream of a topic that has ended while nothing was received', async () => {
     const { log, hub, rest } = begun();
     const reader = new MemoryReader();

@@ -198,8 +198,7 @@ export const log: readonly Mutant[] = [
       {
         find: 'this.#isOutdated = !isFirst;',
         replace: 'this.#isOutdated = false;',
-        why: 'a topic of a store that has lost all that it knew stays ended, and its readers get 204 for ever',
-        race: 'loss of the stream, of the metadata, of both',
+        why: 'a stream stays open for a topic that has ended, in the epoch before and in this one',
       },
       {
         find: 'order.renew(epoch, order.base + oldEnd);',
