@@ -27,7 +27,10 @@ export class RedisConnections {
   open(): void {
     if (this.#isClosed || this.#open.size > 0) return;
     for (const use of this.#uses) {
-      const events = { onUp: () => this.#up(), onDown: (reason: Error) => this.#down(use, reason) };
+      const events = {
+        onUp: () => this.#tell(undefined),
+        onDown: (reason: Error) => this.#down(use, reason),
+      };
       this.#open.set(use, openRedis(this.#client, events));
     }
   }
@@ -75,10 +78,6 @@ export class RedisConnections {
       const timer = timeout === undefined ? undefined : setTimeout(done, timeout);
       this.#waiting.add(done);
     });
-  }
-
-  #up(): void {
-    this.#tell(undefined);
   }
 
   #down(use: Use, reason: Error): void {

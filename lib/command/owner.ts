@@ -1,6 +1,6 @@
 // The process of `sluice serve --workers` that owns the log, keeps the tickets and reads the inputs.
-// Needs `../hub.ts`, `../log.ts`, `../metrics.ts`, `../processes.ts`, `../tickets.ts`, `inputs.ts`, `io.ts`
-// and `part.ts` beside it.
+// Needs `../hub.ts`, `../log.ts`, `../metrics.ts`, `../processes.ts`, `../server.ts`, `../tickets.ts`,
+// `inputs.ts`, `io.ts` and `part.ts` beside it.
 
 import { rmSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -8,6 +8,7 @@ import { Hub } from '../hub.ts';
 import type { OwnLog } from '../log.ts';
 import { Registry, registerProcess } from '../metrics.ts';
 import { ProcessesLog, type ServedLog, serveLog } from '../processes.ts';
+import type { LogLine } from '../server.ts';
 import { Tickets } from '../tickets.ts';
 import { type InputStates, type Inputs, type InputTarget, registerInputs, startInputs } from './inputs.ts';
 import type { CommandIo } from './io.ts';
@@ -18,11 +19,7 @@ export interface OwnerOptions {
   readonly log: OwnLog;
   readonly inputs: Inputs;
   readonly io: CommandIo;
-  readonly logger: (line: {
-    readonly level: 'info' | 'warn' | 'error';
-    readonly event: string;
-    readonly [detail: string]: unknown;
-  }) => void;
+  readonly logger: (line: LogLine) => void;
 }
 
 /** Names of what workers ask the owner beside what a log is asked. */

@@ -1,5 +1,5 @@
 // Runs `sluice serve --workers N`: one process that owns the log, and N that serve on one port.
-// Needs `../backoff.ts`, `argv.ts`, `io.ts`, `metrics-sum.ts` and `part.ts` beside it.
+// Needs `../backoff.ts`, `../server.ts`, `argv.ts`, `io.ts`, `metrics-sum.ts` and `part.ts` beside it.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import cluster from 'node:cluster';
@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '../backoff.ts';
+import type { LogLine } from '../server.ts';
 import { usageError } from './argv.ts';
 import type { CommandIo } from './io.ts';
 import { MetricsSum } from './metrics-sum.ts';
@@ -24,11 +25,7 @@ export interface WorkersOptions {
   /** Milliseconds that stopping may take. */
   readonly deadline: number;
   readonly io: CommandIo;
-  readonly logger: (line: {
-    readonly level: 'info' | 'warn' | 'error';
-    readonly event: string;
-    readonly [detail: string]: unknown;
-  }) => void;
+  readonly logger: (line: LogLine) => void;
 }
 
 /** @throws {UsageError} where there are no Unix sockets. */
