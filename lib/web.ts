@@ -8,21 +8,9 @@ import { Heartbeat } from './heartbeat.ts';
 import type { PipeOptions, PipeSource } from './pipe.ts';
 import { type EventStream, openStream, type StreamOptions } from './stream.ts';
 
-/** The members of a `Request` that are used. */
-export interface FetchRequest {
-  readonly method: string;
-  readonly url: string;
-  readonly headers: {
-    get(name: string): string | null;
-    forEach(visit: (value: string, name: string) => void): void;
-  };
-  /** Aborts when the client has left. */
-  readonly signal?: AbortSignal | null | undefined;
-}
-
 /** What both forms of `toResponse` take. */
 interface CommonOptions {
-  request: FetchRequest;
+  request: Request;
   /**
    * Ends the stream when it fires, as a server that stops does. Any number of streams may share one signal.
    * The client's leaving is that of `request.signal`, which need not be given.
@@ -100,7 +88,7 @@ type Handler = (req: IncomingMessage, res: ServerResponse) => unknown;
 
 /** A web server's handler. Further arguments of the host are ignored. */
 export type FetchHandler<Context extends readonly unknown[] = readonly unknown[]> = (
-  request: FetchRequest,
+  request: Request,
   ...context: Context
 ) => Promise<Response>;
 
@@ -109,7 +97,7 @@ export interface FetchHandlerOptions<Context extends readonly unknown[]> {
    * Returns the client's address, which a `Request` does not tell: limits per client need it, or `trustProxy`,
    * or a `key`. Without any of them all clients count as one.
    */
-  remoteAddress?: ((request: FetchRequest, ...context: Context) => string | undefined) | undefined;
+  remoteAddress?: ((request: Request, ...context: Context) => string | undefined) | undefined;
 }
 
 /**
@@ -137,10 +125,10 @@ export function toFetchHandler<Context extends readonly unknown[] = readonly unk
 
 /** The `Request` behind a request that a handler of `toFetchHandler` got. */
 export function requestOf(req: object): Request | undefined {
-  return requests.get(req) as Request | undefined;
+  return requests.get(req);
 }
 
-const requests = new WeakMap<object, FetchRequest>();
+const requests = new WeakMap<object, Request>();
 
 // ── sources ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,7 +197,7 @@ interface Answer {
 
 function answer(
   handler: Handler,
-  request: FetchRequest,
+  request: Request,
   remoteAddress: string | undefined,
   topics?: string | readonly string[],
 ): Answer {
@@ -236,7 +224,7 @@ class NodeRequest {
   readonly rawHeaders: string[] = [];
   readonly socket: NodeSocket;
 
-  constructor({ method, url, headers }: FetchRequest, res: NodeResponse, remoteAddress?: string) {
+  constructor({ method, url, headers }: Request, res: NodeResponse, remoteAddress?: string) {
     const { pathname, search, host } = new URL(url);
     this.method = method;
     this.url = pathname + search;
@@ -308,7 +296,7 @@ class NodeResponse extends EventEmitter {
   #needsDrain = false;
   #waiting: Uint8Array[] = [];
 
-  constructor({ method, signal }: FetchRequest) {
+  constructor({ method, signal }: Request) {
     super();
     this.#isHead = method === 'HEAD';
     this.response = new Promise((resolve, reject) => {
@@ -475,7 +463,7 @@ function closeQuietly(controller: ReadableStreamDefaultController<Uint8Array> | 
   } catch {}
 }
 
-function checkRequest(request: FetchRequest): void {
+function checkRequest(request: Request): void {
   if (typeof request?.url === 'string' && typeof request.headers?.forEach === 'function') return;
   throw new TypeError(`\`request\` must be a Request, got ${typeof request}`);
 }
