@@ -58,7 +58,7 @@ export interface StreamResponse extends WriterTarget {
   readonly _header?: unknown;
   hasHeader(name: string): boolean;
   getHeader(name: string): unknown;
-  setHeader(name: string, value: string): unknown;
+  setHeader(name: string, value: string | readonly string[]): unknown;
   removeHeader(name: string): unknown;
   flushHeaders?(): unknown;
 }
@@ -68,7 +68,7 @@ export interface StreamOptions extends WriterOptions {
    * More response headers, also of refusals. They replace headers of the same name that are set on the
    * response. `Cache-Control` gets `no-store, no-transform` in any case.
    */
-  headers?: Readonly<Record<string, string>> | undefined;
+  headers?: StreamHeaders | undefined;
   /**
    * The status of the response: 2xx but 204 and 205, which have no body. Default: such a status that is set
    * on the response (`res.statusCode = 201`), else 200. A browser's EventSource takes nothing but 200.
@@ -86,6 +86,15 @@ export interface StreamOptions extends WriterOptions {
    */
   gzip?: boolean | undefined;
 }
+
+/**
+ * Headers as an object, as Node and frameworks give them, or as names and values, such as `Headers` and `Map`.
+ * Those without a value are left out.
+ */
+export type StreamHeaders =
+  | Readonly<Record<string, HeaderValue>>
+  | Iterable<readonly [name: string, value: HeaderValue]>;
+export type HeaderValue = string | number | readonly string[] | undefined;
 
 /** Bytes that are written to many streams and never changed. */
 export interface SharedChunk {
@@ -143,14 +152,42 @@ function checkOptions({ headers, status = 200, keepAliveDelay = 10_000 }: Stream
   if (!isStreamStatus(status)) {
     throw new RangeError(`\`status\` must be a whole number from 200 to 299, not 204 or 205, got ${status}`);
   }
-  for (const name in headers) {
+  for (const [name, value] of Object.entries(headersOf(headers))) {
     validateHeaderName(name);
-    validateHeaderValue(name, headers[name]!);
+    if (CONNECTION_HEADERS.has(name.toLowerCase())) throw connectionHeader(name);
+    for (const one of [value].flat()) validateHeaderValue(name, one);
   }
   if (typeof keepAliveDelay === 'number' && keepAliveDelay >= 1000 && keepAliveDelay <= MAX_DELAY) return;
   throw new RangeError(
     `\`keepAliveDelay\` must be a number from 1000 to ${MAX_DELAY}, got ${keepAliveDelay}`,
   );
+}
+
+// "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific header fields" (RFC 9113).
+const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+function connectionHeader(name: string): TypeError {
+  const why = 'HTTP/2 forbids it, and for HTTP/1 Node sends what is needed';
+  return new TypeError(`\`headers\` must not have \`${name}\`: ${why}. Leave it out`);
+}
+
+/** The headers as an object with a text or a list for each name. */
+export function headersOf(given: StreamHeaders = {}): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  const isList = Symbol.iterator in given;
+  for (const [name, value] of isList ? (given as Iterable<[string, HeaderValue]>) : Object.entries(given)) {
+    if (value === undefined) continue;
+    const texts = typeof value === 'object' ? [...value] : String(value);
+    // `Headers` has an entry for each `Set-Cookie`.
+    headers[name] = headers[name] === undefined ? texts : [headers[name], texts].flat();
+  }
+  return headers;
 }
 
 function isStreamStatus(status: number): boolean {
@@ -183,6 +220,8 @@ export class EventStream extends Writer {
   #opened = false;
   #via: 'response' | 'socket' | undefined;
   #gzip: GzipStream | undefined;
+  /** Whether the head had a `Content-Encoding` when it was given to the response. */
+  #hadEncoding = false;
   /** Text to be written at the end of this tick. */
   #queued = '';
 
@@ -310,7 +349,10 @@ export class EventStream extends Writer {
     }
     this.#via = 'response';
     const accepted = res.write(bytes);
-    if (isFirst) flattenHead(res);
+    if (isFirst) {
+      flattenHead(res);
+      if (this.#isCompressedElsewhere()) warnOfCompression();
+    }
     return accepted;
   }
 
@@ -337,7 +379,7 @@ export class EventStream extends Writer {
   }
 
   protected override get goneReason(): CloseReason {
-    return this.#res.writableEnded === true ? 'answered' : 'client-gone';
+    return this.#res.writableEnded === true && !this.closed ? 'answered' : 'client-gone';
   }
 
   protected override onClose(): void {
@@ -364,6 +406,7 @@ export class EventStream extends Writer {
     res.setHeader('Content-Type', 'text/event-stream');
     res.removeHeader('Content-Length');
     if (this.#options.gzip === true && !res.hasHeader('Content-Encoding')) this.#negotiate();
+    this.#hadEncoding = res.hasHeader('Content-Encoding');
     // The server's requestTimeout destroys connections whose request body is not read.
     if (this.#req.complete === false && this.#req.readableFlowing === null) this.#req.resume?.();
     this.#socket?.setTimeout?.(0);
@@ -377,9 +420,17 @@ export class EventStream extends Writer {
     const { headers } = this.#options;
     const res = this.#res;
     res.statusCode = status;
-    for (const name in headers) res.setHeader(name, headers[name]!);
+    if (headers !== undefined) {
+      for (const [name, value] of Object.entries(headersOf(headers))) res.setHeader(name, value);
+    }
     // Last, because the headers above may allow caching. A cache may keep a 204 as well.
     res.setHeader('Cache-Control', withoutCaching(res.getHeader('Cache-Control')));
+  }
+
+  /** Whether a method of the response was replaced by one that has added a coding of its own. */
+  #isCompressedElsewhere(): boolean {
+    if (!Object.hasOwn(this.#res, 'write')) return false;
+    return this.#res.hasHeader('Content-Encoding') && !this.#hadEncoding;
   }
 
   #negotiate(): void {
@@ -449,7 +500,21 @@ function withNames(given: unknown, needed: readonly string[]): string {
   return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].join(', ');
 }
 
+let hasWarned = false;
+
+/** Once: the mistake is one of the program, and some of these middleware hold nothing back. */
+function warnOfCompression(): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  const message =
+    'the response of a stream is patched by a compression middleware, which may hold events back: exclude ' +
+    '`text/event-stream` or this route from it, and use the option `gzip`';
+  process.emitWarning(message, { code: 'ERR_SSE_COMPRESSED' });
+}
+
 function headSent(): HeadSentError {
-  const message = 'the head of the response was sent already: open or refuse the stream before';
+  const message =
+    'the head of the response was sent already: open or refuse the stream before anything answers, and ' +
+    '`await stream.done` where the framework answers when its handler returns';
   return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' as const });
 }

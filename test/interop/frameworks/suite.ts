@@ -19,14 +19,17 @@ const TIMEOUT = 10_000;
 const MIB = 1024 * 1024;
 
 export interface HostSuite {
+  /** What reads from the host; default a client of HTTP/1.1. */
   readonly client?: Client;
+  /** Further tests of this host, which run before it is stopped. */
+  readonly more?: (running: () => Host) => void;
 }
 
 /** Describes how a framework serves a hub. `start` runs the code of the recipe. */
 export function describeHost(
   name: string,
   start: () => Promise<Host>,
-  { client = http1 }: HostSuite = {},
+  { client = http1, more }: HostSuite = {},
 ): void {
   describe(name, { timeout: 60_000 }, () => {
     let host: Host;
@@ -137,6 +140,8 @@ export function describeHost(
       assert.equal(again.headers['access-control-allow-origin'], ORIGIN);
       again.leave();
     });
+
+    more?.(() => host);
 
     it('ends its streams when it is stopped, with a time to return after', {
       timeout: 2 * TIMEOUT,
