@@ -333,6 +333,7 @@ class NodeResponse extends EventEmitter {
   }
 
   flushHeaders(): void {
+    this.headersSent = true;
     this.#respond(this.#isHead ? null : this.#body());
   }
 
@@ -355,6 +356,7 @@ class NodeResponse extends EventEmitter {
   end(text?: string): this {
     if (this.writableEnded || this.destroyed) return this;
     this.writableEnded = true;
+    this.headersSent = true;
     this.#respond(this.#isHead || text === undefined ? null : text);
     if (this.writableLength === 0) this.#finish();
     return this;
@@ -388,7 +390,6 @@ class NodeResponse extends EventEmitter {
   #respond(body: ReadableStream<Uint8Array> | string | null, status: number = this.statusCode): void {
     if (this.#hasResponded) return;
     this.#hasResponded = true;
-    this.headersSent = true;
     const headers = new Headers();
     for (const [name, values] of this.#headers) {
       for (const value of [values].flat()) headers.append(name, value as string);

@@ -472,6 +472,24 @@ describe('toFetchHandler', () => {
       assert.equal((await events(ask(path, { headers: { cookie } }))).status, status);
   });
 
+  it('takes a client that leaves while it is being authorized for no failure', async () => {
+    const controller = new AbortController();
+    const errors: unknown[] = [];
+    const handler = serveEvents(new Hub(), {
+      topics: 'a',
+      authorize: async () => {
+        controller.abort();
+        await nextTurn();
+        return true;
+      },
+      onError: (error) => errors.push(error),
+    });
+    const response = await toFetchHandler(handler)(ask('/', { signal: controller.signal }));
+    assert.equal(response.status, 499);
+    await turns();
+    assert.deepEqual({ errors, opened: handler.stats.opened }, { errors: [], opened: 0 });
+  });
+
   it('limits the streams of each client, by the address that the host knows, and frees their places', async () => {
     const events = toFetchHandler(serveEvents(new Hub(), { topics: 'a', limits: { maxPerKey: 1 } }), {
       remoteAddress: (_request, info: { readonly address: string }) => info.address,
