@@ -26,8 +26,8 @@ const programs = new Map(
   }),
 );
 
-/** Programs with types of their own, of another runtime or checked by the build of their framework. */
-const APART = /^(bun|deno|next)\//;
+/** Programs with types of their own, of another runtime or checked where their framework builds them. */
+const APART = /^(bun|deno|next|react-router)\//;
 
 describe('the recipes', () => {
   const folder = makeProject();
