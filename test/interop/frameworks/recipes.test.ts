@@ -11,8 +11,13 @@ import { promisify } from 'node:util';
 import { type Example, examplesOf, here } from '../../helpers/docs.ts';
 import { makeProject, recipes } from './host.ts';
 
-const pages = readdirSync(recipes).filter((name) => name.endsWith('.md') && name !== 'README.md');
 const index = readFileSync(new URL('README.md', recipes), 'utf8');
+const [, hosts = ''] = /<!-- hosts -->\n((?:\|.*\n)+)/.exec(index) ?? [];
+const linksIn = (text: string): string[] => [
+  ...new Set(Array.from(text.matchAll(/\]\(([\w-]+\.md)\)/g), ([, page = '']) => page)),
+];
+/** The pages of the table: their programs run here. */
+const pages = linksIn(hosts);
 const manifest = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'));
 
 /** Every program of the recipes, by the name of its file. */
@@ -70,7 +75,11 @@ describe('the recipes', () => {
     const types = fileURLToPath(new URL('node_modules/@types/express4', import.meta.url));
     const core = join(types, 'node_modules/@types/express-serve-static-core');
     const paths = { express: [types], 'express-serve-static-core': [core] };
-    assert.equal(await typeErrorsIn([join(folder, 'express-express.ts')], { paths }), '');
+    const files = [...programs.keys()].filter(
+      (name) => name.includes('express/') || name.endsWith('/express'),
+    );
+    const written = files.map((name) => join(folder, `${name.replace('/', '-')}.ts`));
+    assert.equal(await typeErrorsIn(written, { paths }), '');
   });
 
   it('all run in the suite', () => {
@@ -83,9 +92,9 @@ describe('the recipes', () => {
   });
 
   it('are in the index, with the versions that run here', () => {
-    const linked = Array.from(index.matchAll(/\]\(([\w-]+\.md)\)/g), ([, page]) => page);
-    assert.deepEqual([...new Set(linked)].sort(), pages);
-    const named = Array.from(index.matchAll(/\| `([\w@/-]+)` ((?:\d+\.\d+\.\d+(?:, )?)+) \|/g));
+    const all = readdirSync(recipes).filter((name) => name.endsWith('.md') && name !== 'README.md');
+    assert.deepEqual(linksIn(index).sort(), all.sort());
+    const named = Array.from(hosts.matchAll(/\| `([\w@/-]+)` ((?:\d+\.\d+\.\d+(?:, )?)+) \|/g));
     assert.ok(named.length > 0);
     for (const [, name = '', versions = ''] of named)
       assert.deepEqual(versions.split(', '), versionsOf(name), name);

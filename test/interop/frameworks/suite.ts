@@ -11,7 +11,11 @@ import type { Host } from './host.ts';
 export const ORIGIN = 'https://app.example';
 
 /** What browsers send, so that a framework compresses what it compresses. */
-const BROWSER = { origin: ORIGIN, accept: 'text/event-stream', 'accept-encoding': 'gzip, deflate, br' };
+export const BROWSER: Readonly<Record<string, string>> = {
+  origin: ORIGIN,
+  accept: 'text/event-stream',
+  'accept-encoding': 'gzip, deflate, br',
+};
 
 /** Less than the 15 s after which a heartbeat would find that a client has left. */
 const TIMEOUT = 10_000;
@@ -174,4 +178,4 @@ interface Reading {
 }
 
 /** An error or a warning, also in the lines of pino, whose levels 40 to 60 are warnings and errors. */
-const UNWANTED = /error|exception|warn|premature|\bERR_|^ {4}at |"level":[456]0/i;
+export const UNWANTED: RegExp = /error|exception|warn|premature|\bERR_|^ {4}at |"level":[456]0/i;

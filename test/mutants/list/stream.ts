@@ -62,10 +62,34 @@ export const stream: readonly Mutant[] = [
         tests: [{ in: 'stream', only: 'trap 11' }],
       },
       {
-        find: "this.#res.writableEnded === true ? 'answered' : 'client-gone'",
+        find: "this.#res.writableEnded === true && !this.closed ? 'answered' : 'client-gone'",
         replace: "'client-gone'",
         why: 'a handler that forgets to wait looks like a client that has left',
         tests: [{ in: 'stream', only: 'trap 1' }],
+      },
+      {
+        find: 'this.#res.writableEnded === true && !this.closed ?',
+        replace: 'this.#res.writableEnded === true ?',
+        why: 'a client that leaves after the end of its stream looks like a handler that forgets to wait',
+        tests: [{ in: 'stream', only: 'trap 1' }],
+      },
+      {
+        find: 'if (CONNECTION_HEADERS.has(name.toLowerCase())) throw connectionHeader(name);',
+        replace: '',
+        why: 'a header that HTTP/2 forbids fails at the head, which a deadline may send: the process ends',
+        tests: [{ in: 'stream', only: 'bad options' }],
+      },
+      {
+        find: 'headers[name] === undefined ? texts : [headers[name], texts].flat()',
+        replace: 'texts',
+        why: 'only one cookie of `Headers` reaches the client',
+        tests: [{ in: 'stream', only: 'headers in every form' }],
+      },
+      {
+        find: ' && !this.#hadEncoding',
+        replace: '',
+        why: 'a stream that compresses itself is taken for one that a middleware compresses',
+        tests: [{ in: 'stream', only: 'is not suspected' }],
       },
       {
         find: 'streaming.delete(socket);',
