@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -58,25 +59,32 @@ export class BuiltApp {
     await running.catch(({ stdout, stderr }) => assert.fail(`${stdout}${stderr}`));
   }
 
-  /** Starts it; `{port}` stands for the port in the arguments, which `PORT` has as well. */
-  async start(path: string, tool: string, ...args: string[]): Promise<Host> {
+  /**
+   * Starts it with a file of a package, or without one where `tool` is undefined. `{port}` in the arguments
+   * stands for the port, which `PORT` has as well.
+   */
+  async start(path: string, tool: string | undefined, ...args: string[]): Promise<Host> {
     const port = await freePort();
     const control = await openControl();
     const withPort = args.map((arg) => arg.replace('{port}', String(port)));
-    const child = spawn(process.execPath, [join(frameworks, 'node_modules', tool), ...withPort], {
+    const program = tool === undefined ? [] : [join(frameworks, 'node_modules', tool)];
+    const child = spawn(process.execPath, [...program, ...withPort], {
       cwd: this.#folder,
       env: { ...this.#env, HOST: '127.0.0.1', PORT: String(port), SUITE_PORT: String(control.port) },
     });
     const url = `http://127.0.0.1:${port}${path}`;
     const host = hostOf(child, url, control.hub, control.close);
+    const ended = once(child, 'exit').then(() => assert.fail(host.lines.join('\n')));
+    ended.catch(() => {});
     try {
-      await accepts(port);
+      await Promise.race([accepts(port), ended]);
       // Some load a route with its first request.
-      await fetch(`${url}?topic=first`, { method: 'HEAD' });
+      const { status } = await fetch(`${url}?topic=first`, { method: 'HEAD' });
+      assert.equal(status, 200, host.lines.join('\n'));
       await control.connected;
     } catch (error) {
       await host.close();
-      throw new Error(host.lines.join('\n'), { cause: error });
+      throw error;
     }
     return host;
   }

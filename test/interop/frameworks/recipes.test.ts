@@ -32,7 +32,7 @@ const programs = new Map(
 );
 
 /** Programs with types of their own, of another runtime or checked where their framework builds them. */
-const APART = /^(bun|deno|next|react-router)\//;
+const APART = /^(bun|deno|next|nitro|react-router)\//;
 
 describe('the recipes', () => {
   const folder = makeProject();
