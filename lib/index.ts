@@ -2,7 +2,7 @@
 // Needs `auth.ts`, `client.ts`, `compose.ts`, `cors.ts`, `decode.ts`, `encode.ts`, `events.ts`,
 // `eventsource.ts`, `guard.ts`, `heartbeat.ts`, `hub.ts`, `limiter.ts`, `metrics.ts`, `positions.ts`,
 // `problem.ts`, `replay.ts`, `router.ts`, `semaphore.ts`, `server.ts`, `shutdown.ts`, `stream.ts`, `tabs.ts`,
-// `tickets.ts` and `writer.ts` beside it.
+// `tickets.ts`, `web.ts` and `writer.ts` beside it.
 
 export { type Access, tokenAccess } from './auth.ts';
 export { type ConnectError, type Connection, type ConnectOptions, connect } from './client.ts';
@@ -35,4 +35,5 @@ export { type ShutdownOptions, shutdown, trackConnections } from './shutdown.ts'
 export { type EventStream, openStream, type StreamOptions } from './stream.ts';
 export { shareAcrossTabs } from './tabs.ts';
 export { Tickets } from './tickets.ts';
+export { toFetchHandler, toResponse } from './web.ts';
 export { type CloseReason, Writer } from './writer.ts';

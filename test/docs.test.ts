@@ -179,8 +179,27 @@ describe('the examples of docs/api.md', () => {
     assert.doesNotMatch(output(), /a client that returns gets all that it has missed/);
   });
 
+  it('response: a route answers with topics of a hub, or with what a source yields', async () => {
+    const file = join(folder, 'response.mts');
+    writeFileSync(file, here(examples.get('response') as string));
+    const { GET, POST } = await import(file);
+    const url = 'http://127.0.0.1/?from=earliest';
+    assert.equal((await GET(new Request(url))).status, 401);
+    const response: Response = await GET(new Request(url, { headers: { cookie: 'session=1' } }));
+    let text = '';
+    for await (const piece of response.body!.pipeThrough(new TextDecoderStream())) {
+      text += piece;
+      if (text.includes('data: hello\n\n')) break;
+    }
+    const answer: Response = await POST(new Request(url, { method: 'POST', body: 'Streams are' }));
+    assert.equal(await answer.text(), ':\ndata: Streams\n\ndata: are\n\ndata: [DONE]\n\n');
+  });
+
   it('are all run here, and compile under `strict`', async () => {
-    assert.deepEqual([...examples.keys()], ['middleware', 'feed', 'frames', 'contract', 'drain', 'metrics']);
+    assert.deepEqual(
+      [...examples.keys()],
+      ['middleware', 'response', 'feed', 'frames', 'contract', 'drain', 'metrics'],
+    );
     for (const [name, code] of examples) assert.equal(await typeErrorsOf(name, code), '');
   });
 });

@@ -116,3 +116,5 @@ describeAnswers('Koa 3', {
   bad: ['x'.repeat(64 * 1024 + 1), 413],
 });
 describeAnswers('NestJS 12', { page: 'answers', example: 'nest' });
+describeAnswers('Hono', { page: 'answers', example: 'hono' });
+describeAnswers('h3 2', { page: 'answers', example: 'h3' });

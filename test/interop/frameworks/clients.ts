@@ -5,6 +5,7 @@ import http, { type IncomingMessage } from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
 import type { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
 import { Reader } from '../../helpers/reader.ts';
 
 type Headers = Readonly<Record<string, string>>;
@@ -30,11 +31,17 @@ export const http1: Client = async (url, headers = {}) => {
   return {
     status: response.statusCode!,
     headers: response.headers,
-    read: () => new Reader(response),
+    // Some frameworks compress refusals, but no stream.
+    read: () => new Reader(unzipped(response)),
     isWhole: () => response.complete,
     leave: () => response.destroy(),
   };
 };
+
+function unzipped(response: IncomingMessage): IncomingMessage {
+  if (response.headers['content-encoding'] !== 'gzip') return response;
+  return response.pipe(createGunzip()) as Readable as IncomingMessage;
+}
 
 export const overHttp2: Client = async (url, headers = {}) => {
   const { origin, pathname, search } = new URL(url);

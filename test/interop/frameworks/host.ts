@@ -52,11 +52,16 @@ export interface RecipeOptions {
   readonly scheme?: 'http' | 'https';
   /** Packages that the program gets instead of those that it names: `{ express: 'express4' }`. */
   readonly packages?: Readonly<Record<string, string>>;
+  /** The program that runs the file, and its arguments before that; default Node with tsx. */
+  readonly command?: readonly [program: string, ...args: string[]];
 }
+
+const NODE = [process.execPath, '--import', import.meta.resolve('tsx')] as const;
 
 /** Starts an example of a recipe on a free port. */
 export async function startRecipe(options: RecipeOptions): Promise<Host> {
-  const { page, example, path = '/events', scheme = 'http', packages = {} } = options;
+  const { page, example, path = '/events', scheme = 'http', packages = {}, command = NODE } = options;
+  const [program, ...args] = command;
   const port = await freePort();
   const folder = makeProject();
   const file = join(folder, 'server.ts');
@@ -64,7 +69,7 @@ export async function startRecipe(options: RecipeOptions): Promise<Host> {
   for (const [name, instead] of Object.entries(packages)) code = code.replaceAll(`'${name}'`, `'${instead}'`);
   writeFileSync(file, `${code}\n${EXPOSING}`);
   const control = await openControl();
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file], {
+  const child = spawn(program, [...args, file], {
     cwd: folder,
     env: { ...process.env, SUITE_PORT: String(control.port), NO_COLOR: '1' },
   });

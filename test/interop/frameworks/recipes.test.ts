@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -30,6 +31,9 @@ const programs = new Map(
   }),
 );
 
+/** Programs with types of their own, of another runtime or checked where their framework builds them. */
+const APART = /^(bun|deno|next|nitro|react-router)\//;
+
 describe('the recipes', () => {
   const folder = makeProject();
   after(() => rmSync(folder, { recursive: true, force: true }));
@@ -41,13 +45,30 @@ describe('the recipes', () => {
     return compiled.then(({ stdout }) => stdout).catch(({ stdout }) => stdout);
   }
 
+  function write(name: string): string {
+    const file = join(folder, `${name.replace('/', '-')}.ts`);
+    writeFileSync(file, here(programs.get(name)!.code));
+    return file;
+  }
+
   it('compile under `strict`', { timeout: 120_000 }, async () => {
-    const files = Array.from(programs, ([name, { code }]) => {
-      const file = join(folder, `${name.replace('/', '-')}.ts`);
-      writeFileSync(file, here(code));
-      return file;
-    });
+    const files = [...programs.keys()].filter((name) => !APART.test(name)).map(write);
     assert.equal(await typeErrorsIn(files), '');
+  });
+
+  it('compile under `strict` with the types of Bun and of Deno', { timeout: 120_000 }, async () => {
+    const bun = await typeErrorsIn([write('bun/bun')], { types: ['bun'], typeRoots: undefined });
+    // Of the recipe alone: a project gets declarations, not the source of the library.
+    assert.deepEqual(bun.match(/^.*bun-bun\.ts.*$/gm), null);
+    const deno = fileURLToPath(new URL('node_modules/.bin/deno', import.meta.url));
+    // Apart from the types of Node that npm has installed: Deno has its own.
+    const alone = mkdtempSync(join(tmpdir(), 'sluice-deno-'));
+    renameSync(write('deno/deno'), join(alone, 'server.ts'));
+    try {
+      await promisify(execFile)(deno, ['check', 'server.ts'], { cwd: alone });
+    } finally {
+      rmSync(alone, { recursive: true });
+    }
   });
 
   it('compile under `strict` with the types of Express 4', { timeout: 120_000 }, async () => {

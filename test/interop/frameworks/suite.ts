@@ -25,6 +25,8 @@ const MIB = 1024 * 1024;
 export interface HostSuite {
   /** What reads from the host; default a client of HTTP/1.1. */
   readonly client?: Client;
+  /** The exit code of a program that SIGTERM has stopped; default 0. */
+  readonly exitCode?: number;
   /** Further tests of this host, which run before it is stopped. */
   readonly more?: (running: () => Host) => void;
 }
@@ -33,7 +35,7 @@ export interface HostSuite {
 export function describeHost(
   name: string,
   start: () => Promise<Host>,
-  { client = http1, more }: HostSuite = {},
+  { client = http1, exitCode = 0, more }: HostSuite = {},
 ): void {
   describe(name, { timeout: 60_000 }, () => {
     let host: Host;
@@ -158,7 +160,7 @@ export function describeHost(
         assert.equal(reader.retries.length, 2);
         assert.equal(answer.isWhole(), true);
       }
-      assert.deepEqual(await stopped, { code: 0, signal: null });
+      assert.deepEqual(await stopped, { code: exitCode, signal: null });
     });
 
     it('has logged no error and no warning', () => {
