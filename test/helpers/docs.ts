@@ -29,7 +29,10 @@ export function examplesOf(path: URL): Map<string, Example> {
 export function runnable({ code }: Example, origin: string): string {
   const lib = new URL('../../lib/', import.meta.url);
   return code
-    .replace(/'sluice\/([a-z0-9]+)'/g, (_, name) => `'${new URL(`${name}.ts`, lib).pathname}'`)
+    .replace(
+      /'sluice(?:\/([a-z0-9-]+))?'/g,
+      (_, name = 'index') => `'${new URL(`${name}.ts`, lib).pathname}'`,
+    )
     .replaceAll('http://localhost:8080', origin);
 }
 
