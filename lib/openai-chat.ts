@@ -101,8 +101,9 @@ export function openaiChat(options: OpenAIChatOptions = {}): OpenAIChat {
       }
       checkChunk(value);
       for (const { index, finish_reason } of value.choices) {
-        if (finish_reason == null) begun.add(index);
-        else finished.add(index);
+        // Some servers that speak this API send `''` in place of `null`.
+        if (finish_reason) finished.add(index);
+        else begun.add(index);
       }
       return { json: value };
     },

@@ -117,6 +117,7 @@ describe('openaiChat', () => {
       [],
       chatChunks.slice(0, 2),
       [choices()],
+      [choices({ index: 0, finish_reason: '' })],
       [choices(a, b), choices(aEnd)],
       [choices(aEnd), choices(b)],
     ];
