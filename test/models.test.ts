@@ -1,10 +1,25 @@
-// Reads the streams of language models with `decode` and `connect`, in the shapes that their APIs document.
+// Reads the streams of language models with `decode` and `connect`, in the shapes that their APIs document; and
+// cuts what is sent in their dialects at every place.
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { aiSdk } from '../lib/ai-sdk.ts';
+import { anthropic } from '../lib/anthropic.ts';
 import { connect } from '../lib/client.ts';
 import { type DecodedEvent, decode } from '../lib/decode.ts';
-import { type Ending, TEXT, wires } from './fixtures/models.ts';
+import { openaiChat } from '../lib/openai-chat.ts';
+import { openaiResponses } from '../lib/openai-responses.ts';
+import type { PipeDialect } from '../lib/pipe.ts';
+import {
+  chatChunks,
+  type Ending,
+  messagesEvents,
+  responsesEvents,
+  TEXT,
+  uiChunks,
+  wires,
+} from './fixtures/models.ts';
+import { failing, received } from './helpers/answers.ts';
 import { serve } from './helpers/server.ts';
 
 type Read = Pick<DecodedEvent, 'event' | 'data'>;
@@ -99,6 +114,45 @@ for (const [name, wire] of Object.entries(wires)) {
 
     it('makes `connect` fail where it ends without its last event', async (t) => {
       await assert.rejects(ask(t, 'cut'), { code: 'ERR_SSE_EOF' });
+    });
+  });
+}
+
+/** Each dialect, an answer of its API, and what says on the wire that the answer is whole. */
+const dialects: readonly (readonly [() => PipeDialect<never>, readonly object[], RegExp])[] = [
+  [openaiChat, chatChunks, /"finish_reason":"stop"|\[DONE\]/],
+  [openaiResponses, responsesEvents, /response\.completed/],
+  [anthropic, messagesEvents, /message_stop/],
+  [aiSdk, uiChunks, /"type":"finish"|\[DONE\]/],
+];
+
+for (const [dialect, answer, whole] of dialects) {
+  describe(`an answer in the dialect ${dialect.name}`, () => {
+    const last = answer.findIndex((value) => whole.test(JSON.stringify(value)));
+
+    it('never looks whole where its source ends or fails before its last chunk, at whatever place', async (t) => {
+      assert.ok(last > 0);
+      for (let length = 0; length <= last; length++) {
+        const values = answer.slice(0, length);
+        for (const source of [values, failing(values, new Error('no'))]) {
+          const { data, reason } = await received(t, source as never[], dialect());
+          assert.deepEqual(data.slice(0, -1), values);
+          assert.match(JSON.stringify(data.at(-1)), /error/);
+          assert.doesNotMatch(JSON.stringify(data), whole);
+          assert.equal(reason, 'error');
+        }
+      }
+    });
+
+    it('never looks whole where its source of text fails, at whatever place', async (t) => {
+      for (let length = 0; length < 4; length++) {
+        const texts = Array.from({ length }, (_, n) => `${n} `);
+        const source = failing(texts, new Error('no')) as AsyncIterable<never>;
+        const { data, reason } = await received(t, source, dialect());
+        assert.match(JSON.stringify(data.at(-1)), /error/);
+        assert.doesNotMatch(JSON.stringify(data), whole);
+        assert.equal(reason, 'error');
+      }
     });
   });
 }
