@@ -6,7 +6,7 @@ import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { canWriteDirectly, toChunk } from './chunked.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
-import { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
+import { type PipeDialect, type PipeOptions, type PipeSource, pipe } from './pipe.ts';
 import {
   type CloseReason,
   checkWriterOptions,
@@ -310,6 +310,8 @@ export class EventStream extends Writer {
   }
 
   /** Sends what a source yields, then one last event, then ends. See `pipe` of `pipe.ts`. Never rejects. */
+  pipe<Value>(source: PipeSource<Value>, dialect: PipeDialect<Value>): Promise<CloseReason>;
+  pipe(source: PipeSource, options?: PipeOptions): Promise<CloseReason>;
   pipe(source: PipeSource, options?: PipeOptions): Promise<CloseReason> {
     return pipe(this, source, options);
   }
