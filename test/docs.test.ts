@@ -340,7 +340,9 @@ describe('docs/api.md', () => {
 describe('the pages of the repository', () => {
   const pages = [
     ...readdirSync(root).filter((name) => name.endsWith('.md')),
-    ...readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
+    ...['docs', 'docs/recipes'].flatMap((folder) =>
+      readdirSync(join(root, folder)).flatMap((name) => (name.endsWith('.md') ? [`${folder}/${name}`] : [])),
+    ),
     'bench/README.md',
     'examples/cluster/README.md',
   ];
