@@ -8,7 +8,7 @@ import { type ConnectError, idRule } from './failure.ts';
 import type { PositionStorage } from './positions.ts';
 import { type Gap, isSendableId } from './protocol.ts';
 import type { EventMap, EventOf } from './received.ts';
-import type { HostSignal, RequestHeaders, ResponseHeaders, Transport } from './transport.ts';
+import type { HostSignal, HostURL, RequestHeaders, ResponseHeaders, Transport } from './transport.ts';
 
 export interface ConnectOptions<Events extends object = EventMap> extends DecodeLimits, BackoffOptions {
   /** Ends the connection; the loop rejects with the signal's reason. */
@@ -153,7 +153,7 @@ const UNSENDABLE = /[\x00-\x08\x0a-\x1f\x7f]/;
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 /** The URL, in a page from its own. @throws {TypeError} for one that is not http: or https:. */
-export function readURL(text: URLText, base?: URL): URL {
+export function readURL(text: URLText, base?: HostURL): HostURL {
   const { location } = globalThis as { location?: { href: string } };
   const url = new URL(typeof text === 'string' ? text : text.href, base ?? location?.href);
   if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);

@@ -2,7 +2,7 @@
 // Needs `protocol.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import { maxIdBytes, readRefused } from './protocol.ts';
-import type { ResponseHeaders, TransportError } from './transport.ts';
+import type { HostSignal, ResponseHeaders, TransportError } from './transport.ts';
 
 export type ConnectErrorCode =
   | 'ERR_SSE_NETWORK'
@@ -68,7 +68,7 @@ export function isTransient({ code, status = 0 }: ConnectError): boolean {
 }
 
 /** Turns an exception into a failure. Once the signal is aborted, its reason is the failure. */
-export function failureOf(error: unknown, signal: AbortSignal): ConnectError {
+export function failureOf(error: unknown, signal: HostSignal): ConnectError {
   const cause = signal.aborted ? signal.reason : error;
   const code = (cause as { code?: unknown } | undefined)?.code;
   if (typeof code === 'string' && code.startsWith('ERR_SSE_')) return cause as ConnectError;
