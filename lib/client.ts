@@ -229,13 +229,14 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
         const held = this.#heldBack(request.method);
         const outcome = held ?? (yield* this.#send(request));
         if (this.#closing || outcome === 'over') break;
+        // What `reconnect` has ended has not failed.
+        this.#failure = this.#reconnecting ? undefined : outcome;
         if (this.#reconnecting) continue;
         if (held !== undefined || !this.#shouldRetry(outcome)) {
           if (outcome.code === 'ERR_SSE_EOF' && this.#options.isLast === undefined) break;
           failure = outcome;
           throw outcome;
         }
-        this.#failure = outcome;
         await this.#waitAfter(outcome);
       }
       if (signal?.aborted) throw signal.reason;

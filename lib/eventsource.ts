@@ -261,9 +261,9 @@ function resolve(url: URLText): URL {
 function strict(transport: Transport): Transport {
   return async (request) => {
     const response = await transport(request);
-    const { status } = response;
+    const { status, headers } = response;
     if (status <= 200 || status === 204 || status > 299) return response;
-    throw failed('ERR_SSE_STATUS', `the server answered ${status}`, { status });
+    throw failed('ERR_SSE_STATUS', `the server answered ${status}`, { status, headers });
   };
 }
 

@@ -1,5 +1,5 @@
 // Reconnects a reader at once when its page wakes up or gets a network.
-// Stands alone: copy this file by itself. Does nothing outside a page.
+// Stands alone: copy this file by itself. For pages and their workers; does nothing in Node.
 
 /** A connection of `connect`, or an `EventSource` of ours. */
 export interface WakeableReader {
@@ -17,25 +17,25 @@ export interface WakeableReader {
  * @returns a function that removes the listeners; call it where the reader is closed.
  */
 export function reconnectOnWake(reader: WakeableReader): () => void {
-  const { document } = globalThis as { document?: Page };
-  const window = globalThis as unknown as Listening;
-  if (document === undefined) return () => {};
+  const host = globalThis as unknown as Partial<Listening> & { readonly document?: Page };
+  if (host.addEventListener === undefined) return () => {};
+  const { document } = host;
   const wake = (): void => reader.reconnect();
   const restore = ({ persisted }: { persisted?: boolean }): void => {
     if (persisted) reader.reconnect();
   };
   const show = (): void => {
-    if (document.visibilityState === 'visible' && reader.state === 'waiting') reader.reconnect();
+    if (document?.visibilityState === 'visible' && reader.state === 'waiting') reader.reconnect();
   };
   const listeners = [
-    [window, 'online', wake],
-    [window, 'pageshow', restore],
+    [host as Listening, 'online', wake],
+    [host as Listening, 'pageshow', restore],
     [document, 'resume', wake],
     [document, 'visibilitychange', show],
   ] as const;
-  for (const [target, type, listener] of listeners) target.addEventListener(type, listener);
+  for (const [target, type, listener] of listeners) target?.addEventListener(type, listener);
   return () => {
-    for (const [target, type, listener] of listeners) target.removeEventListener(type, listener);
+    for (const [target, type, listener] of listeners) target?.removeEventListener(type, listener);
   };
 }
 

@@ -234,6 +234,25 @@ describe('the option request', () => {
     );
   });
 
+  it('learns of no failure where reconnect() has ended the attempt before', async (t) => {
+    const { url } = await serve(t, (_, res, attempt) =>
+      attempt === 2 ? res.writeHead(503).end() : open(res, frame(attempt)),
+    );
+    const failures: unknown[] = [];
+    const connection = connect(url, {
+      ...atOnce,
+      headers: ({ failure }) => {
+        failures.push(failure?.status);
+        return {};
+      },
+    });
+    for await (const _ of connection) {
+      if (failures.length === 4) break;
+      connection.reconnect();
+    }
+    assert.deepEqual(failures, [undefined, undefined, 503, undefined]);
+  });
+
   for (const [given, message] of [
     [{ url: 'ftp://a.example/' }, /^TypeError: `url` must be http: or https:/],
     [{ method: 'TRACE' }, /^TypeError: `method` must be a method/],
