@@ -126,19 +126,19 @@ export function createDecoder(options: DecoderOptions): Decoder {
     get lastEventId() {
       return lastEventId;
     },
-    feed(chunk) {
-      if (failure !== undefined) throw failure;
-      const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
-      if (text === '') return;
-      const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
-      readFrom(text, skipLeading(text), ascii);
-      if (data !== undefined) setAside(data);
-    },
-    end() {
-      // The first line end may belong to a CR.
-      this.feed(`${reader.end()}\n\n`);
-    },
+    feed,
+    // The first line end may belong to a CR.
+    end: () => feed(`${reader.end()}\n\n`),
   };
+
+  function feed(chunk: Uint8Array | string): void {
+    if (failure !== undefined) throw failure;
+    const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
+    if (text === '') return;
+    const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
+    readFrom(text, skipLeading(text), ascii);
+    if (data !== undefined) setAside(data);
+  }
 
   // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF right after a CR belongs to the same
   // line end.

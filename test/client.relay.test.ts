@@ -168,10 +168,10 @@ describe('a last event without its blank line', () => {
     );
     assert.deepEqual(await allOf(body().pipeThrough(decoderStream())), []);
     const events: string[] = [];
-    const decoder = createDecoder({ onEvent: ({ data }) => events.push(data) });
-    decoder.feed('data: x');
-    decoder.end();
-    decoder.end();
+    const { feed, end } = createDecoder({ onEvent: ({ data }) => events.push(data) });
+    feed('data: x');
+    end();
+    end();
     assert.deepEqual(events, ['x']);
   });
 
