@@ -73,13 +73,18 @@ export class Backoff {
     return Math.round(floor + Math.random() * bound);
   }
 
+  /** Begins anew with short waits, as after a healthy connection. */
+  reset(): void {
+    this.#failures = 0;
+  }
+
   /**
    * Records how a connection went. It was healthy, and resets the bound, when it brought an event, when the
    * server ended it after at least a second, and when it lived for `healthyAge`.
    */
   connectionEnded({ age, hasDelivered, isOrderly }: EndedConnection): void {
     const isHealthy = hasDelivered || (isOrderly && age >= MIN_ORDERLY_AGE) || age >= this.#limits.healthyAge;
-    if (isHealthy) this.#failures = 0;
+    if (isHealthy) this.reset();
   }
 }
 

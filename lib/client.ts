@@ -1,21 +1,38 @@
 // Reads an event stream for as long as it lasts: reconnects, resumes, and reports lost events.
-// Needs `backoff.ts`, `decode.ts`, `positions.ts`, `protocol.ts`, `received.ts`, `request.ts` and
-// `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// Needs `backoff.ts`, `connect-options.ts`, `decode.ts`, `failure.ts`, `positions.ts`, `protocol.ts`, `received.ts`,
+// `request.ts`, `transport.ts` and `waits.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 //
 //   for await (const { event, data } of connect('https://example.org/events')) …
 //
 // How it works: one generator connects, reads a chunk, yields its events one by one, and reads on. It reads
 // nothing while an event is processed, so a slow consumer slows the server down and nothing piles up.
 
-import { Backoff, type BackoffOptions } from './backoff.ts';
+import { Backoff } from './backoff.ts';
 import {
-  createDecoder,
-  type DecodedEvent,
-  type DecodeError,
-  type DecodeLimits,
-  type Decoder,
-} from './decode.ts';
-import { PositionSaver, type PositionStorage } from './positions.ts';
+  type AttemptRequest,
+  type ConnectionState,
+  type ConnectOptions,
+  checkOptions,
+  methodOf,
+  type RelayOptions,
+  readURL,
+  type StateChange,
+  type URLText,
+} from './connect-options.ts';
+import { createDecoder, type DecodedEvent, type DecodeError, type Decoder } from './decode.ts';
+import {
+  type ConnectError,
+  failed,
+  failureOf,
+  isOfPosition,
+  isTransient,
+  notTaken,
+  type Outcome,
+  refused,
+  tooLarge,
+  unsendable,
+} from './failure.ts';
+import { PositionSaver } from './positions.ts';
 import {
   controlEvents,
   type EventId,
@@ -27,112 +44,37 @@ import {
   readGap,
   readReady,
 } from './protocol.ts';
-import { type EventMap, type EventOf, Received, type ReceivedEvent } from './received.ts';
 import {
-  type ConnectError,
-  checkHeaders,
-  checkRequest,
-  failed,
-  failureOf,
-  type IncomingStream,
-  idRule,
-  isMethod,
-  isOfPosition,
-  isTransient,
-  notTaken,
-  type Outcome,
-  type RequestHeaders,
-  refused,
-  requestStream,
-  startTimer,
-  tooLarge,
-  unsendable,
-} from './request.ts';
-import { defaultTransport, type Transport } from './transport.ts';
+  type Arrived,
+  createIntake,
+  type EventMap,
+  type EventOf,
+  type Piece,
+  Received,
+  type ReceivedEvent,
+} from './received.ts';
+import { type IncomingStream, requestStream } from './request.ts';
+import { defaultTransport, type RequestHeaders, type Transport } from './transport.ts';
+import { startTimer } from './waits.ts';
 
 export type { BackoffOptions } from './backoff.ts';
+export type {
+  AttemptContext,
+  AttemptRequest,
+  ConnectionState,
+  ConnectOptions,
+  HeadersFunction,
+  RelayOptions,
+  RequestFunction,
+  StateChange,
+  StreamHead,
+  URLText,
+} from './connect-options.ts';
+export type { ConnectError, ConnectErrorCode } from './failure.ts';
 export type { PositionStorage } from './positions.ts';
 export type { Gap } from './protocol.ts';
-export { type EventMap, type EventOf, type ReceivedEvent, readJson } from './received.ts';
-export type { ConnectError, ConnectErrorCode, RequestHeaders } from './request.ts';
-
-export interface ConnectOptions<Events extends object = EventMap> extends DecodeLimits, BackoffOptions {
-  /** Ends the connection; the loop rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
-  /** Default `GET`, or `POST` where there is a `body`. Only GET and HEAD are retried by default. */
-  readonly method?: string | undefined;
-  readonly body?: string | Uint8Array | undefined;
-  /** A function is called before each attempt, as to refresh a token. What it throws, the loop throws. */
-  readonly headers?: RequestHeaders | HeadersFunction | undefined;
-  /** The position to resume from, sent as `Last-Event-ID`. A position in `storage` takes precedence. */
-  readonly lastEventId?: string | undefined;
-  /**
-   * The name of a parameter of the query that carries the position, instead of the header `Last-Event-ID`.
-   * For a page that reads from another origin whose server answers no preflight request: a browser sends one
-   * for that header. A sluice server reads `lastEventId`.
-   */
-  readonly lastEventIdParameter?: string | undefined;
-  /** Where the position is stored: `localStorage`, `fileStorage`, or anything with the same two methods. */
-  readonly storage?: PositionStorage | undefined;
-  /** Default `sluice.position:URL`. */
-  readonly storageKey?: string | undefined;
-  /** Default `node:http(s)` on Node, `fetch` elsewhere. */
-  readonly transport?: Transport | undefined;
-  /**
-   * Whether to reconnect after this failure. `undefined` applies the default: only GET and HEAD, after a lost
-   * or silent connection, after the end of a stream, and after a 408, 425, 429 or 5xx.
-   */
-  readonly shouldRetry?:
-    | ((failure: ConnectError, context: { readonly attempt: number }) => boolean | undefined)
-    | undefined;
-  /** Further origins (`https://api.example`), to which a redirect may take headers, body and position. */
-  readonly redirectOrigins?: readonly string[] | undefined;
-  /**
-   * Called when events are lost for good; awaited before any newer event. Default: yield `sluice:gap`.
-   *
-   * Beside the server's reasons there are two of the reader: `too-large`, for one event that is larger than a
-   * limit, and `unsendable`, for a position that was dropped because it could not be sent.
-   */
-  readonly onGap?: ((gap: Gap) => void | Promise<void>) | undefined;
-  /**
-   * Called for a fault after which reading goes on: an id that cannot be a position (`ERR_SSE_ID`), an event
-   * that is larger than a limit (`ERR_SSE_EVENT_TOO_LARGE`, `ERR_SSE_LINE_TOO_LONG`). Default: `console.warn`
-   * once for each code.
-   */
-  readonly onError?: ((error: ConnectError, context: { readonly attempt: number }) => void) | undefined;
-  /** Called after each change of `state`. */
-  readonly onState?: ((change: StateChange) => void) | undefined;
-  /** Called for each comment. Without it, comments are skipped faster. */
-  readonly onComment?: ((event: { readonly comment: string }) => void) | undefined;
-  /** Whether to yield all control events, `sluice:gap` also with `onGap`. Default false. */
-  readonly controlEvents?: boolean | undefined;
-  /** Returns whether this event is the last one, after which the loop ends. */
-  readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
-  /** Milliseconds within which a response must have its head. Default 30 s; `Infinity`: no limit. */
-  readonly connectTimeout?: number | undefined;
-  /** Milliseconds of silence that end a connection. Default: the server's announcement, else no limit. */
-  readonly silenceTimeout?: number | undefined;
-}
-
-/** Returns the headers of one attempt; attempts are counted from 1. */
-export type HeadersFunction = (context: {
-  readonly attempt: number;
-}) => RequestHeaders | Promise<RequestHeaders>;
-
-/** `idle`: before the first attempt. `waiting`: between two attempts. `closed`: after the last one. */
-export type ConnectionState = 'idle' | 'connecting' | 'open' | 'waiting' | 'closed';
-
-export interface StateChange {
-  readonly state: ConnectionState;
-  /** The number of attempts, this one included. */
-  readonly attempt: number;
-  /** With `waiting` and `closed`: the reason. `undefined` where the end was intended. */
-  readonly failure?: ConnectError | undefined;
-  /** With `waiting`: milliseconds until the next attempt. */
-  readonly delay?: number | undefined;
-  /** With `open`: where the stream comes from, after all redirects. */
-  readonly url?: string | undefined;
-}
+export { type EventMap, type EventOf, type Piece, type ReceivedEvent, readJson } from './received.ts';
+export type { RequestHeaders, ResponseHeaders } from './transport.ts';
 
 /**
  * Reads a stream of events across reconnects. The first request is sent when the loop asks for an event.
@@ -151,27 +93,39 @@ export interface StateChange {
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 export function connect<Events extends object = EventMap>(
-  url: string | URL,
-  options: ConnectOptions<Events> = {},
-): Connection<Events> {
+  url: URLText,
+  options?: ConnectOptions<Events>,
+): Connection<Events>;
+export function connect<Events extends object = EventMap>(
+  url: URLText,
+  options: RelayOptions<Events>,
+): Connection<Events, EventOf<Events> | Piece>;
+export function connect<Events extends object = EventMap>(
+  url: URLText,
+  options: ConnectOptions<Events> | RelayOptions<Events> = {},
+): Connection<Events, EventOf<Events> | Piece> {
   return new Connection(url, options);
 }
 
-/** Made by {@link connect}. It can be iterated once. */
-export class Connection<Events extends object = EventMap> implements AsyncIterable<EventOf<Events>> {
-  readonly #options: ConnectOptions<Events>;
+/** Made by {@link connect}. It can be iterated once. `Item` is what it yields. */
+export class Connection<Events extends object = EventMap, Item = EventOf<Events>>
+  implements AsyncIterable<Item>
+{
+  readonly #options: ConnectOptions<Events> | RelayOptions<Events>;
   readonly #url: URL;
-  readonly #method: string;
-  readonly #isRepeatable: boolean;
   readonly #transport: Transport;
   readonly #connectTimeout: number;
   readonly #backoff: Backoff;
   readonly #saver: PositionSaver | undefined;
 
-  #events: AsyncGenerator<EventOf<Events>, void, undefined> | undefined;
+  #items: AsyncGenerator<Item, void, undefined> | undefined;
   #state: ConnectionState = 'idle';
   #attempt = 0;
   #closing = false;
+  #reconnecting = false;
+  // Why the latest attempt ended, and whether the next one may be sent whatever its method is.
+  #failure: ConnectError | undefined;
+  #mayRepeat = true;
   // Ends the request, the stream or the wait that is under way.
   #interrupt: (() => void) | undefined;
   #serverRetry = 0;
@@ -192,17 +146,16 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   #hasDelivered = false; // whether the latest connection has brought an event of the application
   readonly #reported = new Set<string>();
 
-  constructor(url: string | URL, options: ConnectOptions<Events>) {
-    this.#url = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
-    this.#method = options.method?.toUpperCase() ?? (options.body === undefined ? 'GET' : 'POST');
-    this.#isRepeatable = this.#method === 'GET' || this.#method === 'HEAD';
+  constructor(url: URLText, options: ConnectOptions<Events> | RelayOptions<Events>) {
+    this.#url = readURL(url);
     this.#options = options;
-    checkOptions(this.#url, this.#method, options);
+    checkOptions(options);
     this.#backoff = new Backoff(options);
     this.#connectTimeout = options.connectTimeout ?? 30_000;
     this.#silenceTimeout = options.silenceTimeout ?? Number.POSITIVE_INFINITY;
     // A browser's fetch follows redirects with headers and body: only for requests that have none.
-    const followRedirects = options.headers === undefined && options.body === undefined;
+    const { headers, body, request } = options;
+    const followRedirects = headers === undefined && body === undefined && request === undefined;
     this.#transport = options.transport ?? defaultTransport({ followRedirects });
     this.#position = options.lastEventId ?? '';
     const key = options.storageKey ?? `sluice.position:${this.#url}`;
@@ -223,15 +176,15 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     return this.#position;
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<EventOf<Events>, void, undefined> {
-    if (this.#events !== undefined) throw new TypeError('a connection can be iterated only once');
-    const events = this.#run();
-    this.#events = events;
+  [Symbol.asyncIterator](): AsyncIterator<Item, void, undefined> {
+    if (this.#items !== undefined) throw new TypeError('a connection can be iterated only once');
+    const items = this.#run();
+    this.#items = items;
     return {
-      next: () => events.next(),
+      next: () => items.next(),
       return: () => {
         this.close();
-        return events.return();
+        return items.return();
       },
     };
   }
@@ -243,13 +196,26 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     this.#interrupt?.();
   }
 
+  /**
+   * Reconnects at once, from the last event ID, whatever the connection waits for: as where a device has woken
+   * up, or has another network. Events that have arrived are yielded first. A POST is sent again. Before the
+   * first attempt and after the last one it does nothing.
+   */
+  reconnect(): void {
+    if (this.#state === 'idle' || this.#state === 'closed') return;
+    this.#reconnecting = true;
+    this.#mayRepeat = true;
+    this.#backoff.reset();
+    this.#interrupt?.();
+  }
+
   /** Counts the latest event as processed now. Resolves once its position is stored. */
   async commit(): Promise<void> {
     this.#markProcessed();
     await this.#saver?.flush();
   }
 
-  async *#run(): AsyncGenerator<EventOf<Events>, void, undefined> {
+  async *#run(): AsyncGenerator<Item, void, undefined> {
     const { signal } = this.#options;
     const abort = (): void => this.close();
     let failure: ConnectError | undefined;
@@ -258,10 +224,15 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
       signal?.addEventListener('abort', abort, { once: true });
       await this.#load();
       while (!this.#closing) {
-        this.#enter({ state: 'connecting', attempt: ++this.#attempt });
-        const outcome = yield* this.#connectOnce();
+        const request = await this.#begin();
+        if (request === undefined) continue;
+        const held = this.#heldBack(request.method);
+        const outcome = held ?? (yield* this.#send(request));
         if (this.#closing || outcome === 'over') break;
-        if (!this.#shouldRetry(outcome)) {
+        // What `reconnect` has ended has not failed.
+        this.#failure = this.#reconnecting ? undefined : outcome;
+        if (this.#reconnecting) continue;
+        if (held !== undefined || !this.#shouldRetry(outcome)) {
           if (outcome.code === 'ERR_SSE_EOF' && this.#options.isLast === undefined) break;
           failure = outcome;
           throw outcome;
@@ -277,18 +248,34 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     }
   }
 
-  async *#connectOnce(): AsyncGenerator<EventOf<Events>, Outcome, undefined> {
+  // Returns `undefined` when the connection is closed, or told to reconnect, before the request is known.
+  async #begin(): Promise<AttemptToSend | undefined> {
+    this.#reconnecting = false;
+    this.#enter({ state: 'connecting', attempt: ++this.#attempt });
+    const { request, headers, method, body } = this.#options;
+    const context = { attempt: this.#attempt, lastEventId: this.#position, failure: this.#failure };
+    const common =
+      typeof headers === 'function' ? await this.#beforeInterrupt(() => headers(context)) : headers;
+    const given = request ? await this.#beforeInterrupt(() => request(context)) : { method, body };
+    if (this.#closing || this.#reconnecting) return undefined;
+    return requestOf(this.#url, common, given);
+  }
+
+  // A POST is sent again only where the caller says so: otherwise the failure before is the end.
+  #heldBack(method: string): ConnectError | undefined {
+    return this.#mayRepeat || isRepeatable(method) ? undefined : this.#failure;
+  }
+
+  async *#send({ url, method, headers, body }: AttemptToSend): AsyncGenerator<Item, Outcome, undefined> {
     const begun = performance.now();
     const controller = new AbortController();
     this.#interrupt = () => controller.abort();
     try {
-      const headers = await this.#headers();
-      if (this.#closing) return 'over';
       const request = {
-        url: this.#url,
-        method: this.#method,
+        url,
+        method,
         headers,
-        body: this.#options.body,
+        body,
         lastEventId: this.#position,
         lastEventIdParameter: this.#options.lastEventIdParameter,
         idOrigins: this.#idOrigins,
@@ -298,7 +285,7 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
         controller,
       };
       let answer = await requestStream(request);
-      const mayAskAgain = this.#position !== '' && this.#isRepeatable;
+      const mayAskAgain = this.#position !== '' && isRepeatable(method);
       if (mayAskAgain && 'outcome' in answer && isOfPosition(answer.outcome)) {
         answer = await requestStream({ ...request, lastEventId: '' });
         if ('stream' in answer) this.#drop(this.#position);
@@ -317,17 +304,10 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     }
   }
 
-  async #headers(): Promise<RequestHeaders> {
-    const { headers = {} } = this.#options;
-    if (typeof headers !== 'function') return headers;
-    const given = (await this.#orClosed(headers({ attempt: this.#attempt }))) ?? {};
-    checkHeaders(given);
-    return given;
-  }
-
   // Takes the stored position, where a request can carry it: anybody may have written to the storage.
   async #load(): Promise<void> {
-    const stored: unknown = this.#saver && (await this.#orClosed(this.#saver.load()));
+    const saver = this.#saver;
+    const stored = saver && (await this.#beforeInterrupt<unknown>(() => saver.load()));
     if (stored === undefined) return;
     if (isSendableId(stored)) this.#position = stored;
     else {
@@ -336,17 +316,18 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     }
   }
 
-  // Resolves also when the connection is closed before.
-  async #orClosed<Value>(pending: Value | Promise<Value>): Promise<Value | undefined> {
+  // Resolves also when the connection is closed, or told to reconnect, before.
+  async #beforeInterrupt<Value>(pending: () => Value | Promise<Value>): Promise<Value | undefined> {
     const interrupt = this.#interrupt;
+    if (this.#closing || this.#reconnecting) return undefined;
     try {
-      const closed = new Promise<undefined>((resolve) => {
+      const interrupted = new Promise<undefined>((resolve) => {
         this.#interrupt = () => {
           interrupt?.();
           resolve(undefined);
         };
       });
-      return await Promise.race([pending, closed]);
+      return await Promise.race([pending(), interrupted]);
     } finally {
       this.#interrupt = interrupt;
     }
@@ -369,48 +350,40 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   async *#read(
     stream: IncomingStream,
     controller: AbortController,
-  ): AsyncGenerator<EventOf<Events>, Outcome, undefined> {
+  ): AsyncGenerator<Item, Outcome, undefined> {
     this.#hasDelivered = false;
-    this.#enter({ state: 'open', attempt: this.#attempt, url: stream.url.href });
-    const { maxLineBytes, maxEventBytes, onComment, isLast } = this.#options;
-    // Events, the ids that arrive without one, and the events that are too large.
-    let items: (DecodedEvent | string | DecodeError)[] = [];
-    const decoder = createDecoder({
-      maxLineBytes,
-      maxEventBytes,
-      lastEventId: this.#position,
-      onEvent: (event) => items.push(event),
-      onId: (id) => items.push(id),
-      onTooLarge: (error) => items.push(error),
+    await this.#open(stream);
+    const { maxLineBytes, maxEventBytes, onComment, isLast, relay = false } = this.#options;
+    const intake = createIntake({
+      relay,
+      onComment,
       onRetry: (ms) => {
         this.#serverRetry = ms;
       },
-      onComment: onComment && ((comment) => onComment({ comment })),
     });
+    const limits = { maxLineBytes, maxEventBytes, lastEventId: this.#position };
+    const decoder = createDecoder({ ...limits, ...intake.handlers });
     for (;;) {
       const failure = await this.#feed(decoder, stream, controller);
-      const arrived = items;
-      items = [];
-      for (const item of arrived) {
+      for (const item of intake.take()) {
         if (this.#closing) return 'over';
         if (this.#idOrigins.size > MAX_ID_ORIGINS) this.#idOrigins.clear();
-        if (item !== '') this.#idOrigins.add(stream.url.origin);
+        if (item.id !== '') this.#idOrigins.add(stream.url.origin);
+        if (item.event === undefined) {
+          const failure = yield* this.#takeOther(item);
+          if (failure === undefined) continue;
+          return failure;
+        }
         if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
-        if (typeof item === 'string') {
-          this.#moveTo(item);
-          continue;
-        }
-        if ('code' in item) {
-          if (!canSkip(item)) return tooLarge(item, this.#position);
-          yield* this.#skip(item, item.id);
-          continue;
-        }
         const event = new Received(item) as ReceivedEvent as EventOf<Events>;
         const isControl = isControlEvent(item.event);
         const isWanted = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
         if (isWanted && !isControl) this.#hasDelivered = true;
         this.#yieldedPosition = item.lastEventId;
-        if (isWanted) yield event;
+        if (isWanted) yield event as Item;
+        // The event is of this connection alone; its position is not.
+        else if (relay && isControl && item.id !== undefined)
+          yield { id: item.id, retry: item.retry } as Item;
         // The loop has asked for the next event, so this one was processed.
         this.#markProcessed();
         if (item.event === controlEvents.end || isLast?.(event)) return 'over';
@@ -426,7 +399,33 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
     }
   }
 
-  async *#skip(error: DecodeError, id: string): AsyncGenerator<EventOf<Events>, void, undefined> {
+  async #open({ url, status, headers }: IncomingStream): Promise<void> {
+    const { href } = url;
+    const attempt = this.#attempt;
+    this.#enter({ state: 'open', attempt, url: href });
+    const { onOpen } = this.#options;
+    if (onOpen) await this.#beforeInterrupt(() => onOpen({ attempt, status, headers, url: href }));
+  }
+
+  // Takes what is no event: an id, which is processed at once unless a relay gets it, and what a limit dropped.
+  async *#takeOther(item: Arrived): AsyncGenerator<Item, ConnectError | undefined, undefined> {
+    if (!('code' in item) && item.id === undefined) {
+      yield item as Item;
+      return undefined;
+    }
+    if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
+    if ('code' in item) {
+      if (!canSkip(item)) return tooLarge(item, this.#position);
+      yield* this.#skip(item, item.id);
+      return undefined;
+    }
+    this.#yieldedPosition = item.id;
+    if (this.#options.relay) yield item as Item;
+    this.#markProcessed();
+    return undefined;
+  }
+
+  async *#skip(error: DecodeError, id: string): AsyncGenerator<Item, void, undefined> {
     if (this.#isRepeated({ id })) return;
     this.#report(tooLarge(error, this.#position));
     const from = this.#position === '' ? null : this.#position;
@@ -434,12 +433,12 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   }
 
   // Hands on a gap that the server does not know of, in the way of the server's.
-  async *#takeOwnGap(gap: Gap): AsyncGenerator<EventOf<Events>, void, undefined> {
+  async *#takeOwnGap(gap: Gap): AsyncGenerator<Item, void, undefined> {
     this.#lost = undefined;
     const item = { ...gapEvent(gap.to, gap), id: gap.to || undefined, lastEventId: gap.to };
     const isWanted = await this.#takeControl(item);
     this.#yieldedPosition = gap.to;
-    if (isWanted) yield new Received(item) as ReceivedEvent as EventOf<Events>;
+    if (isWanted) yield new Received(item) as Item;
     this.#markProcessed();
   }
 
@@ -450,17 +449,20 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   ): Promise<ConnectError | DecodeError | undefined> {
     const limit = this.#silenceTimeout;
     const silent = failed('ERR_SSE_SILENT', `the server was silent for ${limit} ms`);
-    const timer = startTimer(limit, () => controller.abort(silent));
+    const stopTimer = startTimer(limit, () => controller.abort(silent));
     try {
       const next = await stream.next();
-      if (next.done) return failed('ERR_SSE_EOF', 'the server ended the stream');
-      clearTimeout(timer);
+      if (next.done) {
+        if (this.#options.dispatchAtEnd) decoder.end();
+        return failed('ERR_SSE_EOF', 'the server ended the stream');
+      }
+      stopTimer();
       decoder.feed(next.value);
       return undefined;
     } catch (error) {
       return failureOf(error, controller.signal);
     } finally {
-      clearTimeout(timer);
+      stopTimer();
     }
   }
 
@@ -522,15 +524,18 @@ export class Connection<Events extends object = EventMap> implements AsyncIterab
   }
 
   #shouldRetry(failure: ConnectError): boolean {
-    const answer = this.#options.shouldRetry?.(failure, { attempt: this.#attempt });
+    const { shouldRetry, request, method, body } = this.#options;
+    const answer = shouldRetry?.(failure, { attempt: this.#attempt });
+    this.#mayRepeat = answer === true;
     if (answer !== undefined) return answer;
-    return this.#isRepeatable && isTransient(failure);
+    // Where a function makes the request, the next one decides: see `#heldBack`.
+    return isTransient(failure) && (request !== undefined || isRepeatable(methodOf({ method, body })));
   }
 
   async #waitAfter(failure: ConnectError): Promise<void> {
     const delay = this.#backoff.nextDelay(Math.max(this.#serverRetry, failure.retryDelay ?? 0));
     this.#enter({ state: 'waiting', attempt: this.#attempt, failure, delay });
-    if (this.#closing) return;
+    if (this.#closing || this.#reconnecting) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, delay);
       this.#interrupt = () => {
@@ -559,38 +564,29 @@ function announcedSilence(data: string): number {
 }
 
 /** Where delivery continues when this is the first that arrives; `''` where that is not known. */
-function placeOf(item: DecodedEvent | string | DecodeError): string {
-  if (typeof item === 'string') return item;
-  return 'event' in item && item.event === controlEvents.ready ? item.lastEventId : '';
+function placeOf(item: Arrived): string {
+  if (item.event === undefined) return 'code' in item ? '' : (item.id ?? '');
+  return item.event === controlEvents.ready ? item.lastEventId : '';
 }
 
 function canSkip(error: DecodeError): error is DecodeError & { readonly id: string } {
   return error.id !== '' && isSendableId(error.id);
 }
 
-function checkOptions(url: URL, method: string, options: Omit<ConnectOptions, 'isLast'>): void {
-  if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);
-  if (!isMethod(method)) throw badOption('method', 'must be a method such as POST', options.method);
-  checkRequest(options);
-  const { lastEventId = '', lastEventIdParameter = 'id' } = options;
-  if (!isSendableId(lastEventId))
-    throw badOption('lastEventId', idRule, JSON.stringify(lastEventId).slice(0, 80));
-  if (typeof lastEventIdParameter !== 'string' || lastEventIdParameter === '')
-    throw badOption('lastEventIdParameter', 'must be a name', JSON.stringify(lastEventIdParameter));
-  checkTimeout('connectTimeout', options.connectTimeout);
-  checkTimeout('silenceTimeout', options.silenceTimeout);
-  // Creates a decoder for its checks: they throw now rather than at the first response.
-  const { maxLineBytes, maxEventBytes } = options;
-  createDecoder({ maxLineBytes, maxEventBytes, onEvent: () => {} });
+interface AttemptToSend {
+  readonly url: URL;
+  readonly method: string;
+  readonly headers: RequestHeaders;
+  readonly body: string | Uint8Array | undefined;
 }
 
-function checkTimeout(name: string, value = 0): void {
-  if (typeof value === 'number' && (value === Number.POSITIVE_INFINITY || (value >= 0 && value < 2 ** 31)))
-    return;
-  const rule = 'must be a number of milliseconds from 0 to 2147483647, or Infinity';
-  throw badOption(name, rule, value, RangeError);
+function requestOf(base: URL, common: RequestHeaders = {}, given: AttemptRequest = {}): AttemptToSend {
+  const headers = { ...common, ...given.headers };
+  const method = methodOf({ ...given, headers });
+  const url = given.url === undefined ? base : readURL(given.url, base);
+  return { url, method, headers, body: given.body };
 }
 
-function badOption(name: string, rule: string, value: unknown, Kind: typeof RangeError = TypeError): Error {
-  return new Kind(`\`${name}\` ${rule}, got ${String(value)}`);
+function isRepeatable(method: string): boolean {
+  return method === 'GET' || method === 'HEAD';
 }

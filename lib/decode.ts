@@ -49,14 +49,16 @@ export interface Decoder {
   /** The last event ID in force. A blank line sets it, so the id of an event that is cut off never does. */
   readonly lastEventId: string;
   /**
-   * Decodes one more chunk. A chunk may end anywhere, a chunk of bytes even within a character. There is
-   * nothing to call at the end of a stream: the standard discards the text after the last blank line.
+   * Decodes one more chunk. A chunk may end anywhere, a chunk of bytes even within a character. Nothing needs to
+   * be called at the end of a stream: the standard discards the text after the last blank line.
    *
    * An exception from a handler propagates to the caller, and the rest of the chunk is not decoded.
    *
    * @throws {DecodeError} when a line or an event is larger than its limit, and at each later call.
    */
   feed(chunk: Uint8Array | string): void;
+  /** Reads what is left as if a blank line followed, for a server that leaves out the last one. */
+  end(): void;
 }
 
 /** A line or an event is larger than its limit. Once `feed` throws it, nothing more is decoded. */
@@ -124,15 +126,19 @@ export function createDecoder(options: DecoderOptions): Decoder {
     get lastEventId() {
       return lastEventId;
     },
-    feed(chunk) {
-      if (failure !== undefined) throw failure;
-      const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
-      if (text === '') return;
-      const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
-      readFrom(text, skipLeading(text), ascii);
-      if (data !== undefined) setAside(data);
-    },
+    feed,
+    // The first line end may belong to a CR.
+    end: () => feed(`${reader.end()}\n\n`),
   };
+
+  function feed(chunk: Uint8Array | string): void {
+    if (failure !== undefined) throw failure;
+    const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
+    if (text === '') return;
+    const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
+    readFrom(text, skipLeading(text), ascii);
+    if (data !== undefined) setAside(data);
+  }
 
   // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF right after a CR belongs to the same
   // line end.
@@ -377,23 +383,36 @@ export function createDecoder(options: DecoderOptions): Decoder {
 }
 
 /** The chunks of a stream, in order: a Node `Readable`, the `body` of a fetch response, an array. */
-export type DecodeSource =
-  | AsyncIterable<Uint8Array | string>
-  | Iterable<Uint8Array | string>
-  | ReadableStream<Uint8Array>;
+export type DecodeSource = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string> | ByteStream;
+
+/** The members of a `ReadableStream` that are used. */
+export interface ByteStream {
+  getReader(): {
+    read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+    cancel(): Promise<void>;
+  };
+}
+
+export interface DecodeOptions extends DecodeLimits, Pick<DecoderOptions, 'onComment' | 'onId' | 'onRetry'> {
+  /**
+   * Whether to take an event at the end of the source that lacks its blank line. The standard discards it,
+   * because its end may be missing. Default false.
+   */
+  readonly dispatchAtEnd?: boolean | undefined;
+}
 
 /**
  * Yields the events of a stream: `for await (const { event, data } of decode(response.body)) …`.
  *
  * Reads only when the loop asks for the next event, and closes the source when the loop is left. It does not
- * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`,
- * which is called before the events of the same chunk are yielded.
+ * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`, which is called before
+ * the events of the same chunk are yielded, as `onId` and `onRetry` are.
  *
  * @throws {DecodeError} when a line or an event is larger than its limit.
  */
 export async function* decode(
   source: DecodeSource,
-  options: DecodeLimits & Pick<DecoderOptions, 'onComment'> = {},
+  options: DecodeOptions = {},
 ): AsyncGenerator<DecodedEvent, void, undefined> {
   let events: DecodedEvent[] = [];
   const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
@@ -403,23 +422,9 @@ export async function* decode(
     events = [];
     yield* ready;
   }
-}
-
-/**
- * Decodes in a `TransformStream`: `response.body.pipeThrough(decoderStream())`.
- *
- * A line or an event that is larger than its limit errors both sides with a {@link DecodeError}.
- */
-export function decoderStream(limits: DecodeLimits = {}): TransformStream<Uint8Array | string, DecodedEvent> {
-  let decoder: Decoder;
-  return new TransformStream({
-    start(controller) {
-      decoder = createDecoder({ ...limits, onEvent: (event) => controller.enqueue(event) });
-    },
-    transform(chunk) {
-      decoder.feed(chunk);
-    },
-  });
+  if (!options.dispatchAtEnd) return;
+  decoder.end();
+  yield* events;
 }
 
 // Reads events of one `data` line and nothing else, as language models send them by the thousand.
@@ -535,6 +540,8 @@ interface TextReader {
   /** Whether the last chunk was all ASCII, so that each byte is one unit of the text. */
   ascii: boolean;
   read(bytes: Uint8Array): string;
+  /** What an unfinished character at the end becomes. */
+  end(): string;
 }
 
 function createTextReader(): TextReader {
@@ -554,6 +561,7 @@ function createTextReader(): TextReader {
       reader.ascii = asWhole && !wide;
       return text;
     },
+    end: () => (withinCharacter ? streaming!.decode() : ''),
   };
   return reader;
 }
@@ -561,9 +569,9 @@ function createTextReader(): TextReader {
 async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | string, void, undefined> {
   if (Symbol.asyncIterator in source || Symbol.iterator in source) return yield* source;
   // In some browsers a ReadableStream is not iterable.
-  const reader = (source as ReadableStream<Uint8Array>).getReader();
+  const reader = source.getReader();
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value!;
   } finally {
     await reader.cancel();
   }

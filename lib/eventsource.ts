@@ -1,23 +1,25 @@
 // The standard's EventSource, with headers, typed listeners and the other options of `connect`.
-// Needs `client.ts`, `request.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// Needs `client.ts`, `failure.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import {
   type ConnectError,
   type Connection,
+  type ConnectionState,
   type ConnectOptions,
   connect,
   type EventMap,
   type ReceivedEvent,
   readJson,
   type StateChange,
+  type URLText,
 } from './client.ts';
-import { failed } from './request.ts';
+import { failed } from './failure.ts';
 import { defaultTransport, type Transport } from './transport.ts';
 
 export type { EventMap } from './client.ts';
 
 export interface EventSourceInit
-  extends Omit<ConnectOptions, 'signal' | 'controlEvents' | 'onState' | 'isLast'> {
+  extends Omit<ConnectOptions, 'signal' | 'controlEvents' | 'onState' | 'isLast' | 'relay'> {
   /** Whether a browser sends cookies to other origins. Default false. */
   readonly withCredentials?: boolean | undefined;
 }
@@ -88,7 +90,7 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
    * @throws {DOMException} `SyntaxError` for a text that is no URL.
    * @throws {TypeError | RangeError} naming the option that cannot be used.
    */
-  constructor(url: string | URL, init: EventSourceInit = {}) {
+  constructor(url: URLText, init: EventSourceInit = {}) {
     super();
     const { withCredentials = false, ...options } = init;
     const resolved = resolve(url);
@@ -98,7 +100,8 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
     this.#connection = connect(resolved, {
       ...options,
       transport: strict(
-        options.transport ?? defaultTransport({ withCredentials, followRedirects: !options.headers }),
+        options.transport ??
+          defaultTransport({ withCredentials, followRedirects: !options.headers && !options.request }),
       ),
       controlEvents: true,
       shouldRetry: (failure, context) => options.shouldRetry?.(failure, context) ?? retryOfStandard(failure),
@@ -167,6 +170,21 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
     this.#connection.close();
   }
 
+  /** More exact than `readyState`: that of `connect`. */
+  get state(): ConnectionState {
+    return this.#connection.state;
+  }
+
+  /**
+   * Reconnects at once, whatever the connection waits for, and then resumes: as where a device has woken up. Not
+   * in the standard. Dispatches no `error`.
+   */
+  reconnect(): void {
+    if (this.#readyState === EventSource.CLOSED) return;
+    this.#readyState = EventSource.CONNECTING;
+    this.#connection.reconnect();
+  }
+
   async #read(): Promise<void> {
     // Waits, so that the caller can add listeners before anything is dispatched.
     await Promise.resolve();
@@ -232,19 +250,20 @@ interface EventHandler {
   readonly listen: (event: Event) => unknown;
 }
 
-function resolve(url: string | URL): URL {
+function resolve(url: URLText): URL {
   const base = (globalThis as { location?: { href: string } }).location?.href;
-  if (URL.canParse(String(url), base)) return new URL(url, base);
-  throw new DOMException(`cannot open ${JSON.stringify(String(url))}: it is not a URL`, 'SyntaxError');
+  const text = typeof url === 'string' ? url : url.href;
+  if (URL.canParse(text, base)) return new URL(text, base);
+  throw new DOMException(`cannot open ${JSON.stringify(text)}: it is not a URL`, 'SyntaxError');
 }
 
 // `connect` reads a stream with any status of success, the standard only one with 200.
 function strict(transport: Transport): Transport {
   return async (request) => {
     const response = await transport(request);
-    const { status } = response;
+    const { status, headers } = response;
     if (status <= 200 || status === 204 || status > 299) return response;
-    throw failed('ERR_SSE_STATUS', `the server answered ${status}`, { status });
+    throw failed('ERR_SSE_STATUS', `the server answered ${status}`, { status, headers });
   };
 }
 

@@ -250,7 +250,7 @@ function wellFormed(text: string): string {
 function eventOf(value: ServerSentEvent | string): ServerSentEvent {
   if (typeof value === 'string') return { data: value };
   if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) {
-    return isUntyped(value) ? { id: value.id, data: value.data } : value;
+    return isUntyped(value) ? { id: value.id, data: value.data, retry: value.retry } : value;
   }
   // Anything else has none of an event's fields, so it would be encoded to nothing.
   const given = value instanceof Uint8Array ? 'bytes: decode them, or read them as text' : value;

@@ -1,7 +1,7 @@
 // The events that a reader hands to its application, and their data as JSON.
 // Needs `decode.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
-import type { DecodedEvent } from './decode.ts';
+import type { DecodedEvent, DecodeError, DecoderOptions } from './decode.ts';
 
 /**
  * The JSON data of each event type: `{ tick: { price: number } }`. Share it with the code that publishes. A
@@ -20,6 +20,17 @@ export interface ReceivedEvent<Type extends string = string, Json = unknown> ext
    *   JSON.
    */
   readonly json: Json;
+  /** With `relay`: the `retry` that came with the event. */
+  readonly retry?: number | undefined;
+}
+
+/** What a stream has beside events: a comment, an id without data, a `retry`. `pipe` sends it on. */
+export interface Piece {
+  readonly comment?: string | undefined;
+  readonly id?: string | undefined;
+  readonly retry?: number | undefined;
+  readonly event?: undefined;
+  readonly data?: undefined;
 }
 
 /** Any event of the map, discriminated by `event`. */
@@ -53,13 +64,21 @@ export class Received implements ReceivedEvent {
   readonly data: string;
   readonly id: string | undefined;
   readonly lastEventId: string;
+  declare readonly retry?: number;
   #json: { readonly value: unknown } | undefined;
 
-  constructor({ event, data, id, lastEventId }: DecodedEvent) {
+  constructor({
+    event,
+    data,
+    id,
+    lastEventId,
+    retry,
+  }: DecodedEvent & { readonly retry?: number | undefined }) {
     this.event = event;
     this.data = data;
     this.id = id;
     this.lastEventId = lastEventId;
+    if (retry !== undefined) this.retry = retry;
   }
 
   get json(): unknown {
@@ -67,3 +86,58 @@ export class Received implements ReceivedEvent {
     return this.#json.value;
   }
 }
+
+/** What a decoder has read: an event, something else, or an event that was dropped for its size. */
+export type Arrived =
+  | (DecodedEvent & { readonly retry?: number | undefined })
+  | Piece
+  | (DecodeError & { readonly event?: undefined; readonly comment?: undefined });
+
+interface IntakeOptions {
+  /** Whether comments and `retry` are wanted too. */
+  readonly relay: boolean;
+  readonly onComment: ((event: { readonly comment: string }) => void) | undefined;
+  readonly onRetry: (ms: number) => void;
+}
+
+interface Intake {
+  readonly handlers: DecoderOptions;
+  /** What has arrived since the last call, in order. */
+  take(): Arrived[];
+}
+
+/** Keeps what a decoder reads until it is processed. */
+export function createIntake({ relay, onComment, onRetry }: IntakeOptions): Intake {
+  let items: Arrived[] = [];
+  // A `retry` is handed on with its event: a block of its own becomes an empty message in some readers.
+  let retry: number | undefined;
+  const keep = (item: Arrived): void => {
+    items.push(retry === undefined ? item : { ...item, retry });
+    retry = undefined;
+  };
+  const onAnyComment = (comment: string): void => {
+    onComment?.({ comment });
+    if (relay) items.push({ comment });
+  };
+  return {
+    handlers: {
+      onEvent: relay ? keep : (event) => items.push(event),
+      onId: (id) => keep({ id }),
+      onTooLarge: (error) => items.push(error as Arrived),
+      onRetry: (ms) => {
+        onRetry(ms);
+        if (relay) retry = Math.min(ms, MAX_RETRY);
+      },
+      onComment: relay || onComment ? onAnyComment : undefined,
+    },
+    take() {
+      if (retry !== undefined) keep({});
+      const taken = items;
+      items = [];
+      return taken;
+    },
+  };
+}
+
+// The longest `retry` that `encode` takes.
+const MAX_RETRY = 2 ** 31 - 1;

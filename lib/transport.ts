@@ -5,21 +5,40 @@
 
 import type { Readable, Transform } from 'node:stream';
 
+/** The headers of a request, by name. */
+export type RequestHeaders = Readonly<Record<string, string>>;
+
+/** The headers of a response, by lower-case name. The values of one that came several times are joined by `, `. */
+export type ResponseHeaders = Readonly<Record<string, string | undefined>>;
+
+// The types of the host: those of the DOM, of a worker or of @types/node. A program that has none of these can
+// still use the declarations of this module.
+type Global<Name extends string, Otherwise> =
+  typeof globalThis extends Record<Name, { prototype: infer Type }> ? Type : Otherwise;
+
+/** The `URL` of the host. */
+export type HostURL = Global<'URL', { readonly href: string }>;
+
+/** The `AbortSignal` of the host. */
+export type HostSignal = Global<'AbortSignal', { readonly aborted: boolean; readonly reason: unknown }>;
+
+/** The `fetch` of the host. */
+export type HostFetch = typeof globalThis extends { fetch: infer Type } ? Type : never;
+
 export interface TransportRequest {
-  readonly url: URL;
+  readonly url: HostURL;
   readonly method: string;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: RequestHeaders;
   readonly body: string | Uint8Array | undefined;
   /** Aborts the request, and the response where it has begun. */
-  readonly signal: AbortSignal;
+  readonly signal: HostSignal;
 }
 
 export interface TransportResponse {
   readonly status: number;
   /** The URL of the response, from a transport that follows redirects itself. */
   readonly url?: string | undefined;
-  /** The value of a header by its lower-case name. */
-  readonly header: (name: string) => string | undefined;
+  readonly headers: ResponseHeaders;
   /** The decompressed bytes. Leaving the loop over them closes the connection. */
   readonly body: AsyncIterable<Uint8Array>;
 }
@@ -53,17 +72,23 @@ export interface TransportError extends Error {
     | 'ERR_SSE_ANSWER_TOO_LARGE';
 }
 
+/** An `Agent` of `node:http` or `node:https`, or of a package such as `proxy-agent`. */
+export interface NodeAgent {
+  readonly maxSockets: number;
+  destroy(): void;
+}
+
 export interface NodeTransportOptions {
   /**
    * As for `http.request`. Default: a new connection for each request, through the proxy that `HTTP_PROXY`,
    * `HTTPS_PROXY` and `NO_PROXY` name where Node can (22.21, 24.5 and later).
    */
-  readonly agent?: import('node:http').Agent | undefined;
+  readonly agent?: NodeAgent | undefined;
 }
 
 export interface FetchTransportOptions {
   /** Default: the global `fetch`. */
-  readonly fetch?: typeof fetch | undefined;
+  readonly fetch?: HostFetch | undefined;
   /** Whether to send cookies to other origins. Default false. */
   readonly withCredentials?: boolean | undefined;
   /**
@@ -90,7 +115,11 @@ export function nodeTransport({ agent }: NodeTransportOptions = {}): Transport {
       signal.throwIfAborted();
       const http = url.protocol === 'https:' ? builtin('node:https') : builtin('node:http');
       const outgoing = opened(() =>
-        http.request(url, { method, headers: withUserAgent(headers), agent: agent ?? agentFor(http) }),
+        http.request(url, {
+          method,
+          headers: withUserAgent(headers),
+          agent: (agent as Agent | undefined) ?? agentFor(http),
+        }),
       );
       const abort = (): void => {
         outgoing.destroy(asError(signal.reason));
@@ -101,7 +130,7 @@ export function nodeTransport({ agent }: NodeTransportOptions = {}): Transport {
         stop();
       };
       const answer = (status: number | undefined, incoming: IncomingMessage): void =>
-        settle(resolve, reject, status, (name) => headerOf(incoming.headers[name]), incoming, stop);
+        settle(resolve, reject, status, headersOf(incoming.headers), incoming, stop);
       signal.addEventListener('abort', abort, { once: true });
       outgoing.once('close', () => {
         signal.removeEventListener('abort', abort);
@@ -153,11 +182,10 @@ export function http2Transport(): Transport {
         informationCounter((error) => stream.destroy(error)),
       );
       stream.once('response', (answer) => {
-        const header = (name: string): string | undefined => headerOf(answer[name]);
         const ended = (): void => {
           if (stream.rstCode !== 0) throw new Error(`the stream was reset with code ${stream.rstCode}`);
         };
-        settle(resolve, reject, Number(answer[':status']), header, stream, stop, ended);
+        settle(resolve, reject, Number(answer[':status']), headersOf(answer), stream, stop, ended);
       });
       if (body !== undefined) stream.end(body);
     });
@@ -182,7 +210,7 @@ export function fetchTransport(options: FetchTransportOptions = {}): Transport {
     return {
       status,
       url: response.url || undefined,
-      header: (name) => response.headers.get(name) ?? undefined,
+      headers: headersOf(Object.fromEntries(response.headers)),
       body: response.body === null ? nothing() : chunksOf(response.body),
     };
   };
@@ -217,6 +245,7 @@ export async function readAnswer(
 
 // ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
 
+type Agent = import('node:http').Agent;
 type IncomingMessage = import('node:http').IncomingMessage;
 
 interface Builtins {
@@ -237,13 +266,13 @@ const NO_HEAD = 'the connection was closed before the head of a response';
 const PROXY_VARIABLES = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy'];
 const MAX_INFORMATION = 32;
 
-function withUserAgent(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+function withUserAgent(headers: RequestHeaders): RequestHeaders {
   const isNamed = Object.keys(headers).some((name) => name.toLowerCase() === 'user-agent');
   return isNamed ? headers : { 'user-agent': USER_AGENT, ...headers };
 }
 
 // `false` is an agent of its own for the request. A Node that cannot use proxies ignores `proxyEnv`.
-function agentFor({ Agent }: Builtins['node:http' | 'node:https']): import('node:http').Agent | false {
+function agentFor({ Agent }: Builtins['node:http' | 'node:https']): Agent | false {
   const { env } = process;
   if (!PROXY_VARIABLES.some((name) => env[name])) return false;
   return new Agent({ proxyEnv: env } as object);
@@ -276,8 +305,13 @@ function coded(code: TransportError['code'], message: string, cause?: unknown): 
   return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code });
 }
 
-function headerOf(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
+// Without a prototype, so that no name is found that was not sent.
+function headersOf(given: Readonly<Record<string, string | string[] | undefined>>): ResponseHeaders {
+  const headers: Record<string, string | undefined> = Object.create(null);
+  for (const [name, value] of Object.entries(given)) {
+    if (!name.startsWith(':')) headers[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return headers;
 }
 
 function asError(reason: unknown): Error {
@@ -286,29 +320,27 @@ function asError(reason: unknown): Error {
 
 // ── responses ─────────────────────────────────────────────────────────────────────────────────────────────
 
-type Header = TransportResponse['header'];
-
 function settle(
   resolve: (response: TransportResponse) => void,
   reject: (error: unknown) => void,
   status = 0,
-  header: Header,
+  headers: ResponseHeaders,
   incoming: Readable,
   stop: () => void,
   ended?: () => void,
 ): void {
   // Without a listener, a connection that breaks before the body is read would be an uncaught error.
   incoming.on('error', () => {});
-  const codings = codingsOf(header('content-encoding') ?? '');
+  const codings = codingsOf(headers['content-encoding'] ?? '');
   const fault = faultOf(codings);
   if (fault === undefined) {
-    resolve({ status, header, body: decoded(incoming, codings, stop, ended) });
+    resolve({ status, headers, body: decoded(incoming, codings, stop, ended) });
   } else if (status >= 200 && status < 300) {
     reject(coded('ERR_SSE_CONTENT_ENCODING', fault));
     stop();
   } else {
     // The status says more than a body that cannot be read.
-    resolve({ status, header, body: nothing(stop) });
+    resolve({ status, headers, body: nothing(stop) });
   }
 }
 

@@ -17,10 +17,10 @@ import {
 } from '../lib/client.ts';
 import { encode } from '../lib/encode.ts';
 import { EventSource } from '../lib/eventsource.ts';
+import { isTransient } from '../lib/failure.ts';
 import { Hub } from '../lib/hub.ts';
 import type { PositionStorage } from '../lib/positions.ts';
 import { isSendableId, readyEvent, refusedEvent } from '../lib/protocol.ts';
-import { isTransient } from '../lib/request.ts';
 import { openStream } from '../lib/stream.ts';
 import { fetchTransport, http2Transport, type Transport } from '../lib/transport.ts';
 import { cert, key } from './fixtures/tls.ts';
@@ -102,12 +102,12 @@ describe('every wait of connect', () => {
   const mute: Transport = () => never;
   const silent: Transport = async () => ({
     status: 200,
-    header: (name) => (name === 'content-type' ? 'text/event-stream' : undefined),
+    headers: { 'content-type': 'text/event-stream' },
     body: { [Symbol.asyncIterator]: () => ({ next: () => never }) },
   });
   const stalledError: Transport = async () => ({
     status: 503,
-    header: (name) => (name === 'content-type' ? 'application/json' : undefined),
+    headers: { 'content-type': 'application/json' },
     body: { [Symbol.asyncIterator]: () => ({ next: () => never }) },
   });
 

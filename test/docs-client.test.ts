@@ -17,13 +17,18 @@ const tsx = import.meta.resolve('tsx');
 /** An id of a former life of the server. */
 const formerId = formatId(1795408312207551, 5);
 
-/** What each example prints. test/interop runs those that need a browser. */
+/** What each example prints. test/interop runs those that need a browser or a package. */
 const prints: Record<string, RegExp> = {
   loop: new RegExp(`^tick \\{"price":7.25\\} ${idOf(1)}\ntick .* ${idOf(2)}\ntick .* ${idOf(3)}\n$`),
   typed: /^7\.25\n7\.50\n7\.75\n$/,
   resume: new RegExp(`^missed ${formerId} to ${idOf(0)}: unknown-epoch\n(\\{"price":.*\\}\n){3}$`),
   states:
     /^connecting 1\s+open 1\s+first\nwaiting 1 ERR_SSE_NETWORK later\nconnecting 2\s+waiting 2 ERR_SSE_STATUS later\nconnecting 3\s+open 3\s+second\nclosed 3\s+$/,
+  attempts: /^hello\nagain\n$/,
+  refused: /^ERR_SSE_STATUS 403 17 Members only\.\n$/,
+  relay: new RegExp(
+    `^retry: 1000\nid: ${idOf(0)}\n\n(id: .*\nevent: tick\ndata: .*\n\n){3}event: sluice:end\ndata: {}\n\n\n$`,
+  ),
   across: /^(\{"price":.*\}\n){3}$/,
   eventsource: /^7\.25\n7\.50\n7\.75\nover\nclosed\n$/,
   decode: /^sluice:ready .*\n(tick .*\n){3}sluice:end \{\}\n$/,
@@ -31,7 +36,7 @@ const prints: Record<string, RegExp> = {
   shell:
     /^one\ntwo\n\{"event":"message","data":"first".*\n\{"event":"message","data":"second".*\nexit code 3\n$/,
 };
-const inBrowser = new Set(['page', 'react', 'vue', 'tabs', 'cookie', 'ticket']);
+const inInterop = new Set(['page', 'tabs', 'cookie', 'ticket', 'proxied']);
 
 describe('the examples of docs/client.md', () => {
   let server: TestServer;
@@ -64,7 +69,7 @@ describe('the examples of docs/client.md', () => {
   }
 
   for (const [name, example] of examples) {
-    if (inBrowser.has(name)) continue;
+    if (inInterop.has(name)) continue;
     it(`${name} prints what the document promises`, async () => {
       const code = runnable(example, server.url.slice(0, -1));
       const expected = prints[name];
@@ -79,7 +84,7 @@ describe('the examples of docs/client.md', () => {
     });
   }
 
-  it('are all run, here or in a browser', () => {
-    assert.deepEqual(new Set([...Object.keys(prints), ...inBrowser]), new Set(examples.keys()));
+  it('are all run, here or in test/interop', () => {
+    assert.deepEqual(new Set([...Object.keys(prints), ...inInterop]), new Set(examples.keys()));
   });
 });

@@ -13,6 +13,7 @@ import * as index from '../lib/index.ts';
 const NOT_EXPORTED = [
   ...[
     'index',
+    'browser',
     'backpressure',
     'cursors',
     'delivery',
@@ -30,7 +31,8 @@ const NOT_EXPORTED = [
     'follower',
     'arrivals',
   ],
-  ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
+  ...['topics', 'permissions', 'backoff', 'chunked'],
+  ...['received', 'request', 'refusal', 'failure', 'waits', 'connect-options'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
   ...[
@@ -255,7 +257,7 @@ describe('the package', () => {
   it('exports each public module of the street by name, and nothing else', () => {
     const names = street.map(({ path }) => nameOf(path)).filter((name) => !NOT_EXPORTED.includes(name));
     const expected = [
-      exportLine('.', 'index'),
+      lineOf('.', { browser: targetOf('browser'), ...targetOf('index') }),
       lineOf('./package.json', './package.json'),
       ...names.map((name) => exportLine(`./${name}`, name)),
     ];
@@ -270,6 +272,12 @@ describe('the package', () => {
   it(`exports at most ${MOST_ROOT_VALUES} values from its root`, () => {
     const values = Object.keys(index);
     assert.ok(values.length <= MOST_ROOT_VALUES, `${values.length} values: ${values.join(' ')}`);
+  });
+
+  it('gives browsers a part of its root', async () => {
+    const inBrowser = await import('../lib/browser.ts');
+    for (const [name, value] of Object.entries(inBrowser))
+      assert.equal(value, (index as Record<string, unknown>)[name], name);
   });
 
   it('compiles with every flag that keeps a copied file erasable and strict', () => {
@@ -333,7 +341,11 @@ function assertEach(checked: readonly SourceFile[], check: (file: SourceFile) =>
 }
 
 function exportLine(key: string, module: string): string {
-  return lineOf(key, { types: `./dist/${module}.d.ts`, default: `./dist/${module}.js` });
+  return lineOf(key, targetOf(module));
+}
+
+function targetOf(module: string): object {
+  return { types: `./dist/${module}.d.ts`, default: `./dist/${module}.js` };
 }
 
 /** A line of `exports`. The order of the conditions is a part of it: `types` must come before `default`. */

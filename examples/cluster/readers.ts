@@ -42,7 +42,7 @@ async function read(): Promise<void> {
   let streams = 0;
   const transport: Transport = async (request) => {
     const response = await send(request);
-    answering = response.header('x-server') ?? 'unknown';
+    answering = response.headers['x-server'] ?? 'unknown';
     return response;
   };
   const onState = ({ state }: StateChange): void => {

@@ -1,10 +1,10 @@
 // Says whether the streams of a deployment are contiguous across cuts (`sluice check URL`), or say what is lost.
-// Needs `../protocol.ts`, `../request.ts`, `../transport.ts`, `argv.ts`, `batches.ts`, `checker.ts`,
+// Needs `../failure.ts`, `../protocol.ts`, `../transport.ts`, `argv.ts`, `batches.ts`, `checker.ts`,
 // `check-report.ts`, `cutting-reader.ts`, `io.ts`, `ledger.ts`, `post.ts` and `tokens.ts` beside it.
 
 import { randomBytes, randomInt } from 'node:crypto';
+import { isTransient } from '../failure.ts';
 import { formatId } from '../protocol.ts';
-import { isTransient } from '../request.ts';
 import { nodeTransport, type Transport } from '../transport.ts';
 import {
   type OptionValues,

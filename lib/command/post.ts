@@ -1,20 +1,12 @@
 // Sends batches of lines to a topic: each until it is accepted, in requests as large as the server allows.
-// Needs `../backoff.ts`, `../request.ts`, `../transport.ts` and `batches.ts` beside it.
+// Needs `../backoff.ts`, `../failure.ts`, `../refusal.ts`, `../transport.ts` and `batches.ts` beside it.
 
 import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
 import { Backoff } from '../backoff.ts';
-import {
-  type ConnectError,
-  failed,
-  failureOf,
-  isTransient,
-  parsedObject,
-  readRefusal,
-  retryDelayOf,
-  shown,
-} from '../request.ts';
+import { type ConnectError, failed, failureOf, isTransient, shown } from '../failure.ts';
+import { parsedObject, readRefusal, retryDelayOf } from '../refusal.ts';
 import { readAnswer, type Transport } from '../transport.ts';
 import { type BatchLimits, unlessAborted } from './batches.ts';
 
@@ -114,7 +106,7 @@ async function attemptOnce(
             controller.signal,
           )
         : await readRefusal({ response, signal: controller.signal, discard: () => controller.abort() });
-    return judge(status, text, response.header('retry-after'), lines);
+    return judge(status, text, response.headers['retry-after'], lines);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     const failure = failureOf(error, controller.signal);

@@ -1,5 +1,5 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
-// Needs `../client.ts`, `../decode.ts`, `../positions.ts`, `../protocol.ts`, `../request.ts`, `argv.ts`,
+// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`,
 // `io.ts`, `output.ts` and `tokens.ts` beside it.
 
 import { createHash } from 'node:crypto';
@@ -7,9 +7,9 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type Connection, type ConnectOptions, connect } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
+import { isTransient } from '../failure.ts';
 import { fileStorage } from '../positions.ts';
 import { controlEvents, readGap } from '../protocol.ts';
-import { isTransient } from '../request.ts';
 import {
   type CommandLine,
   type OptionValues,

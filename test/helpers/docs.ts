@@ -84,6 +84,16 @@ export function serveExamples(
       req
         .resume()
         .on('end', () => whole(res, 'data: {"text":"Hel"}\n\ndata: {"text":"lo."}\n\ndata: [DONE]\n\n'));
+    } else if (pathname === '/runs' && req.headers.authorization !== 'Bearer fresh') {
+      res.writeHead(401, { 'retry-after': '0' }).end();
+    } else if (pathname === '/runs') {
+      res.setHeader('location', '/runs/7');
+      res.setHeader('content-type', 'text/event-stream');
+      cutAfter(res, encode({ id: idOf(1), data: 'hello' }));
+    } else if (pathname === '/runs/7' && req.method === 'GET' && lastEventId === idOf(1)) {
+      whole(res, encode({ id: idOf(2), data: 'again' }) + end);
+    } else if (pathname === '/forbidden') {
+      res.writeHead(403, { 'content-type': 'text/plain', 'x-request-id': '17' }).end('Members only.');
     } else if (pathname === '/topics/news' && req.method === 'POST') {
       let body = '';
       req.setEncoding('utf8').on('data', (text) => {

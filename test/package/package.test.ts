@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const compilers = fileURLToPath(new URL('node_modules', import.meta.url));
@@ -50,6 +51,41 @@ describe('the packed package', () => {
     assert.deepEqual(evaluate(project, 'module', load), codes);
   });
 
+  /** Bundles a module of the project for a page, and returns the names of what the bundle still imports. */
+  async function bundle(code: string): Promise<string[]> {
+    const { metafile } = await build({
+      stdin: { contents: code, resolveDir: project },
+      bundle: true,
+      write: false,
+      metafile: true,
+      format: 'esm',
+      platform: 'browser',
+      logLevel: 'silent',
+    });
+    return Object.values(metafile.outputs).flatMap(({ imports }) => imports.map(({ path }) => path));
+  }
+
+  it('can be bundled for a browser, from the root and from each module of a reader', async () => {
+    for (const module of [
+      '',
+      '/client',
+      '/eventsource',
+      '/decode',
+      '/decoder-stream',
+      '/tabs',
+      '/wake',
+      '/encode',
+    ]) {
+      const code = `export * from '${manifest.name}${module}';`;
+      assert.deepEqual(await bundle(code), [], `sluice${module}`);
+    }
+    const wanted = ['connect', 'createDecoder', 'decode', 'encode', 'EventSource', 'shareAcrossTabs'];
+    assert.deepEqual(await bundle(`export { ${wanted} } from '${manifest.name}';`), []);
+    await assert.rejects(bundle(`export { Hub } from '${manifest.name}';`), /No matching export .* "Hub"/s);
+    // The root of a server does import Node: the test above would not notice it without `browser`.
+    await assert.rejects(bundle(`export * from './node_modules/${manifest.name}/dist/index.js';`), /"node:/);
+  });
+
   it('runs as a command, and serves the dashboard', async (t) => {
     const version = execFileSync('npx', ['--no-install', 'sluice', '--version'], {
       cwd: project,
@@ -74,6 +110,53 @@ describe('the packed package', () => {
       writeFileSync(join(checked, 'all.ts'), modules.join(''));
       compile(compiler, checked, '--strict', '--noEmit', '--module', 'nodenext', '--types', 'node', 'all.ts');
     });
+  }
+});
+
+describe('the declarations of a reader', () => {
+  const checked = makeProject('reader', { private: true, type: 'module' });
+  const reader = ['client', 'decode', 'transport', 'positions', 'encode', 'protocol'];
+  const inPages = [...reader, 'eventsource', 'tabs', 'decoder-stream', 'wake'];
+  const use = (modules: readonly string[]): string =>
+    modules
+      .map((module, n) => `import * as module${n} from 'sluice/${module}';\nvoid module${n};\n`)
+      .join('');
+  // What callers pass in has to fit the types of their host.
+  const hosted = `import { connect } from 'sluice/client';
+    import { decode } from 'sluice/decode';
+    import { fetchTransport, type Transport } from 'sluice/transport';
+    const transport: Transport = async (request) => {
+      const response = await fetch(request.url, { signal: request.signal });
+      return fetchTransport({ fetch })({ ...request, url: new URL(response.url) });
+    };
+    export async function read(signal: AbortSignal): Promise<string> {
+      for await (const { data } of connect(new URL('https://a.example/'), { signal, transport })) return data;
+      const { body } = await fetch('https://a.example/');
+      for await (const { data } of decode(body!)) return data;
+      return '';
+    }\n`;
+
+  for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
+    for (const [lib, types, code] of [
+      ['es2022', '', use(reader)],
+      ['es2022,dom,dom.iterable', '', use(inPages) + hosted],
+      ['es2022,webworker', '', use(inPages) + hosted],
+      ['es2022', 'node', use(inPages) + hosted],
+    ] as const) {
+      it(`type-check in ${compiler} with the library ${lib} and ${types || 'no types of Node'}`, () => {
+        const name = `${compiler}-${lib}-${types}`.replaceAll(',', '-');
+        writeFileSync(join(checked, `${name}.ts`), code);
+        const compilerOptions = {
+          ...{ strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true },
+          ...{ target: 'es2022', module: 'preserve', moduleResolution: 'bundler' },
+          lib: lib.split(','),
+          types: types === '' ? [] : [types],
+        };
+        const config = { compilerOptions, files: [`${name}.ts`] };
+        writeFileSync(join(checked, `${name}.json`), JSON.stringify(config));
+        compile(compiler, checked, '-p', `${name}.json`);
+      });
+    }
   }
 });
 

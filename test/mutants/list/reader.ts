@@ -32,8 +32,8 @@ export const reader: readonly Mutant[] = [
         tests: [POSITION],
       },
       {
-        find: 'maxEventBytes,\n      lastEventId: this.#position,',
-        replace: 'maxEventBytes,',
+        find: 'maxEventBytes, lastEventId: this.#position }',
+        replace: 'maxEventBytes }',
         why: 'a new connection forgets the position, and its first event without an id takes it back to the beginning',
         tests: [POSITION],
       },
@@ -83,6 +83,24 @@ export const reader: readonly Mutant[] = [
         replace: 'this.#serverRetry',
         why: 'a client comes back before the time that `Retry-After` states',
         tests: [{ in: 'client', only: 'Retry-After' }],
+      },
+      {
+        find: 'return this.#mayRepeat || isRepeatable(method) ?',
+        replace: 'return true ?',
+        why: 'a request that must be sent once, and costs money, is sent again after a failure',
+        tests: [{ in: 'client.attempts', only: 'POST' }],
+      },
+      {
+        find: 'if (this.#closing || this.#reconnecting) return;',
+        replace: 'if (this.#closing) return;',
+        why: 'a tab that wakes up while its wait begins waits on',
+        tests: [{ in: 'client.attempts', only: 'every change of state' }],
+      },
+      {
+        find: 'else if (relay && isControl && item.id !== undefined)',
+        replace: 'else if (false)',
+        why: 'a client of a relay does not learn the position before the first event, and loses events in silence',
+        tests: [{ in: 'client.relay', only: 'control events' }],
       },
       {
         find: "if (this.#position === '') this.#lost =",
@@ -191,7 +209,7 @@ export const reader: readonly Mutant[] = [
         why: 'all clients come back at the same moment',
       },
       {
-        find: 'if (isHealthy) this.#failures = 0;',
+        find: 'if (isHealthy) this.reset();',
         replace: '',
         why: 'clients wait for longer after each connection, however well it went',
       },

@@ -337,18 +337,18 @@ async function responseOf({ inbox }: Connection): Promise<TransportResponse> {
     end = text.indexOf('\r\n\r\n');
   }
   const [status = '', ...lines] = text.slice(0, end).split('\r\n');
-  const headers = new Map(
+  const headers: Record<string, string> = Object.fromEntries(
     lines.map((line) => {
       const colon = line.indexOf(':');
       return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
     }),
   );
   const rest = Buffer.from(text.slice(end + 4), 'latin1');
-  const isChunked = headers.get('transfer-encoding') === 'chunked';
+  const isChunked = headers['transfer-encoding'] === 'chunked';
   return {
     status: Number(status.split(' ')[1]),
-    header: (name) => headers.get(name),
-    body: isChunked ? unchunked(rest, inbox) : plain(rest, inbox, Number(headers.get('content-length') ?? 0)),
+    headers,
+    body: isChunked ? unchunked(rest, inbox) : plain(rest, inbox, Number(headers['content-length'] ?? 0)),
   };
 }
 
