@@ -2,7 +2,13 @@
 // Needs `log.ts` and `redis-client.ts`, and what that needs, beside it.
 
 import { logUnavailable, outcomeUnknown } from './log.ts';
-import { openRedis, type RedisConnection, type RedisFailure } from './redis-client.ts';
+import {
+  hasSentinels,
+  type OpenedRedis,
+  openRedis,
+  type RedisConnection,
+  type RedisFailure,
+} from './redis-client.ts';
 
 /** One connection for each: one that waits for news, or has a large answer on its way, does not hold up others. */
 export type Use = 'append' | 'read' | 'follow' | 'wait';
@@ -13,8 +19,10 @@ export class RedisConnections {
   readonly #uses: readonly Use[];
   /** Called where the one that follows is down. The others are missed by who uses them. */
   readonly #onDown: (reason: Error) => void;
-  readonly #open = new Map<Use, RedisConnection>();
+  readonly #open = new Map<Use, OpenedRedis>();
   readonly #waiting = new Set<(reason: Error | undefined) => void>();
+  /** The one that finds out which server the Sentinels name. */
+  #scout: RedisConnection | undefined;
   #isClosed = false;
 
   constructor(client: unknown, uses: readonly Use[], onDown: (reason: Error) => void) {
@@ -58,8 +66,48 @@ export class RedisConnections {
     return undefined;
   }
 
+  /**
+   * Leaves a server that the Sentinels do not name any more. One that was replaced as planned takes events for some
+   * seconds more, and all of them are lost.
+   *
+   * Each connection is asked at once, before anything waits on it.
+   */
+  leaveReplaced(): void {
+    if (this.#isClosed || this.#scout !== undefined || !hasSentinels(this.#client)) return;
+    const named = this.#namedServer();
+    for (const connection of this.#open.values()) {
+      const own = serverOf(connection);
+      Promise.all([own, named]).then(
+        (servers) => {
+          if (isReplaced(...servers)) connection.reset('the Sentinels name another primary');
+        },
+        // The next check asks again.
+        () => {},
+      );
+    }
+  }
+
+  /** Where a new connection leads. */
+  #namedServer(): Promise<RedisServer> {
+    return new Promise((resolve, reject) => {
+      const done = (): void => {
+        scout.close();
+        this.#scout = undefined;
+      };
+      const scout = openRedis(this.#client, {
+        onUp: () => serverOf(scout).finally(done).then(resolve, reject),
+        onDown: (reason) => {
+          done();
+          reject(reason);
+        },
+      });
+      this.#scout = scout;
+    });
+  }
+
   close(): void {
     this.#isClosed = true;
+    this.#scout?.close();
     for (const connection of this.#open.values()) connection.close();
     this.#tell(undefined);
   }
@@ -89,6 +137,37 @@ export class RedisConnections {
     for (const done of [...this.#waiting]) done(reason);
   }
 }
+
+// ── which server it is ──────────────────────────────────────────────────────────────────────────────────────
+
+/** Whose data a server has, by its `INFO`. */
+interface RedisServer {
+  readonly isPrimary: boolean;
+  readonly id: string;
+  /** That of the primary from which it took over. */
+  readonly before: string;
+}
+
+async function serverOf(connection: RedisConnection): Promise<RedisServer> {
+  // On the connection that waits for replicas, the answer comes after theirs.
+  const options = { key: '', timeout: MAX_DELAY };
+  const info = String(await connection.send(['INFO', 'replication'], options));
+  const field = (name: string): string => new RegExp(`^${name}:(\\w+)`, 'm').exec(info)?.[1] ?? '';
+  return {
+    isPrimary: field('role') === 'master',
+    id: field('master_replid'),
+    before: field('master_replid2'),
+  };
+}
+
+/** Not where it is itself the newer one, and the Sentinel that was asked has not heard of it yet. */
+function isReplaced(own: RedisServer, named: RedisServer): boolean {
+  if (!named.isPrimary || named.id === '' || own.id === '') return false;
+  return own.id !== named.id && own.before !== named.id;
+}
+
+/** The longest time that a timer can wait. */
+const MAX_DELAY = 2 ** 31 - 1;
 
 // ── failures ────────────────────────────────────────────────────────────────────────────────────────────────
 

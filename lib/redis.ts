@@ -55,7 +55,10 @@ export interface RedisLogOptions {
   wait?: { replicas: number; timeout: number } | undefined;
   /** Milliseconds after which an append rejects; default 900. */
   appendTimeout?: number | undefined;
-  /** Milliseconds between two checks that nothing was lost without a sign; default 5,000. */
+  /**
+   * Milliseconds between two checks that nothing was lost without a sign, and that the Sentinels, where the client
+   * knows some, still name the same primary; default 5,000.
+   */
   checkInterval?: number | undefined;
   /** Most reads at once; default 4. The others wait. */
   maxReads?: number | undefined;
@@ -121,7 +124,10 @@ export class RedisLog implements SharedLog {
       reached: () => this.#connections.reached(),
       checkInterval: this.#options.checkInterval,
       known: () => this.#known,
-      checked: (status) => this.#tidy(status),
+      checked: (status) => {
+        this.#connections.leaveReplaced();
+        this.#tidy(status);
+      },
     });
     this.#reader = new RedisReader({
       store: this.#store,
