@@ -177,13 +177,22 @@ const PASSING = [
   'SPOILED',
 ];
 
-/** What it answers where it has run nothing. */
-const REFUSED = ['OOM', 'NOPERM', 'NOAUTH', 'WRONGPASS', 'WRONGTYPE', 'MISCONF', 'NOREPLICAS', 'CROSSSLOT'];
-
 /** Whether the command certainly was not run, and may be soon. */
 export function isPassing(error: unknown): boolean {
   const { kind, reply = '' } = Object(error) as Partial<RedisFailure>;
   return kind === 'unsent' || (kind === 'reply' && PASSING.includes(reply));
+}
+
+/** What it answers where it is full, cannot write to its disk, or lacks the replicas that it must have. */
+const TAKES_NONE = ['OOM', 'MISCONF', 'NOREPLICAS'];
+
+/** What it answers where it has run nothing. */
+const REFUSED = [...TAKES_NONE, 'NOPERM', 'NOAUTH', 'WRONGPASS', 'WRONGTYPE', 'CROSSSLOT'];
+
+/** Whether the server can be read, and has said that it takes no events at present. */
+export function takesNone(error: unknown): boolean {
+  const { reply = '' } = Object(error) as Partial<RedisFailure>;
+  return TAKES_NONE.includes(reply);
 }
 
 /** What a failure of a command that writes means for what it was to write. */

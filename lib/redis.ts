@@ -18,7 +18,15 @@ import {
   type TopicRecord,
 } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
-import { isPassing, outcomeOf, pause, RedisConnections, retryUntil, type Use } from './redis-connections.ts';
+import {
+  isPassing,
+  outcomeOf,
+  pause,
+  RedisConnections,
+  retryUntil,
+  takesNone,
+  type Use,
+} from './redis-connections.ts';
 import { RedisFollower } from './redis-follower.ts';
 import { RedisReader } from './redis-reader.ts';
 import { RedisReplicas } from './redis-replicas.ts';
@@ -91,6 +99,7 @@ export class RedisLog implements SharedLog {
   readonly #replicas: RedisReplicas | undefined;
   #acknowledged: Place = { epoch: 0, seq: 0 };
   #pendingBytes = 0;
+  #failure: Error | undefined;
   #intake: LogIntake | undefined;
   #isClosed = false;
   #isPruning = false;
@@ -184,6 +193,11 @@ export class RedisLog implements SharedLog {
     return this.#follower.lag;
   }
 
+  /** Why Redis, which can be read, takes no events at present: its memory is full, for example. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
   async change(topic: string, change: TopicChange): Promise<boolean> {
     const limit = performance.now() + this.#options.appendTimeout;
     const place = await this.#write(limit, (connection, timeout) =>
@@ -274,7 +288,9 @@ export class RedisLog implements SharedLog {
         await pause();
       });
     } catch (error) {
-      throw outcomeOf(error);
+      const outcome = outcomeOf(error);
+      if (takesNone(error)) this.#failure = outcome as Error;
+      throw outcome;
     }
   }
 
@@ -327,6 +343,17 @@ export class RedisLog implements SharedLog {
   #tidy({ topics, stale }: OrderStatus): void {
     if (topics > this.#options.maxTopics) void this.#prune(topics);
     if (stale > 0) void this.#clean();
+    if (this.#failure !== undefined) void this.#tryAgain();
+  }
+
+  /** Finds out whether Redis takes events again, also where nobody appends any meanwhile. */
+  async #tryAgain(): Promise<void> {
+    try {
+      const refused = await this.#store.tryCommands(this.#connections.get('read'), STEP_TIMEOUT);
+      if (refused === undefined) this.#failure = undefined;
+    } catch {
+      // The next check tries again.
+    }
   }
 
   async #prune(topics: number): Promise<void> {

@@ -38,6 +38,11 @@ function join(t: Cleanup, { name }: RedisNode, options: RedisLogOptions = {}): P
 const numbered = (count: number, from = 1): readonly string[] =>
   Array.from({ length: count }, (_, i) => String(from + i));
 
+async function scriptsRun(): Promise<number> {
+  const stats = await server.command('info', 'commandstats');
+  return Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)![1]);
+}
+
 const UNAVAILABLE = { code: 'ERR_SSE_LOG_UNAVAILABLE', status: 503 };
 const UNKNOWN = { code: 'ERR_SSE_OUTCOME_UNKNOWN', status: 503 };
 
@@ -459,6 +464,26 @@ describe('what a log in Redis writes', () => {
     }
     await node.put('a', '3');
     assert.deepEqual(await node.texts('a'), ['1', '3']);
+  });
+
+  it('is said to be impossible while the memory is full, until there is room, also where nobody tries', async (t) => {
+    const node = await open(t);
+    await node.put('a', '1');
+    assert.equal(node.log.failure, undefined);
+    await server.command('config', 'set', 'maxmemory', '1');
+    try {
+      await assert.rejects(node.put('a', '2'), UNAVAILABLE);
+      assert.match(node.log.failure!.message, /OOM/);
+      const scripts = await scriptsRun();
+      // Two checks, after each of which it is tried.
+      await until(async () => (await scriptsRun()) >= scripts + 4);
+      assert.match(node.log.failure!.message, /OOM/);
+      assert.equal(node.heard.isAway, false);
+    } finally {
+      await server.command('config', 'set', 'maxmemory', '0');
+    }
+    await until(() => node.log.failure === undefined);
+    await node.put('a', '3');
   });
 
   it('is refused at once where so much waits already', async (t) => {
