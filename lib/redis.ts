@@ -59,9 +59,13 @@ export interface RedisLogOptions {
    * whose `INFO` does not say which server it is. All nodes must have the same.
    */
   lineage?: 'gap' | 'trust' | 'position' | undefined;
-  /** Waits until so many replicas have what was appended; where they do not in time, the outcome is unknown. */
+  /**
+   * Waits until so many replicas have what was appended; where they do not in time, the outcome is unknown. The
+   * log waits for one after another, and an append for the next one: it may take up to `appendTimeout` + 2 ×
+   * (`timeout` + 1 s).
+   */
   wait?: { replicas: number; timeout: number } | undefined;
-  /** Milliseconds after which an append rejects; default 900. */
+  /** Milliseconds after which an append rejects, without the time for `wait`; default 900. */
   appendTimeout?: number | undefined;
   /**
    * Milliseconds between two checks that nothing was lost without a sign, and that the Sentinels, where the client
@@ -76,7 +80,7 @@ export interface RedisLogOptions {
 
 const KEPT_LIMITS = 10_000;
 
-/** What may wait for Redis at once. */
+/** What may wait for Redis at once, as it is held: see {@link heldBytes}. */
 const MAX_PENDING_BYTES = 64 * 1024 * 1024;
 
 /** Milliseconds. */
@@ -178,7 +182,7 @@ export class RedisLog implements SharedLog {
     const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
     this.#checkBatch(topic, events.length, bytes);
     const limit = performance.now() + this.#options.appendTimeout;
-    const { topics, ...appended } = await this.#within(bytes, () =>
+    const { topics, ...appended } = await this.#within(heldBytes(events), () =>
       this.#write(limit, (connection, timeout) =>
         this.#store.append(connection, this.#known, topic, events, options, timeout),
       ),
@@ -200,8 +204,10 @@ export class RedisLog implements SharedLog {
 
   async change(topic: string, change: TopicChange): Promise<boolean> {
     const limit = performance.now() + this.#options.appendTimeout;
-    const place = await this.#write(limit, (connection, timeout) =>
-      this.#store.change(connection, this.#known, topic, change, timeout),
+    const place = await this.#within(heldBytes([]), () =>
+      this.#write(limit, (connection, timeout) =>
+        this.#store.change(connection, this.#known, topic, change, timeout),
+      ),
     );
     if (place !== undefined) await this.#settle(place, limit);
     return place !== undefined;
@@ -384,6 +390,16 @@ export class RedisLog implements SharedLog {
       this.#isCleaning = false;
     }
   }
+}
+
+/** Measured with each of the clients: a command that waits takes 9.5 KB, and each of its events 300 bytes more. */
+const COMMAND_BYTES = 9500;
+const EVENT_BYTES = 300;
+
+/** What an append holds while it waits. A key is there as text, which may take two bytes a character. */
+function heldBytes(events: readonly NewEntry[]): number {
+  const bytesOf = ({ frame, key = '' }: NewEntry): number => frame.length + 2 * key.length + EVENT_BYTES;
+  return events.reduce((sum, event) => sum + bytesOf(event), COMMAND_BYTES);
 }
 
 // ── options ─────────────────────────────────────────────────────────────────────────────────────────────────

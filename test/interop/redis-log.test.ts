@@ -494,6 +494,20 @@ describe('what a log in Redis writes', () => {
     assert.equal((outcomes[1] as PromiseRejectedResult).reason.code, 'ERR_SSE_LOG_UNAVAILABLE');
   });
 
+  it('is refused at once where many small ones wait, or long keys: what they hold counts', async (t) => {
+    const node = await open(t);
+    const small = await Promise.allSettled(numbered(10_000).map((text) => node.append('a', [text])));
+    const refused = small.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason.code] : []));
+    assert.ok(refused.length > 0 && refused.length < 5000, `${refused.length} of 10,000`);
+    assert.deepEqual([...new Set(refused)], ['ERR_SSE_LOG_UNAVAILABLE']);
+    const key = 'k'.repeat(17 * 1024 * 1024);
+    const keyed = await Promise.allSettled([1, 2].map(() => node.append('b', [{ text: 'x', key }])));
+    assert.deepEqual(
+      keyed.map(({ status }) => status),
+      ['fulfilled', 'rejected'],
+    );
+  });
+
   it('is one batch or nothing, and a batch of more than half of the history is refused', async (t) => {
     const node = await open(t, { history: { maxEvents: 6, maxBytes: 1000 } });
     assert.deepEqual(await node.append('a', numbered(3)), { epoch: node.heard.epoch, first: 1, count: 3 });
