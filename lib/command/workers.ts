@@ -104,7 +104,8 @@ class Supervisor {
     const life = new AbortController();
     try {
       const owner = this.#startOwner();
-      await owner.ready;
+      await Promise.race([owner.ready, aborted(signal)]);
+      if (signal.aborted) return;
       await this.#startWorkers(owner, life.signal);
       await Promise.race([owner.gone, aborted(signal)]);
       if (!signal.aborted) logger({ level: 'error', event: 'owner-exited', ...owner.exit });
@@ -119,7 +120,8 @@ class Supervisor {
     const { count, io } = this.#options;
     const first = Array.from({ length: count }, (_, i) => this.#keep(i + 1, life));
     if (this.#hasBegun) return;
-    const urls = await Promise.race([Promise.all(first.map(({ ready }) => ready)), owner.gone]);
+    const ready = Promise.all(first.map((worker) => worker.ready));
+    const urls = await Promise.race([ready, owner.gone, aborted(io.signal)]);
     if (urls === undefined) return;
     this.#hasBegun = true;
     io.stdout.write(`listening on ${urls[0]}\n`);

@@ -58,8 +58,13 @@ class Server {
     });
   }
 
+  /** Does not wait until it serves. */
+  static begin(argv: readonly string[]): Server {
+    return new Server(['--port', '0', '--retry', '50ms', ...argv]);
+  }
+
   static async start(argv: readonly string[]): Promise<Server> {
-    const server = new Server(['--port', '0', '--retry', '50ms', ...argv]);
+    const server = Server.begin(argv);
     let stdout = '';
     for await (const text of server.child.stdout!.setEncoding('utf8')) {
       stdout += text;
@@ -401,6 +406,19 @@ describe('sluice serve --workers', () => {
     assert.ok(reader.response.complete, 'the response was cut');
     assert.equal(await server.exit, 0);
   });
+
+  for (const part of ['owner', 'worker'] as const) {
+    it(`exits with 0 on SIGTERM while it starts, also where its ${part} does not begin`, async () => {
+      const server = Server.begin(['--workers', '1', '--deadline', '1s']);
+      await server.logged(`"${part}-started"`);
+      const { owner, workers } = server.pids;
+      process.kill(part === 'owner' ? owner : workers[0]!, 'SIGSTOP');
+      server.child.kill('SIGTERM');
+      assert.equal(await server.exit, 0, server.stderr);
+      assert.deepEqual([owner, ...workers].filter(isAlive), []);
+      await server.logged('"workers-stopped"');
+    });
+  }
 
   it('waits for its streams as long as they take where --deadline is off', async () => {
     const server = await Server.start(['--workers', '1', '--window', '300ms', '--deadline', 'off']);
