@@ -76,6 +76,7 @@ class Supervisor {
     const since = performance.now();
     const { signal } = io;
     const backoff = new Backoff(RESTART);
+    let attempts = 0;
     this.#port = await this.#choosePort();
     while (!signal.aborted) {
       const begun = performance.now();
@@ -84,8 +85,12 @@ class Supervisor {
       } catch (error) {
         if (signal.aborted) break;
         await this.#stop('soon', SOON_DEADLINE);
-        // What fails at the start fails again.
-        if (!this.#hasBegun) throw error;
+        if (!this.#hasBegun) {
+          // What fails at the start fails again, unless it is for a port that another process has taken meanwhile.
+          if (this.#options.port !== 0 || !isInUse(error) || ++attempts === MAX_ATTEMPTS) throw error;
+          this.#port = await this.#choosePort();
+          continue;
+        }
         logger({ level: 'error', event: 'workers-failed', message: (error as Error).message });
       }
       if (signal.aborted) break;
@@ -243,6 +248,13 @@ const PAGE_TIMEOUT = 1000;
 const MAX_TIMER = 2 ** 31 - 1;
 
 const RESTART = { minRetryDelay: 50, backoffDelay: 200, maxBackoffDelay: 10_000 };
+
+/** Free ports that are tried. */
+const MAX_ATTEMPTS = 5;
+
+function isInUse(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+}
 
 async function pause(backoff: Backoff, signal: AbortSignal): Promise<void> {
   await sleep(backoff.nextDelay(0), undefined, { signal }).catch(() => {});
