@@ -16,6 +16,7 @@ import { type Controls, checkControls, isTopic, topicRule } from './protocol.ts'
 import {
   checkStreamOptions,
   type EventStream,
+  headersOf,
   isStreaming,
   openStream,
   type StreamOptions,
@@ -168,7 +169,7 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   const { topics, path, maxTopics = 64, authorize, may, heartbeat, controls, ...others } = options;
   const { onOpen, onClose, onRefuse, onError, limits: givenLimits, ...streamOptions } = others;
   const limits = { ...givenLimits, controls };
-  const { headers } = streamOptions;
+  const headers = Object.entries(headersOf(streamOptions.headers));
   if (typeof hub?.subscribe !== 'function') throw new TypeError(`\`hub\` must be a Hub, got ${typeof hub}`);
   if (path !== undefined && !/^\/([^?#]*[^/?#])?$/.test(path)) {
     throw new TypeError(
@@ -233,12 +234,14 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     target: Target | undefined,
   ): Promise<EventStream | undefined> {
     // Set now, so that refusals have them too: without its CORS headers, no page could read one.
-    for (const name in headers) res.setHeader(name, headers[name]!);
+    if (!res.headersSent) for (const [name, value] of headers) res.setHeader(name, value);
     if (target === undefined) throw httpError(NOT_FOUND);
     checkRequest(req);
     const names = checkTopics(await topicsOf(req, target), maxTopics);
     const position = readPosition(req, target.query);
     const principal = await admit(req, names);
+    // Throws: the limiter would take a response that has ended for one whose client has gone.
+    if (res.headersSent) openStream(req, res);
     asked.set(req, { topics: names, res });
     const stream = limit(req, res, () => open(req, res, names, principal, position));
     asked.delete(req);
@@ -320,6 +323,8 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     if (!forget(stream)) return;
     const { reason = 'ended' } = stream;
     closed[reason] = (closed[reason] ?? 0) + 1;
+    // Once: the mistake is one of the program, and each client of it comes back soon.
+    if (reason === 'answered' && closed[reason] === 1) report(answered(), context.req, res);
     call(onClose, context, (error) => report(error, context.req, res));
   }
 
@@ -446,8 +451,8 @@ function checkTopics(names: readonly string[], maxTopics: number): readonly stri
     throw httpError({ status: 400, error: 'too-many-topics', message });
   }
   if (!names.every((name) => isTopic(name))) throw httpError(MALFORMED_TOPIC);
-  const distinct = new Set(names);
-  return distinct.size === names.length ? names : [...distinct];
+  // A copy: the list of a query has room for 16 more names, for as long as the stream is open.
+  return [...new Set(names)];
 }
 
 function checkFixedTopics(names: readonly string[], maxTopics: number): void {
@@ -498,6 +503,13 @@ async function available<T>(ask: () => Awaitable<T>): Promise<T> {
 
 function failureOf(error: unknown): unknown {
   return error instanceof Unavailable ? error.cause : error;
+}
+
+function answered(): Error {
+  const message =
+    'other code has ended the response of a stream: where the framework answers when its handler returns, ' +
+    '`await (await handler(req, res))?.done`, or tell the framework that you answer yourself';
+  return Object.assign(new Error(message), { code: 'ERR_SSE_ANSWERED' });
 }
 
 // ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────

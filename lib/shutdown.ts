@@ -13,6 +13,10 @@ export interface DrainableStream {
   send?(event: { readonly retry: number }): unknown;
   /** Needed unless the option `end` is given. */
   end?(reason: 'shutdown'): unknown;
+  /** Why it closed; `undefined` while its last bytes are on the way. Read where there is no server. */
+  readonly reason?: string | undefined;
+  /** Cuts it at the deadline where there is no server. */
+  abort?(reason: 'shutdown'): unknown;
 }
 
 export interface ShutdownOptions<S extends DrainableStream = DrainableStream> {
@@ -48,7 +52,10 @@ export interface ShutdownOutcome {
   readonly ended: number;
   /** Streams that ended by themselves, or whose client left. */
   readonly finished: number;
-  /** Connections that were still open at the deadline, or when `signal` fired, and were cut. */
+  /**
+   * Connections that were still open at the deadline, or when `signal` fired, and were cut; streams where there
+   * is no server.
+   */
   readonly cut: number;
   /** Milliseconds from the call until the last connection closed. */
   readonly duration: number;
@@ -72,6 +79,9 @@ export function trackConnections(server: Server): void {
  * until the last response is complete or the deadline has passed, and resolves with the outcome. Never
  * rejects. Another call returns the same promise.
  *
+ * `null` in place of the server is for programs that have none, because their host takes `Request` and
+ * `Response`, as Next.js, Bun and Deno do: streams are ended and waited for, and the host closes connections.
+ *
  * Do not call `server.close()` before it: on Node 20 to 26 that destroys connections whose response has ended
  * but is not sent yet (a response of 12 MiB arrived as 3.7 MiB).
  *
@@ -79,9 +89,13 @@ export function trackConnections(server: Server): void {
  * @throws {RangeError} naming the option that is out of its range.
  */
 export function shutdown<S extends DrainableStream>(
-  server: Server,
+  server: Server | null,
   options: ShutdownOptions<S> = {},
 ): Promise<ShutdownOutcome> {
+  if (server === null) {
+    const departures = new Departures(options);
+    return drain(departures, departures, new Limits(options, departures.window), options.onDraining);
+  }
   const running = shutdowns.get(server);
   if (running !== undefined) return running;
   const connections = tracked.get(server);
@@ -102,7 +116,7 @@ const UNUSED_TIMEOUT = 1000;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 async function drain<S extends DrainableStream>(
-  connections: Connections,
+  connections: Drainable,
   departures: Departures<S>,
   limits: Limits,
   onDraining: () => void = () => {},
@@ -135,9 +149,24 @@ async function drain<S extends DrainableStream>(
   return { ...departures.count(), cut, duration: elapsed() };
 }
 
-/** Decides which streams are ended, and when. */
-class Departures<S extends DrainableStream> {
+/** What a shutdown waits for: connections of a server, or streams where there is none. */
+interface Drainable {
+  /** Whether nothing is open and nothing more is accepted. */
+  readonly closed: boolean;
+  /** Called when `closed` may have become true. */
+  onClosed: () => void;
+  drain(): void;
+  closeUnused(): void;
+  /** Cuts all that is open; returns its number. */
+  cut(): number;
+  /** Waits for the last, then lets go. */
+  gone(): Promise<void>;
+}
+
+/** Decides which streams are ended, and when. Where there is no server, its streams are what is waited for. */
+class Departures<S extends DrainableStream> implements Drainable {
   readonly window: number;
+  onClosed: () => void = () => {};
   readonly #mode: 'now' | 'finish';
   readonly #streams: Iterable<S>;
   readonly #end: (stream: S, context: { readonly retry: number }) => void;
@@ -169,6 +198,22 @@ class Departures<S extends DrainableStream> {
   get allEnded(): boolean {
     return this.#waiting.size === 0;
   }
+
+  get closed(): boolean {
+    return [...this.#streams].every(isOver);
+  }
+
+  drain(): void {}
+
+  closeUnused(): void {}
+
+  cut(): number {
+    const open = [...this.#streams].filter((stream) => !isOver(stream));
+    for (const stream of open) this.attempt(() => stream.abort?.('shutdown'));
+    return open.length;
+  }
+
+  async gone(): Promise<void> {}
 
   wave(elapsed: number): void {
     this.#update();
@@ -245,8 +290,13 @@ class Limits {
   }
 }
 
+/** Its last bytes may still be on the way when it is closed; a stream without `reason` does not tell. */
+function isOver(stream: DrainableStream): boolean {
+  return stream.closed && (!('reason' in stream) || stream.reason !== undefined);
+}
+
 /** The open connections of one server. */
-class Connections {
+class Connections implements Drainable {
   readonly #server: Server;
   /** The number of incomplete HTTP/1 responses of each socket; `UNUSED` before its first request. */
   readonly #responses = new Map<Socket, number>();
@@ -282,8 +332,10 @@ class Connections {
 
   drain(): void {
     this.#draining = true;
-    // Not the close() of node:http, which destroys connections whose last response is not sent completely.
-    Server.prototype.close.call(this.#server, () => {
+    // Not the close() of node:http, which destroys connections whose last response is not sent completely. The
+    // servers of Bun's node:http are none of node:net, so theirs is the only one.
+    const { close } = this.#server instanceof Server ? Server.prototype : this.#server;
+    close.call(this.#server, () => {
       this.#stopped = true;
       this.onClosed();
     });

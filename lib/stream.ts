@@ -58,17 +58,21 @@ export interface StreamResponse extends WriterTarget {
   readonly _header?: unknown;
   hasHeader(name: string): boolean;
   getHeader(name: string): unknown;
-  setHeader(name: string, value: string): unknown;
+  setHeader(name: string, value: string | readonly string[]): unknown;
   removeHeader(name: string): unknown;
+  getHeaderNames?(): readonly string[];
+  writeHead?(status: number, headers: Readonly<Record<string, string | string[]>>): unknown;
   flushHeaders?(): unknown;
 }
+
+type HeaderTarget = Pick<StreamResponse, 'hasHeader' | 'getHeader' | 'setHeader' | 'removeHeader'>;
 
 export interface StreamOptions extends WriterOptions {
   /**
    * More response headers, also of refusals. They replace headers of the same name that are set on the
    * response. `Cache-Control` gets `no-store, no-transform` in any case.
    */
-  headers?: Readonly<Record<string, string>> | undefined;
+  headers?: StreamHeaders | undefined;
   /**
    * The status of the response: 2xx but 204 and 205, which have no body. Default: such a status that is set
    * on the response (`res.statusCode = 201`), else 200. A browser's EventSource takes nothing but 200.
@@ -86,6 +90,15 @@ export interface StreamOptions extends WriterOptions {
    */
   gzip?: boolean | undefined;
 }
+
+/**
+ * Headers as an object, as Node and frameworks give them, or as names and values, such as `Headers` and `Map`.
+ * Those without a value are left out.
+ */
+export type StreamHeaders =
+  | Readonly<Record<string, HeaderValue>>
+  | Iterable<readonly [name: string, value: HeaderValue]>;
+export type HeaderValue = string | number | readonly string[] | undefined;
 
 /** Bytes that are written to many streams and never changed. */
 export interface SharedChunk {
@@ -143,14 +156,42 @@ function checkOptions({ headers, status = 200, keepAliveDelay = 10_000 }: Stream
   if (!isStreamStatus(status)) {
     throw new RangeError(`\`status\` must be a whole number from 200 to 299, not 204 or 205, got ${status}`);
   }
-  for (const name in headers) {
+  for (const [name, value] of Object.entries(headersOf(headers))) {
     validateHeaderName(name);
-    validateHeaderValue(name, headers[name]!);
+    if (CONNECTION_HEADERS.has(name.toLowerCase())) throw connectionHeader(name);
+    for (const one of [value].flat()) validateHeaderValue(name, one);
   }
   if (typeof keepAliveDelay === 'number' && keepAliveDelay >= 1000 && keepAliveDelay <= MAX_DELAY) return;
   throw new RangeError(
     `\`keepAliveDelay\` must be a number from 1000 to ${MAX_DELAY}, got ${keepAliveDelay}`,
   );
+}
+
+// "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific header fields" (RFC 9113).
+const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+function connectionHeader(name: string): TypeError {
+  const why = 'HTTP/2 forbids it, and for HTTP/1 Node sends what is needed';
+  return new TypeError(`\`headers\` must not have \`${name}\`: ${why}. Leave it out`);
+}
+
+/** The headers as an object with a text or a list for each name. */
+export function headersOf(given: StreamHeaders = {}): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  const isList = Symbol.iterator in given;
+  for (const [name, value] of isList ? (given as Iterable<[string, HeaderValue]>) : Object.entries(given)) {
+    if (value === undefined) continue;
+    const texts = typeof value === 'object' ? [...value] : String(value);
+    // `Headers` has an entry for each `Set-Cookie`.
+    headers[name] = headers[name] === undefined ? texts : [headers[name], texts].flat();
+  }
+  return headers;
 }
 
 function isStreamStatus(status: number): boolean {
@@ -183,6 +224,8 @@ export class EventStream extends Writer {
   #opened = false;
   #via: 'response' | 'socket' | undefined;
   #gzip: GzipStream | undefined;
+  /** Whether the head had a `Content-Encoding` when it was given to the response. */
+  #hadEncoding = false;
   /** Text to be written at the end of this tick. */
   #queued = '';
 
@@ -310,7 +353,10 @@ export class EventStream extends Writer {
     }
     this.#via = 'response';
     const accepted = res.write(bytes);
-    if (isFirst) flattenHead(res);
+    if (isFirst) {
+      flattenHead(res);
+      if (this.#isCompressedElsewhere()) warnOfCompression();
+    }
     return accepted;
   }
 
@@ -337,7 +383,7 @@ export class EventStream extends Writer {
   }
 
   protected override get goneReason(): CloseReason {
-    return this.#res.writableEnded === true ? 'answered' : 'client-gone';
+    return this.#res.writableEnded === true && !this.closed ? 'answered' : 'client-gone';
   }
 
   protected override onClose(): void {
@@ -358,37 +404,85 @@ export class EventStream extends Writer {
     if (res.headersSent) return;
     // Koa sets 404 before any handler runs, and EventSource gives up for good on anything but 200.
     const { status = isStreamStatus(res.statusCode) ? res.statusCode : 200 } = this.#options;
-    this.#setHeaders(status);
+    const fresh = this.#hasNoHead() ? new FreshHead() : undefined;
+    const head = fresh ?? res;
+    this.#setHeaders(status, head);
     // Without it nginx holds events back until a buffer is full.
-    if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
-    res.setHeader('Content-Type', 'text/event-stream');
-    res.removeHeader('Content-Length');
-    if (this.#options.gzip === true && !res.hasHeader('Content-Encoding')) this.#negotiate();
+    if (!head.hasHeader('X-Accel-Buffering')) head.setHeader('X-Accel-Buffering', 'no');
+    head.setHeader('Content-Type', 'text/event-stream');
+    head.removeHeader('Content-Length');
+    if (this.#options.gzip === true && !head.hasHeader('Content-Encoding')) this.#negotiate(head);
+    this.#hadEncoding = head.hasHeader('Content-Encoding');
     // The server's requestTimeout destroys connections whose request body is not read.
     if (this.#req.complete === false && this.#req.readableFlowing === null) this.#req.resume?.();
     this.#socket?.setTimeout?.(0);
     this.#socket?.setNoDelay?.(true);
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
     if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
+    if (fresh !== undefined) res.writeHead?.(status, fresh.headers);
     if (this.#gzip !== undefined) this.#transmit(GzipStream.head);
   }
 
-  #setHeaders(status: number): void {
-    const { headers } = this.#options;
+  /** Whether nobody has set a header, nor replaced a method in order to set one later. */
+  #hasNoHead(): boolean {
     const res = this.#res;
-    res.statusCode = status;
-    for (const name in headers) res.setHeader(name, headers[name]!);
-    // Last, because the headers above may allow caching. A cache may keep a 204 as well.
-    res.setHeader('Cache-Control', withoutCaching(res.getHeader('Cache-Control')));
+    if (this.#req.httpVersionMajor !== 1 || res.writeHead === undefined) return false;
+    return res.getHeaderNames?.().length === 0 && !PATCHED.some((method) => Object.hasOwn(res, method));
   }
 
-  #negotiate(): void {
-    const res = this.#res;
-    res.setHeader('Vary', withNames(res.getHeader('Vary'), ['Accept-Encoding']));
+  #setHeaders(status: number, head: HeaderTarget = this.#res): void {
+    const { headers } = this.#options;
+    this.#res.statusCode = status;
+    if (headers !== undefined) {
+      for (const [name, value] of Object.entries(headersOf(headers))) head.setHeader(name, value);
+    }
+    // Last, because the headers above may allow caching. A cache may keep a 204 as well.
+    head.setHeader('Cache-Control', withoutCaching(head.getHeader('Cache-Control')));
+  }
+
+  /** Whether a method of the response was replaced by one that has added a coding of its own. */
+  #isCompressedElsewhere(): boolean {
+    if (!Object.hasOwn(this.#res, 'write')) return false;
+    return this.#res.hasHeader('Content-Encoding') && !this.#hadEncoding;
+  }
+
+  #negotiate(head: HeaderTarget): void {
+    head.setHeader('Vary', withNames(head.getHeader('Vary'), ['Accept-Encoding']));
     const accepted = this.#req.headers?.['accept-encoding'];
     if (this.#req.method === 'HEAD' || !acceptsGzip(String(accepted ?? ''))) return;
-    res.setHeader('Content-Encoding', 'gzip');
+    head.setHeader('Content-Encoding', 'gzip');
     this.#gzip = new GzipStream();
+  }
+}
+
+/**
+ * The headers of a response that has none so far. `setHeader` would keep a copy of them for as long as the stream is
+ * open, which is 400 bytes; `writeHead` keeps none.
+ */
+class FreshHead implements HeaderTarget {
+  readonly headers: Record<string, string | string[]> = {};
+  readonly #names = new Map<string, string>();
+
+  hasHeader(name: string): boolean {
+    return this.#names.has(name.toLowerCase());
+  }
+
+  getHeader(name: string): string | string[] | undefined {
+    const known = this.#names.get(name.toLowerCase());
+    return known === undefined ? undefined : this.headers[known];
+  }
+
+  setHeader(name: string, value: string | string[]): void {
+    this.removeHeader(name);
+    this.#names.set(name.toLowerCase(), name);
+    this.headers[name] = value;
+  }
+
+  removeHeader(name: string): void {
+    const known = this.#names.get(name.toLowerCase());
+    if (known === undefined) return;
+    this.#names.delete(name.toLowerCase());
+    delete this.headers[known];
   }
 }
 
@@ -449,7 +543,24 @@ function withNames(given: unknown, needed: readonly string[]): string {
   return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].join(', ');
 }
 
+/** The methods that middleware replaces. */
+const PATCHED = ['writeHead', 'setHeader', 'write', 'end', 'flushHeaders'] as const;
+
+let hasWarned = false;
+
+/** Once: the mistake is one of the program, and some of these middleware hold nothing back. */
+function warnOfCompression(): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  const message =
+    'the response of a stream is patched by a compression middleware, which may hold events back: exclude ' +
+    '`text/event-stream` or this route from it, and use the option `gzip`';
+  process.emitWarning(message, { code: 'ERR_SSE_COMPRESSED' });
+}
+
 function headSent(): HeadSentError {
-  const message = 'the head of the response was sent already: open or refuse the stream before';
+  const message =
+    'the head of the response was sent already: open or refuse the stream before anything answers, and ' +
+    '`await stream.done` where the framework answers when its handler returns';
   return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' as const });
 }

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createSseServer } from '../lib/server.ts';
+import { here } from './helpers/docs.ts';
 import { Reader } from './helpers/reader.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -34,11 +35,6 @@ async function freePort(): Promise<number> {
   server.close();
   await once(server, 'close');
   return port;
-}
-
-/** The code of an example, changed to import from lib/. */
-function here(code: string): string {
-  return code.replace(/'sluice(?:\/([\w-]+))?'/g, (_, name = 'index') => `'${join(root, `lib/${name}.ts`)}'`);
 }
 
 interface Running {
@@ -340,7 +336,11 @@ describe('docs/api.md', () => {
 describe('the pages of the repository', () => {
   const pages = [
     ...readdirSync(root).filter((name) => name.endsWith('.md')),
-    ...readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
+    ...['docs', 'docs/recipes'].flatMap((directory) =>
+      readdirSync(join(root, directory)).flatMap((name) =>
+        name.endsWith('.md') ? [`${directory}/${name}`] : [],
+      ),
+    ),
     'bench/README.md',
     'examples/cluster/README.md',
   ];

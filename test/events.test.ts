@@ -736,6 +736,44 @@ describe('serveEvents, limits and failures', () => {
     assert.match(detail, /^Error: the database is away/);
   });
 
+  it('reports to onError, once, that other code has ended its streams, and what to do', async (t) => {
+    const errors: NodeJS.ErrnoException[] = [];
+    const onError = (error: unknown): unknown => errors.push(error as Error);
+    const events = serveEvents(new Hub(), { topics: 'a', onError });
+    // As a framework does that answers when its handler returns.
+    const port = await listen(
+      t,
+      createServer(async (req, res) => {
+        await events(req, res);
+        res.end();
+      }),
+    );
+    for (let n = 0; n < 2; n++) await (await fetch(`http://127.0.0.1:${port}`)).text();
+    while (events.stats.closed.answered !== 2) await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(
+      errors.map(({ code }) => code),
+      ['ERR_SSE_ANSWERED'],
+    );
+    assert.match(errors[0]!.message, /`await \(await handler\(req, res\)\)\?\.done`/);
+  });
+
+  it('reports to onError that the response was answered before, also where it has headers to set', async (t) => {
+    const errors: NodeJS.ErrnoException[] = [];
+    const onError = (error: unknown): unknown => errors.push(error as Error);
+    const events = serveEvents(new Hub(), { topics: 'a', headers: { 'x-mine': '1' }, onError });
+    const server = createServer(async (req, res) => {
+      res.end('answered before');
+      await events(req, res);
+    });
+    const response = await fetch(`http://127.0.0.1:${await listen(t, server)}`);
+    assert.equal(await response.text(), 'answered before');
+    while (errors.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(
+      errors.map(({ code }) => code),
+      ['ERR_SSE_HEAD_SENT'],
+    );
+  });
+
   it('cuts a request whose error has headers that cannot be sent', async (t) => {
     const errors: unknown[] = [];
     const { url } = await serve(t, {

@@ -658,6 +658,35 @@ describe('shutdown', () => {
     await reader.over;
   });
 
+  it('without a server, ends the streams and waits for their last bytes', async (t) => {
+    const streams = new Streams();
+    const server = createServer(streams.open);
+    await listen(t, server);
+    const reading = await asking(t, server);
+    await reading.until('hello');
+    const [stream] = streams;
+    const outcome = await shutdown(null, { streams, retry: 3000, retrySpread: 0 });
+    assert.equal(stream!.reason, 'shutdown');
+    assert.match(await reading.until('retry: 3000'), /retry: 3000\n\n/);
+    assert.deepEqual({ ...outcome, duration: 0 }, { ended: 1, finished: 0, cut: 0, duration: 0, errors: [] });
+    // The server is the host's.
+    assert.equal(server.listening, true);
+  });
+
+  it('without a server, cuts at the deadline the streams that have not closed', async (t) => {
+    const streams = new Streams();
+    const server = createServer((req, res) => {
+      streams.open(req, res);
+      res.write(BIG);
+    });
+    await listen(t, server);
+    const client = await connectTo(t, server);
+    client.pause().write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    while (streams.size === 0) await turn();
+    const { ended, cut } = await shutdown(null, { streams, deadline: 100 });
+    assert.deepEqual({ ended, cut, left: streams.size }, { ended: 1, cut: 1, left: 0 });
+  });
+
   it('throws for bad options, naming them, before it touches the server', async (t) => {
     const server = await start(t, createServer());
     const streams = new Set<Still>();

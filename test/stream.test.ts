@@ -23,6 +23,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
+import { createGzip } from 'node:zlib';
 import {
   checkStreamOptions,
   type EventStream,
@@ -157,10 +158,53 @@ describe('openStream', () => {
     assert.equal(headers['x-accel-buffering'], 'yes');
   });
 
-  it('throws ERR_SSE_HEAD_SENT for a response whose head was sent', async (t) => {
+  it('takes headers in every form that Node, the Web and frameworks give them', async (t) => {
+    const cookies = new Headers({ 'x-count': '7' });
+    cookies.append('set-cookie', 'a=1');
+    cookies.append('set-cookie', 'b=2');
+    const forms: StreamOptions['headers'][] = [
+      { 'x-count': 7, 'set-cookie': ['a=1', 'b=2'], 'x-none': undefined },
+      cookies,
+      new Map(Object.entries({ 'x-count': 7, 'set-cookie': ['a=1', 'b=2'], 'x-none': undefined })),
+    ];
+    for (const given of forms) {
+      const port = await serving(t, (req, res) => openStream(req, res, { headers: given }).open());
+      const { headers } = await fetchFrom(t, port);
+      assert.deepEqual([headers['x-count'], headers['set-cookie']], ['7', ['a=1', 'b=2']]);
+      assert.equal('x-none' in headers, false);
+    }
+  });
+
+  it('takes the headers of a response as `getHeaders` gives them', async (t) => {
+    const other = (await exchanging(t)).res;
+    other.setHeader('X-Count', 7).setHeader('Set-Cookie', ['a=1', 'b=2']);
+    const port = await serving(t, (req, res) => openStream(req, res, { headers: other.getHeaders() }).open());
+    const { headers } = await fetchFrom(t, port);
+    assert.deepEqual([headers['x-count'], headers['set-cookie']], ['7', ['a=1', 'b=2']]);
+  });
+
+  it('merges its headers with those that middleware sets with the first write', async (t) => {
+    const port = await serving(t, (req, res) => {
+      const { write } = res;
+      Object.assign(res, {
+        write(...args: Parameters<typeof write>) {
+          if (!res.headersSent) res.setHeader('X-Late', 'yes');
+          return write.apply(res, args);
+        },
+      });
+      openStream(req, res).send({ data: 'x' });
+    });
+    const { headers } = await fetchFrom(t, port);
+    assert.deepEqual([headers['x-late'], headers['content-type']], ['yes', 'text/event-stream']);
+  });
+
+  it('throws ERR_SSE_HEAD_SENT for a response whose head was sent, and says what to do', async (t) => {
     const { req, res } = await exchanging(t);
     res.writeHead(200).flushHeaders();
-    assert.throws(() => openStream(req, res), { code: 'ERR_SSE_HEAD_SENT' });
+    assert.throws(() => openStream(req, res), {
+      code: 'ERR_SSE_HEAD_SENT',
+      message: /open or refuse the stream before anything answers, and `await stream\.done`/,
+    });
   });
 
   it('refuses bad options at once, and leaves the response unchanged', async (t) => {
@@ -172,6 +216,15 @@ describe('openStream', () => {
       [{ keepAliveDelay: Infinity }, /^`keepAliveDelay` must be .*, got Infinity$/],
       [{ headers: { 'X-Split': 'a\r\nSet-Cookie: b' } }, /X-Split/],
       [{ headers: { 'X Space': 'a' } }, /X Space/],
+      [{ headers: { 'X-List': ['a', 'b\nc'] } }, /X-List/],
+      [
+        { headers: { Connection: 'keep-alive' } },
+        /^`headers` must not have `Connection`: HTTP\/2 forbids it/,
+      ],
+      [
+        { headers: new Headers({ 'Transfer-Encoding': 'chunked' }) },
+        /^`headers` must not have `transfer-enc/,
+      ],
     ];
     for (const [options, message] of refused) assert.throws(() => openStream(req, res, options), { message });
     assert.deepEqual(res.eventNames(), before);
@@ -328,6 +381,14 @@ describe('trap 1: client-gone follows the close of the response or the socket, a
     ours.client.resume();
     ours.stream.end();
     assert.equal(await ours.stream.done, 'ended');
+  });
+
+  it('does not blame other code where the stream has ended and its client leaves before the last byte', async (t) => {
+    const { stream, client } = await streaming(t);
+    fill(stream);
+    stream.end();
+    client.end();
+    assert.equal(await stream.done, 'client-gone');
   });
 
   it('says so on a connection that closes after the response, and on HTTP/2', async (t) => {
@@ -561,12 +622,64 @@ describe('traps 8 and 10: caches and compressors', () => {
   });
 });
 
+/** A compression middleware that heeds no `no-transform`, and flushes nothing before the end. */
+function compress(res: ServerResponse): void {
+  const gzip = createGzip();
+  const { write } = res;
+  const writeHere = write.bind(res) as (chunk: Uint8Array) => boolean;
+  gzip.on('data', (chunk) => writeHere(chunk));
+  res.write = (chunk: Uint8Array) => {
+    if (!res.headersSent) res.setHeader('Content-Encoding', 'gzip');
+    return gzip.write(chunk);
+  };
+}
+
+describe('a middleware that compresses the response', () => {
+  it('is named in a warning, once', async (t) => {
+    const warnings: Error[] = [];
+    const heard = (warning: Error): unknown => warnings.push(warning);
+    process.on('warning', heard);
+    t.after(() => process.off('warning', heard));
+    for (let n = 0; n < 2; n++) {
+      const { stream, res } = await streaming(t);
+      compress(res);
+      stream.send({ data: 'x' });
+      await turn();
+    }
+    const [warning, ...more] = warnings as NodeJS.ErrnoException[];
+    assert.equal(warning?.code, 'ERR_SSE_COMPRESSED');
+    assert.match(warning.message, /compression middleware.* exclude `text\/event-stream`.* option `gzip`/);
+    assert.deepEqual(more, []);
+  });
+
+  it('is not suspected where the application or the stream has set the coding, or a method only counts', async (t) => {
+    const warnings: Error[] = [];
+    const heard = (warning: Error): unknown => warnings.push(warning);
+    process.on('warning', heard);
+    t.after(() => process.off('warning', heard));
+    for (const gzip of [false, true]) {
+      const { stream, res } = await streaming(
+        t,
+        { gzip },
+        request('GET / HTTP/1.1', 'Accept-Encoding: gzip'),
+      );
+      res.write = res.write.bind(res);
+      if (!gzip) res.setHeader('Content-Encoding', 'br');
+      stream.send({ data: 'x' });
+      await turn();
+    }
+    assert.deepEqual(warnings, []);
+  });
+});
+
 describe('trap 9: connection headers', () => {
   it('are left to Node', async (t) => {
-    const { stream, res } = await streaming(t);
-    stream.open();
-    const names = ['cache-control', 'content-type', 'x-accel-buffering'];
-    assert.deepEqual(res.getHeaderNames().sort(), names);
+    const port = await serving(t, (req, res) => openStream(req, res).open());
+    const { headers } = await fetchFrom(t, port);
+    const own = ['cache-control', 'content-type', 'x-accel-buffering'];
+    const ofNode = ['connection', 'date', 'transfer-encoding'];
+    assert.deepEqual(Object.keys(headers).sort(), [...own, ...ofNode].sort());
+    assert.deepEqual([headers.connection, headers['transfer-encoding']], ['close', 'chunked']);
   });
 
   it('are absent on HTTP/2, which would throw', async (t) => {

@@ -1,6 +1,7 @@
 // Reads the examples of a document, and serves what those of docs/client.md ask for.
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { fileURLToPath } from 'node:url';
 import { encode } from '../../lib/encode.ts';
 import { gapEvent, parseId, readyEvent } from '../../lib/protocol.ts';
 import { cutAfter, EPOCH, idOf, open, seqOf, whole } from './misbehaving.ts';
@@ -25,12 +26,16 @@ export function examplesOf(path: URL): Map<string, Example> {
   return examples;
 }
 
+/** The code of an example, changed to import from lib/. */
+export function here(code: string): string {
+  const lib = new URL('../../lib/', import.meta.url);
+  const pathOf = (name: string): string => fileURLToPath(new URL(`${name}.ts`, lib));
+  return code.replace(/'sluice(?:\/([\w-]+))?'/g, (_, name = 'index') => `'${pathOf(name)}'`);
+}
+
 /** The code of an example, changed to import from lib/ and to ask this server. */
 export function runnable({ code }: Example, origin: string): string {
-  const lib = new URL('../../lib/', import.meta.url);
-  return code
-    .replace(/'sluice\/([a-z0-9]+)'/g, (_, name) => `'${new URL(`${name}.ts`, lib).pathname}'`)
-    .replaceAll('http://localhost:8080', origin);
+  return here(code).replaceAll('http://localhost:8080', origin);
 }
 
 const topics = ['prices'];

@@ -20,7 +20,7 @@ export const stream: readonly Mutant[] = [
         tests: [{ in: 'stream', only: 'trap 3' }],
       },
       {
-        find: 'withoutCaching(res.getHeader',
+        find: 'withoutCaching(head.getHeader',
         replace: 'String(res.getHeader',
         why: 'a cache serves the stream of one client to another',
         tests: [{ in: 'stream', only: 'traps 8 and 10' }],
@@ -50,7 +50,12 @@ export const stream: readonly Mutant[] = [
         tests: [{ in: 'stream', only: 'queueText' }],
       },
       {
-        find: "res.removeHeader('Content-Length');",
+        find: ' && !PATCHED.some((method) => Object.hasOwn(res, method))',
+        replace: '',
+        why: 'a middleware that sets headers with the first write fails, because the head is finished',
+      },
+      {
+        find: "head.removeHeader('Content-Length');",
         replace: '',
         why: 'a stream ends after the bytes that a framework has counted for another response',
         tests: [{ in: 'stream', only: 'headers that frameworks set' }],
@@ -62,10 +67,34 @@ export const stream: readonly Mutant[] = [
         tests: [{ in: 'stream', only: 'trap 11' }],
       },
       {
-        find: "this.#res.writableEnded === true ? 'answered' : 'client-gone'",
+        find: "this.#res.writableEnded === true && !this.closed ? 'answered' : 'client-gone'",
         replace: "'client-gone'",
         why: 'a handler that forgets to wait looks like a client that has left',
         tests: [{ in: 'stream', only: 'trap 1' }],
+      },
+      {
+        find: 'this.#res.writableEnded === true && !this.closed ?',
+        replace: 'this.#res.writableEnded === true ?',
+        why: 'a client that leaves after the end of its stream looks like a handler that forgets to wait',
+        tests: [{ in: 'stream', only: 'trap 1' }],
+      },
+      {
+        find: 'if (CONNECTION_HEADERS.has(name.toLowerCase())) throw connectionHeader(name);',
+        replace: '',
+        why: 'a header that HTTP/2 forbids fails at the head, which a deadline may send: the process ends',
+        tests: [{ in: 'stream', only: 'bad options' }],
+      },
+      {
+        find: 'headers[name] === undefined ? texts : [headers[name], texts].flat()',
+        replace: 'texts',
+        why: 'only one cookie of `Headers` reaches the client',
+        tests: [{ in: 'stream', only: 'headers in every form' }],
+      },
+      {
+        find: ' && !this.#hadEncoding',
+        replace: '',
+        why: 'a stream that compresses itself is taken for one that a middleware compresses',
+        tests: [{ in: 'stream', only: 'is not suspected' }],
       },
       {
         find: 'streaming.delete(socket);',
