@@ -241,8 +241,8 @@ class Peer {
     if (version !== WIRE_VERSION) throw badMessage(`it is of version ${version}`);
     clearTimeout(this.#greeting);
     this.#hasGreeted = true;
-    const { epochs, head } = this.#owner;
-    this.#sendNews(id, { epochs, head });
+    const { epochs } = this.#owner;
+    this.#sendNews(id, { epochs });
   }
 
   #questionOf(ask: string, message: Message): () => unknown {
@@ -275,10 +275,10 @@ class Peer {
     this.#sendNews(id, { upTo: news?.upTo ?? 0, items }, parts);
   }
 
-  /** Whether the log takes events is news as well. */
+  /** Where the order is, and whether the log takes events, is news as well. */
   #sendNews(id: number, news: object, parts?: readonly Uint8Array[]): void {
     this.#failure = this.#owner.failure?.message;
-    this.#send({ id, ...news, failure: this.#failure }, parts);
+    this.#send({ id, ...news, head: this.#owner.head, failure: this.#failure }, parts);
   }
 
   /** The process then knows that its connection is alive. */

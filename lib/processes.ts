@@ -180,6 +180,8 @@ export class ProcessesLog implements SharedLog {
   #link: Link | undefined;
   /** Up to where the intake was told. */
   #told: Place = { epoch: 0, seq: 0 };
+  /** When the intake was last told of all that the owner had. */
+  #completeAt: number = performance.now();
   #waitingBytes = 0;
   /** Why the owner's log takes no events. */
   #failure: Error | undefined;
@@ -218,6 +220,11 @@ export class ProcessesLog implements SharedLog {
   /** Why the owner takes no events at present, as it has said: it can be read. */
   get failure(): Error | undefined {
     return this.#failure;
+  }
+
+  /** Milliseconds since the intake was last told of all that the owner had. Grows while there is nothing new. */
+  get lag(): number {
+    return performance.now() - this.#completeAt;
   }
 
   follow(intake: LogIntake): void {
@@ -414,12 +421,14 @@ export class ProcessesLog implements SharedLog {
       this.#link = link;
       this.#learnFailure(head);
       this.#begin(intake, listOf(head.epochs) as readonly OwnedEpoch[], whole(head.head, 0));
+      this.#complete(head);
       for (;;) {
         const ask = { ask: 'follow', after: this.#told.seq, timeout: checkInterval };
         const answer = checked(await link.ask(ask, [], checkInterval + requestTimeout));
         if (this.#isClosed) throw new Error('the log was closed');
         this.#learnFailure(answer.head);
         this.#take(intake, answer);
+        this.#complete(answer.head);
       }
     } finally {
       link.close();
@@ -428,6 +437,10 @@ export class ProcessesLog implements SharedLog {
 
   #learnFailure({ failure }: Message['head']): void {
     this.#failure = failure === undefined ? undefined : logUnavailable(text(failure));
+  }
+
+  #complete({ head }: Message['head']): void {
+    if (this.#told.seq >= whole(head, 0)) this.#completeAt = performance.now();
   }
 
   /** The hub learns of it at once, before those who wait for an answer. */

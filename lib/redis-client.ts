@@ -46,6 +46,11 @@ export interface RedisConnection {
   close(): void;
 }
 
+export interface OpenedRedis extends RedisConnection {
+  /** Gives the present life up for another, at once: what waits is rejected. */
+  reset(reason: string): void;
+}
+
 /** Never called within `openRedis`, nor after `close`. */
 export interface RedisEvents {
   /** It is connected, for the first time or again. */
@@ -62,13 +67,18 @@ export interface RedisEvents {
  *
  * @throws {TypeError} for what is no client of `redis` or `ioredis`, or one with a `keyPrefix`.
  */
-export function openRedis(client: unknown, events: RedisEvents): RedisConnection {
+export function openRedis(client: unknown, events: RedisEvents): OpenedRedis {
   return new Connection(redisSourceOf(client), events, undefined);
 }
 
 /** @throws {TypeError} for what `openRedis` does not take. */
 export function checkRedisClient(client: unknown): void {
   redisSourceOf(client);
+}
+
+/** Whether Sentinels say which server is the primary, so that a new connection may lead to another one. */
+export function hasSentinels(client: unknown): boolean {
+  return redisSourceOf(client).hasSentinels;
 }
 
 /** What a {@link subscribeRedis} listens to. */
@@ -93,7 +103,7 @@ const DELAYS = { backoffDelay: 100, maxBackoffDelay: 2000, minRetryDelay: 10 };
 // A command is sent on to another node at most so often. Two are enough unless slots are being moved.
 const MAX_REDIRECTS = 8;
 
-class Connection implements RedisConnection {
+class Connection implements OpenedRedis {
   readonly #source: RedisSource;
   readonly #events: RedisEvents;
   readonly #subscription: RedisSubscription | undefined;
@@ -119,7 +129,6 @@ class Connection implements RedisConnection {
     return this.#life?.send(command, options) ?? Promise.reject(unreachable());
   }
 
-  /** Gives the present life up for another. */
   reset(reason: string): void {
     this.#life?.end(redisFailure('unsent', reason));
   }

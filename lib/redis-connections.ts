@@ -2,7 +2,13 @@
 // Needs `log.ts` and `redis-client.ts`, and what that needs, beside it.
 
 import { logUnavailable, outcomeUnknown } from './log.ts';
-import { openRedis, type RedisConnection, type RedisFailure } from './redis-client.ts';
+import {
+  hasSentinels,
+  type OpenedRedis,
+  openRedis,
+  type RedisConnection,
+  type RedisFailure,
+} from './redis-client.ts';
 
 /** One connection for each: one that waits for news, or has a large answer on its way, does not hold up others. */
 export type Use = 'append' | 'read' | 'follow' | 'wait';
@@ -13,8 +19,10 @@ export class RedisConnections {
   readonly #uses: readonly Use[];
   /** Called where the one that follows is down. The others are missed by who uses them. */
   readonly #onDown: (reason: Error) => void;
-  readonly #open = new Map<Use, RedisConnection>();
+  readonly #open = new Map<Use, OpenedRedis>();
   readonly #waiting = new Set<(reason: Error | undefined) => void>();
+  /** The one that finds out which server the Sentinels name. */
+  #scout: RedisConnection | undefined;
   #isClosed = false;
 
   constructor(client: unknown, uses: readonly Use[], onDown: (reason: Error) => void) {
@@ -58,8 +66,48 @@ export class RedisConnections {
     return undefined;
   }
 
+  /**
+   * Leaves a server that the Sentinels do not name any more. One that was replaced as planned takes events for some
+   * seconds more, and all of them are lost.
+   *
+   * Each connection is asked at once, before anything waits on it.
+   */
+  leaveReplaced(): void {
+    if (this.#isClosed || this.#scout !== undefined || !hasSentinels(this.#client)) return;
+    const named = this.#namedServer();
+    for (const connection of this.#open.values()) {
+      const own = serverOf(connection);
+      Promise.all([own, named]).then(
+        (servers) => {
+          if (isReplaced(...servers)) connection.reset('the Sentinels name another primary');
+        },
+        // The next check asks again.
+        () => {},
+      );
+    }
+  }
+
+  /** Where a new connection leads. */
+  #namedServer(): Promise<RedisServer> {
+    return new Promise((resolve, reject) => {
+      const done = (): void => {
+        scout.close();
+        this.#scout = undefined;
+      };
+      const scout = openRedis(this.#client, {
+        onUp: () => serverOf(scout).finally(done).then(resolve, reject),
+        onDown: (reason) => {
+          done();
+          reject(reason);
+        },
+      });
+      this.#scout = scout;
+    });
+  }
+
   close(): void {
     this.#isClosed = true;
+    this.#scout?.close();
     for (const connection of this.#open.values()) connection.close();
     this.#tell(undefined);
   }
@@ -90,6 +138,37 @@ export class RedisConnections {
   }
 }
 
+// ── which server it is ──────────────────────────────────────────────────────────────────────────────────────
+
+/** Whose data a server has, by its `INFO`. */
+interface RedisServer {
+  readonly isPrimary: boolean;
+  readonly id: string;
+  /** That of the primary from which it took over. */
+  readonly before: string;
+}
+
+async function serverOf(connection: RedisConnection): Promise<RedisServer> {
+  // On the connection that waits for replicas, the answer comes after theirs.
+  const options = { key: '', timeout: MAX_DELAY };
+  const info = String(await connection.send(['INFO', 'replication'], options));
+  const field = (name: string): string => new RegExp(`^${name}:(\\w+)`, 'm').exec(info)?.[1] ?? '';
+  return {
+    isPrimary: field('role') === 'master',
+    id: field('master_replid'),
+    before: field('master_replid2'),
+  };
+}
+
+/** Not where it is itself the newer one, and the Sentinel that was asked has not heard of it yet. */
+function isReplaced(own: RedisServer, named: RedisServer): boolean {
+  if (!named.isPrimary || named.id === '' || own.id === '') return false;
+  return own.id !== named.id && own.before !== named.id;
+}
+
+/** The longest time that a timer can wait. */
+const MAX_DELAY = 2 ** 31 - 1;
+
 // ── failures ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What a server answers while it is not ready, or not the one that has the keys. `SPOILED` is a script's answer. */
@@ -98,13 +177,22 @@ const PASSING = [
   'SPOILED',
 ];
 
-/** What it answers where it has run nothing. */
-const REFUSED = ['OOM', 'NOPERM', 'NOAUTH', 'WRONGPASS', 'WRONGTYPE', 'MISCONF', 'NOREPLICAS', 'CROSSSLOT'];
-
 /** Whether the command certainly was not run, and may be soon. */
 export function isPassing(error: unknown): boolean {
   const { kind, reply = '' } = Object(error) as Partial<RedisFailure>;
   return kind === 'unsent' || (kind === 'reply' && PASSING.includes(reply));
+}
+
+/** What it answers where it is full, cannot write to its disk, or lacks the replicas that it must have. */
+const TAKES_NONE = ['OOM', 'MISCONF', 'NOREPLICAS'];
+
+/** What it answers where it has run nothing. */
+const REFUSED = [...TAKES_NONE, 'NOPERM', 'NOAUTH', 'WRONGPASS', 'WRONGTYPE', 'CROSSSLOT'];
+
+/** Whether the server can be read, and has said that it takes no events at present. */
+export function takesNone(error: unknown): boolean {
+  const { reply = '' } = Object(error) as Partial<RedisFailure>;
+  return TAKES_NONE.includes(reply);
 }
 
 /** What a failure of a command that writes means for what it was to write. */

@@ -1,6 +1,8 @@
 // Follows the feed of a log in Redis, and tells a hub what happens there, in order.
-// Needs `log.ts`, `redis-client.ts`, `redis-connections.ts`, `redis-store.ts`, and what these need, beside it.
+// Needs `backoff.ts`, `log.ts`, `redis-client.ts`, `redis-connections.ts`, `redis-store.ts`, and what these need, beside
+// it.
 
+import { Backoff } from './backoff.ts';
 import type { LogChange, LogEntry, LogIntake } from './log.ts';
 import type { RedisConnection } from './redis-client.ts';
 import { pause, retryUntil } from './redis-connections.ts';
@@ -37,7 +39,7 @@ export class RedisFollower {
   #present = 0;
   #checkedAt = -Infinity;
   #completeAt: number = performance.now();
-  #failures = 0;
+  readonly #backoff = new Backoff(PAUSES);
   readonly #waiters = new Set<Waiter>();
   #wake: (() => void) | undefined;
 
@@ -92,26 +94,26 @@ export class RedisFollower {
   /** Follows until it is closed. Never rejects. */
   async run(intake: LogIntake): Promise<void> {
     while (!this.#isClosed) {
+      let hasDelivered = false;
       try {
         await this.#options.reached();
         await this.#catchUp(intake);
         while (!this.#isClosed) {
           await this.#step(intake);
-          this.#failures = 0;
+          hasDelivered = true;
         }
       } catch (error) {
         if (this.#isClosed) return;
         this.lost(intake, error);
+        this.#backoff.connectionEnded({ age: 0, hasDelivered, isOrderly: false });
         await this.#pause();
       }
     }
   }
 
-  /** Full jitter, so that the nodes do not all come back at once. */
   #pause(): Promise<void> {
-    const most = Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** this.#failures++);
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.random() * most);
+      const timer = setTimeout(resolve, this.#backoff.nextDelay(0));
       timer.unref?.();
       this.#wake = () => {
         clearTimeout(timer);
@@ -255,8 +257,8 @@ export class RedisFollower {
 
 /** Milliseconds. */
 const ANSWER_TIMEOUT = 2000;
-const FIRST_PAUSE = 50;
-const MAX_PAUSE = 5000;
+/** Of the wait after a failure, in milliseconds. */
+const PAUSES = { backoffDelay: 50, maxBackoffDelay: 5000, minRetryDelay: 0 };
 
 /** Entries that are asked for at once. The feed's limit of bytes holds for them too. */
 const MOST_NEWS = 500;

@@ -83,6 +83,8 @@ export class LossyRedis implements SharedLog {
   readonly #node: string = newName();
   /** How many messages this hub has sent. */
   #count = 0;
+  /** Numbers of messages that Redis has certainly refused, while later ones are on their way. */
+  readonly #refused: Set<number> = new Set();
   readonly #waiting: Map<number, Waiting> = new Map();
   #waitingBytes = 0;
   #intake: LogIntake | undefined;
@@ -186,7 +188,7 @@ export class LossyRedis implements SharedLog {
   #heard(text: string): void {
     const message = this.#isClosed ? undefined : parseMessage(text);
     if (message === undefined) return;
-    if (message.node === this.#node) this.#unheard = 0;
+    if (message.node === this.#node) this.#heardOwn(message.count);
     this.#countMessage(message);
     if (message.topic === undefined) return;
     const waiting = message.node === this.#node ? this.#settled(message.count) : undefined;
@@ -196,6 +198,11 @@ export class LossyRedis implements SharedLog {
     } catch (error) {
       waiting?.reject(error as Error);
     }
+  }
+
+  #heardOwn(count: number): void {
+    this.#unheard = 0;
+    for (const refused of this.#refused) if (refused < count) this.#refused.delete(refused);
   }
 
   /** Where a hub has sent more than has arrived, the rest is lost. */
@@ -244,6 +251,7 @@ export class LossyRedis implements SharedLog {
 
   /** A request that is sent again has one effect if it comes to the same hub, and not much later. */
   append(topic: string, events: readonly NewEntry[], { idempotency }: AppendOptions = {}): Promise<Appended> {
+    if (events.length === 0) return Promise.reject(new RangeError('`events` must have at least one event'));
     const act = async () => {
       if (this.#topics.get(topic)?.ended === true) throw topicEnded(topic);
       const texts = events.map(({ at, key, frame }) => ({ at, key, frame: Buffer.from(frame).toString() }));
@@ -275,9 +283,17 @@ export class LossyRedis implements SharedLog {
       this.#waiting.set(count, { bytes, timer, resolve, reject });
       this.#waitingBytes += bytes;
       this.#publish(text).catch(({ kind, message }: RedisFailure) => {
-        fail(kind === 'unanswered' ? outcomeUnknown(message) : logUnavailable(message));
+        if (kind === 'unanswered') return fail(outcomeUnknown(message));
+        this.#giveBack(count);
+        fail(logUnavailable(message));
       });
     });
+  }
+
+  /** Nobody gets the message: with its number left out, others would take it for one that they have lost. */
+  #giveBack(count: number): void {
+    this.#refused.add(count);
+    while (this.#refused.delete(this.#count)) this.#count--;
   }
 
   #settled(count: number): Waiting | undefined {

@@ -548,7 +548,7 @@ export const trialScript: Script = script(
   `
 local TRIAL = KEYS[1]
 local commands = {
-  { 'UNLINK', TRIAL }, { 'TIME' },
+  { 'TIME' }, { 'RPUSH', TRIAL, 'a' }, { 'UNLINK', TRIAL },
   { 'RPUSH', TRIAL, 'a' }, { 'LLEN', TRIAL }, { 'LINDEX', TRIAL, '0' },
   { 'PEXPIRE', TRIAL, '60000' }, { 'PERSIST', TRIAL }, { 'EXISTS', TRIAL }, { 'RENAME', TRIAL, TRIAL }, { 'LPOP', TRIAL },
   { 'HSET', TRIAL, 'a', '1' }, { 'HGET', TRIAL, 'a' }, { 'HMGET', TRIAL, 'a' }, { 'HLEN', TRIAL }, { 'HDEL', TRIAL, 'a' },

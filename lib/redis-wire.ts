@@ -44,6 +44,8 @@ export type OpenRedisWire = (events: RedisWireEvents) => RedisWire;
 export interface RedisSource {
   /** Whether replies say to which other node to turn. */
   readonly isCluster: boolean;
+  /** Whether Sentinels say which server is the primary. */
+  readonly hasSentinels: boolean;
   /** Finds a server to connect to: of a cluster, any of its primaries. Ends when the signal aborts. */
   find(signal: AbortSignal): Promise<OpenRedisWire>;
 }
@@ -102,7 +104,7 @@ interface IoRedis {
   readonly status: string;
   /** Its socket, which may be half closed while the status is still `ready`. */
   readonly stream?: { readonly writable?: boolean } | undefined;
-  readonly options?: { readonly keyPrefix?: unknown };
+  readonly options?: { readonly keyPrefix?: unknown; readonly sentinels?: unknown };
   call(...command: readonly (string | Buffer)[]): Promise<unknown>;
   subscribe?(channel: string): Promise<unknown>;
   duplicate(options: Readonly<Record<string, unknown>>): IoRedis;
@@ -153,9 +155,15 @@ const IO_SETTINGS = {
 function ioSourceOf(client: IoRedis | IoCluster): RedisSource {
   refuseKeyPrefix(client.options?.keyPrefix);
   if (client.isCluster === true)
-    return { isCluster: true, find: (signal) => findIoNode(client as IoCluster, signal) };
-  const open: OpenRedisWire = (events) => openIo(client as IoRedis, {}, undefined, events);
-  return { isCluster: false, find: () => Promise.resolve(open) };
+    return {
+      isCluster: true,
+      hasSentinels: false,
+      find: (signal) => findIoNode(client as IoCluster, signal),
+    };
+  const redis = client as IoRedis;
+  const open: OpenRedisWire = (events) => openIo(redis, {}, undefined, events);
+  const hasSentinels = Array.isArray(redis.options?.sentinels);
+  return { isCluster: false, hasSentinels, find: () => Promise.resolve(open) };
 }
 
 function openIo(
@@ -298,7 +306,7 @@ const SOCKET_SETTINGS = { reconnectStrategy: false, socketTimeout: undefined };
 function nodeSourceOf(client: NodeRedis): RedisSource {
   refuseKeyPrefix(client.options?.keyPrefix);
   const open: OpenRedisWire = (events) => openNode(client, {}, undefined, events);
-  return { isCluster: false, find: () => Promise.resolve(open) };
+  return { isCluster: false, hasSentinels: false, find: () => Promise.resolve(open) };
 }
 
 function openNode(
@@ -348,7 +356,7 @@ const SILENCE_TIMEOUT = 3000;
 
 function nodeClusterSourceOf(client: NodeCluster): RedisSource {
   refuseKeyPrefix(client._options?.keyPrefix ?? client._options?.defaults?.keyPrefix);
-  return { isCluster: true, find: (signal) => findNode(client, signal) };
+  return { isCluster: true, hasSentinels: false, find: (signal) => findNode(client, signal) };
 }
 
 async function findNode(client: NodeCluster, signal: AbortSignal): Promise<OpenRedisWire> {
@@ -413,7 +421,7 @@ const SENTINEL_SETTINGS = {
 function sentinelSourceOf(client: NodeSentinel): RedisSource {
   refuseKeyPrefix(client._keyPrefix);
   const open: OpenRedisWire = (events) => openSentinel(client, events);
-  return { isCluster: false, find: () => Promise.resolve(open) };
+  return { isCluster: false, hasSentinels: true, find: () => Promise.resolve(open) };
 }
 
 /** The client finds the primary. When that one is lost, or another one is named, the wire is over. */

@@ -19,7 +19,15 @@ import {
 } from './log.ts';
 import { type JoinedBatch, RedisAppends } from './redis-appends.ts';
 import type { RedisConnection } from './redis-client.ts';
-import { isPassing, outcomeOf, pause, RedisConnections, retryUntil, type Use } from './redis-connections.ts';
+import {
+  isPassing,
+  outcomeOf,
+  pause,
+  RedisConnections,
+  retryUntil,
+  takesNone,
+  type Use,
+} from './redis-connections.ts';
 import { RedisFollower } from './redis-follower.ts';
 import { RedisReader } from './redis-reader.ts';
 import { RedisReplicas } from './redis-replicas.ts';
@@ -52,11 +60,18 @@ export interface RedisLogOptions {
    * whose `INFO` does not say which server it is. All nodes must have the same.
    */
   lineage?: 'gap' | 'trust' | 'position' | undefined;
-  /** Waits until so many replicas have what was appended; where they do not in time, the outcome is unknown. */
+  /**
+   * Waits until so many replicas have what was appended; where they do not in time, the outcome is unknown. The
+   * log waits for one after another, and an append for the next one: it may take up to `appendTimeout` + 2 ×
+   * (`timeout` + 1 s).
+   */
   wait?: { replicas: number; timeout: number } | undefined;
-  /** Milliseconds after which an append rejects; default 900. */
+  /** Milliseconds after which an append rejects, without the time for `wait`; default 900. */
   appendTimeout?: number | undefined;
-  /** Milliseconds between two checks that nothing was lost without a sign; default 5,000. */
+  /**
+   * Milliseconds between two checks that nothing was lost without a sign, and that the Sentinels, where the client
+   * knows some, still name the same primary; default 5,000.
+   */
   checkInterval?: number | undefined;
   /** Most reads at once; default 4. The others wait. */
   maxReads?: number | undefined;
@@ -66,7 +81,7 @@ export interface RedisLogOptions {
 
 const KEPT_LIMITS = 10_000;
 
-/** What may wait for Redis at once. */
+/** What may wait for Redis at once, as it is held: see {@link heldBytes}. */
 const MAX_PENDING_BYTES = 64 * 1024 * 1024;
 
 /** Milliseconds. */
@@ -96,6 +111,7 @@ export class RedisLog implements SharedLog {
   });
   #acknowledged: Place = { epoch: 0, seq: 0 };
   #pendingBytes = 0;
+  #failure: Error | undefined;
   #intake: LogIntake | undefined;
   #isClosed = false;
   #isPruning = false;
@@ -129,7 +145,10 @@ export class RedisLog implements SharedLog {
       reached: () => this.#connections.reached(),
       checkInterval: this.#options.checkInterval,
       known: () => this.#known,
-      checked: (status) => this.#tidy(status),
+      checked: (status) => {
+        this.#connections.leaveReplaced();
+        this.#tidy(status);
+      },
     });
     this.#reader = new RedisReader({
       store: this.#store,
@@ -170,7 +189,7 @@ export class RedisLog implements SharedLog {
     if (events.length === 0) throw new RangeError('`events` must have at least one event');
     const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
     this.#checkBatch(topic, events.length, bytes);
-    return this.#within(bytes, () => {
+    return this.#within(heldBytes(events), () => {
       if (options.idempotency === undefined) return this.#appends.add(topic, events, bytes);
       this.#appends.flush();
       return this.#appendOnce(topic, events, options);
@@ -181,11 +200,18 @@ export class RedisLog implements SharedLog {
     return this.#follower.lag;
   }
 
+  /** Why Redis, which can be read, takes no events at present: its memory is full, for example. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
   async change(topic: string, change: TopicChange): Promise<boolean> {
     this.#appends.flush();
     const limit = performance.now() + this.#options.appendTimeout;
-    const place = await this.#write(limit, (connection, timeout) =>
-      this.#store.change(connection, this.#known, topic, change, timeout),
+    const place = await this.#within(heldBytes([]), () =>
+      this.#write(limit, (connection, timeout) =>
+        this.#store.change(connection, this.#known, topic, change, timeout),
+      ),
     );
     if (place !== undefined) await this.#settle(place, limit);
     return place !== undefined;
@@ -242,9 +268,7 @@ export class RedisLog implements SharedLog {
     const { epoch, topics, parts } = await this.#write(limit, (connection, timeout) =>
       this.#store.appendAll(connection, this.#known, batches, timeout),
     );
-    const results = parts.map((part) =>
-      part instanceof Error ? (outcomeOf(part) as Error) : { epoch, ...part },
-    );
+    const results = parts.map((part) => (part instanceof Error ? this.#outcomeOf(part) : { epoch, ...part }));
     await this.#appended(results.filter((one) => !(one instanceof Error)) as Appended[], topics, limit);
     return results;
   }
@@ -300,6 +324,7 @@ export class RedisLog implements SharedLog {
       this.#checkReached();
       return run(this.#connections.get('append'), timeout);
     };
+    this.#pendingBytes += COMMAND_BYTES;
     try {
       return await retryUntil(limit, attempt, async (error) => {
         const { epoch: spoiled } = error as { epoch?: number };
@@ -307,8 +332,17 @@ export class RedisLog implements SharedLog {
         await pause();
       });
     } catch (error) {
-      throw outcomeOf(error);
+      throw this.#outcomeOf(error);
+    } finally {
+      this.#pendingBytes -= COMMAND_BYTES;
     }
+  }
+
+  /** What the failure of a command, or of a part of it, means. Learns from it whether Redis takes events. */
+  #outcomeOf(error: unknown): Error {
+    const outcome = outcomeOf(error) as Error;
+    if (takesNone(error)) this.#failure = outcome;
+    return outcome;
   }
 
   #checkReached(): void {
@@ -360,6 +394,17 @@ export class RedisLog implements SharedLog {
   #tidy({ topics, stale }: OrderStatus): void {
     if (topics > this.#options.maxTopics) void this.#prune(topics);
     if (stale > 0) void this.#clean();
+    if (this.#failure !== undefined) void this.#tryAgain();
+  }
+
+  /** Finds out whether Redis takes events again, also where nobody appends any meanwhile. */
+  async #tryAgain(): Promise<void> {
+    try {
+      const refused = await this.#store.tryCommands(this.#connections.get('read'), STEP_TIMEOUT);
+      if (refused === undefined) this.#failure = undefined;
+    } catch {
+      // The next check tries again.
+    }
   }
 
   async #prune(topics: number): Promise<void> {
@@ -390,6 +435,17 @@ export class RedisLog implements SharedLog {
       this.#isCleaning = false;
     }
   }
+}
+
+// Measured with each of the clients: what a command holds while it waits, an append, and each event beside its frame.
+const COMMAND_BYTES = 9500;
+const APPEND_BYTES = 1500;
+const EVENT_BYTES = 300;
+
+/** What an append holds without its command. A key is there as text, which may take two bytes a character. */
+function heldBytes(events: readonly NewEntry[]): number {
+  const bytesOf = ({ frame, key = '' }: NewEntry): number => frame.length + 2 * key.length + EVENT_BYTES;
+  return events.reduce((sum, event) => sum + bytesOf(event), APPEND_BYTES);
 }
 
 // ── options ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -346,6 +346,44 @@ describe('ProcessesLog', () => {
     await until(() => hub.failure === undefined);
   });
 
+  it('knows when it last had all that the owner has', async (t) => {
+    let now = 0;
+    t.mock.method(performance, 'now', () => now);
+    const reader = new MessageReader(100 * 1024 * 1024);
+    const asked: unknown[] = [];
+    const answers = [{ epochs: [{ epoch: 7 }], head: 0 }];
+    const owner = new Duplex({
+      read() {},
+      write(chunk: Buffer, _encoding, done) {
+        for (const { head } of reader.read(chunk)) {
+          asked.push(head.after);
+          const answer = answers.shift();
+          if (answer !== undefined) owner.push(encodeMessage({ id: head.id, ...answer }));
+        }
+        done();
+      },
+    });
+    t.after(() => owner.destroy());
+    /** The owner answers the question of the id for what comes next. */
+    const say = async (id: number, news: object): Promise<void> => {
+      const before = asked.length;
+      owner.push(encodeMessage({ id, items: [], ...news }));
+      await until(() => asked.length > before);
+    };
+    const { log } = await follow(t, pathFor(t), { connect: () => owner });
+    await until(() => asked.length === 2);
+    now = 100;
+    assert.equal(log.lag, 100);
+    await say(2, { upTo: 0, head: 0 });
+    assert.equal(log.lag, 0);
+    now = 200;
+    await say(3, { upTo: 5, head: 8 });
+    assert.equal(log.lag, 100);
+    await say(4, { upTo: 8, head: 8 });
+    assert.equal(log.lag, 0);
+    assert.deepEqual(asked, [undefined, 0, 0, 5, 8]);
+  });
+
   it('ends a connection that was not answered yet when it is closed', async (t) => {
     const silent = stuckStream();
     const log = new ProcessesLog({ path: pathFor(t), connect: () => silent, requestTimeout: 2 ** 31 - 1 });

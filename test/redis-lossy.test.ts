@@ -198,6 +198,34 @@ describe('a lossy log', () => {
     assert.equal(await outcome(hub.append('a', { data: 'down' })), 'ERR_SSE_LOG_UNAVAILABLE');
   });
 
+  it('refuses a batch of nothing, with and without an idempotency key', async (t) => {
+    const { log } = await join(t, new Channel());
+    const message = '`events` must have at least one event';
+    const idempotency = { key: 'k', digest: 'd' };
+    await assert.rejects(log.append('a', []), { name: 'RangeError', message });
+    await assert.rejects(log.append('a', [], { idempotency }), { name: 'RangeError', message });
+  });
+
+  it('takes nothing for lost that Redis has refused', async (t) => {
+    const clock = fakeTime(t);
+    const channel = new Channel();
+    const [one, two] = [await join(t, channel), await join(t, channel)];
+    await one.hub.append('a', { data: 'before' });
+    channel.reply = () => Promise.reject(new Error('NOPERM no channel'));
+    channel.fate = () => 'is lost';
+    const refused = await Promise.allSettled([1, 2, 3].map((data) => one.log.append('a', events(`${data}`))));
+    assert.deepEqual(
+      refused.map((outcome) => (outcome as PromiseRejectedResult).reason.code),
+      Array(3).fill('ERR_SSE_LOG_UNAVAILABLE'),
+    );
+    channel.reply = () => 1;
+    channel.fate = () => 'arrives';
+    await one.hub.append('a', { data: 'after' });
+    clock.advance(5000);
+    await rest();
+    for (const node of [one, two]) assert.deepEqual(storyOf(node), ['before', 'after']);
+  });
+
   it('refuses everywhere what was sent to a topic that another hub had ended', async (t) => {
     const channel = new Channel();
     const [one, two] = [await join(t, channel), await join(t, channel)];

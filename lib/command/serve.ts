@@ -391,7 +391,8 @@ async function listen(sse: SseServer, { host = HOST, port = PORT }: Values): Pro
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     const reason = reasonFor(code, host, port);
-    throw reason === undefined ? error : new Error(`${reason} (${code})`, { cause: error });
+    if (reason === undefined) throw error;
+    throw Object.assign(new Error(`${reason} (${code})`, { cause: error }), { code });
   }
 }
 

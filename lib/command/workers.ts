@@ -76,6 +76,7 @@ class Supervisor {
     const since = performance.now();
     const { signal } = io;
     const backoff = new Backoff(RESTART);
+    let attempts = 0;
     this.#port = await this.#choosePort();
     while (!signal.aborted) {
       const begun = performance.now();
@@ -84,8 +85,12 @@ class Supervisor {
       } catch (error) {
         if (signal.aborted) break;
         await this.#stop('soon', SOON_DEADLINE);
-        // What fails at the start fails again.
-        if (!this.#hasBegun) throw error;
+        if (!this.#hasBegun) {
+          // What fails at the start fails again, unless it is for a port that another process has taken meanwhile.
+          if (this.#options.port !== 0 || !isInUse(error) || ++attempts === MAX_ATTEMPTS) throw error;
+          this.#port = await this.#choosePort();
+          continue;
+        }
         logger({ level: 'error', event: 'workers-failed', message: (error as Error).message });
       }
       if (signal.aborted) break;
@@ -104,7 +109,8 @@ class Supervisor {
     const life = new AbortController();
     try {
       const owner = this.#startOwner();
-      await owner.ready;
+      await Promise.race([owner.ready, aborted(signal)]);
+      if (signal.aborted) return;
       await this.#startWorkers(owner, life.signal);
       await Promise.race([owner.gone, aborted(signal)]);
       if (!signal.aborted) logger({ level: 'error', event: 'owner-exited', ...owner.exit });
@@ -119,7 +125,8 @@ class Supervisor {
     const { count, io } = this.#options;
     const first = Array.from({ length: count }, (_, i) => this.#keep(i + 1, life));
     if (this.#hasBegun) return;
-    const urls = await Promise.race([Promise.all(first.map(({ ready }) => ready)), owner.gone]);
+    const ready = Promise.all(first.map((worker) => worker.ready));
+    const urls = await Promise.race([ready, owner.gone, aborted(io.signal)]);
     if (urls === undefined) return;
     this.#hasBegun = true;
     io.stdout.write(`listening on ${urls[0]}\n`);
@@ -241,6 +248,13 @@ const PAGE_TIMEOUT = 1000;
 const MAX_TIMER = 2 ** 31 - 1;
 
 const RESTART = { minRetryDelay: 50, backoffDelay: 200, maxBackoffDelay: 10_000 };
+
+/** Free ports that are tried. */
+const MAX_ATTEMPTS = 5;
+
+function isInUse(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+}
 
 async function pause(backoff: Backoff, signal: AbortSignal): Promise<void> {
   await sleep(backoff.nextDelay(0), undefined, { signal }).catch(() => {});

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MetricsSum } from '../../lib/command/metrics-sum.ts';
 import { checkPlatform } from '../../lib/command/workers.ts';
 import { run } from '../helpers/command.ts';
@@ -31,6 +31,7 @@ interface LogLine {
   readonly pid?: number;
   readonly topics?: readonly string[];
   readonly ended?: number;
+  readonly port?: number;
   readonly code?: number;
   readonly message?: string;
 }
@@ -42,9 +43,10 @@ class Server {
   url = '';
   stderr = '';
 
-  private constructor(argv: readonly string[]) {
+  private constructor(argv: readonly string[], env: Readonly<Record<string, string>>) {
     this.child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), bin, 'serve', ...argv], {
       cwd: folder,
+      env: { ...process.env, ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     running.add(this);
@@ -58,8 +60,13 @@ class Server {
     });
   }
 
-  static async start(argv: readonly string[]): Promise<Server> {
-    const server = new Server(['--port', '0', '--retry', '50ms', ...argv]);
+  /** Does not wait until it serves. */
+  static begin(argv: readonly string[], env: Readonly<Record<string, string>> = {}): Server {
+    return new Server(['--port', '0', '--retry', '50ms', ...argv], env);
+  }
+
+  static async start(argv: readonly string[], env?: Readonly<Record<string, string>>): Promise<Server> {
+    const server = Server.begin(argv, env);
     let stdout = '';
     for await (const text of server.child.stdout!.setEncoding('utf8')) {
       stdout += text;
@@ -402,6 +409,19 @@ describe('sluice serve --workers', () => {
     assert.equal(await server.exit, 0);
   });
 
+  for (const part of ['owner', 'worker'] as const) {
+    it(`exits with 0 on SIGTERM while it starts, also where its ${part} does not begin`, async () => {
+      const server = Server.begin(['--workers', '1', '--deadline', '1s']);
+      await server.logged(`"${part}-started"`);
+      const { owner, workers } = server.pids;
+      process.kill(part === 'owner' ? owner : workers[0]!, 'SIGSTOP');
+      server.child.kill('SIGTERM');
+      assert.equal(await server.exit, 0, server.stderr);
+      assert.deepEqual([owner, ...workers].filter(isAlive), []);
+      await server.logged('"workers-stopped"');
+    });
+  }
+
   it('waits for its streams as long as they take where --deadline is off', async () => {
     const server = await Server.start(['--workers', '1', '--window', '300ms', '--deadline', 'off']);
     const readers = await opened(3, () => readerOf(server.url, 'topic=a'));
@@ -445,6 +465,31 @@ describe('sluice serve --workers', () => {
     assert.equal(code, 1);
     const message = `sluice serve: --port ${port} is in use on 127.0.0.1; give another port, or 0 for a free one (EADDRINUSE)`;
     assert.deepEqual(errors, [message]);
+  });
+
+  it('takes another free port where a process has taken the one that was free', async () => {
+    const thief = join(folder, 'thief.mjs');
+    // In the command itself: listens at the first port that is given up.
+    writeFileSync(
+      thief,
+      `import net from 'node:net';
+      const { close } = net.Server.prototype;
+      if (process.env.SLUICE_PART === undefined)
+        net.Server.prototype.close = function () {
+          const { port } = this.address();
+          net.Server.prototype.close = close;
+          process.stderr.write('{"event":"stolen","port":' + port + '}\\n');
+          return close.call(this, () => net.createServer().listen(port, '127.0.0.1').unref());
+        };`,
+    );
+    const server = await Server.start(['--workers', '2'], {
+      NODE_OPTIONS: `--import ${pathToFileURL(thief)}`,
+    });
+    const { port } = server.lines.find(({ event }) => event === 'stolen')!;
+    assert.notEqual(new URL(server.url).port, String(port));
+    await server.publish('a', 'x');
+    server.child.kill('SIGTERM');
+    assert.equal(await server.exit, 0);
   });
 
   it('fails where the log cannot be opened, and names it', async () => {

@@ -116,6 +116,7 @@ describe(`${ROUNDS} × with ${READERS} readers, no stream gets a gap`, () => {
           answers.some(({ at, error }) => at > begun && error === REFUSED),
         ),
       );
+      await rig.until('every node says so', () => rig.nodes.every(({ hub }) => hub!.failure !== undefined));
       await redis.command('config', 'set', 'maxmemory', '0');
     });
   });

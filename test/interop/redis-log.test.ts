@@ -38,6 +38,11 @@ function join(t: Cleanup, { name }: RedisNode, options: RedisLogOptions = {}): P
 const numbered = (count: number, from = 1): readonly string[] =>
   Array.from({ length: count }, (_, i) => String(from + i));
 
+async function scriptsRun(): Promise<number> {
+  const stats = await server.command('info', 'commandstats');
+  return Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)![1]);
+}
+
 const UNAVAILABLE = { code: 'ERR_SSE_LOG_UNAVAILABLE', status: 503 };
 const UNKNOWN = { code: 'ERR_SSE_OUTCOME_UNKNOWN', status: 503 };
 
@@ -461,12 +466,46 @@ describe('what a log in Redis writes', () => {
     assert.deepEqual(await node.texts('a'), ['1', '3']);
   });
 
+  it('is said to be impossible while the memory is full, until there is room, also where nobody tries', async (t) => {
+    const node = await open(t);
+    await node.put('a', '1');
+    assert.equal(node.log.failure, undefined);
+    await server.command('config', 'set', 'maxmemory', '1');
+    try {
+      await assert.rejects(node.put('a', '2'), UNAVAILABLE);
+      assert.match(node.log.failure!.message, /OOM/);
+      const scripts = await scriptsRun();
+      // Two checks, after each of which it is tried.
+      await until(async () => (await scriptsRun()) >= scripts + 4);
+      assert.match(node.log.failure!.message, /OOM/);
+      assert.equal(node.heard.isAway, false);
+    } finally {
+      await server.command('config', 'set', 'maxmemory', '0');
+    }
+    await until(() => node.log.failure === undefined);
+    await node.put('a', '3');
+  });
+
   it('is refused at once where so much waits already', async (t) => {
     const node = await open(t);
     const events: NewEntry[] = [{ at: 1, key: undefined, frame: Buffer.alloc(33 * 1024 * 1024, 'x') }];
     const outcomes = await Promise.allSettled([1, 2].map(() => node.log.append('a', events)));
     assert.equal(outcomes[1]!.status, 'rejected');
     assert.equal((outcomes[1] as PromiseRejectedResult).reason.code, 'ERR_SSE_LOG_UNAVAILABLE');
+  });
+
+  it('is refused at once where many small ones wait, or long keys: what they hold counts', async (t) => {
+    const node = await open(t);
+    const small = await Promise.allSettled(numbered(50_000).map((text) => node.append('a', [text])));
+    const refused = small.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason.code] : []));
+    assert.ok(refused.length > 0 && refused.length < 25_000, `${refused.length} of 50,000`);
+    assert.deepEqual([...new Set(refused)], ['ERR_SSE_LOG_UNAVAILABLE']);
+    const key = 'k'.repeat(17 * 1024 * 1024);
+    const keyed = await Promise.allSettled([1, 2].map(() => node.append('b', [{ text: 'x', key }])));
+    assert.deepEqual(
+      keyed.map(({ status }) => status),
+      ['fulfilled', 'rejected'],
+    );
   });
 
   it('is one batch or nothing, and a batch of more than half of the history is refused', async (t) => {

@@ -69,6 +69,12 @@ export const processes: readonly Mutant[] = [
         why: 'publishers fill the memory of a worker whose owner is slow',
         tests: [named('refuses at once what is too much to wait')],
       },
+      {
+        find: 'if (this.#told.seq >= whole(head, 0)) this.#completeAt',
+        replace: 'this.#completeAt',
+        why: 'a client that is ahead of a slow worker is told of a gap, and nobody sees that the worker is behind',
+        tests: [named('knows when it last had all')],
+      },
     ],
   ),
   ...mutantsOf(

@@ -146,6 +146,11 @@ export const redisClient: readonly Mutant[] = [
         why: 'what was published while the connection was broken is a silent hole',
       },
       {
+        find: '        this.#giveBack(count);\n',
+        replace: '',
+        why: 'each stream is told of a gap for an event that Redis has refused',
+      },
+      {
         find: "if (this.#unheard > 1) return this.#listener?.reset('the channel has fallen silent');",
         replace: '',
         why: 'a hub that hears nothing looks healthy',
