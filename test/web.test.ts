@@ -83,7 +83,7 @@ async function until(holds: () => boolean): Promise<void> {
 
 const numbers = (count: number): string[] => Array.from({ length: count }, (_, index) => String(index + 1));
 
-describe('toResponse with a hub', () => {
+describe('toResponse with a hub', { timeout: 20_000 }, () => {
   const open = async (hub: Hub, request: Request = ask()) =>
     new BodyReader(await toResponse(hub, { topics: 'a', request }));
 
@@ -247,7 +247,7 @@ describe('toResponse with a hub', () => {
   });
 });
 
-describe('toResponse with a source', () => {
+describe('toResponse with a source', { timeout: 20_000 }, () => {
   async function* slowly(values: readonly string[], pulled: string[] = []): AsyncGenerator<string> {
     for (const value of values) {
       pulled.push(value);
@@ -438,7 +438,7 @@ describe('toResponse with a source', () => {
   });
 });
 
-describe('toFetchHandler', () => {
+describe('toFetchHandler', { timeout: 20_000 }, () => {
   it('gives the functions of serveEvents the request in the form of Node, and the original', async () => {
     const hub = new Hub();
     const seen: unknown[] = [];
@@ -584,7 +584,7 @@ describe('toFetchHandler', () => {
   });
 });
 
-describe('shutdown without a server', () => {
+describe('shutdown without a server', { timeout: 20_000 }, () => {
   it('ends the streams of handlers and of sources, each with a retry, and waits until they are read', async () => {
     const hub = new Hub();
     const events = serveEvents(hub, { topics: 'a' });
