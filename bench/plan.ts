@@ -18,7 +18,7 @@ const GUESSES: Readonly<Record<string, number>> = {
   idle: 19,
   stalled: 15,
   stalled10k: 50,
-  llm: 6,
+  llm: 11,
   storm: 40,
   connect: 6,
   heartbeat: 26,

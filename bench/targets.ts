@@ -395,6 +395,29 @@ const parts: readonly Target[] = [
   },
 ];
 
+// ── a language model's answers ──────────────────────────────────────────────────────────────────────────
+
+const answered = (form: string, peer = 'sluice') => of(peer, 'llm', { form });
+
+const answers: readonly Target[] = [
+  {
+    what: 'tokens of a language model, in the dialect of an API',
+    text: 'CPU time at most 1.2 × that of `pipe` with the same JSON',
+    needs: { llm: ['sluice', 'raw'] },
+    judge: ({ ratio, value }) => {
+      const cost = (dialect: string, bare: string) =>
+        ratio(answered(dialect), answered(bare), 'cpuPerDelivery');
+      const all: Situations = [
+        ['of chunks', cost('openaiChat, of chunks', 'JSON, of events')],
+        ['of text', cost('openaiChat, of text', 'JSON, made before')],
+      ];
+      const loop = value(answered('JSON, of events', 'raw'), 'cpuPerDelivery');
+      const judgement = isWorst(all, ['at most', 1.2], []);
+      return judgement && { ...judgement, floor: by('res.write', said(loop, 'cpuPerDelivery')) };
+    },
+  },
+];
+
 // ── compressed once ─────────────────────────────────────────────────────────────────────────────────────
 
 const gzip = (peer: string, encoding: string) => of(peer, 'gzip', { encoding });
@@ -467,6 +490,7 @@ export const targets: readonly Target[] = [
   ...stalls,
   ...connections,
   ...parts,
+  ...answers,
   ...compressed,
   ...shared,
 ];

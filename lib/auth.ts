@@ -108,6 +108,15 @@ export interface TokenPrincipal extends Readonly<Record<Action, boolean>> {
 export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrincipal> {
   const { publishTokens = [], subscribeTokens = [], publishIsOpen = () => false } = options;
   for (const token of [...publishTokens, ...subscribeTokens]) checkToken(token);
+  const principals = new Map<string, TokenPrincipal>();
+  /** One object for all streams of a token, which keep it. */
+  const principalOf = (place: number, publish: boolean, subscribe: boolean): TokenPrincipal => {
+    const name = `${place} ${publish} ${subscribe}`;
+    const id = place >= 0 ? { id: `token ${place + 1}` } : undefined;
+    const principal = principals.get(name) ?? Object.freeze({ publish, subscribe, ...id });
+    principals.set(name, principal);
+    return principal;
+  };
   return {
     authorize({ headers: { authorization } }) {
       const place = findBearer(authorization, [...publishTokens, ...subscribeTokens]);
@@ -118,8 +127,7 @@ export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrinc
       if (isWrong && publishTokens.length + subscribeTokens.length > 0) return undefined;
       const publish = publisher || (publishTokens.length === 0 && publishIsOpen() === true);
       const subscribe = publisher || subscriber || subscribeTokens.length === 0;
-      const id = place >= 0 ? { id: `token ${place + 1}` } : undefined;
-      return publish || subscribe ? { publish, subscribe, ...id } : undefined;
+      return publish || subscribe ? principalOf(place, publish, subscribe) : undefined;
     },
     may: (principal, action) => principal[action],
   };

@@ -99,6 +99,11 @@ export class Group {
   readonly #history: History<Group>;
   readonly #pages: PageCache<Group>;
   size = 0;
+  /**
+   * The newest seq that was reported to a reader as lost. A page of the log that was read before that may hold it, and
+   * the reader may have come back.
+   */
+  toldLost = 0;
   #page: Page | undefined;
   /** When the head was there, the topics had nothing after this seq. */
   #emptyAt = -1;
@@ -332,7 +337,10 @@ export class Cursor implements Subscription {
   /** Marks losses as reported, and moves to the first seq after which there may be something to deliver. */
   accept(lost: readonly Lost[]): void {
     const known = new Map(this.#reportedLost);
-    for (const { topic, seq } of lost) known.set(topic, seq);
+    for (const { topic, seq } of lost) {
+      known.set(topic, seq);
+      this.group.toldLost = Math.max(this.group.toldLost, seq);
+    }
     this.#reportedLost = known;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, known.get(topic) ?? 0))));
   }

@@ -445,10 +445,10 @@ export class Delivery {
   #read(cursor: Cursor, log: DeliveryLog): Outcome {
     const { group, seq } = cursor;
     const isShareable = this.#isShareable(cursor);
-    const kept = isShareable ? this.#logPages.find(group, seq, this.#time) : undefined;
+    const kept = isShareable ? this.#keptPage(group, seq) : undefined;
     if (kept !== undefined) return this.#deliver(cursor, kept);
     if (log.failure !== undefined) return this.#await(cursor);
-    if (isShareable && this.#reads.join(group, seq, cursor)) return 'reading';
+    if (isShareable && this.#reads.join(group, seq, cursor, group.toldLost)) return 'reading';
     this.#spent += LOG_READ_COST;
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
@@ -480,7 +480,7 @@ export class Delivery {
   /** A page that another reader has asked for: from the cache, in its turn, where that has it. */
   #takeShared(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
     const { group, seq } = cursor;
-    if (page.until > seq && this.#logPages.find(group, seq, this.#time) === undefined)
+    if (page.until > seq && this.#keptPage(group, seq) === undefined)
       this.#takeLate(cursor, page, epoch, clears);
     else this.makeDue(cursor);
   }
@@ -527,6 +527,10 @@ export class Delivery {
       );
     const joined = this.#joinLogPage(cursor, page, inMemory, clears === this.#logPages.clears);
     return this.#deliver(cursor, joined);
+  }
+
+  #keptPage(group: Group, after: number): Page | undefined {
+    return this.#logPages.find(group, after, this.#time, group.toldLost);
   }
 
   /** Whether a cursor gets the same pages of the log as others of its group. */

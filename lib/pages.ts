@@ -392,9 +392,11 @@ export class LogPageCache<Owner> {
   /** How often it was cleared: what was read before is not kept afterwards. */
   clears = 0;
 
-  find(owner: Owner, after: number, now: number): Page | undefined {
+  /** @param least - Pages that begin before this seq are left out. */
+  find(owner: Owner, after: number, now: number, least: number = 0): Page | undefined {
     const kept = this.#kept.find((one) => {
-      return one.owner === owner && one.page.after <= after && after < one.page.until && now < one.end;
+      if (one.owner !== owner || one.page.after < least) return false;
+      return one.page.after <= after && after < one.page.until && now < one.end;
     });
     if (kept === undefined) return undefined;
     const { page, seqs, ends } = kept;
@@ -430,10 +432,17 @@ export class LogPageCache<Owner> {
 export class ReadsUnderWay<Owner, Reader> {
   readonly #reads = new Map<Owner, { readonly after: number; readonly waiting: Set<Reader> }>();
 
-  /** @returns whether there is a read that the reader now waits for. */
-  join(owner: Owner, after: number, reader: Reader): boolean {
+  /**
+   * @param least - Nobody joins a read of what comes after a lower seq.
+   * @returns whether there is a read that the reader now waits for.
+   */
+  join(owner: Owner, after: number, reader: Reader, least: number = 0): boolean {
     const read = this.#reads.get(owner);
     if (read === undefined || after < read.after) return false;
+    if (read.after < least) {
+      this.#reads.delete(owner);
+      return false;
+    }
     read.waiting.add(reader);
     return true;
   }
@@ -470,8 +479,11 @@ function firstAbove(seqs: readonly number[], after: number): number {
   return low;
 }
 
-/** Milliseconds. */
-const MAX_LOG_PAGE_AGE = 1000;
+/**
+ * Milliseconds. Another node may have told a client meanwhile that events of the page are lost: no client that waits for
+ * its `retry` comes from there so soon.
+ */
+const MAX_LOG_PAGE_AGE = 250;
 const MIN_PART_BYTES = 16 * 1024;
 const MAX_KEPT_BYTES = 1024 * 1024;
 const MAX_KEPT_PAGES = 16;

@@ -8,19 +8,33 @@ import { controlEvents } from './protocol.ts';
  * Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. The events of `decode`
  * and `connect` are sent on as they came, also those without a type.
  */
-export type PipeSource = AsyncIterable<ServerSentEvent | string> | Iterable<ServerSentEvent | string>;
+export type PipeSource<Value = ServerSentEvent | string> = AsyncIterable<Value> | Iterable<Value>;
 
-export interface PipeOptions {
+/** One event, or several in order, or none. */
+export type PipedEvents = ServerSentEvent | readonly ServerSentEvent[];
+
+export interface PipeOptions<Value = ServerSentEvent | string> {
+  /**
+   * Makes events of what the source yields; by default a string is an event's data, and anything else must be
+   * an event. Gets strings with whole characters only. Where it throws, the source counts as failed.
+   */
+  event?: ((value: Value) => PipedEvents) | undefined;
   /**
    * The last event after the end of the source; default `sluice:end` with data `{}`. It tells a finished
-   * stream from a broken one. `null`: none, for a source that has its own.
+   * stream from a broken one. `null`: none, for a source that has its own. A function is called once the
+   * source has ended; where it throws, the source counts as failed.
    */
-  end?: ServerSentEvent | null | undefined;
+  end?: ServerSentEvent | null | (() => PipedEvents) | undefined;
   /**
    * Makes the last event when the source fails; by default `sluice:error`, whose data does not reveal the
    * error. A result of `null`: none.
    */
   error?: ((error: unknown) => ServerSentEvent | null) | undefined;
+}
+
+/** Options for a source that yields values of its own, such as the chunks of a language model. */
+export interface PipeDialect<Value> extends PipeOptions<Value> {
+  event: (value: Value) => PipedEvents;
 }
 
 /** The members of a stream that are used. `EventStream` has them. */
@@ -40,8 +54,8 @@ export interface PipeTarget<Reason> {
 }
 
 /**
- * Sends what a source yields, then one last event, then ends the stream. A string is sent as an event's data.
- * Where a string ends in the first half of a character (a surrogate), that half is sent with the next string;
+ * Sends what a source yields, then one last event, then ends the stream. A string is sent as an event's data,
+ * unless the option `event` makes something else of it. Where a string ends in the first half of a character (a surrogate), that half is sent with the next string;
  * a half without its other half arrives as U+FFFD. In an event that the source has made it is an error.
  * Waits for the client where it is slow; what the source yields without waiting goes out in one write.
  *
@@ -52,15 +66,27 @@ export interface PipeTarget<Reason> {
  *
  * Never rejects; resolves with the reason for which the stream closed.
  */
+export function pipe<Reason, Value>(
+  target: PipeTarget<Reason>,
+  source: PipeSource<Value>,
+  dialect: PipeDialect<Value>,
+): Promise<Reason>;
+export function pipe<Reason>(
+  target: PipeTarget<Reason>,
+  source: PipeSource,
+  options?: PipeOptions,
+): Promise<Reason>;
 export function pipe<Reason>(
   target: PipeTarget<Reason>,
   source: PipeSource,
   options: PipeOptions = {},
 ): Promise<Reason> {
-  const { end = FINISHED, error: describe = () => FAILED } = options;
+  const { event: make = eventOf, end = FINISHED, error: describe = () => FAILED } = options;
   // The result does not wait for this: once the stream is closed, the source may never settle.
-  pump(target, source)
-    .then((isFinished) => isFinished && conclude(target, end, 'ended'))
+  pump(target, source, make)
+    .then((isFinished) => {
+      if (isFinished) conclude(target, typeof end === 'function' ? end() : end, 'ended');
+    })
     .catch((error) => target.closed || fail(target, error, describe));
   return target.done;
 }
@@ -80,9 +106,13 @@ const TURN_LENGTH = 64 * 1024;
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Sends until the source has finished (`true`) or the stream is closed (`false`). */
-async function pump<Reason>(target: PipeTarget<Reason>, source: PipeSource): Promise<boolean> {
+async function pump<Reason>(
+  target: PipeTarget<Reason>,
+  source: PipeSource,
+  make: (value: ServerSentEvent | string) => PipedEvents,
+): Promise<boolean> {
   const iterator = iteratorOf(source);
-  const encoder = new SourceEncoder();
+  const encoder = new SourceEncoder(make);
   let isPulling = false;
   /** The source has finished, failed or been stopped. */
   let isOver = false;
@@ -137,11 +167,11 @@ function fail<Reason>(
 
 function conclude<Reason>(
   target: PipeTarget<Reason>,
-  event: ServerSentEvent | null,
+  events: PipedEvents | null,
   reason: 'ended' | 'error',
   cause?: unknown,
 ): void {
-  if (event !== null) target.queueText(encode(event));
+  if (events !== null) target.queueText(encodeAll(events));
   target.end(reason, cause);
 }
 
@@ -173,24 +203,41 @@ function attempt(action: () => unknown): void {
 
 /** Encodes what one source yields. */
 class SourceEncoder {
+  readonly #make: (value: ServerSentEvent | string) => PipedEvents;
   /** The first half of a character, in which the last string has ended. */
   #half = '';
 
+  constructor(make: (value: ServerSentEvent | string) => PipedEvents) {
+    this.#make = make;
+  }
+
   /** Returns `''` for a string that is only the first half of a character. */
   encode(value: ServerSentEvent | string): string {
-    if (typeof value !== 'string') return this.end() + encode(eventOf(value));
+    if (typeof value !== 'string') return this.end() + encodeAll(this.#make(value));
     const text = this.#half + value;
     this.#half = FIRST_HALF.test(text) ? text.slice(-1) : '';
     const whole = this.#half === '' ? text : text.slice(0, -1);
-    return whole === '' && value !== '' ? '' : encode({ data: wellFormed(whole) });
+    return whole === '' && value !== '' ? '' : encodeAll(this.#make(wellFormed(whole)));
   }
 
   /** What is left when no other string follows. */
   end(): string {
-    const rest = this.#half === '' ? '' : encode({ data: '\ufffd' });
+    const rest = this.#half === '' ? '' : encodeAll(this.#make('\ufffd'));
     this.#half = '';
     return rest;
   }
+}
+
+function encodeAll(events: PipedEvents): string {
+  if (!isList(events)) return encode(events);
+  let text = '';
+  for (const event of events) text += encode(event);
+  return text;
+}
+
+// `Array.isArray` does not recognise a readonly array for the compiler.
+function isList(events: PipedEvents): events is readonly ServerSentEvent[] {
+  return Array.isArray(events);
 }
 
 const FIRST_HALF = /[\ud800-\udbff]$/;
@@ -200,7 +247,8 @@ function wellFormed(text: string): string {
   return (text as unknown as { toWellFormed(): string }).toWellFormed();
 }
 
-function eventOf(value: ServerSentEvent): ServerSentEvent {
+function eventOf(value: ServerSentEvent | string): ServerSentEvent {
+  if (typeof value === 'string') return { data: value };
   if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) {
     return isUntyped(value) ? { id: value.id, data: value.data } : value;
   }

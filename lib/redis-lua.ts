@@ -215,15 +215,18 @@ end
 /** A client may send a command again whose answer it did not get. */
 export const ANSWERS: string = `
 local function answered(answers, counter)
-  local answer = call('HGET', answers, num(tonumber(counter) % ${KEPT_ANSWERS}))
-  if not answer then return nil end
-  local kept, epoch, first, count = string.match(answer, '(%d+) (%d+) (%d+) (%d+)')
-  if kept == counter then return { 'OK', epoch, first, count, '0' } end
-  if tonumber(kept) > tonumber(counter) then return { 'STALE' } end
+  local kept = call('HGET', answers, num(tonumber(counter) % ${KEPT_ANSWERS}))
+  if not kept then return nil end
+  local of, epoch, result = string.match(kept, '^(%d+) (%d+)\\n(.*)$')
+  if tonumber(of) > tonumber(counter) then return { 'STALE' } end
+  if of ~= counter then return nil end
+  local answer = { 'OK', epoch, '0' }
+  for word in string.gmatch(result, '[^\\n]+') do answer[#answer + 1] = word end
+  return answer
 end
 
-local function answer(answers, counter, epoch, first, count, max_age)
-  local text = table.concat({ counter, num(epoch), num(first), num(count) }, ' ')
+local function answer(answers, counter, epoch, result, max_age)
+  local text = counter .. ' ' .. num(epoch) .. '\\n' .. table.concat(result, '\\n')
   call('HSET', answers, num(tonumber(counter) % ${KEPT_ANSWERS}), text)
   call('PEXPIRE', answers, max_age)
 end

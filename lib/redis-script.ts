@@ -90,14 +90,15 @@ return { 'OK', num(meta.epoch), num(meta.head), meta.ends, num(call('ZCARD', IND
 );
 
 /**
- * Appends events of one topic.
+ * Appends events of topics. Those of one topic are appended together or not at all.
  *
- * KEYS: meta, feed, index, names, stale, the topic's history and newest, the node's answers; with an
- * idempotency key also requests and ages. ARGV: lineage, known epoch, known seq, counter, topic, most
- * events, bytes and age of the topic (age: or nothing), most events and bytes of the feed, age of answers,
- * digest of the idempotency key (or nothing), digest of the request, most age and number of requests; then
- * for each event its time, key and frame. Answers `OK`, epoch, first seq, count, and how many topics there
- * are (0 where the topic is no new one). Or `ENDED`, `CONFLICT`, `STALE`, `SPOILED`.
+ * KEYS: meta, feed, index, names, stale, the node's answers, requests, ages; then for each topic its history
+ * and newest. ARGV: lineage, known epoch, known seq, counter, most events and bytes of the feed, age of answers,
+ * digest of the idempotency key (or nothing), digest of the request, most age and number of requests, number of
+ * topics; then for each topic its name, most events, bytes and age (or nothing), and number of events; then for
+ * each event its time, key and frame. With an idempotency key there is one topic. Answers `OK`, epoch, how many
+ * topics there are (0 where none is new), and for each topic the first seq and the count. Where the count is 0, the
+ * topic was refused, and instead of the seq comes `ENDED` or an error. Or `CONFLICT`, `STALE`, `SPOILED`.
  */
 export const appendScript: Script = script(
   NUMBERS,
@@ -107,12 +108,10 @@ export const appendScript: Script = script(
   FEEDING,
   ANSWERS,
   `
-local LIST, NEWEST, ANSWERS, REQUESTS, AGES = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local lineage, known_epoch, known_seq, counter, topic = unpack(ARGV, 1, 5)
-local max_events, max_bytes, max_age, max_fed, max_fed_bytes, answers_age = unpack(ARGV, 6, 11)
-local request, digest, max_request_age, max_requests = unpack(ARGV, 12, 15)
-local EVENTS = 15
-local count = (#ARGV - EVENTS) / 3
+local ANSWERS, REQUESTS, AGES = KEYS[6], KEYS[7], KEYS[8]
+local lineage, known_epoch, known_seq, counter = unpack(ARGV, 1, 4)
+local max_fed, max_fed_bytes, answers_age = unpack(ARGV, 5, 7)
+local request, digest, max_request_age, max_requests = unpack(ARGV, 8, 11)
 
 local function first_answer()
   if request == '' then return nil end
@@ -125,7 +124,7 @@ local function first_answer()
   -- A node that waits for replicas does so with its key, also where another node has run the request.
   redis.pcall('HSET', ANSWERS, 'known', '1')
   redis.pcall('PEXPIRE', ANSWERS, answers_age)
-  return { 'OK', epoch, first, of, '0' }
+  return { 'OK', epoch, '0', first, of }
 end
 
 -- Some of those that are too old or too many, and never more than a few at a time.
@@ -140,9 +139,9 @@ local function forget_requests()
   end
 end
 
-local function keep_request(epoch, first)
+local function keep_request(epoch, first, count)
   local at = num(now())
-  call('HSET', REQUESTS, request, table.concat({ at, num(epoch), num(first), num(count), digest }, ' '))
+  call('HSET', REQUESTS, request, table.concat({ at, num(epoch), first, count, digest }, ' '))
   call('ZADD', AGES, at, request)
   call('PEXPIRE', REQUESTS, max_request_age)
   call('PEXPIRE', AGES, max_request_age)
@@ -150,67 +149,117 @@ local function keep_request(epoch, first)
 end
 
 -- Removes the oldest events beyond the limits. Never the newest one, and not without end.
-local function trim(len, total, is_keyed, steps)
-  local most, bytes, oldest = tonumber(max_events), tonumber(max_bytes), nil
-  if max_age ~= '' then oldest = now() - tonumber(max_age) end
+local function trim(topic, len, total, steps)
+  local most, bytes, oldest = tonumber(topic.max_events), tonumber(topic.max_bytes), nil
+  if topic.max_age ~= '' then oldest = now() - tonumber(topic.max_age) end
   while len > 1 and steps > 0 and (len > most or total > bytes or oldest) do
-    local e = entry(LIST, 0)
+    local e = entry(topic.list, 0)
     if len <= most and total - e.before <= bytes and not (oldest and e.at < oldest) then return end
-    call('LPOP', LIST)
-    if is_keyed and e.key ~= '' and call('HGET', NEWEST, e.key) == num(e.seq) then call('HDEL', NEWEST, e.key) end
+    call('LPOP', topic.list)
+    if topic.is_keyed and e.key ~= '' and call('HGET', topic.newest, e.key) == num(e.seq) then
+      call('HDEL', topic.newest, e.key)
+    end
     len, steps = len - 1, steps - 1
   end
 end
 
-local function expire(key)
+local function expire(key, max_age)
   if max_age == '' then call('PERSIST', key) else call('PEXPIRE', key, max_age) end
+end
+
+-- A key that is of another type refuses its own topic.
+local function look_up(topic)
+  topic.score = tonumber(call('ZSCORE', INDEX, topic.name) or '')
+  local last, keyed = redis.pcall('LINDEX', topic.list, '-1'), redis.pcall('HLEN', topic.newest)
+  if type(last) == 'table' and last.err then topic.refusal = last.err
+  elseif type(keyed) == 'table' then topic.refusal = keyed.err
+  else topic.last, topic.is_keyed = last and parse(last), keyed > 0 end
+end
+
+local function read_topics()
+  local topics, at = {}, 13
+  for i = 1, tonumber(ARGV[12]) do
+    local name, max_events, max_bytes, max_age, count = unpack(ARGV, at, at + 4)
+    local topic = { name = name, list = KEYS[7 + 2 * i], newest = KEYS[8 + 2 * i], from = at + 5, count = tonumber(count),
+      max_events = max_events, max_bytes = max_bytes, max_age = max_age }
+    at = topic.from + 3 * topic.count
+    topic.to = at - 1
+    look_up(topic)
+    topics[i] = topic
+  end
+  return topics
+end
+
+-- Returns a refusal where nothing can be written.
+local function feed_all(meta, topic)
+  topic.first, topic.bytes = meta.head + 1, 0
+  for i = topic.from, topic.to, 3 do
+    meta.head = meta.head + 1
+    local refusal = feed(meta, topic.name, ARGV[i] .. ' ' .. ARGV[i + 1] .. '\\n' .. ARGV[i + 2])
+    if refusal then return refusal end
+    topic.bytes = topic.bytes + #ARGV[i + 2]
+  end
+end
+
+local function append(meta, topic, steps)
+  -- What a topic that the index does not know has left in its keys is of an older epoch.
+  if not topic.score then
+    call('UNLINK', topic.list, topic.newest)
+    topic.last, topic.is_keyed = nil, false
+  end
+  local prev, total, len, seq = meta.floor, 0, 0, topic.first
+  if topic.score then prev = math.floor(topic.score / 4) end
+  if topic.last then total = topic.last.before + topic.last.bytes end
+  for i = topic.from, topic.to, 3 do
+    local at, key, frame = unpack(ARGV, i, i + 2)
+    local packed = table.concat({ num(seq), num(prev), at, num(total), key }, ' ') .. '\\n' .. frame
+    len = call('RPUSH', topic.list, packed)
+    if key ~= '' then
+      call('HSET', topic.newest, key, num(seq))
+      topic.is_keyed = true
+    end
+    prev, seq, total = seq, seq + 1, total + #frame
+  end
+  trim(topic, len, total, steps)
+  expire(topic.list, topic.max_age)
+  if topic.is_keyed then expire(topic.newest, topic.max_age) end
+  call('ZADD', INDEX, num(prev * 4), topic.name)
+  if not topic.score then call('ZADD', NAMES, '0', topic.name) end
 end
 
 local known = answered(ANSWERS, counter) or first_answer()
 if known then return known end
-local score, newest = tonumber(call('ZSCORE', INDEX, topic) or ''), entry(LIST, -1)
-local is_keyed = call('HLEN', NEWEST) > 0
-if not score then call('ZCARD', NAMES) end
+local topics = read_topics()
+call('ZCARD', NAMES)
 local meta, refusal = open_order(lineage, tonumber(known_epoch), tonumber(known_seq))
 if not meta then return refusal end
-if meta.is_new then score = nil end
-if score and score % 4 == 1 then return { 'ENDED' } end
-
-local first, bytes = meta.head + 1, 0
-for i = EVENTS + 1, #ARGV, 3 do
-  meta.head = meta.head + 1
-  refusal = feed(meta, topic, ARGV[i] .. ' ' .. ARGV[i + 1] .. '\\n' .. ARGV[i + 2])
-  if refusal then return refusal end
-  bytes = bytes + #ARGV[i + 2]
-end
--- What a topic that the index does not know has left in its keys is of an older epoch.
-if not score then
-  call('UNLINK', LIST, NEWEST)
-  newest, is_keyed = nil, false
-end
-local prev, total, len = meta.floor, 0, 0
-if score then prev = math.floor(score / 4) end
-if newest then total = newest.before + newest.bytes end
-for i = EVENTS + 1, #ARGV, 3 do
-  local seq, key, frame = num(first + (i - EVENTS - 1) / 3), ARGV[i + 1], ARGV[i + 2]
-  len = call('RPUSH', LIST, table.concat({ seq, num(prev), ARGV[i], num(total), key }, ' ') .. '\\n' .. frame)
-  if key ~= '' then
-    call('HSET', NEWEST, key, seq)
-    is_keyed = true
+local appended, result, steps, is_any_new = {}, {}, 0, false
+for _, topic in ipairs(topics) do
+  if meta.is_new then topic.score = nil end
+  if topic.score and topic.score % 4 == 1 then topic.refusal = 'ENDED' end
+  if topic.refusal then
+    result[#result + 1], result[#result + 2] = topic.refusal, '0'
+  else
+    refusal = feed_all(meta, topic)
+    if refusal then return refusal end
+    appended[#appended + 1] = topic
+    result[#result + 1], result[#result + 2] = num(topic.first), num(topic.count)
   end
-  prev, total = tonumber(seq), total + #frame
 end
-local steps = 2 * count + 32 + math.min(4096, math.floor(bytes / 64))
-trim(len, total, is_keyed, steps)
-expire(LIST)
-if is_keyed then expire(NEWEST) end
-call('ZADD', INDEX, num(meta.head * 4), topic)
-if not score then call('ZADD', NAMES, '0', topic) end
+for _, topic in ipairs(appended) do
+  local most = 2 * topic.count + 32 + math.min(4096, math.floor(topic.bytes / 64))
+  append(meta, topic, most)
+  steps, is_any_new = steps + most, is_any_new or not topic.score
+end
+if #appended == 0 then
+  save_identity(meta)
+  return { 'OK', num(meta.epoch), '0', unpack(result) }
+end
 trim_feed(meta, max_fed, max_fed_bytes, steps)
 save(meta)
-answer(ANSWERS, counter, meta.epoch, first, count, answers_age)
-if request ~= '' then keep_request(meta.epoch, first) end
-return { 'OK', num(meta.epoch), num(first), num(count), score and '0' or num(call('ZCARD', INDEX)) }
+answer(ANSWERS, counter, meta.epoch, result, answers_age)
+if request ~= '' then keep_request(meta.epoch, result[1], result[2]) end
+return { 'OK', num(meta.epoch), is_any_new and num(call('ZCARD', INDEX)) or '0', unpack(result) }
 `,
 );
 
@@ -219,7 +268,7 @@ return { 'OK', num(meta.epoch), num(first), num(count), score and '0' or num(cal
  *
  * KEYS: meta, feed, index, names, stale, the topic's history and newest, the node's answers. ARGV: lineage,
  * known epoch, known seq, counter, topic, change, most events and bytes of the feed, age of answers. Answers
- * `OK`, epoch, seq, count, and 0. The count is 0 where there was nothing to change.
+ * `OK`, epoch, 0, seq and count. The count is 0 where there was nothing to change.
  */
 export const changeScript: Script = script(
   NUMBERS,
@@ -243,7 +292,7 @@ if not meta then return refusal end
 local score = tonumber(call('ZSCORE', INDEX, topic) or '')
 if not score or not was[change][score % 4] then
   save_identity(meta)
-  return { 'OK', num(meta.epoch), num(meta.head), '0', '0' }
+  return { 'OK', num(meta.epoch), '0', num(meta.head), '0' }
 end
 -- Where the memory is full, a script may add something once it has removed something.
 call('XLEN', FEED)
@@ -254,8 +303,8 @@ if refusal then return refusal end
 call('ZADD', INDEX, num(score - score % 4 + becomes[change]), topic)
 trim_feed(meta, max_fed, max_fed_bytes, 32)
 save(meta)
-answer(ANSWERS, counter, meta.epoch, meta.head, 1, answers_age)
-return { 'OK', num(meta.epoch), num(meta.head), '1', '0' }
+answer(ANSWERS, counter, meta.epoch, { num(meta.head), '1' }, answers_age)
+return { 'OK', num(meta.epoch), '0', num(meta.head), '1' }
 `,
 );
 

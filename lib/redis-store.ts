@@ -1,6 +1,7 @@
 // Runs the scripts of a log in Redis on a connection, and reads their answers.
 // Needs `history-limits.ts`, `idempotency.ts`, `log.ts`, `redis-client.ts` and `redis-script.ts` beside it.
 
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { Limits } from './history-limits.ts';
 import { idempotencyConflict } from './idempotency.ts';
@@ -15,7 +16,7 @@ import {
   type TopicChange,
   type TopicRecord,
 } from './log.ts';
-import type { RedisConnection, RedisReply } from './redis-client.ts';
+import { type RedisConnection, type RedisReply, redisFailure } from './redis-client.ts';
 import {
   appendScript,
   changeScript,
@@ -84,6 +85,15 @@ export interface StoreAppended extends Appended {
   readonly topics: number;
 }
 
+/** Events of one topic, which are appended together or not at all. */
+export interface Batch {
+  readonly topic: string;
+  readonly events: readonly NewEntry[];
+}
+
+/** The seq of the first event of a batch and how many they are; or why it was refused. */
+export type AppendedPart = { readonly first: number; readonly count: number } | Error;
+
 /** How one node writes to a hub's keys and reads them. */
 export class RedisStore {
   readonly keys: RedisKeys;
@@ -138,28 +148,49 @@ export class RedisStore {
     known: Place,
     topic: string,
     events: readonly NewEntry[],
-    { idempotency }: AppendOptions,
+    options: AppendOptions,
     timeout: number,
   ): Promise<StoreAppended> {
+    const batches = [{ topic, events }];
+    const { epoch, topics, parts } = await this.appendAll(connection, known, batches, timeout, options);
+    const [part] = parts as [AppendedPart];
+    if (part instanceof Error) throw part;
+    return { epoch, ...part, topics };
+  }
+
+  /** Appends to several topics, of which each may be refused. With an idempotency key, to one. */
+  async appendAll(
+    connection: RedisConnection,
+    known: Place,
+    batches: readonly Batch[],
+    timeout: number,
+    { idempotency }: AppendOptions = {},
+  ): Promise<{ readonly epoch: number; readonly topics: number; readonly parts: readonly AppendedPart[] }> {
     const { requests, ages } = this.keys;
-    const { maxEvents, maxBytes, maxAge } = this.#options.limitsOf(topic);
     const { feed, idempotency: kept } = this.#options;
-    const keys = [...this.#topicKeys(topic), ...(idempotency === undefined ? [] : [requests, ages])];
-    const args = [
+    const keys = [...this.#orderKeys, this.answers, requests, ages];
+    const args: (string | Uint8Array)[] = [
       ...this.#known(known),
       String(++this.#counter),
-      topic,
-      ...[maxEvents, maxBytes].map(whole),
-      ageText(maxAge),
       ...[feed.maxEvents, feed.maxBytes, ANSWERS_AGE].map(whole),
       idempotency === undefined ? '' : digestOf(idempotency.key),
       idempotency === undefined ? '' : digestOf(idempotency.digest),
-      ...[kept.maxAge, kept.maxKeys].map(whole),
-      ...events.flatMap(({ at, key, frame }) => [String(at), keyText(key), frame]),
+      ...[kept.maxAge, kept.maxKeys, batches.length].map(whole),
     ];
+    for (const { topic, events } of batches) {
+      const { maxEvents, maxBytes, maxAge } = this.#options.limitsOf(topic);
+      keys.push(this.keys.history(topic), this.keys.newest(topic));
+      args.push(topic, whole(maxEvents), whole(maxBytes), ageText(maxAge), String(events.length));
+      for (const { at, key, frame } of events) args.push(String(at), keyText(key), wordOf(frame));
+    }
     const answer = await this.#run(connection, appendScript, keys, args, timeout);
-    const [epoch, first, count, topics] = accepted(answer, topic).map(Number);
-    return { epoch: epoch!, first: first!, count: count!, topics: topics! };
+    const [epoch, topics, ...results] = accepted(answer).map(String);
+    const parts = pairs(results).map(([first, count], i) => {
+      return count === '0'
+        ? refusalOf(first, batches[i]!.topic)
+        : { first: Number(first), count: Number(count) };
+    });
+    return { epoch: Number(epoch), topics: Number(topics), parts };
   }
 
   /** @returns the place of the change; `undefined` where there was nothing to change. */
@@ -174,7 +205,7 @@ export class RedisStore {
     const numbers = [feed.maxEvents, feed.maxBytes, ANSWERS_AGE].map(whole);
     const args = [...this.#known(known), String(++this.#counter), topic, change, ...numbers];
     const answer = await this.#run(connection, changeScript, this.#topicKeys(topic), args, timeout);
-    const [epoch, seq, count] = accepted(answer, topic).map(Number);
+    const [epoch, , seq, count] = accepted(answer).map(Number);
     return count === 0 ? undefined : { epoch: epoch!, seq: seq! };
   }
 
@@ -366,23 +397,35 @@ const ANSWERS_AGE = 600_000;
 /** Topics that one script removes: the server does nothing else meanwhile. */
 const PRUNED_AT_ONCE = 100;
 
+/** Clients write a command that has bytes among its words much more slowly than one of strings (bench redis). */
+function wordOf(frame: Uint8Array): string | Uint8Array {
+  if (frame.length > MAX_STRING_BYTES || !isUtf8(frame)) return frame;
+  return Buffer.from(frame.buffer, frame.byteOffset, frame.length).toString();
+}
+
+/** Above this, what a copy costs is more than what it saves. */
+const MAX_STRING_BYTES = 4096;
+
 /** The members of an answer after `OK`. Anything else is a refusal. */
-function accepted(answer: RedisReply, topic = ''): readonly RedisReply[] {
+function accepted(answer: RedisReply): readonly RedisReply[] {
   const [word, ...rest] = answer as readonly RedisReply[];
   if (word === 'OK') return rest;
-  throw refusal(String(word), String(rest[0]), topic);
+  throw refusal(String(word), String(rest[0]));
 }
 
 function isChanged(answer: RedisReply): boolean {
   return (answer as readonly RedisReply[])[0] === 'CHANGED';
 }
 
-function refusal(word: string, detail: string, topic: string): Error {
+/** Why a topic was refused while others were not. */
+function refusalOf(reason: string, topic: string): Error {
+  if (reason !== 'ENDED') return redisFailure('reply', reason, reason.split(' ', 1)[0]);
+  const error = new Error(`the topic "${topic}" has ended`);
+  return Object.assign(error, { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+}
+
+function refusal(word: string, detail: string): Error {
   if (word === 'CONFLICT') return idempotencyConflict();
-  if (word === 'ENDED') {
-    const error = new Error(`the topic "${topic}" has ended`);
-    return Object.assign(error, { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
-  }
   if (word === 'STALE') return outcomeUnknown('Redis has run this command later than 64 newer ones');
   if (word === 'NEWER')
     return redisError('ERR_SSE_REDIS_NEWER', `the keys in Redis are of a later version: format ${detail}`);

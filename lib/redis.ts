@@ -1,7 +1,7 @@
 // Keeps the events of several hubs in one Redis, by the application's own client: `redis` or `ioredis`.
-// Needs `history-limits.ts`, `log.ts`, `redis-client.ts`, `redis-connections.ts`, `redis-follower.ts`,
-// `redis-reader.ts`, `redis-replicas.ts`, `redis-store.ts`, `redis-verify.ts`, `redis-wire.ts`, and what these need,
-// beside it.
+// Needs `history-limits.ts`, `log.ts`, `redis-appends.ts`, `redis-client.ts`, `redis-connections.ts`,
+// `redis-follower.ts`, `redis-reader.ts`, `redis-replicas.ts`, `redis-store.ts`, `redis-verify.ts`, `redis-wire.ts`, and
+// what these need, beside it.
 
 import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
 import {
@@ -17,6 +17,7 @@ import {
   type TopicChange,
   type TopicRecord,
 } from './log.ts';
+import { type JoinedBatch, RedisAppends } from './redis-appends.ts';
 import type { RedisConnection } from './redis-client.ts';
 import { isPassing, outcomeOf, pause, RedisConnections, retryUntil, type Use } from './redis-connections.ts';
 import { RedisFollower } from './redis-follower.ts';
@@ -86,6 +87,13 @@ export class RedisLog implements SharedLog {
   readonly #connections: RedisConnections;
   readonly #reader: RedisReader;
   readonly #replicas: RedisReplicas | undefined;
+  readonly #appends = new RedisAppends({
+    send: (batches) => this.#appendAll(batches),
+    fits: (topic, count, bytes) => {
+      const { maxEvents, maxBytes } = this.#batchLimits(topic);
+      return count <= maxEvents && bytes <= maxBytes;
+    },
+  });
   #acknowledged: Place = { epoch: 0, seq: 0 };
   #pendingBytes = 0;
   #intake: LogIntake | undefined;
@@ -162,16 +170,11 @@ export class RedisLog implements SharedLog {
     if (events.length === 0) throw new RangeError('`events` must have at least one event');
     const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
     this.#checkBatch(topic, events.length, bytes);
-    const limit = performance.now() + this.#options.appendTimeout;
-    const { topics, ...appended } = await this.#within(bytes, () =>
-      this.#write(limit, (connection, timeout) =>
-        this.#store.append(connection, this.#known, topic, events, options, timeout),
-      ),
-    );
-    const { epoch, first, count } = appended;
-    if (topics > this.#options.maxTopics) void this.#prune(topics);
-    await this.#settle({ epoch, seq: first + count - 1 }, limit);
-    return appended;
+    return this.#within(bytes, () => {
+      if (options.idempotency === undefined) return this.#appends.add(topic, events, bytes);
+      this.#appends.flush();
+      return this.#appendOnce(topic, events, options);
+    });
   }
 
   get lag(): number {
@@ -179,6 +182,7 @@ export class RedisLog implements SharedLog {
   }
 
   async change(topic: string, change: TopicChange): Promise<boolean> {
+    this.#appends.flush();
     const limit = performance.now() + this.#options.appendTimeout;
     const place = await this.#write(limit, (connection, timeout) =>
       this.#store.change(connection, this.#known, topic, change, timeout),
@@ -224,13 +228,48 @@ export class RedisLog implements SharedLog {
     return isAfter(this.#acknowledged, told) ? this.#acknowledged : told;
   }
 
-  #checkBatch(topic: string, count: number, bytes: number): void {
-    if (count <= 1) return;
+  async #appendOnce(topic: string, events: readonly NewEntry[], options: AppendOptions): Promise<Appended> {
+    const limit = performance.now() + this.#options.appendTimeout;
+    const { topics, ...appended } = await this.#write(limit, (connection, timeout) =>
+      this.#store.append(connection, this.#known, topic, events, options, timeout),
+    );
+    await this.#appended([appended], topics, limit);
+    return appended;
+  }
+
+  async #appendAll(batches: readonly JoinedBatch[]): Promise<readonly (Appended | Error)[]> {
+    const limit = performance.now() + this.#options.appendTimeout;
+    const { epoch, topics, parts } = await this.#write(limit, (connection, timeout) =>
+      this.#store.appendAll(connection, this.#known, batches, timeout),
+    );
+    const results = parts.map((part) =>
+      part instanceof Error ? (outcomeOf(part) as Error) : { epoch, ...part },
+    );
+    await this.#appended(results.filter((one) => !(one instanceof Error)) as Appended[], topics, limit);
+    return results;
+  }
+
+  async #appended(appended: readonly Appended[], topics: number, limit: number): Promise<void> {
+    if (topics > this.#options.maxTopics) void this.#prune(topics);
+    const last = appended.at(-1);
+    if (last !== undefined)
+      await this.#settle({ epoch: last.epoch, seq: last.first + last.count - 1 }, limit);
+  }
+
+  /** The most that one command appends to a topic: half of what is kept, so that it is there as a whole. */
+  #batchLimits(topic: string): { readonly maxEvents: number; readonly maxBytes: number } {
     const { feed } = this.#options;
     const limits = this.#options.limitsOf(topic);
-    const maxEvents = Math.max(1, Math.floor(Math.min(limits.maxEvents, feed.maxEvents) / 2));
-    const maxBytes = Math.max(1, Math.floor(Math.min(limits.maxBytes, feed.maxBytes) / 2));
-    if (count <= maxEvents && bytes <= maxBytes) return;
+    const halfOf = (a: number, b: number): number => Math.max(1, Math.floor(Math.min(a, b) / 2));
+    return {
+      maxEvents: halfOf(limits.maxEvents, feed.maxEvents),
+      maxBytes: halfOf(limits.maxBytes, feed.maxBytes),
+    };
+  }
+
+  #checkBatch(topic: string, count: number, bytes: number): void {
+    const { maxEvents, maxBytes } = this.#batchLimits(topic);
+    if (count <= 1 || (count <= maxEvents && bytes <= maxBytes)) return;
     const message = `a batch for topic "${topic}" must have at most ${maxEvents} events and ${maxBytes} bytes, got ${count} events and ${bytes} bytes: split it`;
     throw Object.assign(new RangeError(message), {
       code: 'ERR_SSE_BATCH_TOO_LARGE',

@@ -144,8 +144,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
           logger({ level: 'error', event: 'log-failed', task, message: String(error) }),
         ...own,
       });
-  const permissions = permissionsOf(options, () => isLocal(server));
+  const permissions = permissionsOf(options, isLocal);
   let isDraining = false;
+  // Kept, because each stream asks, and the answer takes a system call.
+  let isBoundToLoopback = false;
   // A page that is made elsewhere has this registry in it, whether or not anybody asks here.
   let stopMeasuring = options.metricsPage && registerProcess(registry);
 
@@ -187,8 +189,13 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     .add('GET', '/', dashboard)
     .add('GET', '/dashboard/:file', dashboard);
 
+  /** `false` before it listens. */
+  function isLocal(): boolean {
+    return server.listening && isBoundToLoopback;
+  }
+
   async function metrics({ req, res }: Context): Promise<void> {
-    const isOpen = metricsTokens.length === 0 && isLocal(server);
+    const isOpen = metricsTokens.length === 0 && isLocal();
     if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
       throw unauthorized('read the metrics');
     // Measuring the event loop's delay takes a timer: it starts with the first reader.
@@ -247,6 +254,9 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   server.keepAliveTimeout = 65_000;
   // Node gives a request 300 s, in which its sender holds a body.
   server.requestTimeout = 60_000;
+  server.on('listening', () => {
+    isBoundToLoopback = isOnLoopback(server);
+  });
   trackConnections(server);
   const refused = (): Record<string, number> => ({
     ...guarded.refused,
@@ -353,11 +363,8 @@ function listen(server: Server, port: number, host: string): Promise<string> {
   });
 }
 
-/**
- * Whether the server accepts connections from this machine alone; `false` before it listens, and on a Unix
- * socket.
- */
-function isLocal(server: Server): boolean {
+/** Whether the server accepts connections from this machine alone; not so on a Unix socket. */
+function isOnLoopback(server: Server): boolean {
   return isLoopback((server.address() as Partial<AddressInfo> | null)?.address);
 }
 

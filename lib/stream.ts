@@ -6,7 +6,7 @@ import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { canWriteDirectly, toChunk } from './chunked.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { acceptsGzip, compress, type GzipPiece, GzipStream } from './gzip.ts';
-import { type PipeOptions, type PipeSource, pipe } from './pipe.ts';
+import { type PipeDialect, type PipeOptions, type PipeSource, pipe } from './pipe.ts';
 import {
   type CloseReason,
   checkWriterOptions,
@@ -60,8 +60,12 @@ export interface StreamResponse extends WriterTarget {
   getHeader(name: string): unknown;
   setHeader(name: string, value: string | readonly string[]): unknown;
   removeHeader(name: string): unknown;
+  getHeaderNames?(): readonly string[];
+  writeHead?(status: number, headers: Readonly<Record<string, string | string[]>>): unknown;
   flushHeaders?(): unknown;
 }
+
+type HeaderTarget = Pick<StreamResponse, 'hasHeader' | 'getHeader' | 'setHeader' | 'removeHeader'>;
 
 export interface StreamOptions extends WriterOptions {
   /**
@@ -306,6 +310,8 @@ export class EventStream extends Writer {
   }
 
   /** Sends what a source yields, then one last event, then ends. See `pipe` of `pipe.ts`. Never rejects. */
+  pipe<Value>(source: PipeSource<Value>, dialect: PipeDialect<Value>): Promise<CloseReason>;
+  pipe(source: PipeSource, options?: PipeOptions): Promise<CloseReason>;
   pipe(source: PipeSource, options?: PipeOptions): Promise<CloseReason> {
     return pipe(this, source, options);
   }
@@ -400,31 +406,40 @@ export class EventStream extends Writer {
     if (res.headersSent) return;
     // Koa sets 404 before any handler runs, and EventSource gives up for good on anything but 200.
     const { status = isStreamStatus(res.statusCode) ? res.statusCode : 200 } = this.#options;
-    this.#setHeaders(status);
+    const fresh = this.#hasNoHead() ? new FreshHead() : undefined;
+    const head = fresh ?? res;
+    this.#setHeaders(status, head);
     // Without it nginx holds events back until a buffer is full.
-    if (!res.hasHeader('X-Accel-Buffering')) res.setHeader('X-Accel-Buffering', 'no');
-    res.setHeader('Content-Type', 'text/event-stream');
-    res.removeHeader('Content-Length');
-    if (this.#options.gzip === true && !res.hasHeader('Content-Encoding')) this.#negotiate();
-    this.#hadEncoding = res.hasHeader('Content-Encoding');
+    if (!head.hasHeader('X-Accel-Buffering')) head.setHeader('X-Accel-Buffering', 'no');
+    head.setHeader('Content-Type', 'text/event-stream');
+    head.removeHeader('Content-Length');
+    if (this.#options.gzip === true && !head.hasHeader('Content-Encoding')) this.#negotiate(head);
+    this.#hadEncoding = head.hasHeader('Content-Encoding');
     // The server's requestTimeout destroys connections whose request body is not read.
     if (this.#req.complete === false && this.#req.readableFlowing === null) this.#req.resume?.();
     this.#socket?.setTimeout?.(0);
     this.#socket?.setNoDelay?.(true);
     this.#socket?.setKeepAlive?.(true, keepAliveDelay);
     if (openChannel.hasSubscribers) openChannel.publish({ stream: this, req: this.#req });
+    if (fresh !== undefined) res.writeHead?.(status, fresh.headers);
     if (this.#gzip !== undefined) this.#transmit(GzipStream.head);
   }
 
-  #setHeaders(status: number): void {
-    const { headers } = this.#options;
+  /** Whether nobody has set a header, nor replaced a method in order to set one later. */
+  #hasNoHead(): boolean {
     const res = this.#res;
-    res.statusCode = status;
+    if (this.#req.httpVersionMajor !== 1 || res.writeHead === undefined) return false;
+    return res.getHeaderNames?.().length === 0 && !PATCHED.some((method) => Object.hasOwn(res, method));
+  }
+
+  #setHeaders(status: number, head: HeaderTarget = this.#res): void {
+    const { headers } = this.#options;
+    this.#res.statusCode = status;
     if (headers !== undefined) {
-      for (const [name, value] of Object.entries(headersOf(headers))) res.setHeader(name, value);
+      for (const [name, value] of Object.entries(headersOf(headers))) head.setHeader(name, value);
     }
     // Last, because the headers above may allow caching. A cache may keep a 204 as well.
-    res.setHeader('Cache-Control', withoutCaching(res.getHeader('Cache-Control')));
+    head.setHeader('Cache-Control', withoutCaching(head.getHeader('Cache-Control')));
   }
 
   /** Whether a method of the response was replaced by one that has added a coding of its own. */
@@ -433,13 +448,43 @@ export class EventStream extends Writer {
     return this.#res.hasHeader('Content-Encoding') && !this.#hadEncoding;
   }
 
-  #negotiate(): void {
-    const res = this.#res;
-    res.setHeader('Vary', withNames(res.getHeader('Vary'), ['Accept-Encoding']));
+  #negotiate(head: HeaderTarget): void {
+    head.setHeader('Vary', withNames(head.getHeader('Vary'), ['Accept-Encoding']));
     const accepted = this.#req.headers?.['accept-encoding'];
     if (this.#req.method === 'HEAD' || !acceptsGzip(String(accepted ?? ''))) return;
-    res.setHeader('Content-Encoding', 'gzip');
+    head.setHeader('Content-Encoding', 'gzip');
     this.#gzip = new GzipStream();
+  }
+}
+
+/**
+ * The headers of a response that has none so far. `setHeader` would keep a copy of them for as long as the stream is
+ * open, which is 400 bytes; `writeHead` keeps none.
+ */
+class FreshHead implements HeaderTarget {
+  readonly headers: Record<string, string | string[]> = {};
+  readonly #names = new Map<string, string>();
+
+  hasHeader(name: string): boolean {
+    return this.#names.has(name.toLowerCase());
+  }
+
+  getHeader(name: string): string | string[] | undefined {
+    const known = this.#names.get(name.toLowerCase());
+    return known === undefined ? undefined : this.headers[known];
+  }
+
+  setHeader(name: string, value: string | string[]): void {
+    this.removeHeader(name);
+    this.#names.set(name.toLowerCase(), name);
+    this.headers[name] = value;
+  }
+
+  removeHeader(name: string): void {
+    const known = this.#names.get(name.toLowerCase());
+    if (known === undefined) return;
+    this.#names.delete(name.toLowerCase());
+    delete this.headers[known];
   }
 }
 
@@ -499,6 +544,9 @@ function withNames(given: unknown, needed: readonly string[]): string {
   const known = new Set(names.map((name) => name.toLowerCase()));
   return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].join(', ');
 }
+
+/** The methods that middleware replaces. */
+const PATCHED = ['writeHead', 'setHeader', 'write', 'end', 'flushHeaders'] as const;
 
 let hasWarned = false;
 

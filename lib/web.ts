@@ -325,7 +325,7 @@ class NodeResponse extends EventEmitter {
   }
 
   /** As with Node, nothing is sent before the first byte, the end, or `flushHeaders`. */
-  writeHead(status: number, headers: Readonly<Record<string, string>> = {}): this {
+  writeHead(status: number, headers: Readonly<Record<string, string | readonly string[]>> = {}): this {
     this.statusCode = status;
     for (const name in headers) this.setHeader(name, headers[name]!);
     this.headersSent = true;

@@ -42,7 +42,14 @@ const NOT_EXPORTED = [
     'redis-script',
     'redis-store',
   ],
-  ...['redis-connections', 'redis-follower', 'redis-reader', 'redis-replicas', 'redis-verify'],
+  ...[
+    'redis-appends',
+    'redis-connections',
+    'redis-follower',
+    'redis-reader',
+    'redis-replicas',
+    'redis-verify',
+  ],
   ...['log-link', 'log-owner', 'log-peers', 'log-wire'],
 ];
 

@@ -146,6 +146,46 @@ describe('a reader of a shared log', () => {
     assert.ok(reads.length <= 2, `${reads.length} reads`);
   });
 
+  it('does not get what it was told is lost from a page that another one had read before', async () => {
+    const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
+    log.tell('a1', 'a2', 'b3', 'a4', 'a5', 'b6');
+    const other = new MemoryReader();
+    hub.subscribe(['a', 'b'], other, { lastEventId: at(1) });
+    await rest();
+    assert.deepEqual(storyOf(other), ['a2', 'b3', 'a4', 'a5', 'b6']);
+    log.entries = log.entries.filter((entry) => entry.seq !== 3);
+    log.dropped.set('b', 3);
+    const told = new MemoryReader();
+    hub.subscribe(['a', 'b'], told, { lastEventId: at(0) });
+    await rest();
+    assert.deepEqual(storyOf(told), ['sluice:gap', 'a1', 'a2', 'a4', 'a5', 'b6']);
+    const back = new MemoryReader();
+    hub.subscribe(['a', 'b'], back, { lastEventId: at(2) });
+    await rest();
+    assert.deepEqual(storyOf(back), ['sluice:gap', 'a4', 'a5', 'b6']);
+  });
+
+  it('does not wait for a read that began before it was told of a loss', async () => {
+    const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
+    log.tell('a1', 'a2', 'b3', 'a4', 'b5');
+    hub.subscribe(['a', 'b'], new MemoryReader(), { lastEventId: at(1) });
+    const { release } = await heldBack(log, rest, 'read');
+    log.entries = log.entries.filter((entry) => entry.seq !== 3);
+    log.dropped.set('b', 3);
+    const told = new MemoryReader();
+    hub.subscribe(['a', 'b'], told, { lastEventId: at(0) });
+    await rest();
+    assert.deepEqual(storyOf(told).slice(0, 3), ['sluice:gap', 'a1', 'a2']);
+    const [back, later] = [new MemoryReader(), new MemoryReader()];
+    hub.subscribe(['a', 'b'], back, { lastEventId: at(2) });
+    await rest();
+    release();
+    await rest();
+    hub.subscribe(['a', 'b'], later, { lastEventId: at(2) });
+    await rest();
+    for (const one of [back, later]) assert.deepEqual(storyOf(one), ['sluice:gap', 'a4', 'b5']);
+  });
+
   it('does not get what was deleted while another one was reading it', async () => {
     const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
     log.tell('a1', 'a2', 'a3');

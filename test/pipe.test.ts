@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { connect } from '../lib/client.ts';
 import { decode } from '../lib/decode.ts';
-import type { PipeSource } from '../lib/pipe.ts';
+import type { PipeDialect, PipeOptions, PipeSource } from '../lib/pipe.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
 import { request } from './helpers/raw.ts';
 import { parse, Reading } from './helpers/reader.ts';
@@ -35,11 +35,11 @@ const HALF = '\ud83d';
 const message = (data: string) => ({ id: undefined, event: undefined, data });
 
 describe('pipe', () => {
-  async function piped(t: TestContext, source: PipeSource, ...options: Parameters<EventStream['pipe']>[1][]) {
+  async function piped<Value>(t: TestContext, source: PipeSource<Value>, options: PipeOptions<Value> = {}) {
     let piping: Promise<unknown[]> | undefined;
     const port = await serving(t, (req, res) => {
       const stream = openStream(req, res);
-      piping = stream.pipe(source, options[0]).then((reason) => [reason, stream.cause]);
+      piping = stream.pipe(source, options as PipeDialect<Value>).then((reason) => [reason, stream.cause]);
     });
     const { body } = await fetchFrom(t, port);
     const { frames, errors } = parse(await body.over);
@@ -154,6 +154,48 @@ describe('pipe', () => {
       const { frames } = await piped(t, pieces, { end: null });
       assert.equal(frames.map(({ data }) => data).join(''), text, `${size}`);
     }
+  });
+
+  it('sends what option `event` makes of each value: one event, several, or none', async (t) => {
+    const event = (value: number | string) =>
+      typeof value === 'string'
+        ? [{ event: 'text', data: value }, { data: 'more' }]
+        : value === 0
+          ? []
+          : { json: value };
+    const { frames } = await piped(t, ['a', 0, 7], { event });
+    assert.deepEqual(frames, [
+      { id: undefined, event: 'text', data: 'a' },
+      message('more'),
+      message('7'),
+      FINISHED,
+    ]);
+  });
+
+  it('gives option `event` strings of whole characters, and U+FFFD for a half one at the end', async (t) => {
+    const given: unknown[] = [];
+    const event = (value: unknown) => {
+      given.push(value);
+      return { json: value };
+    };
+    await piped(t, [`hi ${HIGH}`, `${LOW}!`, HIGH, 5, `${LOW}${HIGH}`], { event });
+    assert.deepEqual(given, ['hi ', `${HAND}!`, '\ufffd', 5, '\ufffd', '\ufffd']);
+  });
+
+  it('sends what option `end` returns where it is a function, called once the source has ended', async (t) => {
+    let yielded = 0;
+    function* source() {
+      while (yielded < 2) yield `${++yielded}`;
+    }
+    const end = () => [{ event: 'count', json: yielded }, { data: 'bye' }];
+    const { frames } = await piped(t, source(), { end });
+    assert.deepEqual(frames, [
+      message('1'),
+      message('2'),
+      { id: undefined, event: 'count', data: '2' },
+      message('bye'),
+    ]);
+    assert.deepEqual((await piped(t, ['a'], { end: () => [] })).frames, [message('a')]);
   });
 
   it('sends only the last event for an empty source', async (t) => {
@@ -457,6 +499,36 @@ describe('trap 25: a source that fails after the head was sent', () => {
       assert.equal(result[0], 'error');
       assert.ok(result[1] instanceof TypeError);
     }
+  });
+
+  it('counts as failed, and is stopped, where option `event` throws', async (t) => {
+    const refusal = new Error('not this');
+    let returned = 0;
+    function* source() {
+      try {
+        yield* ['a', 'b', 'c'];
+      } finally {
+        returned++;
+      }
+    }
+    const event = (data: string) => {
+      if (data === 'b') throw refusal;
+      return { data };
+    };
+    const { frames, result } = await failed(t, source(), { event } as PipeOptions);
+    assert.deepEqual(frames, [message('a'), FAILED]);
+    assert.deepEqual(result, ['error', refusal]);
+    assert.equal(returned, 1);
+  });
+
+  it('counts as failed where option `end` throws, also after it has ended by itself', async (t) => {
+    const refusal = new Error('too early');
+    const end = () => {
+      throw refusal;
+    };
+    const { frames, result } = await failed(t, ['a'], { end });
+    assert.deepEqual(frames, [message('a'), FAILED]);
+    assert.deepEqual(result, ['error', refusal]);
   });
 
   it('is stopped when it yields what cannot be sent', async (t) => {

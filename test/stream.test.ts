@@ -176,11 +176,26 @@ describe('openStream', () => {
   });
 
   it('takes the headers of a response as `getHeaders` gives them', async (t) => {
-    const { req, res } = await exchanging(t);
     const other = (await exchanging(t)).res;
     other.setHeader('X-Count', 7).setHeader('Set-Cookie', ['a=1', 'b=2']);
-    openStream(req, res, { headers: other.getHeaders() }).open();
-    assert.deepEqual([res.getHeader('x-count'), res.getHeader('set-cookie')], ['7', ['a=1', 'b=2']]);
+    const port = await serving(t, (req, res) => openStream(req, res, { headers: other.getHeaders() }).open());
+    const { headers } = await fetchFrom(t, port);
+    assert.deepEqual([headers['x-count'], headers['set-cookie']], ['7', ['a=1', 'b=2']]);
+  });
+
+  it('merges its headers with those that middleware sets with the first write', async (t) => {
+    const port = await serving(t, (req, res) => {
+      const { write } = res;
+      Object.assign(res, {
+        write(...args: Parameters<typeof write>) {
+          if (!res.headersSent) res.setHeader('X-Late', 'yes');
+          return write.apply(res, args);
+        },
+      });
+      openStream(req, res).send({ data: 'x' });
+    });
+    const { headers } = await fetchFrom(t, port);
+    assert.deepEqual([headers['x-late'], headers['content-type']], ['yes', 'text/event-stream']);
   });
 
   it('throws ERR_SSE_HEAD_SENT for a response whose head was sent, and says what to do', async (t) => {
@@ -659,10 +674,12 @@ describe('a middleware that compresses the response', () => {
 
 describe('trap 9: connection headers', () => {
   it('are left to Node', async (t) => {
-    const { stream, res } = await streaming(t);
-    stream.open();
-    const names = ['cache-control', 'content-type', 'x-accel-buffering'];
-    assert.deepEqual(res.getHeaderNames().sort(), names);
+    const port = await serving(t, (req, res) => openStream(req, res).open());
+    const { headers } = await fetchFrom(t, port);
+    const own = ['cache-control', 'content-type', 'x-accel-buffering'];
+    const ofNode = ['connection', 'date', 'transfer-encoding'];
+    assert.deepEqual(Object.keys(headers).sort(), [...own, ...ofNode].sort());
+    assert.deepEqual([headers.connection, headers['transfer-encoding']], ['close', 'chunked']);
   });
 
   it('are absent on HTTP/2, which would throw', async (t) => {

@@ -22,7 +22,7 @@ import { takeTurns } from './turns.ts';
 
 const [name = 'sluice'] = process.argv.slice(2);
 const { default: start } = (await import(`../peers/${name}.ts`)) as { default: StartPeer };
-const peer = await start({ tokens });
+const peer = await start({ tokens, answer });
 console.log(`port ${peer.port}`);
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -56,4 +56,13 @@ async function* tokens(): AsyncGenerator<string> {
     if (i % 20 === 0) await nextTurn();
     yield textOf(i, now(), 0);
   }
+}
+
+/** The same, as what `of` makes of each token. */
+async function* answer<T>(of: (text: string) => T, last: T): AsyncGenerator<T> {
+  for (let i = 1; i <= 500; i++) {
+    if (i % 20 === 0) await nextTurn();
+    yield of(textOf(i, now(), 0));
+  }
+  yield last;
 }

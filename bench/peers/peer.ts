@@ -14,6 +14,8 @@ export interface Peer extends Publisher {
 export interface PeerOptions {
   /** The answer to `POST /answer`: each text is one event's data. */
   readonly tokens: () => AsyncIterable<string>;
+  /** The same texts as what `of` makes of them, then `last`. */
+  readonly answer: <T>(of: (text: string) => T, last: T) => AsyncIterable<T>;
 }
 
 export type StartPeer = (options: PeerOptions) => Promise<Peer>;

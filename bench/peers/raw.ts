@@ -1,14 +1,19 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { chunkOf, LAST } from './answers.ts';
 import type { StartPeer } from './peer.ts';
 
 /** What people write without a library: a loop of `res.write`, without ids, limits or backpressure. */
-const start: StartPeer = async ({ tokens }) => {
+const start: StartPeer = async ({ tokens, answer }) => {
   const topics = new Map<string, Set<ServerResponse>>();
   const server = createServer({ highWaterMark: 64 * 1024 }, async (req, res) => {
     res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' });
     res.flushHeaders();
+    if (req.method === 'POST' && req.url === '/answer/events') {
+      for await (const chunk of answer(chunkOf, LAST)) res.write(`data: ${JSON.stringify(chunk)}\n\n`);
+      return res.end('data: [DONE]\n\n');
+    }
     if (req.method === 'POST') {
       for await (const token of tokens()) res.write(`data: ${token}\n\n`);
       return res.end();

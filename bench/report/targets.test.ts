@@ -124,6 +124,9 @@ function everything(): Run[] {
         case: 'a decoder after a line of 2 MiB, where 1 MiB is allowed',
       },
     ),
+    ...['JSON, made before', 'JSON, of events', 'openaiChat, of chunks', 'openaiChat, of text'].flatMap(
+      (form) => ['sluice', 'raw'].map((peer) => one('llm', peer, { form }, costs)),
+    ),
     ...['identity', 'gzip'].map((encoding) =>
       one('gzip', 'sluice', { encoding }, { ...costs, rssPerConnection: 1 }),
     ),
@@ -187,6 +190,26 @@ describe('the targets', () => {
     assert.equal(of({ sluice: 2.4e6, prepared: 2.6e6 }).holds, true);
     assert.equal(of({ sluice: 2.4e6, prepared: 9e6 }).holds, undefined);
     assert.equal(of({ sluice: 2.4e6, [before]: 1e6 }).holds, undefined);
+  });
+
+  it('hold a dialect to the worse of its two sources', () => {
+    const of = (chunks: number, text: number) => {
+      const costs = {
+        'JSON, made before': 3,
+        'JSON, of events': 5,
+        'openaiChat, of chunks': chunks,
+        'openaiChat, of text': text,
+      };
+      const runs = Object.entries(costs).map(([form, cpuPerDelivery]) =>
+        one('llm', 'sluice', { form }, { cpuPerDelivery }),
+      );
+      return about(verdicts(madeRuns(runs)), /language model/, /1\.2 ×/);
+    };
+    assert.equal(of(5.2, 3.2).holds, true);
+    assert.equal(of(7, 3.2).holds, false);
+    const slow = of(5.2, 6);
+    assert.equal(slow.holds, false);
+    assert.match(slow.figure, /at worst \(of text\)$/);
   });
 
   it('fail where a run of ours was invalid', () => {

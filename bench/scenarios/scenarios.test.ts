@@ -26,7 +26,7 @@ const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
     [...costs, 'bytesPerDelivery', 'rssPerConnection'],
     [...costs, 'bytesPerDelivery', 'rssPerConnection'],
   ],
-  llm: [[...costs, 'deliveriesPerSecond']],
+  llm: Array.from({ length: 5 }, () => [...costs, 'deliveriesPerSecond'] as const),
   connect: [['connectsPerSecond', 'cpuPerConnect']],
   idle: [['rssPerConnection']],
   heartbeat: [['cpuPercent']],
@@ -54,6 +54,7 @@ const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
 
 /** How many of the last kinds of runs a peer does not have: it remembers nothing, or has no such keys. */
 const lacking: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  llm: { raw: 3 },
   storm: { raw: 1 },
   'redis-memory': { script: 1, set: 3 },
 };

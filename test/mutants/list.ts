@@ -4,6 +4,7 @@ import { history } from './list/history.ts';
 import { hub } from './list/hub.ts';
 import { limits } from './list/limits.ts';
 import { log } from './list/log.ts';
+import { models } from './list/models.ts';
 import { processes } from './list/processes.ts';
 import { reader } from './list/reader.ts';
 import { redis } from './list/redis.ts';
@@ -23,6 +24,7 @@ export const mutants: readonly Mutant[] = [
   ...processes,
   ...stream,
   ...web,
+  ...models,
   ...limits,
   ...reader,
 ];

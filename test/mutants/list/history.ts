@@ -299,7 +299,7 @@ export const history: readonly Mutant[] = [
   ),
   ...mutantsOf('pages.ts', LOG_CACHE, [
     {
-      find: 'one.owner === owner && one.page.after',
+      find: 'one.owner !== owner || one.page.after',
       replace: 'one.page.after',
       why: 'a client gets events of topics that it does not follow from a page that was read for others',
     },

@@ -359,7 +359,7 @@ export const log: readonly Mutant[] = [
         tests: ['hub.shared'],
       },
       {
-        find: 'this.#logPages.find(group, seq, this.#time) : undefined',
+        find: 'this.#keptPage(group, seq) : undefined',
         replace: 'undefined : undefined',
         why: 'a thousand clients that come back together read the same pages a thousand times',
         property: 'deep replays do not stall live',
@@ -385,6 +385,14 @@ export const log: readonly Mutant[] = [
         replace: '',
         why: 'a client is given what was deleted, from a page that others have read',
       },
+      ...[
+        { find: 'after, this.#time, group.toldLost)', replace: 'after, this.#time)' },
+        { find: 'cursor, group.toldLost)', replace: 'cursor)' },
+      ].map((fault) => ({
+        ...fault,
+        why: 'a client that was told of a loss and comes back gets what is lost, from a page that was read before',
+        tests: ['hub.log.odd'] as const,
+      })),
     ],
   ),
   ...mutantsOf(

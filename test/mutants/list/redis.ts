@@ -39,25 +39,25 @@ export const redis: readonly Mutant[] = [
       property: 'a retried append publishes once',
     },
     {
-      find: "if request ~= '' then keep_request(meta.epoch, first) end",
+      find: "if request ~= '' then keep_request(meta.epoch, result[1], result[2]) end",
       replace: '',
       why: 'a publisher that did not get the answer publishes twice',
       race: 'publisher retry after a time-out',
     },
     {
-      find: "if score and score % 4 == 1 then return { 'ENDED' } end",
+      find: "if topic.score and topic.score % 4 == 1 then topic.refusal = 'ENDED' end",
       replace: '',
       why: 'a topic that was ended on another node takes events',
       race: 'end of topic during replay',
     },
     {
-      find: "  call('UNLINK', LIST, NEWEST)\n  newest, is_keyed",
-      replace: '  newest, is_keyed',
+      find: "  call('UNLINK', topic.list, topic.newest)\n    topic.last",
+      replace: '  topic.last',
       why: 'events of an epoch that is over are read as those of the present one',
       race: 'promotion, then the head passes the client',
     },
     {
-      find: 'if score then prev = math.floor(score / 4) end',
+      find: 'if topic.score then prev = math.floor(topic.score / 4) end',
       replace: '',
       why: 'after a topic was deleted, readers with an older id are not told of a loss',
       property: 'what was lost of a topic is decidable',
@@ -107,7 +107,41 @@ export const redis: readonly Mutant[] = [
       why: 'a reader that subscribes after its own append does not get the event',
       property: 'read your writes',
     },
+    ...[
+      {
+        find: '    this.#appends.flush();\n    const limit',
+        replace: '    const limit',
+        why: 'a topic ends before events that were appended before its end',
+      },
+      {
+        find: '      this.#appends.flush();\n      return',
+        replace: '      return',
+        why: 'what was appended with an idempotency key overtakes what was appended before it',
+      },
+    ].map((fault) => ({ ...fault, tests: ['redis.appends'] as const })),
   ]),
+  ...mutantsOf(
+    'redis-appends.ts',
+    ['redis.appends'],
+    [
+      {
+        find: 'first: appended.first + offset',
+        replace: 'first: appended.first',
+        why: 'two publishers are answered the same id for two events',
+        property: 'three outcomes of an append',
+      },
+      {
+        find: 'this.#options.fits(topic, events, size)) return known',
+        replace: 'true) return known',
+        why: 'what publishers append in one turn pushes the first of it out of the history',
+      },
+      {
+        find: 'if (known !== undefined || !this.#hasRoom(count, bytes)) this.flush();',
+        replace: '',
+        why: 'a turn in which much is published holds up Redis for all others',
+      },
+    ],
+  ),
   ...mutantsOf('redis-connections.ts', CONTRACT, [
     {
       find: 'return outcomeUnknown(`Redis may have taken',
