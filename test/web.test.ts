@@ -6,6 +6,7 @@ import { cors } from '../lib/cors.ts';
 import { serveEvents } from '../lib/events.ts';
 import { guard } from '../lib/guard.ts';
 import { Hub } from '../lib/hub.ts';
+import { openaiChat } from '../lib/openai-chat.ts';
 import type { PipeSource } from '../lib/pipe.ts';
 import { httpError } from '../lib/problem.ts';
 import { shutdown } from '../lib/shutdown.ts';
@@ -287,6 +288,19 @@ describe('toResponse with a source', { timeout: 20_000 }, () => {
     assert.equal(response.headers.get('vary'), 'Accept-Encoding');
     const unzipped = new Response(response.body!.pipeThrough(new DecompressionStream('gzip')));
     assert.equal(await unzipped.text(), ':\ndata: one\n\nevent: two\ndata: 2\n\ndata: [DONE]\n\n');
+  });
+
+  it('speaks the dialect of an API, for a source of its chunks', async () => {
+    const chunks = [
+      { choices: [{ index: 0, delta: { content: 'Hello' }, finish_reason: null }] },
+      { choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] },
+    ];
+    const response = await toResponse(() => chunks, { request: ask(), ...openaiChat() });
+    const reader = new BodyReader(response);
+    await reader.rest();
+    assert.deepEqual(reader.data, [...chunks.map((chunk) => JSON.stringify(chunk)), '[DONE]']);
+    const cut = new BodyReader(await toResponse(chunks.slice(0, 1), { request: ask(), ...openaiChat() }));
+    assert.doesNotMatch(await cut.rest(), /DONE/);
   });
 
   it('makes a source wait whose reader does not read', async () => {
