@@ -1,11 +1,12 @@
 // Answers a `Request` with a `Response` of events, for Hono, h3, Next.js, Bun, Deno and others like them.
-// Needs `events.ts`, `heartbeat.ts`, `pipe.ts` and `stream.ts` beside it.
+// Needs `encode.ts`, `events.ts`, `heartbeat.ts`, `pipe.ts` and `stream.ts` beside it.
 
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerSentEvent } from './encode.ts';
 import { type EventsHub, serveEvents } from './events.ts';
 import { Heartbeat } from './heartbeat.ts';
-import type { PipeOptions, PipeSource } from './pipe.ts';
+import type { PipeDialect, PipeOptions, PipeSource } from './pipe.ts';
 import { type EventStream, openStream, type StreamOptions } from './stream.ts';
 
 /** What both forms of `toResponse` take. */
@@ -20,10 +21,16 @@ interface CommonOptions {
   streams?: Set<EventStream> | undefined;
 }
 
-export interface SourceResponseOptions extends CommonOptions, StreamOptions, PipeOptions {
+/** What `toResponse` takes for a source. */
+interface StreamedOptions extends CommonOptions, StreamOptions {
   /** The longest silence, in milliseconds; default 15,000. `false`: no heartbeats. */
   heartbeat?: { readonly interval?: number | undefined } | false | undefined;
 }
+
+export interface SourceResponseOptions extends StreamedOptions, PipeOptions {}
+
+/** Options for a source that yields values of its own, with a dialect: `{ request, ...openaiChat() }`. */
+export interface DialectResponseOptions<Value> extends StreamedOptions, PipeDialect<Value> {}
 
 export interface HubResponseOptions extends CommonOptions {
   /** The topics of the stream. They are final: those of the query are not read. */
@@ -33,7 +40,9 @@ export interface HubResponseOptions extends CommonOptions {
 /**
  * Returns what `pipe` sends. Listens to `stream.signal`, which aborts when the client has left.
  */
-export type SourceMaker = (stream: EventStream) => PipeSource | Promise<PipeSource>;
+export type SourceMaker<Value = ServerSentEvent | string> = (
+  stream: EventStream,
+) => PipeSource<Value> | Promise<PipeSource<Value>>;
 
 /**
  * Answers a request with what a source yields, or with topics of a hub.
@@ -53,6 +62,10 @@ export type SourceMaker = (stream: EventStream) => PipeSource | Promise<PipeSour
  * @throws what the function that makes the source throws, unless the client has left meanwhile.
  */
 export function toResponse(hub: EventsHub, options: HubResponseOptions): Promise<Response>;
+export function toResponse<Value>(
+  source: PipeSource<Value> | SourceMaker<Value>,
+  options: DialectResponseOptions<Value>,
+): Promise<Response>;
 export function toResponse(
   source: PipeSource | SourceMaker,
   options: SourceResponseOptions,

@@ -6,6 +6,7 @@ import { cors } from '../lib/cors.ts';
 import { serveEvents } from '../lib/events.ts';
 import { guard } from '../lib/guard.ts';
 import { Hub } from '../lib/hub.ts';
+import { openaiChat } from '../lib/openai-chat.ts';
 import type { PipeSource } from '../lib/pipe.ts';
 import { httpError } from '../lib/problem.ts';
 import { shutdown } from '../lib/shutdown.ts';
@@ -83,7 +84,7 @@ async function until(holds: () => boolean): Promise<void> {
 
 const numbers = (count: number): string[] => Array.from({ length: count }, (_, index) => String(index + 1));
 
-describe('toResponse with a hub', () => {
+describe('toResponse with a hub', { timeout: 20_000 }, () => {
   const open = async (hub: Hub, request: Request = ask()) =>
     new BodyReader(await toResponse(hub, { topics: 'a', request }));
 
@@ -247,7 +248,7 @@ describe('toResponse with a hub', () => {
   });
 });
 
-describe('toResponse with a source', () => {
+describe('toResponse with a source', { timeout: 20_000 }, () => {
   async function* slowly(values: readonly string[], pulled: string[] = []): AsyncGenerator<string> {
     for (const value of values) {
       pulled.push(value);
@@ -287,6 +288,19 @@ describe('toResponse with a source', () => {
     assert.equal(response.headers.get('vary'), 'Accept-Encoding');
     const unzipped = new Response(response.body!.pipeThrough(new DecompressionStream('gzip')));
     assert.equal(await unzipped.text(), ':\ndata: one\n\nevent: two\ndata: 2\n\ndata: [DONE]\n\n');
+  });
+
+  it('speaks the dialect of an API, for a source of its chunks', async () => {
+    const chunks = [
+      { choices: [{ index: 0, delta: { content: 'Hello' }, finish_reason: null }] },
+      { choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] },
+    ];
+    const response = await toResponse(() => chunks, { request: ask(), ...openaiChat() });
+    const reader = new BodyReader(response);
+    await reader.rest();
+    assert.deepEqual(reader.data, [...chunks.map((chunk) => JSON.stringify(chunk)), '[DONE]']);
+    const cut = new BodyReader(await toResponse(chunks.slice(0, 1), { request: ask(), ...openaiChat() }));
+    assert.doesNotMatch(await cut.rest(), /DONE/);
   });
 
   it('makes a source wait whose reader does not read', async () => {
@@ -438,7 +452,7 @@ describe('toResponse with a source', () => {
   });
 });
 
-describe('toFetchHandler', () => {
+describe('toFetchHandler', { timeout: 20_000 }, () => {
   it('gives the functions of serveEvents the request in the form of Node, and the original', async () => {
     const hub = new Hub();
     const seen: unknown[] = [];
@@ -584,7 +598,7 @@ describe('toFetchHandler', () => {
   });
 });
 
-describe('shutdown without a server', () => {
+describe('shutdown without a server', { timeout: 20_000 }, () => {
   it('ends the streams of handlers and of sources, each with a retry, and waits until they are read', async () => {
     const hub = new Hub();
     const events = serveEvents(hub, { topics: 'a' });

@@ -11,6 +11,7 @@ import { redis } from './list/redis.ts';
 import { redisClient } from './list/redis-client.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
+import { web } from './list/web.ts';
 import type { Mutant } from './mutant.ts';
 
 export const mutants: readonly Mutant[] = [
@@ -22,6 +23,7 @@ export const mutants: readonly Mutant[] = [
   ...sqlite,
   ...processes,
   ...stream,
+  ...web,
   ...models,
   ...limits,
   ...reader,
