@@ -44,7 +44,17 @@ const NOT_EXPORTED = [
   ],
   ...['redis-connections', 'redis-follower', 'redis-reader', 'redis-replicas', 'redis-verify'],
   ...['log-link', 'log-owner', 'log-peers', 'log-wire'],
-  ...['checker', 'ledger', 'ranges'],
+  ...[
+    'chaos-proxy',
+    'checker',
+    'collect',
+    'fake-clock',
+    'ledger',
+    'memory-server',
+    'ranges',
+    'raw-reader',
+    'socket-pair',
+  ],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.
