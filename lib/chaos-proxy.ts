@@ -171,7 +171,7 @@ export class ChaosProxy {
   #accept(client: Socket): void {
     this.accepted++;
     client.on('error', () => {});
-    if (this.#isRefusing) return void client.resetAndDestroy();
+    if (this.#isRefusing) return resetSocket(client);
     const server = dial({ ...this.#target, noDelay: true, allowHalfOpen: true });
     const link = new Link(client, server, {
       shape: this.#shape,
@@ -272,8 +272,8 @@ class Link {
   }
 
   reset(): void {
-    this.#client.resetAndDestroy();
-    this.#server.resetAndDestroy();
+    resetSocket(this.#client);
+    resetSocket(this.#server);
   }
 
   /** Whether a piece, or the end of its side (`undefined`), goes on. */
@@ -424,6 +424,12 @@ class Pump {
       this.#run();
     });
   }
+}
+
+/** libuv cannot reset a socket whose end is on its way, and Node then waits for that socket when it exits. */
+function resetSocket(socket: Socket): void {
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 function addressOf(target: ChaosTarget): Address {

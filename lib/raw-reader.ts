@@ -169,7 +169,9 @@ export class RawReader extends Reading {
 
   /** Resets the connection, as a crash does. */
   reset(): void {
-    if (this.socket.resetAndDestroy === undefined) this.socket.destroy();
+    // libuv cannot reset a socket whose end is on its way, and Node then waits for that socket when it exits.
+    const isEnding = this.socket.writableEnded && !this.socket.writableFinished;
+    if (isEnding || this.socket.resetAndDestroy === undefined) this.socket.destroy();
     else this.socket.resetAndDestroy();
   }
 

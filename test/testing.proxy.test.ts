@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
@@ -323,6 +324,19 @@ describe('ChaosProxy', () => {
     await assert.rejects(once(connectTcp(port, '127.0.0.1'), 'connect'), { code: 'ECONNREFUSED' });
   });
 
+  it('lets its process end, also where it resets a connection that is just ending', async (t) => {
+    const child = spawn(process.execPath, [
+      '--import',
+      import.meta.resolve('tsx'),
+      '--input-type=module',
+      '--eval',
+      ENDING,
+    ]);
+    t.after(() => child.kill('SIGKILL'));
+    const [exitCode] = await once(child, 'close');
+    assert.equal(exitCode, 0);
+  });
+
   it('refuses what is no measure', async (t) => {
     const { proxy } = await start(t);
     assert.throws(() => proxy.delay(-1), /`latency` must be a number ≥ 0, got -1/);
@@ -356,6 +370,30 @@ describe('a reader behind a ChaosProxy', () => {
     assert.deepEqual(checker.finish().findings, []);
   });
 });
+
+/** A program whose proxy resets its connection in the turn in which it hands on its end. */
+const ENDING = `
+  import { once } from 'node:events';
+  import { connect, createServer } from 'node:net';
+  import { ChaosProxy } from ${JSON.stringify(new URL('../lib/chaos-proxy.ts', import.meta.url).href)};
+  const server = createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const proxy = await ChaosProxy.listen(server.address().port);
+  const accepted = once(server, 'connection');
+  const socket = connect({ port: proxy.port, host: '127.0.0.1', allowHalfOpen: true }).on('error', () => {});
+  const [far] = await accepted;
+  far.on('error', () => {});
+  const { end } = socket.constructor.prototype;
+  socket.constructor.prototype.end = function (...words) {
+    end.apply(this, words);
+    if (this !== socket && this !== far) proxy.reset();
+    return this;
+  };
+  socket.end();
+  await new Promise((resolve) => socket.once('close', resolve));
+  await proxy.close();
+  server.close();
+`;
 
 function silence(): Promise<'silence'> {
   return new Promise((resolve) => setTimeout(resolve, 100, 'silence'));
