@@ -6,6 +6,8 @@ import { createDecoder, type DecodedEvent } from './decode.ts';
 import { controlEvents, isControlEvent } from './protocol.ts';
 import { nodeTransport } from './transport.ts';
 
+export type { DecodedEvent } from './decode.ts';
+
 export interface CollectOptions {
   /** Milliseconds within which the events must come, by the real clock; default 5,000. `Infinity`: no limit. */
   readonly timeout?: number | undefined;

@@ -123,6 +123,8 @@ export class RawReader extends Reading {
     super(socket, options);
     this.socket = socket;
     socket.once('close', () => clearInterval(this.#dripping));
+    // A connection that has ended on both sides closes.
+    socket.once('end', () => socket.end());
   }
 
   /** Reads everything, as fast as it comes. */
@@ -191,8 +193,7 @@ async function dial({ protocol, hostname, port }: URL): Promise<RawSocket> {
     await once(socket, 'secureConnect');
     return socket;
   }
-  // Half-open, so that the reader alone decides when its half ends.
-  const socket = connect({ host, port: Number(port || 80), allowHalfOpen: true });
+  const socket = connect({ host, port: Number(port || 80) });
   await once(socket, 'connect');
   return socket;
 }

@@ -1,6 +1,6 @@
 // The test kit: requests in memory, bad clients, a bad network, a clock, and the judge of what readers received.
-// Needs `chaos-proxy.ts`, `checker.ts`, `collect.ts`, `decode.ts`, `fake-clock.ts`, `memory-server.ts`,
-// `raw-reader.ts` and `socket-pair.ts` beside it.
+// Needs `chaos-proxy.ts`, `checker.ts`, `collect.ts`, `fake-clock.ts`, `memory-server.ts`, `raw-reader.ts` and
+// `socket-pair.ts` beside it.
 
 export { ChaosProxy, type ChaosProxyOptions, type ChaosTarget } from './chaos-proxy.ts';
 export {
@@ -21,8 +21,8 @@ export {
   type CollectOptions,
   type CollectResponse,
   collect,
+  type DecodedEvent,
 } from './collect.ts';
-export type { DecodedEvent } from './decode.ts';
 export { FakeClock } from './fake-clock.ts';
 export { type Exchange, exchange, type MemoryRequest, MemoryServer } from './memory-server.ts';
 export {

@@ -78,6 +78,7 @@ describe('RawReader', () => {
     stream.send({ data: 'last' });
     stream.end();
     assert.match(await reader.over, /data: last\n\n/);
+    if (!reader.socket.closed) await once(reader.socket, 'close');
   });
 
   it('half-closes its connection, also without reading: the stream ends', async (t) => {
