@@ -363,10 +363,8 @@ class Pump {
 
   #arrive(bytes: Buffer | undefined): void {
     if (this.#to.destroyed || !this.#flow.take(bytes)) return;
-    const earliest = this.#queue.at(-1)?.due ?? 0;
-    // None overtakes another where the delay changes.
-    const due = Math.max(earliest, performance.now() + this.#flow.shape.latency);
-    this.#queue.push({ bytes, due });
+    // One after another: none overtakes another where the delay changes.
+    this.#queue.push({ bytes, due: performance.now() + this.#flow.shape.latency });
     this.#queuedBytes += bytes?.length ?? 0;
     this.#run();
   }

@@ -80,6 +80,17 @@ describe('ChaosProxy', () => {
     assert.equal((await reading.over).length, text.length);
   });
 
+  it('hands on what is on its way where both sides have closed', async (t) => {
+    const { dial, sockets, proxy } = await start(t);
+    const { socket, reading } = await dial();
+    socket.end();
+    await until(() => sockets[0]!.readableEnded);
+    proxy.delay(50);
+    sockets[0]!.end('answer');
+    if (!sockets[0]!.closed) await once(sockets[0]!, 'close');
+    assert.equal(await reading.over, 'answer');
+  });
+
   it('makes a server wait for a client that does not read', async (t) => {
     const { dial, sockets } = await start(t);
     const { socket } = await dial();

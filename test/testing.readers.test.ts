@@ -6,7 +6,14 @@ import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type EventStream, openStream } from '../lib/stream.ts';
-import { FakeClock, MemoryServer, RawReader, type RawReaderOptions, Reading } from '../lib/testing.ts';
+import {
+  FakeClock,
+  MemoryServer,
+  RawReader,
+  type RawReaderOptions,
+  Reading,
+  socketPair,
+} from '../lib/testing.ts';
 import { listen } from './helpers/server.ts';
 
 interface Opened {
@@ -134,6 +141,15 @@ describe('RawReader', () => {
     await fill(stream!);
     reader.reset();
     assert.equal(await stream!.done, 'client-gone');
+  });
+
+  it('closes its connection when the server has ended, also one in memory', async () => {
+    const [near, far] = socketPair();
+    const reader = new RawReader(near);
+    far.resume().end('all');
+    const closed = [once(near, 'close'), once(far, 'close')];
+    assert.equal(await reader.over, 'all');
+    await Promise.all(closed);
   });
 
   it('refuses sizes and intervals that are none', async () => {
