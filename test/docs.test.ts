@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -8,9 +8,8 @@ import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { createSseServer } from '../lib/server.ts';
-import { here } from './helpers/docs.ts';
+import { typeErrorsOf as compilerErrorsOf, here } from './helpers/docs.ts';
 import { Reader } from './helpers/reader.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -89,28 +88,8 @@ async function accepted(url: string, child: ChildProcess, output: () => string):
   throw new Error(`the example ended: ${output()}`);
 }
 
-const COMPILER_OPTIONS = {
-  strict: true,
-  noEmit: true,
-  module: 'nodenext',
-  target: 'es2023',
-  lib: ['es2024'],
-  types: ['node'],
-  typeRoots: [join(root, 'node_modules/@types')],
-  allowImportingTsExtensions: true,
-  skipLibCheck: true,
-};
-
-/** What the compiler reports about an example; `''` where it has no complaint. */
-async function typeErrorsOf(name: string, code: string): Promise<string> {
-  const file = join(folder, `types-${name}.mts`);
-  const config = join(folder, `tsconfig.${name}.json`);
-  writeFileSync(file, here(code));
-  writeFileSync(config, JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: [file] }));
-  const compiler = join(root, 'node_modules/typescript/bin/tsc');
-  const checked = promisify(execFile)(process.execPath, [compiler, '-p', config]);
-  return checked.then(({ stdout }) => stdout).catch(({ stdout, stderr }) => `${stdout}${stderr}`);
-}
+const typeErrorsOf = (name: string, code: string): Promise<string> =>
+  compilerErrorsOf(join(folder, `types-${name}.mts`), here(code));
 
 describe('the examples of docs/api.md', () => {
   const examples = examplesOf('docs/api.md');
@@ -318,8 +297,8 @@ describe('docs/api.md', () => {
     assert.deepEqual(stated, await Promise.all(actual));
   });
 
-  it('explains each exported value in a heading or in backticks, or docs/client.md does', async () => {
-    const pages = ['docs/api.md', 'docs/client.md'].map(proseOf).join('\n');
+  it('explains each exported value in a heading or in backticks, or another page does', async () => {
+    const pages = ['docs/api.md', 'docs/client.md', 'docs/testing.md'].map(proseOf).join('\n');
     const prose = pages.replace(/<!-- modules -->\n(?:\|.*\n)+/, '');
     const headings = Array.from(prose.matchAll(/^#+ (.+)$/gm), ([, text = '']) => text);
     const named = new Set([...headings, ...codeIn(prose)].flatMap((text) => text.match(/\w+/g) ?? []));

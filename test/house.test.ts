@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import * as index from '../lib/index.ts';
 
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
-// `hub`, of `client`, of `stream`, of `sqlite`, of `redis`, of `processes` and of the reference server.
+// `hub`, `client`, `stream`, `sqlite`, `redis`, `processes`, `testing` and the reference server.
 const NOT_EXPORTED = [
   ...[
     'index',
@@ -53,6 +53,17 @@ const NOT_EXPORTED = [
     'redis-verify',
   ],
   ...['log-link', 'log-owner', 'log-peers', 'log-wire'],
+  ...[
+    'chaos-proxy',
+    'checker',
+    'collect',
+    'fake-clock',
+    'ledger',
+    'memory-server',
+    'ranges',
+    'raw-reader',
+    'socket-pair',
+  ],
 ];
 
 // The folders of what is not copied, and which module of the street may import from each.

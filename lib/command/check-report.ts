@@ -1,7 +1,7 @@
 // Says in lines of text what a check has found.
-// Needs `checker.ts` beside it.
+// Needs `../checker.ts` beside it.
 
-import { type Finding, type FindingName, findingNames } from './checker.ts';
+import { type Finding, type FindingName, findingNames } from '../checker.ts';
 
 /** What `sluice check --json` prints. */
 export interface Result {

@@ -1,9 +1,11 @@
 // Says whether the streams of a deployment are contiguous across cuts (`sluice check URL`), or say what is lost.
-// Needs `../failure.ts`, `../protocol.ts`, `../transport.ts`, `argv.ts`, `batches.ts`, `checker.ts`,
-// `check-report.ts`, `cutting-reader.ts`, `io.ts`, `ledger.ts`, `post.ts` and `tokens.ts` beside it.
+// Needs `../checker.ts`, `../failure.ts`, `../ledger.ts`, `../protocol.ts`, `../transport.ts`, `argv.ts`,
+// `batches.ts`, `check-report.ts`, `cutting-reader.ts`, `io.ts`, `post.ts` and `tokens.ts` beside it.
 
 import { randomBytes, randomInt } from 'node:crypto';
+import { Checker } from '../checker.ts';
 import { isTransient } from '../failure.ts';
+import { comparePlaces, type Place } from '../ledger.ts';
 import { formatId } from '../protocol.ts';
 import { nodeTransport, type Transport } from '../transport.ts';
 import {
@@ -17,10 +19,8 @@ import {
 } from './argv.ts';
 import { unlessAborted } from './batches.ts';
 import { printed, type Result } from './check-report.ts';
-import { Checker } from './checker.ts';
 import { CuttingReader, seeded } from './cutting-reader.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
-import { comparePlaces, type Place } from './ledger.ts';
 import { agentFor, post } from './post.ts';
 import { bearerOf } from './tokens.ts';
 

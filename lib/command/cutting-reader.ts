@@ -1,14 +1,14 @@
 // Follows a stream as a browser does, and cuts its own connections at moments that follow from a seed.
-// Needs `../backoff.ts`, `../decode.ts`, `../failure.ts`, `../protocol.ts`, `../request.ts`, `../transport.ts` and `checker.ts`
-// beside it.
+// Needs `../backoff.ts`, `../checker.ts`, `../decode.ts`, `../failure.ts`, `../protocol.ts`, `../request.ts` and
+// `../transport.ts` beside it.
 
 import { Backoff } from '../backoff.ts';
+import type { ReaderRecord } from '../checker.ts';
 import { createDecoder, type DecodedEvent } from '../decode.ts';
 import { type ConnectError, failureOf, isTransient } from '../failure.ts';
 import { controlEvents, isSendableId } from '../protocol.ts';
 import { type IncomingStream, requestStream } from '../request.ts';
 import type { Transport } from '../transport.ts';
-import type { ReaderRecord } from './checker.ts';
 
 export interface CuttingReaderOptions {
   readonly url: URL;

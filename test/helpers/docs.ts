@@ -1,7 +1,9 @@
-// Reads the examples of a document, and serves what those of docs/client.md ask for.
-import { readFileSync } from 'node:fs';
+// Reads and type-checks the examples of a document, and serves what those of docs/client.md ask for.
+import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { encode } from '../../lib/encode.ts';
 import { gapEvent, parseId, readyEvent } from '../../lib/protocol.ts';
 import { cutAfter, EPOCH, idOf, open, seqOf, whole } from './misbehaving.ts';
@@ -36,6 +38,30 @@ export function here(code: string): string {
 /** The code of an example, changed to import from lib/ and to ask this server. */
 export function runnable({ code }: Example, origin: string): string {
   return here(code).replaceAll('http://localhost:8080', origin);
+}
+
+const pathTo = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+
+const COMPILER_OPTIONS = {
+  strict: true,
+  noEmit: true,
+  module: 'nodenext',
+  target: 'es2023',
+  lib: ['es2024'],
+  types: ['node'],
+  typeRoots: [pathTo('node_modules/@types')],
+  allowImportingTsExtensions: true,
+  skipLibCheck: true,
+};
+
+/** What the compiler reports about code, which it reads from this file; `''` where it has no complaint. */
+export async function typeErrorsOf(file: string, code: string): Promise<string> {
+  const config = `${file}.tsconfig.json`;
+  writeFileSync(file, code);
+  writeFileSync(config, JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: [file] }));
+  const compiler = pathTo('node_modules/typescript/bin/tsc');
+  const checked = promisify(execFile)(process.execPath, [compiler, '-p', config]);
+  return checked.then(({ stdout }) => stdout).catch(({ stdout, stderr }) => `${stdout}${stderr}`);
 }
 
 const topics = ['prices'];

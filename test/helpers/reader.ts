@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { Readable } from 'node:stream';
 import { createParser, type EventSourceParser } from 'eventsource-parser';
+import { Reading as TimedReading } from '../../lib/raw-reader.ts';
 
 export interface Frame {
   readonly id: string | undefined;
@@ -41,48 +42,10 @@ function parserInto(parsed: Parsed): EventSourceParser {
   });
 }
 
-/** Reads text from anything readable. */
-export class Reading {
-  text = '';
-  /** Nothing more can come, however that came about. */
-  ended = false;
-  /** Fulfils with all of the text once nothing more can come. */
-  readonly over: Promise<string>;
-  readonly #wakers: (() => void)[] = [];
-
+/** Reads text from anything readable. It waits for as long as the test may last. */
+export class Reading extends TimedReading {
   constructor(source: Readable) {
-    source.setEncoding('utf8').on('data', (piece: string) => {
-      this.text += piece;
-      this.#wake();
-    });
-    source.on('error', () => {});
-    this.over = new Promise((resolve) => {
-      const end = () => {
-        this.ended = true;
-        this.#wake();
-        resolve(this.text);
-      };
-      source.on('end', end).on('close', end);
-    });
-  }
-
-  /**
-   * Waits until a part has arrived, and answers all of the text so far. Rejects when the source ends before.
-   */
-  async until(part: string): Promise<string>;
-  /** Waits until something holds. Rejects when the source ends before. */
-  async until(holds: (reader: this) => boolean): Promise<this>;
-  async until(what: string | ((reader: this) => boolean)): Promise<string | this> {
-    const holds = typeof what === 'string' ? () => this.text.includes(what) : () => what(this);
-    while (!holds()) {
-      if (this.ended) throw new Error(`ended before ${what}, after ${JSON.stringify(this.text.slice(-500))}`);
-      await new Promise<void>((resolve) => this.#wakers.push(resolve));
-    }
-    return typeof what === 'string' ? this.text : this;
-  }
-
-  #wake(): void {
-    for (const resolve of this.#wakers.splice(0)) resolve();
+    super(source, { timeout: Infinity });
   }
 }
 
@@ -99,7 +62,7 @@ export class Reader extends Reading {
   }
 
   constructor(response: http.IncomingMessage) {
-    super(response);
+    super(response.setEncoding('utf8'));
     this.response = response;
     const parsed = nothing();
     const parser = parserInto(parsed);

@@ -1,14 +1,9 @@
 // The rig of the chaos tests on a modelled store: it passes where nothing is wrong, and notices what is.
 
 import assert from 'node:assert/strict';
-import { connect, createServer, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { SharedLog } from '../../lib/log.ts';
-import { Reading } from '../helpers/reader.ts';
-import { listen } from '../helpers/server.ts';
 import { SharedStore } from '../helpers/shared-store.ts';
-import { startChaosProxy } from './helpers/chaos-proxy.ts';
 import { startChaosRig } from './helpers/chaos-rig.ts';
 import { until } from './helpers/redis-servers.ts';
 
@@ -93,57 +88,4 @@ function forgetful(log: SharedLog): SharedLog {
     return { ...page, entries: page.entries.slice(1) };
   };
   return log;
-}
-
-describe('the proxy', () => {
-  it('hands on, stalls, swallows answers, cuts, refuses, and leads to another server', async (t) => {
-    const echo = (word: string) =>
-      createServer((socket) => socket.on('data', () => socket.write(word)).on('error', () => {}));
-    const [one, other] = [await listen(t, echo('one ')), await listen(t, echo('other '))];
-    const proxy = await startChaosProxy(t, one);
-    const dialled = dial(proxy.port);
-    dialled.socket.write('?');
-    await dialled.reading.until('one ');
-    proxy.swallow();
-    dialled.socket.write('?');
-    await until(() => proxy.swallowed === 1);
-    proxy.pass();
-    assert.equal(await dialled.reading.over, 'one ');
-    await until(() => proxy.connections === 0);
-    const second = dial(proxy.port);
-    await until(() => proxy.connections === 1);
-    proxy.stall();
-    second.socket.write('?');
-    proxy.retarget(other);
-    assert.equal(await second.reading.over, '');
-    const third = dial(proxy.port);
-    third.socket.write('?');
-    proxy.pass();
-    await third.reading.until('other ');
-    proxy.refuse();
-    await third.reading.over;
-    assert.equal(await dial(proxy.port).reading.over, '');
-    proxy.pass();
-    const last = dial(proxy.port);
-    last.socket.write('?');
-    await last.reading.until('other ');
-    await until(() => proxy.connections === 1);
-  });
-
-  it('keeps pieces in order while its delay changes', async (t) => {
-    const echo = createServer((socket) => socket.pipe(socket).on('error', () => {}));
-    const proxy = await startChaosProxy(t, await listen(t, echo));
-    const { socket, reading } = dial(proxy.port);
-    for (const [i, ms] of [0, 40, 10, 0, 20, 0].entries()) {
-      proxy.delay(ms);
-      socket.write(`${i} `);
-      await sleep(5);
-    }
-    assert.equal(await reading.until('5 '), '0 1 2 3 4 5 ');
-  });
-});
-
-function dial(port: number): { socket: Socket; reading: Reading } {
-  const socket = connect(port, '127.0.0.1').on('error', () => {});
-  return { socket, reading: new Reading(socket) };
 }

@@ -81,11 +81,11 @@ describe(`${ROUNDS} × with ${READERS} readers, no stream gets a gap`, () => {
     const all = (act: (proxy: (typeof proxies)[number]) => void): void => proxies.forEach(act);
     await inRounds(rig, NONE, async (round) => {
       for (const proxy of proxies) {
-        proxy.cut();
+        proxy.reset();
         await rig.published(1);
       }
-      all((proxy) => proxy.swallow());
-      await rig.until('answers are lost', () => proxies.every(({ swallowed }) => swallowed >= 3 * round));
+      all((proxy) => proxy.loseAnswers());
+      await rig.until('answers are lost', () => proxies.every(({ lost }) => lost >= 3 * round));
       all((proxy) => proxy.pass());
       await rig.published(2);
       // What was sent again was published once: the checker knows of each event.
@@ -140,7 +140,7 @@ describe(`${ROUNDS} × with ${READERS} readers, no stream gets a gap`, () => {
 });
 
 describe(`${ROUNDS} × with ${READERS} readers that change nodes, no stream gets a gap`, () => {
-  for (const how of ['stall', 'swallow', 'refuse'] as const) {
+  for (const how of ['stall', 'loseAnswers', 'refuse'] as const) {
     it(`when one node is cut off from Redis: ${how}`, async (t) => {
       const { rig, proxies } = await startChaos(t, { cutInterval: 30 });
       await inRounds(rig, NONE, async (round) => {

@@ -3,8 +3,8 @@
 
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { startChaosProxy } from '../helpers/chaos-proxy.ts';
 import { Chance, type Stream } from '../simulation/nodes/chance.ts';
-import { startChaosProxy } from './helpers/chaos-proxy.ts';
 import {
   type Chaos,
   follow,
@@ -74,7 +74,7 @@ class Faults {
   readonly #ofNodes: Record<string, (node: number, ms: number) => Promise<void>> = {
     refuse: (node, ms) => this.#misroute(node, ms, 'refuse'),
     stall: (node, ms) => this.#misroute(node, ms, 'stall'),
-    swallow: (node, ms) => this.#misroute(node, ms, 'swallow'),
+    'lose answers': (node, ms) => this.#misroute(node, ms, 'loseAnswers'),
     slow: async (node, ms) => {
       const proxy = this.#chaos.proxies[node]!;
       proxy.delay(50);
@@ -89,7 +89,7 @@ class Faults {
     },
   };
 
-  async #misroute(node: number, ms: number, how: 'refuse' | 'stall' | 'swallow'): Promise<void> {
+  async #misroute(node: number, ms: number, how: 'refuse' | 'stall' | 'loseAnswers'): Promise<void> {
     const proxy = this.#chaos.proxies[node]!;
     this.#chaos.rig.disturb('away', ms);
     proxy[how]();
@@ -148,6 +148,6 @@ class Faults {
     await promote(replica);
     this.#redis = replica;
     this.#chaos.retarget(replica);
-    link.server.close();
+    await link.close();
   }
 }

@@ -4,7 +4,7 @@ import { readdirSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startChaosProxy } from './helpers/chaos-proxy.ts';
+import { startChaosProxy } from '../helpers/chaos-proxy.ts';
 import {
   follow,
   inRounds,

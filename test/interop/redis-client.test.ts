@@ -6,12 +6,12 @@ import { describe, it, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
 import type { RedisConnection, RedisFailure, RedisReply } from '../../lib/redis-client.ts';
 import { cert, key } from '../fixtures/tls.ts';
+import { startChaosProxy } from '../helpers/chaos-proxy.ts';
 import { activeResources } from '../helpers/handles.ts';
 import { freePort } from './helpers/origin.ts';
 import { type ClientKind, clientKinds, type ServerSetting } from './helpers/redis-clients.ts';
 import { failureOf, isSubset, Opened } from './helpers/redis-opened.ts';
 import { type RedisProcess, startRedis, until } from './helpers/redis-servers.ts';
-import { startRelay } from './helpers/relay.ts';
 
 async function open(t: TestContext, kind: ClientKind, setting: ServerSetting): Promise<Opened> {
   return new Opened(t, kind.single(setting)).up();
@@ -112,14 +112,14 @@ for (const kind of clientKinds) {
 
     it('does not know of a command whose answer is cut off, and does not send it again', async (t) => {
       const server = await startRedis(t);
-      const relay = await startRelay(t, server.port);
-      const opened = await open(t, kind, relay);
+      const proxy = await startChaosProxy(t, server.port);
+      const opened = await open(t, kind, { port: proxy.port });
       assert.equal(await opened.send('INCR', 'counter'), 1);
-      relay.swallows = true;
+      proxy.loseAnswers();
       const sent = [failureOf(opened.send('INCR', 'counter')), failureOf(opened.send('INCR', 'counter'))];
       await until(async () => (await server.command('get', 'counter')) === '3');
-      relay.swallows = false;
-      relay.cut();
+      proxy.pass();
+      proxy.cut();
       for (const one of sent) assert.equal((await one).kind, 'unanswered');
       await opened.down();
       await opened.up();

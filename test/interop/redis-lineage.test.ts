@@ -45,9 +45,7 @@ async function replidOf(server: RedisProcess): Promise<string> {
 
 /** Leads a node to another server. */
 function lead({ proxy }: RedisNode, { port }: RedisProcess): void {
-  proxy.cut();
-  proxy.target = port;
-  proxy.mend();
+  proxy.retarget(port);
 }
 
 /** Appends once the node has come back. */
@@ -214,10 +212,10 @@ describe('what is lost on a server that goes on', () => {
     const late = await RedisNode.open(t, server.port);
     await node.put('a', '1');
     await until(() => late.told.length === 1);
-    late.proxy.cut();
+    late.proxy.refuse();
     await node.put('a', '2', '3');
     await server.command('del', node.keys.feed);
-    late.proxy.mend();
+    late.proxy.pass();
     await until(() => late.heard.skipped === 3);
     await node.put('a', '4');
     assert.deepEqual(await late.texts('a'), ['1', '2', '3', '4']);

@@ -686,12 +686,12 @@ describe('a node of a log in Redis', () => {
   it('finds within `checkInterval` that its newest entries are gone from the feed', async (t) => {
     const node = await open(t);
     await node.put('a', '1');
-    node.proxy.cut();
+    node.proxy.refuse();
     await until(() => node.heard.isAway);
     const other = await join(t, node);
     await other.put('a', '2');
     await server.command('xtrim', node.keys.feed, 'maxlen', '0');
-    node.proxy.mend();
+    node.proxy.pass();
     await until(() => node.heard.skipped === 2);
     assert.deepEqual(node.heard.wrongs, []);
   });

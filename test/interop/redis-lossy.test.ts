@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { Hub, type SubscribeOptions } from '../../lib/hub.ts';
 import { LossyRedis, type LossyRedisOptions } from '../../lib/redis-lossy.ts';
+import { startChaosProxy } from '../helpers/chaos-proxy.ts';
 import { MemoryReader } from '../helpers/hub.ts';
 import { Reader } from '../helpers/reader.ts';
 import { kept } from './helpers/children.ts';
 import { freePort } from './helpers/origin.ts';
 import { type ClientKind, clientKinds } from './helpers/redis-clients.ts';
 import { startCluster, startRedis, startSentinels, until } from './helpers/redis-servers.ts';
-import { startRelay } from './helpers/relay.ts';
 
 /** A hub of its own process, as far as the others can tell. */
 function openHub(t: TestContext, client: unknown, options: LossyRedisOptions = {}): Hub {
@@ -86,9 +86,9 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
   const [kind] = clientKinds.slice(-1) as [ClientKind];
   const start = async (t: TestContext) => {
     const server = await startRedis(t);
-    const relay = await startRelay(t, server.port);
-    const [near, far] = await openHubs(t, [kind.single(server), kind.single(relay)]);
-    return { server, relay, near, far };
+    const proxy = await startChaosProxy(t, server.port);
+    const [near, far] = await openHubs(t, [kind.single(server), kind.single({ port: proxy.port })]);
+    return { server, proxy, near, far };
   };
 
   it('says in its first event that events can be missing', async (t) => {
@@ -140,15 +140,14 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
   });
 
   it('tells its readers of a cut of its own, and those of the others of none', async (t) => {
-    const { relay, near, far } = await start(t);
+    const { proxy, near, far } = await start(t);
     const readers = await Promise.all([follow(near, 'news'), follow(far, 'news')]);
     await near.append('news', { data: 'before' });
     await until(() => readers.every(({ texts }) => texts.length === 1));
-    relay.refuses = true;
-    relay.cut();
+    proxy.refuse();
     await until(() => isDown(far));
     await near.append('news', { data: 'meanwhile' });
-    relay.refuses = false;
+    proxy.pass();
     await until(() => isUp(far));
     await near.append('news', { data: 'after' });
     await until(() => readers.every(({ texts }) => texts.at(-1) === 'after'));
@@ -159,13 +158,12 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
   });
 
   it('finds out that it hears nothing, although no connection breaks', async (t) => {
-    const { relay, near, far } = await start(t);
+    const { proxy, near, far } = await start(t);
     const reader = await follow(far, 'news');
-    relay.swallows = true;
-    relay.hides = true;
+    proxy.loseAnswers();
     await near.append('news', { data: 'meanwhile' });
     await until(() => isDown(far));
-    relay.swallows = false;
+    proxy.pass();
     await until(() => isUp(far));
     await near.append('news', { data: 'after' });
     await until(() => reader.texts.length === 1);
@@ -173,11 +171,11 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
   });
 
   it('does not know of an append whose message does not come back', async (t) => {
-    const { relay, far } = await start(t);
-    relay.swallows = true;
+    const { proxy, far } = await start(t);
+    proxy.loseAnswers();
     const sent = assert.rejects(far.append('news', { data: 'a' }), { code: 'ERR_SSE_OUTCOME_UNKNOWN' });
     await new Promise((resolve) => setTimeout(resolve, 50));
-    relay.cut();
+    proxy.cut();
     await sent;
   });
 
@@ -223,12 +221,12 @@ describe('a hub over a channel of Redis', { timeout: 60_000 }, () => {
   });
 
   it('takes up what it knew of topics after a cut', async (t) => {
-    const { relay, near, far } = await start(t);
+    const { proxy, near, far } = await start(t);
     for (const topic of ['going', 'over']) await near.append(topic, { data: 'a' });
     await near.change('over', 'end');
     await until(async () => (await far.change('over', 'end')) === false);
     const before = far.position;
-    relay.cut();
+    proxy.cut();
     await until(() => isUp(far) && far.position !== before);
     await assert.rejects(far.append('over', { data: 'b' }), { code: 'ERR_SSE_TOPIC_ENDED' });
     await far.append('going', { data: 'b' });

@@ -2,8 +2,9 @@
 
 import { RedisLog, type RedisLogOptions } from '../../../lib/redis.ts';
 import { type RedisKeys, redisKeys } from '../../../lib/redis-script.ts';
+import type { ChaosProxy } from '../../../lib/testing.ts';
+import { startChaosProxy } from '../../helpers/chaos-proxy.ts';
 import type { Cleanup } from '../../helpers/server.ts';
-import { type ChaosProxy, startChaosProxy } from './chaos-proxy.ts';
 import { type ChaosRig, type ChaosRigOptions, type Expected, startChaosRig } from './chaos-rig.ts';
 import { type ClientKind, clientKinds } from './redis-clients.ts';
 import { type RedisProcess, startRedis, until } from './redis-servers.ts';

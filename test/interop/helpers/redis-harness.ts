@@ -7,7 +7,7 @@ import type { Log, SharedLog } from '../../../lib/log.ts';
 import type { LogHarness } from '../../../lib/log-contract.ts';
 import { RedisLog, type RedisLogOptions } from '../../../lib/redis.ts';
 import { appendScript, redisKeys } from '../../../lib/redis-script.ts';
-import { CuttingProxy } from './cutting-proxy.ts';
+import { ChaosProxy } from '../../../lib/testing.ts';
 import { type RedisProcess, until } from './redis-servers.ts';
 
 /** The keys of one hub on a server, and what is needed to make things go wrong with them. */
@@ -16,7 +16,7 @@ export class RedisHub {
   readonly server: RedisProcess;
   /** The length of the server's file after each append. */
   readonly states: number[] = [];
-  readonly #nodes = new Map<Log, { readonly proxy: CuttingProxy; readonly client: Redis }>();
+  readonly #nodes = new Map<Log, { readonly proxy: ChaosProxy; readonly client: Redis }>();
 
   constructor(server: RedisProcess, name: string) {
     this.server = server;
@@ -28,7 +28,7 @@ export class RedisHub {
   }
 
   async open(options: RedisLogOptions = {}): Promise<SharedLog> {
-    const proxy = await CuttingProxy.before(this.server.port);
+    const proxy = await ChaosProxy.listen(this.server.port);
     const client = new Redis(proxy.port, '127.0.0.1', { lazyConnect: true });
     const log = this.#recording(
       new RedisLog(client, { name: this.name, checkInterval: 300, appendTimeout: 4000, ...options }),
@@ -37,7 +37,7 @@ export class RedisHub {
     return log;
   }
 
-  proxyOf(log: Log): CuttingProxy {
+  proxyOf(log: Log): ChaosProxy {
     return this.#nodes.get(log)!.proxy;
   }
 
@@ -116,9 +116,9 @@ export function redisHarness(server: RedisProcess): LogHarness<RedisHub> {
       drop: (hub, topic, seq) => hub.drop(topic, seq),
       forget: (hub, topic) => hub.forget(topic),
       loseTail: (hub, count) => hub.loseTail(count),
-      disconnect: (hub, log) => hub.proxyOf(log).cut(),
-      reconnect: (hub, log) => hub.proxyOf(log).mend(),
-      loseAnswer: (hub, log) => hub.proxyOf(log).swallowAnswer(appendScript.sha),
+      disconnect: (hub, log) => hub.proxyOf(log).refuse(),
+      reconnect: (hub, log) => hub.proxyOf(log).pass(),
+      loseAnswer: (hub, log) => hub.proxyOf(log).loseAnswerTo(appendScript.sha),
       trimFeed: async ({ keys }) => void (await server.command('xtrim', keys.feed, 'maxlen', '0')),
     },
   };

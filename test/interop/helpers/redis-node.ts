@@ -5,8 +5,8 @@ import type { Appended, AppendOptions, LogEntry } from '../../../lib/log.ts';
 import { Heard } from '../../../lib/log-intake.ts';
 import { RedisLog, type RedisLogOptions } from '../../../lib/redis.ts';
 import { type RedisKeys, redisKeys } from '../../../lib/redis-script.ts';
+import { ChaosProxy } from '../../../lib/testing.ts';
 import type { Cleanup } from '../../helpers/server.ts';
-import { CuttingProxy } from './cutting-proxy.ts';
 import { until } from './redis-servers.ts';
 
 /** What to append: its text, its key, and when it was published. */
@@ -15,11 +15,11 @@ export type Text = string | { readonly text: string; readonly key?: string; read
 export class RedisNode {
   readonly log: RedisLog;
   readonly heard: Heard = new Heard();
-  readonly proxy: CuttingProxy;
+  readonly proxy: ChaosProxy;
   readonly name: string;
   readonly keys: RedisKeys;
 
-  private constructor(log: RedisLog, proxy: CuttingProxy, name: string) {
+  private constructor(log: RedisLog, proxy: ChaosProxy, name: string) {
     this.name = name;
     this.log = log;
     this.proxy = proxy;
@@ -29,7 +29,7 @@ export class RedisNode {
   /** Opens a log, and waits until its intake knows the order. Closed when the test is over. */
   static async open(t: Cleanup, port: number, options: RedisLogOptions = {}): Promise<RedisNode> {
     const { name = 'sluice' } = options;
-    const proxy = await CuttingProxy.before(port);
+    const proxy = await ChaosProxy.listen(port);
     const client = new Redis(proxy.port, '127.0.0.1', { lazyConnect: true });
     const log = new RedisLog(client, { checkInterval: 200, appendTimeout: 10_000, ...options });
     const node = new RedisNode(log, proxy, name);

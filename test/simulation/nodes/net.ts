@@ -1,6 +1,6 @@
 // The network between clients and nodes: connections that delay, divide, hold back and lose bytes.
 
-import { Duplex } from 'node:stream';
+import { MemorySocket } from '../../../lib/socket-pair.ts';
 import type { Transport, TransportResponse } from '../../../lib/transport.ts';
 import type { Stream } from './chance.ts';
 import type { Clock, Process } from './clock.ts';
@@ -215,31 +215,12 @@ export class Connection {
 }
 
 /** The server's end of a connection, as its HTTP server sees it. */
-export class Wire extends Duplex {
+export class Wire extends MemorySocket {
   readonly connection: Connection;
-  readonly remoteAddress = '127.0.0.1';
 
   constructor(connection: Connection, writableHighWaterMark: number) {
     super({ writableHighWaterMark });
     this.connection = connection;
-  }
-
-  setTimeout(): this {
-    return this;
-  }
-
-  setNoDelay(): this {
-    return this;
-  }
-
-  setKeepAlive(): this {
-    return this;
-  }
-
-  destroySoon(): void {
-    if (this.writable) this.end();
-    if (this.writableFinished) this.destroy();
-    else this.once('finish', () => this.destroy());
   }
 
   override _read(): void {}

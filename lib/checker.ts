@@ -1,7 +1,8 @@
 // Judges whether streams were contiguous: from what readers received and publishers were answered, nothing else.
-// Needs `../protocol.ts`, `ledger.ts` and `ranges.ts` beside it.
+// Needs `ledger.ts`, `protocol.ts` and `ranges.ts` beside it.
 
 import { createHash } from 'node:crypto';
+import { comparePlaces, Ledger, type Ordered, type Place } from './ledger.ts';
 import {
   controlEvents,
   formatId,
@@ -10,8 +11,7 @@ import {
   isControlEvent,
   parseId,
   readGap,
-} from '../protocol.ts';
-import { comparePlaces, Ledger, type Ordered, type Place } from './ledger.ts';
+} from './protocol.ts';
 import { Ranges } from './ranges.ts';
 
 /** The names of what can be wrong. */

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { Checker, type FindingName, findingNames, type Verdict } from '../../lib/command/checker.ts';
-import { formatId, type GapReason, gapEvent, parseId, readyEvent } from '../../lib/protocol.ts';
+import { Checker, type FindingName, findingNames, type Verdict } from '../lib/checker.ts';
+import { formatId, type GapReason, gapEvent, parseId, readyEvent } from '../lib/protocol.ts';
 
 interface Item {
   readonly event: string;

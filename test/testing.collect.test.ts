@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
+import { describe, it, type TestContext } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { connect } from '../lib/client.ts';
+import { encode } from '../lib/encode.ts';
+import { formatId, gapEvent, readyEvent } from '../lib/protocol.ts';
+import { collect, FakeClock } from '../lib/testing.ts';
+import { cutAfter, eventStream, open, whole } from './helpers/misbehaving.ts';
+import { type Handler, serve, type TestServer } from './helpers/server.ts';
+
+const [first, second] = [formatId(1, 1), formatId(1, 2)];
+const READY = encode(readyEvent(formatId(1, 0), ['a'], { heartbeat: null }));
+const ONE = encode({ id: first, event: 'tick', data: 'one' });
+const TWO = encode({ id: second, data: 'two' });
+
+async function responseOf(
+  t: TestContext,
+  handler: Handler,
+): Promise<{ server: TestServer; res: IncomingMessage }> {
+  const server = await serve(t, handler);
+  const [res] = (await once(get(server.url), 'response')) as [IncomingMessage];
+  return { server, res };
+}
+
+describe('collect', () => {
+  it('reads a URL, and closes its connection after the last event that was asked for', async (t) => {
+    const server = await serve(t, (_, res) => open(res, READY + ONE + TWO));
+    const connection = once(server.server, 'connection');
+    const events = await collect(server.url, 2);
+    assert.deepEqual(events, [
+      { event: 'tick', data: 'one', id: first, lastEventId: first },
+      { event: 'message', data: 'two', id: second, lastEventId: second },
+    ]);
+    const [socket] = await connection;
+    if (!socket.closed) await once(socket, 'close');
+  });
+
+  it('sends headers with its request', async (t) => {
+    const server = await serve(t, (req, res) => whole(res, `data: ${req.headers['last-event-id']}\n\n`));
+    const [event] = await collect(server.url, 1, { headers: { 'Last-Event-ID': first } });
+    assert.equal(event?.data, first);
+  });
+
+  it('reads a response of fetch, of node:http, and events of `connect`', async (t) => {
+    const { server, res } = await responseOf(t, (_, res) => open(res, ONE + TWO));
+    const datas = (events: readonly { readonly data: string }[]): string[] => events.map(({ data }) => data);
+    assert.deepEqual(datas(await collect(res, 2)), ['one', 'two']);
+    assert.deepEqual(datas(await collect(await fetch(server.url), 2)), ['one', 'two']);
+    const connection = connect(server.url);
+    assert.deepEqual(datas(await collect(connection, 2)), ['one', 'two']);
+    assert.equal(connection.state, 'closed');
+  });
+
+  it('leaves control events out but gaps, unless it is asked for all', async (t) => {
+    const gap = encode(
+      gapEvent(first, { reason: 'evicted', from: formatId(1, 0), to: first, topics: ['a'] }),
+    );
+    const server = await serve(t, (_, res) => open(res, READY + gap + TWO));
+    const namesOf = async (count: number, controlEvents?: boolean): Promise<string[]> =>
+      (await collect(server.url, count, { controlEvents })).map(({ event }) => event);
+    assert.deepEqual(await namesOf(2), ['sluice:gap', 'message']);
+    assert.deepEqual(await namesOf(3, true), ['sluice:ready', 'sluice:gap', 'message']);
+  });
+
+  it('says what came, where the rest does not come in time', async (t) => {
+    const { server, res } = await responseOf(t, (_, res) => open(res, READY + ONE));
+    const expected = {
+      code: 'ERR_SSE_TIMEOUT',
+      message: `1 of 2 events came within 50 ms: sluice:ready ${formatId(1, 0)} ${JSON.stringify(
+        '{"heartbeat":null,"topics":["a"]}',
+      )}, tick ${first} "one"`,
+    };
+    const sources = [server.url, res, await fetch(server.url)];
+    for (const source of sources) await assert.rejects(collect(source, 2, { timeout: 50 }), expected);
+    const connection = connect(server.url);
+    await assert.rejects(
+      collect(connection, 2, { timeout: 50 }),
+      /^Error: 1 of 2 events came within 50 ms: tick/,
+    );
+    while (connection.state !== 'closed') await turn();
+    assert.ok(res.destroyed);
+  });
+
+  it('measures its time by the real clock, whatever time it is in the test', async (t) => {
+    const server = await serve(t, (_, res) => open(res));
+    const clock = FakeClock.install();
+    t.after(() => clock.uninstall());
+    await assert.rejects(
+      collect(server.url, 1, { timeout: 30 }),
+      /0 of 1 events came within 30 ms: nothing at all/,
+    );
+  });
+
+  it('says that a stream ended or broke before', async (t) => {
+    const ending = await serve(t, (_, res) => whole(res, ONE));
+    await assert.rejects(collect(ending.url, 2), {
+      code: 'ERR_SSE_EOF',
+      message: `1 of 2 events came before the stream ended: tick ${first} "one"`,
+    });
+    const { res } = await responseOf(t, (_, res) => cutAfter(res, ONE));
+    await assert.rejects(collect(res, 2), (error: Error & { events?: unknown[] }) => {
+      assert.match(error.message, /^1 of 2 events came before the stream broke \(aborted\): tick/);
+      assert.ok(error.cause instanceof Error);
+      assert.equal(error.events?.length, 1);
+      return true;
+    });
+    await assert.rejects(collect('http://127.0.0.1:1', 1), /came without a response \(.*ECONNREFUSED/);
+  });
+
+  it('says that a response is no event stream, and closes it', async (t) => {
+    const handler: Handler = (req, res) => {
+      if (req.url === '/json') res.writeHead(200, { 'content-type': 'application/json' }).write('{}');
+      else res.writeHead(401, eventStream).write('x');
+    };
+    const { server, res } = await responseOf(t, handler);
+    const refused = { code: 'ERR_SSE_STATUS', message: 'the response has status 401' };
+    for (const source of [server.url, res, await fetch(server.url)])
+      await assert.rejects(collect(source, 1), refused);
+    await assert.rejects(collect(`${server.url}json`, 1), {
+      code: 'ERR_SSE_CONTENT_TYPE',
+      message: 'the response is not an event stream: its Content-Type is application/json',
+    });
+    assert.ok(res.destroyed);
+  });
+
+  it('names the newest ten events, shortened, and counts the others', async (t) => {
+    const many = Array.from({ length: 12 }, (_, n) => `data: ${n} ${'x'.repeat(200)}\n\n`).join('');
+    const server = await serve(t, (_, res) => whole(res, many));
+    await assert.rejects(collect(server.url, 13), ({ message }: Error) => {
+      assert.match(message, /^12 of 13 events came before the stream ended: 2 more, then message "2 x+…", /);
+      assert.ok(message.length < 1200, message);
+      return true;
+    });
+  });
+
+  it('refuses a count or a timeout that is none', async () => {
+    await assert.rejects(collect('http://127.0.0.1:1', 0), /`count` must be a whole number ≥ 1, got 0/);
+    await assert.rejects(collect('http://127.0.0.1:1', 1, { timeout: 0 }), /`timeout` must be .* got 0/);
+  });
+});
