@@ -245,7 +245,13 @@ export class RedisLog implements SharedLog {
     const results = parts.map((part) =>
       part instanceof Error ? (outcomeOf(part) as Error) : { epoch, ...part },
     );
-    await this.#appended(results.filter((one) => !(one instanceof Error)) as Appended[], topics, limit);
+    const appended = results.filter((one) => !(one instanceof Error)) as Appended[];
+    try {
+      await this.#appended(appended, topics, limit);
+    } catch (error) {
+      // What was refused is not in the log, whatever became of the others.
+      return results.map((one) => (one instanceof Error ? one : (error as Error)));
+    }
     return results;
   }
 
