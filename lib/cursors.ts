@@ -99,11 +99,8 @@ export class Group {
   readonly #history: History<Group>;
   readonly #pages: PageCache<Group>;
   size = 0;
-  /**
-   * The newest seq that was reported to a reader as lost. A page of the log that was read before that may hold it, and
-   * the reader may have come back.
-   */
-  toldLost = 0;
+  /** By topic, the newest seq that a reader was told is lost. */
+  #toldLost: Map<string, number> | undefined;
   #page: Page | undefined;
   /** When the head was there, the topics had nothing after this seq. */
   #emptyAt = -1;
@@ -127,6 +124,20 @@ export class Group {
   add(topic: Topic): void {
     this.topics.push(topic);
     topic.followers.add(this);
+  }
+
+  /**
+   * Takes note of what a reader is told is lost.
+   * @returns whether a page that was read before may now contradict it, should the reader come back. Not for one topic:
+   * there the reader continues behind the loss.
+   */
+  tellLost(lost: readonly Lost[]): boolean {
+    if (this.topics.length === 1) return false;
+    this.#toldLost ??= new Map();
+    const told = this.#toldLost;
+    const news = lost.filter(({ topic, seq }) => seq > (told.get(topic.name) ?? 0));
+    for (const { topic, seq } of news) told.set(topic.name, seq);
+    return news.length > 0;
   }
 
   get hasEnded(): boolean {
@@ -337,10 +348,7 @@ export class Cursor implements Subscription {
   /** Marks losses as reported, and moves to the first seq after which there may be something to deliver. */
   accept(lost: readonly Lost[]): void {
     const known = new Map(this.#reportedLost);
-    for (const { topic, seq } of lost) {
-      known.set(topic, seq);
-      this.group.toldLost = Math.max(this.group.toldLost, seq);
-    }
+    for (const { topic, seq } of lost) known.set(topic, seq);
     this.#reportedLost = known;
     this.moveTo(Math.min(...this.group.topics.map((topic) => Math.max(this.seq, known.get(topic) ?? 0))));
   }

@@ -419,6 +419,7 @@ export class Delivery {
     if (cursor.isLive && this.#closesOvertaken) return this.#cut(cursor, 'slow-consumer');
     const from = this.#order.id(cursor.seq);
     cursor.accept(lost);
+    if (cursor.group.tellLost(lost)) this.forgetLogPages(cursor.group);
     const gaps = gapsOf(this.#order, from, lost);
     const id = this.#order.id(cursor.seq);
     const events = gaps.map((gap, i) => gapEvent(i === gaps.length - 1 ? id : from, gap));
@@ -445,10 +446,10 @@ export class Delivery {
   #read(cursor: Cursor, log: DeliveryLog): Outcome {
     const { group, seq } = cursor;
     const isShareable = this.#isShareable(cursor);
-    const kept = isShareable ? this.#keptPage(group, seq) : undefined;
+    const kept = isShareable ? this.#logPages.find(group, seq, this.#time) : undefined;
     if (kept !== undefined) return this.#deliver(cursor, kept);
     if (log.failure !== undefined) return this.#await(cursor);
-    if (isShareable && this.#reads.join(group, seq, cursor, group.toldLost)) return 'reading';
+    if (isShareable && this.#reads.join(group, seq, cursor)) return 'reading';
     this.#spent += LOG_READ_COST;
     try {
       const answer = log.read(group.names, seq, this.#maxPageBytes, { newestOnly: group.conflates });
@@ -480,7 +481,7 @@ export class Delivery {
   /** A page that another reader has asked for: from the cache, in its turn, where that has it. */
   #takeShared(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
     const { group, seq } = cursor;
-    if (page.until > seq && this.#keptPage(group, seq) === undefined)
+    if (page.until > seq && this.#logPages.find(group, seq, this.#time) === undefined)
       this.#takeLate(cursor, page, epoch, clears);
     else this.makeDue(cursor);
   }
@@ -529,19 +530,15 @@ export class Delivery {
     return this.#deliver(cursor, joined);
   }
 
-  #keptPage(group: Group, after: number): Page | undefined {
-    return this.#logPages.find(group, after, this.#time, group.toldLost);
-  }
-
   /** Whether a cursor gets the same pages of the log as others of its group. */
   #isShareable(cursor: Cursor): boolean {
     return !cursor.group.conflates && !cursor.hasReportedLost;
   }
 
-  /** Call it when events were deleted, or the order goes on in another epoch. */
-  forgetLogPages(): void {
-    this.#logPages.clear();
-    this.#reads.clear();
+  /** Call it when events were deleted, or the order goes on in another epoch. Of one group where it lost some. */
+  forgetLogPages(group?: Group): void {
+    this.#logPages.clear(group);
+    this.#reads.clear(group);
   }
 
   #joinLogPage(cursor: Cursor, page: LogPage, inMemory: readonly Topic[], isFresh: boolean): Page {

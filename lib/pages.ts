@@ -392,11 +392,9 @@ export class LogPageCache<Owner> {
   /** How often it was cleared: what was read before is not kept afterwards. */
   clears = 0;
 
-  /** @param least - Pages that begin before this seq are left out. */
-  find(owner: Owner, after: number, now: number, least: number = 0): Page | undefined {
+  find(owner: Owner, after: number, now: number): Page | undefined {
     const kept = this.#kept.find((one) => {
-      if (one.owner !== owner || one.page.after < least) return false;
-      return one.page.after <= after && after < one.page.until && now < one.end;
+      return one.owner === owner && one.page.after <= after && after < one.page.until && now < one.end;
     });
     if (kept === undefined) return undefined;
     const { page, seqs, ends } = kept;
@@ -420,10 +418,13 @@ export class LogPageCache<Owner> {
     }
   }
 
-  /** Call it when events were deleted, or the order goes on in another epoch. */
-  clear(): void {
-    this.#kept = [];
-    this.#bytes = 0;
+  /**
+   * Call it when events were deleted, or the order goes on in another epoch. With an owner, where a reader of its pages
+   * was told that some are lost.
+   */
+  clear(owner?: Owner): void {
+    this.#kept = owner === undefined ? [] : this.#kept.filter((one) => one.owner !== owner);
+    this.#bytes = this.#kept.reduce((sum, { page }) => sum + page.bytes.length, 0);
     this.clears++;
   }
 }
@@ -432,24 +433,18 @@ export class LogPageCache<Owner> {
 export class ReadsUnderWay<Owner, Reader> {
   readonly #reads = new Map<Owner, { readonly after: number; readonly waiting: Set<Reader> }>();
 
-  /**
-   * @param least - Nobody joins a read of what comes after a lower seq.
-   * @returns whether there is a read that the reader now waits for.
-   */
-  join(owner: Owner, after: number, reader: Reader, least: number = 0): boolean {
+  /** @returns whether there is a read that the reader now waits for. */
+  join(owner: Owner, after: number, reader: Reader): boolean {
     const read = this.#reads.get(owner);
     if (read === undefined || after < read.after) return false;
-    if (read.after < least) {
-      this.#reads.delete(owner);
-      return false;
-    }
     read.waiting.add(reader);
     return true;
   }
 
-  /** Nobody joins those that are under way now. */
-  clear(): void {
-    this.#reads.clear();
+  /** Nobody joins those that are under way now: all, or that of one owner. */
+  clear(owner?: Owner): void {
+    if (owner === undefined) this.#reads.clear();
+    else this.#reads.delete(owner);
   }
 
   leave(owner: Owner, reader: Reader): void {

@@ -17,7 +17,10 @@ export interface RedisAppendsOptions {
   readonly fits: (topic: string, count: number, bytes: number) => boolean;
 }
 
-/** The appends of this turn. Those of one call stay together, and those to one topic in the order of the calls. */
+/**
+ * The appends of this turn. Those of one call stay together, and those to one topic in the order of the calls. Topics
+ * come in the order of their first calls.
+ */
 export class RedisAppends {
   readonly #options: RedisAppendsOptions;
   readonly #batches = new Map<string, Waiting>();

@@ -269,7 +269,13 @@ export class RedisLog implements SharedLog {
       this.#store.appendAll(connection, this.#known, batches, timeout),
     );
     const results = parts.map((part) => (part instanceof Error ? this.#outcomeOf(part) : { epoch, ...part }));
-    await this.#appended(results.filter((one) => !(one instanceof Error)) as Appended[], topics, limit);
+    const appended = results.filter((one) => !(one instanceof Error)) as Appended[];
+    try {
+      await this.#appended(appended, topics, limit);
+    } catch (error) {
+      // What was refused is not in the log, whatever became of the others.
+      return results.map((one) => (one instanceof Error ? one : (error as Error)));
+    }
     return results;
   }
 

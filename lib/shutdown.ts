@@ -80,7 +80,8 @@ export function trackConnections(server: Server): void {
  * rejects. Another call returns the same promise.
  *
  * `null` in place of the server is for programs that have none, because their host takes `Request` and
- * `Response`, as Next.js, Bun and Deno do: streams are ended and waited for, and the host closes connections.
+ * `Response`, as Next.js, Bun and Deno do, or closes its server itself: streams are ended and waited for, and the host
+ * closes connections. Streams that open afterwards are ended too, until `deadline`.
  *
  * Do not call `server.close()` before it: on Node 20 to 26 that destroys connections whose response has ended
  * but is not sent yet (a response of 12 MiB arrived as 3.7 MiB).
@@ -94,7 +95,10 @@ export function shutdown<S extends DrainableStream>(
 ): Promise<ShutdownOutcome> {
   if (server === null) {
     const departures = new Departures(options);
-    return drain(departures, departures, new Limits(options, departures.window), options.onDraining);
+    const limits = new Limits(options, departures.window);
+    const outcome = drain(departures, departures, limits, options.onDraining);
+    void outcome.then(({ duration }) => departures.endLate(limits.deadline - duration));
+    return outcome;
   }
   const running = shutdowns.get(server);
   if (running !== undefined) return running;
@@ -215,6 +219,12 @@ class Departures<S extends DrainableStream> implements Drainable {
 
   async gone(): Promise<void> {}
 
+  /** A request that still waits for its permission opens a stream later, and the host waits for that one as well. */
+  endLate(duration: number): void {
+    const ticker = setInterval(() => this.wave(Infinity), WAVE_INTERVAL).unref();
+    if (duration < Infinity) setTimeout(() => clearInterval(ticker), duration).unref();
+  }
+
   wave(elapsed: number): void {
     this.#update();
     let due = this.#due(elapsed);
@@ -267,19 +277,19 @@ const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
 /** The deadline and the caller's signal. The first of them calls `cut`. */
 class Limits {
-  readonly #deadline: number;
+  readonly deadline: number;
   readonly #signal: AbortSignal | undefined;
   #timer: NodeJS.Timeout | undefined;
   #cut = (): void => {};
 
   constructor({ deadline = 10_000, signal }: Pick<ShutdownOptions, 'deadline' | 'signal'>, window: number) {
-    this.#deadline = deadline === Infinity ? deadline : within('deadline', deadline, window, MAX_TIMEOUT);
+    this.deadline = deadline === Infinity ? deadline : within('deadline', deadline, window, MAX_TIMEOUT);
     this.#signal = signal;
   }
 
   start(cut: () => void): void {
     this.#cut = cut;
-    if (this.#deadline !== Infinity) this.#timer = setTimeout(cut, this.#deadline);
+    if (this.deadline !== Infinity) this.#timer = setTimeout(cut, this.deadline);
     if (this.#signal?.aborted) cut();
     else this.#signal?.addEventListener('abort', cut);
   }

@@ -181,12 +181,22 @@ function connectionHeader(name: string): TypeError {
   return new TypeError(`\`headers\` must not have \`${name}\`: ${why}. Leave it out`);
 }
 
-/** The headers as an object with a text or a list for each name. */
+/**
+ * The headers as an object with a text or a list for each name.
+ * @throws {TypeError} naming the header whose value is of another type.
+ */
 export function headersOf(given: StreamHeaders = {}): Record<string, string | string[]> {
   const headers: Record<string, string | string[]> = {};
+  if (typeof given !== 'object' || given === null)
+    throw new TypeError(`\`headers\` must be an object, a \`Map\` or \`Headers\`, got ${given}`);
+  // It can be read once, and headers are read for each stream.
+  if ('next' in given && Symbol.iterator in given)
+    throw new TypeError('`headers` must not be an iterator: pass what it iterates, such as the `Map`');
   const isList = Symbol.iterator in given;
   for (const [name, value] of isList ? (given as Iterable<[string, HeaderValue]>) : Object.entries(given)) {
     if (value === undefined) continue;
+    if (typeof value === 'object' && !Array.isArray(value))
+      throw new TypeError(`\`headers\` must have a text, a number or a list for "${name}", got ${value}`);
     const texts = typeof value === 'object' ? [...value] : String(value);
     // `Headers` has an entry for each `Set-Cookie`.
     headers[name] = headers[name] === undefined ? texts : [headers[name], texts].flat();

@@ -146,6 +146,27 @@ describe('a reader of a shared log', () => {
     assert.ok(reads.length <= 2, `${reads.length} reads`);
   });
 
+  it('shares what is read also where those before it were told of a loss', async () => {
+    for (const [topics, most] of [
+      ['a', 1],
+      [['a', 'b'], 21],
+    ] as const) {
+      const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
+      log.tell('a1', 'a2', 'a3', 'a4', 'b5', 'a6', 'a7');
+      log.entries = log.entries.filter(({ seq }) => seq > 3);
+      log.dropped.set('a', 3);
+      hub.subscribe(topics, new MemoryReader(), { lastEventId: at(1) });
+      await rest();
+      log.asked = [];
+      const readers = times(20, () => new MemoryReader());
+      for (const reader of readers) hub.subscribe(topics, reader, { lastEventId: at(1) });
+      await rest();
+      for (const reader of readers) assert.deepEqual(storyOf(reader).slice(0, 2), ['sluice:gap', 'a4']);
+      const reads = log.asked.filter((one) => one.startsWith('read'));
+      assert.ok(reads.length <= most, `${reads.length} reads of ${topics}`);
+    }
+  });
+
   it('does not get what it was told is lost from a page that another one had read before', async () => {
     const { log, hub, rest } = begun({ history: { maxEvents: 1 } });
     log.tell('a1', 'a2', 'b3', 'a4', 'a5', 'b6');

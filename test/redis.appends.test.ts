@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Heard } from '../lib/log-intake.ts';
 import { RedisLog, type RedisLogOptions } from '../lib/redis.ts';
 import { appendScript, changeScript, redisKeys } from '../lib/redis-script.ts';
@@ -113,6 +114,18 @@ describe('what is appended in one turn', () => {
     ]);
     assert.deepEqual(outcomes, ['kept', 'ERR_SSE_LOG_UNAVAILABLE', 'kept']);
     assert.deepEqual(textsIn(heard).slice(-2), ['a 1', 'b 3']);
+  });
+
+  it('is certainly refused for a topic that has ended, also where nobody knows what became of the others', async (t) => {
+    const { redis, log } = await opened(t);
+    await log.change('first', 'end');
+    const waiting = new RedisLog(redis.client('b'), { wait: { replicas: 1, timeout: 20 } });
+    t.after(() => waiting.close());
+    const heard = new Heard();
+    waiting.follow(heard);
+    while (heard.epoch === 0) await sleep(5);
+    const outcomes = await outcomesOf(['a', 'first'].map((topic) => waiting.append(topic, [event('1')])));
+    assert.deepEqual(outcomes, ['ERR_SSE_OUTCOME_UNKNOWN', 'ERR_SSE_TOPIC_ENDED']);
   });
 
   it('comes before the end of its topic, where that was asked for later', async (t) => {

@@ -673,6 +673,19 @@ describe('shutdown', () => {
     assert.equal(server.listening, true);
   });
 
+  it('without a server, ends streams that open after it has resolved', { timeout: 10_000 }, async (t) => {
+    const streams = new Streams();
+    const admitted = new EventEmitter();
+    const server = createServer((req, res) => admitted.once('now', () => streams.open(req, res)));
+    await listen(t, server);
+    const reader = await asking(t, server);
+    await once(server, 'request');
+    await shutdown(null, { streams });
+    admitted.emit('now');
+    await reader.over;
+    assert.match(reader.text, /hello[\s\S]*retry: \d+/);
+  });
+
   it('without a server, cuts at the deadline the streams that have not closed', async (t) => {
     const streams = new Streams();
     const server = createServer((req, res) => {

@@ -217,6 +217,10 @@ describe('openStream', () => {
       [{ headers: { 'X-Split': 'a\r\nSet-Cookie: b' } }, /X-Split/],
       [{ headers: { 'X Space': 'a' } }, /X Space/],
       [{ headers: { 'X-List': ['a', 'b\nc'] } }, /X-List/],
+      [{ headers: 'X-Mine: a' as never }, /^`headers` must be an object, a `Map` or `Headers`, got X-Mine/],
+      [{ headers: null as never }, /^`headers` must be an object, .* got null/],
+      [{ headers: { 'X-None': null as never } }, /^`headers` must have a text, .* for "X-None", got null/],
+      [{ headers: new Map([['X-Mine', 'a']]).entries() }, /^`headers` must not be an iterator: pass what/],
       [
         { headers: { Connection: 'keep-alive' } },
         /^`headers` must not have `Connection`: HTTP\/2 forbids it/,

@@ -299,7 +299,7 @@ export const history: readonly Mutant[] = [
   ),
   ...mutantsOf('pages.ts', LOG_CACHE, [
     {
-      find: 'one.owner !== owner || one.page.after',
+      find: 'one.owner === owner && one.page.after',
       replace: 'one.page.after',
       why: 'a client gets events of topics that it does not follow from a page that was read for others',
     },
@@ -341,13 +341,13 @@ export const history: readonly Mutant[] = [
       why: 'large pages that were read from a log are kept without a bound',
     },
     {
-      find: 'this.#kept = [];\n    this.#bytes = 0;',
-      replace: 'this.#bytes = 0;',
+      find: 'this.#kept = owner === undefined ? [] : ',
+      replace: 'if (owner !== undefined) this.#kept = ',
       why: 'a client is given what was deleted',
     },
     {
-      find: 'this.#kept = [];\n    this.#bytes = 0;',
-      replace: 'this.#kept = [];',
+      find: 'this.#bytes = this.#kept.reduce((sum, { page }) => sum + page.bytes.length, 0);\n    this.clears++;',
+      replace: 'this.clears++;',
       why: 'pages of a log are shared no more once some were deleted',
     },
   ]),

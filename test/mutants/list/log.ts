@@ -359,7 +359,7 @@ export const log: readonly Mutant[] = [
         tests: ['hub.shared'],
       },
       {
-        find: 'this.#keptPage(group, seq) : undefined',
+        find: 'this.#logPages.find(group, seq, this.#time) : undefined',
         replace: 'undefined : undefined',
         why: 'a thousand clients that come back together read the same pages a thousand times',
         property: 'deep replays do not stall live',
@@ -381,18 +381,22 @@ export const log: readonly Mutant[] = [
         property: 'deep replays do not stall live',
       },
       {
-        find: 'this.#logPages.clear();',
+        find: 'this.#logPages.clear(group);',
         replace: '',
         why: 'a client is given what was deleted, from a page that others have read',
       },
-      ...[
-        { find: 'after, this.#time, group.toldLost)', replace: 'after, this.#time)' },
-        { find: 'cursor, group.toldLost)', replace: 'cursor)' },
-      ].map((fault) => ({
-        ...fault,
+      {
+        find: 'if (cursor.group.tellLost(lost)) this',
+        replace: 'if (false) this',
         why: 'a client that was told of a loss and comes back gets what is lost, from a page that was read before',
-        tests: ['hub.log.odd'] as const,
-      })),
+        tests: ['hub.log.odd'],
+      },
+      {
+        find: 'if (cursor.group.tellLost(lost)) this',
+        replace: 'cursor.group.tellLost(lost); this',
+        why: 'of a thousand clients that come back to a loss together, each reads the log by itself',
+        tests: ['hub.log.odd'],
+      },
     ],
   ),
   ...mutantsOf(
