@@ -1,8 +1,9 @@
 // Sends what a generator, a Readable or a ReadableStream yields to one stream, as fast as its client reads.
-// Needs `encode.ts` and `protocol.ts` beside it.
+// Needs `encode.ts`, `protocol.ts` and `source.ts` beside it.
 
 import { encode, type ServerSentEvent } from './encode.ts';
 import { controlEvents } from './protocol.ts';
+import { iteratorOf, stopSource, WholeText } from './source.ts';
 
 /**
  * Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. The events of `decode`
@@ -145,59 +146,23 @@ function conclude<Reason>(
   target.end(reason, cause);
 }
 
-type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
-
-function iteratorOf(source: PipeSource): PipeIterator {
-  // A string is iterable too, one character after the other, which nobody means.
-  if (Object(source) !== source) {
-    throw new TypeError(`\`source\` must be an iterable of events or strings, got ${typeof source}`);
-  }
-  if ('getReader' in source && typeof source.getReader === 'function') {
-    // The iterator of a ReadableStream cannot be stopped while it waits for a chunk; its reader can.
-    const reader = source.getReader();
-    return { next: () => reader.read(), return: () => reader.cancel() };
-  }
-  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
-}
-
-function stopSource(source: PipeSource, iterator: PipeIterator): void {
-  attempt(() => iterator.return?.());
-  // The iterator of a Readable is a generator: one that never ran would leave the Readable open.
-  attempt(() => 'destroy' in source && typeof source.destroy === 'function' && source.destroy());
-}
-
-/** Neither throws nor waits: a generator that is blocked in an `await` returns only after that. */
-function attempt(action: () => unknown): void {
-  new Promise((resolve) => resolve(action())).catch(() => {});
-}
-
 /** Encodes what one source yields. */
 class SourceEncoder {
-  /** The first half of a character, in which the last string has ended. */
-  #half = '';
+  readonly #text = new WholeText();
 
   /** Returns `''` for a string that is only the first half of a character. */
   encode(value: ServerSentEvent | string): string {
-    if (typeof value !== 'string') return this.end() + encode(eventOf(value));
-    const text = this.#half + value;
-    this.#half = FIRST_HALF.test(text) ? text.slice(-1) : '';
-    const whole = this.#half === '' ? text : text.slice(0, -1);
-    return whole === '' && value !== '' ? '' : encode({ data: wellFormed(whole) });
+    return typeof value === 'string' ? toData(this.#text.next(value)) : this.end() + encode(eventOf(value));
   }
 
   /** What is left when no other string follows. */
   end(): string {
-    const rest = this.#half === '' ? '' : encode({ data: '\ufffd' });
-    this.#half = '';
-    return rest;
+    return toData(this.#text.end());
   }
 }
 
-const FIRST_HALF = /[\ud800-\udbff]$/;
-
-/** The type of `String.prototype.toWellFormed` is in no `lib` before es2024; Node has it since 20. */
-function wellFormed(text: string): string {
-  return (text as unknown as { toWellFormed(): string }).toWellFormed();
+function toData(data: string | undefined): string {
+  return data === undefined ? '' : encode({ data });
 }
 
 function eventOf(value: ServerSentEvent): ServerSentEvent {

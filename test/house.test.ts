@@ -30,7 +30,7 @@ const NOT_EXPORTED = [
     'follower',
     'arrivals',
   ],
-  ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request'],
+  ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request', 'source'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
   ...[
