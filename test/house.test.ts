@@ -9,7 +9,8 @@ import { promisify } from 'node:util';
 import * as index from '../lib/index.ts';
 
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
-// `hub`, of `client`, of `stream`, of `sqlite`, of `redis`, of `processes` and of the reference server.
+// `hub`, of `client`, of `stream`, of `generations`, of `sqlite`, of `redis`, of `processes` and of the reference
+// server.
 const NOT_EXPORTED = [
   ...[
     'index',
@@ -31,6 +32,7 @@ const NOT_EXPORTED = [
     'arrivals',
   ],
   ...['topics', 'permissions', 'backoff', 'chunked', 'received', 'request', 'source'],
+  ...['generation', 'local-reader', 'notices'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
   ...[
