@@ -323,7 +323,7 @@ describe('the examples of docs/generations.md', () => {
     assert.deepEqual(await closed, [0, null]);
   });
 
-  it('are all run here, and compile under `strict`; test/interop/docs.test.ts opens the page', async () => {
+  it('are all run here, and compile under `strict`; test/interop/docs-generations.test.ts opens the page', async () => {
     assert.deepEqual([...examples.keys()], ['server']);
     assert.equal(await typeErrorsOf('generations', examples.get('server') as string), '');
   });
