@@ -1,8 +1,9 @@
 // Sends what a generator, a Readable or a ReadableStream yields to one stream, as fast as its client reads.
-// Needs `encode.ts` and `protocol.ts` beside it.
+// Needs `encode.ts`, `protocol.ts` and `source.ts` beside it.
 
 import { encode, type ServerSentEvent } from './encode.ts';
 import { controlEvents } from './protocol.ts';
+import { iteratorOf, stopSource, WholeText } from './source.ts';
 
 /**
  * Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. The events of `decode`
@@ -175,37 +176,10 @@ function conclude<Reason>(
   target.end(reason, cause);
 }
 
-type PipeIterator = AsyncIterator<ServerSentEvent | string> | Iterator<ServerSentEvent | string>;
-
-function iteratorOf(source: PipeSource): PipeIterator {
-  // A string is iterable too, one character after the other, which nobody means.
-  if (Object(source) !== source) {
-    throw new TypeError(`\`source\` must be an iterable of events or strings, got ${typeof source}`);
-  }
-  if ('getReader' in source && typeof source.getReader === 'function') {
-    // The iterator of a ReadableStream cannot be stopped while it waits for a chunk; its reader can.
-    const reader = source.getReader();
-    return { next: () => reader.read(), return: () => reader.cancel() };
-  }
-  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
-}
-
-function stopSource(source: PipeSource, iterator: PipeIterator): void {
-  attempt(() => iterator.return?.());
-  // The iterator of a Readable is a generator: one that never ran would leave the Readable open.
-  attempt(() => 'destroy' in source && typeof source.destroy === 'function' && source.destroy());
-}
-
-/** Neither throws nor waits: a generator that is blocked in an `await` returns only after that. */
-function attempt(action: () => unknown): void {
-  new Promise((resolve) => resolve(action())).catch(() => {});
-}
-
 /** Encodes what one source yields. */
 class SourceEncoder {
   readonly #make: (value: ServerSentEvent | string) => PipedEvents;
-  /** The first half of a character, in which the last string has ended. */
-  #half = '';
+  readonly #text = new WholeText();
 
   constructor(make: (value: ServerSentEvent | string) => PipedEvents) {
     this.#make = make;
@@ -213,18 +187,17 @@ class SourceEncoder {
 
   /** Returns `''` for a string that is only the first half of a character. */
   encode(value: ServerSentEvent | string): string {
-    if (typeof value !== 'string') return this.end() + encodeAll(this.#make(value));
-    const text = this.#half + value;
-    this.#half = FIRST_HALF.test(text) ? text.slice(-1) : '';
-    const whole = this.#half === '' ? text : text.slice(0, -1);
-    return whole === '' && value !== '' ? '' : encodeAll(this.#make(wellFormed(whole)));
+    if (typeof value === 'string') return this.#encodeText(this.#text.next(value));
+    return this.end() + encodeAll(this.#make(value));
   }
 
   /** What is left when no other string follows. */
   end(): string {
-    const rest = this.#half === '' ? '' : encodeAll(this.#make('\ufffd'));
-    this.#half = '';
-    return rest;
+    return this.#encodeText(this.#text.end());
+  }
+
+  #encodeText(text: string | undefined): string {
+    return text === undefined ? '' : encodeAll(this.#make(text));
   }
 }
 
@@ -238,13 +211,6 @@ function encodeAll(events: PipedEvents): string {
 // `Array.isArray` does not recognise a readonly array for the compiler.
 function isList(events: PipedEvents): events is readonly ServerSentEvent[] {
   return Array.isArray(events);
-}
-
-const FIRST_HALF = /[\ud800-\udbff]$/;
-
-/** The type of `String.prototype.toWellFormed` is in no `lib` before es2024; Node has it since 20. */
-function wellFormed(text: string): string {
-  return (text as unknown as { toWellFormed(): string }).toWellFormed();
 }
 
 function eventOf(value: ServerSentEvent | string): ServerSentEvent {

@@ -252,6 +252,77 @@ describe('the examples of the README', () => {
   });
 });
 
+describe('the examples of docs/generations.md', () => {
+  const examples = examplesOf('docs/generations.md');
+  const [, page = ''] =
+    /<!-- example: page -->\n```html\n([\s\S]*?)```/.exec(textOf('docs/generations.md')) ?? [];
+  writeFileSync(join(folder, 'page.html'), page);
+
+  async function begin(url: string, question: string): Promise<string> {
+    const response = await fetch(`${url}/answers?question=${question}`, { method: 'POST' });
+    assert.equal(response.status, 201);
+    return ((await response.json()) as { topic: string }).topic;
+  }
+
+  it('server: answers whoever reads, from any place on, and ends with `done`', async () => {
+    const { url, child } = await run(examples.get('server') as string);
+    assert.equal(await (await fetch(url)).text(), page);
+    const events = `${url}/events/${await begin(url, 'why')}?from=earliest`;
+    const first = await Reader.open(events);
+    await first.until(({ data }) => data.length === 2);
+    first.close();
+    const second = await Reader.open(events, { headers: { 'Last-Event-ID': first.lastEventId } });
+    await second.over;
+    assert.deepEqual(
+      [...first.events, ...second.events].map(({ event, data }) => [event, data]),
+      [
+        ['token', 'You '],
+        ['token', 'have '],
+        ['token', 'asked: '],
+        ['token', 'why '],
+        ['done', '{}'],
+      ],
+    );
+    const last = await fetch(events, { headers: { 'Last-Event-ID': second.lastEventId } });
+    assert.equal(last.status, 204);
+    child.kill();
+  });
+
+  it('server: stops an answer, and says whether there was one', async () => {
+    const { url, child } = await run(examples.get('server') as string);
+    const topic = await begin(url, 'why+'.repeat(100));
+    const reader = await Reader.open(`${url}/events/${topic}?from=earliest`);
+    await reader.until(({ data }) => data.length === 1);
+    const stop = async () => await (await fetch(`${url}/answers/${topic}`, { method: 'DELETE' })).json();
+    assert.deepEqual(await stop(), { stopped: true });
+    await reader.over;
+    assert.equal(reader.events.at(-1)?.event, 'stopped');
+    assert.deepEqual(await stop(), { stopped: false });
+    assert.equal((await fetch(`${url}/events/generations`)).status, 403);
+    child.kill();
+  });
+
+  it('server: tells readers that an answer has failed where it stops itself', async () => {
+    const { url, child } = await run(examples.get('server') as string);
+    const topic = await begin(url, 'why+'.repeat(100));
+    const reader = await Reader.open(`${url}/events/${topic}?from=earliest`);
+    await reader.until(({ data }) => data.length === 1);
+    const closed = once(child, 'close');
+    child.kill('SIGTERM');
+    await reader.over;
+    assert.deepEqual(
+      reader.frames.slice(-2).map(({ event }) => event),
+      ['failed', 'sluice:end'],
+    );
+    assert.deepEqual(await closed, [0, null]);
+  });
+
+  it('are all run here, and compile under `strict`; test/interop/docs-generations.test.ts opens the page', async () => {
+    assert.deepEqual([...examples.keys()], ['server']);
+    assert.equal(await typeErrorsOf('generations', examples.get('server') as string), '');
+  });
+});
+
 // ── names ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The text of a page without its blocks of code. */

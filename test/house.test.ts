@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import * as index from '../lib/index.ts';
 
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
-// `hub`, `client`, `stream`, `sqlite`, `redis`, `processes`, `testing` and the reference server.
+// `hub`, `client`, `stream`, `generations`, `sqlite`, `redis`, `processes`, `testing` and the reference server.
 const NOT_EXPORTED = [
   ...[
     'index',
@@ -31,8 +31,9 @@ const NOT_EXPORTED = [
     'follower',
     'arrivals',
   ],
-  ...['topics', 'permissions', 'backoff', 'chunked'],
+  ...['topics', 'permissions', 'backoff', 'chunked', 'source'],
   ...['received', 'request', 'refusal', 'failure', 'waits', 'connect-options'],
+  ...['generation', 'local-reader', 'notices'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],
   ...['sqlite-file', 'sqlite-retention'],
   ...[

@@ -1,5 +1,6 @@
 // All mutants. To add one, write an entry into the file of list/ that has its module.
 
+import { generations } from './list/generations.ts';
 import { history } from './list/history.ts';
 import { hub } from './list/hub.ts';
 import { limits } from './list/limits.ts';
@@ -22,6 +23,7 @@ export const mutants: readonly Mutant[] = [
   ...redisClient,
   ...sqlite,
   ...processes,
+  ...generations,
   ...stream,
   ...web,
   ...models,

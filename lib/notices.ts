@@ -1,0 +1,123 @@
+// Tells the nodes of a hub what runs on each of them, through a topic of the hub.
+// Needs `hub.ts`, `local-reader.ts` and `protocol.ts`, and what these need, beside it.
+
+import { randomUUID } from 'node:crypto';
+import type { Hub } from './hub.ts';
+import { readLocally } from './local-reader.ts';
+import { isTopic } from './protocol.ts';
+
+/** What one node says to all. Each member names topics. */
+export interface Notice {
+  /** They run on the node that says so. */
+  readonly running?: readonly string[] | undefined;
+  /** They have ended, and are deleted at `until`, in milliseconds since 1970; not without one. */
+  readonly over?: readonly string[] | undefined;
+  readonly until?: number | undefined;
+  /** Their node is asked to stop them. */
+  readonly stop?: readonly string[] | undefined;
+  /** Their node has been silent: if it still runs them, it should say so at once. */
+  readonly missed?: readonly string[] | undefined;
+}
+
+/** Most topics of one notice, so that it stays below the smallest limit of an event that is of use. */
+export const MAX_NAMED = 50;
+
+/** Reads and writes the notices. A node hears the others in the order in which the log has them. */
+export class Notices {
+  /** Names this node. */
+  readonly node: string = randomUUID();
+  readonly #hub: Hub;
+  readonly #topic: string;
+  readonly #hear: (notice: Notice) => void;
+  #stop = (): void => {};
+  #caughtUp: Promise<void> | undefined;
+  #said = 0;
+  /** Who waits until this node has heard itself say so much. */
+  readonly #waiting = new Map<number, () => void>();
+
+  constructor(hub: Hub, topic: string, hear: (notice: Notice) => void) {
+    this.#hub = hub;
+    this.#topic = topic;
+    this.#hear = hear;
+  }
+
+  /**
+   * Resolves once everything that was said before has been heard. Rejects where the log takes nothing; call it again
+   * then.
+   */
+  open(): Promise<void> {
+    this.#caughtUp ??= this.#open().catch((error) => {
+      this.#stop();
+      this.#caughtUp = undefined;
+      throw error;
+    });
+    return this.#caughtUp;
+  }
+
+  async #open(): Promise<void> {
+    const onEvent = ({ data }: { readonly data: string }): void => this.#read(data);
+    this.#stop = readLocally(this.#hub, this.#topic, { from: 'earliest', onEvent });
+    await this.sayAndHear({});
+  }
+
+  /** Resolves once this node has heard all that was said before. */
+  async sayAndHear(notice: Notice): Promise<void> {
+    const number = this.#said + 1;
+    const heard = new Promise<void>((resolve) => void this.#waiting.set(number, resolve));
+    try {
+      await this.say(notice);
+      await heard;
+    } finally {
+      this.#waiting.delete(number);
+    }
+  }
+
+  /** Resolves once all nodes will hear it. */
+  async say(notice: Notice, key?: string): Promise<void> {
+    const json = { ...notice, by: this.node, number: ++this.#said };
+    const idempotency = key === undefined ? undefined : { key, digest: this.node };
+    await this.#hub.append(this.#topic, { json }, { idempotency });
+  }
+
+  /** Says for each of many topics that it runs here. */
+  async sayRunning(topics: () => Iterable<string>): Promise<void> {
+    const all = [...topics()];
+    for (let i = 0; i < all.length; i += MAX_NAMED) {
+      const running = new Set(topics());
+      await this.say({ running: all.slice(i, i + MAX_NAMED).filter((topic) => running.has(topic)) });
+    }
+  }
+
+  close(): void {
+    this.#stop();
+  }
+
+  #heardSelf(said: number): void {
+    for (const [number, resolve] of this.#waiting) if (number <= said) resolve();
+  }
+
+  /** Others may have published to the topic: what is no notice is ignored. */
+  #read(data: string): void {
+    const { by, number, running, over, until, stop, missed } = parseObject(data);
+    if (by === this.node) return this.#heardSelf(Number(number));
+    this.#hear({
+      running: topicsIn(running),
+      over: topicsIn(over),
+      until: typeof until === 'number' ? until : undefined,
+      stop: topicsIn(stop),
+      missed: topicsIn(missed),
+    });
+  }
+}
+
+function parseObject(json: string): Record<string, unknown> {
+  try {
+    return Object(JSON.parse(json)) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
+function topicsIn(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.filter(isTopic) : [];
+}

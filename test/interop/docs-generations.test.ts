@@ -1,0 +1,93 @@
+// Opens the page of docs/generations.md, on the server of that page, in Chromium.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Browser, Page } from 'playwright-core';
+import { examplesOf } from '../helpers/docs.ts';
+import { kept } from './helpers/children.ts';
+import { launchChromium } from './helpers/chromium.ts';
+import { freePort } from './helpers/origin.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const examples = examplesOf(new URL('../../docs/generations.md', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'sluice-docs-'));
+let browser: Browser;
+let url: string;
+let child: ChildProcess;
+
+before(async () => {
+  const port = await freePort();
+  const code = examples.get('server')!.code.replaceAll('8080', String(port));
+  const file = join(folder, 'server.mts');
+  writeFileSync(
+    file,
+    code.replace(/'sluice(?:\/([\w-]+))?'/g, (_, name = 'index') => `'${join(root, `lib/${name}.ts`)}'`),
+  );
+  writeFileSync(join(folder, 'page.html'), examples.get('page')!.code);
+  const args = ['--import', import.meta.resolve('tsx'), file];
+  child = kept(spawn(process.execPath, args, { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'] }));
+  url = `http://127.0.0.1:${port}/`;
+  const answers = (): Promise<boolean> =>
+    fetch(url).then(
+      () => true,
+      () => false,
+    );
+  while (!(await answers())) {
+    assert.equal(child.exitCode, null);
+    await sleep(20);
+  }
+  browser = await launchChromium();
+});
+
+after(async () => {
+  await browser?.close();
+  child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function openPage(t: TestContext, at: string): Promise<Page> {
+  const page = await browser.newPage();
+  t.after(() => page.close());
+  page.on('pageerror', (error) => assert.fail(error));
+  await page.goto(at);
+  return page;
+}
+
+const stateOf = async (page: Page): Promise<(string | null)[]> =>
+  Promise.all(['#answer', '#state'].map((id) => page.locator(id).textContent()));
+
+async function reaches(page: Page, state: string): Promise<void> {
+  await page.waitForFunction((text) => document.querySelector('#state')?.textContent === text, state);
+}
+
+describe('the page of docs/generations.md', () => {
+  it('shows an answer, and the same one to who opens its link while it runs or afterwards', async (t) => {
+    const page = await openPage(t, url);
+    await page.waitForFunction(() => document.querySelector('#answer')?.textContent !== '');
+    const other = await openPage(t, page.url());
+    await reaches(page, 'done');
+    await reaches(other, 'done');
+    await page.reload();
+    await reaches(page, 'done');
+    const answer = ['You have asked: why ', 'done'];
+    assert.deepEqual([await stateOf(page), await stateOf(other)], [answer, answer]);
+  });
+
+  it('stops an answer for all who read it', async (t) => {
+    // A question that is long enough for the button to come in time.
+    const question = 'why+'.repeat(1000);
+    const response = await fetch(`${url}answers?question=${question}`, { method: 'POST' });
+    const { topic } = (await response.json()) as { topic: string };
+    const [one, other] = [await openPage(t, `${url}#${topic}`), await openPage(t, `${url}#${topic}`)];
+    await one.waitForFunction(() => document.querySelector('#answer')?.textContent !== '');
+    await one.locator('#stop').click();
+    await Promise.all([reaches(one, 'stopped'), reaches(other, 'stopped')]);
+    assert.equal((await stateOf(one))[0], (await stateOf(other))[0]);
+  });
+});
