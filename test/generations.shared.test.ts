@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Generation, Generations, type GenerationsOptions } from '../lib/generations.ts';
 import { Hub } from '../lib/hub.ts';
-import { type FakeClock, fakeTime } from './helpers/clock.ts';
+import { type FakeClock, fakeDate, fakeTime } from './helpers/clock.ts';
 import { randomFrom } from './helpers/generations.ts';
 import { MemoryReader } from './helpers/hub.ts';
 import { SharedStore, type StoreNetwork } from './helpers/shared-store.ts';
@@ -348,9 +348,9 @@ describe('a generation on a log that nodes share', () => {
   });
 
   it('is deleted by another node where its own has gone before its time', async (t) => {
-    let now = 0;
-    t.mock.method(Date, 'now', () => now);
     const { nodes, clock, store } = await cluster(t, ['a', 'b'], { ttl: 60_000 });
+    let now = 0;
+    fakeDate(t, () => now);
     const [a, b] = nodes as [Node, Node];
     await (await a.generations.run('answer', words('one'))).done;
     await clock.pass(PART, 100);

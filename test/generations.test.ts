@@ -8,7 +8,7 @@ import { decode } from '../lib/decode.ts';
 import { Generations, type GenerationsOptions } from '../lib/generations.ts';
 import { Hub, type HubOptions } from '../lib/hub.ts';
 import type { LogEntry } from '../lib/log.ts';
-import { fakeTime } from './helpers/clock.ts';
+import { fakeDate, fakeTime } from './helpers/clock.ts';
 import { MemoryReader, slowReader } from './helpers/hub.ts';
 import { usedBytes } from './helpers/memory.ts';
 import { MemoryLog, MemoryStore } from './helpers/memory-log.ts';
@@ -421,7 +421,7 @@ describe('the topic of a generation', () => {
   it('is deleted after `ttl`, and stays ended, so that nobody who comes late waits', async (t) => {
     const clock = fakeTime(t);
     let now = 0;
-    t.mock.method(Date, 'now', () => now);
+    fakeDate(t, () => now);
     const { hub, generations } = open(t, { ttl: 1000, lease: 300 });
     const { done } = await generations.run('a', words('one', 'two'));
     await generations.run('b', words('one'), { ttl: 5000 });
@@ -454,7 +454,7 @@ describe('the topic of a generation', () => {
   it('is kept where its `ttl` is Infinity', async (t) => {
     const clock = fakeTime(t);
     let now = 0;
-    t.mock.method(Date, 'now', () => now);
+    fakeDate(t, () => now);
     const { hub, generations } = open(t, { ttl: 0, lease: 300 });
     await (await generations.run('a', words('one'), { ttl: Infinity })).done;
     await (await generations.run('b', words('one'))).done;
@@ -469,7 +469,7 @@ describe('the topic of a generation', () => {
   it('is deleted later where the log fails when its time has come', async (t) => {
     const clock = fakeTime(t);
     let now = 0;
-    t.mock.method(Date, 'now', () => now);
+    fakeDate(t, () => now);
     const errors: string[] = [];
     const options = { ttl: 0, lease: 300, onError: (error: unknown) => errors.push(String(error)) };
     const { hub, generations } = open(t, options);
@@ -672,7 +672,7 @@ describe('generations on a log of this hub, after its process has died', () => {
   it('are deleted when their time has come', async (t) => {
     const clock = fakeTime(t);
     let now = 0;
-    t.mock.method(Date, 'now', () => now);
+    fakeDate(t, () => now);
     const store = new MemoryStore();
     const before = start(t, store, { ttl: 1000, lease: 300 });
     await (await before.generations.run('a', words('one'))).done;

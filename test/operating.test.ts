@@ -29,8 +29,8 @@ describe('docs/operating.md', () => {
     const help = helps.map(({ stdout }) => stdout).join('\n');
     const optionsIn = (text: string) =>
       inOrder(Array.from(text.matchAll(/[`[ ](--[a-z][a-z-]+)/g), ([, name = '']) => name));
-    // --max-old-space-size is an option of Node.
-    const known = new Set([...optionsIn(help), '--max-old-space-size']);
+    // Options of Node and of redis-cli.
+    const known = new Set([...optionsIn(help), '--max-old-space-size', '--cluster']);
     const named = optionsIn(guide);
     assert.deepEqual(
       named.filter((name) => !known.has(name)),

@@ -13,8 +13,8 @@ export const models: readonly Mutant[] = [
         why: 'an answer that was cut off looks whole',
       },
       {
-        find: "encodeAll(this.#make('\\ufffd'))",
-        replace: "''",
+        find: 'return this.#encodeText(this.#text.end());',
+        replace: "return '';",
         why: 'half a character at the end is lost in silence',
       },
     ],
