@@ -19,6 +19,8 @@ import { launchChromium } from './helpers/chromium.ts';
 import { freePorts } from './helpers/origin.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
+/** More readers than one process of the example can be. */
+const MOST_OF_EXAMPLE = 500;
 const [READERS, RATE, WINDOW] = LONG ? [2000, 200, 30] : [200, 100, 10];
 
 /**
@@ -49,7 +51,8 @@ class Cluster {
     const port = await freePorts(5);
     cluster.url = `http://127.0.0.1:${port}`;
     cluster.redisPort = port + 4;
-    const own = LONG ? 0 : readers;
+    const isCrowd = readers > MOST_OF_EXAMPLE;
+    const own = isCrowd ? 0 : readers;
     const numbers = ['--port', port, '--readers', own, '--rate', rate].map(String);
     const child = kept(
       script('start.ts', ...numbers, '--window', `${WINDOW}s`, '--folder', folder),
@@ -63,7 +66,7 @@ class Cluster {
     const said = new Reading(child.stdout!);
     const complaints = new Reading(child.stderr!);
     await said.until(`open ${cluster.url}/cluster\n`).catch(() => assert.fail(complaints.text));
-    if (LONG) cluster.#startReaders(t, readers);
+    if (isCrowd) cluster.#startReaders(t, readers);
     await cluster.until(({ open, least }) => open === readers && least > 0);
     return cluster;
   }
