@@ -45,6 +45,8 @@ class Faults {
   readonly #chance: Stream;
   readonly #startServer: () => Promise<RedisProcess>;
   #redis: RedisProcess;
+  /** The same node may be drawn twice: it is started again before it is stopped again. */
+  readonly #restarts = new Map<number, Promise<void>>();
   /** What is done to the server waits for each other: a server that is down takes no commands. */
   #before: Promise<void> = Promise.resolve();
 
@@ -81,13 +83,20 @@ class Faults {
       await sleep(ms);
       proxy.delay(0);
     },
-    'stop node': async (node, ms) => {
-      const stopped = this.#chaos.rig.nodes[node]!;
-      await stopped.stop();
-      await sleep(ms);
-      await stopped.start();
+    'stop node': (node, ms) => {
+      const before = this.#restarts.get(node) ?? Promise.resolve();
+      const restarted = before.then(() => this.#stopNode(node, ms));
+      this.#restarts.set(node, restarted);
+      return restarted;
     },
   };
+
+  async #stopNode(node: number, ms: number): Promise<void> {
+    const stopped = this.#chaos.rig.nodes[node]!;
+    await stopped.stop();
+    await sleep(ms);
+    await stopped.start();
+  }
 
   async #misroute(node: number, ms: number, how: 'refuse' | 'stall' | 'loseAnswers'): Promise<void> {
     const proxy = this.#chaos.proxies[node]!;
