@@ -367,7 +367,8 @@ export const log: readonly Mutant[] = [
       {
         find: ' && !cursor.hasReportedLost',
         replace: '',
-        why: 'a client gets events that it was told are lost, from a page that others have read',
+        why: 'a client is not told of a loss, because it gets the page of another one that was',
+        tests: ['hub.log.odd'],
       },
       {
         find: '!cursor.group.conflates && !cursor',
