@@ -40,6 +40,7 @@ const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
   redis: [
     ['eventsPerSecond', 'cpuPerEvent', 'redisCpuPerEvent'],
     ['eventsPerSecond', 'cpuPerEvent', 'redisCpuPerEvent'],
+    ['eventsPerSecond', 'cpuPerEvent', 'redisCpuPerEvent'],
   ],
   'redis-latency': [latencies],
   'redis-memory': [['redisBytes'], ['redisBytes'], ['redisBytes'], ['redisBytes']],
