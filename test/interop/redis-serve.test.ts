@@ -76,8 +76,10 @@ async function readiness({ url }: Origin): Promise<Answer> {
   return { status: response.status, body: (await response.json()) as Answer['body'] };
 }
 
-/** A stream, once it is open. */
-async function follow(t: TestContext, { url }: Origin, lastEventId?: string): Promise<Reader> {
+/** A stream, once it is open. Before its server has reached Redis, it would have no place in the order. */
+async function follow(t: TestContext, origin: Origin, lastEventId?: string): Promise<Reader> {
+  while ((await readiness(origin)).status !== 200) await sleep(20);
+  const { url } = origin;
   const headers = lastEventId === undefined ? {} : { 'Last-Event-ID': lastEventId };
   const reader = await Reader.open(`${url}/events?topic=news`, { headers });
   t.after(() => reader.close());
