@@ -1,11 +1,13 @@
 // Runs a source into a topic of a hub: its values, one last event, and the end of the topic.
-// Needs `backoff.ts`, `hub.ts`, `local-reader.ts`, `protocol.ts` and `source.ts`, and what these need, beside it.
+// Needs `backoff.ts`, `hub.ts`, `local-reader.ts`, `log.ts`, `protocol.ts` and `source.ts`, and what these need, beside
+// it.
 
 import { Backoff } from './backoff.ts';
 import type { AppendOptions, EventMap, Hub, HubEvent } from './hub.ts';
 import { readLocally } from './local-reader.ts';
+import { topicEnded } from './log.ts';
 import { formatId, parseId } from './protocol.ts';
-import { iteratorOf, type Source, stopSource, WholeText } from './source.ts';
+import { checkYielded, isUntyped, iteratorOf, type Source, stopSource, WholeText } from './source.ts';
 
 /** How a generation ends. */
 export type Outcome = 'done' | 'failed' | 'stopped';
@@ -183,11 +185,9 @@ export class Run {
   }
 
   #pushEvent(value: HubEvent): void {
-    if (typeof value !== 'object' || value === null || value instanceof Uint8Array)
-      throw new TypeError(`a source must yield events or strings, got ${describe(value)}`);
+    checkYielded(value);
     const { key, comment, retry, json } = value;
-    // The events of `decode` and `connect` have the type `message` where they came without one.
-    const event = value.event === 'message' && 'lastEventId' in value ? undefined : value.event;
+    const event = isUntyped(value) ? undefined : value.event;
     if (this.#options.isLast(event))
       throw new TypeError(
         `\`event\` must not be "${event}", the type of the last event: name that otherwise`,
@@ -207,7 +207,7 @@ export class Run {
 
   async #write(): Promise<Outcome> {
     for (;;) {
-      if (this.#isEndedElsewhere) throw endedElsewhere();
+      if (this.#isEndedElsewhere) throw topicEnded(this.topic);
       if (this.#outcome !== undefined) return this.#outcome;
       if (this.#pending.length > 0) {
         // What the source yields within a turn goes into one batch.
@@ -260,10 +260,6 @@ export class Run {
     this.#wake = undefined;
     wake?.();
   }
-}
-
-function describe(value: unknown): string {
-  return value instanceof Uint8Array ? 'bytes: decode them, or read them as text' : String(value);
 }
 
 /**
@@ -335,10 +331,6 @@ function isPassing(error: unknown): boolean {
 export function isEndedElsewhere(error: unknown): boolean {
   const code = codeOf(error);
   return code === 'ERR_SSE_TOPIC_ENDED' || code === 'ERR_SSE_IDEMPOTENCY_CONFLICT';
-}
-
-function endedElsewhere(): Error {
-  return Object.assign(new Error('the topic has ended'), { code: 'ERR_SSE_TOPIC_ENDED' });
 }
 
 function codeOf(error: unknown): unknown {

@@ -3,7 +3,7 @@
 
 import { encode, type ServerSentEvent } from './encode.ts';
 import { controlEvents } from './protocol.ts';
-import { iteratorOf, stopSource, WholeText } from './source.ts';
+import { checkYielded, isUntyped, iteratorOf, stopSource, WholeText } from './source.ts';
 
 /**
  * Generators, arrays, a `Readable` of strings or events, a `ReadableStream` of them. The events of `decode`
@@ -215,15 +215,6 @@ function isList(events: PipedEvents): events is readonly ServerSentEvent[] {
 
 function eventOf(value: ServerSentEvent | string): ServerSentEvent {
   if (typeof value === 'string') return { data: value };
-  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) {
-    return isUntyped(value) ? { id: value.id, data: value.data, retry: value.retry } : value;
-  }
-  // Anything else has none of an event's fields, so it would be encoded to nothing.
-  const given = value instanceof Uint8Array ? 'bytes: decode them, or read them as text' : value;
-  throw new TypeError(`a source must yield events or strings, got ${given}`);
-}
-
-/** `decode` and `connect` give an event that came without a type the type `message`. */
-function isUntyped(value: ServerSentEvent): boolean {
-  return value.event === 'message' && 'lastEventId' in value;
+  checkYielded(value);
+  return isUntyped(value) ? { id: value.id, data: value.data, retry: value.retry } : value;
 }

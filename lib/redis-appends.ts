@@ -3,11 +3,10 @@
 
 import type { Appended, NewEntry } from './log.ts';
 
-/** Events that are appended to a topic together or not at all, and what they weigh. */
+/** Events that are appended to a topic together or not at all. */
 export interface JoinedBatch {
   readonly topic: string;
-  readonly events: NewEntry[];
-  bytes: number;
+  readonly events: readonly NewEntry[];
 }
 
 export interface RedisAppendsOptions {
@@ -88,6 +87,8 @@ export class RedisAppends {
 }
 
 interface Waiting extends JoinedBatch {
+  readonly events: NewEntry[];
+  bytes: number;
   readonly settle: ((appended: Appended | Error) => void)[];
 }
 

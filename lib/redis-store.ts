@@ -15,6 +15,7 @@ import {
   outcomeUnknown,
   type TopicChange,
   type TopicRecord,
+  topicEnded,
 } from './log.ts';
 import { type RedisConnection, type RedisReply, redisFailure } from './redis-client.ts';
 import {
@@ -403,7 +404,7 @@ function wordOf(frame: Uint8Array): string | Uint8Array {
   return Buffer.from(frame.buffer, frame.byteOffset, frame.length).toString();
 }
 
-/** Above this, what a copy costs is more than what it saves. */
+/** What is longer goes as it is, without a copy. */
 const MAX_STRING_BYTES = 4096;
 
 /** The members of an answer after `OK`. Anything else is a refusal. */
@@ -419,9 +420,8 @@ function isChanged(answer: RedisReply): boolean {
 
 /** Why a topic was refused while others were not. */
 function refusalOf(reason: string, topic: string): Error {
-  if (reason !== 'ENDED') return redisFailure('reply', reason, reason.split(' ', 1)[0]);
-  const error = new Error(`the topic "${topic}" has ended`);
-  return Object.assign(error, { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+  if (reason === 'ENDED') return topicEnded(topic);
+  return redisFailure('reply', reason, reason.split(' ', 1)[0]);
 }
 
 function refusal(word: string, detail: string): Error {

@@ -17,7 +17,7 @@ import {
   type TopicChange,
   type TopicRecord,
 } from './log.ts';
-import { type JoinedBatch, RedisAppends } from './redis-appends.ts';
+import { RedisAppends } from './redis-appends.ts';
 import type { RedisConnection } from './redis-client.ts';
 import {
   isPassing,
@@ -31,7 +31,7 @@ import {
 import { RedisFollower } from './redis-follower.ts';
 import { RedisReader } from './redis-reader.ts';
 import { RedisReplicas } from './redis-replicas.ts';
-import { isAfter, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
+import { type Batch, isAfter, type OrderStatus, type Place, RedisStore } from './redis-store.ts';
 import { faultOf, verifyRedis } from './redis-verify.ts';
 import { redisSourceOf } from './redis-wire.ts';
 
@@ -263,7 +263,7 @@ export class RedisLog implements SharedLog {
     return appended;
   }
 
-  async #appendAll(batches: readonly JoinedBatch[]): Promise<readonly (Appended | Error)[]> {
+  async #appendAll(batches: readonly Batch[]): Promise<readonly (Appended | Error)[]> {
     const limit = performance.now() + this.#options.appendTimeout;
     const { epoch, topics, parts } = await this.#write(limit, (connection, timeout) =>
       this.#store.appendAll(connection, this.#known, batches, timeout),

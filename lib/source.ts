@@ -35,6 +35,18 @@ export function stopSource<T>(source: Source<T>, iterator: AsyncIterator<T> | It
   attempt(() => 'destroy' in source && typeof source.destroy === 'function' && source.destroy());
 }
 
+/** @throws {TypeError} for what is neither an event nor, elsewhere, a string: it has none of an event's fields. */
+export function checkYielded(value: unknown): void {
+  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array)) return;
+  const given = value instanceof Uint8Array ? 'bytes: decode them, or read them as text' : value;
+  throw new TypeError(`a source must yield events or strings, got ${given}`);
+}
+
+/** Whether an event came without a type: `decode` and `connect` give such a one the type `message`. */
+export function isUntyped(value: { readonly event?: unknown }): boolean {
+  return value.event === 'message' && 'lastEventId' in value;
+}
+
 function attempt(action: () => unknown): void {
   new Promise((resolve) => resolve(action())).catch(() => {});
 }

@@ -54,14 +54,22 @@ const COMPILER_OPTIONS = {
   skipLibCheck: true,
 };
 
-/** What the compiler reports about code, which it reads from this file; `''` where it has no complaint. */
-export async function typeErrorsOf(file: string, code: string): Promise<string> {
-  const config = `${file}.tsconfig.json`;
-  writeFileSync(file, code);
-  writeFileSync(config, JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: [file] }));
+/** What the compiler reports about files under `strict`; `''` where it has no complaint. Writes this configuration. */
+export async function typeErrorsIn(
+  config: string,
+  files: readonly string[],
+  options: object = {},
+): Promise<string> {
+  writeFileSync(config, JSON.stringify({ compilerOptions: { ...COMPILER_OPTIONS, ...options }, files }));
   const compiler = pathTo('node_modules/typescript/bin/tsc');
   const checked = promisify(execFile)(process.execPath, [compiler, '-p', config]);
   return checked.then(({ stdout }) => stdout).catch(({ stdout, stderr }) => `${stdout}${stderr}`);
+}
+
+/** The same about code, which the compiler reads from this file. */
+export async function typeErrorsOf(file: string, code: string): Promise<string> {
+  writeFileSync(file, code);
+  return typeErrorsIn(`${file}.tsconfig.json`, [file]);
 }
 
 const topics = ['prices'];

@@ -10,7 +10,8 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { here } from '../../helpers/docs.ts';
 import { Reader } from '../../helpers/reader.ts';
-import { accepts, freePort, type Host, hostOf, makeProject, recipe } from './host.ts';
+import { freePort } from '../helpers/origin.ts';
+import { accepts, type Host, hostOf, makeProject, recipe } from './host.ts';
 import { BROWSER, ORIGIN, UNWANTED } from './suite.ts';
 
 interface Program {

@@ -7,7 +7,8 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { accepts, freePort, type Host, hostOf, openControl, recipe } from './host.ts';
+import { freePort } from '../helpers/origin.ts';
+import { accepts, type Host, hostOf, openControl, recipe } from './host.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
@@ -23,6 +24,21 @@ export type AppFile =
 export function exposing(control: string): string {
   return `import { expose } from '${control}';
     if (process.env.SUITE_PORT !== undefined) expose({ hub, streams: events.streams });`;
+}
+
+/** The configuration of types for a bundler, of these files. */
+export function tsconfigFor(include: readonly string[], options: object = {}): AppFile {
+  const compilerOptions = {
+    strict: true,
+    noEmit: true,
+    skipLibCheck: true,
+    target: 'es2023',
+    module: 'esnext',
+    moduleResolution: 'bundler',
+    types: ['node'],
+    ...options,
+  };
+  return { text: JSON.stringify({ compilerOptions, include }) };
 }
 
 /** An application in a folder of its own, beside the packages: bundlers follow no link out of their root. */

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { cert, key } from '../../fixtures/tls.ts';
 import { examplesOf, here } from '../../helpers/docs.ts';
+import { freePort } from '../helpers/origin.ts';
 import type { Commands } from './control.ts';
 
 /** A program that serves a hub's events inside a framework. */
@@ -174,16 +175,6 @@ export async function openControl(): Promise<Control> {
       socket.then((opened) => opened.destroy());
     },
   };
-}
-
-/** A port that nothing listens on, for a program that names one. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** Waits until something listens on a port. */

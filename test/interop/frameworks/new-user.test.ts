@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Reading } from '../../helpers/reader.ts';
-import { accepts, freePort, recipe } from './host.ts';
+import { freePort } from '../helpers/origin.ts';
+import { accepts, recipe } from './host.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 

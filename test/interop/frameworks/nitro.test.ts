@@ -1,28 +1,15 @@
 // Builds an application of Nitro from the recipe, and starts the server that this makes.
 
 import { after, before } from 'node:test';
-import { BuiltApp, exposing } from './built.ts';
+import { BuiltApp, exposing, tsconfigFor } from './built.ts';
 import { describeHost } from './suite.ts';
-
-const TYPES = {
-  compilerOptions: {
-    strict: true,
-    noEmit: true,
-    skipLibCheck: true,
-    target: 'es2023',
-    module: 'esnext',
-    moduleResolution: 'bundler',
-    types: ['node'],
-  },
-  include: ['hub.ts', 'routes', 'nitro.config.ts'],
-};
 
 const app = new BuiltApp({
   'hub.ts': { page: 'nitro', example: 'hub', added: exposing('../control') },
   'routes/events.ts': { page: 'nitro', example: 'route' },
   'nitro.config.ts': { page: 'nitro', example: 'config' },
   'package.json': { text: '{ "type": "module" }' },
-  'tsconfig.json': { text: JSON.stringify(TYPES) },
+  'tsconfig.json': tsconfigFor(['hub.ts', 'routes', 'nitro.config.ts']),
 });
 
 before(async () => {

@@ -1,7 +1,7 @@
 // Builds an application of React Router from the recipe, with a page as every application has one, and serves it.
 
 import { after, before } from 'node:test';
-import { BuiltApp, exposing } from './built.ts';
+import { BuiltApp, exposing, tsconfigFor } from './built.ts';
 import { describeHost } from './suite.ts';
 
 const ROOT = `import { Outlet, Scripts } from 'react-router';
@@ -16,27 +16,13 @@ const VITE = `import { reactRouter } from '@react-router/dev/vite';
 export default { plugins: [reactRouter()] };
 `;
 
-const TYPES = {
-  compilerOptions: {
-    strict: true,
-    noEmit: true,
-    skipLibCheck: true,
-    target: 'es2023',
-    module: 'esnext',
-    moduleResolution: 'bundler',
-    jsx: 'react-jsx',
-    types: ['node'],
-  },
-  include: ['app'],
-};
-
 const app = new BuiltApp({
   'app/hub.server.ts': { page: 'react-router', example: 'hub', added: exposing('../../control') },
   'app/routes/events.ts': { page: 'react-router', example: 'route' },
   'app/routes.ts': { page: 'react-router', example: 'routes' },
   'app/root.tsx': { text: ROOT },
   'vite.config.ts': { text: VITE },
-  'tsconfig.json': { text: JSON.stringify(TYPES) },
+  'tsconfig.json': tsconfigFor(['app'], { jsx: 'react-jsx' }),
   'package.json': {
     text: '{ "type": "module", "dependencies": { "@react-router/node": "7", "isbot": "5" } }',
   },

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { type Example, examplesOf, here } from '../../helpers/docs.ts';
+import { type Example, examplesOf, here, typeErrorsIn } from '../../helpers/docs.ts';
 import { makeProject, recipes } from './host.ts';
 
 const index = readFileSync(new URL('README.md', recipes), 'utf8');
@@ -38,12 +38,8 @@ describe('the recipes', () => {
   const folder = makeProject();
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  async function typeErrorsIn(files: readonly string[], options: object = {}): Promise<string> {
-    const config = { compilerOptions: { ...COMPILER_OPTIONS, ...options }, files };
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
-    const compiled = promisify(execFile)(process.execPath, [compiler, '-p', folder]);
-    return compiled.then(({ stdout }) => stdout).catch(({ stdout }) => stdout);
-  }
+  const errorsIn = (files: readonly string[], options: object = {}): Promise<string> =>
+    typeErrorsIn(join(folder, 'tsconfig.json'), files, { experimentalDecorators: true, ...options });
 
   function write(name: string): string {
     const file = join(folder, `${name.replace('/', '-')}.ts`);
@@ -53,11 +49,11 @@ describe('the recipes', () => {
 
   it('compile under `strict`', { timeout: 120_000 }, async () => {
     const files = [...programs.keys()].filter((name) => !APART.test(name)).map(write);
-    assert.equal(await typeErrorsIn(files), '');
+    assert.equal(await errorsIn(files), '');
   });
 
   it('compile under `strict` with the types of Bun and of Deno', { timeout: 120_000 }, async () => {
-    const bun = await typeErrorsIn([write('bun/bun')], { types: ['bun'], typeRoots: undefined });
+    const bun = await errorsIn([write('bun/bun')], { types: ['bun'], typeRoots: undefined });
     // Of the recipe alone: a project gets declarations, not the source of the library.
     assert.deepEqual(bun.match(/^.*bun-bun\.ts.*$/gm), null);
     const deno = fileURLToPath(new URL('node_modules/.bin/deno', import.meta.url));
@@ -79,7 +75,7 @@ describe('the recipes', () => {
       (name) => name.includes('express/') || name.endsWith('/express'),
     );
     const written = files.map((name) => join(folder, `${name.replace('/', '-')}.ts`));
-    assert.equal(await typeErrorsIn(written, { paths }), '');
+    assert.equal(await errorsIn(written, { paths }), '');
   });
 
   it('all run in the suite', () => {
@@ -108,18 +104,3 @@ function versionsOf(name: string): string[] {
     return version.startsWith(`npm:${name}@`) ? [version.slice(`npm:${name}@`.length)] : [];
   });
 }
-
-const compiler = fileURLToPath(new URL('../../../node_modules/typescript/bin/tsc', import.meta.url));
-
-const COMPILER_OPTIONS = {
-  strict: true,
-  noEmit: true,
-  module: 'nodenext',
-  target: 'es2023',
-  lib: ['es2024'],
-  types: ['node'],
-  typeRoots: [fileURLToPath(new URL('../../../node_modules/@types', import.meta.url))],
-  allowImportingTsExtensions: true,
-  experimentalDecorators: true,
-  skipLibCheck: true,
-};
