@@ -276,17 +276,18 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
     // One object serves all streams, but those of which the permission ends.
     const stream = openStream(req, res, expiry ? { ...streamOptions, ...expiry } : streamOptions);
     if (stream.closed) return stream;
+    const context = { stream, topics: names, principal, req };
     const subscription = hub.subscribe(names, stream, {
       ...position,
       announce: { heartbeat: keepalive?.terms ?? null },
       controls,
-      may: may && ((topic) => mayStillRead(topic, principal, req, res)),
+      // Bound, here and below: closures would keep all that this function has at hand (bench/kept.ts).
+      may: may && mayStillRead.bind(undefined, context, res),
     });
     if (subscription.closed) return stream;
-    const context = { stream, topics: names, principal, req };
     streams.add(stream);
     keepalive?.add(stream, subscription, clientAddress(req, limits.trustProxy));
-    stream.on('close', () => close(context, res));
+    stream.on('close', close.bind(undefined, context, res));
     callOnOpen(context, subscription, res);
     opened++;
     return stream;
@@ -309,11 +310,11 @@ export function serveEvents<Principal = unknown, Req extends IncomingMessage = I
   }
 
   /** A `may` that throws denies: the hub ends the subscription. */
-  function mayStillRead(topic: string, principal: Principal, req: Req, res: ServerResponse): boolean {
+  function mayStillRead(context: EventsStream<Principal, Req>, res: ServerResponse, topic: string): boolean {
     try {
-      return mayRead(principal, topic);
+      return mayRead(context.principal, topic);
     } catch (error) {
-      report(error, req, res);
+      report(error, context.req, res);
       return false;
     }
   }

@@ -387,7 +387,8 @@ export class EventStream extends Writer {
     // A client that closes its half and does not read never causes a 'close', so its 'end' counts as leaving
     // too.
     socket.on('end', gone);
-    socket.on('close', gone);
+    // A response that has its connection closes with it; one that waits behind another (pipelining) does not.
+    if (this.#res.socket !== socket) socket.on('close', gone);
   }
 
   static {

@@ -521,6 +521,22 @@ describe('trap 4: pipelining', () => {
     assert.deepEqual(new Set(reasons), new Set(['client-gone']));
   });
 
+  it('closes a stream that waits behind another answer when the client leaves', async (t) => {
+    const streams: EventStream[] = [];
+    const asked = new EventEmitter();
+    const port = await serving(t, (req, res) => {
+      // The first request gets no answer, so Node gives the connection to no other response.
+      if (req.url !== '/stream') return;
+      streams.push(openStream(req, res));
+      asked.emit('stream');
+    });
+    const client = await dial(t, port);
+    client.write(request('GET /slow HTTP/1.1') + request('GET /stream HTTP/1.1'));
+    await once(asked, 'stream');
+    client.resetAndDestroy();
+    assert.equal(await streams[0]!.done, 'client-gone');
+  });
+
   it('carries one stream after the other, and keeps no listener of those that have ended', async (t) => {
     const counts: number[][] = [];
     const port = await serving(t, (req, res) => {
