@@ -67,10 +67,12 @@ export class Backoff {
     const { backoffDelay, maxBackoffDelay, minRetryDelay, maxRetryDelay } = this.#limits;
     const floor = Math.min(Math.max(requested, minRetryDelay), maxRetryDelay);
     const isFirst = this.#failures === 0 && requested > 0;
-    const grown = Math.min(backoffDelay * 2 ** this.#failures++, maxBackoffDelay);
+    // Without the limit, 0 times Infinity would be no number after 1,024 failures.
+    const doublings = Math.min(this.#failures++, 64);
+    const grown = Math.min(backoffDelay * 2 ** doublings, maxBackoffDelay);
     const bound = isFirst ? Math.min(grown, floor * FIRST_SPREAD) : grown;
     // Full jitter: anywhere between nothing and the bound, so that clients do not all return at once.
-    return Math.round(floor + Math.random() * bound);
+    return Math.min(Math.round(floor + Math.random() * bound), MAX_DELAY);
   }
 
   /** Begins anew with short waits, as after a healthy connection. */

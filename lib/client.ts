@@ -9,13 +9,15 @@
 
 import { Backoff } from './backoff.ts';
 import {
-  type AttemptRequest,
+  type AttemptToSend,
   type ConnectionState,
   type ConnectOptions,
   checkOptions,
+  mayFetchFollow,
   methodOf,
   type RelayOptions,
   readURL,
+  requestOf,
   type StateChange,
   type URLText,
 } from './connect-options.ts';
@@ -49,13 +51,14 @@ import {
   createIntake,
   type EventMap,
   type EventOf,
+  isAside,
   type Piece,
   Received,
   type ReceivedEvent,
 } from './received.ts';
 import { type IncomingStream, requestStream } from './request.ts';
-import { defaultTransport, type RequestHeaders, type Transport } from './transport.ts';
-import { startTimer } from './waits.ts';
+import { defaultTransport, type Transport } from './transport.ts';
+import { onAbort, startTimer } from './waits.ts';
 
 export type { BackoffOptions } from './backoff.ts';
 export type {
@@ -153,9 +156,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     this.#backoff = new Backoff(options);
     this.#connectTimeout = options.connectTimeout ?? 30_000;
     this.#silenceTimeout = options.silenceTimeout ?? Number.POSITIVE_INFINITY;
-    // A browser's fetch follows redirects with headers and body: only for requests that have none.
-    const { headers, body, request } = options;
-    const followRedirects = headers === undefined && body === undefined && request === undefined;
+    const followRedirects = mayFetchFollow(options);
     this.#transport = options.transport ?? defaultTransport({ followRedirects });
     this.#position = options.lastEventId ?? '';
     const key = options.storageKey ?? `sluice.position:${this.#url}`;
@@ -217,11 +218,11 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
 
   async *#run(): AsyncGenerator<Item, void, undefined> {
     const { signal } = this.#options;
-    const abort = (): void => this.close();
+    let stopListening: (() => void) | undefined;
     let failure: ConnectError | undefined;
     try {
       if (signal?.aborted) throw signal.reason;
-      signal?.addEventListener('abort', abort, { once: true });
+      stopListening = signal && onAbort(signal, () => this.close());
       await this.#load();
       while (!this.#closing) {
         const request = await this.#begin();
@@ -232,7 +233,11 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
         // What `reconnect` has ended has not failed.
         this.#failure = this.#reconnecting ? undefined : outcome;
         if (this.#reconnecting) continue;
-        if (held !== undefined || !this.#shouldRetry(outcome)) {
+        const isRetried = held === undefined && this.#shouldRetry(outcome);
+        // `shouldRetry` may have closed the connection, or called `reconnect()`.
+        if (this.#closing) break;
+        if (this.#reconnecting) continue;
+        if (!isRetried) {
           if (outcome.code === 'ERR_SSE_EOF' && this.#options.isLast === undefined) break;
           failure = outcome;
           throw outcome;
@@ -241,7 +246,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
       }
       if (signal?.aborted) throw signal.reason;
     } finally {
-      signal?.removeEventListener('abort', abort);
+      stopListening?.();
       this.#closing = true;
       this.#enter({ state: 'closed', attempt: this.#attempt, failure });
       await this.#saver?.flush();
@@ -316,15 +321,18 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     }
   }
 
-  // Resolves also when the connection is closed, or told to reconnect, before.
-  async #beforeInterrupt<Value>(pending: () => Value | Promise<Value>): Promise<Value | undefined> {
+  // Resolves also when the connection is closed before, or told to reconnect.
+  async #beforeInterrupt<Value>(
+    pending: () => Value | Promise<Value>,
+    isOver = (): boolean => this.#closing || this.#reconnecting,
+  ): Promise<Value | undefined> {
     const interrupt = this.#interrupt;
-    if (this.#closing || this.#reconnecting) return undefined;
+    if (isOver()) return undefined;
     try {
       const interrupted = new Promise<undefined>((resolve) => {
         this.#interrupt = () => {
           interrupt?.();
-          resolve(undefined);
+          if (isOver()) resolve(undefined);
         };
       });
       return await Promise.race([pending(), interrupted]);
@@ -368,16 +376,20 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
       for (const item of intake.take()) {
         if (this.#closing) return 'over';
         if (this.#idOrigins.size > MAX_ID_ORIGINS) this.#idOrigins.clear();
-        if (item.id !== '') this.#idOrigins.add(stream.url.origin);
+        if (item.id) this.#idOrigins.add(stream.url.origin);
+        if (this.#lost && !isAside(item))
+          yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
+        if (this.#closing) return 'over';
         if (item.event === undefined) {
           const failure = yield* this.#takeOther(item);
           if (failure === undefined) continue;
           return failure;
         }
-        if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
         const event = new Received(item) as ReceivedEvent as EventOf<Events>;
         const isControl = isControlEvent(item.event);
         const isWanted = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
+        // What `onGap` has not finished is not processed.
+        if (this.#closing) return 'over';
         if (isWanted && !isControl) this.#hasDelivered = true;
         this.#yieldedPosition = item.lastEventId;
         if (isWanted) yield event as Item;
@@ -386,11 +398,11 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
           yield { id: item.id, retry: item.retry } as Item;
         // The loop has asked for the next event, so this one was processed.
         this.#markProcessed();
-        if (item.event === controlEvents.end || isLast?.(event)) return 'over';
+        if (item.event === controlEvents.end || (isWanted && isLast?.(event))) return 'over';
         if (item.event === controlEvents.refused) return refused(item.data);
       }
       if (failure === undefined) continue;
-      if (!('limit' in failure)) return failure;
+      if (!isDecodeError(failure)) return failure;
       // The connection ended within the event. The next one can begin after it, unless it brings it again.
       if (!canSkip(failure) || failure.id === this.#hugeId) return tooLarge(failure, this.#position);
       this.#hugeId = failure.id;
@@ -409,11 +421,10 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
 
   // Takes what is no event: an id, which is processed at once unless a relay gets it, and what a limit dropped.
   async *#takeOther(item: Arrived): AsyncGenerator<Item, ConnectError | undefined, undefined> {
-    if (!('code' in item) && item.id === undefined) {
+    if (isAside(item)) {
       yield item as Item;
       return undefined;
     }
-    if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
     if ('code' in item) {
       if (!canSkip(item)) return tooLarge(item, this.#position);
       yield* this.#skip(item, item.id);
@@ -437,6 +448,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     this.#lost = undefined;
     const item = { ...gapEvent(gap.to, gap), id: gap.to || undefined, lastEventId: gap.to };
     const isWanted = await this.#takeControl(item);
+    if (this.#closing) return;
     this.#yieldedPosition = gap.to;
     if (isWanted) yield new Received(item) as Item;
     this.#markProcessed();
@@ -448,22 +460,26 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     controller: AbortController,
   ): Promise<ConnectError | DecodeError | undefined> {
     const limit = this.#silenceTimeout;
-    const silent = failed('ERR_SSE_SILENT', `the server was silent for ${limit} ms`);
-    const stopTimer = startTimer(limit, () => controller.abort(silent));
+    const stopTimer = startTimer(limit, () =>
+      controller.abort(failed('ERR_SSE_SILENT', `the server was silent for ${limit} ms`)),
+    );
+    let next: IteratorResult<Uint8Array, unknown>;
     try {
-      const next = await stream.next();
-      if (next.done) {
-        if (this.#options.dispatchAtEnd) decoder.end();
-        return failed('ERR_SSE_EOF', 'the server ended the stream');
-      }
-      stopTimer();
-      decoder.feed(next.value);
-      return undefined;
+      next = await stream.next();
     } catch (error) {
       return failureOf(error, controller.signal);
     } finally {
       stopTimer();
     }
+    try {
+      if (!next.done) decoder.feed(next.value);
+      else if (this.#options.dispatchAtEnd) decoder.end();
+    } catch (error) {
+      // What `onComment` throws, the loop throws.
+      if (!isDecodeError(error)) throw error;
+      return error;
+    }
+    return next.done ? failed('ERR_SSE_EOF', 'the server ended the stream') : undefined;
   }
 
   // Returns whether to yield the event.
@@ -495,7 +511,9 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   // again, and count as new.
   async #takeGap({ id, data, lastEventId }: DecodedEvent): Promise<void> {
     this.#newest = parseId(id) ?? this.#newest;
-    await this.#options.onGap?.(readGap(data, lastEventId));
+    const { onGap } = this.#options;
+    const isOver = (): boolean => this.#closing;
+    if (onGap) await this.#beforeInterrupt(() => onGap(readGap(data, lastEventId)), isOver);
   }
 
   #isRepeated({ id: text }: Pick<DecodedEvent, 'id'>): boolean {
@@ -526,7 +544,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   #shouldRetry(failure: ConnectError): boolean {
     const { shouldRetry, request, method, body } = this.#options;
     const answer = shouldRetry?.(failure, { attempt: this.#attempt });
-    this.#mayRepeat = answer === true;
+    this.#mayRepeat = answer === true || this.#reconnecting;
     if (answer !== undefined) return answer;
     // Where a function makes the request, the next one decides: see `#heldBack`.
     return isTransient(failure) && (request !== undefined || isRepeatable(methodOf({ method, body })));
@@ -569,22 +587,12 @@ function placeOf(item: Arrived): string {
   return item.event === controlEvents.ready ? item.lastEventId : '';
 }
 
+function isDecodeError(error: unknown): error is DecodeError {
+  return 'limit' in Object(error);
+}
+
 function canSkip(error: DecodeError): error is DecodeError & { readonly id: string } {
   return error.id !== '' && isSendableId(error.id);
-}
-
-interface AttemptToSend {
-  readonly url: URL;
-  readonly method: string;
-  readonly headers: RequestHeaders;
-  readonly body: string | Uint8Array | undefined;
-}
-
-function requestOf(base: URL, common: RequestHeaders = {}, given: AttemptRequest = {}): AttemptToSend {
-  const headers = { ...common, ...given.headers };
-  const method = methodOf({ ...given, headers });
-  const url = given.url === undefined ? base : readURL(given.url, base);
-  return { url, method, headers, body: given.body };
 }
 
 function isRepeatable(method: string): boolean {

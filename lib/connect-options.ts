@@ -155,9 +155,20 @@ const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** The URL, in a page from its own. @throws {TypeError} for one that is not http: or https:. */
 export function readURL(text: URLText, base?: HostURL): HostURL {
   const { location } = globalThis as { location?: { href: string } };
-  const url = new URL(typeof text === 'string' ? text : text.href, base ?? location?.href);
-  if (!/^https?:$/.test(url.protocol)) throw badOption('url', 'must be http: or https:', url);
+  const given = typeof text === 'string' ? text : String(text?.href);
+  const from = base?.href ?? location?.href;
+  const url = URL.canParse(given, from) ? new URL(given, from) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol))
+    throw badOption('url', 'must be http: or https:', url ?? JSON.stringify(given));
   return url;
+}
+
+/**
+ * Whether a browser's fetch may follow redirects by itself: it takes all headers and the body to other origins,
+ * so only for requests that have none.
+ */
+export function mayFetchFollow({ headers, body, request }: CheckedOptions): boolean {
+  return headers === undefined && body === undefined && request === undefined;
 }
 
 type CheckedOptions = Omit<ConnectOptions, 'isLast' | 'relay'>;
@@ -165,6 +176,7 @@ type CheckedOptions = Omit<ConnectOptions, 'isLast' | 'relay'>;
 /** @throws {TypeError | RangeError} naming the option that cannot be used. */
 export function checkOptions(options: CheckedOptions): void {
   checkRequest(options);
+  checkObjects(options);
   const { lastEventId = '', lastEventIdParameter = 'id' } = options;
   if (!isSendableId(lastEventId))
     throw badOption('lastEventId', idRule, JSON.stringify(lastEventId).slice(0, 80));
@@ -177,33 +189,88 @@ export function checkOptions(options: CheckedOptions): void {
   createDecoder({ maxLineBytes, maxEventBytes, onEvent: () => {} });
 }
 
+/** One attempt, as it is sent. */
+export interface AttemptToSend {
+  readonly url: HostURL;
+  readonly method: string;
+  readonly headers: RequestHeaders;
+  readonly body: string | Uint8Array | undefined;
+}
+
+/** @throws {TypeError} for a request with which the attempt would fail, or that would not be sent as it is meant. */
+export function requestOf(base: HostURL, common: RequestHeaders = {}, given: unknown): AttemptToSend {
+  if (Object(given) !== given)
+    throw badOption('request', 'must return an object such as { url, body }', kindOf(given));
+  const request = given as AttemptRequest;
+  // Before the two are merged, which would leave nothing of a `Headers`.
+  checkHeaders(common);
+  const method = methodOf(request);
+  return {
+    url: request.url === undefined ? base : readURL(request.url, base),
+    method,
+    headers: { ...common, ...request.headers },
+    body: request.body,
+  };
+}
+
 /** The method of a request in upper case. @throws {TypeError} for a request with which an attempt would fail. */
 export function methodOf({ method, body, headers }: AttemptRequest): string {
   const name = (method ?? (body === undefined ? 'GET' : 'POST')).toUpperCase();
   // `fetch` refuses these, and a tunnel has no response to read.
   if (!TOKEN.test(name) || /^(CONNECT|TRACE|TRACK)$/.test(name))
     throw badOption('method', 'must be a method such as POST', method);
-  if (body !== undefined && typeof body !== 'string' && !ArrayBuffer.isView(body))
-    throw badOption('body', 'must be a string or bytes', kindOf(body));
+  if (body !== undefined && typeof body !== 'string' && !isBytes(body))
+    throw badOption('body', 'must be a string or a Uint8Array', kindOf(body));
   if (headers !== undefined) checkHeaders(headers);
   return name;
 }
 
 /** @throws {TypeError} naming the option with which every attempt would fail, or a redirect go astray. */
 function checkRequest({ method, body, headers, ...options }: CheckedOptions): void {
-  const { request, transport, redirectOrigins = [] } = options;
+  const { request, redirectOrigins = [] } = options;
   methodOf({ method, body, headers: typeof headers === 'function' ? undefined : headers });
   if (request !== undefined && (method !== undefined || body !== undefined))
     throw new TypeError('`method` and `body` must be in what `request` returns, got one beside it');
-  for (const [name, value] of Object.entries({ request, transport })) {
-    if (value !== undefined && typeof value !== 'function')
-      throw badOption(name, 'must be a function', kindOf(value));
-  }
   // A text has a method `includes` too, which finds parts: an origin that begins like a longer one.
   if (!Array.isArray(redirectOrigins) || !redirectOrigins.every(isOrigin)) {
     const got = JSON.stringify(redirectOrigins);
     throw new TypeError(`\`redirectOrigins\` must list origins such as "https://example.com", got ${got}`);
   }
+}
+
+const FUNCTIONS = [
+  'request',
+  'transport',
+  'shouldRetry',
+  'onGap',
+  'onError',
+  'onOpen',
+  'onState',
+  'onComment',
+  'isLast',
+] as const;
+
+/** @throws {TypeError} naming the option that could not be called. */
+function checkObjects(options: CheckedOptions): void {
+  const { storage, signal } = options;
+  for (const name of FUNCTIONS) {
+    const value = (options as ConnectOptions)[name];
+    if (value !== undefined && typeof value !== 'function')
+      throw badOption(name, 'must be a function', kindOf(value));
+  }
+  if (storage !== undefined && !(hasMethod(storage, 'getItem') && hasMethod(storage, 'setItem')))
+    throw badOption('storage', 'must have the methods getItem and setItem', kindOf(storage));
+  if (signal !== undefined && !hasMethod(signal, 'addEventListener'))
+    throw badOption('signal', 'must be an AbortSignal', kindOf(signal));
+}
+
+function hasMethod(value: unknown, name: string): boolean {
+  return typeof Object(value)[name] === 'function';
+}
+
+// By its name, because a page and its frames have a `Uint8Array` each.
+function isBytes(value: unknown): boolean {
+  return ArrayBuffer.isView(value) && (value as Partial<Uint8Array>)[Symbol.toStringTag] === 'Uint8Array';
 }
 
 function isOrigin(text: unknown): boolean {
@@ -215,7 +282,7 @@ function kindOf(value: unknown): string {
 }
 
 /** @throws {TypeError} for headers that no request can carry: every attempt would fail with them. */
-export function checkHeaders(headers: RequestHeaders): void {
+function checkHeaders(headers: RequestHeaders): void {
   // A `Headers` or a `Map` has no entries of its own, so that nothing of it would be sent.
   if (Object(headers) !== headers || Symbol.iterator in headers) {
     throw new TypeError('`headers` must be an object of names and values: write Object.fromEntries(headers)');

@@ -1,5 +1,5 @@
 // The standard's EventSource, with headers, typed listeners and the other options of `connect`.
-// Needs `client.ts`, `failure.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// Needs `client.ts`, `connect-options.ts`, `failure.ts` and `transport.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import {
   type ConnectError,
@@ -13,6 +13,7 @@ import {
   type StateChange,
   type URLText,
 } from './client.ts';
+import { mayFetchFollow } from './connect-options.ts';
 import { failed } from './failure.ts';
 import { defaultTransport, type Transport } from './transport.ts';
 
@@ -100,8 +101,7 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
     this.#connection = connect(resolved, {
       ...options,
       transport: strict(
-        options.transport ??
-          defaultTransport({ withCredentials, followRedirects: !options.headers && !options.request }),
+        options.transport ?? defaultTransport({ withCredentials, followRedirects: mayFetchFollow(options) }),
       ),
       controlEvents: true,
       shouldRetry: (failure, context) => options.shouldRetry?.(failure, context) ?? retryOfStandard(failure),

@@ -38,7 +38,11 @@ export function fileStorage(path: string): PositionStorage {
   }
 
   function positions(): Promise<Map<string, string>> {
-    loaded ??= load();
+    // What has failed may pass, as where too many files are open: the next call reads again.
+    loaded ??= load().catch((error) => {
+      loaded = undefined;
+      throw error;
+    });
     return loaded;
   }
 

@@ -93,6 +93,11 @@ export type Arrived =
   | Piece
   | (DecodeError & { readonly event?: undefined; readonly comment?: undefined });
 
+/** Whether it is neither an event nor a place to resume from: a comment, a `retry`. */
+export function isAside(item: Arrived): boolean {
+  return item.event === undefined && !('code' in item) && item.id === undefined;
+}
+
 interface IntakeOptions {
   /** Whether comments and `retry` are wanted too. */
   readonly relay: boolean;

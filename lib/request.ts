@@ -58,7 +58,7 @@ export async function requestStream(
     if (redirects === MAX_REDIRECTS) {
       return { outcome: failed('ERR_SSE_REDIRECT', `more than ${MAX_REDIRECTS} redirects`, { status }) };
     }
-    const target = locationOf(answer);
+    const target = locationOf(answer, request.url);
     if (target === undefined || !mayFollow(target, hop, request)) {
       return { outcome: refusedRedirect(status, target) };
     }
@@ -138,10 +138,21 @@ function chunksBeforeAbort(body: AsyncIterable<Uint8Array>, signal: AbortSignal)
 
 // ── redirects ─────────────────────────────────────────────────────────────────────────────────────────────
 
-function locationOf({ response, url }: Answer): URL | undefined {
+// The password in the address of the request is taken along within its origin, as a header of the caller is. A
+// relative location inherits it, an absolute one does not.
+function locationOf({ response, url }: Answer, first: URL): URL | undefined {
   const location = response.headers.location;
   if (!location || !URL.canParse(location, url.href)) return undefined;
-  return new URL(location, url);
+  const target = new URL(location, url);
+  if (target.origin === first.origin && !hasPassword(target)) {
+    target.username = first.username;
+    target.password = first.password;
+  }
+  return target;
+}
+
+function hasPassword({ username, password }: URL): boolean {
+  return username !== '' || password !== '';
 }
 
 // Follows a redirect only to http: and https:, where `fetch` would read `data:` and files too. Follows one to
@@ -149,8 +160,11 @@ function locationOf({ response, url }: Answer): URL | undefined {
 // one that this origin has sent before.
 function mayFollow(target: URL, hop: Hop, request: ConnectRequest): boolean {
   const { url, headers, lastEventId, idOrigins, redirectOrigins } = request;
-  if (!/^https?:$/.test(target.protocol) || target.username !== '' || target.password !== '') return false;
-  if (target.origin === url.origin || redirectOrigins.includes(target.origin)) return true;
+  if (!/^https?:$/.test(target.protocol)) return false;
+  const isSameUser = target.username === url.username && target.password === url.password;
+  if (target.origin === url.origin) return isSameUser;
+  if (hasPassword(target)) return false;
+  if (redirectOrigins.includes(target.origin)) return true;
   const isSafe = target.protocol === 'https:' || url.protocol === 'http:';
   const isBare = Object.keys(headers).length === 0 && hop.body === undefined;
   return isSafe && isBare && (lastEventId === '' || idOrigins.has(target.origin));

@@ -168,7 +168,11 @@ export function http2Transport(): Transport {
       const stream = opened(
         () =>
           session.request(
-            { ...withUserAgent(headers), ':method': method, ':path': url.pathname + url.search },
+            {
+              ...withPassword(url, withUserAgent(headers)),
+              ':method': method,
+              ':path': url.pathname + url.search,
+            },
             { endStream: body === undefined },
           ),
         stop,
@@ -269,6 +273,14 @@ const MAX_INFORMATION = 32;
 function withUserAgent(headers: RequestHeaders): RequestHeaders {
   const isNamed = Object.keys(headers).some((name) => name.toLowerCase() === 'user-agent');
   return isNamed ? headers : { 'user-agent': USER_AGENT, ...headers };
+}
+
+// As `http.request` does it, where `http2` ignores a password in the address.
+function withPassword({ username, password }: URL, headers: RequestHeaders): RequestHeaders {
+  const isGiven = Object.keys(headers).some((name) => name.toLowerCase() === 'authorization');
+  if (isGiven || (username === '' && password === '')) return headers;
+  const pair = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  return { ...headers, authorization: `Basic ${pair.toString('base64')}` };
 }
 
 // `false` is an agent of its own for the request. A Node that cannot use proxies ignores `proxyEnv`.

@@ -22,6 +22,14 @@ describe('Backoff', () => {
     assert.deepEqual(delaysOf(backoff, [0, 15, 1000, Infinity]), [10, 15, 20, 20]);
   });
 
+  it('is a time that a timer can wait, however often it has failed and whatever the server asks for', (t) => {
+    fixRandom(t, 1);
+    const steady = new Backoff({ backoffDelay: 0, minRetryDelay: 10 });
+    assert.deepEqual(new Set(delaysOf(steady, Array(1100).fill(0))), new Set([10]));
+    const longest = new Backoff({ maxRetryDelay: 2 ** 31 - 1 });
+    assert.deepEqual(delaysOf(longest, [Infinity, Infinity]), [2 ** 31 - 1, 2 ** 31 - 1]);
+  });
+
   it('doubles its bound only after failures in a row, and resets it after a healthy connection', (t) => {
     fixRandom(t, 1);
     const ended = { age: 0, hasDelivered: false, isOrderly: false };

@@ -4,7 +4,13 @@ import { once } from 'node:events';
 import { createServer as createHttp2Server } from 'node:http2';
 import { describe, it, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import { type ConnectError, type ConnectOptions, connect, type StreamHead } from '../lib/client.ts';
+import {
+  type ConnectError,
+  type ConnectOptions,
+  connect,
+  type RequestHeaders,
+  type StreamHead,
+} from '../lib/client.ts';
 import { EventSource } from '../lib/eventsource.ts';
 import { fetchTransport, http2Transport, nodeTransport } from '../lib/transport.ts';
 import { cutAfter, eventStream, frame, idOf, open, whole } from './helpers/misbehaving.ts';
@@ -256,13 +262,22 @@ describe('the option request', () => {
   for (const [given, message] of [
     [{ url: 'ftp://a.example/' }, /^TypeError: `url` must be http: or https:/],
     [{ method: 'TRACE' }, /^TypeError: `method` must be a method/],
-    [{ body: 7 }, /^TypeError: `body` must be a string or bytes, got number/],
+    [{ body: 7 }, /^TypeError: `body` must be a string or a Uint8Array, got number/],
     [{ headers: { a: 'b\nc' } }, /^TypeError: `headers` must have values/],
+    [{ headers: new Headers({ a: 'b' }) }, /^TypeError: `headers` must be an object .* Object.fromEntries/],
+    [undefined, /^TypeError: `request` must return an object such as \{ url, body \}, got undefined$/],
+    [null, /^TypeError: `request` must return an object such as \{ url, body \}, got null$/],
   ] as [object, RegExp][]) {
     it(`ends the loop where it returns ${JSON.stringify(given)}, naming what is wrong`, async () => {
       await assert.rejects(read('http://127.0.0.1:1/', { request: () => given }), message);
     });
   }
+
+  it('has no Headers beside it that a function returns, of which nothing would be sent', async () => {
+    const headers = () => new Headers({ authorization: 'Bearer x' }) as unknown as RequestHeaders;
+    const options = { headers, shouldRetry: () => false };
+    await assert.rejects(read('http://127.0.0.1:1/', options), /^TypeError: `headers` must be an object/);
+  });
 
   it('cannot stand beside method or body', () => {
     const request = () => ({});

@@ -565,6 +565,38 @@ describe('connect, when it is redirected,', () => {
     assert.deepEqual(await readData(here.url, options, 1), ['4']);
     assert.equal(there.requests.at(-1)!.headers['x-token'], 'secret');
   });
+
+  it('takes no id to an origin that has sent events, but never an id', async (t) => {
+    const there = await started(t, (_, res) => whole(res, 'data: x\n\n'));
+    const here = await started(t, (_, res, attempt) =>
+      attempt === 2 ? whole(res, frame(1)) : res.writeHead(307, { location: there.url }).end(),
+    );
+    await assert.rejects(readData(here.url), { code: 'ERR_SSE_REDIRECT' });
+    assert.equal(there.requests.length, 1);
+  });
+
+  for (const how of ['a relative', 'an absolute'] as const) {
+    it(`takes a password in the address along within its origin, by ${how} location`, async (t) => {
+      const server = await started(t, (req, res) =>
+        req.url === '/there'
+          ? whole(res, `data: ${req.headers.authorization}\n\n`)
+          : res.writeHead(307, { location: how === 'a relative' ? '/there' : `${server.url}there` }).end(),
+      );
+      const url = server.url.replace('//', '//user:word@');
+      assert.deepEqual(await readData(url, {}, 1), ['Basic dXNlcjp3b3Jk']);
+    });
+  }
+
+  it('takes no other password along, and its own to no other origin', async (t) => {
+    const there = await started(t, (req, res) => whole(res, `data: ${req.headers.authorization}\n\n`));
+    const here = await started(t, (req, res) => {
+      const location = req.url === '/other' ? here.url.replace('//', '//user:other@') : there.url;
+      res.writeHead(307, { location }).end();
+    });
+    const url = here.url.replace('//', '//user:word@');
+    assert.deepEqual(await readData(url, {}, 1), ['undefined']);
+    await assert.rejects(readData(`${url}other`), { code: 'ERR_SSE_REDIRECT' });
+  });
 });
 
 describe('the request of connect', () => {
@@ -1101,8 +1133,21 @@ describe('the options of connect', () => {
     [{ headers: { a: undefined } }, /^TypeError: `headers` must have values .* `a`/],
     [{ headers: new Headers({ a: 'b' }) }, /^TypeError: `headers` must be an object .* Object.fromEntries/],
     [{ headers: null }, /^TypeError: `headers` must be an object of names and values/],
-    [{ body: { a: 1 } }, /^TypeError: `body` must be a string or bytes, got object$/],
+    [{ body: { a: 1 } }, /^TypeError: `body` must be a string or a Uint8Array, got object$/],
+    [{ body: new Uint16Array(1) }, /^TypeError: `body` must be a string or a Uint8Array, got object$/],
     [{ transport: 'http' }, /^TypeError: `transport` must be a function, got string$/],
+    [{ shouldRetry: true }, /^TypeError: `shouldRetry` must be a function, got boolean$/],
+    [{ onGap: 5 }, /^TypeError: `onGap` must be a function, got number$/],
+    [{ onError: null }, /^TypeError: `onError` must be a function, got null$/],
+    [{ onOpen: {} }, /^TypeError: `onOpen` must be a function, got object$/],
+    [{ onState: 'x' }, /^TypeError: `onState` must be a function, got string$/],
+    [{ onComment: 1 }, /^TypeError: `onComment` must be a function, got number$/],
+    [{ isLast: '[DONE]' }, /^TypeError: `isLast` must be a function, got string$/],
+    [
+      { storage: { getItem() {} } },
+      /^TypeError: `storage` must have the methods getItem and setItem, got object$/,
+    ],
+    [{ signal: new AbortController() }, /^TypeError: `signal` must be an AbortSignal, got object$/],
     [
       { redirectOrigins: 'https://a.example' },
       /^TypeError: `redirectOrigins` must list origins .*, got "https/,
@@ -1130,6 +1175,7 @@ describe('the options of connect', () => {
 
   it('refuses an address that is not http: or https:', () => {
     assert.throws(() => connect('ftp://example.org/'), /^TypeError: `url` must be http/);
-    assert.throws(() => connect('/relative'), TypeError);
+    assert.throws(() => connect('/relative'), /^TypeError: `url` must be http: or https:, got "\/relative"$/);
+    assert.throws(() => connect(undefined as unknown as string), /^TypeError: `url` must be http/);
   });
 });

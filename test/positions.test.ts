@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
@@ -43,6 +43,16 @@ describe('fileStorage', () => {
       await assert.rejects(async () => fileStorage(path).setItem('a', idOf(1)), { code });
       assert.equal(await readFile(path, 'utf8'), text);
     }
+  });
+
+  it('reads the file again after a failure that has passed', async (t) => {
+    const { path } = await temporaryFile(t);
+    await mkdir(path);
+    const storage = fileStorage(path);
+    await assert.rejects(async () => storage.getItem('a'), { code: 'ERR_SSE_POSITION_FILE' });
+    await rmdir(path);
+    await storage.setItem('a', idOf(1));
+    assert.equal(await storage.getItem('a'), idOf(1));
   });
 
   it('lets only its owner read the file, whose keys are URLs with secrets', async (t) => {

@@ -143,6 +143,24 @@ describe('the transports of Node', () => {
     }
   });
 
+  it('send a password in the address as Basic, unless the caller has an authorization', async (t) => {
+    const server = await serve(t, (req, res) => res.end(req.headers.authorization));
+    const port = await http2(t, (stream, { authorization }) => {
+      stream.respond();
+      stream.end(authorization);
+    });
+    for (const [transport, at] of [
+      [nodeTransport(), server.port],
+      [http2Transport(), port],
+    ] as const) {
+      const url = new URL(`http://us%40er:w%C3%B6rd@127.0.0.1:${at}/`);
+      const expected = `Basic ${Buffer.from('us@er:wörd').toString('base64')}`;
+      assert.equal(await readAnswer(await get(t, at, transport, { url }), 100), expected);
+      const headers = { Authorization: 'Bearer x' };
+      assert.equal(await readAnswer(await get(t, at, transport, { url, headers }), 100), 'Bearer x');
+    }
+  });
+
   it('send a User-Agent with the version of the package, unless the caller has one', async (t) => {
     const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
     const server = await serve(t, (_, res) => res.end());

@@ -292,6 +292,19 @@ describe('in a browser', () => {
 });
 
 describe('a page of another origin', () => {
+  for (const reader of ['connect', 'EventSource'] as const) {
+    it(`gets no body by a redirect of ${reader}`, async (t) => {
+      const other = await serve(t, (_, res) => {
+        res.writeHead(200, { ...eventStream, 'access-control-allow-origin': '*' }).end('data: x\n\n');
+      });
+      routes.set('/away', (_, res) => res.writeHead(307, { location: other.url }).end());
+      const page = await newPage(t);
+      const code = await page.evaluate((one) => window.sluice.codeAfter(one, '/away'), reader);
+      assert.equal(code, 'ERR_SSE_REDIRECT');
+      assert.equal(other.requests.length, 0);
+    });
+  }
+
   const heard = (page: Page, count: number) =>
     page.waitForFunction((expected) => window.sluice.across.length === expected, count);
 

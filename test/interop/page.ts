@@ -81,6 +81,21 @@ export function share(url: string): void {
   });
 }
 
+/** Sends a body by our EventSource or `connect`, and returns the code of the failure that ends it. */
+export async function codeAfter(reader: 'connect' | 'EventSource', url: string): Promise<unknown> {
+  const options = { body: 'secret' };
+  try {
+    if (reader === 'connect') for await (const { data } of connect(url, options)) return data;
+    const source = new OurEventSource(url, options);
+    return await new Promise((resolve) => {
+      source.onmessage = ({ data }) => resolve(data);
+      source.onerror = ({ error }) => resolve((error as { code?: unknown })?.code);
+    });
+  } catch (error) {
+    return (error as { code?: unknown }).code;
+  }
+}
+
 /** What the latest call of `readAcross` has read. */
 export const across: string[] = [];
 

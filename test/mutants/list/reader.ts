@@ -7,6 +7,7 @@ const POSITION = {
   in: 'client',
   only: 'is that of the last event processed|the current event once|in force after',
 };
+const CALLBACKS = 'client.callbacks';
 const BYTES = { in: 'decode', only: 'takes |ignores |skips |two, three |onRetry' };
 
 export const reader: readonly Mutant[] = [
@@ -44,14 +45,44 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'client', only: 'one heartbeat more' }],
       },
       {
-        find: 'if (item.event === controlEvents.end || isLast',
-        replace: 'if (isLast',
+        find: 'if (item.event === controlEvents.end || (isWanted',
+        replace: 'if ((isWanted',
         why: 'a client asks again and again for a topic that has ended',
       },
       {
-        find: 'await this.#options.onGap?.(',
-        replace: 'this.#options.onGap?.(',
+        find: '(isWanted && isLast',
+        replace: '(isLast',
+        why: 'an event that the loop never gets ends it',
+        tests: [CALLBACKS],
+      },
+      {
+        find: 'if (onGap) await this',
+        replace: 'if (onGap) void this',
         why: 'newer events are processed while the application still loads a snapshot for a gap',
+      },
+      {
+        find: 'onGap(readGap(data, lastEventId)), isOver)',
+        replace: 'onGap(readGap(data, lastEventId)))',
+        why: 'newer events are processed before a gap where the connection is told to reconnect meanwhile',
+        tests: [CALLBACKS],
+      },
+      {
+        find: 'if (this.#closing) return;',
+        replace: '',
+        why: 'a gap counts as processed although the connection was closed before the application had done so',
+        tests: [CALLBACKS],
+      },
+      {
+        find: 'if (!isDecodeError(error)) throw error;',
+        replace: 'if (!isDecodeError(error)) return failureOf(error, controller.signal);',
+        why: 'a fault of the application is taken for a lost connection, again and again',
+        tests: [CALLBACKS],
+      },
+      {
+        find: 'if (item.id) this.#idOrigins',
+        replace: "if (item.id !== '') this.#idOrigins",
+        why: 'a redirect takes an id to an origin that has sent none',
+        tests: [{ in: 'client', only: 'takes no id to an origin' }],
       },
       {
         find: "this.#lost = { reason: 'unsendable', from: position };",
@@ -112,9 +143,52 @@ export const reader: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf(
+    'waits.ts',
+    ['waits'],
+    [
+      {
+        find: 'performance.now() - due < LATE',
+        replace: 'true',
+        why: 'a process that was blocked takes its servers for silent',
+      },
+      {
+        find: 'acts.delete(call) && acts.size === 0',
+        replace: 'acts.delete(call)',
+        why: 'a connection that ends takes the signal away from the others that share it',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'connect-options.ts',
+    ['client.attempts'],
+    [
+      {
+        find: 'checkHeaders(common);',
+        replace: '',
+        why: 'the headers that a function returns as a `Headers` are left out in silence',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'request.ts',
+    [{ in: 'client', only: 'password' }],
+    [
+      {
+        find: 'return isSameUser;',
+        replace: 'return true;',
+        why: 'a server chooses the user in whose name its reader comes back',
+      },
+    ],
+  ),
+  ...mutantsOf(
     'positions.ts',
     ['positions'],
     [
+      {
+        find: 'loaded = undefined;',
+        replace: '',
+        why: 'a file that could not be read once is never read again',
+      },
       {
         find: 'while (this.#unsaved !== undefined) {',
         replace: 'if (this.#unsaved !== undefined) {',
@@ -188,6 +262,16 @@ export const reader: readonly Mutant[] = [
     'backoff.ts',
     ['backoff'],
     [
+      {
+        find: 'Math.min(this.#failures++, 64)',
+        replace: 'this.#failures++',
+        why: 'a client without a random wait comes back without any after 1,024 failures',
+      },
+      {
+        find: ', MAX_DELAY);',
+        replace: ', Infinity);',
+        why: 'the longest wait becomes the shortest, because no timer can wait for it',
+      },
       {
         find: 'this.#failures++',
         replace: 'this.#failures',
