@@ -202,11 +202,33 @@ class SourceEncoder {
 }
 
 function encodeAll(events: PipedEvents): string {
-  if (!isList(events)) return encode(events);
+  if (!isList(events)) return encodeOne(events);
   let text = '';
-  for (const event of events) text += encode(event);
+  for (const event of events) text += encodeOne(event);
   return text;
 }
+
+function encodeOne(event: ServerSentEvent): string {
+  const text = encode(event);
+  if (text === '') checkEmpty(event);
+  return text;
+}
+
+/**
+ * An event without fields is sent as nothing. So it must not be a promise, or what an API has sent: the answer
+ * would arrive without it, and look whole.
+ */
+function checkEmpty(event: ServerSentEvent): void {
+  const kind = Object.prototype.toString.call(event);
+  const other = Object.keys(event).find((name) => !FIELDS.has(name));
+  if (kind === '[object Object]' && other === undefined) return;
+  const given = other === undefined ? kind : `one with \`${other}\` and no field of an event`;
+  throw new TypeError(
+    `an event must be an object that \`encode\` takes, got ${given}: use the option \`event\``,
+  );
+}
+
+const FIELDS: ReadonlySet<string> = new Set(['event', 'data', 'json', 'id', 'retry', 'comment']);
 
 // `Array.isArray` does not recognise a readonly array for the compiler.
 function isList(events: PipedEvents): events is readonly ServerSentEvent[] {

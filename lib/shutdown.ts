@@ -93,10 +93,11 @@ export function shutdown<S extends DrainableStream>(
   server: Server | null,
   options: ShutdownOptions<S> = {},
 ): Promise<ShutdownOutcome> {
+  const onDraining = checkFunction('onDraining', options.onDraining ?? (() => {}));
   if (server === null) {
     const departures = new Departures(options);
     const limits = new Limits(options, departures.window);
-    const outcome = drain(departures, departures, limits, options.onDraining);
+    const outcome = drain(departures, departures, limits, onDraining);
     void outcome.then(({ duration }) => departures.endLate(limits.deadline - duration));
     return outcome;
   }
@@ -105,7 +106,7 @@ export function shutdown<S extends DrainableStream>(
   const connections = tracked.get(server);
   if (connections === undefined) throw new TypeError('`server` must be given to `trackConnections` first');
   const departures = new Departures(options);
-  const outcome = drain(connections, departures, new Limits(options, departures.window), options.onDraining);
+  const outcome = drain(connections, departures, new Limits(options, departures.window), onDraining);
   shutdowns.set(server, outcome);
   return outcome;
 }
@@ -123,7 +124,7 @@ async function drain<S extends DrainableStream>(
   connections: Drainable,
   departures: Departures<S>,
   limits: Limits,
-  onDraining: () => void = () => {},
+  onDraining: () => void,
 ): Promise<ShutdownOutcome> {
   const startedAt = performance.now();
   const elapsed = () => performance.now() - startedAt;
@@ -187,7 +188,14 @@ class Departures<S extends DrainableStream> implements Drainable {
   readonly #phase = Math.random();
 
   constructor(options: ShutdownOptions<S>) {
-    const { streams = [], end, mode = 'now', window = 0, retry = 1000, retrySpread = 5000 } = options;
+    const {
+      streams = [],
+      end = sendAway,
+      mode = 'now',
+      window = 0,
+      retry = 1000,
+      retrySpread = 5000,
+    } = options;
     if (mode !== 'now' && mode !== 'finish')
       throw new TypeError(`\`mode\` must be 'now' or 'finish', got ${mode}`);
     this.window = within('window', window, mode === 'now' ? 0 : 1, MAX_TIMEOUT);
@@ -195,7 +203,7 @@ class Departures<S extends DrainableStream> implements Drainable {
     this.#retrySpread = within('retrySpread', retrySpread, 0, MAX_TIMEOUT - retry);
     this.#mode = mode;
     this.#streams = collection(streams);
-    this.#end = checkEnd(end);
+    this.#end = checkFunction('end', end);
   }
 
   /** Whether no stream remains to be ended. */
@@ -284,6 +292,8 @@ class Limits {
 
   constructor({ deadline = 10_000, signal }: Pick<ShutdownOptions, 'deadline' | 'signal'>, window: number) {
     this.deadline = deadline === Infinity ? deadline : within('deadline', deadline, window, MAX_TIMEOUT);
+    if (signal !== undefined && typeof signal?.aborted !== 'boolean')
+      throw new TypeError(`\`signal\` must be an AbortSignal, got ${typeof signal}`);
     this.#signal = signal;
   }
 
@@ -442,11 +452,9 @@ function collection<S>(streams: Iterable<S>): Iterable<S> {
   return streams;
 }
 
-function checkEnd<S extends DrainableStream>(
-  end: ShutdownOptions<S>['end'] = sendAway,
-): NonNullable<ShutdownOptions<S>['end']> {
-  if (typeof end === 'function') return end;
-  throw new TypeError(`\`end\` must be a function, got ${typeof end}`);
+function checkFunction<F>(name: string, given: F): F {
+  if (typeof given === 'function') return given;
+  throw new TypeError(`\`${name}\` must be a function, got ${typeof given}`);
 }
 
 function sendAway(stream: DrainableStream, { retry }: { readonly retry: number }): void {

@@ -4,12 +4,23 @@
 /** What can be read step by step. */
 export type Source<T> = AsyncIterable<T> | Iterable<T>;
 
-/** @throws {TypeError} for what cannot be iterated, and for a string, whose characters nobody means. */
-export function iteratorOf<T>(source: Source<T>): AsyncIterator<T> | Iterator<T> {
-  const from = Object(source) as Partial<AsyncIterable<T> & Iterable<T> & ReadableStream<T>>;
-  if (from !== source || !isIterable(from)) {
-    throw new TypeError(`\`source\` must be an iterable of events or strings, got ${typeof source}`);
+/**
+ * @throws {TypeError} for what cannot be iterated, for a string, whose characters nobody means, and for a
+ * `ReadableStream` that has a reader already.
+ */
+export function checkSource(source: unknown): void {
+  if (Object(source) !== source || !isIterable(source as object)) {
+    const given = source instanceof Promise ? 'a promise: await it' : typeof source;
+    throw new TypeError(`\`source\` must be an iterable of events or strings, got ${given}`);
   }
+  if ((source as { locked?: unknown }).locked === true)
+    throw new TypeError('`source` must be a ReadableStream that nobody reads, got one that is locked');
+}
+
+/** @throws {TypeError} as `checkSource` does. */
+export function iteratorOf<T>(source: Source<T>): AsyncIterator<T> | Iterator<T> {
+  checkSource(source);
+  const from = source as Partial<AsyncIterable<T> & Iterable<T> & ReadableStream<T>>;
   if (typeof from.getReader === 'function') {
     // The iterator of a ReadableStream cannot be stopped while it waits for a chunk; its reader can.
     const reader = from.getReader();

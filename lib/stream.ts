@@ -93,7 +93,8 @@ export interface StreamOptions extends WriterOptions {
 
 /**
  * Headers as an object, as Node and frameworks give them, or as names and values, such as `Headers` and `Map`.
- * Those without a value are left out.
+ * Those without a value are left out. The case of names does not matter: in an object the last value of a name
+ * counts, as with `setHeader`, and in names and values all of them are sent, as `Headers` does.
  */
 export type StreamHeaders =
   | Readonly<Record<string, HeaderValue>>
@@ -125,7 +126,7 @@ export interface HeadSentError extends Error {
  *
  * @throws {HeadSentError} when the head of the response was sent already.
  * @throws {RangeError} naming the option that is out of its range.
- * @throws {TypeError} naming the header that cannot be sent.
+ * @throws {TypeError} naming the header that cannot be sent, and for a response that has a stream.
  */
 export function openStream(
   req: StreamRequest,
@@ -133,6 +134,10 @@ export function openStream(
   options: StreamOptions = {},
 ): EventStream {
   if (res.headersSent) throw headSent();
+  // On HTTP/1 a second stream would look like one of a pipelined request, and end the connection.
+  const other = req.socket ? streaming.get(req.socket) : undefined;
+  if (other && isOn(other, res))
+    throw new TypeError('`res` has a stream already: use the one that was opened first');
   checkOptions(options);
   const stream = new EventStream(req, res, options);
   if (req.method === 'HEAD') stream.end();
@@ -182,26 +187,35 @@ function connectionHeader(name: string): TypeError {
 }
 
 /**
- * The headers as an object with a text or a list for each name.
+ * The headers as an object with a text or a list for each name; no two names differ only in case.
  * @throws {TypeError} naming the header whose value is of another type.
  */
 export function headersOf(given: StreamHeaders = {}): Record<string, string | string[]> {
-  const headers: Record<string, string | string[]> = {};
   if (typeof given !== 'object' || given === null)
     throw new TypeError(`\`headers\` must be an object, a \`Map\` or \`Headers\`, got ${given}`);
   // It can be read once, and headers are read for each stream.
   if ('next' in given && Symbol.iterator in given)
     throw new TypeError('`headers` must not be an iterator: pass what it iterates, such as the `Map`');
   const isList = Symbol.iterator in given;
-  for (const [name, value] of isList ? (given as Iterable<[string, HeaderValue]>) : Object.entries(given)) {
+  const headers = new Map<string, [name: string, value: string | string[]]>();
+  for (const entry of isList ? (given as Iterable<readonly [string, HeaderValue]>) : Object.entries(given)) {
+    if (!Array.isArray(entry))
+      throw new TypeError(`\`headers\` must have pairs of name and value, got ${entry}`);
+    const [name, value] = entry as [string, HeaderValue];
     if (value === undefined) continue;
-    if (typeof value === 'object' && !Array.isArray(value))
-      throw new TypeError(`\`headers\` must have a text, a number or a list for "${name}", got ${value}`);
-    const texts = typeof value === 'object' ? [...value] : String(value);
+    const key = String(name).toLowerCase();
+    const known = isList ? headers.get(key) : undefined;
+    const texts = textsOf(name, value);
     // `Headers` has an entry for each `Set-Cookie`.
-    headers[name] = headers[name] === undefined ? texts : [headers[name], texts].flat();
+    headers.set(key, known === undefined ? [name, texts] : [known[0], [known[1], texts].flat()]);
   }
-  return headers;
+  return Object.fromEntries(headers.values());
+}
+
+function textsOf(name: string, value: NonNullable<HeaderValue>): string | string[] {
+  if (Array.isArray(value)) return [...value];
+  if (typeof value !== 'object' && typeof value !== 'function') return String(value);
+  throw new TypeError(`\`headers\` must have a text, a number or a list for "${name}", got ${value}`);
 }
 
 function isStreamStatus(status: number): boolean {
@@ -217,8 +231,9 @@ function gone(this: StreamSocket): void {
   if (stream !== undefined) abandon(stream);
 }
 
-// Assigned in the class, so that the function above can read a protected member.
+// Assigned in the class, so that the functions here can read its members.
 let abandon: (stream: EventStream) => void;
+let isOn: (stream: EventStream, res: StreamResponse) => boolean;
 
 /** Whether a connection carries an open stream. No later request on that connection can be answered. */
 export function isStreaming(socket: StreamSocket): boolean {
@@ -294,16 +309,8 @@ export class EventStream extends Writer {
     return this.write(Buffer.from(encode(event)));
   }
 
-  override write(chunk: Uint8Array): boolean {
-    this.#beginWrite();
-    return super.write(chunk);
-  }
-
-  /**
-   * Writes bytes as `write` does. Their HTTP chunk and their compressed block are made once for all streams.
-   */
+  /** Writes bytes as `write` does. Their HTTP chunk and compressed block are made once for all streams. */
   writeShared(chunk: SharedChunk): boolean {
-    this.#beginWrite();
     return this.accept(chunk.bytes, chunk);
   }
 
@@ -314,7 +321,7 @@ export class EventStream extends Writer {
    */
   queueText(text: string): void {
     if (text === '' || this.closed) return;
-    if (this.#queued === '') process.nextTick(() => this.#flush());
+    if (this.#queued === '') process.nextTick(() => this.#attempt(() => this.#flush()));
     this.#queued += text;
     if (this.#queued.length >= MAX_QUEUED_LENGTH) this.#flush();
   }
@@ -326,15 +333,25 @@ export class EventStream extends Writer {
     return pipe(this, source, options);
   }
 
+  /** Ends as a `Writer` does. Where the head cannot be sent, cuts the connection, with the reason `error`. */
   override end(reason?: CloseReason, cause?: unknown): void {
-    this.#beginWrite();
+    this.#attempt(() => this.prepare());
     if (this.#gzip !== undefined && !this.closed) this.#transmit(this.#gzip.end());
     super.end(reason, cause);
   }
 
-  #beginWrite(): void {
+  protected override prepare(): void {
     if (this.#queued !== '') this.#flush();
     if (!this.#opened && !this.closed) this.#prepareHead();
+  }
+
+  /** For what has no caller who could answer the request: a head that cannot be sent throws. */
+  #attempt(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.abort('error', error);
+    }
   }
 
   #flush(): void {
@@ -393,6 +410,7 @@ export class EventStream extends Writer {
 
   static {
     abandon = (stream) => stream.abort(stream.goneReason);
+    isOn = (stream, res) => stream.#res === res;
   }
 
   protected override get goneReason(): CloseReason {
@@ -411,6 +429,15 @@ export class EventStream extends Writer {
 
   #prepareHead(): void {
     this.#opened = true;
+    try {
+      this.#giveHead();
+    } catch (error) {
+      this.#opened = false; // or the next write would send a head that lacks the rest
+      throw error;
+    }
+  }
+
+  #giveHead(): void {
     const { keepAliveDelay = 10_000 } = this.#options;
     const res = this.#res;
     // Other code has answered the request; a deadline that ends this stream must not break that response.
@@ -423,7 +450,6 @@ export class EventStream extends Writer {
     // Without it nginx holds events back until a buffer is full.
     if (!head.hasHeader('X-Accel-Buffering')) head.setHeader('X-Accel-Buffering', 'no');
     head.setHeader('Content-Type', 'text/event-stream');
-    head.removeHeader('Content-Length');
     if (this.#options.gzip === true && !head.hasHeader('Content-Encoding')) this.#negotiate(head);
     this.#hadEncoding = head.hasHeader('Content-Encoding');
     // The server's requestTimeout destroys connections whose request body is not read.
@@ -449,8 +475,10 @@ export class EventStream extends Writer {
     if (headers !== undefined) {
       for (const [name, value] of Object.entries(headersOf(headers))) head.setHeader(name, value);
     }
+    // That of another answer: a stream has none, and a refusal no body.
+    if (head.hasHeader('Content-Length')) head.removeHeader('Content-Length');
     // Last, because the headers above may allow caching. A cache may keep a 204 as well.
-    head.setHeader('Cache-Control', withoutCaching(head.getHeader('Cache-Control')));
+    head.setHeader('Cache-Control', withNames(head.getHeader('Cache-Control'), NO_CACHING));
   }
 
   /** Whether a method of the response was replaced by one that has added a coding of its own. */
@@ -540,18 +568,12 @@ const MAX_QUEUED_LENGTH = 16 * 1024;
  * `no-store` keeps caches from serving one client's stream to another, `no-transform` keeps compressors from
  * holding events back. Directives that the application has set are kept.
  */
-function withoutCaching(given: unknown): string {
-  return withNames(given, ['no-store', 'no-transform']);
-}
+const NO_CACHING = ['no-store', 'no-transform'];
 
 /** Adds the needed names to a header's comma-separated list. */
 function withNames(given: unknown, needed: readonly string[]): string {
-  const names =
-    given === undefined
-      ? []
-      : String(given)
-          .split(/\s*,\s*/)
-          .filter(Boolean);
+  const list = String(given ?? '').split(/\s*,\s*/);
+  const names = list.filter((name) => name !== '');
   const known = new Set(names.map((name) => name.toLowerCase()));
   return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].join(', ');
 }

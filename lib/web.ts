@@ -1,5 +1,5 @@
 // Answers a `Request` with a `Response` of events, for Hono, h3, Next.js, Bun, Deno and others like them.
-// Needs `encode.ts`, `events.ts`, `heartbeat.ts`, `pipe.ts` and `stream.ts` beside it.
+// Needs `encode.ts`, `events.ts`, `heartbeat.ts`, `pipe.ts`, `source.ts` and `stream.ts` beside it.
 
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -7,6 +7,7 @@ import type { ServerSentEvent } from './encode.ts';
 import { type EventsHub, serveEvents } from './events.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { PipeDialect, PipeOptions, PipeSource } from './pipe.ts';
+import { checkSource } from './source.ts';
 import { type EventStream, openStream, type StreamOptions } from './stream.ts';
 
 /** What both forms of `toResponse` take. */
@@ -49,7 +50,8 @@ export type SourceMaker<Value = ServerSentEvent | string> = (
  *
  * Of a source, the first bytes are a comment, so that the client gets the head of the response at once. A
  * function that makes the source is called first, and what it throws rejects: so a failure before the first
- * byte can still become a status. Afterwards a failure is sent as `pipe` describes.
+ * byte can still become a status. Afterwards a failure is sent as `pipe` describes. The function may wait for as
+ * long as it likes, but the promise does not wait for it once the stream has closed.
  *
  * With a hub, a client resumes, and is refused, as `serveEvents` describes. For limits, permissions and all
  * other options use `toFetchHandler(serveEvents(hub, options))`.
@@ -58,7 +60,7 @@ export type SourceMaker<Value = ServerSentEvent | string> = (
  * waits for the reader of the body, and a source waits with it. A body that nobody reads is given up after
  * `stallTimeout`.
  *
- * @throws {TypeError | RangeError} naming the option that cannot be used, as a rejection.
+ * @throws {TypeError | RangeError} naming the option or the source that cannot be used, as a rejection.
  * @throws what the function that makes the source throws, unless the client has left meanwhile.
  */
 export function toResponse(hub: EventsHub, options: HubResponseOptions): Promise<Response>;
@@ -74,25 +76,26 @@ export async function toResponse(
   from: EventsHub | PipeSource | SourceMaker,
   options: HubResponseOptions | SourceResponseOptions,
 ): Promise<Response> {
-  const { request } = options;
+  const { request, streams } = options;
   checkRequest(request);
+  checkStreams(streams);
   if (Object(from) !== from) {
     throw new TypeError(`\`source\` must be an iterable of events or strings, or a hub, got ${typeof from}`);
   }
-  if ('subscribe' in from) return hubResponse(from, options as HubResponseOptions);
+  if (isHub(from)) return hubResponse(from, options as HubResponseOptions);
+  if (typeof from !== 'function') checkSource(from);
   const res = new NodeResponse(request);
-  let stream: EventStream | undefined;
-  try {
-    stream = openStream(new NodeRequest(request, res), res, options);
-    track(stream, options.streams);
-    await send(stream, from, options);
-  } catch (error) {
+  const stream = openStream(new NodeRequest(request, res), res, options);
+  track(stream, streams);
+  // Not awaited: the function that makes the source may wait for longer than the client, or the program, does.
+  void send(stream, from, options as SourceResponseOptions).catch((error) => {
     // A client that leaves makes the function's own calls fail too: nothing went wrong.
-    const hasLeft = stream?.closed === true;
-    stream?.abort('error', error);
-    res.destroy();
-    if (!hasLeft) throw error;
-  }
+    if (res.destroyed) return undefined;
+    if (res.headersSent) return stream.pipe(failed(error), options as SourceResponseOptions);
+    res.fail(error);
+    stream.abort('error', error);
+    return undefined;
+  });
   return res.response;
 }
 
@@ -150,13 +153,26 @@ async function send(
   from: PipeSource | SourceMaker,
   options: SourceResponseOptions,
 ): Promise<void> {
-  const { heartbeat = {} } = options;
-  // Checks the interval before the function is called.
-  if (heartbeat !== false) beats.add(stream, { interval: heartbeat.interval });
+  const interval = intervalOf(options.heartbeat);
   const source = typeof from !== 'function' ? from : stream.closed ? [] : await from(stream);
+  checkSource(source);
   stream.write(FIRST);
+  // Not before: a heartbeat would send the head, and a failure could no longer become a status.
+  if (interval !== undefined) beats.add(stream, { interval });
   // Never rejects.
   void stream.pipe(source, options);
+}
+
+/** Checked before the source is made; `undefined`: no heartbeats. */
+function intervalOf(heartbeat: StreamedOptions['heartbeat'] = {}): number | undefined {
+  if (heartbeat === false) return undefined;
+  if (Object(heartbeat) === heartbeat) return new Heartbeat({ interval: heartbeat.interval }).interval;
+  throw new TypeError(`\`heartbeat\` must be { interval } or false, got ${heartbeat}`);
+}
+
+/** A source that fails at once. */
+function failed(error: unknown): AsyncIterable<never> {
+  return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }) };
 }
 
 /** Hosts send no head before the first byte of the body. */
@@ -167,6 +183,11 @@ const beats = new Heartbeat<EventStream>();
 
 // ── hubs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Some sources, such as those of events of other libraries, can be subscribed to as well. */
+function isHub(from: EventsHub | PipeSource | SourceMaker): from is EventsHub {
+  return 'subscribe' in from && !(Symbol.asyncIterator in from);
+}
+
 const NO_SIGNAL = {};
 const handlers = new WeakMap<EventsHub, WeakMap<object, Handler>>();
 const topicsOf = new WeakMap<object, string | readonly string[]>();
@@ -175,8 +196,8 @@ async function hubResponse(
   hub: EventsHub,
   { request, topics, signal, streams }: HubResponseOptions,
 ): Promise<Response> {
-  if (topics === undefined)
-    throw new TypeError('`topics` must be a topic or a list of topics, got undefined');
+  if (typeof topics !== 'string' && !Array.isArray(topics))
+    throw new TypeError(`\`topics\` must be a topic or a list of topics, got ${typeof topics}`);
   // The request's own signal means that the client has left, which is seen in any case.
   const handler = handlerFor(hub, signal === request.signal ? undefined : signal);
   const { opened, response } = answer(handler, request, undefined, topics);
@@ -192,6 +213,12 @@ function handlerFor(hub: EventsHub, signal: AbortSignal | undefined): Handler {
     known.get(signal ?? NO_SIGNAL) ?? serveEvents(hub, { topics: (req) => topicsOf.get(req), signal });
   known.set(signal ?? NO_SIGNAL, handler);
   return handler;
+}
+
+function checkStreams(streams: Set<EventStream> | undefined): void {
+  if (streams === undefined || (typeof streams?.add === 'function' && typeof streams.delete === 'function'))
+    return;
+  throw new TypeError(`\`streams\` must be a Set, got ${typeof streams}`);
 }
 
 function track(stream: EventStream | undefined, streams: Set<EventStream> | undefined): void {
@@ -299,7 +326,7 @@ class NodeResponse extends EventEmitter {
   /** Bytes that wait for the reader of the body. */
   writableLength = 0;
   readonly #isHead: boolean;
-  readonly #headers = new Map<string, string | readonly string[]>();
+  readonly #headers = new Headers();
   readonly #signal: AbortSignal | undefined;
   #settle!: { resolve(response: Response): void; reject(error: unknown): void };
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
@@ -321,20 +348,22 @@ class NodeResponse extends EventEmitter {
   }
 
   hasHeader(name: string): boolean {
-    return this.#headers.has(name.toLowerCase());
+    return this.#headers.has(name);
   }
 
   getHeader(name: string): string | readonly string[] | undefined {
-    return this.#headers.get(name.toLowerCase());
+    if (name.toLowerCase() === 'set-cookie' && this.hasHeader(name)) return this.#headers.getSetCookie();
+    return this.#headers.get(name) ?? undefined;
   }
 
   setHeader(name: string, value: string | readonly string[]): this {
-    this.#headers.set(name.toLowerCase(), value);
+    this.removeHeader(name);
+    for (const one of [value].flat()) this.#headers.append(name, one as string);
     return this;
   }
 
   removeHeader(name: string): void {
-    this.#headers.delete(name.toLowerCase());
+    this.#headers.delete(name);
   }
 
   /** As with Node, nothing is sent before the first byte, the end, or `flushHeaders`. */
@@ -347,32 +376,39 @@ class NodeResponse extends EventEmitter {
 
   flushHeaders(): void {
     this.headersSent = true;
-    this.#respond(this.#isHead ? null : this.#body());
+    this.#respond(this.#hasNoBody ? null : this.#body());
   }
 
   /** `false` as soon as anything waits, so that a body which nobody reads counts as stalled. */
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Uint8Array | string): boolean {
     if (this.writableEnded || this.destroyed) return false;
+    const bytes = bytesOf(chunk);
     this.flushHeaders();
-    if (this.#isHead || chunk.length === 0) return true;
+    if (this.#hasNoBody || bytes.length === 0) return true;
     if (this.#isPulling) {
       this.#isPulling = false;
-      this.#controller?.enqueue(chunk);
+      this.#controller?.enqueue(copyOf([bytes], bytes.length));
       return true;
     }
-    this.#waiting.push(chunk);
-    this.writableLength += chunk.length;
+    this.#waiting.push(bytes);
+    this.writableLength += bytes.length;
     this.#needsDrain = true;
     return false;
   }
 
-  end(text?: string): this {
+  end(chunk?: Uint8Array | string): this {
     if (this.writableEnded || this.destroyed) return this;
+    if (this.#hasResponded && chunk !== undefined) this.write(chunk);
+    else this.#respond(this.#hasNoBody || chunk === undefined ? null : bytesOf(chunk));
     this.writableEnded = true;
     this.headersSent = true;
-    this.#respond(this.#isHead || text === undefined ? null : text);
     if (this.writableLength === 0) this.#finish();
     return this;
+  }
+
+  /** As with Node, what is written to a response without a body is dropped. */
+  get #hasNoBody(): boolean {
+    return this.#isHead || BODILESS.has(this.statusCode);
   }
 
   /** Cuts the body, so that its reader does not take what it has for the whole. */
@@ -400,14 +436,15 @@ class NodeResponse extends EventEmitter {
     this.#close();
   };
 
-  #respond(body: ReadableStream<Uint8Array> | string | null, status: number = this.statusCode): void {
+  /** Throws where the status cannot be sent. */
+  #respond(
+    body: ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null,
+    status = this.statusCode,
+  ): void {
     if (this.#hasResponded) return;
+    const response = new Response(body, { status, headers: this.#headers });
     this.#hasResponded = true;
-    const headers = new Headers();
-    for (const [name, values] of this.#headers) {
-      for (const value of [values].flat()) headers.append(name, value as string);
-    }
-    this.#settle.resolve(new Response(body, { status, headers }));
+    this.#settle.resolve(response);
   }
 
   /** Its own queue stays empty: `pull` is called only while a reader waits. */
@@ -426,12 +463,11 @@ class NodeResponse extends EventEmitter {
   }
 
   #pull(): void {
-    const [first] = this.#waiting;
-    if (first === undefined) {
+    if (this.writableLength === 0) {
       this.#isPulling = true;
       return;
     }
-    const chunk = this.#waiting.length === 1 ? first : Buffer.concat(this.#waiting);
+    const chunk = copyOf(this.#waiting, this.writableLength);
     this.#waiting = [];
     this.writableLength = 0;
     this.#controller?.enqueue(chunk);
@@ -465,6 +501,29 @@ class NodeResponse extends EventEmitter {
       this.emit('close');
     });
   }
+}
+
+/** Statuses whose responses have no body. */
+const BODILESS: ReadonlySet<number> = new Set([204, 205, 304]);
+
+function bytesOf(chunk: Uint8Array | string): Uint8Array<ArrayBuffer> {
+  if (typeof chunk === 'string') return new TextEncoder().encode(chunk) as Uint8Array<ArrayBuffer>;
+  if (chunk instanceof Uint8Array) return chunk as Uint8Array<ArrayBuffer>;
+  throw new TypeError(`\`chunk\` must be text or bytes, got ${typeof chunk}`);
+}
+
+/**
+ * The reader of a body owns what it gets, and may transfer its memory: a `ReadableStream` of type `bytes` does. Ours
+ * is that of a hub's history, or Node's pool.
+ */
+function copyOf(chunks: readonly Uint8Array[], length: number): Uint8Array {
+  const copy = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    copy.set(chunk, at);
+    at += chunk.length;
+  }
+  return copy;
 }
 
 /** What nginx logs for a client that has left. Nobody receives it. */

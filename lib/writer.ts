@@ -214,6 +214,8 @@ export class Writer extends EventEmitter<WriterEvents> {
   protected accept(bytes: Uint8Array, form?: object): boolean {
     if (this.closed) return false;
     if (!(bytes instanceof Uint8Array)) throw new TypeError(`\`chunk\` must be bytes, got ${typeof bytes}`);
+    this.prepare();
+    if (this.closed) return false;
     // Until the first refusal less than a high-water mark waits, so there is nothing to compare.
     if (this.#drained !== undefined && this.#heldWith(bytes.length, this.#drained) > this.#maxBufferedBytes) {
       this.abort('slow-consumer');
@@ -226,6 +228,9 @@ export class Writer extends EventEmitter<WriterEvents> {
     if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
     return false;
   }
+
+  /** Called before bytes are transmitted, so that a subclass can send what has to come first. */
+  protected prepare(): void {}
 
   /** How many bytes the process would hold with one more write. */
   #heldWith(added: number, waits: Waits): number {

@@ -501,6 +501,26 @@ describe('trap 25: a source that fails after the head was sent', () => {
     }
   });
 
+  it('counts as failed when it yields what would be sent as nothing, so that no answer looks whole without it', async (t) => {
+    const given: [unknown, RegExp][] = [
+      [Promise.resolve({ data: 'x' }), /got \[object Promise\]: use the option `event`/],
+      [{ choices: [], created: 1 }, /got one with `choices` and no field of an event: use the option/],
+      [new Map([['data', 'x']]), /got \[object Map\]/],
+      [new Error('in place of a throw'), /got \[object Error\]/],
+    ];
+    for (const [value, expected] of given) {
+      const { frames, result } = await failed(t, ['a', value as never, 'b']);
+      assert.deepEqual(frames, [message('a'), FAILED]);
+      assert.match(String(result[1]), expected);
+    }
+    const event = async (data: string) => ({ data });
+    assert.deepEqual((await failed(t, ['a'], { event } as never)).frames, [FAILED]);
+    const error = async () => ({ data: 'a failure' });
+    assert.deepEqual((await failed(t, failing(), { error } as never)).frames, [message('a'), FAILED]);
+    const { frames } = await failed(t, [{}, { data: undefined }, { id: undefined, event: undefined }]);
+    assert.deepEqual(frames, [FINISHED]);
+  });
+
   it('counts as failed, and is stopped, where option `event` throws', async (t) => {
     const refusal = new Error('not this');
     let returned = 0;

@@ -715,14 +715,17 @@ describe('shutdown', () => {
       [{ retry: -1 }, /`retry`/],
       [{ retry: 2 ** 31 - 1, retrySpread: 1 }, /`retrySpread` must be a number from 0 to 0, got 1/],
       [{ streams, end: 5 as never }, /^TypeError: `end` must be a function, got number$/],
+      [{ onDraining: 5 }, /^TypeError: `onDraining` must be a function, got number$/],
+      [{ signal: 'SIGTERM' }, /^TypeError: `signal` must be an AbortSignal, got string$/],
       [{ streams: 5, end }, /^TypeError: `streams` must be iterable, got number$/],
       [{ streams: streams.values(), end }, /`streams` must be a collection that can be read again/],
     ];
     for (const [options, message] of wrong)
-      assert.throws(
-        () => shutdown(server, options),
-        (error) => message.test(String(error)),
-      );
+      for (const given of [server, null])
+        assert.throws(
+          () => shutdown(given, options),
+          (error) => message.test(String(error)),
+        );
     assert.equal(server.listening, true);
     assert.throws(() => shutdown(createServer()), /^TypeError: `server` must be given to `trackConnections`/);
   });

@@ -27,6 +27,7 @@ import { createGzip } from 'node:zlib';
 import {
   checkStreamOptions,
   type EventStream,
+  headersOf,
   isStreaming,
   openStream,
   type StreamOptions,
@@ -175,6 +176,27 @@ describe('openStream', () => {
     }
   });
 
+  it('takes names of headers in any case: of an object the last value, of a list every one', async (t) => {
+    const given: [StreamOptions['headers'], unknown][] = [
+      [{ 'X-Name': 'default', 'Set-Cookie': 'a=1', 'x-name': 'mine' }, ['mine', ['a=1']]],
+      [
+        [
+          ['set-cookie', 'a=1'],
+          ['x-name', 'one'],
+          ['Set-Cookie', ['b=2', 'c=3']],
+          ['X-Name', 'two'],
+        ],
+        ['one, two', ['a=1', 'b=2', 'c=3']],
+      ],
+    ];
+    for (const [headers, expected] of given) {
+      const port = await serving(t, (req, res) => openStream(req, res, { headers }).open());
+      const answer = await fetchFrom(t, port);
+      assert.deepEqual([answer.headers['x-name'], answer.headers['set-cookie']], expected);
+    }
+    assert.deepEqual(headersOf({ constructor: 'Ltd' }), { constructor: 'Ltd' });
+  });
+
   it('takes the headers of a response as `getHeaders` gives them', async (t) => {
     const other = (await exchanging(t)).res;
     other.setHeader('X-Count', 7).setHeader('Set-Cookie', ['a=1', 'b=2']);
@@ -205,6 +227,23 @@ describe('openStream', () => {
       code: 'ERR_SSE_HEAD_SENT',
       message: /open or refuse the stream before anything answers, and `await stream\.done`/,
     });
+  });
+
+  it('refuses a second stream for one response, and leaves the first one open', async (t) => {
+    const { req, res, stream, client } = await streaming(t);
+    assert.throws(() => openStream(req, res), /^TypeError: `res` has a stream already: use the one/);
+    stream.send({ data: 'x' });
+    stream.end();
+    assert.match(await new Reading(client).over, /data: x\n\n/);
+    assert.equal(await stream.done, 'ended');
+  });
+
+  it('leaves a response that can still be answered where the first write is of no bytes', async (t) => {
+    const { stream, res, client } = await streaming(t);
+    assert.throws(() => stream.write('text' as never), /^TypeError: `chunk` must be bytes, got string$/);
+    res.writeHead(500).end('failed');
+    assert.match(await new Reading(client).over, /^HTTP\/1.1 500 .*failed/s);
+    assert.equal(await stream.done, 'answered');
   });
 
   it('refuses bad options at once, and leaves the response unchanged', async (t) => {
@@ -301,6 +340,15 @@ describe('stream.refuse', () => {
     assert.equal(refused.headers['cache-control'], 'max-age=60, no-store, no-transform');
   });
 
+  it('drops the length of another answer, which would leave the client waiting for its bytes', async (t) => {
+    const port = await serving(t, (req, res) => {
+      res.setHeader('Content-Length', 5);
+      openStream(req, res).refuse(503);
+    });
+    const { status, body } = await fetchFrom(t, port);
+    assert.deepEqual([status, await body.over], [503, '']);
+  });
+
   it('throws ERR_SSE_HEAD_SENT once the stream has begun', async (t) => {
     const { stream } = await streaming(t);
     stream.open();
@@ -320,6 +368,43 @@ describe('stream.refuse', () => {
     stream.refuse(204);
     assert.equal(stream.closed, true);
   });
+});
+
+describe('a head that cannot be sent, because a middleware throws when it is set', () => {
+  const failure = new Error('the session store is away');
+
+  async function broken(t: TestContext, options?: StreamOptions) {
+    const exchange = await streaming(t, options);
+    exchange.res.setHeader = () => {
+      throw failure;
+    };
+    return exchange;
+  }
+
+  it('is thrown to who writes, again each time, and the request can still be answered', async (t) => {
+    const { stream, res, client } = await broken(t);
+    for (let n = 0; n < 2; n++) assert.throws(() => stream.send({ data: 'x' }), failure);
+    assert.equal(stream.closed, false);
+    res.writeHead(500).end();
+    assert.match(await new Reading(client).over, /^HTTP\/1.1 500 /);
+  });
+
+  const ends: [string, StreamOptions, (stream: EventStream) => unknown][] = [
+    ['it is ended', {}, (stream) => stream.end()],
+    ['a deadline ends it', { maxAge: 10 }, () => {}],
+    ['text was queued', {}, (stream) => stream.queueText('data: x\n\n')],
+    ['a source is piped', {}, (stream) => stream.pipe(['x'])],
+  ];
+  for (const [when, options, act] of ends) {
+    it(`cuts the connection with the reason \`error\`, and ends no process, where ${when}`, async (t) => {
+      const { stream, client } = await broken(t, options);
+      act(stream);
+      // The timers of streams keep no process alive, but the connection does.
+      assert.equal(await stream.done, 'error');
+      assert.equal(stream.cause, failure);
+      assert.equal(await new Reading(client).over, '');
+    });
+  }
 });
 
 describe('trap 1: client-gone follows the close of the response or the socket, and nothing else', () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { after, before, describe, it } from 'node:test';
 import { compose } from '../lib/compose.ts';
 import { cors } from '../lib/cors.ts';
@@ -71,6 +72,8 @@ class BodyReader {
 }
 
 const ask = (path = '/', init: RequestInit = {}): Request => new Request(`http://site.example${path}`, init);
+
+type Handler = (req: IncomingMessage, res: ServerResponse) => unknown;
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -229,6 +232,23 @@ describe('toResponse with a hub', { timeout: 20_000 }, () => {
     assert.equal(streams.size, 0);
   });
 
+  it('gives each reader bytes of its own, so that a host that transfers them takes nothing from others', async () => {
+    const hub = new Hub();
+    for (const data of numbers(300)) hub.publish('a', { data });
+    const open = () => toResponse(hub, { topics: 'a', request: ask('/?from=earliest') });
+    const body = (await open()).body!.getReader();
+    // As middleware does that wraps a body: a stream of bytes transfers what it is given.
+    const bytes = new ReadableStream({
+      type: 'bytes',
+      pull: async (controller) => controller.enqueue((await body.read()).value!),
+    });
+    const reader = bytes.getReader();
+    for (let text = ''; !text.includes('data: 300\n'); ) text += Buffer.from((await reader.read()).value!);
+    const other = new BodyReader(await open());
+    assert.deepEqual((await other.until(({ data }) => data.length === 300)).data, numbers(300));
+    await Promise.all([other.cancel(), body.cancel()]);
+  });
+
   it('holds one page for a reader that has stalled, who then gets every event in order', async () => {
     const hub = new Hub({ history: { maxEvents: 10_000 } });
     const streams = new Set<EventStream>();
@@ -375,6 +395,50 @@ describe('toResponse with a source', { timeout: 20_000 }, () => {
     assert.equal((await answer).status, 499);
   });
 
+  it('does not wait for the function that makes the source once the stream has closed', async () => {
+    const never = () => new Promise<PipeSource>(() => {});
+    const leaving = new AbortController();
+    const stopping = new AbortController();
+    const streams = new Set<EventStream>();
+    const left = toResponse(never, { request: ask('/', { signal: leaving.signal }) });
+    const stopped = toResponse(never, { request: ask(), signal: stopping.signal });
+    const ended = toResponse(never, { request: ask(), streams });
+    await turns();
+    leaving.abort();
+    stopping.abort();
+    assert.equal((await left).status, 499);
+    const { status, body, headers } = await stopped;
+    assert.deepEqual([status, body, headers.get('content-type')], [200, null, 'text/event-stream']);
+    const over = shutdown(null, { streams, retry: 3000, retrySpread: 0 });
+    assert.equal(await (await ended).text(), 'retry: 3000\n\n');
+    assert.equal((await over).cut, 0);
+  });
+
+  it('sends no heartbeat before the source is made, so that its failure can still become a status', async () => {
+    const failure = new Error('the upstream has answered 401');
+    const answer = toResponse(
+      async () => {
+        await new Promise((resolve) => setTimeout(resolve, 60));
+        throw failure;
+      },
+      { request: ask(), heartbeat: { interval: 10 } },
+    );
+    await assert.rejects(answer, failure);
+  });
+
+  it('sends the failure of a function that has begun the stream as an event, as it does one of the source', async () => {
+    const failures: unknown[] = [];
+    const response = await toResponse(
+      async (stream) => {
+        stream.send({ data: 'thinking' });
+        await nextTurn();
+        throw new Error('secret');
+      },
+      { request: ask(), error: (error) => ({ event: 'oops', data: String(failures.push(error)) }) },
+    );
+    assert.equal(await response.text(), 'data: thinking\n\nevent: oops\ndata: 1\n\n');
+  });
+
   it('sends a failure in the middle as an event, and nothing that looks like success', async () => {
     const source = (async function* () {
       yield 'token';
@@ -439,10 +503,24 @@ describe('toResponse with a source', { timeout: 20_000 }, () => {
 
   it('names what cannot be used', async () => {
     const request = ask();
+    const locked = new ReadableStream<string>();
+    locked.getReader();
     const wrong: [() => Promise<Response>, RegExp][] = [
       [() => toResponse(['a'], {} as never), /`request` must be a Request, got undefined/],
       [() => toResponse('text' as never, { request }), /`source` must be .* a hub, got string/],
       [() => toResponse(new Hub(), { request } as never), /`topics` must be a topic or a list/],
+      [() => toResponse(new Hub(), { request, topics: 5 as never }), /`topics` must be .* got number/],
+      [
+        () => toResponse(new Hub(), { request, topics: 'a', streams: [] as never }),
+        /`streams` must be a Set/,
+      ],
+      [() => toResponse(['a'], { request, streams: {} as never }), /`streams` must be a Set, got object/],
+      [() => toResponse({} as never, { request }), /`source` must be an iterable of .* got object/],
+      [() => toResponse(Promise.resolve(['a']) as never, { request }), /got a promise: await it/],
+      [() => toResponse((() => undefined) as never, { request }), /`source` must be .* got undefined/],
+      [() => toResponse(locked, { request }), /`source` must be a ReadableStream that nobody reads/],
+      [() => toResponse(() => locked, { request }), /`source` must be a ReadableStream that nobody reads/],
+      [() => toResponse(['a'], { request, heartbeat: true as never }), /`heartbeat` must be .* got true/],
       [() => toResponse(['a'], { request, stallTimeout: -1 }), /`stallTimeout` must be .* got -1/],
       [() => toResponse(['a'], { request, heartbeat: { interval: 0 } }), /`interval` must be .* got 0/],
       [() => toResponse(['a'], { request, headers: { 'bad name': 'x' } }), /bad name/],
@@ -571,6 +649,39 @@ describe('toFetchHandler', { timeout: 20_000 }, () => {
       ]),
     );
     await assert.rejects((await late(ask())).text(), { code: 'ERR_SSE_CLOSED' });
+  });
+
+  it('rejects where the answer of a handler cannot be sent', async () => {
+    const answers: [Handler, RegExp][] = [
+      [(_, res) => void res.setHeader('x-name', '\u4e00').end('x'), /ByteString/],
+      [(_, res) => void res.writeHead(101).end(), /status/],
+      [(_, res) => void res.end((() => 'x') as never), /`chunk` must be text or bytes, got function/],
+    ];
+    for (const [handler, message] of answers)
+      await assert.rejects(toFetchHandler(handler)(ask()), ({ message: got }) => message.test(got));
+  });
+
+  it('sends all that a handler writes, as text or bytes, and drops what has no place in the answer', async () => {
+    const answers: [Handler, unknown[]][] = [
+      [(_, res) => void res.end(Buffer.from('all')), [200, 'all']],
+      [
+        (_, res) => [res.write('one '), res.write(Buffer.from('two ')), res.end('three')],
+        [200, 'one two three'],
+      ],
+      [(_, res) => [res.flushHeaders(), res.end('late')], [200, 'late']],
+      [(_, res) => void res.writeHead(204).end('no place'), [204, '']],
+      [(_, res) => [res.writeHead(304).flushHeaders(), res.end('no place')], [304, '']],
+    ];
+    for (const [handler, expected] of answers) {
+      const response = await toFetchHandler(handler)(ask());
+      assert.deepEqual([response.status, await response.text()], expected);
+    }
+    const cookies = await toFetchHandler((_, res) => {
+      res.setHeader('Set-Cookie', ['a=1', 'b=2']);
+      res.setHeader('Set-Cookie', [...(res.getHeader('set-cookie') as string[]), 'c=3']);
+      res.end();
+    })(ask());
+    assert.deepEqual(cookies.headers.getSetCookie(), ['a=1', 'b=2', 'c=3']);
   });
 
   it('answers an unexpected failure with a 500 that reveals nothing', async () => {

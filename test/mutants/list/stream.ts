@@ -20,8 +20,8 @@ export const stream: readonly Mutant[] = [
         tests: [{ in: 'stream', only: 'trap 3' }],
       },
       {
-        find: 'withoutCaching(head.getHeader',
-        replace: 'String(res.getHeader',
+        find: "withNames(head.getHeader('Cache-Control'), NO_CACHING)",
+        replace: "String(head.getHeader('Cache-Control'))",
         why: 'a cache serves the stream of one client to another',
         tests: [{ in: 'stream', only: 'traps 8 and 10' }],
       },
@@ -55,6 +55,28 @@ export const stream: readonly Mutant[] = [
         why: 'a middleware that sets headers with the first write fails, because the head is finished',
       },
       {
+        find: 'this.#opened = false;',
+        replace: '',
+        why: 'a stream whose head failed is sent without its type, and caches may keep it',
+        tests: [{ in: 'stream', only: 'a head that cannot be sent' }],
+      },
+      {
+        find: 'this.#attempt(() => this.prepare());',
+        replace: 'this.prepare();',
+        why: 'a head that fails at a deadline ends the process',
+        tests: [{ in: 'stream', only: 'a head that cannot be sent' }],
+      },
+      {
+        find: 'if (other && isOn(other, res))',
+        replace: 'if (false)',
+        why: 'a program that opens two streams for one response has its connections cut, and no error says why',
+      },
+      {
+        find: 'const known = isList ? headers.get(key) : undefined;',
+        replace: 'const known = isList ? headers.get(name) : undefined;',
+        why: 'of cookies in a list of headers only the last is sent',
+      },
+      {
         find: "head.removeHeader('Content-Length');",
         replace: '',
         why: 'a stream ends after the bytes that a framework has counted for another response',
@@ -85,8 +107,8 @@ export const stream: readonly Mutant[] = [
         tests: [{ in: 'stream', only: 'bad options' }],
       },
       {
-        find: 'headers[name] === undefined ? texts : [headers[name], texts].flat()',
-        replace: 'texts',
+        find: 'known === undefined ? [name, texts] : [known[0], [known[1], texts].flat()]',
+        replace: '[name, texts]',
         why: 'only one cookie of `Headers` reaches the client',
         tests: [{ in: 'stream', only: 'headers in every form' }],
       },

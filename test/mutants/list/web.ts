@@ -38,9 +38,9 @@ export const web: readonly Mutant[] = [
         why: 'a body that was read to its end never ends',
       },
       {
-        find: 'if (!hasLeft) throw error;',
-        replace: 'throw error;',
-        why: 'a client that leaves is an error in the log of the host',
+        find: 'if (res.destroyed) return undefined;',
+        replace: '',
+        why: 'a client that leaves counts as a failure of the source',
       },
       {
         find: 'this.#respond(null, CLIENT_GONE);',
@@ -51,6 +51,28 @@ export const web: readonly Mutant[] = [
         find: "this.#controller?.error(Object.assign(error, { code: 'ERR_SSE_CLOSED' }));",
         replace: 'closeQuietly(this.#controller);',
         why: 'a stream that was cut looks complete',
+      },
+      {
+        find: 'copy.set(chunk, at);\n    at += chunk.length;\n  }\n  return copy;',
+        replace:
+          'copy.set(chunk, at);\n    at += chunk.length;\n  }\n  return chunks.length === 1 ? chunks[0]! : copy;',
+        why: 'a host that transfers what it reads takes the history from all readers of a hub',
+      },
+      {
+        find: 'this.#hasResponded && chunk !== undefined',
+        replace: 'false',
+        why: 'the last bytes of a handler are lost',
+      },
+      {
+        find: '    const response = new Response(body, { status, headers: this.#headers });\n    this.#hasResponded = true;',
+        replace:
+          '    this.#hasResponded = true;\n    const response = new Response(body, { status, headers: this.#headers });',
+        why: 'a request whose answer cannot be sent is never answered',
+      },
+      {
+        find: 'checkSource(source);\n  stream.write(FIRST);',
+        replace: 'stream.write(FIRST);',
+        why: 'a function that returns no source is answered 200',
       },
       {
         find: 'signal === request.signal ? undefined : signal',
