@@ -134,7 +134,8 @@ describe('FakeClock', () => {
 
   it('does not start a timer again that was stopped', (t) => {
     const clock = install(t);
-    const stopped = [setTimeout(assert.fail, 10), setInterval(assert.fail, 10)];
+    const fail = (): void => assert.fail('it was called');
+    const stopped = [setTimeout(fail, 10), setInterval(fail, 10)];
     for (const timer of stopped) clearTimeout(timer);
     for (const timer of stopped) timer.refresh();
     clock.advance(50);
