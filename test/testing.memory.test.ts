@@ -149,6 +149,19 @@ describe('MemoryServer', () => {
   });
 });
 
+describe('a MemoryServer that changes to another protocol', () => {
+  it('leaves no request waiting', async (t) => {
+    const own = createServer().on('upgrade', (_, socket) => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
+    });
+    const server = new MemoryServer(own);
+    t.after(() => server.close());
+    const headers = { connection: 'upgrade', upgrade: 'x' };
+    await assert.rejects(server.request('/', { headers }), /the connection was closed without a response/);
+    await assert.rejects(server.request('/', { method: 'CONNECT' }), { code: 'ECONNRESET' });
+  });
+});
+
 describe('exchange', () => {
   it('gives the code under test a request and a response, and the test what a client gets', async (t) => {
     const { req, res, response, close } = await exchange('/path?a=b', {
