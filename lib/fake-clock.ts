@@ -70,7 +70,8 @@ export class FakeClock {
     installed = undefined;
     for (const { object, name, value, before } of this.#replaced.splice(0)) {
       // Others have replaced it since, and may put it back.
-      if (Object.getOwnPropertyDescriptor(object, name)?.value !== value) continue;
+      const present = Object.getOwnPropertyDescriptor(object, name);
+      if (present !== undefined && present.value !== value) continue;
       if (before === undefined) Reflect.deleteProperty(object, name);
       else Object.defineProperty(object, name, before);
     }
@@ -168,9 +169,11 @@ export class FakeClock {
     return first;
   }
 
-  #replace(object: object, members: Readonly<Record<string, unknown>>): void {
+  #replace(object: object, members: Readonly<Record<string, object>>): void {
     for (const [name, value] of Object.entries(members)) {
       const before = Object.getOwnPropertyDescriptor(object, name);
+      // The fake timers of Sinon, Jest and Vitest look for their marks, and delete a global that has none.
+      Object.assign(value, { ...before?.value, ...value });
       Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: true });
       this.#replaced.push({ object, name, value, before });
     }

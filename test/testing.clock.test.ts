@@ -105,6 +105,24 @@ describe('FakeClock', () => {
     }
   });
 
+  it('keeps what others have noted on the functions that it replaces', (t) => {
+    const { setTimeout: real } = globalThis;
+    const marked = Object.assign((() => {}) as unknown as typeof setTimeout, { hadOwnProperty: true });
+    t.after(() => {
+      globalThis.setTimeout = real;
+    });
+    globalThis.setTimeout = marked;
+    const clock = FakeClock.install();
+    assert.equal((globalThis.setTimeout as typeof marked).hadOwnProperty, true);
+    globalThis.setTimeout = real;
+    clock.uninstall();
+    assert.equal(globalThis.setTimeout, real);
+    const other = FakeClock.install();
+    Reflect.deleteProperty(globalThis, 'setTimeout');
+    other.uninstall();
+    assert.equal(globalThis.setTimeout, real);
+  });
+
   it('leaves nothing behind that stands still, in what has kept a function of it', async () => {
     const clock = FakeClock.install();
     const { setTimeout, setInterval, clearInterval } = globalThis;

@@ -7,7 +7,7 @@ import { connect } from '../lib/client.ts';
 import { serveEvents } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
-import { collect, exchange, MemoryServer, type MemorySocket, socketPair } from '../lib/testing.ts';
+import { collect, exchange, FakeClock, MemoryServer, type MemorySocket, socketPair } from '../lib/testing.ts';
 import { nodeTransport } from '../lib/transport.ts';
 
 /** What an end has received once it is over. */
@@ -85,6 +85,28 @@ describe('a connection in memory', () => {
     await turn();
     const [error] = await Promise.all([once(one, 'error'), one.write('x')]);
     assert.equal(error[0].code, 'EPIPE');
+  });
+
+  it('times out after silence, by the timers of the process, and stirs when something comes or goes', async (t) => {
+    const clock = FakeClock.install();
+    t.after(() => clock.uninstall());
+    const [one, other] = socketPair();
+    let timeouts = 0;
+    one.resume().setTimeout(100, () => timeouts++);
+    const arrived = once(one, 'data');
+    clock.advance(60);
+    other.write('x');
+    await arrived;
+    clock.advance(60);
+    one.write('y');
+    clock.advance(99);
+    assert.equal(timeouts, 0);
+    clock.advance(1);
+    assert.equal(timeouts, 1);
+    one.setTimeout(100);
+    one.destroy();
+    await once(one, 'close');
+    assert.equal(clock.timers, 0);
   });
 
   it('refuses a capacity that is none', () => {
