@@ -27,11 +27,9 @@ export class MemorySocket extends Duplex {
   bytesWritten = 0;
   /** Milliseconds of silence, as `setTimeout` was given them. */
   timeout: number | undefined;
-  #silence: NodeJS.Timeout | undefined;
 
   constructor(options: DuplexOptions = {}) {
     super(options);
-    this.once('close', () => clearTimeout(this.#silence));
   }
 
   get readyState(): 'open' | 'readOnly' | 'writeOnly' | 'closed' {
@@ -43,22 +41,11 @@ export class MemorySocket extends Duplex {
     return { address: this.localAddress, family: this.localFamily, port: this.localPort };
   }
 
-  /**
-   * Emits `'timeout'` after so many milliseconds in which nothing was read or written; `0`: never. The timer is one
-   * of the global ones, so a `FakeClock` drives it.
-   */
+  /** Notes the duration. An end of `socketPair` emits `'timeout'` after so many milliseconds of silence. */
   setTimeout(duration: number, callback?: () => void): this {
-    if (this.destroyed) return this;
-    clearTimeout(this.#silence);
     this.timeout = duration;
-    this.#silence = duration > 0 ? setTimeout(() => this.emit('timeout'), duration).unref() : undefined;
     if (callback === undefined) return this;
     return duration > 0 ? this.once('timeout', callback) : this.off('timeout', callback);
-  }
-
-  /** Something was read or written. */
-  protected stir(): void {
-    this.#silence?.refresh();
   }
 
   setNoDelay(): this {
@@ -126,6 +113,7 @@ class End extends MemorySocket {
   /** Ends the write of the other end that waits for room. */
   #onRoom: ((error?: Error) => void) | undefined;
   #isReset = false;
+  #silence: NodeJS.Timeout | undefined;
 
   constructor(capacity: number) {
     const highWaterMark = Math.min(capacity, 64 * 1024);
@@ -135,6 +123,14 @@ class End extends MemorySocket {
       writableHighWaterMark: highWaterMark,
     });
     this.#capacity = capacity;
+  }
+
+  /** The timer is one of the global ones, so a `FakeClock` drives it. `0`: none. */
+  override setTimeout(duration: number, callback?: () => void): this {
+    if (this.destroyed) return this;
+    clearTimeout(this.#silence);
+    this.#silence = duration > 0 ? setTimeout(() => this.emit('timeout'), duration).unref() : undefined;
+    return super.setTimeout(duration, callback);
   }
 
   override resetAndDestroy(): this {
@@ -149,7 +145,7 @@ class End extends MemorySocket {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
     const { other } = this;
-    this.stir();
+    this.#silence?.refresh();
     if (other.destroyed) return done(lost('EPIPE'));
     this.bytesWritten += chunk.length;
     other.#heldBytes += chunk.length;
@@ -170,6 +166,7 @@ class End extends MemorySocket {
     // The kernel resets a connection that is closed while something was not read.
     const isReset = this.#isReset || this.#heldBytes > 0 || this.readableLength > 0;
     this.#inbox.length = 0;
+    clearTimeout(this.#silence);
     setImmediate(() => {
       const onRoom = this.#onRoom;
       this.#onRoom = undefined;
@@ -192,7 +189,7 @@ class End extends MemorySocket {
       const chunk = this.#inbox.shift()!;
       this.#heldBytes -= chunk?.length ?? 0;
       this.bytesRead += chunk?.length ?? 0;
-      this.stir();
+      this.#silence?.refresh();
       this.#isWanting = this.push(chunk) && chunk !== null;
     }
     if (this.#onRoom === undefined || this.#heldBytes >= this.#capacity) return;

@@ -155,7 +155,10 @@ describe('RawReader', () => {
   it('refuses sizes and intervals that are none', async () => {
     const reader = new RawReader(new PassThrough());
     assert.throws(() => reader.drip({ bytes: 0, interval: 1 }), /`bytes` must be a whole number ≥ 1, got 0/);
-    assert.throws(() => reader.drip({ bytes: 1, interval: 0 }), /`interval` must be a number above 0, .* got 0/);
+    assert.throws(
+      () => reader.drip({ bytes: 1, interval: 0 }),
+      /`interval` must be a number above 0, .* got 0/,
+    );
     assert.throws(() => reader.drip({ bytes: 1, interval: 2 ** 31 }), /`interval` must be .* got 2147483648/);
     assert.throws(() => reader.cutAfter(-1), /`bytes` must be a whole number ≥ 0, got -1/);
   });

@@ -164,8 +164,8 @@ export const testing: readonly Mutant[] = [
         why: 'closing what was not read is no reset',
       },
       {
-        find: 'this.#silence?.refresh();',
-        replace: '',
+        find: 'this.#silence?.refresh();\n      this.#isWanting',
+        replace: 'this.#isWanting',
         why: 'a connection that is in use times out as if it were silent',
       },
     ],
