@@ -11,7 +11,7 @@ export interface ChaosProxyOptions {
   readonly host?: string | undefined;
 }
 
-/** A port of this machine, or a URL whose host and port are used. */
+/** A port of this machine, or a URL whose host and port are used. Only HTTP has a port without naming one. */
 export type ChaosTarget = number | string | URL;
 
 /**
@@ -25,7 +25,10 @@ export class ChaosProxy {
   accepted = 0;
   /** How many pieces, as they came from a socket, were lost. */
   lost = 0;
+  /** Where it listens, also after `close()`. */
+  port = 0;
   readonly #server: Server;
+  readonly #host: string;
   readonly #links: Set<Link> = new Set();
   #target: Address;
   readonly #shape: Shape = { latency: 0, sliceBytes: Infinity, bytesPerSecond: Infinity };
@@ -35,27 +38,29 @@ export class ChaosProxy {
   #trap: string | undefined;
   #drawLimit: (() => number) | undefined;
 
-  /** Starts one in front of a server. */
+  /**
+   * Starts one in front of a server.
+   * @throws {TypeError | RangeError} when `target` has no port.
+   */
   static async listen(target: ChaosTarget, options: ChaosProxyOptions = {}): Promise<ChaosProxy> {
     const { port = 0, host = '127.0.0.1' } = options;
-    const proxy = new ChaosProxy(target);
+    const proxy = new ChaosProxy(target, host);
     proxy.#server.listen(port, host);
     await once(proxy.#server, 'listening');
+    proxy.port = (proxy.#server.address() as { port: number }).port;
     return proxy;
   }
 
-  private constructor(target: ChaosTarget) {
+  private constructor(target: ChaosTarget, host: string) {
     this.#target = addressOf(target);
+    this.#host = host;
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => this.#accept(client));
-  }
-
-  get port(): number {
-    return (this.#server.address() as { port: number }).port;
   }
 
   /** By HTTP, without a path: `http://127.0.0.1:40123`. */
   get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+    const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[this.#host] ?? this.#host;
+    return `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`;
   }
 
   /** How many connections are open. */
@@ -309,6 +314,8 @@ interface Piece {
 // More than that waits in the kernel, and then at the sender.
 const MOST_QUEUED = 256 * 1024;
 const THROTTLE_INTERVAL = 20;
+// What a timer can wait. A longer one would fire at once, again and again.
+const MAX_DELAY = 2 ** 31 - 1;
 
 /** One direction of a connection. */
 class Pump {
@@ -410,10 +417,11 @@ class Pump {
   }
 
   #after(wait: number): void {
-    this.#timer = setTimeout(() => {
+    const later = (): void => {
       this.#timer = undefined;
       this.#run();
-    }, wait);
+    };
+    this.#timer = setTimeout(later, Math.min(wait, MAX_DELAY));
   }
 
   #nextTurn(): void {
@@ -431,10 +439,16 @@ function resetSocket(socket: Socket): void {
 }
 
 function addressOf(target: ChaosTarget): Address {
-  if (typeof target === 'number') return { host: '127.0.0.1', port: target };
+  if (typeof target === 'number') {
+    if (Number.isInteger(target) && target >= 1 && target <= 65_535)
+      return { host: '127.0.0.1', port: target };
+    throw new RangeError(`\`target\` must be a port from 1 to 65535, or a URL, got ${target}`);
+  }
   const { protocol, hostname, port } = new URL(target);
-  const host = hostname.replace(/^\[|\]$/g, '');
-  return { host, port: Number(port || (protocol === 'https:' ? 443 : 80)) };
+  const usual = { 'http:': 80, 'ws:': 80, 'https:': 443, 'wss:': 443 }[protocol];
+  if (hostname === '' || (port === '' && usual === undefined))
+    throw new TypeError(`\`target\` must be a URL with a host and a port, got ${target}`);
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || usual) };
 }
 
 function atLeast(least: number, name: string, value: number): number {

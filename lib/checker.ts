@@ -1,8 +1,9 @@
 // Judges whether streams were contiguous: from what readers received and publishers were answered, nothing else.
-// Needs `ledger.ts`, `protocol.ts` and `ranges.ts` beside it.
+// Needs `findings.ts`, `ledger.ts`, `protocol.ts` and `ranges.ts` beside it.
 
 import { createHash } from 'node:crypto';
-import { comparePlaces, Ledger, type Ordered, type Place } from './ledger.ts';
+import { type FindingName, Findings, type Verdict } from './findings.ts';
+import { comparePlaces, covers, isNotAfter, Ledger, type Ordered, type Place, type Span } from './ledger.ts';
 import {
   controlEvents,
   formatId,
@@ -14,37 +15,7 @@ import {
 } from './protocol.ts';
 import { Ranges } from './ranges.ts';
 
-/** The names of what can be wrong. */
-export const findingNames = [
-  /** An event was delivered to others, and neither to this reader nor within a gap of it. */
-  'silent-hole',
-  /** A reader received an event twice. */
-  'duplicate',
-  /** A reader received an event after a later one. */
-  'reorder',
-  /** A reader received an event that nobody published, or that the uncut reader did not receive. */
-  'phantom',
-  /** One event has two ids, or one id has two events. */
-  'inconsistent-id',
-  /** The publisher was given an id, and no reader was given the event. */
-  'lost-write',
-  /** A reader had not received the newest events when it was stopped. */
-  'unseen-tail',
-  /** A gap covers an event that its reader received, or none at all. */
-  'false-gap',
-  /** A gap for which there was no cause: by its reason, or where it begins. */
-  'unexplained-gap',
-] as const;
-
-export type FindingName = (typeof findingNames)[number];
-
-export interface Finding {
-  readonly name: FindingName;
-  readonly reader: string;
-  /** Of the events concerned: the first and the last of a run. */
-  readonly ids: readonly string[];
-  readonly message: string;
-}
+export { type Finding, type FindingName, findingNames, type Verdict } from './findings.ts';
 
 /** The members of a received event that are used. */
 export interface ReceivedEvent {
@@ -69,14 +40,6 @@ export interface CheckerOptions {
   readonly hasManyTopics?: boolean | undefined;
 }
 
-export interface Verdict {
-  readonly findings: readonly Finding[];
-  /** How many there are of each name, those that are not listed included. */
-  readonly counts: Readonly<Record<FindingName, number>>;
-}
-
-// More tell nothing new.
-const MAX_FINDINGS = 100;
 const MAX_EVENTS = 2_000_000;
 // What one reader may have of ranges, gaps, events that wait for the uncut reader and events that nobody knows.
 const MAX_PIECES = 10_000;
@@ -99,7 +62,15 @@ export class Checker {
   /** Numbers that were seen with ids of two epochs. */
   readonly #twice = new Map<number, { readonly reader: string; readonly ids: readonly string[] }>();
 
+  /** @throws {TypeError | RangeError} naming the option that cannot be used. */
   constructor(options: CheckerOptions) {
+    const { kind, numberOf, maxEvents = MAX_EVENTS } = options;
+    if (!KINDS.includes(kind))
+      throw new TypeError(`\`kind\` must be one of ${KINDS.join(', ')}, got ${String(kind)}`);
+    if (kind === 'published' && typeof numberOf !== 'function')
+      throw new TypeError(`\`numberOf\` must be a function where \`kind\` is published, got ${numberOf}`);
+    if (!isNumber(maxEvents))
+      throw new RangeError(`\`maxEvents\` must be a whole number ≥ 1, got ${maxEvents}`);
     this.#options = options;
   }
 
@@ -115,6 +86,7 @@ export class Checker {
 
   /** The publisher was given the id of an event; `isDoubtful`: it was sent more than once. */
   answered(number: number, id: string, isDoubtful = false): void {
+    this.#checkNumber(number);
     const place = parseId(id);
     if (place === undefined) {
       const message = `the publisher was given ${JSON.stringify(id)}, which is no id, for event ${number}`;
@@ -133,6 +105,7 @@ export class Checker {
 
   /** The outcome of publishing an event is not known. */
   unknown(number: number): void {
+    this.#checkNumber(number);
     this.#ledger.doubtful.add(number);
     this.#unconfirmed.delete(number);
   }
@@ -140,14 +113,25 @@ export class Checker {
   /**
    * Adds a reader. `start`: the id after which it began, where it is told one; else its first event tells.
    * Of a comparison, exactly one reader is the reference, and is added first.
+   *
+   * @throws {TypeError} when the reference comes otherwise, or `start` is no id of a hub.
    */
   reader(name: string, { start, isReference = false }: ReaderOptions = {}): ReaderRecord {
+    const { kind } = this.#options;
+    // Without a reference, or without its start, a reader would miss nothing whatever it missed.
+    if (kind !== 'published' && isReference !== (this.#readers.length === 0))
+      throw new TypeError('`isReference` must be true for the first reader of a comparison, and only for it');
+    if (kind !== 'opaque' && start !== undefined && parseId(start) === undefined)
+      throw new TypeError(`\`start\` must be an id of a hub, got ${JSON.stringify(start)}`);
     const record = new ReaderRecord(name, this.#judge, { start, isReference });
     this.#readers.push(record);
     return record;
   }
 
-  /** Ends the reading. `awaited`: the newest event that readers were given the time to receive; default the last. */
+  /**
+   * Judges what was received so far. `awaited`: the newest event that readers were given the time to receive;
+   * default the last. Asked again, it judges again.
+   */
   finish({ awaited = Infinity }: { readonly awaited?: number } = {}): Verdict {
     const ledger = this.#ledger;
     for (const [number, reader] of this.#unconfirmed) {
@@ -155,29 +139,52 @@ export class Checker {
       this.#findings.add('phantom', reader, ids, `event ${number} arrived, and was not published`);
       ledger.remove(number);
     }
+    this.#unconfirmed.clear();
     const ordered = ledger.ordered();
     for (const [number, { reader, ids }] of this.#twice) {
       if (ledger.doubtful.has(number)) continue;
       this.#findings.add('inconsistent-id', reader, ids, `event ${number} has ids of two epochs`);
     }
+    this.#twice.clear();
     for (const record of this.#readers) record.resolveStrays(ordered);
+    const verdict = this.#findings.copy();
+    this.#judgeShared(ordered, verdict);
     const seen = new Uint8Array(ledger.last + 1);
     for (const { received } of this.#readers)
       for (const [first, last] of received) seen.fill(1, first, Math.min(last, ledger.last) + 1);
     for (const record of this.#readers) {
-      record.judgeGaps(ordered);
-      this.#judgeMissing(record, ordered, seen, awaited);
+      record.judgeGaps(ordered, verdict);
+      this.#judgeMissing(record, ordered, { seen, awaited, verdict });
     }
-    return this.#findings;
+    return verdict;
   }
 
-  #judgeMissing(record: ReaderRecord, ordered: Ordered, seen: Uint8Array, awaited: number): void {
-    const { start, last } = record;
-    if (start === undefined || last === undefined) return;
+  #checkNumber(number: number): void {
+    const { maxEvents = MAX_EVENTS } = this.#options;
+    if (!isNumber(number) || number > maxEvents)
+      throw new RangeError(`\`number\` must be a whole number from 1 to ${maxEvents}, got ${number}`);
+  }
+
+  /** Two events of one id: the publisher was given it for both. */
+  #judgeShared({ all }: Ordered, verdict: Findings): void {
+    const placeOf = (i: number): Place => this.#ledger.placeOf(all[i]!)!;
+    for (let i = 1; i < all.length; i++) {
+      if (comparePlaces(placeOf(i - 1), placeOf(i)) !== 0) continue;
+      const message = `events ${all[i - 1]} and ${all[i]} have one id`;
+      verdict.add('inconsistent-id', 'publisher', [this.#judge.idOf(all[i]!)], message);
+    }
+  }
+
+  #judgeMissing(record: ReaderRecord, ordered: Ordered, { seen, awaited, verdict }: Final): void {
+    // To a reader of a hub that has received nothing, not even a position, everything may be missing. Of others it is
+    // not known where they began.
+    const isLost = this.#options.kind === 'published' && record.last === undefined;
+    const { start = isLost ? NOWHERE : undefined, last = NOWHERE } = record;
+    if (start === undefined) return;
     const settled = record.settled(ordered, this.#ledger.last);
     let run: { name: FindingName; first: number; last: number } | undefined;
     const flush = (): void => {
-      if (run !== undefined) this.#miss(record, run);
+      if (run !== undefined) this.#miss(record, run, verdict);
       run = undefined;
     };
     for (const number of ordered.all) {
@@ -199,7 +206,11 @@ export class Checker {
     return seen[number] === 1 ? 'silent-hole' : 'lost-write';
   }
 
-  #miss({ name: reader }: ReaderRecord, run: { name: FindingName; first: number; last: number }): void {
+  #miss(
+    { name: reader }: ReaderRecord,
+    run: { name: FindingName; first: number; last: number },
+    verdict: Findings,
+  ): void {
     const { name, first, last } = run;
     const which = first === last ? `event ${first}` : `events ${first} to ${last}`;
     const ids = [...new Set([this.#judge.idOf(first), this.#judge.idOf(last)])];
@@ -208,7 +219,7 @@ export class Checker {
       'lost-write': `${which} was answered with an id, arrived nowhere, and no gap says so`,
       'unseen-tail': `${which}, the newest, had not arrived at the end`,
     }[name as 'silent-hole'];
-    this.#findings.add(name, reader, ids, message);
+    verdict.add(name, reader, ids, message);
   }
 
   #disagree(number: number, reader: string, one: Place, other: Place): void {
@@ -246,6 +257,17 @@ export class Checker {
   };
 }
 
+const KINDS: readonly CheckerOptions['kind'][] = ['published', 'compared', 'opaque'];
+const NOWHERE: Place = { epoch: -1, seq: 0 };
+
+/** What the end of the reading is judged by. */
+interface Final {
+  /** By number, 1 for each event that a reader has received. */
+  readonly seen: Uint8Array;
+  readonly awaited: number;
+  readonly verdict: Findings;
+}
+
 /** What a reader's record asks of the checker. */
 interface Judge {
   readonly add: Findings['add'];
@@ -261,11 +283,6 @@ interface Judge {
 export interface ReaderOptions {
   readonly start?: string | undefined;
   readonly isReference?: boolean | undefined;
-}
-
-interface GapRecord {
-  readonly from: Place;
-  readonly to: Place;
 }
 
 /** An event that cannot be placed yet, or that nobody knows. */
@@ -288,11 +305,13 @@ export class ReaderRecord {
   withoutId = 0;
   readonly #judge: Judge;
   readonly #isReference: boolean;
-  readonly #gaps: GapRecord[] = [];
+  readonly #gaps: Span[] = [];
   /** The place of the newest event that it received. */
   #lastEvent: Place | undefined;
   #waiting: Stray[] = [];
-  readonly #strays: Stray[] = [];
+  #strays: Stray[] = [];
+  /** The end of the newest gap, where that was in another epoch than its beginning. */
+  #renewal: Place | undefined;
 
   constructor(name: string, judge: Judge, { start, isReference = false }: ReaderOptions) {
     this.name = name;
@@ -330,14 +349,17 @@ export class ReaderRecord {
 
   /** Takes an id that came without an event: a position. */
   takeId(id: string): void {
-    if (this.#judge.options().kind !== 'opaque') this.#advance(parseId(id));
+    if (this.#judge.options().kind !== 'opaque') this.#takePosition(parseId(id));
   }
 
   // ── control events ──────────────────────────────────────────────────────────────────────────────────────
 
   #takeControl({ event, data, id = '' }: ReceivedEvent): void {
     if (event === controlEvents.gap) this.#takeGap(readGap(data, id), id);
-    const place = parseId(id);
+    this.#takePosition(parseId(id));
+  }
+
+  #takePosition(place: Place | undefined): void {
     if (this.start === undefined && place !== undefined && place.epoch > 0) this.start = place;
     this.#advance(place);
   }
@@ -352,6 +374,7 @@ export class ReaderRecord {
     }
     if (from === undefined || to === undefined) return;
     if (this.#gaps.length < MAX_PIECES) this.#gaps.push({ from, to });
+    this.#renewal = from.epoch === to.epoch ? undefined : to;
     // Delivery continues at its id, also where that is of another epoch.
     this.last = parseId(id) ?? this.last;
   }
@@ -378,7 +401,8 @@ export class ReaderRecord {
 
   #takeNumbered({ id, data, event }: ReceivedEvent): void {
     const { numberOf = () => undefined, maxEvents = MAX_EVENTS } = this.#judge.options();
-    const [place, number] = [parseId(id), numberOf(data)];
+    const [place, told] = [parseId(id), numberOf(data)];
+    const number = isNumber(told) ? told : undefined;
     if (place === undefined) {
       const message = `${number === undefined ? 'an event' : `event ${number}`} came without an id of a hub`;
       return this.#judge.add('inconsistent-id', this.name, id === undefined ? [] : [id], message);
@@ -395,7 +419,8 @@ export class ReaderRecord {
   /** Places an event that came when its reader was at `after`: positions may have come since then. */
   #place(number: number, place: Place, after: Place | undefined = this.last): void {
     this.start ??= { epoch: place.epoch, seq: place.seq - 1 };
-    const isLate = isNotAfter(place, after) || isNotAfter(place, this.#lastEvent);
+    const isOlder = after !== undefined && place.epoch < after.epoch;
+    const isLate = isOlder || isNotAfter(place, after) || isNotAfter(place, this.#lastEvent);
     if (this.received.has(number)) {
       const known = this.#judge.ledger().placeOf(number)!;
       if (comparePlaces(known, place) === 0)
@@ -403,6 +428,9 @@ export class ReaderRecord {
     } else if (isLate) {
       const message = `event ${number} arrived after a later event or position`;
       this.#judge.add('reorder', this.name, [this.#judge.idOf(number)], message);
+    } else if (isNotAfter(place, this.#renewal) && this.#judge.options().hasManyTopics !== true) {
+      const message = `a gap covers event ${number}, which arrived after it`;
+      this.#judge.add('false-gap', this.name, [this.#judge.idOf(number)], message);
     }
     this.received.add(number);
     if (!isLate) this.#lastEvent = place;
@@ -450,10 +478,14 @@ export class ReaderRecord {
     if (settled > 0) this.#waiting = this.#waiting.slice(settled);
   }
 
-  #isBeforeReference({ id }: Stray): boolean {
-    const { start } = this.#judge.reference();
+  #isBeforeReference(stray: Stray): boolean {
+    return this.#isUpTo(stray, this.#judge.reference().start);
+  }
+
+  /** Whether an event is known to stand at or before a place. */
+  #isUpTo({ id }: Stray, end: Place | undefined): boolean {
     const place = this.#judge.options().kind === 'opaque' ? undefined : parseId(id);
-    return place !== undefined && start !== undefined && comparePlaces(place, start) <= 0;
+    return place !== undefined && end !== undefined && comparePlaces(place, end) <= 0;
   }
 
   #compare(number: number, { id, digest, after }: Stray): void {
@@ -467,11 +499,21 @@ export class ReaderRecord {
 
   /** Says what the events are that could not be placed when they came. */
   resolveStrays(ordered: Ordered): void {
-    this.#settle();
     const isPublished = this.#judge.options().kind === 'published';
-    for (const { id } of this.#strays) {
+    const { numbers } = this.#judge.ledger();
+    const { last } = this.#judge.reference();
+    // The uncut reader is past these, and has not received them.
+    const isUnknown = (stray: Stray): boolean =>
+      numbers.get(keyOf(stray.id)) === undefined && this.#isUpTo(stray, last);
+    for (const stray of this.#waiting.filter(isUnknown))
+      if (!this.#isBeforeReference(stray)) this.#stray(stray);
+    this.#waiting = this.#waiting.filter((stray) => !isUnknown(stray));
+    this.#settle();
+    const strays = this.#strays;
+    this.#strays = [];
+    for (const { id } of strays) {
       const place = parseId(id);
-      const number = isPublished ? place && ordered.at(place) : this.#judge.ledger().numbers.get(keyOf(id));
+      const number = isPublished ? place && ordered.at(place) : numbers.get(keyOf(id));
       if (number === undefined) this.#judgePhantom(id, place);
       else if (isPublished) {
         const message = `event ${number} came with other content`;
@@ -498,7 +540,7 @@ export class ReaderRecord {
     return place !== undefined && this.#gaps.some((gap) => covers(gap, place));
   }
 
-  judgeGaps(ordered: Ordered): void {
+  judgeGaps(ordered: Ordered, verdict: Findings): void {
     const { hasManyTopics = false } = this.#judge.options();
     if (hasManyTopics) return;
     for (const { from, to } of this.#gaps) {
@@ -508,9 +550,9 @@ export class ReaderRecord {
       const delivered = covered.find((number) => this.received.has(number));
       const ids = [formatId(from.epoch, from.seq), formatId(to.epoch, to.seq)];
       if (delivered !== undefined)
-        this.#judge.add('false-gap', this.name, ids, `a gap covers event ${delivered}, which arrived`);
+        verdict.add('false-gap', this.name, ids, `a gap covers event ${delivered}, which arrived`);
       else if (covered.length === 0 && !this.#mayCoverUnknown())
-        this.#judge.add('false-gap', this.name, ids, 'a gap covers no event');
+        verdict.add('false-gap', this.name, ids, 'a gap covers no event');
     }
   }
 
@@ -539,31 +581,9 @@ export class ReaderRecord {
   }
 }
 
-function isNotAfter({ epoch, seq }: Place, other: Place | undefined): boolean {
-  return other !== undefined && other.epoch === epoch && seq <= other.seq;
-}
-
-function covers({ from, to }: GapRecord, place: Place): boolean {
-  if (from.epoch === to.epoch) return comparePlaces(place, from) > 0 && comparePlaces(place, to) <= 0;
-  if (place.epoch === from.epoch) return place.seq > from.seq;
-  return place.epoch === to.epoch ? place.seq <= to.seq : true;
-}
-
-/** Holds a bounded number of findings, and counts all. */
-class Findings implements Verdict {
-  readonly findings: Finding[] = [];
-  readonly counts: Record<FindingName, number>;
-
-  constructor() {
-    const zeros = findingNames.map((name) => [name, 0]);
-    this.counts = Object.fromEntries(zeros) as Record<FindingName, number>;
-  }
-
-  readonly add = (name: FindingName, reader: string, ids: readonly string[], message: string): void => {
-    if (++this.counts[name] > MAX_FINDINGS) return;
-    const shown = ids.map((id) => id.slice(0, 200));
-    this.findings.push({ name, reader, ids: shown, message: `${reader}: ${message}` });
-  };
+/** Whether an event can have this number. */
+function isNumber(number: number | undefined): number is number {
+  return number !== undefined && Number.isSafeInteger(number) && number >= 1;
 }
 
 /** An opaque id can be long: a digest of it is kept then. */

@@ -33,8 +33,14 @@ export interface CollectError extends Error {
    * - `ERR_SSE_TIMEOUT`: they did not come in time.
    * - `ERR_SSE_EOF`: the stream ended or broke before; in the second case `cause` is the failure.
    * - `ERR_SSE_STATUS`, `ERR_SSE_CONTENT_TYPE`: the response is not an event stream.
+   * - `ERR_SSE_CONTENT_ENCODING`: it is a response of `node:http` that is compressed.
    */
-  readonly code: 'ERR_SSE_TIMEOUT' | 'ERR_SSE_EOF' | 'ERR_SSE_STATUS' | 'ERR_SSE_CONTENT_TYPE';
+  readonly code:
+    | 'ERR_SSE_TIMEOUT'
+    | 'ERR_SSE_EOF'
+    | 'ERR_SSE_STATUS'
+    | 'ERR_SSE_CONTENT_TYPE'
+    | 'ERR_SSE_CONTENT_ENCODING';
   /** All that came, control events included. */
   readonly events: readonly CollectedEvent[];
 }
@@ -55,7 +61,7 @@ const MOST_CHARACTERS = 80;
  * gives them as it has them; the bytes of a stream are decoded.
  *
  * @throws {CollectError} saying what came, where that is not enough.
- * @throws {RangeError} naming the option that is out of range.
+ * @throws {RangeError | TypeError} naming the option that is out of range, or where the source is none.
  */
 export function collect(
   source: string | URL | CollectResponse | CollectBytes,
@@ -112,9 +118,9 @@ class Collection {
     const chunks =
       typeof source === 'string' || source instanceof URL
         ? await this.#request(new URL(source))
-        : 'status' in source
-          ? this.#bodyOf(source)
-          : this.#checked(source);
+        : 'status' in Object(source)
+          ? this.#bodyOf(source as CollectResponse)
+          : this.#checked(source as AsyncIterable<unknown>);
     try {
       for await (const chunk of chunks) {
         if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.#decoder.feed(chunk);
@@ -169,7 +175,10 @@ class Collection {
   #bodyOf({ status, headers, body }: CollectResponse): AsyncIterable<unknown> {
     this.#closers.push(() => void body?.cancel().catch(() => {}));
     this.#checkHead(status, headers.get('content-type') ?? undefined);
-    if (body === null) return nothing();
+    return body === null ? nothing() : this.#read(body);
+  }
+
+  #read(body: ReadableStream<Uint8Array>): AsyncIterable<unknown> {
     const reader = body.getReader();
     // Unlike that of a loop, this one ends a read that is under way.
     this.#closers.push(() => void reader.cancel().catch(() => {}));
@@ -177,10 +186,22 @@ class Collection {
   }
 
   #checked(source: AsyncIterable<unknown>): AsyncIterable<unknown> {
+    const { then, getReader, [Symbol.asyncIterator]: items, [Symbol.iterator]: list } = Object(source);
+    if (typeof items !== 'function' && typeof list !== 'function') {
+      const got = typeof then === 'function' ? 'a promise: is an `await` missing?' : String(source);
+      throw new TypeError(`\`source\` must be a URL, a response or an iterable, got ${got}`);
+    }
+    if (typeof getReader === 'function') return this.#read(source as unknown as ReadableStream<Uint8Array>);
     const { destroy, close, statusCode, headers } = source as Partial<IncomingLike>;
     if (typeof destroy === 'function') this.#closers.push(() => destroy.call(source));
     else if (typeof close === 'function') this.#closers.push(() => close.call(source));
-    if (typeof statusCode === 'number') this.#checkHead(statusCode, headers?.['content-type']);
+    if (typeof statusCode !== 'number') return source;
+    this.#checkHead(statusCode, headers?.['content-type']);
+    const coding = headers?.['content-encoding'] ?? 'identity';
+    if (!/^identity$/i.test(coding)) {
+      const text = `the response is compressed (${coding}): ask for none, or collect from what decompresses it`;
+      throw this.#error('ERR_SSE_CONTENT_ENCODING', text);
+    }
     return source;
   }
 

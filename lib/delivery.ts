@@ -131,7 +131,7 @@ export class Delivery {
     this.#closesOvertaken = overtaken === 'close';
     this.#log = log;
     this.#begin = begin;
-    this.#now = clockOf(options.now ?? Date.now);
+    this.#now = clockOf(options.now);
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     const isFarBehind = (topic: Topic, seq: number): boolean =>

@@ -1,6 +1,8 @@
 // Time that stands still until a test moves it: for all timers of a process, or for the `clock` of one object.
 // Stands alone: copy this file by itself.
 
+import { setImmediate } from 'node:timers';
+
 const MAX_DELAY = 2 ** 31 - 1;
 
 let installed: FakeClock | undefined;
@@ -11,11 +13,12 @@ let installed: FakeClock | undefined;
  */
 export class FakeClock {
   readonly #timers: Set<FakeTimer> = new Set();
-  readonly #restore: (() => void)[] = [];
+  readonly #replaced: Replaced[] = [];
   #time: number;
 
   /** `time`: what `now()` returns at first. */
   constructor(time = 0) {
+    if (!Number.isFinite(time)) throw new RangeError(`\`time\` must be a number, got ${time}`);
     this.#time = time;
   }
 
@@ -28,26 +31,35 @@ export class FakeClock {
    * set before stay real as well. One that is set on this clock never fires after `uninstall`: close first
    * what has set it.
    *
+   * Other fake timers may be installed before or meanwhile, and taken away in any order: `uninstall` puts back
+   * what is still this clock's, and what is left of it elsewhere calls the real functions from then on.
+   *
    * @throws {Error} when one is installed already.
    */
   static install(): FakeClock {
     if (installed !== undefined)
       throw new Error('a FakeClock is installed already: call its `uninstall()` first');
     const clock = new FakeClock(Math.ceil(performance.now()));
-    const { clearTimeout } = globalThis;
     const dateOfZero = Date.now() - clock.#time;
+    const { setTimeout, setInterval, clearTimeout } = globalThis;
+    const [dateNow, performanceNow] = [Date.now, performance.now];
+    const isOn = (): boolean => installed === clock;
     const clear = (timer: NodeJS.Timeout | undefined): void =>
-      clock.owns(timer) ? clock.clear(timer) : clearTimeout(timer);
+      timer instanceof FakeTimer ? clock.clear(timer) : clearTimeout(timer);
+    const set = (callback: Callback, delay?: number, ...args: unknown[]): NodeJS.Timeout =>
+      isOn() ? clock.setTimeout(callback, delay, ...args) : setTimeout(callback, delay, ...args);
+    const wait = (delay?: number, value?: unknown): Promise<unknown> =>
+      new Promise((resolve) => set(resolve, delay, value));
     clock.#replace(globalThis, {
-      setTimeout: (callback: Callback, delay?: number, ...args: unknown[]) =>
-        clock.setTimeout(callback, delay, ...args),
+      // What `promisify(setTimeout)` returns.
+      setTimeout: Object.assign(set, { [Symbol.for('nodejs.util.promisify.custom')]: wait }),
       setInterval: (callback: Callback, delay?: number, ...args: unknown[]) =>
-        clock.setInterval(callback, delay, ...args),
+        isOn() ? clock.setInterval(callback, delay, ...args) : setInterval(callback, delay, ...args),
       clearTimeout: clear,
       clearInterval: clear,
     });
-    clock.#replace(Date, { now: () => Math.floor(dateOfZero + clock.#time) });
-    clock.#replace(performance, { now: () => clock.#time });
+    clock.#replace(Date, { now: () => (isOn() ? Math.floor(dateOfZero + clock.#time) : dateNow()) });
+    clock.#replace(performance, { now: () => (isOn() ? clock.#time : performanceNow.call(performance)) });
     installed = clock;
     return clock;
   }
@@ -55,8 +67,14 @@ export class FakeClock {
   /** Puts the real globals back. Does nothing where the clock is not installed. */
   uninstall(): void {
     if (installed !== this) return;
-    for (const restore of this.#restore.splice(0)) restore();
     installed = undefined;
+    for (const { object, name, value, before } of this.#replaced.splice(0)) {
+      // Others have replaced it since, and may put it back.
+      const present = Object.getOwnPropertyDescriptor(object, name);
+      if (present !== undefined && present.value !== value) continue;
+      if (before === undefined) Reflect.deleteProperty(object, name);
+      else Object.defineProperty(object, name, before);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -97,29 +115,30 @@ export class FakeClock {
 
   /** Stops a timer of either kind. */
   clear(timer: NodeJS.Timeout | undefined): void {
-    this.#timers.delete(timer as unknown as FakeTimer);
+    timer?.close();
   }
 
-  owns(timer: unknown): boolean {
-    return timer instanceof FakeTimer;
-  }
-
-  /** Moves on, and calls what falls due on the way, in order. Promises and sockets go on after the call. */
+  /**
+   * Moves on, and calls what falls due on the way, in order. Promises and sockets go on after the call.
+   *
+   * @throws {RangeError} when `duration` is no number ≥ 0, as `pass` and `hang` do.
+   */
   advance(duration: number): void {
-    const end = this.#time + duration;
+    const end = this.#time + checkDuration(duration);
     for (let timer = this.#first(); timer !== undefined && timer.due <= end; timer = this.#first()) {
       this.#time = timer.due;
       timer.due += timer.interval;
       if (timer.due === Infinity) this.#timers.delete(timer);
       timer.callback(...timer.args);
     }
-    this.#time = end;
+    // A callback may have moved the clock further by itself.
+    this.#time = Math.max(this.#time, end);
   }
 
   /** Moves on in steps. After each, the event loop makes one turn, in which promises and sockets go on. */
   async pass(duration: number, step = 10): Promise<void> {
     if (!(step > 0)) throw new RangeError(`\`step\` must be a number of milliseconds above 0, got ${step}`);
-    for (const end = this.#time + duration; this.#time < end; ) {
+    for (const end = this.#time + checkDuration(duration); this.#time < end; ) {
       this.advance(Math.min(step, end - this.#time));
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -127,11 +146,13 @@ export class FakeClock {
 
   /** Moves on and calls nothing, as if the event loop were blocked for so long. */
   hang(duration: number): void {
-    this.#time += duration;
+    this.#time += checkDuration(duration);
     for (const timer of this.#timers) timer.due = Math.max(timer.due, this.#time);
   }
 
   #add(callback: Callback, args: readonly unknown[], delay: number, interval: number): NodeJS.Timeout {
+    if (typeof callback !== 'function')
+      throw new TypeError(`\`callback\` must be a function, got ${String(callback)}`);
     const start = (timer: FakeTimer): void => {
       timer.due = this.#time + delay;
       this.#timers.add(timer);
@@ -148,24 +169,37 @@ export class FakeClock {
     return first;
   }
 
-  #replace(object: object, members: Readonly<Record<string, unknown>>): void {
+  #replace(object: object, members: Readonly<Record<string, object>>): void {
     for (const [name, value] of Object.entries(members)) {
-      const own = Object.getOwnPropertyDescriptor(object, name);
+      const before = Object.getOwnPropertyDescriptor(object, name);
+      // The fake timers of Sinon, Jest and Vitest look for their marks, and delete a global that has none.
+      Object.assign(value, { ...before?.value, ...value });
       Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: true });
-      this.#restore.push(() => {
-        if (own === undefined) Reflect.deleteProperty(object, name);
-        else Object.defineProperty(object, name, own);
-      });
+      this.#replaced.push({ object, name, value, before });
     }
   }
+}
+
+interface Replaced {
+  readonly object: object;
+  readonly name: string;
+  readonly value: unknown;
+  /** `undefined`: the object has inherited it. */
+  readonly before: PropertyDescriptor | undefined;
+}
+
+function checkDuration(duration: number): number {
+  if (Number.isFinite(duration) && duration >= 0) return duration;
+  throw new RangeError(`\`duration\` must be a number of milliseconds ≥ 0, got ${duration}`);
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: what timers are given.
 type Callback = (...args: any[]) => void;
 
-/** As Node reads a delay: what is no number from 1 to 2³¹ − 1 is 1. */
+/** As Node reads a delay, which may be the text of a number: what is none from 1 to 2³¹ − 1 is 1. */
 function delayOf(delay: number | undefined): number {
-  return delay !== undefined && delay >= 1 && delay <= MAX_DELAY ? delay : 1;
+  const ms = Math.trunc(Number(delay));
+  return ms >= 1 && ms <= MAX_DELAY ? ms : 1;
 }
 
 interface TimerParts {
@@ -186,6 +220,7 @@ class FakeTimer {
   readonly #start: (timer: FakeTimer) => void;
   readonly #stop: (timer: FakeTimer) => void;
   #hasRef = true;
+  #isClosed = false;
 
   constructor({ callback, args, interval, start, stop }: TimerParts) {
     this.callback = callback;
@@ -210,11 +245,12 @@ class FakeTimer {
   }
 
   refresh(): this {
-    this.#start(this);
+    if (!this.#isClosed) this.#start(this);
     return this;
   }
 
   close(): this {
+    this.#isClosed = true;
     this.#stop(this);
     return this;
   }

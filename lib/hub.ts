@@ -161,7 +161,7 @@ export class Hub<Events extends object = EventMap> {
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(options: HubOptions = {}) {
     const { log } = options;
-    const now = clockOf(options.now ?? Date.now);
+    const now = clockOf(options.now);
     const random = chanceOf(options.random ?? Math.random);
     if (log !== undefined && options.epoch !== undefined)
       throw new TypeError('`epoch` cannot be given beside `log`, which has an epoch of its own');

@@ -53,7 +53,12 @@ export class IdempotencyCache<T> {
 
   /** @throws {RangeError} naming the option that is not a number ≥ 1. */
   constructor(options: IdempotencyCacheOptions<T> = {}) {
-    const { maxAge = 600_000, maxKeys = 10_000, maxBytes = 8 * 1024 * 1024, now = Date.now } = options;
+    const {
+      maxAge = 600_000,
+      maxKeys = 10_000,
+      maxBytes = 8 * 1024 * 1024,
+      now = () => Date.now(),
+    } = options;
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
     this.#maxKeys = atLeast(1, 'maxKeys', maxKeys);
     this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);

@@ -143,3 +143,20 @@ export class Ordered {
 export function comparePlaces(a: Place, b: Place): number {
   return a.epoch === b.epoch ? a.seq - b.seq : a.epoch - b.epoch;
 }
+
+/** Whether a place is of the same epoch as another one, and at it or before it. */
+export function isNotAfter({ epoch, seq }: Place, other: Place | undefined): boolean {
+  return other !== undefined && other.epoch === epoch && seq <= other.seq;
+}
+
+/** What a gap says to be lost: what is after `from`, up to `to`, which may be in another epoch. */
+export interface Span {
+  readonly from: Place;
+  readonly to: Place;
+}
+
+export function covers({ from, to }: Span, place: Place): boolean {
+  if (from.epoch === to.epoch) return comparePlaces(place, from) > 0 && comparePlaces(place, to) <= 0;
+  if (place.epoch === from.epoch) return place.seq > from.seq;
+  return place.epoch === to.epoch ? place.seq <= to.seq : true;
+}

@@ -58,7 +58,7 @@ export class MemoryLog implements OwnLog {
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(options: MemoryLogOptions = {}) {
     const { history = {}, maxHistoryBytes = 256 * 1024 * 1024, maxTopics = 10_000 } = options;
-    const { maxKeys = 10_000, now = Date.now } = options;
+    const { maxKeys = 10_000, now = () => Date.now() } = options;
     this.#limits = typeof history === 'function' ? history : () => history;
     // Finds limits that are out of range now, not at the first event.
     if (typeof history !== 'function') checkLimits(history);

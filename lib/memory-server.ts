@@ -37,9 +37,13 @@ export class MemoryServer {
     this.agent = new MemoryAgent(() => this.connect());
   }
 
-  /** Opens a connection and returns the client's end, on which anything may be sent. */
+  /**
+   * Opens a connection and returns the client's end, on which anything may be sent. As one of `net.connect`, it ends
+   * when the server does, unless its `allowHalfOpen` is set.
+   */
   connect(): MemorySocket {
     const [near, far] = socketPair(this.#options);
+    near.allowHalfOpen = false;
     for (const socket of [near, far]) {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
@@ -60,6 +64,8 @@ export class MemoryServer {
         // Where a connection breaks, a loop over the response throws; nobody else must.
         resolve(response.on('error', () => {}));
       });
+      // As where the server switches to another protocol.
+      asking.once('close', () => reject(new Error('the connection was closed without a response')));
       asking.end(body);
     });
   }

@@ -168,9 +168,12 @@ export function newEpoch(now: () => number, random: () => number): number {
 }
 
 /** A clock that answers with the real time where the given one throws or answers with no number. */
-export function clockOf(now: () => number): () => number {
-  return now === Date.now ? now : () => numberOf(now, -Infinity, Infinity) ?? Date.now();
+export function clockOf(now: () => number = systemTime): () => number {
+  return now === systemTime ? now : () => numberOf(now, -Infinity, Infinity) ?? Date.now();
 }
+
+/** Looks `Date.now` up anew: a test may replace it while the hub lives. */
+const systemTime = (): number => Date.now();
 
 /** Numbers from 0 up to 1, also where the given function throws or returns others. */
 export function chanceOf(random: () => number): () => number {

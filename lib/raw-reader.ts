@@ -24,7 +24,9 @@ export class Reading {
   readonly #wakers: (() => void)[] = [];
   readonly #decoder = new StringDecoder('utf8');
 
+  /** @throws {RangeError} naming the option that is out of range. */
   constructor(source: Readable, { timeout = 5000 }: ReadingOptions = {}) {
+    if (!(timeout > 0)) throw new RangeError(`\`timeout\` must be a number above 0, got ${timeout}`);
     this.#timeout = timeout;
     source.on('data', (piece: Uint8Array | string) => this.take(piece));
     source.on('error', () => {});
@@ -35,6 +37,7 @@ export class Reading {
         resolve(this.text);
       };
       source.on('end', end).on('close', end);
+      if (source.readableEnded || source.closed) end();
     });
   }
 
@@ -143,7 +146,9 @@ export class RawReader extends Reading {
   drip({ bytes, interval }: { readonly bytes: number; readonly interval: number }): void {
     if (!Number.isInteger(bytes) || bytes < 1)
       throw new RangeError(`\`bytes\` must be a whole number ≥ 1, got ${bytes}`);
-    if (!(interval > 0)) throw new RangeError(`\`interval\` must be a number above 0, got ${interval}`);
+    // A timer takes a longer one for 1 ms.
+    if (!(interval > 0 && interval <= MAX_TIMEOUT))
+      throw new RangeError(`\`interval\` must be a number above 0, up to ${MAX_TIMEOUT}, got ${interval}`);
     this.stall();
     this.#dripping = setInterval(() => {
       // The stream gives nothing where it has less than it is asked for.

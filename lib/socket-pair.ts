@@ -16,14 +16,36 @@ export interface SocketPairOptions {
 export class MemorySocket extends Duplex {
   readonly remoteAddress: string = '127.0.0.1';
   readonly remoteFamily: string = 'IPv4';
+  remotePort = 0;
+  readonly localAddress: string = '127.0.0.1';
+  readonly localFamily: string = 'IPv4';
+  localPort = 0;
+  readonly connecting: boolean = false;
+  readonly pending: boolean = false;
+  bytesRead = 0;
+  /** How many bytes have been handed over; what waits in this end is not among them. */
+  bytesWritten = 0;
+  /** Milliseconds of silence, as `setTimeout` was given them. */
+  timeout: number | undefined;
 
   constructor(options: DuplexOptions = {}) {
     super(options);
   }
 
-  /** Does nothing: no silence in memory is long. */
-  setTimeout(): this {
-    return this;
+  get readyState(): 'open' | 'readOnly' | 'writeOnly' | 'closed' {
+    if (this.readable) return this.writable ? 'open' : 'readOnly';
+    return this.writable ? 'writeOnly' : 'closed';
+  }
+
+  address(): { readonly address: string; readonly family: string; readonly port: number } {
+    return { address: this.localAddress, family: this.localFamily, port: this.localPort };
+  }
+
+  /** Notes the duration. An end of `socketPair` emits `'timeout'` after so many milliseconds of silence. */
+  setTimeout(duration: number, callback?: () => void): this {
+    this.timeout = duration;
+    if (callback === undefined) return this;
+    return duration > 0 ? this.once('timeout', callback) : this.off('timeout', callback);
   }
 
   setNoDelay(): this {
@@ -58,7 +80,7 @@ export class MemorySocket extends Duplex {
 /**
  * Makes a connection. What one end writes arrives at the other in a later turn of the event loop. An end that
  * does not read makes the writes of the other wait; one that is destroyed ends or resets the other, as the
- * kernel does. Either end may be half-closed.
+ * kernel does. Either end may be half-closed. The first is that of a client.
  *
  * A server of `node:http` takes an end: `server.emit('connection', end)`.
  *
@@ -71,8 +93,14 @@ export function socketPair(options: SocketPairOptions = {}): [MemorySocket, Memo
   const [one, other] = [new End(capacity), new End(capacity)];
   one.other = other;
   other.other = one;
+  one.localPort = other.remotePort = FIRST_PORT + (made++ % (65_536 - FIRST_PORT));
+  one.remotePort = other.localPort = 80;
   return [one, other];
 }
+
+// Where the ports begin that a client gets.
+const FIRST_PORT = 49_152;
+let made = 0;
 
 class End extends MemorySocket {
   other!: End;
@@ -85,6 +113,7 @@ class End extends MemorySocket {
   /** Ends the write of the other end that waits for room. */
   #onRoom: ((error?: Error) => void) | undefined;
   #isReset = false;
+  #silence: NodeJS.Timeout | undefined;
 
   constructor(capacity: number) {
     const highWaterMark = Math.min(capacity, 64 * 1024);
@@ -94,6 +123,14 @@ class End extends MemorySocket {
       writableHighWaterMark: highWaterMark,
     });
     this.#capacity = capacity;
+  }
+
+  /** The timer is one of the global ones, so a `FakeClock` drives it. `0`: none. */
+  override setTimeout(duration: number, callback?: () => void): this {
+    if (this.destroyed) return this;
+    clearTimeout(this.#silence);
+    this.#silence = duration > 0 ? setTimeout(() => this.emit('timeout'), duration).unref() : undefined;
+    return super.setTimeout(duration, callback);
   }
 
   override resetAndDestroy(): this {
@@ -108,7 +145,9 @@ class End extends MemorySocket {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
     const { other } = this;
+    this.#silence?.refresh();
     if (other.destroyed) return done(lost('EPIPE'));
+    this.bytesWritten += chunk.length;
     other.#heldBytes += chunk.length;
     setImmediate(() => {
       if (!this.#isReset) other.#arrive(chunk);
@@ -127,6 +166,7 @@ class End extends MemorySocket {
     // The kernel resets a connection that is closed while something was not read.
     const isReset = this.#isReset || this.#heldBytes > 0 || this.readableLength > 0;
     this.#inbox.length = 0;
+    clearTimeout(this.#silence);
     setImmediate(() => {
       const onRoom = this.#onRoom;
       this.#onRoom = undefined;
@@ -148,6 +188,8 @@ class End extends MemorySocket {
     while (this.#isWanting && this.#inbox.length > 0) {
       const chunk = this.#inbox.shift()!;
       this.#heldBytes -= chunk?.length ?? 0;
+      this.bytesRead += chunk?.length ?? 0;
+      this.#silence?.refresh();
       this.#isWanting = this.push(chunk) && chunk !== null;
     }
     if (this.#onRoom === undefined || this.#heldBytes >= this.#capacity) return;

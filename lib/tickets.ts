@@ -29,7 +29,7 @@ export class Tickets<T> {
 
   /** @throws {RangeError} naming the option that is out of its range. */
   constructor(options: TicketsOptions = {}) {
-    const { maxAge = MAX_AGE, maxTickets = 100_000, now = Date.now } = options;
+    const { maxAge = MAX_AGE, maxTickets = 100_000, now = () => Date.now() } = options;
     this.#maxAge = inRange('maxAge', maxAge, 1, MAX_AGE);
     this.#maxTickets = inRange('maxTickets', maxTickets, 1, Infinity);
     this.#now = now;

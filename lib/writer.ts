@@ -457,11 +457,13 @@ const loadedAt = performance.now();
 const watched = new Set<Writer>();
 let timer: NodeJS.Timeout | undefined;
 let interval = Infinity;
+/** What has set it. A test may have replaced the function since, and the timer then follows another clock. */
+let setter: typeof setInterval | undefined;
 
 function watch(writer: Writer): void {
   watched.add(writer);
   const wanted = resolutionOf(writer);
-  if (wanted < interval) startTimer(wanted);
+  if (wanted < interval || setter !== setInterval) startTimer(Math.min(wanted, interval));
 }
 
 function unwatch(writer: Writer): void {
@@ -471,6 +473,7 @@ function unwatch(writer: Writer): void {
 function startTimer(every: number): void {
   stopTimer();
   interval = every;
+  setter = setInterval;
   timer = setInterval(sweepAll, every).unref();
 }
 

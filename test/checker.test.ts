@@ -380,6 +380,107 @@ describe('the checker of published events', () => {
     assert.equal(checker.finish().counts['silent-hole'], 1);
   });
 
+  it('takes what is no number for content that nobody published, and misses nothing beside it', () => {
+    for (const told of [Number.NaN, 0, -1, 1.5, Infinity, 2 ** 53]) {
+      const checker = new Checker({
+        kind: 'published',
+        numberOf: (data) => (data === 'odd' ? told : numberOf(data)),
+      });
+      const reader = checker.reader('one', { start: '7-0' });
+      for (const number of [1, 2, 3]) checker.answered(number, `7-${number}`);
+      for (const data of [dataOf(1), 'odd', dataOf(2), dataOf(2)])
+        reader.take({ event: 'message', data, id: `7-${numberOf(data) ?? 9}` });
+      const { counts } = checker.finish();
+      assert.deepEqual(counts, { ...none, phantom: 1, duplicate: 1, 'unseen-tail': 1 }, `${told}`);
+    }
+  });
+
+  it('says unseen-tail of a reader that has received nothing at all', () => {
+    const checker = new Checker({ kind: 'published', numberOf });
+    checker.reader('one');
+    checker.answered(1, '7-1');
+    checker.answered(2, '7-2');
+    assert.equal(checker.finish({ awaited: 0 }).findings.length, 0);
+    const [missed, ...others] = checker.finish().findings;
+    assert.deepEqual([missed?.name, missed?.reader, missed?.ids], ['unseen-tail', 'one', ['7-1', '7-2']]);
+    assert.deepEqual(others, []);
+  });
+
+  it('takes a position alone for the place where a reader began', () => {
+    const checker = new Checker({ kind: 'published', numberOf });
+    const reader = checker.reader('one');
+    for (const number of [1, 2, 3]) checker.answered(number, `7-${number}`);
+    reader.takeId('7-1');
+    reader.take({ event: 'message', data: dataOf(3), id: '7-3' });
+    assert.deepEqual(checker.finish().counts, { ...none, 'lost-write': 1 });
+  });
+
+  it('says inconsistent-id where publishers were given one id for two events', () => {
+    const checker = new Checker({ kind: 'published', numberOf });
+    const reader = checker.reader('one', { start: '7-0' });
+    for (const number of [1, 2]) checker.answered(number, '7-1');
+    reader.take({ event: 'message', data: dataOf(1), id: '7-1' });
+    const { findings } = checker.finish();
+    assert.ok(findings.some(({ message }) => message === 'publisher: events 1 and 2 have one id'));
+  });
+
+  it('notices events of another epoch that come after a later one, or after a gap that covers them', () => {
+    const inEpochs = (...items: Item[]): Verdict => {
+      const checker = new Checker({ kind: 'published', numberOf });
+      const reader = checker.reader('one', { start: '7-0' });
+      for (const [i, id] of ['7-1', '8-1', '8-2'].entries()) checker.answered(i + 1, id);
+      for (const item of items) reader.take(item);
+      return checker.finish();
+    };
+    const [one, two, three] = ['7-1', '8-1', '8-2'].map(
+      (id, i): Item => ({ event: 'message', data: dataOf(i + 1), id }),
+    ) as [Item, Item, Item];
+    const gap = (to: string, id: string): Item => gapItem('unknown-epoch', '7-1', to, id);
+    assert.deepEqual(inEpochs(one, gap('8-0', '8-0'), two, three).counts, none);
+    assert.deepEqual(inEpochs(one, gap('8-2', '8-2')).counts, none);
+    assert.deepEqual(inEpochs(two, one, three).counts, { ...none, reorder: 1 });
+    assert.deepEqual(inEpochs(one, gap('8-2', '8-0'), two, three).counts, { ...none, 'false-gap': 2 });
+  });
+
+  it('judges the same when it is asked again', () => {
+    const property = fc.property(histories, readings, fc.nat(), fc.nat(), (...all) => {
+      const [history, reading, draw, which] = all;
+      const { damage } = DAMAGES[which % DAMAGES.length]!;
+      const damaged = damage(streamOf(history, reading), draw, history);
+      const checker = new Checker({ kind: 'published', numberOf });
+      const reader = checker.reader('one', { start: before(history.ids[reading.start]!) });
+      history.ids.forEach((id, i) => void checker.answered(i + 1, id));
+      for (const item of damaged) reader.take(item);
+      const first = checker.finish();
+      const { findings, counts } = checker.finish();
+      assert.deepEqual({ findings, counts }, { findings: first.findings, counts: first.counts });
+      assert.ok(findings.length > 0);
+    });
+    fc.assert(property);
+  });
+
+  it('refuses what would let it find nothing', () => {
+    const refused = (options: object, error: RegExp): void =>
+      assert.throws(() => new Checker(options as never), error);
+    refused({ kind: 'publish' }, /^TypeError: `kind` must be one of published, .* got publish$/);
+    refused({ kind: 'published' }, /^TypeError: `numberOf` must be a function .* got undefined$/);
+    refused({ kind: 'opaque', maxEvents: 0 }, /^RangeError: `maxEvents` must be .* got 0$/);
+    const checker = new Checker({ kind: 'published', numberOf, maxEvents: 10 });
+    for (const number of [0, Number.NaN, 1.5, 11]) {
+      const error = new RegExp(`^RangeError: \`number\` must be a whole number from 1 to 10, got ${number}$`);
+      assert.throws(() => checker.answered(number, '7-1'), error);
+      assert.throws(() => checker.unknown(number), error);
+    }
+    assert.throws(() => checker.reader('one', { start: '7' }), /^TypeError: `start` must be .* got "7"$/);
+    const comparing = new Checker({ kind: 'compared' });
+    const reference = /^TypeError: `isReference` must be true for the first reader of a comparison/;
+    assert.throws(() => comparing.reader('cut'), reference);
+    comparing.reader('uncut', { isReference: true });
+    assert.throws(() => comparing.reader('cut', { isReference: true }), reference);
+    assert.throws(() => comparing.reader('cut', { start: '' }), /`start` must be an id of a hub, got ""/);
+    new Checker({ kind: 'opaque' }).reader('uncut', { start: 'é', isReference: true });
+  });
+
   it('holds a bounded number of findings, and counts them all', () => {
     const checker = new Checker({ kind: 'published', numberOf });
     const reader = checker.reader('one');
@@ -454,6 +555,15 @@ for (const kind of ['compared', 'opaque'] as const) {
     }
   });
 }
+
+it('an event that the uncut reader has passed is a phantom, also where nothing more came', () => {
+  const checker = new Checker({ kind: 'compared' });
+  const [uncut, cut] = [checker.reader('uncut', { isReference: true }), checker.reader('cut')];
+  const item = (seq: number): Item => ({ event: 'message', data: `${seq}`, id: formatId(7, seq) });
+  for (const seq of [1, 2, 3, 4]) cut.take(item(seq));
+  for (const seq of [1, 2, 4]) uncut.take(item(seq));
+  assert.deepEqual(checker.finish().counts, { ...none, phantom: 1 });
+});
 
 it('what the uncut reader knows to have lost is no phantom of the others', () => {
   const checker = new Checker({ kind: 'compared' });

@@ -59,6 +59,7 @@ const NOT_EXPORTED = [
     'checker',
     'collect',
     'fake-clock',
+    'findings',
     'ledger',
     'memory-server',
     'ranges',

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { createGunzip, gzipSync } from 'node:zlib';
 import { connect } from '../lib/client.ts';
 import { encode } from '../lib/encode.ts';
 import { formatId, gapEvent, readyEvent } from '../lib/protocol.ts';
@@ -68,16 +69,16 @@ describe('collect', () => {
     const { server, res } = await responseOf(t, (_, res) => open(res, READY + ONE));
     const expected = {
       code: 'ERR_SSE_TIMEOUT',
-      message: `1 of 2 events came within 50 ms: sluice:ready ${formatId(1, 0)} ${JSON.stringify(
+      message: `1 of 2 events came within 500 ms: sluice:ready ${formatId(1, 0)} ${JSON.stringify(
         '{"heartbeat":null,"topics":["a"]}',
       )}, tick ${first} "one"`,
     };
     const sources = [server.url, res, await fetch(server.url)];
-    for (const source of sources) await assert.rejects(collect(source, 2, { timeout: 50 }), expected);
+    for (const source of sources) await assert.rejects(collect(source, 2, { timeout: 500 }), expected);
     const connection = connect(server.url);
     await assert.rejects(
-      collect(connection, 2, { timeout: 50 }),
-      /^Error: 1 of 2 events came within 50 ms: tick/,
+      collect(connection, 2, { timeout: 500 }),
+      /^Error: 1 of 2 events came within 500 ms: tick/,
     );
     while (connection.state !== 'closed') await turn();
     assert.ok(res.destroyed);
@@ -133,6 +134,49 @@ describe('collect', () => {
       assert.ok(message.length < 1200, message);
       return true;
     });
+  });
+
+  it('closes the source, whatever it is, where the events do not come in time', async (t) => {
+    let isCancelled = false;
+    const stream = new ReadableStream<Uint8Array>({
+      start: (controller) => controller.enqueue(Buffer.from(ONE)),
+      cancel: () => {
+        isCancelled = true;
+      },
+    });
+    await assert.rejects(collect(stream, 2, { timeout: 20 }), { code: 'ERR_SSE_TIMEOUT' });
+    assert.equal(isCancelled, true);
+    const { res } = await responseOf(t, (_, res) => open(res, ONE));
+    await assert.rejects(collect(res, 2, { timeout: 20 }), { code: 'ERR_SSE_TIMEOUT' });
+    assert.ok(res.destroyed);
+  });
+
+  it('says that a response is compressed, and reads what decompresses it', async (t) => {
+    const handler: Handler = (_, res) => {
+      res.writeHead(200, { ...eventStream, 'content-encoding': 'gzip' }).end(gzipSync(ONE));
+    };
+    const { server, res } = await responseOf(t, handler);
+    await assert.rejects(collect(res, 1), {
+      code: 'ERR_SSE_CONTENT_ENCODING',
+      message: 'the response is compressed (gzip): ask for none, or collect from what decompresses it',
+    });
+    assert.ok(res.destroyed);
+    const [again] = (await once(get(server.url), 'response')) as [IncomingMessage];
+    for (const source of [again.pipe(createGunzip()), server.url, await fetch(server.url)])
+      assert.deepEqual(
+        (await collect(source, 1)).map(({ data }) => data),
+        ['one'],
+      );
+  });
+
+  it('refuses what is no source', async () => {
+    const late = Promise.resolve('http://127.0.0.1:1');
+    await assert.rejects(collect(late as never, 1), {
+      name: 'TypeError',
+      message: '`source` must be a URL, a response or an iterable, got a promise: is an `await` missing?',
+    });
+    for (const source of [undefined, null, 5, {}])
+      await assert.rejects(collect(source as never, 1), /^TypeError: `source` must be .*, got /);
   });
 
   it('refuses a count or a timeout that is none', async () => {

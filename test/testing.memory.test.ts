@@ -7,7 +7,7 @@ import { connect } from '../lib/client.ts';
 import { serveEvents } from '../lib/events.ts';
 import { Hub } from '../lib/hub.ts';
 import { openStream } from '../lib/stream.ts';
-import { collect, exchange, MemoryServer, type MemorySocket, socketPair } from '../lib/testing.ts';
+import { collect, exchange, FakeClock, MemoryServer, type MemorySocket, socketPair } from '../lib/testing.ts';
 import { nodeTransport } from '../lib/transport.ts';
 
 /** What an end has received once it is over. */
@@ -87,6 +87,28 @@ describe('a connection in memory', () => {
     assert.equal(error[0].code, 'EPIPE');
   });
 
+  it('times out after silence, by the timers of the process, and stirs when something comes or goes', async (t) => {
+    const clock = FakeClock.install();
+    t.after(() => clock.uninstall());
+    const [one, other] = socketPair();
+    let timeouts = 0;
+    one.resume().setTimeout(100, () => timeouts++);
+    const arrived = once(one, 'data');
+    clock.advance(60);
+    other.write('x');
+    await arrived;
+    clock.advance(60);
+    one.write('y');
+    clock.advance(99);
+    assert.equal(timeouts, 0);
+    clock.advance(1);
+    assert.equal(timeouts, 1);
+    one.setTimeout(100);
+    one.destroy();
+    await once(one, 'close');
+    assert.equal(clock.timers, 0);
+  });
+
   it('refuses a capacity that is none', () => {
     assert.throws(() => socketPair({ capacity: 0 }), /`capacity` must be .* got 0/);
   });
@@ -146,6 +168,19 @@ describe('MemoryServer', () => {
   it('says why a request has no response', async () => {
     const server = new MemoryServer((_, res) => void res.destroy());
     await assert.rejects(server.request('/'), { code: 'ECONNRESET' });
+  });
+});
+
+describe('a MemoryServer that changes to another protocol', () => {
+  it('leaves no request waiting', async (t) => {
+    const own = createServer().on('upgrade', (_, socket) => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
+    });
+    const server = new MemoryServer(own);
+    t.after(() => server.close());
+    const headers = { connection: 'upgrade', upgrade: 'x' };
+    await assert.rejects(server.request('/', { headers }), /the connection was closed without a response/);
+    await assert.rejects(server.request('/', { method: 'CONNECT' }), { code: 'ECONNRESET' });
   });
 });
 

@@ -348,6 +348,51 @@ describe('ChaosProxy', () => {
     assert.equal(exitCode, 0);
   });
 
+  it('has the URL at which it listens, and keeps it', async (t) => {
+    const { hostname, port } = new URL(`http://127.0.0.1:${await listen(t, echo('hello'))}`);
+    for (const [host, shown] of [
+      [undefined, '127.0.0.1'],
+      ['localhost', 'localhost'],
+      ['0.0.0.0', '127.0.0.1'],
+      ['::1', '[::1]'],
+      ['::', '[::1]'],
+    ] as const) {
+      const proxy = await ChaosProxy.listen(`tcp://${hostname}:${port}`, { host });
+      t.after(() => proxy.close());
+      assert.equal(proxy.url, `http://${shown}:${proxy.port}`);
+      const url = new URL(proxy.url);
+      const socket = connectTcp(Number(url.port), url.hostname.replace(/[[\]]/g, ''));
+      socket.write('?');
+      await new Reading(socket).until('hello');
+      await proxy.close();
+      assert.equal(proxy.url, url.origin);
+    }
+  });
+
+  it('waits for as long as it is told, where no timer can', async (t) => {
+    const { dial, received, proxy } = await start(t);
+    const { socket } = await dial();
+    const clock = FakeClock.install();
+    t.after(() => clock.uninstall());
+    proxy.delay(2 ** 31);
+    socket.write('question');
+    await until(() => clock.timers === 1);
+    clock.advance(1000);
+    assert.equal(clock.timers, 1);
+    await turn();
+    assert.equal(received[0]!.text, '');
+    clock.advance(2 ** 31);
+    await received[0]!.until('question');
+  });
+
+  it('refuses what is no target', async (t) => {
+    const { proxy } = await start(t);
+    for (const target of [0, 65_536, Number.NaN, 'redis://127.0.0.1', 'tcp:6379', 'here']) {
+      await assert.rejects(ChaosProxy.listen(target), /`target` must be .*, got |Invalid URL/);
+      assert.throws(() => proxy.retarget(target), /`target` must be .*, got |Invalid URL/);
+    }
+  });
+
   it('refuses what is no measure', async (t) => {
     const { proxy } = await start(t);
     assert.throws(() => proxy.delay(-1), /`latency` must be a number ≥ 0, got -1/);

@@ -155,7 +155,11 @@ describe('RawReader', () => {
   it('refuses sizes and intervals that are none', async () => {
     const reader = new RawReader(new PassThrough());
     assert.throws(() => reader.drip({ bytes: 0, interval: 1 }), /`bytes` must be a whole number ≥ 1, got 0/);
-    assert.throws(() => reader.drip({ bytes: 1, interval: 0 }), /`interval` must be a number above 0, got 0/);
+    assert.throws(
+      () => reader.drip({ bytes: 1, interval: 0 }),
+      /`interval` must be a number above 0, .* got 0/,
+    );
+    assert.throws(() => reader.drip({ bytes: 1, interval: 2 ** 31 }), /`interval` must be .* got 2147483648/);
     assert.throws(() => reader.cutAfter(-1), /`bytes` must be a whole number ≥ 0, got -1/);
   });
 });
@@ -179,6 +183,24 @@ describe('Reading', () => {
     source.end();
     await waiting;
     assert.equal(await reading.over, 'some');
+  });
+
+  it('is over where its source was over before', async () => {
+    const ended = new PassThrough();
+    ended.resume().end();
+    await once(ended, 'end');
+    const closed = new PassThrough().destroy();
+    await once(closed, 'close');
+    for (const source of [ended, closed]) {
+      const reading = new Reading(source);
+      assert.equal(await reading.over, '');
+      await assert.rejects(reading.until('more'), /^Error: "more" did not come before the end, after ""$/);
+    }
+  });
+
+  it('refuses a timeout that is none', () => {
+    for (const timeout of [0, -1, Number.NaN])
+      assert.throws(() => new Reading(new PassThrough(), { timeout }), /`timeout` must be .* got/);
   });
 
   it('joins characters that arrive in two pieces', async () => {

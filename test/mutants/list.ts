@@ -12,6 +12,7 @@ import { redis } from './list/redis.ts';
 import { redisClient } from './list/redis-client.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
+import { testing } from './list/testing.ts';
 import { web } from './list/web.ts';
 import type { Mutant } from './mutant.ts';
 
@@ -29,4 +30,5 @@ export const mutants: readonly Mutant[] = [
   ...models,
   ...limits,
   ...reader,
+  ...testing,
 ];
