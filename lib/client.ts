@@ -9,13 +9,16 @@
 
 import { Backoff } from './backoff.ts';
 import {
-  type AttemptRequest,
+  type AttemptToSend,
+  announcedSilence,
   type ConnectionState,
   type ConnectOptions,
   checkOptions,
+  isRepeatable,
   methodOf,
   type RelayOptions,
   readURL,
+  requestOf,
   type StateChange,
   type URLText,
 } from './connect-options.ts';
@@ -24,12 +27,14 @@ import {
   type ConnectError,
   failed,
   failureOf,
+  invalid,
   isOfPosition,
   isTransient,
   notTaken,
   type Outcome,
   refused,
   tooLarge,
+  unknownType,
   unsendable,
 } from './failure.ts';
 import { PositionSaver } from './positions.ts';
@@ -42,19 +47,21 @@ import {
   isSendableId,
   parseId,
   readGap,
-  readReady,
 } from './protocol.ts';
 import {
   type Arrived,
+  canSkip,
   createIntake,
   type EventMap,
   type EventOf,
+  type EventReader,
   type Piece,
+  placeOf,
   Received,
   type ReceivedEvent,
 } from './received.ts';
 import { type IncomingStream, requestStream } from './request.ts';
-import { defaultTransport, type RequestHeaders, type Transport } from './transport.ts';
+import { defaultTransport, type Transport } from './transport.ts';
 import { startTimer } from './waits.ts';
 
 export type { BackoffOptions } from './backoff.ts';
@@ -73,7 +80,14 @@ export type {
 export type { ConnectError, ConnectErrorCode } from './failure.ts';
 export type { PositionStorage } from './positions.ts';
 export type { Gap } from './protocol.ts';
-export { type EventMap, type EventOf, type Piece, type ReceivedEvent, readJson } from './received.ts';
+export {
+  type EventMap,
+  type EventOf,
+  type EventReader,
+  type Piece,
+  type ReceivedEvent,
+  readJson,
+} from './received.ts';
 export type { RequestHeaders, ResponseHeaders } from './transport.ts';
 
 /**
@@ -92,6 +106,10 @@ export type { RequestHeaders, ResponseHeaders } from './transport.ts';
  * @throws {TypeError | RangeError} at once, naming the option that cannot be used.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
+export function connect<Events extends object>(
+  url: URLText,
+  options: ConnectOptions<Events> & { readonly events: EventReader<Events>; readonly onGap?: undefined },
+): Connection<Events, EventOf<Events> | ReceivedEvent<(typeof controlEvents)['gap'], Gap>>;
 export function connect<Events extends object = EventMap>(
   url: URLText,
   options?: ConnectOptions<Events>,
@@ -103,7 +121,7 @@ export function connect<Events extends object = EventMap>(
 export function connect<Events extends object = EventMap>(
   url: URLText,
   options: ConnectOptions<Events> | RelayOptions<Events> = {},
-): Connection<Events, EventOf<Events> | Piece> {
+): Connection<Events, EventOf<Events> | ReceivedEvent<(typeof controlEvents)['gap'], Gap> | Piece> {
   return new Connection(url, options);
 }
 
@@ -353,7 +371,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   ): AsyncGenerator<Item, Outcome, undefined> {
     this.#hasDelivered = false;
     await this.#open(stream);
-    const { maxLineBytes, maxEventBytes, onComment, isLast, relay = false } = this.#options;
+    const { maxLineBytes, maxEventBytes, onComment, events, isLast, relay = false } = this.#options;
     const intake = createIntake({
       relay,
       onComment,
@@ -375,9 +393,16 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
           return failure;
         }
         if (this.#lost) yield* this.#takeOwnGap({ ...this.#lost, to: placeOf(item), topics: [] });
-        const event = new Received(item) as ReceivedEvent as EventOf<Events>;
+        const event = new Received(item) as Received & EventOf<Events>;
         const isControl = isControlEvent(item.event);
-        const isWanted = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
+        const newest = this.#newest;
+        const isNew = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
+        const isOfLoop = isControl || events === undefined || (isNew && (await this.#check(event, events)));
+        if (typeof isOfLoop === 'object') {
+          this.#newest = newest; // or it would count as a repetition when it comes again
+          return isOfLoop;
+        }
+        const isWanted = isNew && isOfLoop;
         if (isWanted && !isControl) this.#hasDelivered = true;
         this.#yieldedPosition = item.lastEventId;
         if (isWanted) yield event as Item;
@@ -386,7 +411,8 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
           yield { id: item.id, retry: item.retry } as Item;
         // The loop has asked for the next event, so this one was processed.
         this.#markProcessed();
-        if (item.event === controlEvents.end || isLast?.(event)) return 'over';
+        const mayBeLast = events === undefined || (isOfLoop && !isControl);
+        if (item.event === controlEvents.end || (mayBeLast && isLast?.(event))) return 'over';
         if (item.event === controlEvents.refused) return refused(item.data);
       }
       if (failure === undefined) continue;
@@ -396,6 +422,24 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
       this.#hugeId = failure.id;
       yield* this.#skip(failure, failure.id);
       return failed('ERR_SSE_NETWORK', 'left the connection within an event that is too large');
+    }
+  }
+
+  // Returns whether the loop gets the event, or the failure of one that does not fit.
+  async #check(event: Received, events: EventReader<Events>): Promise<boolean | ConnectError> {
+    if (!events.has(event.event)) {
+      this.#report(unknownType(event));
+      return false;
+    }
+    try {
+      event.read(events);
+      return true;
+    } catch (error) {
+      if ((error as { code?: unknown } | null)?.code !== 'ERR_SSE_BAD_EVENT') throw error;
+      const failure = invalid(error, event);
+      if (this.#options.onInvalid === undefined) return failure;
+      await this.#options.onInvalid(failure, event);
+      return false;
     }
   }
 
@@ -554,39 +598,3 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
 }
 
 const MAX_ID_ORIGINS = 100;
-const MIN_ANNOUNCED_SILENCE = 1000;
-
-// The connection is dead when one heartbeat more is missing than the server allows: see `HeartbeatTerms`.
-function announcedSilence(data: string): number {
-  const { heartbeat } = readReady(data);
-  const silence = heartbeat === undefined ? 0 : heartbeat.interval * (heartbeat.missed + 1);
-  return silence > 0 ? Math.max(silence, MIN_ANNOUNCED_SILENCE) : Number.POSITIVE_INFINITY;
-}
-
-/** Where delivery continues when this is the first that arrives; `''` where that is not known. */
-function placeOf(item: Arrived): string {
-  if (item.event === undefined) return 'code' in item ? '' : (item.id ?? '');
-  return item.event === controlEvents.ready ? item.lastEventId : '';
-}
-
-function canSkip(error: DecodeError): error is DecodeError & { readonly id: string } {
-  return error.id !== '' && isSendableId(error.id);
-}
-
-interface AttemptToSend {
-  readonly url: URL;
-  readonly method: string;
-  readonly headers: RequestHeaders;
-  readonly body: string | Uint8Array | undefined;
-}
-
-function requestOf(base: URL, common: RequestHeaders = {}, given: AttemptRequest = {}): AttemptToSend {
-  const headers = { ...common, ...given.headers };
-  const method = methodOf({ ...given, headers });
-  const url = given.url === undefined ? base : readURL(given.url, base);
-  return { url, method, headers, body: given.body };
-}
-
-function isRepeatable(method: string): boolean {
-  return method === 'GET' || method === 'HEAD';
-}

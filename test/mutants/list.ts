@@ -10,6 +10,7 @@ import { processes } from './list/processes.ts';
 import { reader } from './list/reader.ts';
 import { redis } from './list/redis.ts';
 import { redisClient } from './list/redis-client.ts';
+import { schema } from './list/schema.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
 import { web } from './list/web.ts';
@@ -29,4 +30,5 @@ export const mutants: readonly Mutant[] = [
   ...models,
   ...limits,
   ...reader,
+  ...schema,
 ];

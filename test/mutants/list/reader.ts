@@ -11,6 +11,17 @@ const BYTES = { in: 'decode', only: 'takes |ignores |skips |two, three |onRetry'
 
 export const reader: readonly Mutant[] = [
   ...mutantsOf(
+    'connect-options.ts',
+    [{ in: 'client', only: 'one heartbeat more' }],
+    [
+      {
+        find: 'heartbeat.interval * (heartbeat.missed + 1)',
+        replace: 'heartbeat.interval * heartbeat.missed',
+        why: 'the watchdog gives connections up one heartbeat early',
+      },
+    ],
+  ),
+  ...mutantsOf(
     'client.ts',
     [READING_A_HUB],
     [
@@ -38,14 +49,8 @@ export const reader: readonly Mutant[] = [
         tests: [POSITION],
       },
       {
-        find: 'heartbeat.interval * (heartbeat.missed + 1)',
-        replace: 'heartbeat.interval * heartbeat.missed',
-        why: 'the watchdog gives connections up one heartbeat early',
-        tests: [{ in: 'client', only: 'one heartbeat more' }],
-      },
-      {
-        find: 'if (item.event === controlEvents.end || isLast',
-        replace: 'if (isLast',
+        find: 'item.event === controlEvents.end || (mayBeLast',
+        replace: '(mayBeLast',
         why: 'a client asks again and again for a topic that has ended',
       },
       {
