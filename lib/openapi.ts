@@ -104,7 +104,7 @@ function haveSameItems(one: StreamDescription, other: StreamDescription): boolea
 }
 
 /** A reference to a schema of the same document. */
-export function refTo(name: string): JsonObject {
+function refTo(name: string): JsonObject {
   return { $ref: `#/components/schemas/${name}` };
 }
 
@@ -172,8 +172,7 @@ export const problemSchema: JsonObject = {
 
 // ── parameters ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The schema of a topic's name. */
-export const topicSchema: JsonObject = {
+const TOPIC: JsonObject = {
   type: 'string',
   minLength: 1,
   maxLength: 200,
@@ -182,14 +181,14 @@ export const topicSchema: JsonObject = {
 
 function topicParameters(topics: 'query' | 'path' | 'none', maxTopics: number): readonly JsonObject[] {
   if (topics === 'none') return [];
-  const inPath = { name: 'topic', in: 'path', required: true, schema: topicSchema };
+  const inPath = { name: 'topic', in: 'path', required: true, schema: TOPIC };
   const isInPath = topics === 'path';
   const inQuery = {
     name: 'topic',
     in: 'query',
     required: !isInPath,
     description: isInPath ? 'Further topics of the same stream.' : 'The topics to follow, each once.',
-    schema: { type: 'array', items: topicSchema, minItems: 1, maxItems: maxTopics },
+    schema: { type: 'array', items: TOPIC, minItems: 1, maxItems: maxTopics },
     style: 'form',
     explode: true,
   };

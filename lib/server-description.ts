@@ -1,5 +1,5 @@
 // The routes of the reference server, and its description of them in OpenAPI 3.2: `GET /openapi.json`.
-// Needs `openapi.ts` beside it.
+// Needs `openapi.ts` and `protocol.ts` beside it.
 
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -10,9 +10,8 @@ import {
   type JsonObject,
   type OpenApiDocument,
   problemSchema,
-  refTo,
-  topicSchema,
 } from './openapi.ts';
+import { topicRule } from './protocol.ts';
 
 /** What of the options of a server a client can notice. */
 export interface DescribedServer {
@@ -271,7 +270,12 @@ function stream({ events, maxTopics, tokens }: DescribedServer, topics: 'query' 
 
 // ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-const TOPIC: JsonObject = { name: 'topic', in: 'path', required: true, schema: topicSchema };
+const TOPIC: JsonObject = {
+  name: 'topic',
+  in: 'path',
+  required: true,
+  schema: { type: 'string', description: topicRule },
+};
 const UNCHANGED: JsonObject = { description: 'It is what `If-None-Match` names.' };
 
 const LINE: JsonObject = {
@@ -289,7 +293,7 @@ const LINE: JsonObject = {
 const TOPIC_INFO: JsonObject = {
   type: 'object',
   properties: {
-    topic: topicSchema,
+    topic: { type: 'string' },
     events: { type: 'integer' },
     bytes: { type: 'integer' },
     subscribers: { type: 'integer' },
@@ -298,6 +302,10 @@ const TOPIC_INFO: JsonObject = {
   },
   required: ['topic', 'events', 'bytes', 'subscribers', 'last', 'ended'],
 };
+
+function refTo(name: string): JsonObject {
+  return { $ref: `#/components/schemas/${name}` };
+}
 
 function query(name: string, description: string, schema: JsonObject): JsonObject {
   return { name, in: 'query', description, schema };
