@@ -65,6 +65,14 @@ export function checkEvent(type: unknown, data: unknown, json: unknown, key: unk
     throw badEvent(`\`key\` must be a string of at most ${MAX_KEY_LENGTH} characters, got ${show(key)}`);
 }
 
+/** @throws {TypeError} for an option `events` that checks nothing, such as schemas by themselves. */
+export function checkChecks(events: unknown): void {
+  if (events === undefined || typeof (events as Partial<EventChecks> | null)?.parse === 'function') return;
+  throw new TypeError(
+    `\`events\` must be made by \`defineEvents\`, got ${events === null ? 'null' : typeof events}`,
+  );
+}
+
 /**
  * The data of an event as it goes over the wire, once checked; `undefined` for what JSON cannot express, which
  * `encode` refuses.

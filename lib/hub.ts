@@ -18,7 +18,7 @@ import {
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { Follower } from './follower.ts';
 import { checkTopic, History, type HistoryOptions, type TopicInfo, type TopicsOptions } from './history.ts';
-import type { EventBatch, EventChecks, EventMap, HubEvent } from './hub-event.ts';
+import { checkChecks, type EventBatch, type EventChecks, type EventMap, type HubEvent } from './hub-event.ts';
 import {
   type AppendOptions,
   type Log,
@@ -137,7 +137,8 @@ export class Hub<Events extends object = EventMap> {
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
   constructor(options: HubOptions<Events> = {}) {
-    const { log } = options;
+    const { log, events } = options;
+    checkChecks(events);
     const now = clockOf(options.now ?? Date.now);
     const random = chanceOf(options.random ?? Math.random);
     if (log !== undefined && options.epoch !== undefined)
@@ -148,7 +149,7 @@ export class Hub<Events extends object = EventMap> {
     const order = new Order(own?.epochs ?? (shared ? [] : [life]), own?.head ?? 0);
     this.#order = order;
     this.#log = log;
-    this.#events = options.events;
+    this.#events = events;
     this.#now = now;
     this.#random = random;
     this.#onError = options.onError ?? warnOfLog();
@@ -167,7 +168,7 @@ export class Hub<Events extends object = EventMap> {
       history,
       delivery: this.#delivery,
       stats: this.#stats,
-      events: options.events,
+      events,
       log,
       follower: this.#follower,
       now,

@@ -200,6 +200,16 @@ describe('a hub with schemas', () => {
     assert.equal((await log.list({ after: '', limit: 9 }))[0]?.events, 1);
   });
 
+  it('refuses schemas that were not given to `defineEvents`', () => {
+    for (const [wrong, got] of [
+      [{ tick }, 'object'],
+      [null, 'null'],
+    ] as const) {
+      const message = `\`events\` must be made by \`defineEvents\`, got ${got}`;
+      assert.throws(() => new Hub({ events: wrong as never }), { name: 'TypeError', message });
+    }
+  });
+
   it('is not one for generations, which publish text and types of their own', () => {
     assert.throws(() => new Generations(new Hub({ events })), {
       name: 'TypeError',
