@@ -12,6 +12,37 @@ import type { Order, Start } from './order.ts';
 import { beforeNewest, earliest } from './pages.ts';
 import { type Controls, type Gap, type GapReason, gapEvent, readyEvent, unreadableId } from './protocol.ts';
 
+export interface SubscribeOptions {
+  /**
+   * The id of the last event that the client has processed, as its header states it. Takes precedence over
+   * `from` and `last`.
+   */
+  lastEventId?: string | readonly string[] | null | undefined;
+  /**
+   * Where to begin without an id: with the oldest event in memory, or with what is published next (default).
+   */
+  from?: 'earliest' | 'now' | undefined;
+  /**
+   * Where to begin without an id: with this many of the newest events in memory, of all topics together.
+   * Takes precedence over `from`.
+   */
+  last?: number | undefined;
+  /**
+   * Whether to reduce missed events to the newest of each key; default false. Events without a key are all
+   * delivered.
+   */
+  conflate?: boolean | undefined;
+  /**
+   * Called for each topic before each write to the sink. Once the answer is not `true`, the subscription
+   * ends.
+   */
+  may?: ((topic: string) => boolean) | undefined;
+  /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
+  announce?: Readonly<Record<string, unknown>> | undefined;
+  /** How control events are sent: as they are (default), as comments, or as other events. */
+  controls?: Controls | undefined;
+}
+
 /** What a client asks for. */
 export interface Request {
   readonly names: readonly string[];

@@ -10,9 +10,11 @@
 import { Backoff } from './backoff.ts';
 import {
   type AttemptToSend,
+  announcedSilence,
   type ConnectionState,
   type ConnectOptions,
   checkOptions,
+  isRepeatable,
   mayFetchFollow,
   methodOf,
   type RelayOptions,
@@ -25,13 +27,14 @@ import { createDecoder, type DecodedEvent, type DecodeError, type Decoder } from
 import {
   type ConnectError,
   failed,
-  failureOf,
+  invalid,
   isOfPosition,
   isTransient,
   notTaken,
   type Outcome,
   refused,
   tooLarge,
+  unknownType,
   unsendable,
 } from './failure.ts';
 import { PositionSaver } from './positions.ts';
@@ -44,21 +47,24 @@ import {
   isSendableId,
   parseId,
   readGap,
-  readReady,
 } from './protocol.ts';
 import {
   type Arrived,
+  canSkip,
   createIntake,
   type EventMap,
   type EventOf,
+  type EventReader,
   isAside,
+  isDecodeError,
   type Piece,
+  placeOf,
   Received,
   type ReceivedEvent,
 } from './received.ts';
-import { type IncomingStream, requestStream } from './request.ts';
+import { type IncomingStream, nextChunk, requestStream } from './request.ts';
 import { defaultTransport, type Transport } from './transport.ts';
-import { onAbort, startTimer } from './waits.ts';
+import { onAbort } from './waits.ts';
 
 export type { BackoffOptions } from './backoff.ts';
 export type {
@@ -76,7 +82,14 @@ export type {
 export type { ConnectError, ConnectErrorCode } from './failure.ts';
 export type { PositionStorage } from './positions.ts';
 export type { Gap } from './protocol.ts';
-export { type EventMap, type EventOf, type Piece, type ReceivedEvent, readJson } from './received.ts';
+export {
+  type EventMap,
+  type EventOf,
+  type EventReader,
+  type Piece,
+  type ReceivedEvent,
+  readJson,
+} from './received.ts';
 export type { RequestHeaders, ResponseHeaders } from './transport.ts';
 
 /**
@@ -95,6 +108,10 @@ export type { RequestHeaders, ResponseHeaders } from './transport.ts';
  * @throws {TypeError | RangeError} at once, naming the option that cannot be used.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
+export function connect<Events extends object>(
+  url: URLText,
+  options: ConnectOptions<Events> & { readonly events: EventReader<Events>; readonly onGap?: undefined },
+): Connection<Events, EventOf<Events> | ReceivedEvent<(typeof controlEvents)['gap'], Gap>>;
 export function connect<Events extends object = EventMap>(
   url: URLText,
   options?: ConnectOptions<Events>,
@@ -106,7 +123,7 @@ export function connect<Events extends object = EventMap>(
 export function connect<Events extends object = EventMap>(
   url: URLText,
   options: ConnectOptions<Events> | RelayOptions<Events> = {},
-): Connection<Events, EventOf<Events> | Piece> {
+): Connection<Events, EventOf<Events> | ReceivedEvent<(typeof controlEvents)['gap'], Gap> | Piece> {
   return new Connection(url, options);
 }
 
@@ -321,6 +338,10 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     }
   }
 
+  #beforeClose(pending: () => void | Promise<void>): Promise<void> {
+    return this.#beforeInterrupt(pending, () => this.#closing);
+  }
+
   // Resolves also when the connection is closed before, or told to reconnect.
   async #beforeInterrupt<Value>(
     pending: () => Value | Promise<Value>,
@@ -361,7 +382,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   ): AsyncGenerator<Item, Outcome, undefined> {
     this.#hasDelivered = false;
     await this.#open(stream);
-    const { maxLineBytes, maxEventBytes, onComment, isLast, relay = false } = this.#options;
+    const { maxLineBytes, maxEventBytes, onComment, events, isLast, relay = false } = this.#options;
     const intake = createIntake({
       relay,
       onComment,
@@ -385,10 +406,17 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
           if (failure === undefined) continue;
           return failure;
         }
-        const event = new Received(item) as ReceivedEvent as EventOf<Events>;
+        const event = new Received(item) as Received & EventOf<Events>;
         const isControl = isControlEvent(item.event);
-        const isWanted = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
-        // What `onGap` has not finished is not processed.
+        const newest = this.#newest;
+        const isNew = isControl ? await this.#takeControl(item) : !this.#isRepeated(item);
+        const isOfLoop = isControl || events === undefined || (isNew && (await this.#check(event, events)));
+        if (typeof isOfLoop === 'object') {
+          this.#newest = newest; // or it would count as a repetition when it comes again
+          return isOfLoop;
+        }
+        const isWanted = isNew && isOfLoop;
+        // What `onGap` or `onInvalid` has not finished is not processed.
         if (this.#closing) return 'over';
         if (isWanted && !isControl) this.#hasDelivered = true;
         this.#yieldedPosition = item.lastEventId;
@@ -398,7 +426,8 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
           yield { id: item.id, retry: item.retry } as Item;
         // The loop has asked for the next event, so this one was processed.
         this.#markProcessed();
-        if (item.event === controlEvents.end || (isWanted && isLast?.(event))) return 'over';
+        const mayBeLast = isWanted && (events === undefined || !isControl);
+        if (item.event === controlEvents.end || (mayBeLast && isLast?.(event))) return 'over';
         if (item.event === controlEvents.refused) return refused(item.data);
       }
       if (failure === undefined) continue;
@@ -411,12 +440,26 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     }
   }
 
+  // Returns whether the loop gets the event, or the failure of one that does not fit.
+  async #check(event: Received, events: EventReader<Events>): Promise<boolean | ConnectError> {
+    if (!events.has(event.event)) {
+      this.#report(unknownType(event));
+      return false;
+    }
+    const error = event.read(events);
+    if (error === undefined) return true;
+    const failure = invalid(error, event);
+    const { onInvalid } = this.#options;
+    if (onInvalid === undefined) return failure;
+    await this.#beforeClose(() => onInvalid(failure, event));
+    return false;
+  }
+
   async #open({ url, status, headers }: IncomingStream): Promise<void> {
-    const { href } = url;
-    const attempt = this.#attempt;
-    this.#enter({ state: 'open', attempt, url: href });
+    const place = { attempt: this.#attempt, url: url.href };
+    this.#enter({ state: 'open', ...place });
     const { onOpen } = this.#options;
-    if (onOpen) await this.#beforeInterrupt(() => onOpen({ attempt, status, headers, url: href }));
+    if (onOpen) await this.#beforeInterrupt(() => onOpen({ ...place, status, headers }));
   }
 
   // Takes what is no event: an id, which is processed at once unless a relay gets it, and what a limit dropped.
@@ -459,18 +502,8 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     stream: IncomingStream,
     controller: AbortController,
   ): Promise<ConnectError | DecodeError | undefined> {
-    const limit = this.#silenceTimeout;
-    const stopTimer = startTimer(limit, () =>
-      controller.abort(failed('ERR_SSE_SILENT', `the server was silent for ${limit} ms`)),
-    );
-    let next: IteratorResult<Uint8Array, unknown>;
-    try {
-      next = await stream.next();
-    } catch (error) {
-      return failureOf(error, controller.signal);
-    } finally {
-      stopTimer();
-    }
+    const next = await nextChunk(stream, this.#silenceTimeout, controller);
+    if ('code' in next) return next;
     try {
       if (!next.done) decoder.feed(next.value);
       else if (this.#options.dispatchAtEnd) decoder.end();
@@ -486,9 +519,12 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   async #takeControl(event: DecodedEvent): Promise<boolean> {
     const { onGap, controlEvents: areWanted = false } = this.#options;
     switch (event.event) {
-      case controlEvents.ready:
-        this.#takeReady(event);
+      case controlEvents.ready: {
+        const position = parseId(event.id);
+        if (position !== undefined && position.epoch !== this.#newest?.epoch) this.#newest = position;
+        if (this.#options.silenceTimeout === undefined) this.#silenceTimeout = announcedSilence(event.data);
         return areWanted;
+      }
       case controlEvents.gap:
         await this.#takeGap(event);
         return areWanted || onGap === undefined;
@@ -501,19 +537,12 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     }
   }
 
-  #takeReady({ id, data }: DecodedEvent): void {
-    const position = parseId(id);
-    if (position !== undefined && position.epoch !== this.#newest?.epoch) this.#newest = position;
-    if (this.#options.silenceTimeout === undefined) this.#silenceTimeout = announcedSilence(data);
-  }
-
   // Delivery continues at the id of the gap, which may lie before events that have arrived: they are sent
   // again, and count as new.
   async #takeGap({ id, data, lastEventId }: DecodedEvent): Promise<void> {
     this.#newest = parseId(id) ?? this.#newest;
     const { onGap } = this.#options;
-    const isOver = (): boolean => this.#closing;
-    if (onGap) await this.#beforeInterrupt(() => onGap(readGap(data, lastEventId)), isOver);
+    if (onGap) await this.#beforeClose(() => onGap(readGap(data, lastEventId)));
   }
 
   #isRepeated({ id: text }: Pick<DecodedEvent, 'id'>): boolean {
@@ -556,10 +585,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
     if (this.#closing || this.#reconnecting) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, delay);
-      this.#interrupt = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+      this.#interrupt = () => resolve(clearTimeout(timer));
     });
     this.#interrupt = undefined;
   }
@@ -572,29 +598,3 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
 }
 
 const MAX_ID_ORIGINS = 100;
-const MIN_ANNOUNCED_SILENCE = 1000;
-
-// The connection is dead when one heartbeat more is missing than the server allows: see `HeartbeatTerms`.
-function announcedSilence(data: string): number {
-  const { heartbeat } = readReady(data);
-  const silence = heartbeat === undefined ? 0 : heartbeat.interval * (heartbeat.missed + 1);
-  return silence > 0 ? Math.max(silence, MIN_ANNOUNCED_SILENCE) : Number.POSITIVE_INFINITY;
-}
-
-/** Where delivery continues when this is the first that arrives; `''` where that is not known. */
-function placeOf(item: Arrived): string {
-  if (item.event === undefined) return 'code' in item ? '' : (item.id ?? '');
-  return item.event === controlEvents.ready ? item.lastEventId : '';
-}
-
-function isDecodeError(error: unknown): error is DecodeError {
-  return 'limit' in Object(error);
-}
-
-function canSkip(error: DecodeError): error is DecodeError & { readonly id: string } {
-  return error.id !== '' && isSendableId(error.id);
-}
-
-function isRepeatable(method: string): boolean {
-  return method === 'GET' || method === 'HEAD';
-}

@@ -6,8 +6,8 @@ import type { BackoffOptions } from './backoff.ts';
 import { createDecoder, type DecodeLimits } from './decode.ts';
 import { type ConnectError, idRule } from './failure.ts';
 import type { PositionStorage } from './positions.ts';
-import { type Gap, isSendableId } from './protocol.ts';
-import type { EventMap, EventOf } from './received.ts';
+import { type Gap, isSendableId, readReady } from './protocol.ts';
+import type { EventMap, EventOf, EventReader, ReceivedEvent } from './received.ts';
 import type { HostSignal, HostURL, RequestHeaders, ResponseHeaders, Transport } from './transport.ts';
 
 export interface ConnectOptions<Events extends object = EventMap> extends DecodeLimits, BackoffOptions {
@@ -55,9 +55,21 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
    */
   readonly onGap?: ((gap: Gap) => void | Promise<void>) | undefined;
   /**
+   * Made by `defineEvents` of `sluice/schema`: `json` of each event is then what its schema returns. An event that
+   * does not fit ends the loop with `ERR_SSE_INVALID_EVENT`, unprocessed, unless there is `onInvalid`. An event of
+   * a type that is not defined is skipped, and reported to `onError` as `ERR_SSE_UNKNOWN_EVENT`: so a server may
+   * add types. Control events are not checked. Not with `relay`.
+   */
+  readonly events?: EventReader<Events> | undefined;
+  /**
+   * Called in place of the loop with an event that does not fit `events`, and awaited. It then counts as processed,
+   * and reading goes on. What it throws, the loop throws.
+   */
+  readonly onInvalid?: ((error: ConnectError, event: ReceivedEvent) => void | Promise<void>) | undefined;
+  /**
    * Called for a fault after which reading goes on: an id that cannot be a position (`ERR_SSE_ID`), an event
-   * that is larger than a limit (`ERR_SSE_EVENT_TOO_LARGE`, `ERR_SSE_LINE_TOO_LONG`). Default: `console.warn`
-   * once for each code.
+   * that is larger than a limit (`ERR_SSE_EVENT_TOO_LARGE`, `ERR_SSE_LINE_TOO_LONG`), one of a type that `events`
+   * does not define (`ERR_SSE_UNKNOWN_EVENT`). Default: `console.warn` once for each code.
    */
   readonly onError?: ((error: ConnectError, context: { readonly attempt: number }) => void) | undefined;
   /** Called for the head of each event stream, and awaited before its events. What it throws, the loop throws. */
@@ -79,7 +91,7 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
    * because its end may be missing. Default false.
    */
   readonly dispatchAtEnd?: boolean | undefined;
-  /** Returns whether this event is the last one, after which the loop ends. */
+  /** Returns whether this event is the last one, after which the loop ends. With `events`: of those that fit. */
   readonly isLast?: ((event: EventOf<Events>) => boolean) | undefined;
   /** Milliseconds within which a response must have its head. Default 30 s; `Infinity`: no limit. */
   readonly connectTimeout?: number | undefined;
@@ -171,7 +183,10 @@ export function mayFetchFollow({ headers, body, request }: CheckedOptions): bool
   return headers === undefined && body === undefined && request === undefined;
 }
 
-type CheckedOptions = Omit<ConnectOptions, 'isLast' | 'relay'>;
+type CheckedOptions = Omit<ConnectOptions, 'isLast' | 'relay' | 'events'> & {
+  readonly relay?: boolean | undefined;
+  readonly events?: Pick<EventReader, 'has' | 'parse'> | undefined;
+};
 
 /** @throws {TypeError | RangeError} naming the option that cannot be used. */
 export function checkOptions(options: CheckedOptions): void {
@@ -182,6 +197,7 @@ export function checkOptions(options: CheckedOptions): void {
     throw badOption('lastEventId', idRule, JSON.stringify(lastEventId).slice(0, 80));
   if (typeof lastEventIdParameter !== 'string' || lastEventIdParameter === '')
     throw badOption('lastEventIdParameter', 'must be a name', JSON.stringify(lastEventIdParameter));
+  checkEvents(options);
   checkTimeout('connectTimeout', options.connectTimeout);
   checkTimeout('silenceTimeout', options.silenceTimeout);
   // Creates a decoder for its checks: they throw now rather than at the first response.
@@ -213,6 +229,17 @@ export function requestOf(base: HostURL, common: RequestHeaders = {}, given: unk
   };
 }
 
+function checkEvents({ events, onInvalid, relay }: CheckedOptions): void {
+  if (events === undefined) {
+    if (onInvalid === undefined) return;
+    throw new TypeError('`onInvalid` needs `events`, by which events are checked');
+  }
+  if (typeof events?.parse !== 'function' || typeof events.has !== 'function')
+    throw badOption('events', 'must be made by `defineEvents`', kindOf(events));
+  if (relay === true)
+    throw new TypeError('`events` must not be given beside `relay`, which hands on what it gets');
+}
+
 /** The method of a request in upper case. @throws {TypeError} for a request with which an attempt would fail. */
 export function methodOf({ method, body, headers }: AttemptRequest): string {
   const name = (method ?? (body === undefined ? 'GET' : 'POST')).toUpperCase();
@@ -223,6 +250,11 @@ export function methodOf({ method, body, headers }: AttemptRequest): string {
     throw badOption('body', 'must be a string or a Uint8Array', kindOf(body));
   if (headers !== undefined) checkHeaders(headers);
   return name;
+}
+
+/** Whether a request may be sent again without its sender's consent. */
+export function isRepeatable(method: string): boolean {
+  return method === 'GET' || method === 'HEAD';
 }
 
 /** @throws {TypeError} naming the option with which every attempt would fail, or a redirect go astray. */
@@ -309,4 +341,16 @@ function checkTimeout(name: string, value = 0): void {
 
 function badOption(name: string, rule: string, value: unknown, Kind: typeof RangeError = TypeError): Error {
   return new Kind(`\`${name}\` ${rule}, got ${String(value)}`);
+}
+
+const MIN_ANNOUNCED_SILENCE = 1000;
+
+/**
+ * The default of `silenceTimeout`, by the data of `sluice:ready`: the connection is dead when one heartbeat more is
+ * missing than the server allows, see `HeartbeatTerms`.
+ */
+export function announcedSilence(data: string): number {
+  const { heartbeat } = readReady(data);
+  const silence = heartbeat === undefined ? 0 : heartbeat.interval * (heartbeat.missed + 1);
+  return silence > 0 ? Math.max(silence, MIN_ANNOUNCED_SILENCE) : Number.POSITIVE_INFINITY;
 }

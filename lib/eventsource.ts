@@ -19,8 +19,8 @@ import { defaultTransport, type Transport } from './transport.ts';
 
 export type { EventMap } from './client.ts';
 
-export interface EventSourceInit
-  extends Omit<ConnectOptions, 'signal' | 'controlEvents' | 'onState' | 'isLast' | 'relay'> {
+export interface EventSourceInit<Events extends object = EventMap>
+  extends Omit<ConnectOptions<Events>, 'signal' | 'controlEvents' | 'onState' | 'isLast' | 'relay'> {
   /** Whether a browser sends cookies to other origins. Default false. */
   readonly withCredentials?: boolean | undefined;
 }
@@ -29,7 +29,7 @@ export interface EventSourceInit
 export interface TypedEvent<Type extends string = string, Json = unknown> {
   readonly type: Type;
   readonly data: string;
-  /** `data`, parsed as JSON. Its type is not checked at run time. */
+  /** `data`, parsed as JSON. Its type is not checked at run time, unless there is `events`. */
   readonly json: Json;
   readonly lastEventId: string;
   readonly origin: string;
@@ -82,7 +82,9 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
 
   readonly url: string;
   readonly withCredentials: boolean;
-  readonly #connection: Connection;
+  readonly #connection: Connection<Events, ReceivedEvent>;
+  // What each event was made of, so that its JSON is read once for all listeners.
+  readonly #received = new WeakMap<Event, ReceivedEvent>();
   readonly #handlers = new Map<string, EventHandler>();
   #readyState: 0 | 1 | 2 = 0;
   #origin: string;
@@ -91,14 +93,14 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
    * @throws {DOMException} `SyntaxError` for a text that is no URL.
    * @throws {TypeError | RangeError} naming the option that cannot be used.
    */
-  constructor(url: URLText, init: EventSourceInit = {}) {
+  constructor(url: URLText, init: EventSourceInit<Events> = {}) {
     super();
     const { withCredentials = false, ...options } = init;
     const resolved = resolve(url);
     this.url = resolved.href;
     this.#origin = resolved.origin;
     this.withCredentials = withCredentials;
-    this.#connection = connect(resolved, {
+    this.#connection = connect<Events>(resolved, {
       ...options,
       transport: strict(
         options.transport ?? defaultTransport({ withCredentials, followRedirects: mayFetchFollow(options) }),
@@ -153,7 +155,10 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
       const { data, lastEventId, origin } = event as MessageEvent;
       let json: Events[Type];
       try {
-        json = readJson({ event: type, data, lastEventId }) as Events[Type];
+        const { json: value } = this.#received.get(event) ?? {
+          json: readJson({ event: type, data, lastEventId }),
+        };
+        json = value as Events[Type];
       } catch (error) {
         this.#dispatchError(error);
         return;
@@ -199,8 +204,11 @@ export class EventSource<Events extends object = EventMap> extends EventTarget {
     }
   }
 
-  #dispatch({ event, data, lastEventId }: ReceivedEvent): void {
-    this.dispatchEvent(new MessageEvent(event, { data, lastEventId, origin: this.#origin }));
+  #dispatch(received: ReceivedEvent): void {
+    const { event, data, lastEventId } = received;
+    const message = new MessageEvent(event, { data, lastEventId, origin: this.#origin });
+    this.#received.set(message, received);
+    this.dispatchEvent(message);
   }
 
   #follow({ state, url, failure }: StateChange): void {

@@ -16,6 +16,8 @@ export type ConnectErrorCode =
   | 'ERR_SSE_LINE_TOO_LONG'
   | 'ERR_SSE_EVENT_TOO_LARGE'
   | 'ERR_SSE_REFUSED'
+  | 'ERR_SSE_INVALID_EVENT'
+  | 'ERR_SSE_UNKNOWN_EVENT'
   | TransportError['code'];
 
 /** Why one attempt to read a stream failed. */
@@ -101,6 +103,23 @@ export function unsendable(what: string, id: unknown): ConnectError {
 /** A place that was sent and not taken. */
 export function notTaken(position: string): ConnectError {
   return failed('ERR_SSE_ID', `the server does not take the position ${quoted(position)}`);
+}
+
+interface EventPlace {
+  readonly event: string;
+  readonly lastEventId: string;
+}
+
+/** An event that a schema refuses, as `cause` says. */
+export function invalid(cause: unknown, { lastEventId }: EventPlace): ConnectError {
+  const message = `${(cause as Error).message} (last event ID ${quoted(lastEventId)})`;
+  return failed('ERR_SSE_INVALID_EVENT', message, { cause });
+}
+
+/** An event whose type the reader does not know. */
+export function unknownType({ event, lastEventId }: EventPlace): ConnectError {
+  const message = `event ${quoted(event)} (last event ID ${quoted(lastEventId)}) was skipped: its type is not defined`;
+  return failed('ERR_SSE_UNKNOWN_EVENT', message);
 }
 
 /** A stream whose only event is `sluice:refused`, with this data. */

@@ -99,7 +99,11 @@ export class Generations<Events extends object = EventMap> {
   constructor(hub: Hub<Events>, options: GenerationsOptions = {}) {
     this.#hub = hub as unknown as Hub;
     this.#options = checkOptions(options);
-    const { log } = this.#hub;
+    const { log, events } = this.#hub;
+    if (events !== undefined)
+      throw new TypeError(
+        'generations need a hub without `events`: they publish types of their own, and text',
+      );
     this.#isShared = log?.order === 'shared';
     if (log !== undefined && 'lossy' in log && log.lossy === true)
       throw new TypeError('generations need a log that keeps events, or none: `hub` has one that keeps none');

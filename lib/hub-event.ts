@@ -37,6 +37,14 @@ export type TypedEvent<Events> = {
   };
 }[keyof Events & string];
 
+/** Checks what is published. `defineEvents` of `sluice/schema` makes one. */
+export interface EventChecks<Events extends object = EventMap> {
+  /** Reads the data of an event, whose result is not used. @throws for an event that is not to be published. */
+  parse(event: string, data: string): unknown;
+  /** Exists for the compiler alone. */
+  readonly types?: { readonly input: Events } | undefined;
+}
+
 /** Events to publish together. An array is one; a batch may also make its events while they are read. */
 export interface EventBatch<Event> extends Iterable<Event> {
   readonly length: number;
@@ -55,6 +63,38 @@ export function checkEvent(type: unknown, data: unknown, json: unknown, key: unk
     throw badEvent(`\`data\` must be a string, got ${typeof data}: pass other values as \`json\``);
   if (key !== undefined && !(typeof key === 'string' && key.length <= MAX_KEY_LENGTH))
     throw badEvent(`\`key\` must be a string of at most ${MAX_KEY_LENGTH} characters, got ${show(key)}`);
+}
+
+/** @throws {TypeError} for an option `events` that checks nothing, such as schemas by themselves. */
+export function checkChecks(events: unknown): void {
+  if (events === undefined || typeof (events as Partial<EventChecks> | null)?.parse === 'function') return;
+  throw new TypeError(
+    `\`events\` must be made by \`defineEvents\`, got ${events === null ? 'null' : typeof events}`,
+  );
+}
+
+/**
+ * The data of an event as it goes over the wire, once checked; `undefined` for what JSON cannot express, which
+ * `encode` refuses.
+ */
+export function checkedData(
+  checks: Pick<EventChecks, 'parse'>,
+  type: string | undefined,
+  data: string | undefined,
+  json: unknown,
+): string | undefined {
+  const text = data ?? jsonText(json);
+  // By the standard, an event without a type is a `message`.
+  if (text !== undefined) checks.parse(type || 'message', text);
+  return text;
+}
+
+function jsonText(json: unknown): string | undefined {
+  try {
+    return JSON.stringify(json);
+  } catch {
+    return undefined;
+  }
 }
 
 /** @throws {TypeError} for what is neither an array nor an `EventBatch`. */

@@ -2,7 +2,7 @@
 // Needs `arrivals.ts`, `cursors.ts`, `delivery.ts`, `follower.ts`, `history.ts`, `hub-event.ts`, `log.ts`,
 // `order.ts`, `pages.ts`, `protocol.ts`, `publisher.ts` and `staging.ts` beside it.
 
-import { Arrivals, checkRequest, type Request } from './arrivals.ts';
+import { Arrivals, checkRequest, type Request, type SubscribeOptions } from './arrivals.ts';
 import {
   Cursor,
   type Group,
@@ -18,7 +18,7 @@ import {
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 import { Follower } from './follower.ts';
 import { checkTopic, History, type HistoryOptions, type TopicInfo, type TopicsOptions } from './history.ts';
-import type { EventBatch, EventMap, HubEvent } from './hub-event.ts';
+import { checkChecks, type EventBatch, type EventChecks, type EventMap, type HubEvent } from './hub-event.ts';
 import {
   type AppendOptions,
   type Log,
@@ -30,15 +30,17 @@ import {
 } from './log.ts';
 import { chanceOf, clockOf, newEpoch, Order } from './order.ts';
 import { PageCache } from './pages.ts';
-import { type Controls, type GapReason, gapReasons } from './protocol.ts';
+import { type GapReason, gapReasons } from './protocol.ts';
 import { Publisher } from './publisher.ts';
 import { findIn, readerOf } from './staging.ts';
 
+export type { SubscribeOptions } from './arrivals.ts';
 export type { SharedChunk, Sink, Subscription } from './cursors.ts';
 export type { DeliveryOptions } from './delivery.ts';
 export type { HistoryLimits, HistoryOptions, TopicInfo, TopicsOptions } from './history.ts';
 export type {
   EventBatch,
+  EventChecks,
   EventMap,
   HubEvent,
   HubEventFields,
@@ -54,7 +56,12 @@ export type { Controls, GapReason } from './protocol.ts';
  * An ended topic that is forgotten still refuses events and answers 204; of these, the last `maxTopics` are
  * known.
  */
-export interface HubOptions extends HistoryOptions, DeliveryOptions {
+export interface HubOptions<Events extends object = EventMap> extends HistoryOptions, DeliveryOptions {
+  /**
+   * Made by `defineEvents` of `sluice/schema`: what does not fit its schemas is not published. The hub then has its
+   * types. What other hubs publish to a shared log is not checked here.
+   */
+  events?: EventChecks<Events> | undefined;
   /** Milliseconds that clients wait before they reconnect; default 2,000. Each gets this ± a quarter. */
   retry?: number | undefined;
   /**
@@ -71,37 +78,6 @@ export interface HubOptions extends HistoryOptions, DeliveryOptions {
   onError?: ((error: unknown, context: { readonly task: LogTask }) => void) | undefined;
   /** Returns a number from 0 up to 1; default `Math.random`. Where it returns another, it counts as 0.5. */
   random?: (() => number) | undefined;
-}
-
-export interface SubscribeOptions {
-  /**
-   * The id of the last event that the client has processed, as its header states it. Takes precedence over
-   * `from` and `last`.
-   */
-  lastEventId?: string | readonly string[] | null | undefined;
-  /**
-   * Where to begin without an id: with the oldest event in memory, or with what is published next (default).
-   */
-  from?: 'earliest' | 'now' | undefined;
-  /**
-   * Where to begin without an id: with this many of the newest events in memory, of all topics together.
-   * Takes precedence over `from`.
-   */
-  last?: number | undefined;
-  /**
-   * Whether to reduce missed events to the newest of each key; default false. Events without a key are all
-   * delivered.
-   */
-  conflate?: boolean | undefined;
-  /**
-   * Called for each topic before each write to the sink. Once the answer is not `true`, the subscription
-   * ends.
-   */
-  may?: ((topic: string) => boolean) | undefined;
-  /** Sent to the client in the data of `sluice:ready`, beside its `topics`. */
-  announce?: Readonly<Record<string, unknown>> | undefined;
-  /** How control events are sent: as they are (default), as comments, or as other events. */
-  controls?: Controls | undefined;
 }
 
 /** Counts since the hub was created. */
@@ -142,6 +118,7 @@ export class Hub<Events extends object = EventMap> {
   readonly #delivery: Delivery;
   readonly #arrivals: Arrivals;
   readonly #log: Log | undefined;
+  readonly #events: EventChecks<Events> | undefined;
   readonly #publisher: Publisher;
   readonly #follower: Follower | undefined;
   readonly #onError: NonNullable<HubOptions['onError']>;
@@ -159,8 +136,9 @@ export class Hub<Events extends object = EventMap> {
   };
 
   /** @throws {RangeError | TypeError} naming the option that cannot be used. */
-  constructor(options: HubOptions = {}) {
-    const { log } = options;
+  constructor(options: HubOptions<Events> = {}) {
+    const { log, events } = options;
+    checkChecks(events);
     const now = clockOf(options.now);
     const random = chanceOf(options.random ?? Math.random);
     if (log !== undefined && options.epoch !== undefined)
@@ -171,6 +149,7 @@ export class Hub<Events extends object = EventMap> {
     const order = new Order(own?.epochs ?? (shared ? [] : [life]), own?.head ?? 0);
     this.#order = order;
     this.#log = log;
+    this.#events = events;
     this.#now = now;
     this.#random = random;
     this.#onError = options.onError ?? warnOfLog();
@@ -189,6 +168,7 @@ export class Hub<Events extends object = EventMap> {
       history,
       delivery: this.#delivery,
       stats: this.#stats,
+      events,
       log,
       follower: this.#follower,
       now,
@@ -258,6 +238,11 @@ export class Hub<Events extends object = EventMap> {
     return this.#log;
   }
 
+  /** What the hub was given to check events by. */
+  get events(): EventChecks<Events> | undefined {
+    return this.#events;
+  }
+
   /** Whether `append` takes an idempotency key: with a shared log, and with one that keeps keys. */
   get keepsKeys(): boolean {
     return this.#publisher.keepsKeys;
@@ -277,8 +262,8 @@ export class Hub<Events extends object = EventMap> {
    * Use `append` to know.
    *
    * @returns the id.
-   * @throws {TypeError} code `ERR_SSE_BAD_EVENT` for a field that cannot be sent or a reserved type,
-   *   `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
+   * @throws {TypeError} code `ERR_SSE_BAD_EVENT` for a field that cannot be sent, a reserved type, or what `events`
+   *   refuses; `ERR_SSE_MALFORMED_TOPIC` for a name that is not valid.
    * @throws {RangeError} code `ERR_SSE_EVENT_TOO_LARGE` for an event larger than `maxEventBytes` or the
    *   topic's `maxBytes`.
    * @throws {Error} code `ERR_SSE_TOPIC_ENDED` after `end(topic)`, `ERR_SSE_PUBLISH_INSIDE` when called by a

@@ -6,7 +6,14 @@ import type { Group, Topic } from './cursors.ts';
 import type { Delivery } from './delivery.ts';
 import { encode, type ServerSentEvent } from './encode.ts';
 import { BatchSize, checkOpen, type EncodedEvent, type History } from './history.ts';
-import { checkEvent, checkEvents, type EventBatch, type HubEvent } from './hub-event.ts';
+import {
+  checkEvent,
+  checkEvents,
+  checkedData,
+  type EventBatch,
+  type EventChecks,
+  type HubEvent,
+} from './hub-event.ts';
 import { idempotencyConflict } from './idempotency.ts';
 import type { AppendOptions, Log, LogEntry, NewEntry, SharedLog } from './log.ts';
 import type { Order } from './order.ts';
@@ -18,6 +25,8 @@ export interface PublisherOptions {
   readonly history: History<Group>;
   readonly delivery: Delivery;
   readonly stats: { published: number; publishedBytes: number };
+  /** What events must fit. */
+  readonly events: Pick<EventChecks, 'parse'> | undefined;
   readonly log: Log | undefined;
   /** Follows a shared log. */
   readonly follower: { readonly failure: Error | undefined } | undefined;
@@ -41,6 +50,7 @@ export class Publisher {
   readonly #history: History<Group>;
   readonly #now: () => number;
   readonly #staging: Staging<StagedEvent<Group>> | undefined;
+  readonly #events: PublisherOptions['events'];
   readonly #isShared: boolean;
   readonly #keepsBodies: boolean;
   #isPublishing = false;
@@ -52,6 +62,7 @@ export class Publisher {
     this.#order = order;
     this.#history = options.history;
     this.#now = options.now;
+    this.#events = options.events;
     this.#isShared = log?.order === 'shared';
     this.#keepsBodies = log !== undefined;
     if (log === undefined || log.order === 'shared') return;
@@ -254,9 +265,10 @@ export class Publisher {
 
   /** The event as it goes over the wire. Throws where it cannot be published, and changes nothing. */
   #encode(topic: Topic, event: HubEvent, seq: number, at: number): LoggedEvent {
-    const { event: type, data, json: value, key, comment, retry } = Object(event) as HubEvent;
-    const json = data === undefined ? value : undefined;
-    checkEvent(type, data, json, key);
+    const { event: type, data: given, json: value, key, comment, retry } = Object(event) as HubEvent;
+    const json = given === undefined ? value : undefined;
+    checkEvent(type, given, json, key);
+    const data = this.#events === undefined ? given : checkedData(this.#events, type, given, json);
     const id = this.#order.id(seq);
     let [body, frame] = ['', ''];
     if (this.#keepsBodies) {

@@ -1,7 +1,8 @@
 // The events that a reader hands to its application, and their data as JSON.
-// Needs `decode.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+// Needs `decode.ts` and `protocol.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import type { DecodedEvent, DecodeError, DecoderOptions } from './decode.ts';
+import { controlEvents, isSendableId } from './protocol.ts';
 
 /**
  * The JSON data of each event type: `{ tick: { price: number } }`. Share it with the code that publishes. A
@@ -13,7 +14,8 @@ export type EventMap = Record<string, unknown>;
 export interface ReceivedEvent<Type extends string = string, Json = unknown> extends DecodedEvent {
   readonly event: Type;
   /**
-   * `data` as JSON, parsed at the first access. Its type is not checked at run time.
+   * `data` as JSON, parsed at the first access. Its type is not checked at run time. With `events`: what the schema
+   * of the event's type has returned.
    *
    * @throws {SyntaxError} `ERR_SSE_BAD_JSON`, naming the event, where the data is not JSON. A loop over
    *   `const { event, json }` reads it for each event, so it throws at the first event whose data is not
@@ -37,6 +39,16 @@ export interface Piece {
 export type EventOf<Events extends object> = {
   [Type in keyof Events & string]: ReceivedEvent<Type, Events[Type]>;
 }[keyof Events & string];
+
+/** Reads and checks events. `defineEvents` of `sluice/schema` makes one. */
+export interface EventReader<Events extends object = EventMap> {
+  /** Whether events of this type can be read. Others are skipped. */
+  has(event: string): boolean;
+  /** The value of an event. @throws with `code` `ERR_SSE_BAD_EVENT`, for data that does not fit. */
+  parse(event: string, data: string): unknown;
+  /** Exists for the compiler alone. */
+  readonly types?: { readonly output: Events } | undefined;
+}
 
 /**
  * Parses the data of an event as JSON. The getter `json` of a {@link ReceivedEvent} uses it.
@@ -85,6 +97,17 @@ export class Received implements ReceivedEvent {
     this.#json ??= { value: readJson(this) };
     return this.#json.value;
   }
+
+  /** Sets `json` to what the schema returns. Returns the error of data that does not fit. @throws any other. */
+  read(events: Pick<EventReader, 'parse'>): unknown {
+    try {
+      this.#json = { value: events.parse(this.event, this.data) };
+      return undefined;
+    } catch (error) {
+      if ((error as { code?: unknown } | null)?.code === 'ERR_SSE_BAD_EVENT') return error;
+      throw error;
+    }
+  }
 }
 
 /** What a decoder has read: an event, something else, or an event that was dropped for its size. */
@@ -96,6 +119,22 @@ export type Arrived =
 /** Whether it is neither an event nor a place to resume from: a comment, a `retry`. */
 export function isAside(item: Arrived): boolean {
   return item.event === undefined && !('code' in item) && item.id === undefined;
+}
+
+/** Where delivery continues when this is the first that arrives; `''` where that is not known. */
+export function placeOf(item: Arrived): string {
+  if (item.event === undefined) return 'code' in item ? '' : (item.id ?? '');
+  return item.event === controlEvents.ready ? item.lastEventId : '';
+}
+
+/** Whether a decoder has thrown it, for what is larger than a limit. */
+export function isDecodeError(error: unknown): error is DecodeError {
+  return 'limit' in Object(error);
+}
+
+/** Whether reading can go on behind an event that was dropped. */
+export function canSkip(error: DecodeError): error is DecodeError & { readonly id: string } {
+  return error.id !== '' && isSendableId(error.id);
 }
 
 interface IntakeOptions {

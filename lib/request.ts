@@ -37,6 +37,24 @@ export interface IncomingStream {
   readonly headers: ResponseHeaders;
 }
 
+/** The next chunk, or why none came: also where the server was silent for so many milliseconds. */
+export async function nextChunk(
+  stream: IncomingStream,
+  silenceTimeout: number,
+  controller: AbortController,
+): Promise<IteratorResult<Uint8Array, unknown> | ConnectError> {
+  const silent = (): ConnectError =>
+    failed('ERR_SSE_SILENT', `the server was silent for ${silenceTimeout} ms`);
+  const stopTimer = startTimer(silenceTimeout, () => controller.abort(silent()));
+  try {
+    return await stream.next();
+  } catch (error) {
+    return failureOf(error, controller.signal);
+  } finally {
+    stopTimer();
+  }
+}
+
 const MAX_REDIRECTS = 10;
 // As fetch has it: a 300 or a 304 is an answer.
 const REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);

@@ -1,7 +1,8 @@
 // The reference server: a hub behind HTTP.
 // Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`,
-// `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `permissions.ts`, `pipelining.ts`,
-// `problem.ts`, `router.ts`, `shutdown.ts`, `stream.ts`, `target.ts` and `topics.ts` beside it.
+// `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `openapi.ts`, `permissions.ts`,
+// `pipelining.ts`, `problem.ts`, `router.ts`, `server-description.ts`, `shutdown.ts`, `stream.ts`, `target.ts` and
+// `topics.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -18,10 +19,12 @@ import { instrument } from './instruments.ts';
 import type { KeepaliveOptions } from './keepalive.ts';
 import type { LimitOptions } from './limiter.ts';
 import { metricsContentType, Registry, registerProcess } from './metrics.ts';
+import type { DescribedEvents } from './openapi.ts';
 import { Permissions, type TicketStore, unauthorized } from './permissions.ts';
 import { limitPipelining } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf, sendJson } from './problem.ts';
 import { type Missed, type Params, Router } from './router.ts';
+import { type RouteName, serveDescription } from './server-description.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
 import { type EventStream, isStreaming, type StreamOptions } from './stream.ts';
 import { splitTarget } from './target.ts';
@@ -170,24 +173,40 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   });
   const topics = createTopicHandlers(hub, permissions, maxBodyBytes);
 
-  const router = new Router<Route>()
-    .add('GET', '/events', ({ req, res }) => events(req, res))
-    .add('GET', '/events/:topic', ({ req, res }) => events(req, res))
-    .add('POST', '/topics/:topic', topics.publish)
-    .add('DELETE', '/topics/:topic', topics.end)
-    .add('GET', '/topics', topics.list)
-    .add('GET', '/position', topics.position)
-    .add('POST', '/tickets', async ({ req, res }) => sendJson(res, 200, await permissions.issueTicket(req)))
-    .add('GET', '/healthz', ({ res }) => sendJson(res, 200, { status: 'ok' }))
-    .add('GET', '/readyz', ({ res }) =>
+  const description = serveDescription(() => ({
+    events: describable(hub.events),
+    maxTopics: options.maxTopicsPerStream,
+    maxBodyBytes,
+    tokens: {
+      subscribe: options.access ? 'application' : isGiven(options.subscribeTokens),
+      publish: options.access ? 'application' : isGiven(options.publishTokens) || !isLocal(),
+      metrics: metricsTokens.length > 0 || !isLocal(),
+    },
+  }));
+  const routes: Readonly<Record<RouteName, Route>> = {
+    'GET /events': ({ req, res }) => events(req, res),
+    'GET /events/:topic': ({ req, res }) => events(req, res),
+    'POST /topics/:topic': topics.publish,
+    'DELETE /topics/:topic': topics.end,
+    'GET /topics': topics.list,
+    'GET /position': topics.position,
+    'POST /tickets': async ({ req, res }) => sendJson(res, 200, await permissions.issueTicket(req)),
+    'GET /healthz': ({ res }) => sendJson(res, 200, { status: 'ok' }),
+    'GET /readyz': ({ res }) =>
       sendJson(res, isDraining || hub.failure !== undefined ? 503 : 200, {
         status: isDraining ? 'draining' : hub.failure === undefined ? 'ready' : 'log-unavailable',
         ...(!isDraining && options.readiness?.()),
       }),
-    )
-    .add('GET', '/metrics', metrics)
-    .add('GET', '/', dashboard)
-    .add('GET', '/dashboard/:file', dashboard);
+    'GET /metrics': metrics,
+    'GET /openapi.json': description,
+    'GET /': dashboard,
+    'GET /dashboard/:file': dashboard,
+  };
+  const router = new Router<Route>();
+  for (const [name, route] of Object.entries(routes)) {
+    const [method = '', pattern = ''] = name.split(' ');
+    router.add(method, pattern, route);
+  }
 
   /** `false` before it listens. */
   function isLocal(): boolean {
@@ -289,6 +308,15 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
 /** Checks for a method, not for the class: another copy of the module may have created the hub. */
 function isHub(hub: Hub | HubOptions | undefined): hub is Hub {
   return hub !== undefined && 'publish' in hub;
+}
+
+/** What checks events may be of another make than `defineEvents`, and then has no schemas to describe. */
+function describable(events: object | undefined): DescribedEvents | undefined {
+  return events !== undefined && 'jsonSchemaOf' in events ? (events as DescribedEvents) : undefined;
+}
+
+function isGiven(tokens: readonly string[] | undefined): boolean {
+  return tokens !== undefined && tokens.length > 0;
 }
 
 function permissionsOf<Principal>(

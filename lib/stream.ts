@@ -594,8 +594,7 @@ function warnOfCompression(): void {
 }
 
 function headSent(): HeadSentError {
-  const message =
-    'the head of the response was sent already: open or refuse the stream before anything answers, and ' +
-    '`await stream.done` where the framework answers when its handler returns';
+  const cure = '`await stream.done` where the framework answers when its handler returns';
+  const message = `the head of the response was sent already: open or refuse the stream before anything answers, and ${cure}`;
   return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' as const });
 }

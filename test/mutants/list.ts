@@ -10,6 +10,7 @@ import { processes } from './list/processes.ts';
 import { reader } from './list/reader.ts';
 import { redis } from './list/redis.ts';
 import { redisClient } from './list/redis-client.ts';
+import { schema } from './list/schema.ts';
 import { sqlite } from './list/sqlite.ts';
 import { stream } from './list/stream.ts';
 import { testing } from './list/testing.ts';
@@ -31,4 +32,5 @@ export const mutants: readonly Mutant[] = [
   ...limits,
   ...reader,
   ...testing,
+  ...schema,
 ];

@@ -12,6 +12,17 @@ const BYTES = { in: 'decode', only: 'takes |ignores |skips |two, three |onRetry'
 
 export const reader: readonly Mutant[] = [
   ...mutantsOf(
+    'connect-options.ts',
+    [{ in: 'client', only: 'one heartbeat more' }],
+    [
+      {
+        find: 'heartbeat.interval * (heartbeat.missed + 1)',
+        replace: 'heartbeat.interval * heartbeat.missed',
+        why: 'the watchdog gives connections up one heartbeat early',
+      },
+    ],
+  ),
+  ...mutantsOf(
     'client.ts',
     [READING_A_HUB],
     [
@@ -39,19 +50,13 @@ export const reader: readonly Mutant[] = [
         tests: [POSITION],
       },
       {
-        find: 'heartbeat.interval * (heartbeat.missed + 1)',
-        replace: 'heartbeat.interval * heartbeat.missed',
-        why: 'the watchdog gives connections up one heartbeat early',
-        tests: [{ in: 'client', only: 'one heartbeat more' }],
-      },
-      {
-        find: 'if (item.event === controlEvents.end || (isWanted',
-        replace: 'if ((isWanted',
+        find: 'item.event === controlEvents.end || (mayBeLast',
+        replace: '(mayBeLast',
         why: 'a client asks again and again for a topic that has ended',
       },
       {
-        find: '(isWanted && isLast',
-        replace: '(isLast',
+        find: 'const mayBeLast = isWanted && ',
+        replace: 'const mayBeLast = ',
         why: 'an event that the loop never gets ends it',
         tests: [CALLBACKS],
       },
@@ -61,8 +66,8 @@ export const reader: readonly Mutant[] = [
         why: 'newer events are processed while the application still loads a snapshot for a gap',
       },
       {
-        find: 'onGap(readGap(data, lastEventId)), isOver)',
-        replace: 'onGap(readGap(data, lastEventId)))',
+        find: 'this.#beforeClose(() => onGap(',
+        replace: 'this.#beforeInterrupt(() => onGap(',
         why: 'newer events are processed before a gap where the connection is told to reconnect meanwhile',
         tests: [CALLBACKS],
       },
