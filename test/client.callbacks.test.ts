@@ -179,11 +179,11 @@ describe('the silence of a server', () => {
       open(res, 'data: 1\n\n');
       answer = (text) => res.write(text);
     });
-    for await (const { data } of connect(url, { ...atOnce, silenceTimeout: 200 })) {
+    for await (const { data } of connect(url, { ...atOnce, silenceTimeout: 1000 })) {
       if (data === '2') break;
       setImmediate(() => {
         answer('data: 2\n\n');
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1200);
       });
     }
     assert.equal(requests.length, 1);

@@ -27,19 +27,18 @@ describe('startTimer', () => {
 
   it('leaves a turn to what a blocked process has not read yet, which may stop it', async () => {
     const acted: string[] = [];
-    const stop = startTimer(5, () => acted.push('stopped'));
-    const last = new Promise<void>((resolve) => {
-      startTimer(5, () => {
-        acted.push('not stopped');
-        resolve();
+    await new Promise<void>((resolve) => {
+      // In a turn of its own, so that what it adds runs after the timers that are due, as what reads a socket does.
+      setImmediate(() => {
+        const stop = startTimer(5, () => acted.push('stopped'));
+        startTimer(5, () => {
+          acted.push('not stopped');
+          resolve();
+        });
+        block(50);
+        setImmediate(stop);
       });
     });
-    // Runs after the timers that are due, as what reads a socket does.
-    setImmediate(() => {
-      block(50);
-      setImmediate(stop);
-    });
-    await last;
     assert.deepEqual(acted, ['not stopped']);
   });
 });
