@@ -437,12 +437,10 @@ class NodeResponse extends EventEmitter {
   };
 
   /** Throws where the status cannot be sent. */
-  #respond(
-    body: ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null,
-    status = this.statusCode,
-  ): void {
+  #respond(body: ReadableStream<Uint8Array> | Uint8Array | null, status = this.statusCode): void {
     if (this.#hasResponded) return;
-    const response = new Response(body, { status, headers: this.#headers });
+    // Versions of TypeScript differ in which bytes they take for a body.
+    const response = new Response(body as ReadableStream | null, { status, headers: this.#headers });
     this.#hasResponded = true;
     this.#settle.resolve(response);
   }
@@ -506,9 +504,9 @@ class NodeResponse extends EventEmitter {
 /** Statuses whose responses have no body. */
 const BODILESS: ReadonlySet<number> = new Set([204, 205, 304]);
 
-function bytesOf(chunk: Uint8Array | string): Uint8Array<ArrayBuffer> {
-  if (typeof chunk === 'string') return new TextEncoder().encode(chunk) as Uint8Array<ArrayBuffer>;
-  if (chunk instanceof Uint8Array) return chunk as Uint8Array<ArrayBuffer>;
+function bytesOf(chunk: Uint8Array | string): Uint8Array {
+  if (typeof chunk === 'string') return new TextEncoder().encode(chunk);
+  if (chunk instanceof Uint8Array) return chunk;
   throw new TypeError(`\`chunk\` must be text or bytes, got ${typeof chunk}`);
 }
 

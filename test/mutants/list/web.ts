@@ -64,9 +64,9 @@ export const web: readonly Mutant[] = [
         why: 'the last bytes of a handler are lost',
       },
       {
-        find: '    const response = new Response(body, { status, headers: this.#headers });\n    this.#hasResponded = true;',
+        find: '    const response = new Response(body as ReadableStream | null, { status, headers: this.#headers });\n    this.#hasResponded = true;',
         replace:
-          '    this.#hasResponded = true;\n    const response = new Response(body, { status, headers: this.#headers });',
+          '    this.#hasResponded = true;\n    const response = new Response(body as ReadableStream | null, { status, headers: this.#headers });',
         why: 'a request whose answer cannot be sent is never answered',
       },
       {
