@@ -261,13 +261,14 @@ describe('the examples of docs/generations.md', () => {
   async function begin(url: string, question: string): Promise<string> {
     const response = await fetch(`${url}/answers?question=${question}`, { method: 'POST' });
     assert.equal(response.status, 201);
-    return ((await response.json()) as { topic: string }).topic;
+    return (await response.json()) as { topic: string; start: string };
   }
 
   it('server: answers whoever reads, from any place on, and ends with `done`', async () => {
     const { url, child } = await run(examples.get('server') as string);
     assert.equal(await (await fetch(url)).text(), page);
-    const events = `${url}/events/${await begin(url, 'why')}?from=earliest`;
+    const { topic, start } = await begin(url, 'why');
+    const events = `${url}/events/${topic}?lastEventId=${start}`;
     const first = await Reader.open(events);
     await first.until(({ data }) => data.length === 2);
     first.close();
@@ -290,7 +291,7 @@ describe('the examples of docs/generations.md', () => {
 
   it('server: stops an answer, and says whether there was one', async () => {
     const { url, child } = await run(examples.get('server') as string);
-    const topic = await begin(url, 'why+'.repeat(100));
+    const { topic } = await begin(url, 'why+'.repeat(100));
     const reader = await Reader.open(`${url}/events/${topic}?from=earliest`);
     await reader.until(({ data }) => data.length === 1);
     const stop = async () => await (await fetch(`${url}/answers/${topic}`, { method: 'DELETE' })).json();
@@ -304,7 +305,7 @@ describe('the examples of docs/generations.md', () => {
 
   it('server: tells readers that an answer has failed where it stops itself', async () => {
     const { url, child } = await run(examples.get('server') as string);
-    const topic = await begin(url, 'why+'.repeat(100));
+    const { topic } = await begin(url, 'why+'.repeat(100));
     const reader = await Reader.open(`${url}/events/${topic}?from=earliest`);
     await reader.until(({ data }) => data.length === 1);
     const closed = once(child, 'close');
