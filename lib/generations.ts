@@ -218,7 +218,13 @@ export class Generations<Events extends object = EventMap> {
     await this.#lookOpen(topic);
     await this.#notices.sayAndHear({ running: [topic] });
     if (this.#claims.get(topic) !== true) throw isRunning(topic);
-    return this.#lookOpen(topic);
+    try {
+      return await this.#lookOpen(topic);
+    } catch (error) {
+      // The others need not watch what does not run.
+      this.#attempt(topic, () => this.#notices!.say({ over: [topic] }));
+      throw error;
+    }
   }
 
   /** @returns the place of a topic. @throws {Error} where it has ended, or is about to. */
