@@ -244,8 +244,8 @@ if not meta then return refusal end
 local appended, result, steps, is_any_new = {}, {}, 0, false
 for _, topic in ipairs(topics) do
   if meta.is_new then topic.score = nil end
-  if topic.score and topic.score % 4 == 1 then topic.refusal = 'ENDED'
-  elseif has_moved(meta, topic) then topic.refusal = 'MOVED' end
+  if topic.score and topic.score % 4 == 1 then topic.refusal = 'ENDED' end
+  if not topic.refusal and has_moved(meta, topic) then topic.refusal = 'MOVED' end
   if topic.refusal then
     result[#result + 1], result[#result + 2] = topic.refusal, '0'
   else
