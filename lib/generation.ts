@@ -1,11 +1,13 @@
 // Runs a source into a topic of a hub: its values, one last event, and the end of the topic.
-// Needs `backoff.ts`, `hub.ts`, `local-reader.ts`, `log.ts`, `protocol.ts` and `source.ts`, and what these need, beside
-// it.
+// Needs `backoff.ts`, `decode.ts`, `encode.ts`, `hub.ts`, `local-reader.ts`, `log.ts`, `protocol.ts` and `source.ts`, and
+// what these need, beside it.
 
 import { Backoff } from './backoff.ts';
-import type { AppendOptions, EventMap, Hub, HubEvent } from './hub.ts';
+import { createDecoder } from './decode.ts';
+import { encode, type ServerSentEvent } from './encode.ts';
+import type { EventMap, Hub, HubEvent } from './hub.ts';
 import { readLocally } from './local-reader.ts';
-import { topicEnded } from './log.ts';
+import { type Log, type LogEntry, logUnavailable, topicEnded } from './log.ts';
 import { formatId, parseId } from './protocol.ts';
 import { checkYielded, isUntyped, iteratorOf, type Source, stopSource, WholeText } from './source.ts';
 
@@ -26,10 +28,10 @@ export interface RunSetting {
   readonly hub: Hub;
   readonly topic: string;
   readonly source: GenerationSource;
-  /** Names this run among all that ever append to the topic. */
-  readonly name: string;
   /** The place of the topic's newest event. */
   readonly place: string;
+  /** A position before all that it appends. */
+  readonly start: string;
   /** Makes the last event. */
   readonly last: (outcome: Outcome, cause: unknown) => HubEvent;
   /** Whether a type is that of a last event, which a source may not use. */
@@ -43,10 +45,13 @@ const MAX_PENDING = 64 * 1024;
 const MIN_EVENT = 100;
 /** Most events of a batch. */
 const MAX_BATCH = 250;
+/** Most attempts to append a last event behind a source that goes on. */
+const MAX_ATTEMPTS = 100;
 
 /** One run. It pulls from its source while the log takes what came before, a batch in each turn. */
 export class Run {
   readonly topic: string;
+  readonly start: string;
   /** Resolves once the topic has ended; never rejects. */
   readonly done: Promise<Outcome>;
   /** What the source, or the hub because of an event of the source, has thrown. */
@@ -65,8 +70,9 @@ export class Run {
 
   constructor(options: RunSetting) {
     this.topic = options.topic;
+    this.start = options.start;
     this.#options = options;
-    this.#chain = new Chain(options.hub, options.topic, options.name, options.place);
+    this.#chain = new Chain(options);
     this.done = this.#run();
   }
 
@@ -87,7 +93,7 @@ export class Run {
       void this.#pull();
       const outcome = await this.#write();
       unwatch();
-      await this.#conclude(outcome);
+      await this.#chain.conclude(this.#options.last(outcome, this.cause));
       return outcome;
     } catch (error) {
       this.#halt('failed');
@@ -113,18 +119,6 @@ export class Run {
       // The hub follows as many topics as it may. Then the next append is what tells.
       return () => {};
     }
-  }
-
-  async #conclude(outcome: Outcome): Promise<void> {
-    const last = this.#options.last(outcome, this.cause);
-    try {
-      await this.#chain.append([last]);
-    } catch (error) {
-      if (isEndedElsewhere(error) || isPassing(error)) throw error;
-      // The hub cannot send what the application says of the end.
-      await this.#chain.append([{ event: last.event, data: '{}' }]);
-    }
-    await this.#chain.end();
   }
 
   #halt(outcome: Outcome): void {
@@ -265,24 +259,24 @@ export class Run {
 /**
  * Appends to a topic, each time behind the event that came last.
  *
- * On a log that several hubs share, each append takes the idempotency key "behind that event", which only one can
- * have. So an append that is sent again is there once, and after another writer has appended the last event, this
- * one is refused whatever it still had under way.
+ * On a log that several hubs share, each append names that event, and the log takes only one behind it. So after
+ * another writer has appended the last event, this one is refused whatever it still had under way, however long it
+ * was paused. An append whose outcome is unknown is refused as well when it is sent again, where it is there: then
+ * its events are what comes behind the event that it named.
  */
 export class Chain {
   readonly #hub: Hub;
   readonly #topic: string;
-  readonly #name: string;
+  readonly #isLast: RunSetting['isLast'];
   readonly #isShared: boolean;
   #place: string;
-  #count = 0;
   #hasGivenUp = false;
 
-  constructor(hub: Hub, topic: string, name: string, place: string) {
+  constructor({ hub, topic, place, isLast }: Pick<RunSetting, 'hub' | 'topic' | 'place' | 'isLast'>) {
     this.#hub = hub;
     this.#topic = topic;
-    this.#name = name;
     this.#place = place;
+    this.#isLast = isLast;
     this.#isShared = hub.log?.order === 'shared';
   }
 
@@ -290,22 +284,63 @@ export class Chain {
     this.#hasGivenUp = true;
   }
 
-  /** Again and again, until the log has the events, or refuses them. */
-  async append(events: readonly HubEvent[]): Promise<void> {
-    const options = this.#isShared ? { idempotency: this.#key() } : ({} as AppendOptions);
-    const ids = await this.#insist(() => this.#hub.appendAll(this.#topic, events, options));
-    this.#place = ids.at(-1) ?? this.#place;
+  /**
+   * Again and again, until the log has the events, or refuses them.
+   * @throws {Error} code `ERR_SSE_TOPIC_ENDED` also where another writer has appended the last event.
+   */
+  append(events: readonly HubEvent[]): Promise<void> {
+    return this.#insist(async () => {
+      for (let attempt = 1; ; attempt++) {
+        const behind = this.#isShared ? this.#place : undefined;
+        try {
+          this.#place = (await this.#hub.appendAll(this.#topic, events, { behind })).at(-1) ?? this.#place;
+          return;
+        } catch (error) {
+          if (codeOf(error) !== 'ERR_SSE_TOPIC_MOVED') throw error;
+          if (this.#hasGivenUp && attempt >= MAX_ATTEMPTS) throw error;
+          if (await this.#catchUp(events)) return;
+        }
+      }
+    });
   }
 
-  async end(): Promise<void> {
-    await this.#insist(() => this.#hub.change(this.#topic, 'end'));
+  /** Appends the last event, and ends the topic. A log that goes on in another epoch may have lost the event. */
+  async conclude(last: HubEvent): Promise<void> {
+    do await this.#appendLast(last);
+    while (!(await this.#insist(() => this.#end())));
   }
 
-  /** In a new epoch, the log may have lost the event that came last: then the key names the beginning. */
-  #key(): NonNullable<AppendOptions['idempotency']> {
-    const epoch = parseId(this.#hub.position)?.epoch ?? 0;
-    const place = parseId(this.#place)?.epoch === epoch ? this.#place : formatId(epoch, 0);
-    return { key: `generation ${this.#topic} ${place}`, digest: `${this.#name} ${++this.#count}` };
+  async #appendLast(last: HubEvent): Promise<void> {
+    try {
+      await this.append([last]);
+    } catch (error) {
+      if (isEndedElsewhere(error) || isPassing(error)) throw error;
+      // The hub cannot send what the application says of the end.
+      await this.append([{ event: last.event, data: '{}' }]);
+    }
+  }
+
+  async #end(): Promise<boolean> {
+    if (await this.#hub.change(this.#topic, 'end')) return true;
+    return !this.#isShared || (await lookAt(this.#hub, this.#topic)).isEnded;
+  }
+
+  /** Finds out what came behind its place, and goes on behind that. @returns whether it was these events. */
+  async #catchUp(events: readonly HubEvent[]): Promise<boolean> {
+    const { place, type } = await lookAt(this.#hub, this.#topic);
+    const [newest, known] = [parseId(place)!, parseId(this.#place)!];
+    const after = newest.epoch === known.epoch ? known.seq : 0;
+    const entries = await readAfter(this.#hub.log!, this.#topic, after, events.length);
+    if (events.every((event, i) => isFrameOf(entries[i], event))) {
+      this.#place = formatId(newest.epoch, entries[events.length - 1]!.seq);
+      return true;
+    }
+    const isDeleted = entries.length === 0 && newest.seq > after;
+    if (isDeleted || this.#isLast(type)) throw topicEnded(this.#topic);
+    // The log is about to tell that it goes on in another epoch.
+    if (place === this.#place) throw logUnavailable('the order of the log has changed');
+    this.#place = place;
+    return false;
   }
 
   async #insist<T>(act: () => Promise<T>): Promise<T> {
@@ -321,6 +356,57 @@ export class Chain {
   }
 }
 
+/** What a log knows of a topic. */
+export interface TopicState {
+  readonly isEnded: boolean;
+  /** The id of its newest event. */
+  readonly place: string;
+  /** The type of that, where the log still has it. */
+  readonly type: string | undefined;
+}
+
+/** Asks the log. */
+export async function lookAt(hub: Hub, topic: string): Promise<TopicState> {
+  const log = hub.log!;
+  if (log.order === 'shared' && hub.failure !== undefined) throw hub.failure;
+  const { epoch } = parseId(hub.position)!;
+  const [record] = await log.find([topic]);
+  const { last = 0, ended = false, events = 0 } = record ?? {};
+  const entries = events > 0 ? (await log.read([topic], last - 1, 1, { newestOnly: false })).entries : [];
+  // What it has answered are places of another epoch.
+  if (parseId(hub.position)?.epoch !== epoch) return lookAt(hub, topic);
+  return { isEnded: ended, place: formatId(epoch, last), type: entries[0] && typeOf(entries[0].frame) };
+}
+
+/** At least `count` events of a topic after a seq, or all where there are fewer. */
+async function readAfter(log: Log, topic: string, after: number, count: number): Promise<LogEntry[]> {
+  const all: LogEntry[] = [];
+  while (all.length < count) {
+    const from = all.at(-1)?.seq ?? after;
+    const { entries } = await log.read([topic], from, MAX_PENDING, { newestOnly: false });
+    if (entries.length === 0) break;
+    all.push(...entries);
+  }
+  return all;
+}
+
+function isFrameOf(entry: LogEntry | undefined, { event, data, json, comment, retry }: HubEvent): boolean {
+  const frame = encode({ comment, retry, event, data, json } as ServerSentEvent);
+  return entry !== undefined && Buffer.from(frame).equals(entry.frame);
+}
+
+function typeOf(frame: Uint8Array): string | undefined {
+  let type: string | undefined;
+  const decoder = createDecoder({
+    onEvent: ({ event }) => {
+      type = event;
+    },
+    onTooLarge: () => {},
+  });
+  decoder.feed(frame);
+  return type;
+}
+
 /** Whether an append, sent again, may succeed. */
 function isPassing(error: unknown): boolean {
   const code = codeOf(error);
@@ -329,8 +415,7 @@ function isPassing(error: unknown): boolean {
 
 /** Whether the topic has ended, or another writer has appended its last event. */
 export function isEndedElsewhere(error: unknown): boolean {
-  const code = codeOf(error);
-  return code === 'ERR_SSE_TOPIC_ENDED' || code === 'ERR_SSE_IDEMPOTENCY_CONFLICT';
+  return codeOf(error) === 'ERR_SSE_TOPIC_ENDED';
 }
 
 function codeOf(error: unknown): unknown {

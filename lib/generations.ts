@@ -1,14 +1,21 @@
 // Runs generations, such as the answers of a language model, into topics of a hub, whoever reads them.
-// Needs `decode.ts`, `generation.ts`, `hub.ts`, `local-reader.ts`, `log.ts`, `notices.ts` and `protocol.ts`, and what
-// these need, beside it.
+// Needs `generation.ts`, `hub.ts`, `local-reader.ts`, `log.ts`, `notices.ts` and `protocol.ts`, and what these need,
+// beside it.
 
-import { createDecoder } from './decode.ts';
-import { Chain, type GenerationSource, isEndedElsewhere, type Outcome, Run } from './generation.ts';
+import {
+  Chain,
+  type GenerationSource,
+  isEndedElsewhere,
+  lookAt,
+  type Outcome,
+  Run,
+  type TopicState,
+} from './generation.ts';
 import type { EventMap, Hub, HubEvent } from './hub.ts';
-import { readLocally } from './local-reader.ts';
+import { type LocalReaderOptions, readLocally } from './local-reader.ts';
 import { topicEnded } from './log.ts';
 import { MAX_NAMED, type Notice, Notices } from './notices.ts';
-import { formatId, isReservedEvent, isTopic, parseId, topicRule } from './protocol.ts';
+import { isReservedEvent, isTopic, parseId, topicRule } from './protocol.ts';
 
 export type { Generated, GenerationSource, Outcome } from './generation.ts';
 
@@ -45,6 +52,11 @@ export interface GenerationOptions {
 /** A generation that runs in this process. */
 export interface Generation {
   readonly topic: string;
+  /**
+   * The id before its first event. A reader that begins there, as with `lastEventId`, gets all of it, or a gap where its
+   * beginning is no longer there. `from: 'earliest'` begins with the oldest event that is, and tells of no gap.
+   */
+  readonly start: string;
   /** Resolves once the topic has ended, with the type of end; never rejects. */
   readonly done: Promise<Outcome>;
   /** Why it has failed. */
@@ -54,10 +66,7 @@ export interface Generation {
 }
 
 /** What a log knows of the topic of a generation. */
-interface State {
-  readonly isEnded: boolean;
-  /** The id of its newest event. */
-  readonly place: string;
+interface State extends TopicState {
   /** What its newest event says, where that is a last event. */
   readonly outcome: Outcome | undefined;
 }
@@ -66,8 +75,8 @@ interface State {
 const PARTS = 3;
 const OUTCOMES: readonly Outcome[] = ['done', 'failed', 'stopped'];
 const [MIN_LEASE, MAX_LEASE] = [30, 2 ** 31 - 1];
-/** Most attempts to append a last event behind a source that goes on. */
-const MAX_ATTEMPTS = 100;
+/** Most topics that a log is asked for at once. */
+const MAX_ASKED = 1000;
 
 /**
  * Each generation has a topic of its own. Its source runs to its end whether anybody reads or not; readers follow the
@@ -81,8 +90,8 @@ export class Generations<Events extends object = EventMap> {
   readonly #hub: Hub;
   readonly #options: ReturnType<typeof checkOptions>;
   readonly #runs = new Map<string, Run>();
-  /** Topics that are being claimed. */
-  readonly #claims = new Set<string>();
+  /** Topics that are being claimed; and once this node has heard itself, whether no other had them before. */
+  readonly #claims = new Map<string, boolean | undefined>();
   /** What runs on other nodes, and for how many parts of a lease nothing was heard of it. */
   readonly #others = new Map<string, number>();
   /** Topics that have ended, and when they are deleted. */
@@ -92,7 +101,8 @@ export class Generations<Events extends object = EventMap> {
   readonly #notices: Notices | undefined;
   readonly #timer: NodeJS.Timeout;
   readonly #isShared: boolean;
-  #runCount = 0;
+  /** That of the log, in which what has ended is known to be there. */
+  #epoch: number | undefined;
   #isClosed = false;
 
   /** @throws {TypeError | RangeError} naming the option that cannot be used. */
@@ -108,7 +118,7 @@ export class Generations<Events extends object = EventMap> {
     if (log !== undefined && 'lossy' in log && log.lossy === true)
       throw new TypeError('generations need a log that keeps events, or none: `hub` has one that keeps none');
     if (log !== undefined)
-      this.#notices = new Notices(this.#hub, this.#options.notices, (notice) => this.#hear(notice));
+      this.#notices = new Notices(this.#hub, this.#options.notices, (...heard) => this.#hear(...heard));
     this.#timer = setInterval(() => this.#tick(), this.#options.lease / PARTS);
     this.#timer.unref?.();
     this.#openSoon();
@@ -148,11 +158,13 @@ export class Generations<Events extends object = EventMap> {
     if (this.#isClosed) throw isClosed();
     if (this.#runs.has(topic) || this.#claims.has(topic)) throw isRunning(topic);
     if (this.size >= this.#options.maxRunning) throw tooMany(this.#options.maxRunning);
-    this.#claims.add(topic);
+    this.#claims.set(topic, undefined);
     try {
       const place = await this.#claim(topic);
       if (this.#isClosed) throw isClosed();
       return this.#start(topic, source as GenerationSource, place, ttl);
+    } catch (error) {
+      throw this.#isClosed ? isClosed() : error;
     } finally {
       this.#claims.delete(topic);
     }
@@ -198,35 +210,43 @@ export class Generations<Events extends object = EventMap> {
 
   // ── one generation ───────────────────────────────────────────────────────────────────────────────────────
 
-  /** Only one node gets a topic. @returns the place behind which the run appends. */
+  /**
+   * A topic belongs to the node that is the first to say so, in the order of the log.
+   * @returns the place behind which the run appends.
+   */
   async #claim(topic: string): Promise<string> {
     await this.#open();
     if (this.#others.has(topic)) throw isRunning(topic);
-    if (!this.#isShared) {
-      this.#hub.batchLimits(topic); // throws where the topic has ended
-      await this.#notices?.say({ running: [topic] });
-      return '';
-    }
-    const { isEnded, place } = await this.#look(topic);
-    if (isEnded) throw topicEnded(topic);
+    this.#hub.batchLimits(topic); // throws where the topic has ended, and is none of a shared log
+    if (this.#notices === undefined) return '';
+    await this.#lookOpen(topic);
+    await this.#notices.sayAndHear({ running: [topic] });
+    if (this.#claims.get(topic) !== true) throw isRunning(topic);
     try {
-      await this.#notices!.say({ running: [topic] }, `generation of ${topic} behind ${place}`);
+      return await this.#lookOpen(topic);
     } catch (error) {
-      throw isEndedElsewhere(error) ? isRunning(topic) : error;
+      // The others need not watch what does not run.
+      this.#attempt(topic, () => this.#notices!.say({ over: [topic] }));
+      throw error;
     }
+  }
+
+  /** @returns the place of a topic. @throws {Error} where it has ended, or is about to. */
+  async #lookOpen(topic: string): Promise<string> {
+    const { isEnded, outcome, place } = await this.#look(topic);
+    if (isEnded || outcome !== undefined) throw topicEnded(topic);
     return place;
   }
 
   #start(topic: string, source: GenerationSource, place: string, ttl: number): Run {
-    const { typeOf } = this.#options;
     const run = new Run({
       hub: this.#hub,
       topic,
       source,
       place,
-      name: this.#newName(),
+      start: this.#hub.position,
       last: (outcome, cause) => this.#last(outcome, cause),
-      isLast: (type) => OUTCOMES.some((outcome) => typeOf[outcome] === type),
+      isLast: this.#isLast,
       outcomeOf: (ended) => this.#outcomeOf(ended),
     });
     this.#runs.set(topic, run);
@@ -235,10 +255,6 @@ export class Generations<Events extends object = EventMap> {
       this.#keep(topic, Date.now() + ttl);
     });
     return run;
-  }
-
-  #newName(): string {
-    return `${this.#notices?.node ?? ''} ${++this.#runCount}`;
   }
 
   #last(outcome: Outcome, cause: unknown): HubEvent {
@@ -255,6 +271,12 @@ export class Generations<Events extends object = EventMap> {
     return { event: typeOf[outcome], json: json ?? plain };
   }
 
+  readonly #isLast = (type: string | undefined): boolean => this.#outcomeNamed(type) !== undefined;
+
+  #outcomeNamed(type: string | undefined): Outcome | undefined {
+    return OUTCOMES.find((outcome) => this.#options.typeOf[outcome] === type);
+  }
+
   /** How a topic ended that another writer has given its last event. */
   async #outcomeOf(topic: string): Promise<Outcome | undefined> {
     if (this.#hub.log === undefined) return undefined;
@@ -268,6 +290,7 @@ export class Generations<Events extends object = EventMap> {
   /** Nobody else writes to a log of this hub: what ran when it was closed is over. */
   async #open(): Promise<void> {
     await this.#notices?.open();
+    this.#epoch ??= parseId(this.#hub.position)?.epoch;
     if (this.#isShared) return;
     await Promise.all([...this.#others.keys()].map((topic) => this.#end(topic, 'failed')));
   }
@@ -276,9 +299,16 @@ export class Generations<Events extends object = EventMap> {
     if (this.#hub.failure === undefined) this.#attempt(this.#options.notices, () => this.#open());
   }
 
-  #hear({ running = [], over = [], until, stop = [], missed = [] }: Notice): void {
+  readonly #isMine = (topic: string): boolean => this.#runs.has(topic) || this.#claims.get(topic) === true;
+
+  #hear({ running = [], over = [], until, stop = [], missed = [] }: Notice, isOwn: boolean): void {
+    if (isOwn) {
+      for (const topic of running)
+        if (this.#claims.has(topic)) this.#claims.set(topic, this.#isMine(topic) || !this.#others.has(topic));
+      return;
+    }
     for (const topic of running)
-      if (!this.#runs.has(topic) && !this.#kept.has(topic)) this.#others.set(topic, 0);
+      if (!this.#isMine(topic) && !this.#kept.has(topic)) this.#others.set(topic, 0);
     for (const topic of over) {
       this.#others.delete(topic);
       // The node that says so deletes it, if it lives until then.
@@ -296,10 +326,11 @@ export class Generations<Events extends object = EventMap> {
     this.#sayRunning();
     this.#deleteOld();
     if (!this.#isShared) return;
+    this.#attempt(this.#options.notices, () => this.#endLost());
     const missed: string[] = [];
     for (const [topic, parts] of this.#others) {
       this.#others.set(topic, parts + 1);
-      if (parts + 1 >= PARTS && missed.length < MAX_NAMED) missed.push(topic);
+      if (parts + 1 >= PARTS) missed.push(topic);
     }
     if (missed.length > 0) this.#attempt(this.#options.notices, () => this.#endMissed(missed));
   }
@@ -309,10 +340,34 @@ export class Generations<Events extends object = EventMap> {
    * it has heard all that was said before. In the next part of the lease it ends what it still misses.
    */
   async #endMissed(missed: readonly string[]): Promise<void> {
-    await this.#notices!.sayAndHear({ missed });
+    for (let i = 0; i < missed.length; i += MAX_NAMED)
+      await this.#notices!.sayAndHear({ missed: missed.slice(i, i + MAX_NAMED) });
     for (const topic of missed) {
       const isLate = (this.#others.get(topic) ?? 0) > PARTS;
       if (isLate) await this.#attempt(topic, () => this.#end(topic, 'failed'));
+    }
+  }
+
+  /**
+   * A log that goes on in another epoch may have lost the last event of a topic, or the whole topic. Then readers would
+   * wait for ever for what this node takes for ended.
+   */
+  async #endLost(): Promise<void> {
+    const before = this.#epoch;
+    const epoch = parseId(this.#hub.position)?.epoch;
+    if (before === undefined || before === epoch) return;
+    this.#epoch = epoch;
+    try {
+      const kept = [...this.#kept.keys()];
+      for (let i = 0; i < kept.length; i += MAX_ASKED) {
+        const asked = kept.slice(i, i + MAX_ASKED);
+        const records = await this.#hub.log!.find(asked);
+        const ended = new Set(records.filter((record) => record.ended).map(({ topic }) => topic));
+        for (const topic of asked) if (!ended.has(topic)) await this.#end(topic, 'failed');
+      }
+    } catch (error) {
+      this.#epoch = before;
+      throw error;
     }
   }
 
@@ -326,42 +381,25 @@ export class Generations<Events extends object = EventMap> {
   }
 
   async #endNow(topic: string, outcome: Outcome): Promise<Outcome | undefined> {
-    const name = this.#newName();
-    for (let attempt = 0; ; attempt++) {
-      const state = await this.#look(topic);
-      let ending = state.outcome;
-      if (!state.isEnded && ending === undefined) {
-        try {
-          const chain = new Chain(this.#hub, topic, name, state.place);
-          chain.giveUp();
-          await chain.append([this.#last(outcome, undefined)]);
-          ending = outcome;
-        } catch (error) {
-          // Its node has appended something meanwhile.
-          if (!isEndedElsewhere(error) || attempt >= MAX_ATTEMPTS) throw error;
-          continue;
-        }
+    const { isEnded, outcome: known, place } = await this.#look(topic);
+    if (!isEnded && known === undefined) {
+      const chain = new Chain({ hub: this.#hub, topic, place, isLast: this.#isLast });
+      chain.giveUp();
+      try {
+        await chain.conclude(this.#last(outcome, undefined));
+      } catch (error) {
+        // Another writer has ended it meanwhile.
+        if (isEndedElsewhere(error)) return this.#endNow(topic, outcome);
+        throw error;
       }
-      if (!state.isEnded) await this.#hub.change(topic, 'end');
-      if (this.#others.delete(topic)) this.#keep(topic, Date.now() + this.#options.ttl);
-      return ending;
-    }
+    } else if (!isEnded) await this.#hub.change(topic, 'end');
+    if (this.#others.delete(topic)) this.#keep(topic, Date.now() + this.#options.ttl);
+    return isEnded ? known : (known ?? outcome);
   }
 
-  /** Asks the log. */
   async #look(topic: string): Promise<State> {
-    const log = this.#hub.log!;
-    if (this.#hub.failure !== undefined && this.#isShared) throw this.#hub.failure;
-    const { epoch } = parseId(this.#hub.position)!;
-    const [record] = await log.find([topic]);
-    // What it has answered are places of another epoch.
-    if (parseId(this.#hub.position)?.epoch !== epoch) return this.#look(topic);
-    const last = Math.max(0, record?.last ?? 0);
-    const state = { isEnded: record?.ended === true, place: formatId(epoch, last), outcome: undefined };
-    if (record === undefined || record.events === 0) return state;
-    const { entries } = await log.read([topic], last - 1, 1, { newestOnly: false });
-    const type = entries.at(-1) && typeOf(entries.at(-1)!.frame);
-    return { ...state, outcome: OUTCOMES.find((outcome) => this.#options.typeOf[outcome] === type) };
+    const state = await lookAt(this.#hub, topic);
+    return { ...state, outcome: this.#outcomeNamed(state.type) };
   }
 
   /** Resolves once a topic has ended, and after a while in any case. */
@@ -372,7 +410,7 @@ export class Generations<Events extends object = EventMap> {
         clearTimeout(timer);
         resolve();
       };
-      const stop = readLocally(this.#hub, topic, { onEnd });
+      const stop = this.#follow(topic, { onEnd });
       timer = setTimeout(() => {
         stop();
         resolve();
@@ -380,10 +418,19 @@ export class Generations<Events extends object = EventMap> {
     });
   }
 
+  /** A hub that follows as many topics as it may follows none. */
+  #follow(topic: string, options: LocalReaderOptions): () => void {
+    try {
+      return readLocally(this.#hub, topic, options);
+    } catch {
+      return () => {};
+    }
+  }
+
   #sayRunning(): void {
     if (this.#notices !== undefined && this.size > 0)
       this.#attempt(this.#options.notices, () =>
-        this.#notices!.sayRunning(() => [...this.#runs.keys(), ...this.#claims]),
+        this.#notices!.sayRunning(() => [...this.#runs.keys(), ...this.#claims.keys()].filter(this.#isMine)),
       );
   }
 
@@ -426,7 +473,7 @@ export class Generations<Events extends object = EventMap> {
     if (!isEnded && record?.deleted !== true) return;
     if (isEnded && record?.events !== 0) await this.#hub.change(topic, 'delete');
     // A topic without events can end only while somebody follows it.
-    const stop = readLocally(this.#hub, topic, {});
+    const stop = this.#follow(topic, {});
     await this.#hub.change(topic, 'end').finally(stop);
   }
 
@@ -455,18 +502,6 @@ function isEndedHere(hub: Hub, topic: string): boolean {
   } catch (error) {
     return isEndedElsewhere(error);
   }
-}
-
-function typeOf(frame: Uint8Array): string | undefined {
-  let type: string | undefined;
-  const decoder = createDecoder({
-    onEvent: ({ event }) => {
-      type = event;
-    },
-    onTooLarge: () => {},
-  });
-  decoder.feed(frame);
-  return type;
 }
 
 // ── misuse ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,5 @@
 // Makes a shared order of a log that has one writer: gives places to what several processes append.
-// Needs `idempotency.ts`, `log.ts`, `replay.ts` and `staging.ts` beside it.
+// Needs `idempotency.ts`, `log.ts`, `protocol.ts`, `replay.ts` and `staging.ts` beside it.
 
 import { idempotencyConflict } from './idempotency.ts';
 import {
@@ -15,7 +15,9 @@ import {
   type TopicChange,
   type TopicRecord,
   topicEnded,
+  topicMoved,
 } from './log.ts';
+import { formatId, parseId } from './protocol.ts';
 import { ReplayBuffer } from './replay.ts';
 import { type Staged, Staging } from './staging.ts';
 
@@ -75,6 +77,8 @@ export class LogOwner {
   readonly #recent: ReplayBuffer<Recent>;
   readonly #staging: Staging<Staged>;
   readonly #onNews: () => void;
+  /** The seq of each topic's newest event among what waits for the log. */
+  readonly #newest = new Map<string, number>();
   #head: number;
   #isPlanned = false;
   #hasNews = false;
@@ -121,7 +125,7 @@ export class LogOwner {
   async append(
     topic: string,
     events: readonly NewEntry[],
-    { idempotency }: AppendOptions,
+    { idempotency, behind }: AppendOptions,
   ): Promise<Appended> {
     const known = idempotency && this.#staging.recall(idempotency.key);
     if (known !== undefined) {
@@ -131,9 +135,13 @@ export class LogOwner {
     }
     const failure = this.#staging.failure;
     if (failure !== undefined) throw failure;
-    if (this.#log.find([topic])[0]?.ended) throw topicEnded(topic);
+    const [record] = this.#log.find([topic]);
+    if (record?.ended) throw topicEnded(topic);
+    const last = this.#newestIn(topic) ?? record?.last ?? 0;
+    if (behind !== undefined && !this.#isBehind(behind, last)) throw topicMoved(topic);
     const first = this.#staging.next;
     const count = events.length;
+    this.#newest.set(topic, first + count - 1);
     const staged = events.map(
       (event, i): Staged => ({
         entry: { ...event, seq: first + i, topic },
@@ -145,6 +153,16 @@ export class LogOwner {
     this.#plan();
     await kept;
     return this.#appended({ first, count });
+  }
+
+  #newestIn(topic: string): number | undefined {
+    if (this.#staging.isEmpty) this.#newest.clear();
+    return this.#newest.get(topic);
+  }
+
+  #isBehind(behind: string, last: number): boolean {
+    if (last > this.#base) return behind === formatId(this.epoch, last - this.#base);
+    return parseId(behind)?.seq === 0;
   }
 
   /**

@@ -29,7 +29,7 @@ export interface PeersOptions {
 }
 
 /** The version of the messages. Both sides come from one installation, or nearly. */
-export const WIRE_VERSION: number = 1;
+export const WIRE_VERSION: number = 2;
 
 /** Most bytes of frames in an answer, unless one event has more. */
 export const MAX_ANSWER_BYTES: number = 256 * 1024;
@@ -365,6 +365,9 @@ function topicsOf({ topics }: Head): readonly string[] {
   return names.map(topicOf);
 }
 
-function optionsOf({ key, digest }: Head): AppendOptions {
-  return key === undefined ? {} : { idempotency: { key: text(key), digest: text(digest) } };
+function optionsOf({ key, digest, behind }: Head): AppendOptions {
+  return {
+    idempotency: key === undefined ? undefined : { key: text(key), digest: text(digest) },
+    behind: behind === undefined ? undefined : text(behind),
+  };
 }

@@ -259,6 +259,45 @@ const outcomes: readonly Sentence[] = [
       assert.deepEqual(await stored(node), ['1']);
     },
   },
+  {
+    title: 'of several appends behind the same event, one is taken, whichever nodes they come from',
+    needs: [],
+    hold: async (trial) => {
+      const [one, other] = await two(trial);
+      const { first, epoch } = await one.share('b', ['0']);
+      await settle(first, epoch, one, other);
+      for (let behind = `${epoch}-0`, round = 1; round <= 3; round++) {
+        // A log may join what it is given in one turn: two of one node, and one of another.
+        const asked = [one, one, other].map((node, i) => node.share('a', [`${round} ${i}`], { behind }));
+        const settled = await Promise.allSettled(asked);
+        const taken = settled.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+        for (const answer of settled)
+          if (answer.status === 'rejected') assert.equal(answer.reason.code, 'ERR_SSE_TOPIC_MOVED');
+        assert.equal(taken.length, 1);
+        behind = `${epoch}-${taken[0]!.first}`;
+      }
+      assert.equal((await stored(one)).length, 3);
+    },
+  },
+  {
+    title:
+      'an append behind an event that is no longer the newest of its topic is refused, and publishes nothing',
+    needs: [],
+    hold: async (trial) => {
+      const [one, other] = await two(trial);
+      const { first, epoch } = await one.share('a', ['1', '2']);
+      await settle((await other.share('b', ['3'])).first, epoch, one);
+      for (const behind of [`${epoch}-0`, `${epoch}-${first}`, `${epoch + 1}-${first + 1}`]) {
+        const late = other.share('a', ['late'], { behind });
+        await assert.rejects(late, { code: 'ERR_SSE_TOPIC_MOVED', status: 409 });
+      }
+      // Events of other topics do not matter, nor changes of this one.
+      await one.change('a', 'end');
+      await one.change('a', 'reopen');
+      await other.share('a', ['4'], { behind: `${epoch}-${first + 1}` });
+      assert.deepEqual(await stored(one), ['1', '2', '4']);
+    },
+  },
 ];
 
 const away: readonly Sentence[] = [

@@ -169,6 +169,12 @@ export interface AppendOptions {
    * `ERR_SSE_IDEMPOTENCY_CONFLICT`.
    */
   readonly idempotency?: { readonly key: string; readonly digest: string } | undefined;
+  /**
+   * Appends only behind this event: the id of the topic's newest one, held or not. `<epoch>-0` where it has had none in
+   * this epoch, and any other is refused in a new one. Of several writers who know the same event, one gets its place; the
+   * others are refused: code `ERR_SSE_TOPIC_MOVED`. Needs a log that hubs share.
+   */
+  readonly behind?: string | undefined;
 }
 
 /** Where the events of an append are: `first`, and those that follow it. */
@@ -259,6 +265,12 @@ export function outcomeUnknown(message: string, cause?: unknown): LogError {
 export function topicEnded(topic: string): Error & { readonly code: string; readonly status: number } {
   const error = new Error(`the topic "${topic}" has ended`);
   return Object.assign(error, { code: 'ERR_SSE_TOPIC_ENDED', status: 409 });
+}
+
+/** The topic's newest event is not the one behind which an append was to come. */
+export function topicMoved(topic: string): Error & { readonly code: string; readonly status: number } {
+  const error = new Error(`the newest event of the topic "${topic}" is another one than \`behind\` names`);
+  return Object.assign(error, { code: 'ERR_SSE_TOPIC_MOVED', status: 409 });
 }
 
 function logError(code: LogError['code'], message: string, cause: unknown): LogError {

@@ -1,9 +1,10 @@
 // Tells the nodes of a hub what runs on each of them, through a topic of the hub.
-// Needs `hub.ts`, `local-reader.ts` and `protocol.ts`, and what these need, beside it.
+// Needs `hub.ts`, `local-reader.ts`, `log.ts` and `protocol.ts`, and what these need, beside it.
 
 import { randomUUID } from 'node:crypto';
 import type { Hub } from './hub.ts';
 import { readLocally } from './local-reader.ts';
+import { logUnavailable } from './log.ts';
 import { isTopic } from './protocol.ts';
 
 /** What one node says to all. Each member names topics. */
@@ -28,14 +29,19 @@ export class Notices {
   readonly node: string = randomUUID();
   readonly #hub: Hub;
   readonly #topic: string;
-  readonly #hear: (notice: Notice) => void;
+  readonly #hear: (notice: Notice, isOwn: boolean) => void;
   #stop = (): void => {};
   #caughtUp: Promise<void> | undefined;
   #said = 0;
   /** Who waits until this node has heard itself say so much. */
-  readonly #waiting = new Map<number, () => void>();
+  readonly #waiting = new Map<
+    number,
+    { readonly resolve: () => void; readonly reject: (error: Error) => void }
+  >();
+  #isClosed = false;
 
-  constructor(hub: Hub, topic: string, hear: (notice: Notice) => void) {
+  /** @param hear - Called with what this node says as well, once it hears that. */
+  constructor(hub: Hub, topic: string, hear: (notice: Notice, isOwn: boolean) => void) {
     this.#hub = hub;
     this.#topic = topic;
     this.#hear = hear;
@@ -63,20 +69,18 @@ export class Notices {
   /** Resolves once this node has heard all that was said before. */
   async sayAndHear(notice: Notice): Promise<void> {
     const number = this.#said + 1;
-    const heard = new Promise<void>((resolve) => void this.#waiting.set(number, resolve));
+    const heard = new Promise<void>((resolve, reject) => void this.#waiting.set(number, { resolve, reject }));
     try {
-      await this.say(notice);
-      await heard;
+      if (this.#isClosed) throw isOver();
+      await Promise.all([this.say(notice), heard]);
     } finally {
       this.#waiting.delete(number);
     }
   }
 
   /** Resolves once all nodes will hear it. */
-  async say(notice: Notice, key?: string): Promise<void> {
-    const json = { ...notice, by: this.node, number: ++this.#said };
-    const idempotency = key === undefined ? undefined : { key, digest: this.node };
-    await this.#hub.append(this.#topic, { json }, { idempotency });
+  async say(notice: Notice): Promise<void> {
+    await this.#hub.append(this.#topic, { json: { ...notice, by: this.node, number: ++this.#said } });
   }
 
   /** Says for each of many topics that it runs here. */
@@ -88,26 +92,35 @@ export class Notices {
     }
   }
 
+  /** Who waits to hear something waits no longer. */
   close(): void {
+    this.#isClosed = true;
     this.#stop();
+    for (const { reject } of this.#waiting.values()) reject(isOver());
   }
 
   #heardSelf(said: number): void {
-    for (const [number, resolve] of this.#waiting) if (number <= said) resolve();
+    for (const [number, { resolve }] of this.#waiting) if (number <= said) resolve();
   }
 
   /** Others may have published to the topic: what is no notice is ignored. */
   #read(data: string): void {
     const { by, number, running, over, until, stop, missed } = parseObject(data);
-    if (by === this.node) return this.#heardSelf(Number(number));
-    this.#hear({
+    const isOwn = by === this.node;
+    const notice = {
       running: topicsIn(running),
       over: topicsIn(over),
       until: typeof until === 'number' ? until : undefined,
       stop: topicsIn(stop),
       missed: topicsIn(missed),
-    });
+    };
+    this.#hear(notice, isOwn);
+    if (isOwn) this.#heardSelf(Number(number));
   }
+}
+
+function isOver(): Error {
+  return logUnavailable('the notices of this process are closed');
 }
 
 function parseObject(json: string): Record<string, unknown> {

@@ -233,7 +233,8 @@ export class ProcessesLog implements SharedLog {
 
   async append(topic: string, events: readonly NewEntry[], options: AppendOptions = {}): Promise<Appended> {
     const { items, parts, bytes } = packNew(events);
-    const { head } = await this.#write({ ask: 'append', topic, items, ...options.idempotency }, parts, bytes);
+    const { idempotency, behind } = options;
+    const { head } = await this.#write({ ask: 'append', topic, items, ...idempotency, behind }, parts, bytes);
     const answer = { epoch: whole(head.epoch, 1), first: whole(head.first, 0), count: whole(head.count, 0) };
     await this.#accepted({ epoch: answer.epoch, seq: answer.first + answer.count - 1 });
     return answer;

@@ -17,7 +17,7 @@ import {
 import { idempotencyConflict } from './idempotency.ts';
 import type { AppendOptions, Log, LogEntry, NewEntry, SharedLog } from './log.ts';
 import type { Order } from './order.ts';
-import { formatId } from './protocol.ts';
+import { formatId, parseId } from './protocol.ts';
 import { type StagedEvent, Staging } from './staging.ts';
 
 export interface PublisherOptions {
@@ -113,8 +113,9 @@ export class Publisher {
     events: EventBatch<HubEvent>,
     options: AppendOptions,
   ): Promise<readonly string[]> {
+    const { idempotency, behind } = options;
+    if (behind !== undefined) this.#checkBehind(behind);
     if (this.#isShared) return this.#appendShared(topic, events, options);
-    const { idempotency } = options;
     if (idempotency !== undefined && !this.keepsKeys)
       throw new TypeError('`idempotency` needs a log that keeps keys: elsewhere use `IdempotencyCache`');
     if (this.#staging === undefined) return this.publishAll(topic, events);
@@ -143,6 +144,13 @@ export class Publisher {
     }
     await kept;
     return ids;
+  }
+
+  #checkBehind(behind: string): void {
+    if (!this.#isShared)
+      throw new TypeError('`behind` needs a log that hubs share: elsewhere this hub alone appends');
+    if (parseId(behind) === undefined)
+      throw new TypeError(`\`behind\` must be the id of an event, got ${JSON.stringify(behind)}`);
   }
 
   /** Whether an append with an idempotency key is published once, also after a restart. */

@@ -7,6 +7,8 @@ import type { Appended, NewEntry } from './log.ts';
 export interface JoinedBatch {
   readonly topic: string;
   readonly events: readonly NewEntry[];
+  /** The id of the event behind which they are to come; then they are one call. */
+  readonly behind?: string | undefined;
 }
 
 export interface RedisAppendsOptions {
@@ -32,8 +34,8 @@ export class RedisAppends {
   }
 
   /** Sends the events at the end of this turn, or with the next `flush`. */
-  add(topic: string, events: readonly NewEntry[], bytes: number): Promise<Appended> {
-    const batch = this.#batchFor(topic, events.length, bytes);
+  add(topic: string, events: readonly NewEntry[], bytes: number, behind?: string): Promise<Appended> {
+    const batch = this.#batchFor(topic, events.length, bytes, behind);
     const offset = batch.events.length;
     for (const event of events) batch.events.push(event);
     batch.bytes += bytes;
@@ -60,14 +62,14 @@ export class RedisAppends {
     );
   }
 
-  #batchFor(topic: string, count: number, bytes: number): Waiting {
+  #batchFor(topic: string, count: number, bytes: number, behind: string | undefined): Waiting {
     const known = this.#batches.get(topic);
-    if (known !== undefined) {
+    if (known !== undefined && known.behind === undefined && behind === undefined) {
       const [events, size] = [known.events.length + count, known.bytes + bytes];
       if (this.#hasRoom(count, bytes) && this.#options.fits(topic, events, size)) return known;
     }
     if (known !== undefined || !this.#hasRoom(count, bytes)) this.flush();
-    const begun: Waiting = { topic, events: [], bytes: 0, settle: [] };
+    const begun: Waiting = { topic, events: [], behind, bytes: 0, settle: [] };
     this.#batches.set(topic, begun);
     return begun;
   }

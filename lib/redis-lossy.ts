@@ -250,7 +250,10 @@ export class LossyRedis implements SharedLog {
   // ── what is sent ─────────────────────────────────────────────────────────────────────────────────────────
 
   /** A request that is sent again has one effect if it comes to the same hub, and not much later. */
-  append(topic: string, events: readonly NewEntry[], { idempotency }: AppendOptions = {}): Promise<Appended> {
+  append(topic: string, events: readonly NewEntry[], options: AppendOptions = {}): Promise<Appended> {
+    const { idempotency, behind } = options;
+    if (behind !== undefined)
+      return Promise.reject(new TypeError('`behind` needs a log that keeps events: this one keeps none'));
     if (events.length === 0) return Promise.reject(new RangeError('`events` must have at least one event'));
     const act = async () => {
       if (this.#topics.get(topic)?.ended === true) throw topicEnded(topic);

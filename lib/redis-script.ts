@@ -95,10 +95,11 @@ return { 'OK', num(meta.epoch), num(meta.head), meta.ends, num(call('ZCARD', IND
  * KEYS: meta, feed, index, names, stale, the node's answers, requests, ages; then for each topic its history
  * and newest. ARGV: lineage, known epoch, known seq, counter, most events and bytes of the feed, age of answers,
  * digest of the idempotency key (or nothing), digest of the request, most age and number of requests, number of
- * topics; then for each topic its name, most events, bytes and age (or nothing), and number of events; then for
+ * topics; then for each topic its name, most events, bytes and age (or nothing), the id of the event behind which to append
+ * (or nothing), and number of events; then for
  * each event its time, key and frame. With an idempotency key there is one topic. Answers `OK`, epoch, how many
  * topics there are (0 where none is new), and for each topic the first seq and the count. Where the count is 0, the
- * topic was refused, and instead of the seq comes `ENDED` or an error. Or `CONFLICT`, `STALE`, `SPOILED`.
+ * topic was refused, and instead of the seq comes `ENDED`, `MOVED` or an error. Or `CONFLICT`, `STALE`, `SPOILED`.
  */
 export const appendScript: Script = script(
   NUMBERS,
@@ -179,15 +180,22 @@ end
 local function read_topics()
   local topics, at = {}, 13
   for i = 1, tonumber(ARGV[12]) do
-    local name, max_events, max_bytes, max_age, count = unpack(ARGV, at, at + 4)
-    local topic = { name = name, list = KEYS[7 + 2 * i], newest = KEYS[8 + 2 * i], from = at + 5, count = tonumber(count),
-      max_events = max_events, max_bytes = max_bytes, max_age = max_age }
+    local name, max_events, max_bytes, max_age, behind, count = unpack(ARGV, at, at + 5)
+    local topic = { name = name, list = KEYS[7 + 2 * i], newest = KEYS[8 + 2 * i], from = at + 6, count = tonumber(count),
+      max_events = max_events, max_bytes = max_bytes, max_age = max_age, behind = behind }
     at = topic.from + 3 * topic.count
     topic.to = at - 1
     look_up(topic)
     topics[i] = topic
   end
   return topics
+end
+
+local function has_moved(meta, topic)
+  if topic.behind == '' then return false end
+  local last = topic.score and math.floor(topic.score / 4) or 0
+  if last == 0 then return not string.find(topic.behind, '-0', 1, true) end
+  return topic.behind ~= num(meta.epoch) .. '-' .. num(last)
 end
 
 -- Returns a refusal where nothing can be written.
@@ -237,6 +245,7 @@ local appended, result, steps, is_any_new = {}, {}, 0, false
 for _, topic in ipairs(topics) do
   if meta.is_new then topic.score = nil end
   if topic.score and topic.score % 4 == 1 then topic.refusal = 'ENDED' end
+  if not topic.refusal and has_moved(meta, topic) then topic.refusal = 'MOVED' end
   if topic.refusal then
     result[#result + 1], result[#result + 2] = topic.refusal, '0'
   else

@@ -16,6 +16,7 @@ import {
   type TopicChange,
   type TopicRecord,
   topicEnded,
+  topicMoved,
 } from './log.ts';
 import { type RedisConnection, type RedisReply, redisFailure } from './redis-client.ts';
 import {
@@ -90,6 +91,8 @@ export interface StoreAppended extends Appended {
 export interface Batch {
   readonly topic: string;
   readonly events: readonly NewEntry[];
+  /** The id of the event behind which they are to come. */
+  readonly behind?: string | undefined;
 }
 
 /** The seq of the first event of a batch and how many they are; or why it was refused. */
@@ -152,7 +155,7 @@ export class RedisStore {
     options: AppendOptions,
     timeout: number,
   ): Promise<StoreAppended> {
-    const batches = [{ topic, events }];
+    const batches = [{ topic, events, behind: options.behind }];
     const { epoch, topics, parts } = await this.appendAll(connection, known, batches, timeout, options);
     const [part] = parts as [AppendedPart];
     if (part instanceof Error) throw part;
@@ -178,10 +181,10 @@ export class RedisStore {
       idempotency === undefined ? '' : digestOf(idempotency.digest),
       ...[kept.maxAge, kept.maxKeys, batches.length].map(whole),
     ];
-    for (const { topic, events } of batches) {
+    for (const { topic, events, behind = '' } of batches) {
       const { maxEvents, maxBytes, maxAge } = this.#options.limitsOf(topic);
       keys.push(this.keys.history(topic), this.keys.newest(topic));
-      args.push(topic, whole(maxEvents), whole(maxBytes), ageText(maxAge), String(events.length));
+      args.push(topic, whole(maxEvents), whole(maxBytes), ageText(maxAge), behind, String(events.length));
       for (const { at, key, frame } of events) args.push(String(at), keyText(key), wordOf(frame));
     }
     const answer = await this.#run(connection, appendScript, keys, args, timeout);
@@ -421,6 +424,7 @@ function isChanged(answer: RedisReply): boolean {
 /** Why a topic was refused while others were not. */
 function refusalOf(reason: string, topic: string): Error {
   if (reason === 'ENDED') return topicEnded(topic);
+  if (reason === 'MOVED') return topicMoved(topic);
   return redisFailure('reply', reason, reason.split(' ', 1)[0]);
 }
 

@@ -190,7 +190,7 @@ export class RedisLog implements SharedLog {
     const bytes = events.reduce((sum, { frame }) => sum + frame.length, 0);
     this.#checkBatch(topic, events.length, bytes);
     return this.#within(heldBytes(events), () => {
-      if (options.idempotency === undefined) return this.#appends.add(topic, events, bytes);
+      if (options.idempotency === undefined) return this.#appends.add(topic, events, bytes, options.behind);
       this.#appends.flush();
       return this.#appendOnce(topic, events, options);
     });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Generation, Generations, type GenerationsOptions } from '../lib/generations.ts';
-import { Hub } from '../lib/hub.ts';
+import { Hub, type HubOptions } from '../lib/hub.ts';
 import { type FakeClock, fakeDate, fakeTime } from './helpers/clock.ts';
 import { randomFrom } from './helpers/generations.ts';
 import { MemoryReader } from './helpers/hub.ts';
@@ -22,9 +22,9 @@ class Node {
   readonly hub: Hub;
   readonly generations: Generations;
 
-  constructor(store: SharedStore, name: string, options: GenerationsOptions) {
+  constructor(store: SharedStore, name: string, options: GenerationsOptions, hubOptions: HubOptions = {}) {
     this.name = name;
-    this.hub = new Hub({ log: store.open(name), onError: () => {} });
+    this.hub = new Hub({ log: store.open(name), onError: () => {}, ...hubOptions });
     this.generations = new Generations(this.hub, { lease: LEASE, ...options });
   }
 
@@ -58,11 +58,12 @@ async function cluster(
   t: TestContext,
   names: readonly string[],
   options: GenerationsOptions = {},
+  hubOptions: HubOptions = {},
 ): Promise<Cluster> {
   const clock = fakeTime(t);
   const store = new SharedStore();
   const open = async (name: string): Promise<Node> => {
-    const node = new Node(store, name, options);
+    const node = new Node(store, name, options, hubOptions);
     // Of a node that has crashed, nothing settles.
     t.after(() => void node.generations.close());
     await until(() => node.hub.failure === undefined);
@@ -146,6 +147,66 @@ describe('a generation on a log that nodes share', () => {
     }
   });
 
+  it('gets its topic on one node alone, also where another hears late that it has begun', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b']);
+    const [a, b] = nodes as [Node, Node];
+    // What b follows comes only every five seconds.
+    store.network = { delay: () => 1, timeout: 500, wakes: (node) => node !== 'b' };
+    const running = a.generations.run('answer', async function* () {
+      yield 'one';
+      await new Promise((resolve) => setTimeout(resolve, 20_000));
+      yield 'two';
+    });
+    await clock.pass(100, 1);
+    const { done } = await running;
+    const second = assert.rejects(b.generations.run('answer', ['other']), {
+      code: 'ERR_SSE_GENERATION_RUNS',
+      status: 409,
+    });
+    await clock.pass(30_000, 50);
+    await second;
+    assert.equal(await done, 'done');
+    store.network = undefined;
+    assert.deepEqual(await b.storyOf('answer'), ['one', 'two', 'done', 'sluice:end']);
+  });
+
+  it('is refused where the topic has its last event, and only its end is missing', async (t) => {
+    const { nodes } = await cluster(t, ['a']);
+    const { hub, generations } = nodes[0]!;
+    await hub.append('answer', { event: 'done', json: {} });
+    await assert.rejects(generations.run('answer', ['one']), { code: 'ERR_SSE_TOPIC_ENDED' });
+    assert.equal(generations.size, 0);
+  });
+
+  it('that waits to hear whether its topic is free is refused when the process stops', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a']);
+    const { hub, generations } = nodes[0]!;
+    store.network = { delay: () => 1, timeout: 500, wakes: () => false };
+    const running = generations.run('answer', ['one']);
+    const refused = assert.rejects(running, { code: 'ERR_SSE_GENERATIONS_CLOSED' });
+    await clock.pass(100, 1);
+    await hub.close();
+    await Promise.all([generations.close(), refused, clock.pass(100, 1)]);
+  });
+
+  it('goes on behind what the application publishes to its topic', async (t) => {
+    const { nodes } = await cluster(t, ['a', 'b']);
+    const [a, b] = nodes as [Node, Node];
+    const { done } = await a.generations.run('answer', async function* () {
+      for (let i = 0; i < 20; i++) {
+        yield `${i}`;
+        await b.hub.append('answer', { event: 'aside', data: '' });
+      }
+    });
+    assert.equal(await done, 'done');
+    const story = await b.storyOf('answer');
+    assert.deepEqual(
+      story.filter((word) => word !== 'aside'),
+      [...Array.from({ length: 20 }, (_, i) => `${i}`), 'done', 'sluice:end'],
+    );
+    assert.equal(story.length, 42);
+  });
+
   it('that yields nothing for many leases goes on', async (t) => {
     const { nodes, clock } = await cluster(t, ['a', 'b']);
     const [a, b] = nodes as [Node, Node];
@@ -178,6 +239,30 @@ describe('a generation on a log that nodes share', () => {
     await assert.rejects(others[0].generations.run('answer', []), { code: 'ERR_SSE_TOPIC_ENDED' });
   });
 
+  it('of many of a node has failed as soon as one alone, although a notice names 50 at most', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b']);
+    const [a] = nodes as [Node, Node];
+    const topics = Array.from({ length: 120 }, (_, i) => `answer-${i}`);
+    for (const topic of topics) await a.generations.run(topic, silent().source);
+    store.crash('a');
+    await clock.pass(LEASE + 2 * PART, 50);
+    assert.deepEqual(
+      topics.filter((topic) => !store.isEnded(topic)),
+      [],
+    );
+  });
+
+  it('of a node that died has failed, also where what `describe` says of it is too large to be sent', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b'], { describe: () => 'x'.repeat(2 ** 21) });
+    const [a, b] = nodes as [Node, Node];
+    await a.generations.run('answer', silent('one').source);
+    const reader = b.read('answer');
+    await until(() => reader.texts.length === 1);
+    store.crash('a');
+    await clock.pass(LEASE + 3 * PART, 100);
+    assert.deepEqual(await b.storyOf('answer'), ['one', 'failed', 'sluice:end']);
+  });
+
   it('of a node that died before another began is ended by that one', async (t) => {
     const { nodes, clock, store, open } = await cluster(t, ['a']);
     await nodes[0]!.generations.run('answer', silent('one').source);
@@ -199,6 +284,42 @@ describe('a generation on a log that nodes share', () => {
     await clock.pass(PART + 100, 100);
     assert.equal(await stopping, true);
     assert.deepEqual(await b.storyOf('answer'), ['one', 'stopped', 'sluice:end']);
+  });
+
+  it('is stopped also where this node follows as many topics as it may', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b'], {}, { maxFollowedTopics: 2 });
+    const [a, b] = nodes as [Node, Node];
+    await a.generations.run('answer', silent().source);
+    for (const topic of ['one', 'two']) b.read(topic);
+    store.crash('a');
+    const stopping = b.generations.stop('answer');
+    await clock.pass(PART + 100, 100);
+    assert.equal(await stopping, true);
+    assert.equal(store.isEnded('answer'), true);
+  });
+
+  it('that wakes up after its last event appends nothing, although the topic was not ended', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b']);
+    const [a, b] = nodes as [Node, Node];
+    const generation = await a.generations.run('answer', async function* () {
+      for (let i = 1; ; i++) {
+        yield `${i}`;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    });
+    await clock.pass(1000, 100);
+    store.disconnect('a');
+    await clock.pass(100, 10);
+    const before = b.read('answer');
+    await until(() => before.texts.length > 0);
+    // As of a node that died between the last event and the end.
+    await b.hub.append('answer', { event: 'failed', json: {} });
+    const story = [...storyOf(before), 'failed'];
+    store.crash('b');
+    store.reconnect('a');
+    await clock.pass(2000, 100);
+    assert.equal(await generation.done, 'failed');
+    assert.deepEqual(await a.storyOf('answer'), [...story, 'sluice:end']);
   });
 
   it('of a node that was cut off ends as the others decided: nothing comes after its last event', async (t) => {
@@ -345,6 +466,23 @@ describe('a generation on a log that nodes share', () => {
     assert.equal(await generation.done, 'done');
     await until(() => reader.writableEnded);
     assert.deepEqual(storyOf(reader), ['1', '2', '3', 'sluice:gap', '4', '5', 'done', 'sluice:end']);
+  });
+
+  it('has failed where the store has lost its last event, so that nobody waits for it', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b']);
+    const [a, b] = nodes as [Node, Node];
+    const { done } = await a.generations.run('answer', words('one', 'two'));
+    assert.equal(await done, 'done');
+    const reader = b.read('answer');
+    await until(() => reader.writableEnded);
+    const before = reader.of()[0]!.id;
+    store.failOver({ lost: 4 });
+    await clock.pass(LEASE, 100);
+    assert.equal(store.isEnded('answer'), true);
+    const returning = new MemoryReader();
+    b.hub.subscribe('answer', returning, { lastEventId: before });
+    await until(() => returning.writableEnded);
+    assert.deepEqual(storyOf(returning), ['sluice:gap', 'failed', 'sluice:end']);
   });
 
   it('is deleted by another node where its own has gone before its time', async (t) => {

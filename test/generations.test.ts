@@ -5,7 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { decode } from '../lib/decode.ts';
-import { Generations, type GenerationsOptions } from '../lib/generations.ts';
+import { type Generation, Generations, type GenerationsOptions } from '../lib/generations.ts';
 import { Hub, type HubOptions } from '../lib/hub.ts';
 import type { LogEntry } from '../lib/log.ts';
 import { fakeDate, fakeTime } from './helpers/clock.ts';
@@ -107,6 +107,26 @@ describe('a generation', () => {
     hub.subscribe('a', third, { lastEventId: first.of()[2]!.id });
     await until(() => third.writableEnded);
     assert.deepEqual(third.texts, ['4', '{}']);
+  });
+
+  it('tells a reader that begins at its `start` of a gap where its beginning is no longer there', async (t) => {
+    const { hub, generations } = open(t, {}, { history: { maxEvents: 10 } });
+    hub.publish('other', { data: 'before' });
+    const whole = await generations.run('a', words('one', 'two'));
+    const long = await generations.run('b', Array.from({ length: 50 }, String));
+    assert.deepEqual(await Promise.all([whole.done, long.done]), ['done', 'done']);
+    const from = async ({ topic, start }: Generation): Promise<MemoryReader> => {
+      const reader = new MemoryReader();
+      hub.subscribe(topic, reader, { lastEventId: start });
+      await until(() => reader.writableEnded);
+      return reader;
+    };
+    const [all, rest] = [await from(whole), await from(long)];
+    assert.deepEqual([all.texts, all.gaps], [['one', 'two', '{}'], []]);
+    assert.deepEqual(
+      rest.gaps.map(({ reason }) => reason),
+      ['evicted'],
+    );
   });
 
   const event = { event: 'token', json: { text: 'one' } };

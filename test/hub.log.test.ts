@@ -289,6 +289,14 @@ describe('a hub with a log of its own', () => {
     assert.equal(await settled(hub.append('a', { data: '1' }, { idempotency }), turns), at(2));
   });
 
+  it('refuses `behind` where no other hub appends, rather than ignore it', async () => {
+    for (const log of [undefined, new TestLog()]) {
+      const { hub } = handRun({ log });
+      const append = hub.append('a', { data: 'x' }, { behind: hub.position });
+      await assert.rejects(append, /`behind` needs a log that hubs share/);
+    }
+  });
+
   it('takes an idempotency key only where a log keeps them', async () => {
     const idempotency = { key: 'k', digest: 'd' };
     for (const log of [undefined, new TestLog()]) {

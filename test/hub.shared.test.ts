@@ -216,6 +216,8 @@ describe('a hub that follows a shared log', () => {
       ],
     ]);
     await assert.rejects(hub.append('a', { data: 'x', event: 'sluice:gap' }), { code: 'ERR_SSE_BAD_EVENT' });
+    const behind = hub.append('a', { data: 'x' }, { behind: 'newest' });
+    await assert.rejects(behind, /`behind` must be the id of an event, got "newest"/);
     assert.equal(asked.length, 1);
   });
 

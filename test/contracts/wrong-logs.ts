@@ -1,14 +1,15 @@
 // For each clause of the contract of logs a log that breaks it: an honest one with exactly one fault.
 
-import type {
-  AppendOptions,
-  Log,
-  LogEntry,
-  LogIntake,
-  LogPage,
-  OwnLog,
-  SharedLog,
-  TopicRecord,
+import {
+  type AppendOptions,
+  type Log,
+  type LogEntry,
+  type LogIntake,
+  type LogPage,
+  type OwnLog,
+  type SharedLog,
+  type TopicRecord,
+  topicMoved,
 } from '../../lib/log.ts';
 import type { LogFaults, LogHarness } from '../../lib/log-contract.ts';
 import { MemoryLog, type MemoryStore } from '../helpers/memory-log.ts';
@@ -596,6 +597,18 @@ export const wrongLogs: Readonly<Record<string, WrongLog>> = {
     ({ idempotency }) =>
       idempotency === undefined ? {} : { idempotency: { ...idempotency, digest: 'all the same' } },
   ),
+  'of several appends behind the same event, one is taken, whichever nodes they come from': shared(
+    'looks for the newest event before it appends',
+    (log) => ({
+      append: async (topic, events, { behind, ...options } = {}) => {
+        const [record] = await log.find([topic]);
+        if (behind !== undefined && !behind.endsWith(`-${record?.last ?? 0}`)) throw topicMoved(topic);
+        return log.append(topic, events, options);
+      },
+    }),
+  ),
+  'an append behind an event that is no longer the newest of its topic is refused, and publishes nothing':
+    sending('does not know `behind`', ({ behind: _, ...options }) => options),
   'a node that was away goes on where it was: nothing that others appended meanwhile is missing': telling(
     'goes on with what is appended after it is back',
     (intake) => {

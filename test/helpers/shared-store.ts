@@ -490,7 +490,7 @@ export class SharedStore {
     known: Place,
     topic: string,
     events: readonly NewEntry[],
-    { idempotency }: AppendOptions,
+    { idempotency, behind }: AppendOptions,
   ): Appended | Refusal {
     const decide = this.#lineage(server, known);
     const { maxEvents, maxFeed } = this.options;
@@ -501,6 +501,9 @@ export class SharedStore {
       if (data.index.get(topic)?.ended) return endedTopic(topic);
       if (events.length > 1 && events.length > maxEvents / 2) return TOO_LARGE;
       const meta = data.meta!;
+      const last = data.index.get(topic)?.last ?? 0;
+      const isBehind = last === 0 ? behind?.endsWith('-0') : behind === `${meta.epoch}-${last}`;
+      if (behind !== undefined && !isBehind) return MOVED;
       const answer = { epoch: meta.epoch, first: meta.head + 1, count: events.length };
       for (const event of events) addEvent(data, meta, topic, event);
       if (idempotency) data.answers.set(idempotency.key, { digest: idempotency.digest, answer });
@@ -531,6 +534,12 @@ export class SharedStore {
     });
   }
 }
+
+const MOVED: Refusal = {
+  code: 'ERR_SSE_TOPIC_MOVED',
+  status: 409,
+  message: 'the newest event of the topic is another one',
+};
 
 const CONFLICT: Refusal = {
   code: 'ERR_SSE_IDEMPOTENCY_CONFLICT',

@@ -83,8 +83,9 @@ describe('the page of docs/generations.md', () => {
     // A question that is long enough for the button to come in time.
     const question = 'why+'.repeat(1000);
     const response = await fetch(`${url}answers?question=${question}`, { method: 'POST' });
-    const { topic } = (await response.json()) as { topic: string };
-    const [one, other] = [await openPage(t, `${url}#${topic}`), await openPage(t, `${url}#${topic}`)];
+    const { topic, start } = (await response.json()) as { topic: string; start: string };
+    const link = `${url}#${topic}/${start}`;
+    const [one, other] = [await openPage(t, link), await openPage(t, link)];
     await one.waitForFunction(() => document.querySelector('#answer')?.textContent !== '');
     await one.locator('#stop').click();
     await Promise.all([reaches(one, 'stopped'), reaches(other, 'stopped')]);

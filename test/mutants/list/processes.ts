@@ -11,9 +11,14 @@ export const processes: readonly Mutant[] = [
     [contract],
     [
       {
-        find: 'if (this.#log.find([topic])[0]?.ended) throw topicEnded(topic);',
+        find: 'if (record?.ended) throw topicEnded(topic);',
         replace: '',
         why: 'a topic that one process has ended takes events of another one',
+      },
+      {
+        find: 'const last = this.#newestIn(topic) ?? record?.last ?? 0;',
+        replace: 'const last = record?.last ?? 0;',
+        why: 'two processes append behind the same event in one turn',
       },
       {
         find: '.map(({ topic, seq }) => ({ topic, seq: seq - base }))',

@@ -125,6 +125,12 @@ export const redis: readonly Mutant[] = [
     ['redis.appends'],
     [
       {
+        find: 'if (known !== undefined && known.behind === undefined && behind === undefined) {',
+        replace: 'if (known !== undefined) {',
+        why: 'two writers append behind the same event in one turn',
+        tests: ['redis.contract'],
+      },
+      {
         find: 'first: appended.first + offset',
         replace: 'first: appended.first',
         why: 'two publishers are answered the same id for two events',
