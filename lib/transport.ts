@@ -39,6 +39,8 @@ export interface TransportResponse {
   /** The URL of the response, from a transport that follows redirects itself. */
   readonly url?: string | undefined;
   readonly headers: ResponseHeaders;
+  /** The version of HTTP in the head of the response, such as `1.1`, where the transport knows it. */
+  readonly httpVersion?: string | undefined;
   /** The decompressed bytes. Leaving the loop over them closes the connection. */
   readonly body: AsyncIterable<Uint8Array>;
 }
@@ -129,8 +131,11 @@ export function nodeTransport({ agent }: NodeTransportOptions = {}): Transport {
         reject(error);
         stop();
       };
-      const answer = (status: number | undefined, incoming: IncomingMessage): void =>
-        settle(resolve, reject, status, headersOf(incoming.headers), incoming, stop);
+      const answer = (incoming: IncomingMessage): void => {
+        const { statusCode: status = 0, httpVersion } = incoming;
+        const head = { status, headers: headersOf(incoming.headers), httpVersion };
+        settle(resolve, reject, head, incoming, stop);
+      };
       signal.addEventListener('abort', abort, { once: true });
       outgoing.once('close', () => {
         signal.removeEventListener('abort', abort);
@@ -142,9 +147,9 @@ export function nodeTransport({ agent }: NodeTransportOptions = {}): Transport {
       // Without a listener, Node closes the connection and emits no error.
       outgoing.once('upgrade', (incoming, socket) => {
         socket.destroy();
-        answer(incoming.statusCode, incoming);
+        answer(incoming);
       });
-      outgoing.once('response', (incoming) => answer(incoming.statusCode, incoming));
+      outgoing.once('response', answer);
       outgoing.end(body);
     });
 }
@@ -189,7 +194,8 @@ export function http2Transport(): Transport {
         const ended = (): void => {
           if (stream.rstCode !== 0) throw new Error(`the stream was reset with code ${stream.rstCode}`);
         };
-        settle(resolve, reject, Number(answer[':status']), headersOf(answer), stream, stop, ended);
+        const head = { status: Number(answer[':status']), headers: headersOf(answer), httpVersion: '2.0' };
+        settle(resolve, reject, head, stream, stop, ended);
       });
       if (body !== undefined) stream.end(body);
     });
@@ -335,24 +341,23 @@ function asError(reason: unknown): Error {
 function settle(
   resolve: (response: TransportResponse) => void,
   reject: (error: unknown) => void,
-  status = 0,
-  headers: ResponseHeaders,
+  head: Omit<TransportResponse, 'body'>,
   incoming: Readable,
   stop: () => void,
   ended?: () => void,
 ): void {
   // Without a listener, a connection that breaks before the body is read would be an uncaught error.
   incoming.on('error', () => {});
-  const codings = codingsOf(headers['content-encoding'] ?? '');
+  const codings = codingsOf(head.headers['content-encoding'] ?? '');
   const fault = faultOf(codings);
   if (fault === undefined) {
-    resolve({ status, headers, body: decoded(incoming, codings, stop, ended) });
-  } else if (status >= 200 && status < 300) {
+    resolve({ ...head, body: decoded(incoming, codings, stop, ended) });
+  } else if (head.status >= 200 && head.status < 300) {
     reject(coded('ERR_SSE_CONTENT_ENCODING', fault));
     stop();
   } else {
     // The status says more than a body that cannot be read.
-    resolve({ status, headers, body: nothing(stop) });
+    resolve({ ...head, body: nothing(stop) });
   }
 }
 

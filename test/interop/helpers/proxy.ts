@@ -70,21 +70,30 @@ export async function startProxy(
   name: keyof typeof programs,
   { upstream, port, timeout = '60s' }: ProxySetting,
 ): Promise<RunningProxy> {
-  const { file, listen, changes = [], run, signal } = programs[name];
+  const { file, listen, changes = [] } = programs[name];
   const at = port ?? (await freePort());
-  const folder = mkdtempSync(join(tmpdir(), 'sluice-proxy-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
   const text = readFileSync(new URL(`../../../docs/proxies/${file}`, import.meta.url), 'utf8');
   const [publicPort, testPort] = listen;
-  writeFileSync(
-    join(folder, file),
-    substitute(text, [
-      [publicPort, testPort(at)],
-      ['127.0.0.1:8080', `127.0.0.1:${upstream}`],
-      ['60s', timeout],
-      ...changes,
-    ]),
-  );
+  const changed = substitute(text, [
+    [publicPort, testPort(at)],
+    ['127.0.0.1:8080', `127.0.0.1:${upstream}`],
+    ['60s', timeout],
+    ...changes,
+  ]);
+  return runProxy(t, name, changed, at);
+}
+
+/** Runs the program with a whole configuration, which makes it listen on this port of the loopback. */
+export async function runProxy(
+  t: Cleanup,
+  name: keyof typeof programs,
+  text: string,
+  at: number,
+): Promise<RunningProxy> {
+  const { file, run, signal } = programs[name];
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-proxy-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  writeFileSync(join(folder, file), text);
   const child = kept(run(join(folder, file), folder), signal);
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (said += chunk));

@@ -1,0 +1,51 @@
+// Judges whether pages of an origin may read a stream (CORS).
+// Needs `../failure.ts`, `doctor-finding.ts` and `doctor-probe.ts` beside it.
+
+import { shown } from '../failure.ts';
+import { type Cors, type Evidence, type Finding, ok, problem, unknown } from './doctor-finding.ts';
+import type { Head } from './doctor-probe.ts';
+
+export function corsOf({ cors }: Evidence): Finding[] {
+  if (cors === undefined) return [];
+  const { origin, credentials, answer, asked } = cors;
+  if (answer === undefined) return [unknown('cors', 'cors', `no answer to a request from ${origin}`)];
+  const fault = faultOf(answer, origin, credentials);
+  const seen = fault ?? (asked.length === 0 ? undefined : preflightFault(cors));
+  const names = asked.join(', ');
+  if (seen === undefined) {
+    return [ok('cors', `pages of ${origin} may read${asked.length === 0 ? '' : `, and send ${names}`}`)];
+  }
+  const withCredentials = credentials ? ' and `Access-Control-Allow-Credentials: true`' : '';
+  const withHeaders = asked.length > 0 ? `, and \`Access-Control-Allow-Headers: ${names}\` for OPTIONS` : '';
+  return [
+    problem('cors', fault === undefined ? 'cors-preflight' : 'cors', {
+      seen,
+      cause: `a browser gives pages of ${origin} nothing of the stream`,
+      cure: `\`Access-Control-Allow-Origin: ${origin}\`${withCredentials}${withHeaders}; sluice: --cors ${origin}, or \`cors({ origins })\``,
+    }),
+  ];
+}
+
+function faultOf({ status, headers }: Head, origin: string, credentials: boolean): string | undefined {
+  const allowed = headers['access-control-allow-origin'];
+  const answered = status === 200 ? '' : `${status}, and `;
+  if (allowed === undefined) return `${answered}no Access-Control-Allow-Origin for ${origin}`;
+  if (allowed !== origin && (allowed !== '*' || credentials)) {
+    return `Access-Control-Allow-Origin: ${shown(allowed)}`;
+  }
+  const isAllowed = headers['access-control-allow-credentials'] === 'true';
+  return credentials && !isAllowed ? 'no Access-Control-Allow-Credentials: true' : undefined;
+}
+
+function preflightFault({ asked, preflight, origin, credentials }: Cors): string | undefined {
+  if (preflight === undefined) return 'no answer to the preflight (OPTIONS)';
+  const { status, headers } = preflight;
+  if (status < 200 || status > 299) return `the preflight (OPTIONS) was answered ${status}`;
+  const fault = faultOf({ ...preflight, status: 200 }, origin, credentials);
+  if (fault !== undefined) return `the preflight (OPTIONS) has ${fault}`;
+  const list = (headers['access-control-allow-headers'] ?? '').toLowerCase().split(/\s*,\s*/);
+  // `Authorization` must be named, and with credentials the star is a plain name.
+  const allowsAll = list.includes('*') && !credentials;
+  const missing = asked.filter((name) => !list.includes(name) && (!allowsAll || name === 'authorization'));
+  return missing.length === 0 ? undefined : `the preflight (OPTIONS) does not allow ${missing.join(', ')}`;
+}
