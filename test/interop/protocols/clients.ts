@@ -13,7 +13,7 @@ import { createTRPCUntypedClient, httpSubscriptionLink } from '@trpc/client';
 import { EventSource } from 'eventsource';
 import { createClient } from 'graphql-sse';
 import type { Browser, Page } from 'playwright-core';
-import { examples, type Route, until } from './programs.ts';
+import { examples, type Route } from './programs.ts';
 
 export interface Client {
   /** What its application has received so far, without what it got for a gap. */
@@ -32,6 +32,8 @@ export interface Protocol {
   /** The requests for its streams. */
   readonly method: 'GET' | 'POST';
   readonly path: string;
+  /** The topic of its events. */
+  readonly topic: string;
   /** Whether the client sends the id of its place after a cut. */
   readonly resumes: boolean;
   /** Whether it comes back after the end, and stays away after the answer 204. */
@@ -137,7 +139,8 @@ function trpc(t: TestContext, url: string): Promise<Client> {
     links: [httpSubscriptionLink({ url: `${url}/trpc`, EventSource })],
   });
   const subscription = client.subscription('prices', undefined, {
-    onData: (value) => received.push((value as { data: string }).data),
+    // Data without an id arrives by itself.
+    onData: (value) => received.push(typeof value === 'string' ? value : (value as { data: string }).data),
     onError: (error) => {
       if (error.message === 'Events are lost.') gaps++;
       else complaints.push(String(error));
@@ -218,15 +221,25 @@ export const protocols: Readonly<Record<string, Protocol>> = {
     program: 'graphql-sse',
     method: 'POST',
     path: '/',
+    topic: 'prices',
     resumes: false,
     open: (_, url) => graphqlSse(url),
   },
-  tRPC: { program: 'trpc', method: 'GET', path: '/trpc/prices', resumes: true, open: trpc },
-  MCP: { program: 'mcp', endsAt204: true, method: 'GET', path: '/', resumes: true, open: mcp },
+  tRPC: { program: 'trpc', method: 'GET', path: '/trpc/prices', topic: 'prices', resumes: true, open: trpc },
+  MCP: {
+    program: 'mcp',
+    endsAt204: true,
+    method: 'GET',
+    path: '/',
+    topic: 'resources',
+    resumes: true,
+    open: mcp,
+  },
   'htmx 2': {
     program: 'htmx-2',
     method: 'GET',
     path: '/events',
+    topic: 'prices',
     resumes: true,
     routes: htmx2,
     open: (t, url, browser) => openPage(t, url, browser, { gaps: fromNow(htmx2Gaps), over: isMarked }),
@@ -235,6 +248,7 @@ export const protocols: Readonly<Record<string, Protocol>> = {
     program: 'htmx-4',
     method: 'GET',
     path: '/events',
+    topic: 'prices',
     resumes: true,
     routes: htmx4,
     open: (t, url, browser) => openPage(t, url, browser, { gaps: fromNow(htmx4Gaps), over: isMarked }),
@@ -243,6 +257,7 @@ export const protocols: Readonly<Record<string, Protocol>> = {
     program: 'datastar',
     method: 'GET',
     path: '/events',
+    topic: 'prices',
     resumes: true,
     routes: datastar,
     open: (t, url, browser) =>
@@ -256,6 +271,7 @@ export const protocols: Readonly<Record<string, Protocol>> = {
     endsAt204: true,
     method: 'GET',
     path: '/events',
+    topic: 'prices',
     resumes: true,
     routes: turbo,
     open: async (t, url, browser) => {
@@ -272,5 +288,3 @@ export const protocols: Readonly<Record<string, Protocol>> = {
     },
   },
 };
-
-export { until };
