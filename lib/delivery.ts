@@ -386,7 +386,8 @@ export class Delivery {
     } catch {
       return this.#cut(cursor, 'error');
     }
-    return this.#write(cursor, text);
+    // The function may have ended the sink.
+    return this.#hasLeft(cursor) ? 'over' : this.#write(cursor, text);
   }
 
   /** Ends a subscription and its sink. */

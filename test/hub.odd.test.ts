@@ -273,6 +273,34 @@ describe('a function that ends the sink', () => {
     });
   }
 
+  it('as `controls` is followed by no write, so that the gap is told again when the client returns', () => {
+    const { hub, turns, reader, late } = open();
+    const [id] = ['1', '2', '3', '4'].map((data) => hub.publish('a', { data }));
+    const endsAt = (type: string) => ({
+      controls: ({ event }: { event: string }) => {
+        if (event === type) reader.end();
+        return null;
+      },
+    });
+    hub.subscribe('a', reader, { lastEventId: id, ...endsAt('sluice:gap') });
+    turns.all();
+    const ids = Buffer.concat(reader.chunks)
+      .toString()
+      .match(/^id: .*/gm);
+    assert.deepEqual([late(), hub.size, ids], [0, 0, [`id: ${id}`]]);
+  });
+
+  it('as `controls` before anything was written is followed by no write', () => {
+    const { hub, turns, reader, late } = open();
+    const controls = () => {
+      reader.end();
+      return null;
+    };
+    hub.subscribe('a', reader, { lastEventId: 'not ours', controls });
+    turns.all();
+    assert.deepEqual([late(), hub.size, reader.chunks.length], [0, 0, 0]);
+  });
+
   it('as a listener of the gap channel is called after the turn, and followed by no write', (t) => {
     const { hub, turns, reader, late } = open();
     for (let i = 0; i < 5; i++) hub.publish('a', { data: 'x' });

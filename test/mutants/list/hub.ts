@@ -108,6 +108,12 @@ export const hub: readonly Mutant[] = [
     ['races', { seeds: 300 }],
     [
       {
+        find: "this.#hasLeft(cursor) ? 'over' : this.#write(cursor, text)",
+        replace: 'this.#write(cursor, text)',
+        why: 'a gap is written after the end of a stream that `controls` has ended',
+        tests: [{ in: 'hub.odd', only: 'the gap is told again' }],
+      },
+      {
         find: ' || this.#spent > CATCH_UP_BYTES',
         replace: '',
         why: 'a crowd of returning clients delays the events of all others',
