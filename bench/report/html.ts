@@ -5,7 +5,7 @@ import { OURS, type Run } from '../scenarios/scenario.ts';
 import { aggregate } from './aggregate.ts';
 import { chartsOf } from './charts.ts';
 import { changesSince, changesTable, RULE } from './compare.ts';
-import { headLines } from './environment.ts';
+import { headLines, warningsOf } from './environment.ts';
 import { METHOD, targetsTable } from './markdown.ts';
 import type { Group, Report, Verdict } from './report.ts';
 import { guaranteesOf, remarksOf, type Table, tableOf } from './tables.ts';
@@ -16,7 +16,7 @@ export function toHtml(report: Report): string {
   const title = `${OURS} bench, ${environment.date.slice(0, 10)}`;
   const parts = [
     `<h1>${escaped(title)}</h1>`,
-    listOf(headLines(report)),
+    listOf([...warningsOf(report), ...headLines(environment)]),
     `<p>${escaped(METHOD)}</p>`,
     contents(report),
   ];

@@ -2,14 +2,14 @@
 
 import { aggregate } from './aggregate.ts';
 import { changesSince, changesTable, RULE } from './compare.ts';
-import { headLines } from './environment.ts';
+import { headLines, warningsOf } from './environment.ts';
 import type { Report, Verdict } from './report.ts';
 import { guaranteesOf, remarksOf, type Table, tableOf } from './tables.ts';
 
 export function toMarkdown(report: Report): string {
   const { environment, scenarios, runs, titles, verdicts, guarantees } = report;
   const groups = aggregate(runs);
-  const parts = [`# Bench, ${environment.date.slice(0, 10)}`, listOf(headLines(report)), METHOD];
+  const parts = [`# Bench, ${environment.date.slice(0, 10)}`, listOf([...warningsOf(report), ...headLines(environment)]), METHOD];
   if (verdicts !== undefined) parts.push('## Targets', markdownOf(targetsTable(verdicts)));
   if (report.against !== undefined)
     parts.push(

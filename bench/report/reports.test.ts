@@ -31,7 +31,7 @@ describe('a report as Markdown', () => {
   const lines = text.split('\n');
 
   it('says where it was measured, and with what', () => {
-    assert.match(text, /Some CPU <& "more">, 2 cores, 24 GiB, linux 6\.1\.0, Node v20\.20\.2/);
+    assert.match(text, /Some CPU <& "more">, 2 cores, 24 GiB, linux 6\.1\.0\n- Node 20\.20\.2\n/);
     assert.match(text, /servers on the first core/);
     assert.match(text, /better-sse: 0\.16\.1/);
   });

@@ -29,7 +29,7 @@ export const fanout: Scenario = {
   async run(settings, note) {
     const { peers, connections: sizes = [1000], batches = [1, 16], payloads = [100], isQuick } = settings;
     const sizesOfBoth = sizes.flatMap((connections) => payloads.map((bytes) => ({ connections, bytes })));
-    const duration = isQuick ? 200 : 1000;
+    const duration = isQuick ? 60 : 1000;
     await repeatAll(settings, async (repetition) => {
       for (const { connections, bytes } of sizesOfBoth) {
         const open = (peer: string) => stage(peer, { connections, bytes, sample: 0, isCalm: true });
