@@ -12,6 +12,7 @@ export const fanout: Scenario = {
   isTogether: true,
   takesSeveral: true,
   shows: 'CPU time of the server per delivered event, by the number of events published in one turn',
+  headlines: [{ where: { batch: 1 } }, { where: { batch: 16 } }],
   peers: [
     'sluice',
     'floor',

@@ -25,6 +25,7 @@ export const workers: Scenario = {
     'when it is answered, or 50 begin in a second. Servers, the reader and the publisher share both cores',
   shows:
     'CPU time of all processes of the server per delivery, and deliveries per second until the reader has the last',
+  headlines: [{ where: { load: 'paced', batch: 1 } }],
   peers: ['server', 'workers'],
   missing: () => undefined,
   async run(settings, note) {
