@@ -16,6 +16,9 @@ export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
 
   --against REV           runs our servers of another commit beside ours and shows each figure's ratio; exits with 1 if
                           a figure is worse, by the same rule
+  --node 20,24,26         the Nodes under which servers and benches run, by major version or by path; default the Node that
+                          runs this command, which the load stays on. Several run one after the other in each
+                          repetition, and their figures are shown side by side. A missing version is fetched
   --peers a,b | all       the servers to run; default all that the scenario has
   --connections 1000      replaces the scenario's own number; fanout, scale and idle take several: 100,1000
   --batch 1,16            fanout: events published in one turn
@@ -50,6 +53,8 @@ export interface RunOptions {
   readonly isInstalling: boolean;
   /** Another commit, by any name that git accepts. */
   readonly against: string | undefined;
+  /** Major versions of Node and paths; empty: the Node that runs this command. */
+  readonly nodes: readonly string[];
 }
 
 /** A mistake in the arguments, which the command reports in one line. */
@@ -58,6 +63,7 @@ export class Misuse extends Error {}
 const text = { type: 'string' } as const;
 const flag = { type: 'boolean' } as const;
 const OPTIONS = {
+  node: { type: 'string', multiple: true },
   peers: text,
   connections: text,
   batch: text,
@@ -102,6 +108,7 @@ export function orderOf(argv: readonly string[], scenarios: readonly Scenario[])
     out: values.out ?? 'bench/results',
     isInstalling: !values['no-install'],
     against: values.against,
+    nodes: (values.node ?? []).flatMap((some) => some.split(',')),
   };
 }
 

@@ -1,6 +1,7 @@
 // Measures the pauses of garbage collection in a server under load, with a full history, live readers, and a
 // reader that returns each second from far behind. Exits with 1 if a pause was longer than 20 ms.
 //   npx tsx bench/pauses.ts [--seconds 600] [--rate 5000] [--history 256] [--out DIR] [--against REV]
+//     [--node 24]
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
@@ -10,6 +11,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Commit, checkOut } from './loads/commit.ts';
 import { pinned, type Reader, startReader } from './loads/lead.ts';
+import { choose, chosenNode, nodesOf } from './loads/nodes.ts';
 import type {
   Collection,
   Memory,
@@ -36,6 +38,7 @@ const USAGE = `npx tsx bench/pauses.ts [OPTIONS]
   --history 256    MiB of events on the wire that are remembered, all before anything is measured
   --out DIR        the folder for the traces, one for each commit; default bench/results
   --against REV    runs the lib/ of another commit after that of this checkout, in a process of its own
+  --node 24        the Node under which the servers run, by major version or by path
   --help           shows this text
 
 Exits with 1 if a collection of garbage paused this checkout's server for more than 20 ms, or if an event was
@@ -54,6 +57,7 @@ interface Options {
   readonly history: number;
   readonly out: string;
   readonly against: string | undefined;
+  readonly node: string | undefined;
 }
 
 // `exit` listeners stop the child processes; a signal alone would not run them.
@@ -71,6 +75,7 @@ async function main(): Promise<0 | 1 | 2> {
     console.log(USAGE);
     return 0;
   }
+  choose(nodesOf(options.node === undefined ? [] : [options.node], true)[0]!);
   const against = options.against === undefined ? undefined : checkOut(options.against);
   const ours = await run('sluice', libOf(), options);
   if (against !== undefined) await run(`sluice-${against.name}`, libOf(against), options);
@@ -79,19 +84,19 @@ async function main(): Promise<0 | 1 | 2> {
 
 function optionsOf(args: string[]): Options | undefined {
   const text = { type: 'string' } as const;
-  const known = { seconds: text, rate: text, history: text, out: text, against: text };
+  const known = { seconds: text, rate: text, history: text, out: text, against: text, node: text };
   const help = { type: 'boolean', short: 'h' } as const;
   try {
     const { values } = parseArgs({ args, options: { ...known, help } });
     if (values.help) return undefined;
-    const { out = 'bench/results', against } = values;
+    const { out = 'bench/results', against, node } = values;
     const atLeastOne = (name: 'seconds' | 'rate' | 'history', otherwise: number) => {
       const value = Number(values[name] ?? otherwise);
       if (Number.isSafeInteger(value) && value >= 1) return value;
       throw new Misuse(`\`--${name}\` must be a whole number ≥ 1, got ${values[name]}`);
     };
     const [seconds, rate] = [atLeastOne('seconds', 600), atLeastOne('rate', 5000)];
-    return { seconds, rate, history: atLeastOne('history', 256), out, against };
+    return { seconds, rate, history: atLeastOne('history', 256), out, against, node };
   } catch (error) {
     throw new Misuse((error as Error).message.split('. ')[0]);
   }
@@ -113,7 +118,7 @@ async function run(name: string, lib: string, options: Options): Promise<{ reado
   mkdirSync(out, { recursive: true });
   const path = join(out, `pauses-${name}-${new Date().toISOString().slice(0, 19).replaceAll(':', '')}.jsonl`);
   const trace = createWriteStream(path);
-  const { versions: _, ...machine } = environment();
+  const { versions: _, ...machine } = environment([chosenNode()]);
   write(trace, { what: 'run', name, ...options, ...machine });
   try {
     const found = await load(server, reader, trace, options);
@@ -137,7 +142,7 @@ async function run(name: string, lib: string, options: Options): Promise<{ reado
 
 function startServer(order: PausingOrder): ChildProcess {
   const program = plain('bench/loads/pausing.ts');
-  const command = [process.execPath, '--expose-gc', program, JSON.stringify(order)];
+  const command = [chosenNode().path, '--expose-gc', program, JSON.stringify(order)];
   const [file, ...argv] = pinned(0, command) as [string, ...string[]];
   const child = spawn(file, argv, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   process.once('exit', () => child.kill('SIGKILL'));

@@ -10,21 +10,25 @@ import { Misuse, type Order, orderOf, type RunOptions, USAGE } from './options.t
 import { scenarios } from './scenarios/index.ts';
 
 interface Suite {
-  runSuite(options: RunOptions): Promise<0 | 1>;
+  runSuite(options: RunOptions, interrupted: AbortSignal): Promise<0 | 1 | 130>;
 }
 interface Compare {
   compare(paths: readonly [string, string], print: (line: string) => void): 0 | 1;
 }
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-// `exit` listeners stop the child processes; a signal alone would not run them.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(130));
+const interruption = new AbortController();
+// npm and tsx pass on a signal that the terminal sent to all, so it may come twice.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => interruption.abort(signal));
 
 process.exitCode = await main().catch((error: unknown) => {
   if (!(error instanceof Misuse)) throw error;
   console.error(error.message);
   return 2;
 });
+// A scenario that did not end has processes left; `exit` listeners stop them.
+process.exit();
 
 async function main(): Promise<number> {
   const order = orderOf(process.argv.slice(2), scenarios);
@@ -41,7 +45,7 @@ async function obey(order: Order & { do: 'run' | 'compare' }): Promise<number> {
   }
   install(['bench', 'bench/peers'], order.isInstalling);
   const { runSuite } = (await import(here('./report/suite.ts'))) as Suite;
-  return runSuite(order);
+  return runSuite(order, interruption.signal);
 }
 
 /**

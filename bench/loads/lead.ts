@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { chosenNode } from './nodes.ts';
 import { plain } from './plain.ts';
 import type { Answer, Question } from './reader.ts';
 import type { Filling } from './texts.ts';
@@ -77,6 +78,8 @@ export async function startServed(
 ): Promise<Served> {
   const [program, ...argv] = pinned(0, command) as [string, ...string[]];
   const child = keep(spawn(program, argv, { ...options, stdio: ['pipe', 'pipe', 'pipe'] }));
+  // Writing to a process that has stopped: its exit says more.
+  child.stdin.on('error', () => {});
   let complaint = '';
   child.stderr.on('data', (text) => {
     complaint = `${complaint}${text}`.slice(-2000);
@@ -108,13 +111,13 @@ export function reasonIn(stderr: string): string {
   return /^\w*Error.*$/m.exec(stderr)?.[0] ?? stderr;
 }
 
-/** A server of `peers/` on Node. */
+/** A server of `peers/`, under the chosen Node. */
 export function startNode(
   peer: string,
   flags: readonly string[] = [],
   env: NodeJS.ProcessEnv = {},
 ): Promise<Served> {
-  const command = [process.execPath, '--expose-gc', ...flags, plain('bench/loads/host.ts'), peer];
+  const command = [chosenNode().path, '--expose-gc', ...flags, plain('bench/loads/host.ts'), peer];
   return startServed(peer, command, { env: { ...process.env, ...env } });
 }
 
@@ -158,10 +161,7 @@ async function saying(
 ): Promise<string> {
   const answered = new AbortController();
   const { signal } = answered;
-  const exit = once(child, 'exit', { signal }).then(() => {
-    throw new Error(`it stopped: ${complaint()}`);
-  });
-  exit.catch(() => {});
+  const exit = exitOf(child, signal, () => `it stopped: ${complaint()}`);
   try {
     for (;;) {
       const [line] = (await Promise.race([once(lines, 'line', { signal }), exit])) as [string];
@@ -173,8 +173,21 @@ async function saying(
   }
 }
 
+/** Rejects when a process stops, at once where it has stopped before. */
+function exitOf(child: ChildProcess, signal: AbortSignal, complaint: () => string): Promise<never> {
+  const exit = (hasStopped(child) ? Promise.resolve() : once(child, 'exit', { signal })).then(() => {
+    throw new Error(complaint());
+  });
+  exit.catch(() => {});
+  return exit;
+}
+
+function hasStopped({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
 async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (hasStopped(child)) return;
   child.kill('SIGKILL');
   await once(child, 'exit');
 }
@@ -222,6 +235,7 @@ const programs = new Map<string, string>();
 async function startFastReader(program: string): Promise<Reader> {
   const [command, ...argv] = pinned(1, [program]) as [string, ...string[]];
   const child = keep(spawn(command, argv, { stdio: ['pipe', 'pipe', 'inherit'] }));
+  child.stdin.on('error', () => {});
   const lines = createInterface({ input: child.stdout });
   return {
     pid: child.pid!,
@@ -255,18 +269,20 @@ function orderOf(question: Question): (string | number)[] {
 }
 
 async function startNodeReader(): Promise<Reader> {
-  const child = keep(fork(here('./reader.ts'), { execArgv: ['--import', import.meta.resolve('tsx')] }));
+  const child = keep(fork(plain('bench/loads/reader.ts'), { execArgv: [] }));
   if (canPin) spawnSync('taskset', ['-a', '-c', '-p', '1', String(child.pid)]);
   return {
     pid: child.pid!,
     ask: async (question) => {
-      child.send(question);
+      // A failure to send is the reader's exit, which is told below.
+      child.send(question, () => {});
       const answered = new AbortController();
       const { signal } = answered;
-      const exit = once(child, 'exit', { signal }).then(([code]) => {
-        throw new Error(`the reader stopped with ${code}`);
-      });
-      exit.catch(() => {});
+      const exit = exitOf(
+        child,
+        signal,
+        () => `the reader stopped with ${child.exitCode ?? child.signalCode}`,
+      );
       try {
         const [answer] = await Promise.race([once(child, 'message', { signal }), exit]);
         return answer as Answer;

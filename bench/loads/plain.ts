@@ -1,6 +1,6 @@
-// Compiles the servers under test to plain JavaScript, as their users run them. A loader that compiles
-// TypeScript at run time wraps every function to keep its name: that costs each connection some hundred bytes
-// and a microsecond.
+// Compiles the servers under test, and the reader on Node, to plain JavaScript, as users run them. A loader
+// that compiles TypeScript at run time wraps every function to keep its name: that costs each connection some
+// hundred bytes and a microsecond.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readdirSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
@@ -30,6 +31,8 @@ export function plain(path: string): string {
   if (!isCompiled) {
     copyAssets(runFolder());
     compile(root, runFolder());
+    // The reader looks for its packages beside `harness.ts`.
+    symlinkSync(join(root, 'bench/node_modules'), join(runFolder(), 'bench/node_modules'));
     isCompiled = true;
   }
   return join(runFolder(), compiledName(path));

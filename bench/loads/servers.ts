@@ -8,13 +8,14 @@ import { isOurs, peerAt } from '../scenarios/scenario.ts';
 import { type Commit, pathOf } from './commit.ts';
 import { built, compiled, type Served, startNode, startServed } from './lead.ts';
 import { module, startNchan } from './nchan.ts';
+import { chosenNode, type NodeProgram } from './nodes.ts';
 
 interface ServerKind {
   /** Its name in tables. */
   readonly title: string;
   /** Whether it serves `POST /answer`. */
   readonly answers: boolean;
-  /** The versions of the installed package or program and of its runtime. */
+  /** The versions of the installed packages or programs; empty where Node is all there is to it. */
   version(): string;
   /** Why it cannot run here; `undefined` when it can. */
   missing(): string | undefined;
@@ -30,7 +31,7 @@ function onNode(peer: string, title: string, ...packages: string[]): ServerKind 
   return {
     title,
     answers: true,
-    version: () => [...packages.map((name) => `${name} ${versionOf(name)}`), node].join(', '),
+    version: () => packages.map((name) => `${name} ${versionOf(name)}`).join(', '),
     missing: () => {
       const absent = packages.find((name) => !existsSync(`${modules}/${name}/package.json`));
       return absent && `npm package ${absent} is not installed: npm ci --prefix bench/peers`;
@@ -38,8 +39,6 @@ function onNode(peer: string, title: string, ...packages: string[]): ServerKind 
     start: (flags) => startNode(peer, flags),
   };
 }
-
-const node = `Node ${process.versions.node}`;
 
 function versionOf(name: string): string {
   return versionIn(`${modules}/${name}/package.json`);
@@ -56,7 +55,8 @@ function said(command: string, ...argv: string[]): string | undefined {
 }
 
 const uwebsockets = onNode('uwebsockets', 'uWebSockets.js, corked', 'uwebsockets');
-const uwebsocketsBinary = `uws_${process.platform}_${process.arch}_${process.versions.modules}.node`;
+const uwebsocketsBinary = ({ modules: abi }: NodeProgram): string =>
+  `${modules}/uwebsockets/uws_${process.platform}_${process.arch}_${abi}.node`;
 
 const gocode = '/usr/share/gocode';
 
@@ -69,12 +69,12 @@ function gin(): string | undefined {
 const kinds: Record<string, ServerKind> = {
   sluice: {
     ...onNode('sluice', 'sluice'),
-    version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
+    version: () => `sluice ${versionIn(here('../../package.json'))}`,
   },
   server: {
     ...onNode('server', 'sluice, createSseServer'),
     answers: false,
-    version: () => `sluice ${versionIn(here('../../package.json'))}, ${node}`,
+    version: () => `sluice ${versionIn(here('../../package.json'))}`,
   },
   floor: {
     title: 'C, one write(2) (floor)',
@@ -93,7 +93,6 @@ const kinds: Record<string, ServerKind> = {
   socket: {
     ...onNode('socket', 'Node, a chunk straight to the socket (floor)'),
     answers: false,
-    version: () => node,
   },
   raw: onNode('raw', 'a loop of res.write'),
   zlib: { ...onNode('zlib', 'a gzip for each connection'), answers: false },
@@ -106,9 +105,9 @@ const kinds: Record<string, ServerKind> = {
     ...uwebsockets,
     missing: () =>
       uwebsockets.missing() ??
-      (existsSync(`${modules}/uwebsockets/${uwebsocketsBinary}`)
+      (existsSync(uwebsocketsBinary(chosenNode()))
         ? undefined
-        : `npm package uwebsockets has no binary for ${node} here`),
+        : `npm package uwebsockets has no binary for ${chosenNode().name} here`),
   },
   gin: {
     title: 'Go Gin, channel per client',
@@ -154,7 +153,7 @@ export function addServersOf(commit: Commit): void {
     kinds[peerAt(peer, commit.name)] = {
       ...own,
       title: `${own.title} at ${commit.name}`,
-      version: () => `sluice ${versionIn(`${commit.root}/package.json`)} at ${commit.name}, ${node}`,
+      version: () => `sluice ${versionIn(`${commit.root}/package.json`)} at ${commit.name}`,
       missing: () => (path === undefined ? `commit ${commit.name} has no bench/peers/${peer}.ts` : undefined),
       start: (flags) => startNode(path!, flags),
     };

@@ -72,12 +72,19 @@ function randomFrom(seed: number): () => number {
 
 /** Groups runs with the same parameters, in the order of the runs. */
 export function aggregate(runs: readonly Run[]): Group[] {
-  const groups = new Map<string, Run[]>();
-  for (const run of runs) {
-    const key = keyOf(run);
-    groups.set(key, [...(groups.get(key) ?? []), run]);
+  return groupBy(runs, keyOf).map(([, same]) => groupOf(same));
+}
+
+/** `Map.groupBy`, which Node 20 does not have. */
+export function groupBy<T, K>(items: readonly T[], keyOfItem: (item: T) => K): [K, T[]][] {
+  const groups = new Map<K, T[]>();
+  for (const item of items) {
+    const key = keyOfItem(item);
+    const known = groups.get(key);
+    if (known === undefined) groups.set(key, [item]);
+    else known.push(item);
   }
-  return [...groups.values()].map(groupOf);
+  return [...groups];
 }
 
 export function keyOf({ scenario, parameters }: Pick<Run, 'scenario' | 'parameters'>): string {

@@ -1,30 +1,43 @@
-// Draws a scenario's figures as SVG. Colours are variables of the page, so that charts follow its light or
-// dark theme.
+// Draws a scenario's figures: bars in HTML, and lines as SVG, once for wide and once for narrow windows.
+// Colours are variables of the page, so that charts follow its light or dark theme.
 
 import * as echarts from 'echarts';
 import { type Figure, figures, OURS, type Run } from '../scenarios/scenario.ts';
-import { headlineOf, number, parametersOf } from './format.ts';
-import type { Group, PeerOfGroup, Report, Summary } from './report.ts';
+import { groupBy } from './aggregate.ts';
+import { barsOf, betterOf } from './bars.ts';
+import { escaped, headlineOf, parametersOf } from './format.ts';
+import type { Group, Report } from './report.ts';
 
 export interface Chart {
   readonly caption: string;
-  readonly svg: string;
+  /** Which way is better, and what one has to know of the axes. */
+  readonly notes: readonly string[];
+  readonly html: string;
 }
 
 type Titles = Report['titles'];
 
 // Without a canvas echarts guesses the width of a text, too low for capitals and system fonts.
-echarts.setPlatformAPI({ measureText: (text: string) => ({ width: text.length * 7 }) });
+echarts.setPlatformAPI({ measureText: (text: string) => ({ width: text.length * LETTER }) });
 
-const WIDTH = 920;
+/** Pixels. */
+const LETTER = 7;
+const WIDTHS = { wide: 920, narrow: 350 } as const;
 const INK = 'var(--ink)';
 const FAINT = 'var(--faint)';
 const RULE = 'var(--rule)';
 /** Ours is the first. */
 const COLOURS = Array.from({ length: 11 }, (_, i) => `var(--c${i})`);
 
-/** Makes the charts that fit the figures: lines where one number varies, else bars. */
+/** Makes the charts that fit the figures, for each Node by itself: lines where one number varies, else bars. */
 export function chartsOf(groups: readonly Group[], runs: readonly Run[], titles: Titles): Chart[] {
+  return groupBy(groups, ({ parameters: { node } }) => node).flatMap(([node, own]) => {
+    const its = runs.filter(({ parameters }) => parameters.node === node);
+    return chartsOn(own, its, titles);
+  });
+}
+
+function chartsOn(groups: readonly Group[], runs: readonly Run[], titles: Titles): Chart[] {
   const varied = variedParameter(groups);
   const main =
     varied !== undefined
@@ -36,157 +49,50 @@ export function chartsOf(groups: readonly Group[], runs: readonly Run[], titles:
   return [...main, ...curves, ...timelines(runs, titles)];
 }
 
-function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): [K, T[]][] {
-  const groups = new Map<K, T[]>();
-  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
-  return [...groups];
-}
-
 // ── bars: what each server needs, beside the floor ──────────────────────────────────────────────────────────
 
-const BAR_HEIGHT = 26;
+const INTERVAL = 'The thin line is the 95 % confidence interval of the median';
+const FLOOR = 'The dashed line is the floor';
 
 function bars(group: Group, titles: Titles): Chart[] {
   const figure = headlineOf((name) => group.peers.some((peer) => peer.figures[name] !== undefined));
   if (figure === undefined) return [];
-  const isLower = figures[figure].better === 'lower';
+  const sign = figures[figure].better === 'lower' ? 1 : -1;
   const peers = group.peers
     .filter((peer) => peer.figures[figure] !== undefined)
-    .toSorted((a, b) => (a.figures[figure]!.median - b.figures[figure]!.median) * (isLower ? 1 : -1));
-  const totals = peers.map((peer) => peer.figures[figure]!);
-  const floor = peers.find(({ peer }) => peer === group.floor)?.figures[figure];
+    .toSorted((a, b) => (a.figures[figure]!.median - b.figures[figure]!.median) * sign);
   const isSplit =
     figure === 'cpuPerDelivery' && peers.every((peer) => peer.figures.systemPerDelivery !== undefined);
-  const label = (i: number) => labelOf(totals[i]!, peers[i]!, figure, group.floor);
-  const option = {
-    ...(isSplit ? { legend: legend() } : {}),
-    grid: { left: 8, right: 150, top: isSplit ? 34 : 12, bottom: 42, containLabel: true },
-    xAxis: valueAxis(`${figures[figure].label}, ${figures[figure].unit}`),
-    yAxis: categoryAxis(
-      peers.map(({ peer }) => titles[peer] ?? peer),
-      titles[OURS] ?? OURS,
-    ),
-    series: [
-      ...(isSplit ? splitBars(peers) : [{ type: 'bar', data: peers.map((peer) => wholeBar(peer, figure)) }]),
-      whiskers(totals, label),
-    ].map((series, i) => (i === 0 ? { ...series, ...floorLine(floor) } : series)),
-  };
-  const what = parametersOf(group.parameters);
-  const caption = `${group.scenario}${what === '' ? '' : `, ${what}`}: ${figures[figure].label}`;
-  return [draw(caption, 70 + peers.length * BAR_HEIGHT, option)];
-}
-
-function splitBars(peers: readonly PeerOfGroup[]): object[] {
-  const part = (name: string, figure: Figure, color: string) => ({
-    name,
-    type: 'bar',
-    stack: 'cpu',
-    color,
-    data: peers.map((peer) => ({
-      value: peer.figures[figure]!.median,
-      itemStyle: { opacity: peer.peer === OURS ? 1 : 0.62 },
-    })),
-  });
-  return [
-    part('in user mode', 'userPerDelivery', 'var(--user)'),
-    part('in the kernel', 'systemPerDelivery', 'var(--kernel)'),
+  const key = '<p class="key"><i class="user"></i> in user mode <i class="kernel"></i> in the kernel</p>';
+  const notes = [
+    betterOf(figure),
+    ...(peers.some(({ peer }) => peer === group.floor) ? [FLOOR] : []),
+    ...(peers.some((peer) => peer.figures[figure]!.count >= 3) ? [INTERVAL] : []),
   ];
+  const caption = `${situationOf(group)}: ${figures[figure].label}, ${figures[figure].unit}`;
+  const html = `${isSplit ? key : ''}${barsOf(peers, { figure, titles, isSplit, floor: group.floor })}`;
+  return [{ caption, notes, html }];
 }
 
-function wholeBar({ peer, figures: own }: PeerOfGroup, figure: Figure): object {
-  const itemStyle = { color: peer === OURS ? COLOURS[0] : 'var(--others)' };
-  return { value: own[figure]!.median, itemStyle };
+function situationOf({ scenario, parameters }: Group): string {
+  return [scenario, parametersOf(parameters)].filter((part) => part !== '').join(', ');
 }
 
-function labelOf(
-  { median }: Summary,
-  { peer, byFloor }: PeerOfGroup,
-  figure: Figure,
-  floor?: string,
-): string {
-  const ratio = byFloor[figure];
-  const beside = ratio === undefined || peer === floor ? '' : `  (${number(ratio.median)} × floor)`;
-  return `${number(median)}${beside}`;
-}
-
-function floorLine(floor: Summary | undefined): object {
-  if (floor === undefined) return {};
-  const lineStyle = { color: INK, type: 'dashed', width: 1 };
-  const data = [{ xAxis: floor.median }];
-  return { markLine: { silent: true, symbol: 'none', lineStyle, label: { show: false }, data } };
-}
-
-interface RenderApi {
-  value(dimension: number): number;
-  coord(point: readonly [number, number]): [number, number];
-}
-
-/** The interval of each bar's median, and the bar's label. */
-function whiskers(summaries: readonly Summary[], label: (i: number) => string): object {
-  const renderItem = (_: unknown, api: RenderApi) => {
-    const at = api.value(0);
-    const [left, y] = api.coord([api.value(1), at]);
-    const [right] = api.coord([api.value(2), at]);
-    const stroke = { stroke: INK, fill: 'none', lineWidth: 1 };
-    const line = (x1: number, y1: number, x2: number, y2: number) => ({
-      type: 'line',
-      shape: { x1, y1, x2, y2 },
-      style: stroke,
-    });
-    const text = { text: label(at), x: right + 8, y, fill: INK, font: '12px system-ui, sans-serif' };
-    const children: object[] = [{ type: 'text', style: { ...text, verticalAlign: 'middle' } }];
-    if (right - left > 1)
-      children.push(
-        line(left, y, right, y),
-        line(left, y - 4, left, y + 4),
-        line(right, y - 4, right, y + 4),
-      );
-    return { type: 'group', children };
-  };
-  const data = summaries.map(({ low, high, median, count }, i) =>
-    count < 3 ? [i, median, median] : [i, low, Math.max(high, median)],
-  );
-  return { type: 'custom', renderItem, encode: { x: [1, 2], y: 0 }, data, z: 5, clip: false };
-}
-
-/** The cases of one bench in which more than one peer was measured. */
+/** The cases of one bench in which more than one peer was measured, each on a scale of its own. */
 function cases(bench: string, groups: readonly Group[], titles: Titles): Chart[] {
   const compared = groups.filter((group) => group.peers.length > 1);
   return (['nanoseconds', 'megabytesPerSecond'] as const).flatMap((figure) => {
     const shown = compared.filter((group) => group.peers.some((peer) => peer.figures[figure] !== undefined));
     if (shown.length === 0) return [];
-    const peers = [...new Set(shown.flatMap((group) => group.peers.map(({ peer }) => peer)))];
-    const values = shown.flatMap((group) =>
-      group.peers.flatMap((peer) => peer.figures[figure]?.median ?? []),
+    const name = ({ parameters: { bench: _, node: __, ...others } }: Group) => parametersOf(others);
+    const html = shown.map(
+      (group) =>
+        `<h3>${escaped(name(group))}</h3>${barsOf(group.peers, { figure, titles, floor: group.floor })}`,
     );
-    const isWide = Math.max(...values) > 100 * Math.min(...values);
-    const name = ({ parameters }: Group) => {
-      const { bench: _, ...others } = parameters;
-      return parametersOf(others);
-    };
-    const option = {
-      legend: legend(),
-      grid: { left: 8, right: 80, top: 34, bottom: 42, containLabel: true },
-      xAxis: valueAxis(`${figures[figure].label}, ${figures[figure].unit}`, isWide),
-      yAxis: categoryAxis(shown.map(name)),
-      series: ordered(peers).map((peer, i) => ({
-        name: titles[peer] ?? peer,
-        type: 'bar',
-        color: COLOURS[i],
-        barGap: '15%',
-        barCategoryGap: '32%',
-        label: {
-          show: true,
-          position: 'right',
-          color: INK,
-          formatter: (it: { value: number }) => number(it.value),
-        },
-        data: shown.map(
-          (group) => group.peers.find((it) => it.peer === peer)?.figures[figure]?.median ?? '-',
-        ),
-      })),
-    };
-    return draw(`${bench}: ${figures[figure].label}`, 90 + shown.length * (peers.length * 15 + 10), option);
+    const { node } = shown[0]!.parameters;
+    const caption = `${bench}${node === undefined ? '' : `, ${node}`}: ${figures[figure].label}, ${figures[figure].unit}`;
+    const notes = [betterOf(figure), 'Each case has a scale of its own'];
+    return [{ caption, notes, html: html.join('\n') }];
   });
 }
 
@@ -207,7 +113,7 @@ function variedParameter(groups: readonly Group[]): string | undefined {
 }
 
 function overParameter(groups: readonly Group[], name: string, titles: Titles): Chart[] {
-  const { scenario } = groups[0]!;
+  const { scenario, parameters: fixed } = groups[0]!;
   const figure = headlineOf((it) => groups.some((group) => group.peers.some((peer) => peer.figures[it])));
   if (figure === undefined) return [];
   const peers = ordered([...new Set(groups.flatMap((group) => group.peers.map(({ peer }) => peer)))]);
@@ -216,22 +122,17 @@ function overParameter(groups: readonly Group[], name: string, titles: Titles): 
       const value = all.find((it) => it.peer === peer)?.figures[figure];
       return value === undefined ? [] : [[Number(parameters[name]), value.median]];
     });
-  const all = peers.map((peer) => lineOf(titles[peer] ?? peer, pointsOf(peer), peers.indexOf(peer)));
   const values = groups.map(({ parameters }) => Number(parameters[name]));
   const isWide = Math.min(...values) > 0 && Math.max(...values) >= 20 * Math.min(...values);
-  const option = {
-    legend: legend(),
-    grid: { left: 56, right: 24, top: legendHeight(peers.length), bottom: 42 },
-    xAxis: { ...valueAxis(name, isWide), ...(isWide ? {} : { scale: true }) },
-    yAxis: valueAxis(''),
-    series: all,
-  };
+  const { label, unit } = figures[figure];
+  const where = fixed.node === undefined ? scenario : `${scenario}, ${fixed.node}`;
   return [
-    draw(
-      `${scenario}: ${figures[figure].label}, ${figures[figure].unit}, over ${name}`,
-      300 + legendHeight(peers.length),
-      option,
-    ),
+    lines(`${where}: ${label}, ${unit}, over ${name}`, betterOf(figure), {
+      x: { name, isLog: isWide, more: isWide ? {} : { scale: true } },
+      y: { name: unit },
+      height: 300,
+      series: peers.map((peer, i) => lineOf(titles[peer] ?? peer, pointsOf(peer), i)),
+    }),
   ];
 }
 
@@ -259,21 +160,15 @@ function latencyCurve(group: Group, titles: Titles): Chart[] {
       const value = measured.find((it) => it.peer === peer)?.figures[figure]?.median;
       return value === undefined || value <= 0 ? [] : [[1 / (1 - part), value]];
     });
-  const x = valueAxis('of all deliveries are faster', true);
-  const option = {
-    legend: legend(),
-    grid: { left: 56, right: 24, top: legendHeight(peers.length), bottom: 42 },
-    xAxis: {
-      ...x,
-      min: 1,
-      max: 1000,
-      axisLabel: { ...x.axisLabel, formatter: (it: number) => (it <= 1 ? '0 %' : `${100 - 100 / it} %`) },
-    },
-    yAxis: { ...valueAxis('ms', true), nameGap: 40 },
-    series: peers.map((peer, i) => lineOf(titles[peer] ?? peer, pointsOf(peer), i)),
-  };
-  const caption = `${group.scenario}, ${parametersOf(group.parameters)}: latency from the scheduled time`;
-  return [draw(caption, 300 + legendHeight(peers.length), option)];
+  const percent = (it: number) => (it <= 1 ? '0 %' : `${100 - 100 / it} %`);
+  return [
+    lines(`${situationOf(group)}: latency from the scheduled time`, betterOf('p99'), {
+      x: { name: 'of all deliveries are faster', isLog: true, more: { min: 1, max: 1000 }, format: percent },
+      y: { name: 'ms', isLog: true },
+      height: 300,
+      series: peers.map((peer, i) => lineOf(titles[peer] ?? peer, pointsOf(peer), i)),
+    }),
+  ];
 }
 
 /** The series of the first repetition: one chart for each kind. */
@@ -283,26 +178,23 @@ function timelines(runs: readonly Run[], titles: Titles): Chart[] {
   return groupBy(all, ({ series }) => `${series.name}, ${series.unit}`).map(([what, of]) => {
     const over = of[0]!.series.over ?? 'seconds';
     const peers = ordered([...new Set(of.map(({ run }) => run.peer))]);
-    const situationOf = situations(of.map(({ run }) => run));
-    const known = [...new Set(of.map(({ run }) => situationOf(run)))];
-    const lines = of.map(({ run, series }) => {
-      const name = [titles[run.peer] ?? run.peer, situationOf(run)].filter(Boolean).join(', ');
+    const situated = situations(of.map(({ run }) => run));
+    const known = [...new Set(of.map(({ run }) => situated(run)))];
+    const all = of.map(({ run, series }) => {
+      const name = [titles[run.peer] ?? run.peer, situated(run)].filter(Boolean).join(', ');
       const line = lineOf(name, series.points, peers.indexOf(run.peer));
-      const type = ['solid', 'dashed', 'dotted'][known.indexOf(situationOf(run)) % 3];
+      const type = ['solid', 'dashed', 'dotted'][known.indexOf(situated(run)) % 3];
       return { ...line, symbol: 'none', lineStyle: { width: 2, type } };
     });
-    const option = {
-      legend: { ...legend(), icon: undefined, itemWidth: 26 },
-      grid: { left: 56, right: 24, top: legendHeight(lines.length * 2), bottom: 42 },
-      xAxis: valueAxis(over),
-      yAxis: valueAxis(''),
-      series: lines,
-    };
-    return draw(
-      `${of[0]!.run.scenario}: ${what}, over ${over}`,
-      230 + legendHeight(lines.length * 2),
-      option,
-    );
+    const { node } = of[0]!.run.parameters;
+    const where = node === undefined ? of[0]!.run.scenario : `${of[0]!.run.scenario}, ${node}`;
+    return lines(`${where}: ${what}, over ${over}`, `${of[0]!.series.better ?? 'lower'} is better`, {
+      x: { name: over },
+      y: { name: of[0]!.series.unit },
+      height: 260,
+      legend: { icon: undefined, itemWidth: 26 },
+      series: all,
+    });
   });
 }
 
@@ -314,7 +206,7 @@ function situations(runs: readonly Run[]): (run: Run) => string {
 }
 
 /** Our line is thick and lies below the others, so that an equal one remains visible. */
-function lineOf(name: string, points: readonly (readonly [number, number])[], order: number): object {
+function lineOf(name: string, points: readonly (readonly [number, number])[], order: number): Line {
   return {
     name,
     type: 'line',
@@ -327,20 +219,74 @@ function lineOf(name: string, points: readonly (readonly [number, number])[], or
   };
 }
 
-// ── shared parts ───────────────────────────────────────────────────────────────────────────────────────
+// ── drawing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-function valueAxis(name: string, isLog = false): Record<string, unknown> & { axisLabel: object } {
+type Line = { readonly name: string } & Readonly<Record<string, unknown>>;
+
+interface Axis {
+  readonly name: string;
+  readonly isLog?: boolean | undefined;
+  readonly format?: ((value: number) => string) | undefined;
+  readonly more?: object | undefined;
+}
+
+interface Lines {
+  readonly x: Axis;
+  readonly y: Axis;
+  /** Without the legend. */
+  readonly height: number;
+  readonly legend?: object | undefined;
+  readonly series: readonly Line[];
+}
+
+/** The same lines for wide and for narrow windows. */
+function lines(caption: string, better: string, of: Lines): Chart {
+  const logs = [of.x.isLog && 'horizontal', of.y.isLog && 'vertical'].filter(
+    (name) => typeof name === 'string',
+  );
+  const scale =
+    logs.length === 0
+      ? []
+      : [`The ${logs.join(' and the ')} axis ${logs.length > 1 ? 'are' : 'is'} logarithmic`];
+  const svgs = Object.entries(WIDTHS).map(
+    ([kind, width]) => `<div class="${kind}">${draw(caption, width, of)}</div>`,
+  );
+  return { caption, notes: [better, ...scale], html: svgs.join('\n') };
+}
+
+function draw(caption: string, width: number, { x, y, height, legend, series }: Lines): string {
+  const top = legendHeight(
+    series.map(({ name }) => name),
+    width,
+  );
+  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height: height + top });
+  chart.setOption({
+    animation: false,
+    textStyle: { fontFamily: 'system-ui, sans-serif', fontSize: 12 },
+    legend: { ...LEGEND, ...legend },
+    grid: { left: 56, right: 16, top, bottom: 42 },
+    xAxis: axisOf(x, 26),
+    yAxis: axisOf(y, 40),
+    series: series.map((one) => ({ silent: true, animation: false, ...one })),
+  });
+  const svg = bare(chart.renderToSVGString());
+  chart.dispose();
+  return svg.replace('<svg ', `<svg role="img" aria-label="${escaped(caption)}" `);
+}
+
+function axisOf({ name, isLog = false, format = short, more }: Axis, nameGap: number): object {
   return {
     type: isLog ? 'log' : 'value',
-    name,
+    name: isLog ? `${name} (logarithmic)` : name,
     nameLocation: 'middle',
-    nameGap: 26,
+    nameGap,
     nameTextStyle: { color: FAINT },
-    axisLabel: { color: FAINT, formatter: (value: number) => short(value), hideOverlap: true },
+    axisLabel: { color: FAINT, formatter: (value: number) => format(value), hideOverlap: true },
     axisLine: { show: false },
     axisTick: { show: false },
     splitLine: { lineStyle: { color: RULE } },
     minorSplitLine: { show: false },
+    ...more,
   };
 }
 
@@ -350,39 +296,26 @@ function short(value: number): string {
   return value >= 1000 ? value.toLocaleString('en') : String(Number(value.toPrecision(3)));
 }
 
-function categoryAxis(data: readonly string[], ours?: string): object {
-  const rich = { ours: { color: COLOURS[0], fontWeight: 'bold' } };
-  const emphasize = (name: string) => (name === ours ? `{ours|${name}}` : name);
-  const axisLabel = { color: INK, width: 330, overflow: 'truncate', formatter: emphasize, rich };
-  const hidden = { show: false };
-  return {
-    type: 'category',
-    inverse: true,
-    data,
-    axisLabel,
-    axisLine: { lineStyle: { color: RULE } },
-    axisTick: hidden,
-  };
-}
+const LEGEND = {
+  top: 0,
+  left: 0,
+  icon: 'roundRect',
+  itemWidth: 14,
+  itemHeight: 8,
+  itemGap: 10,
+  textStyle: { color: INK },
+};
 
-function legend(): object {
-  return { top: 0, left: 0, icon: 'roundRect', itemWidth: 14, itemHeight: 8, textStyle: { color: INK } };
-}
-
-/** About five names fit on a line. */
-function legendHeight(names: number): number {
-  return 16 + 22 * Math.ceil(names / 5);
-}
-
-function draw(caption: string, height: number, option: object): Chart {
-  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height });
-  const textStyle = { fontFamily: 'system-ui, sans-serif', fontSize: 12 };
-  const silent = { silent: true, animation: false };
-  const series = (option as { series: object[] }).series.map((one) => ({ ...silent, ...one }));
-  chart.setOption({ animation: false, textStyle, ...option, series });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
-  return { caption, svg: bare(svg) };
+/** Of as many lines as the names need. */
+function legendHeight(names: readonly string[], width: number): number {
+  let [count, used] = [1, 0];
+  for (const name of names) {
+    // The widest mark, and the gaps on both sides of it.
+    const own = name.length * LETTER + 45;
+    if (used > 0 && used + own > width) [count, used] = [count + 1, 0];
+    used += own;
+  }
+  return 16 + 22 * count;
 }
 
 /**
@@ -398,7 +331,7 @@ function bare(svg: string): string {
       .replace(/fill="#000" stroke=/g, 'fill="none" stroke=')
       // Invisible backgrounds of legends.
       .replace(/<path [^>]*fill-opacity="0"[^>]*><\/path>\n?/g, '')
-      .replace(/<svg width="(\d+)" height="(\d+)"/, '<svg role="img"')
+      .replace(/<svg width="(\d+)" height="(\d+)"/, '<svg')
       .trim()
   );
 }

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Misuse, orderOf, type RunOptions } from '../options.ts';
 import { expected, nextOf } from '../plan.ts';
+import { scenarios as all } from '../scenarios/index.ts';
 import type { Scenario } from '../scenarios/scenario.ts';
 
 const scenario = (name: string, peers: readonly string[], takesSeveral = false): Scenario => ({
@@ -33,6 +36,15 @@ describe('the arguments of the bench command', () => {
   it('may name a commit to measure against', () => {
     assert.equal(run('fanout').against, undefined);
     assert.equal(run('fanout', '--against', '35312b5').against, '35312b5');
+  });
+
+  it('may name Nodes, together or one by one', () => {
+    assert.deepEqual(run('fanout').nodes, []);
+    assert.deepEqual(run('targets', '--node', '20,24', '--node', '/opt/node').nodes, [
+      '20',
+      '24',
+      '/opt/node',
+    ]);
   });
 
   it('may name scenarios and their parameters', () => {
@@ -80,6 +92,45 @@ describe('the arguments of the bench command', () => {
       );
     });
   }
+});
+
+describe('the commands that the documentation names', () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const pages = ['README.md', 'CONTRIBUTING.md', 'bench/README.md', ...filesIn('docs')];
+
+  function filesIn(folder: string): string[] {
+    const names = readdirSync(join(root, folder));
+    return names.filter((name) => name.endsWith('.md')).map((name) => join(folder, name));
+  }
+
+  /** In code of a line or of a block, without its comment. */
+  const commandsIn = (text: string) =>
+    [...text.matchAll(/npm run bench(?:\s+--\s([^`#]*?))?\s*(?:`|#|\n(?=npm |```))/g)].map(([, argv = '']) =>
+      argv.split(/\s+/).filter(Boolean),
+    );
+
+  it('are understood', () => {
+    const named = pages.flatMap((page) => commandsIn(readFileSync(join(root, page), 'utf8')));
+    assert.ok(named.length > 25, `${named.length}`);
+    for (const argv of named) assert.doesNotThrow(() => orderOf(argv, all), argv.join(' '));
+  });
+
+  it('stand before every table of figures', () => {
+    const text = readFileSync(join(root, 'docs/performance.md'), 'utf8');
+    const results = text.slice(text.indexOf('## Results'), text.indexOf('## How many machines'));
+    // From the end of one table to that of the next; all tables of a heading of level 3 share its command.
+    const sections = results
+      .split(/^### /m)
+      .flatMap((part, i) => (i === 0 ? part.split(/(?<=\|\n)(?=\n[^|])/) : [part]));
+    const tables = sections.filter((part) => part.includes('\n|'));
+    assert.ok(tables.length > 8, `${tables.length}`);
+    for (const part of tables)
+      assert.match(
+        part.slice(0, part.indexOf('\n|')),
+        /`npm run bench\b|`npx tsx bench\//,
+        part.slice(0, 300),
+      );
+  });
 });
 
 describe('the command', () => {

@@ -101,6 +101,18 @@ describe('comparing two reports', () => {
     assert.match(text, /note: cpu was .* and is another\nnote: node was v20\.20\.2, and is v22\.1\.0/);
   });
 
+  it('says when servers ran under other Nodes, and when a report is incomplete', () => {
+    const environment = { ...before.environment, nodes: ['Node 24.21.0'] };
+    const incomplete = 'the run was interrupted by SIGINT, after 3 of 5 rounds';
+    const [, text] = compared(before, { ...before, environment, incomplete });
+    assert.match(text, /^note: nodes was Node 20\.20\.2, and is Node 24\.21\.0$/m);
+    assert.match(
+      text,
+      /^note: a report is incomplete: the run was interrupted by SIGINT, after 3 of 5 rounds$/m,
+    );
+    assert.doesNotMatch(compared(before, before)[1], /note:/);
+  });
+
   it('refuses a file that is not a report', () => {
     const path = join(folder, 'other.json');
     writeFileSync(path, '{}');

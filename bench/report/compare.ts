@@ -7,7 +7,7 @@ import { type Figure, figures, isOurs, peerAt, type Run } from '../scenarios/sce
 import { floorAmong, keyOf, pairsOf, ratiosOf, summarize, summarizeChange, valuesOf } from './aggregate.ts';
 import { number, parametersOf } from './format.ts';
 import { readReport } from './json.ts';
-import type { Report, Summary } from './report.ts';
+import type { Environment, Report, Summary } from './report.ts';
 import { type Row, type Table, textOf } from './tables.ts';
 
 export interface Change {
@@ -152,11 +152,20 @@ export function compare(paths: readonly [string, string], print: (line: string) 
 }
 
 function differences(before: Report, after: Report): string[] {
-  const compared = ['cpu', 'cores', 'kernel', 'node', 'isPinned'] as const;
-  return compared
-    .filter((name) => before.environment[name] !== after.environment[name])
-    .map((name) => `${name} was ${before.environment[name]}, and is ${after.environment[name]}`);
+  const compared = ['cpu', 'cores', 'kernel', 'node', 'nodes', 'isPinned'] as const;
+  const [older, newer] = [before, after].map(({ environment }) => ({
+    ...environment,
+    nodes: (environment.nodes ?? [`Node ${environment.node.slice(1)}`]).join(', '),
+  })) as [Told, Told];
+  const changed = compared.filter((name) => older[name] !== newer[name]);
+  const incomplete = [before, after].flatMap((report) => report.incomplete ?? []);
+  return [
+    ...changed.map((name) => `${name} was ${older[name]}, and is ${newer[name]}`),
+    ...incomplete.map((why) => `a report is incomplete: ${why}`),
+  ];
 }
+
+type Told = Omit<Environment, 'nodes'> & { readonly nodes: string };
 
 /** The rule for verdicts, in words. */
 export const RULE: string =

@@ -62,3 +62,11 @@ const HEADLINES: readonly Figure[] = [
 export function headlineOf(has: (figure: Figure) => boolean): Figure | undefined {
   return HEADLINES.find(has) ?? (Object.keys(figures) as Figure[]).find(has);
 }
+
+/** As text or an attribute in HTML. */
+export function escaped(text: string): string {
+  return text.replace(
+    /[&<>"]/g,
+    (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign]!,
+  );
+}

@@ -91,6 +91,25 @@ export function made(): readonly Made[] {
       series: [{ name: 'memory', unit: 'MB', points: wave(peer === 'raw' ? 300 * percent : percent * 4, 8) }],
     })),
   );
+  const scale = [100, 1000, 5000, 15_000].flatMap((connections) =>
+    Object.entries({ sluice: 5.6, floor: 3.9, socket: 5 }).map(([peer, least]) => ({
+      scenario: 'scale',
+      peer,
+      parameters: { connections },
+      figures: cost(1.4, least - 1.4 + Math.log10(connections / 100)),
+    })),
+  );
+  const storm = ['alone', 'storm', 'spread'].flatMap((load) =>
+    ['sluice', 'prepared'].map((peer) => ({
+      scenario: 'storm',
+      peer,
+      parameters: { clients: 10_000, missed: 1000, load },
+      figures: {
+        ...latencies(1.2),
+        ...(load === 'alone' ? {} : { ...cost(0.1, 0.2), cpuPercent: 91, seconds: 3.3 }),
+      },
+    })),
+  );
   const micro = [
     ['sluice', 72],
     ['template', 22],
@@ -101,7 +120,12 @@ export function made(): readonly Made[] {
     parameters: { bench: 'encode', case: 'id + event + 100 bytes of data' },
     figures: { nanoseconds: Number(nanoseconds) },
   }));
-  return [...micro, ...fanOut, ...latency, ...stalled, ...idle];
+  return [...micro, ...fanOut, ...latency, ...scale, ...stalled, ...storm, ...idle];
+}
+
+/** The same runs under each Node. */
+export function madeUnder(nodes: readonly string[], runs: readonly Run[]): Run[] {
+  return nodes.flatMap((node) => runs.map((run) => ({ ...run, parameters: { ...run.parameters, node } })));
 }
 
 export function madeReport(runs: readonly Run[] = madeRuns(made())): Report {

@@ -1,11 +1,13 @@
 // Defines the result of a run of the suite, from which all reports are made.
 
-import type { Figure, Run } from '../scenarios/scenario.ts';
+import type { Figure, Headline, Run } from '../scenarios/scenario.ts';
 
 export interface Report {
   readonly environment: Environment;
   /** The run was as short as possible; its figures mean nothing. */
   readonly isQuick: boolean;
+  /** Why figures are missing that were asked for; `undefined` when none is. */
+  readonly incomplete?: string | undefined;
   /** The scenarios that ran, in this order. */
   readonly scenarios: readonly Described[];
   /** The names of the peers in tables. */
@@ -23,6 +25,8 @@ export interface Described {
   readonly name: string;
   readonly constant: string;
   readonly shows: string;
+  /** As in `Scenario`. */
+  readonly headlines?: readonly Headline[] | undefined;
 }
 
 export interface Skipped {
@@ -43,7 +47,10 @@ export interface Environment {
   readonly cores: number;
   readonly memoryBytes: number;
   readonly kernel: string;
+  /** The version of Node that ran the command and its readers. */
   readonly node: string;
+  /** The Nodes under which servers and benches ran; default that one. Of several, each run names its own. */
+  readonly nodes?: readonly string[] | undefined;
   /** Whether servers and readers had a core each. */
   readonly isPinned: boolean;
   /** The versions of the peers and their runtimes. */
@@ -114,4 +121,6 @@ export interface Verdict {
   readonly holds: boolean | undefined;
   /** The floor's figure in the same run. */
   readonly floor: string | undefined;
+  /** The Node under which it was measured, where there were several. */
+  readonly node?: string | undefined;
 }

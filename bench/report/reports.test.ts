@@ -31,7 +31,7 @@ describe('a report as Markdown', () => {
   const lines = text.split('\n');
 
   it('says where it was measured, and with what', () => {
-    assert.match(text, /Some CPU <& "more">, 2 cores, 24 GiB, linux 6\.1\.0, Node v20\.20\.2/);
+    assert.match(text, /Some CPU <& "more">, 2 cores, 24 GiB, linux 6\.1\.0\n- Node 20\.20\.2\n/);
     assert.match(text, /servers on the first core/);
     assert.match(text, /better-sse: 0\.16\.1/);
   });
@@ -55,6 +55,33 @@ describe('a report as Markdown', () => {
   it('says of a quick run that its figures mean nothing', () => {
     assert.match(toMarkdown({ ...report, isQuick: true }), /the figures mean nothing/);
     assert.doesNotMatch(text, /the figures mean nothing/);
+  });
+
+  it('begins with what came out of each scenario', () => {
+    assert.ok(text.indexOf('## What came out') < text.indexOf('## How it was measured'));
+    const about = lines.find((line) => line.startsWith('- **fanout, connections 1,000, batch 1**'));
+    assert.match(
+      about!,
+      /\(lower is better\)\. sluice: 6\.\d+ µs \(CPU of the server per delivery\), 1\.1\d × the floor \(C, one write\(2\)\)\./,
+    );
+    assert.match(
+      about!,
+      /It is ahead of all 6 others: they have 1\.0\d × \(Go Gin\) to 5\.\d+ × \(hono streamSSE\) of its figure\.$/,
+    );
+    for (const { name } of report.scenarios) assert.ok(text.includes(`\n- **${name}`), name);
+  });
+
+  it('says of an incomplete run what it lacks, and why', () => {
+    const incomplete = 'the run was interrupted by SIGINT, after 3 of 19 rounds';
+    assert.match(
+      toMarkdown({ ...report, incomplete }),
+      /^\*\*Incomplete: the run was interrupted by SIGINT, after 3 of 19 rounds\.\*\*$/m,
+    );
+    assert.match(
+      toHtml({ ...report, incomplete }),
+      /<p class="warning">Incomplete: the run was interrupted by SIGINT/,
+    );
+    assert.doesNotMatch(text + toHtml(report), /incomplete/i);
   });
 
   it('names the servers that were skipped, with the reason', () => {
@@ -86,15 +113,88 @@ describe('a report of a run beside another commit', () => {
 
   it('has both on the page', () => {
     const page = toHtml(against);
-    assert.match(page, /<th scope="row">sluice at 35312b5<\/th>/);
+    assert.match(page, /<th scope="row" data-of="server"><span>sluice at 35312b5<\/span><\/th>/);
     assert.match(page, /<section id="against"><h2>against 35312b5<\/h2>/);
-    assert.match(page, /<td[^>]*>worse<\/td>/);
+    assert.match(page, /<td[^>]*><span>worse<\/span><\/td>/);
     assert.doesNotMatch(page, /undefined|NaN/);
   });
 
   it('has no table of changes where there is no other commit', () => {
     assert.doesNotMatch(toMarkdown(beside), /Against/);
     assert.doesNotMatch(toHtml(beside), /id="against"/);
+  });
+});
+
+describe('a report of several Nodes', () => {
+  const nodes = ['Node 20.20.2', 'Node 24.21.0'];
+  const of = (peer: string, cpuPerDelivery: number, node: string) => ({
+    scenario: 'fanout',
+    peer,
+    parameters: { connections: 20, batch: 1, node },
+    figures: { cpuPerDelivery },
+  });
+  const runs = madeRuns([
+    of('sluice', 8, nodes[0]!),
+    of('floor', 4, nodes[0]!),
+    of('sluice', 6, nodes[1]!),
+    of('floor', 4, nodes[1]!),
+  ]);
+  const beside = madeReport(runs);
+  const several: Report = {
+    ...beside,
+    environment: { ...beside.environment, nodes },
+    verdicts: nodes.map((node, i) => ({
+      what: 'it',
+      text: 'holds',
+      figure: '1',
+      holds: i === 0,
+      floor: '1',
+      node,
+    })),
+  };
+  const text = toMarkdown(several);
+
+  it('says on which Nodes servers ran, and on which their readers', () => {
+    assert.match(
+      text,
+      /^- servers and benches on Node 20\.20\.2 and Node 24\.21\.0, readers on Node 20\.20\.2$/m,
+    );
+  });
+
+  it('has the figures of all Nodes in one row, with their ratios', () => {
+    assert.match(
+      text,
+      /^\| scenario \| server \| figure \| Node 20\.20\.2 \| Node 24\.21\.0 \| Node 24\.21\.0 \/ Node 20\.20\.2 \|$/m,
+    );
+    assert.match(
+      text,
+      /^\| fanout, connections 20, batch 1 \| \*?\*?.* \| .*CPU of the server per delivery \(µs\).* \| [78]\.\d+.* \| [56]\.\d+.* \| 0\.7\d × \|$/m,
+    );
+  });
+
+  it('compares each server with the floor of the same Node, and says what came out under each', () => {
+    assert.match(
+      text,
+      /^- \*\*fanout, connections 20, batch 1, Node 20\.20\.2\*\* .*, (1\.9|2\.0)\d × the floor/m,
+    );
+    assert.match(
+      text,
+      /^- \*\*fanout, connections 20, batch 1, Node 24\.21\.0\*\* .*, 1\.[45]\d × the floor/m,
+    );
+  });
+
+  it('judges each target under each Node', () => {
+    assert.match(text, /^\| it \| holds \| Node 20\.20\.2 \| 1 \| 1 \| yes \|$/m);
+    assert.match(text, /^\| it \| holds \| Node 24\.21\.0 \| 1 \| 1 \| \*\*no\*\* \|$/m);
+  });
+
+  it('has a chart for each', () => {
+    for (const node of nodes)
+      assert.ok(
+        toHtml(several).includes(
+          `<figcaption>fanout, connections 20, batch 1, ${node}: CPU of the server per delivery, µs</figcaption>`,
+        ),
+      );
   });
 });
 
@@ -121,17 +221,60 @@ describe('a report as a page', () => {
     for (const name of used) assert.equal(page.split(`${name}: #`).length - 1, 2, name);
   });
 
+  const figures = [
+    ...page.matchAll(
+      /<figure><figcaption>(.*?)<\/figcaption><p class="note">(.*?)<\/p>([\s\S]*?)<\/figure>/g,
+    ),
+  ].map(([, caption, note, html]) => ({ caption: caption!, note: note!, html: html! }));
+
   it('holds the charts: the costs, the latencies, the memory, the stall', () => {
-    const captions = [...page.matchAll(/<figcaption>(.*?)<\/figcaption>/g)].map(([, text]) => text);
+    const captions = figures.map(({ caption }) => caption);
     for (const wanted of [
-      'fanout, connections 1,000, batch 1: CPU of the server per delivery',
+      'fanout, connections 1,000, batch 1: CPU of the server per delivery, µs',
       'latency, rate 50: latency from the scheduled time',
+      'scale: CPU of the server per delivery, µs, over connections',
       'idle: memory (RSS) per connection, B, over connections',
       'stalled: memory, MB, over seconds',
-      'encode: CPU per operation',
+      'encode: CPU per operation, ns',
     ])
       assert.ok(captions.includes(wanted), wanted);
-    assert.equal(page.match(/<svg role="img"/g)!.length, captions.length);
+  });
+
+  it('begins with what came out: a sentence and bars for each scenario', () => {
+    const cards = [
+      ...page.matchAll(
+        /<article><h3><a href="#(.*?)">.*?<\/h3><p>(.*?)<\/p><ul class="bars">([\s\S]*?)<\/ul>/g,
+      ),
+    ];
+    assert.deepEqual(
+      [...new Set(cards.map(([, name]) => name))],
+      report.scenarios.map(({ name }) => name),
+    );
+    for (const [, name, sentence, bars] of cards) {
+      assert.match(sentence!, /^sluice: /, name);
+      assert.match(bars!, /<li class="ours"><b>sluice<\/b>/, name);
+    }
+    assert.ok(page.indexOf('<article>') < page.indexOf('<table'));
+  });
+
+  it('says of every chart which way is better, and of every logarithmic axis that it is one', () => {
+    assert.ok(figures.length > 8);
+    for (const { caption, note } of figures) assert.match(note, /^(lower|higher) is better\./, caption);
+    const noted = (name: string) => figures.find(({ caption }) => caption.startsWith(name))!;
+    assert.match(noted('scale').note, /The horizontal axis is logarithmic\./);
+    assert.match(noted('scale').html, />connections \(logarithmic\)</);
+    assert.match(
+      noted('latency, rate 50: latency').note,
+      /The horizontal and the vertical axis are logarithmic\./,
+    );
+    assert.doesNotMatch(noted('idle').note + noted('idle').html, /logarithmic/);
+  });
+
+  it('draws lines for wide and for narrow windows, each with its name', () => {
+    const { html, caption } = figures.find((one) => one.caption.startsWith('scale'))!;
+    assert.match(html, /<div class="wide"><svg role="img" aria-label="[^"]+"[^>]* viewBox="0 0 920 /);
+    assert.match(html, /<div class="narrow"><svg role="img" aria-label="[^"]+"[^>]* viewBox="0 0 350 /);
+    assert.equal(html.split(`aria-label="${caption}"`).length - 1, 2);
   });
 
   it('escapes names in HTML', () => {
@@ -141,7 +284,7 @@ describe('a report as a page', () => {
   it('shows what each guarantees beside what it costs', () => {
     assert.match(
       page,
-      /<tr class="ours"><th scope="row">sluice<\/th><td>6\.\d+<\/td><td>0\.6\d<\/td><td class="yes">/,
+      /<tr class="ours"><th scope="row" data-of="server"><span>sluice<\/span><\/th><td [^>]*><span>6\.\d+<\/span><\/td><td [^>]*><span>0\.6\d<\/span><\/td><td data-of="replay" class="yes">/,
     );
   });
 

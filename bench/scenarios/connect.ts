@@ -13,6 +13,7 @@ export const connect: Scenario = {
   constant:
     '2,000 connections, 100 at a time, each on the same topic; closed before the next round. The same server for all rounds',
   shows: 'connections opened and answered per second, and CPU time of the server for each',
+  headlines: [{ where: {}, figure: 'connectsPerSecond' }],
   peers: ['sluice', 'server', 'raw', 'better-sse', 'gin'],
   async run(settings, note) {
     const { connections: [connections = 2000] = [] } = settings;

@@ -7,6 +7,7 @@ import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { commandOf } from '../loads/commit.ts';
 import { startCommand } from '../loads/lead.ts';
+import { chosenNode } from '../loads/nodes.ts';
 import { plain } from '../loads/plain.ts';
 import { atMost, OURS, type Run, repeat, type Scenario } from './scenario.ts';
 
@@ -19,7 +20,7 @@ export const drain: Scenario = {
   peers: ['sluice'],
   async run(settings, note) {
     const { connections: [streams = 5000] = [], isQuick, against } = settings;
-    const window = isQuick ? 2000 : 10_000;
+    const window = isQuick ? 1000 : 10_000;
     const programOf = (peer: string) =>
       peer === OURS || against === undefined ? plain('lib/command/bin.ts') : commandOf(against);
     await repeat(atMost(3, settings), async (peer, repetition) => {
@@ -43,7 +44,7 @@ interface Instance {
 
 async function serve(program: string, window: number): Promise<Instance> {
   const argv = ['serve', '--port', '0', '--window', `${window}ms`, '--deadline', `${window + 5000}ms`];
-  const { child, said } = await startCommand([process.execPath, program, ...argv]);
+  const { child, said } = await startCommand([chosenNode().path, program, ...argv]);
   return { child, url: said.split(' ').at(-1)! };
 }
 

@@ -12,6 +12,7 @@ export const fanout: Scenario = {
   isTogether: true,
   takesSeveral: true,
   shows: 'CPU time of the server per delivered event, by the number of events published in one turn',
+  headlines: [{ where: { batch: 1 } }, { where: { batch: 16 } }],
   peers: [
     'sluice',
     'floor',
@@ -29,7 +30,7 @@ export const fanout: Scenario = {
   async run(settings, note) {
     const { peers, connections: sizes = [1000], batches = [1, 16], payloads = [100], isQuick } = settings;
     const sizesOfBoth = sizes.flatMap((connections) => payloads.map((bytes) => ({ connections, bytes })));
-    const duration = isQuick ? 200 : 1000;
+    const duration = isQuick ? 60 : 1000;
     await repeatAll(settings, async (repetition) => {
       for (const { connections, bytes } of sizesOfBoth) {
         const open = (peer: string) => stage(peer, { connections, bytes, sample: 0, isCalm: true });

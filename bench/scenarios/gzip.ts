@@ -19,6 +19,7 @@ export const gzip: Scenario = {
     'connections, or 1,000 with a gzip each, in servers that do nothing else',
   shows: 'CPU time of the server and bytes on the wire per delivery, and memory per connection',
   isTogether: true,
+  headlines: [{ where: { encoding: 'gzip' } }],
   peers: ['sluice', 'zlib'],
   async run({ peers, connections: [connections = 1000] = [], isQuick, ...settings }, note) {
     const variants: readonly Variant[] = peers.flatMap((peer): Variant[] =>

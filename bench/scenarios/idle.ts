@@ -12,6 +12,7 @@ export const idle: Scenario = {
   shows:
     'memory (RSS) of the server with all connections, less that before the first, divided by their number',
   takesSeveral: true,
+  headlines: [{ where: { connections: 10_000 } }],
   peers: ['sluice', 'server', 'raw', 'better-sse', 'sse-channel', 'hono', 'gin'],
   async run(settings, note) {
     const { connections: sizes = [1000, 5000, 10_000], isQuick } = settings;

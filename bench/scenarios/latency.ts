@@ -11,6 +11,7 @@ export const latency: Scenario = {
   name: 'latency',
   constant: '1,000 connections, all of them measured; 100 bytes of data; events due at even times',
   shows: 'milliseconds from the time an event was due to its arrival',
+  headlines: [{ where: { rate: 50 }, figure: 'p99' }],
   peers: ['sluice', 'floor', 'raw', 'better-sse', 'gin', 'nchan'],
   async run(settings, note) {
     const { connections: [connections = 1000] = [], isQuick } = settings;

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { installed, type Measurement } from '../harness.ts';
 import type { Commit } from '../loads/commit.ts';
 import { pinned, reasonIn } from '../loads/lead.ts';
+import { chosenNode } from '../loads/nodes.ts';
 import { root } from '../loads/plain.ts';
 import { OURS, peerAt, type Run, type Scenario } from './scenario.ts';
 
@@ -53,20 +54,25 @@ export const micro: Scenario = {
     const effort = isQuick ? ['1', '2'] : ['3', '40'];
     const theirs = against !== undefined && peers.includes(peerAt(OURS, against.name)) ? against : undefined;
     if (theirs !== undefined) lend(theirs);
+    // Where figures mean nothing, both cores may be busy.
+    const cores = isQuick ? [0, 1] : [0];
     for (let repetition = first; repetition < runs; repetition++) {
-      for (const bench of chosen) {
-        const ours = async () => {
-          const found = asRuns(bench, await measured(root, bench, effort), repetition);
-          for (const run of found) if (peers.includes(run.peer)) note(run);
-        };
-        const before = async () => {
-          if (theirs === undefined) return;
-          for (const run of await runsAt(theirs, bench, effort, repetition)) note(run);
-        };
-        // A process for each: in one process, the same code at both commits differed by up to 12 %. Which
-        // commit runs first alternates.
-        for (const side of repetition % 2 === 0 ? [ours, before] : [before, ours]) await side();
-      }
+      const onCore = async (core: number) => {
+        for (const bench of chosen.filter((_, i) => i % cores.length === core)) {
+          const ours = async () => {
+            const found = asRuns(bench, await measured(root, bench, effort, core), repetition);
+            for (const run of found) if (peers.includes(run.peer)) note(run);
+          };
+          const before = async () => {
+            if (theirs === undefined) return;
+            for (const run of await runsAt(theirs, bench, effort, core, repetition)) note(run);
+          };
+          // A process for each: in one process, the same code at both commits differed by up to 12 %. Which
+          // commit runs first alternates.
+          for (const side of repetition % 2 === 0 ? [ours, before] : [before, ours]) await side();
+        }
+      };
+      await Promise.all(cores.map(onCore));
     }
   },
 };
@@ -97,11 +103,12 @@ async function runsAt(
   commit: Commit,
   bench: string,
   effort: readonly string[],
+  core: number,
   repetition: number,
 ): Promise<Run[]> {
   const peer = peerAt(OURS, commit.name);
   try {
-    const found = await measured(commit.root, bench, effort, PATIENCE);
+    const found = await measured(commit.root, bench, effort, core, PATIENCE);
     return asRuns(
       bench,
       found.filter((one) => one.peer === OURS).map((one) => ({ ...one, peer })),
@@ -120,11 +127,12 @@ async function measured(
   from: string,
   bench: string,
   effort: readonly string[],
+  core: number,
   timeout = 0,
 ): Promise<Measurement[]> {
   const program = join(from, 'bench/loads/bench.ts');
-  const node = [process.execPath, '--expose-gc', '--import', import.meta.resolve('tsx')];
-  const [file, ...argv] = pinned(0, [...node, program, bench, ...effort]) as [string, ...string[]];
+  const node = [chosenNode().path, '--expose-gc', '--import', import.meta.resolve('tsx')];
+  const [file, ...argv] = pinned(core, [...node, program, bench, ...effort]) as [string, ...string[]];
   const { stdout } = await promisify(execFile)(file, argv, { timeout, maxBuffer: Infinity });
   return JSON.parse(stdout) as Measurement[];
 }

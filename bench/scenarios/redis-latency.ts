@@ -18,6 +18,7 @@ export const redisLatency: Scenario = {
     'and the reader have the second core',
   shows:
     'milliseconds from the time an event was due to its arrival; up to one of them is the timer of the publisher',
+  headlines: [{ where: {}, figure: 'p99' }],
   peers: ['sluice', 'xread'],
   missing: withoutRedis,
   async run(settings, note) {

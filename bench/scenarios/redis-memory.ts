@@ -24,6 +24,7 @@ export const redisMemory: Scenario = {
   shows:
     'bytes of Redis: for each idle topic, with all keys of the log; for each event of a topic, entry of the feed and ' +
     'idempotency key, as MEMORY USAGE has them',
+  headlines: [{ where: { of: 'idle topic' } }],
   peers: ['sluice', 'script', 'set'],
   missing: withoutRedis,
   async run(settings, note) {

@@ -14,6 +14,7 @@ export const redis: Scenario = {
     'ZADD; `xadd`: one bare XADD for each event; `node-…`: by the client `redis`, the others by `ioredis`',
   shows:
     'events kept per second, and CPU time per event of the process and of Redis, by the number of topics and the size of a batch',
+  headlines: [{ where: { topics: 1, batch: 1 }, figure: 'eventsPerSecond' }],
   peers: ['sluice', 'node-redis', 'script', 'xadd', 'node-xadd'],
   missing: withoutRedis,
   async run(settings, note) {

@@ -13,6 +13,7 @@ export const scale: Scenario = {
     'CPU time of the server per delivered event from 100 to 15,000 connections, beside the floors at the same number',
   takesSeveral: true,
   isTogether: true,
+  headlines: [{ where: { connections: 15_000 } }],
   peers: ['sluice', 'floor', 'socket'],
   async run(settings, note) {
     const { peers, connections: sizes = [100, 1000, 5000, 15_000], isQuick } = settings;

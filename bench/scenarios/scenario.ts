@@ -7,6 +7,8 @@ export interface Scenario {
   /** What is the same for all servers that are compared. */
   readonly constant: string;
   readonly shows: string;
+  /** What stands for the scenario where a report says what came out; default the first of most servers. */
+  readonly headlines?: readonly Headline[] | undefined;
   /** Whether `--connections` may be several numbers. */
   readonly takesSeveral?: boolean | undefined;
   /** Whether all peers are up at the same time and measured in turns, and not one after the other. */
@@ -19,6 +21,13 @@ export interface Scenario {
   missing?(peer: string): string | undefined;
   /** Calls `note` after every single run. Repetitions go round: every peer once, then every peer again. */
   run(settings: Settings, note: (run: Run) => void): Promise<void>;
+}
+
+export interface Headline {
+  /** Parameters of the runs; others of a run may be anything. */
+  readonly where: Run['parameters'];
+  /** Default the most important one. */
+  readonly figure?: Figure | undefined;
 }
 
 export interface Settings {
@@ -61,6 +70,8 @@ export interface Series {
   readonly unit: string;
   /** The unit of the first coordinate; default `seconds`. */
   readonly over?: string | undefined;
+  /** Default `lower`. */
+  readonly better?: 'lower' | 'higher' | undefined;
   readonly points: readonly (readonly [number, number])[];
 }
 

@@ -22,6 +22,10 @@ export const stalled: Scenario = {
     'to one connection more for every hundred, which never reads, or to none',
   shows:
     'latency of those that read; memory (RSS) grown since before the others connected; both for each second',
+  headlines: [
+    { where: { stalled: 1 }, figure: 'p99' },
+    { where: { stalled: 1 }, figure: 'rssGrowth' },
+  ],
   peers: ['sluice', 'raw', 'better-sse'],
   async run(settings, note) {
     const { connections: [connections = 1000] = [], isQuick } = settings;

@@ -18,6 +18,7 @@ export const stalled10k: Scenario = {
     '10,000 connections that never read, or none, and one that reads and is waited for, on one topic; 1 GB of events ' +
     'of 1,000 bytes. Only for servers that bound what they keep: a loop of res.write would keep 10 TB',
   shows: 'memory (RSS) grown since they connected, after each quarter of the events and a garbage collection',
+  headlines: [{ where: { stalled: 10_000 } }],
   peers: ['sluice'],
   async run(settings, note) {
     const { connections: [most = 10_000] = [], isQuick } = settings;

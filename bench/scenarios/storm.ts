@@ -29,6 +29,10 @@ export const storm: Scenario = {
     'missed events delivered per second, from the first connect until every client has all; latency of the other ' +
     'topic, alone and meanwhile',
   // `raw` has no history: its clients only connect, which shows what Node's accepting costs.
+  headlines: [
+    { where: { load: 'storm' }, figure: 'deliveriesPerSecond' },
+    { where: { load: 'spread' }, figure: 'deliveriesPerSecond' },
+  ],
   peers: ['sluice', 'prepared', 'raw'],
   async run(settings, note) {
     const { connections: [clients = 10_000] = [], isQuick } = settings;

@@ -16,6 +16,7 @@ export const topics: Scenario = {
     'does every connection. One server for each number of topics is up, and they publish in turns',
   shows:
     'CPU time of the server per delivered event, by the number of topics. Every event has to be encoded once',
+  headlines: [{ where: { topics: 10_000 } }],
   peers: ['sluice', 'socket', 'raw'],
   async run(settings, note) {
     const { connections: [connections = 10_000] = [], isQuick } = settings;

@@ -5,6 +5,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { commandOf } from '../loads/commit.ts';
 import { childrenOf, type RunOrder, type Served, startCommand, startReader, usageOf } from '../loads/lead.ts';
+import { chosenNode } from '../loads/nodes.ts';
 import { plain } from '../loads/plain.ts';
 import { now } from '../loads/texts.ts';
 import { type Publisher, takeTurns } from '../loads/turns.ts';
@@ -24,6 +25,7 @@ export const workers: Scenario = {
     'when it is answered, or 50 begin in a second. Servers, the reader and the publisher share both cores',
   shows:
     'CPU time of all processes of the server per delivery, and deliveries per second until the reader has the last',
+  headlines: [{ where: { load: 'paced', batch: 1 } }],
   peers: ['server', 'workers'],
   missing: () => undefined,
   async run(settings, note) {
@@ -69,7 +71,7 @@ async function serve(peer: string, { against }: Settings): Promise<Served> {
   const program = kindOf(peer) === peer ? plain('lib/command/bin.ts') : against && commandOf(against);
   if (program === undefined) throw new Error(`commit ${against?.name} has no command \`sluice\``);
   const more = peer === 'workers' ? ['--workers', `${WORKERS}`] : [];
-  const command = [process.execPath, program, 'serve', '--port', '0', '--deadline', '1s', ...more];
+  const command = [chosenNode().path, program, 'serve', '--port', '0', '--deadline', '1s', ...more];
   const { child, pid, said } = await startCommand(command, '0,1');
   const url = said.split(' ').at(-1)!;
   const publisher = postingTo(url);
