@@ -105,7 +105,7 @@ export class Delivery {
   /** Cursors that wait until the log can be reached. */
   readonly #waiting = new Set<Cursor>();
   /** Gaps that the channel has not got yet. */
-  #gaps: (Gap & { readonly reason: GapReason })[] = [];
+  #gaps: CountedGap[] = [];
 
   readonly #stats: DeliveryStats;
 
@@ -335,9 +335,7 @@ export class Delivery {
     const [from, seq] = [order.id(cursor.seq), order.baseAfter(cursor.seq)];
     cursor.moveTo(seq);
     const gap = { reason: 'store-changed', from, to: order.id(seq), topics: cursor.group.names } as const;
-    const outcome = this.#writeControls(cursor, [gapEvent(gap.to, gap)]);
-    this.countGap(gap);
-    return outcome;
+    return this.#writeControls(cursor, [gapEvent(gap.to, gap)], [gap]);
   }
 
   #deliver(cursor: Cursor, page: Page): Outcome {
@@ -378,8 +376,8 @@ export class Delivery {
     return this.end(cursor);
   }
 
-  /** A `controls` that throws, or returns what cannot be sent, ends its own subscriber. */
-  #writeControls(cursor: Cursor, events: readonly ControlEvent[]): Outcome {
+  /** A `controls` that throws, or returns what cannot be sent, ends its own subscriber. Counts the gaps that are sent. */
+  #writeControls(cursor: Cursor, events: readonly ControlEvent[], gaps: readonly CountedGap[] = []): Outcome {
     let text: string;
     try {
       text = encodeControls(events, cursor.controls);
@@ -387,7 +385,9 @@ export class Delivery {
       return this.#cut(cursor, 'error');
     }
     // The function may have ended the sink.
-    return this.#hasLeft(cursor) ? 'over' : this.#write(cursor, text);
+    if (this.#hasLeft(cursor)) return 'over';
+    for (const gap of gaps) this.countGap(gap);
+    return this.#write(cursor, text);
   }
 
   /** Ends a subscription and its sink. */
@@ -424,13 +424,11 @@ export class Delivery {
     const gaps = gapsOf(this.#order, from, lost);
     const id = this.#order.id(cursor.seq);
     const events = gaps.map((gap, i) => gapEvent(i === gaps.length - 1 ? id : from, gap));
-    const outcome = this.#writeControls(cursor, events);
-    for (const gap of gaps) this.countGap(gap);
-    return outcome;
+    return this.#writeControls(cursor, events, gaps);
   }
 
   /** Counts a gap. The channel gets it at the end of a turn, because its listeners may end any cursor. */
-  countGap(gap: Gap & { readonly reason: GapReason }): void {
+  countGap(gap: CountedGap): void {
     this.#stats.gaps[gap.reason]++;
     if (!gapChannel.hasSubscribers) return;
     this.#gaps.push(gap);
@@ -592,6 +590,8 @@ const LOG_READ_COST = 1000;
 
 /** A step that writes nothing takes as much time as a write of this many bytes. */
 const STEP_COST = 64;
+
+type CountedGap = Gap & { readonly reason: GapReason };
 
 /** The state of a cursor after a step. */
 type Outcome = 'head' | 'behind' | 'blocked' | 'reading' | 'held' | 'over';

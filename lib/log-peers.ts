@@ -29,7 +29,7 @@ export interface PeersOptions {
 }
 
 /** The version of the messages. Both sides come from one installation, or nearly. */
-export const WIRE_VERSION: number = 2;
+export const WIRE_VERSION: number = 1;
 
 /** Most bytes of frames in an answer, unless one event has more. */
 export const MAX_ANSWER_BYTES: number = 256 * 1024;

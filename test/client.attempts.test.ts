@@ -341,7 +341,7 @@ describe('reconnect()', () => {
       { request: ({ attempt }: { attempt: number }) => (attempt === 1 ? stuck() : {}) },
       { onOpen: ({ attempt }: { attempt: number }) => (attempt === 1 ? stuck() : undefined) },
     ] satisfies ConnectOptions[]) {
-      const connection = connect(url, { ...options, silenceTimeout: 200, backoffDelay: 0 });
+      const connection = connect(url, { ...options, backoffDelay: 0 });
       const next = connection[Symbol.asyncIterator]().next();
       await new Promise((resolve) => setTimeout(resolve, 50));
       connection.reconnect();

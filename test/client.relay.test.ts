@@ -42,11 +42,15 @@ describe('a relay', () => {
     assert.equal(await relayed(t, untyped + END), untyped);
     assert.equal(await relayed(t, `id: 7\nretry: 5000\n\n${END}`), 'retry: 5000\nid: 7\n\n');
     const items: unknown[] = [];
+    let finish = (): void => {};
     const { url } = await serve(t, (_, res) => {
       open(res, 'retry: 0\n\n');
-      setTimeout(() => res.end(END), 20);
+      finish = () => res.end(END);
     });
-    for await (const item of connect(url, { relay: true })) items.push(item);
+    for await (const item of connect(url, { relay: true })) {
+      items.push(item);
+      finish();
+    }
     assert.deepEqual(items, [{ retry: 0 }]);
   });
 

@@ -116,7 +116,7 @@ describe('connect', () => {
       shouldRetry: () => false,
     };
     await assert.rejects(readData(url, options), /connection/i);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    for (const session of sessions) await once(session, 'close');
     assert.equal(sessions.size, 0);
   });
 
