@@ -6,7 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openNode, ownPlaces, randomFrom, readGeneration, sharedPlaces } from './helpers/generations.ts';
 import { folderFor } from './helpers/sqlite.ts';
 
+const GENERATIONS = 500;
 const READERS = 2;
+const TTL = 60_000;
+const LEASE = 4000;
 
 describe('many generations at once, whose readers leave and come back', () => {
   for (const place of [...ownPlaces, ...sharedPlaces])
@@ -18,9 +21,9 @@ describe('many generations at once, whose readers leave and come back', () => {
         Date.now = now;
       });
       const random = randomFrom(7);
-      const count = place.crowd;
+      const count = GENERATIONS;
       const open = await place.open(t, folderFor(t));
-      const options = { ttl: 60_000, lease: 1500, maxRunning: count };
+      const options = { ttl: TTL, lease: LEASE, maxRunning: count };
       const nodes = [];
       for (let i = 1; i <= place.nodes; i++) nodes.push(await openNode(t, open(`node ${i}`), options));
       const urls = nodes.map(({ url }) => url);
@@ -54,7 +57,7 @@ describe('many generations at once, whose readers leave and come back', () => {
       assert.ok((await Promise.all(generations.map(({ done }) => done))).every((end) => end === 'done'));
       const connections = await Promise.all(reads);
       assert.ok(connections.reduce((sum, n) => sum + n, 0) > count * READERS);
-      passed = 61_500;
+      passed = TTL + LEASE;
       for (const { hub, generations } of nodes) {
         const names = Array.from({ length: count }, (_, i) => `answer-${i}`);
         // A node need not list what it does not hold: the log knows of all.

@@ -36,18 +36,16 @@ export interface Place {
   readonly name: string;
   /** How many nodes can share it. */
   readonly nodes: 1 | 2;
-  /** How many generations can run on it at once within some seconds. */
-  readonly crowd: number;
   /** Makes one for a test, and answers what opens the log of a node. */
   open(t: Cleanup, folder: string): Promise<(node: string) => Log | undefined>;
 }
 
-const noLog: Place = { name: 'memory', nodes: 1, crowd: 500, open: async () => () => undefined };
+const noLog: Place = { name: 'memory', nodes: 1, open: async () => () => undefined };
 
 const inSqlite: Place = {
   name: 'SQLite',
   nodes: 1,
-  crowd: 500,
+
   open: async (_, folder) => () => new SqliteLog(`${folder}/log.db`),
 };
 
@@ -58,7 +56,7 @@ export const sharedPlaces: readonly Place[] = [
   {
     name: 'a store that nodes share',
     nodes: 2,
-    crowd: 300,
+
     open: async () => {
       const store = new SharedStore();
       return (node) => store.open(node);
@@ -67,7 +65,7 @@ export const sharedPlaces: readonly Place[] = [
   {
     name: 'the owner among several processes',
     nodes: 2,
-    crowd: 100,
+
     open: async (t, folder) => {
       const path = `${folder}/log.sock`;
       const fixture = fileURLToPath(new URL('../fixtures/log-owner.ts', import.meta.url));
@@ -82,7 +80,7 @@ export const sharedPlaces: readonly Place[] = [
   {
     name: 'a model of Redis',
     nodes: 2,
-    crowd: 50,
+
     open: async () => {
       const redis = new ModelRedis();
       return (node) => new RedisLog(redis.client(node));

@@ -95,7 +95,7 @@ describe('generations on a Redis', { timeout: 60_000 }, () => {
     const nodes = await Promise.all([startNode(t), startNode(t)]);
     const urls = nodes.map(({ url }) => url);
     await Promise.all(
-      Array.from({ length: 50 }, async (_, i) => {
+      Array.from({ length: 500 }, async (_, i) => {
         await sleep(i * 10);
         const readings = [1, 2].map(() => readGeneration(urls, `all-${i}`, { leaves: 3 }));
         await nodes[i % 2]!.run(`all-${i}`, 30, 5);
