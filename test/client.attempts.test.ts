@@ -13,21 +13,12 @@ import {
 } from '../lib/client.ts';
 import { EventSource } from '../lib/eventsource.ts';
 import { fetchTransport, http2Transport, nodeTransport } from '../lib/transport.ts';
+import { atOnce, readData } from './helpers/connected.ts';
 import { cutAfter, eventStream, frame, idOf, open, whole } from './helpers/misbehaving.ts';
 import { listen, serve } from './helpers/server.ts';
 
-const atOnce = { minRetryDelay: 0, backoffDelay: 0 } as const;
 /** Longer than any test. */
 const HOUR = 3_600_000;
-
-async function read(url: string, options: ConnectOptions = {}, enough = Infinity): Promise<string[]> {
-  const data: string[] = [];
-  for await (const event of connect(url, { ...atOnce, ...options })) {
-    data.push(event.data);
-    if (data.length === enough) break;
-  }
-  return data;
-}
 
 async function failureOf(reading: Promise<unknown>): Promise<ConnectError> {
   return reading.then(
@@ -56,7 +47,7 @@ describe('onOpen', () => {
       });
       const heads: StreamHead[] = [];
       const onOpen = (head: StreamHead): number => heads.push(head);
-      await read(url, { transport: transport(), onOpen: (head) => void onOpen(head) }, 2);
+      await readData(url, { transport: transport(), onOpen: (head) => void onOpen(head) }, 2);
       assert.deepEqual(
         heads.map(({ attempt, status, url: from, headers }) => [attempt, status, from, headers['x-run']]),
         [
@@ -77,7 +68,7 @@ describe('onOpen', () => {
     });
     const heads: StreamHead[] = [];
     const url = `http://127.0.0.1:${await listen(t, server)}/`;
-    await read(url, { transport: http2Transport(), onOpen: (head) => void heads.push(head) }, 1);
+    await readData(url, { transport: http2Transport(), onOpen: (head) => void heads.push(head) }, 1);
     assert.equal(heads[0]?.headers['x-run'], '7');
     assert.equal(heads[0]?.headers[':status'], undefined);
   });
@@ -97,7 +88,7 @@ describe('onOpen', () => {
     const refusing = async (): Promise<void> => {
       throw new Error('another version');
     };
-    await assert.rejects(read(url, { onOpen: refusing }), /another version/);
+    await assert.rejects(readData(url, { onOpen: refusing }), /another version/);
   });
 
   it('does not keep a connection from being closed while it is pending', async (t) => {
@@ -123,7 +114,7 @@ describe('the error of a refused attempt', () => {
     const { url } = await serve(t, (_, res) => {
       res.writeHead(status, { 'content-type': type, 'X-Request': '17', 'set-cookie': 'secret=1' }).end(body);
     });
-    return failureOf(read(url));
+    return failureOf(readData(url));
   }
 
   it('has the headers and the body, whatever its type is', async (t) => {
@@ -154,7 +145,7 @@ describe('the error of a refused attempt', () => {
     const { url } = await serve(t, (_, res) => {
       res.writeHead(403, { 'content-type': 'text/plain' }).write('so far');
     });
-    assert.equal((await failureOf(read(url))).body, 'so far');
+    assert.equal((await failureOf(readData(url))).body, 'so far');
   });
 });
 
@@ -170,7 +161,7 @@ describe('the option request', () => {
       else whole(res, `${frame(3)}event: sluice:end\ndata: {}\n\n`);
     });
     let run = '';
-    const data = await read(`${url}runs`, {
+    const data = await readData(`${url}runs`, {
       headers: { authorization: 'Bearer a' },
       request: ({ lastEventId }) =>
         lastEventId === ''
@@ -202,22 +193,22 @@ describe('the option request', () => {
       req.method === 'POST' ? whole(res, frame(1)) : whole(res, `${frame(2)}event: sluice:end\ndata: {}\n\n`),
     );
     const request: ConnectOptions['request'] = ({ lastEventId }) => (lastEventId === '' ? { body: 'x' } : {});
-    assert.deepEqual(await read(url, { request }), ['1', '2']);
+    assert.deepEqual(await readData(url, { request }), ['1', '2']);
   });
 
   it('does not send a POST twice: the loop throws the failure of the first one', async (t) => {
     const { url, requests } = await serve(t, (_, res) => cutAfter(res, ': nothing yet\n'));
     const request = () => ({ body: 'x' });
-    assert.equal((await failureOf(read(url, { request }))).code, 'ERR_SSE_NETWORK');
+    assert.equal((await failureOf(readData(url, { request }))).code, 'ERR_SSE_NETWORK');
     assert.equal(requests.length, 1);
     const again = (_: ConnectError, { attempt }: { attempt: number }) => attempt < 3;
-    await failureOf(read(url, { request, shouldRetry: again }));
+    await failureOf(readData(url, { request, shouldRetry: again }));
     assert.equal(requests.length, 4);
   });
 
   it('ends the loop without an error where the only response of a POST has ended', async (t) => {
     const { url, requests } = await serve(t, (_, res) => whole(res, frame(1)));
-    assert.deepEqual(await read(url, { request: () => ({ body: 'x' }) }), ['1']);
+    assert.deepEqual(await readData(url, { request: () => ({ body: 'x' }) }), ['1']);
     assert.equal(requests.length, 1);
   });
 
@@ -233,7 +224,7 @@ describe('the option request', () => {
     };
     const shouldRetry = ({ status }: ConnectError, { attempt }: { attempt: number }) =>
       (status === 401 && attempt === 1) || undefined;
-    assert.deepEqual(await read(url, { headers, shouldRetry }, 1), ['1']);
+    assert.deepEqual(await readData(url, { headers, shouldRetry }, 1), ['1']);
     assert.deepEqual(
       requests.map((one) => one.headers.authorization),
       ['Bearer 1', 'Bearer 2'],
@@ -269,14 +260,14 @@ describe('the option request', () => {
     [null, /^TypeError: `request` must return an object such as \{ url, body \}, got null$/],
   ] as [object, RegExp][]) {
     it(`ends the loop where it returns ${JSON.stringify(given)}, naming what is wrong`, async () => {
-      await assert.rejects(read('http://127.0.0.1:1/', { request: () => given }), message);
+      await assert.rejects(readData('http://127.0.0.1:1/', { request: () => given }), message);
     });
   }
 
   it('has no Headers beside it that a function returns, of which nothing would be sent', async () => {
     const headers = () => new Headers({ authorization: 'Bearer x' }) as unknown as RequestHeaders;
     const options = { headers, shouldRetry: () => false };
-    await assert.rejects(read('http://127.0.0.1:1/', options), /^TypeError: `headers` must be an object/);
+    await assert.rejects(readData('http://127.0.0.1:1/', options), /^TypeError: `headers` must be an object/);
   });
 
   it('cannot stand beside method or body', () => {

@@ -6,21 +6,12 @@ import { type ConnectOptions, connect } from '../lib/client.ts';
 import { encode } from '../lib/encode.ts';
 import type { PositionStorage } from '../lib/positions.ts';
 import { gapEvent, readyEvent } from '../lib/protocol.ts';
+import { atOnce, readData } from './helpers/connected.ts';
 import { cutAfter, frame, idOf, open, whole } from './helpers/misbehaving.ts';
 import { serve } from './helpers/server.ts';
 
-const atOnce = { minRetryDelay: 0, backoffDelay: 0 } as const;
 const GAP = { reason: 'evicted', from: idOf(1), to: idOf(4), topics: ['a'] };
 const stuck = (): Promise<never> => new Promise(() => {});
-
-async function read(url: string, options: ConnectOptions = {}, enough = Infinity): Promise<string[]> {
-  const data: string[] = [];
-  for await (const event of connect(url, { ...atOnce, ...options })) {
-    data.push(event.data);
-    if (data.length === enough) break;
-  }
-  return data;
-}
 
 describe('onComment', () => {
   it('ends the loop with what it throws: that is no failure of the network', async (t) => {
@@ -29,7 +20,7 @@ describe('onComment', () => {
     const onComment = (): never => {
       throw mine;
     };
-    await assert.rejects(read(url, { onComment }), mine);
+    await assert.rejects(readData(url, { onComment }), mine);
     assert.equal(requests.length, 1);
   });
 });
@@ -46,14 +37,14 @@ describe('isLast', () => {
       asked.push(`${event} ${data}`);
       return event !== 'message' || data === '2';
     };
-    assert.deepEqual(await read(url, { isLast }), ['1', '2']);
+    assert.deepEqual(await readData(url, { isLast }), ['1', '2']);
     assert.deepEqual(asked, ['message 1', 'message 2']);
   });
 
   it('is asked about control events where the loop gets them', async (t) => {
     const { url } = await serve(t, (_, res) => open(res, encode(readyEvent(idOf(0), ['a']))));
     const isLast: ConnectOptions['isLast'] = ({ event }) => event === 'sluice:ready';
-    assert.equal((await read(url, { isLast, controlEvents: true })).length, 1);
+    assert.equal((await readData(url, { isLast, controlEvents: true })).length, 1);
   });
 });
 

@@ -21,6 +21,7 @@ import { fileStorage, type PositionStorage } from '../lib/positions.ts';
 import { gapEvent, positionEvent, readyEvent } from '../lib/protocol.ts';
 import { fetchTransport, http2Transport } from '../lib/transport.ts';
 import { fakeTime } from './helpers/clock.ts';
+import { atOnce, readData } from './helpers/connected.ts';
 import {
   cutAfter,
   eventStream,
@@ -36,18 +37,6 @@ import {
 import { listen, openServer } from './helpers/server.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
-
-/** No waiting between attempts. */
-const atOnce = { minRetryDelay: 0, backoffDelay: 0 } as const;
-
-async function readData(url: string, options: ConnectOptions = {}, enough = Infinity): Promise<string[]> {
-  const data: string[] = [];
-  for await (const event of connect(url, { ...atOnce, ...options })) {
-    data.push(event.data);
-    if (data.length === enough) break;
-  }
-  return data;
-}
 
 async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
   const server = await openServer(handler);
