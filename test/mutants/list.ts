@@ -1,5 +1,6 @@
 // All mutants. To add one, write an entry into the file of list/ that has its module.
 
+import { doctor } from './list/doctor.ts';
 import { generations } from './list/generations.ts';
 import { history } from './list/history.ts';
 import { hub } from './list/hub.ts';
@@ -32,5 +33,6 @@ export const mutants: readonly Mutant[] = [
   ...limits,
   ...reader,
   ...testing,
+  ...doctor,
   ...schema,
 ];
