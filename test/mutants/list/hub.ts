@@ -108,8 +108,8 @@ export const hub: readonly Mutant[] = [
     ['races', { seeds: 300 }],
     [
       {
-        find: "this.#hasLeft(cursor) ? 'over' : this.#write(cursor, text)",
-        replace: 'this.#write(cursor, text)',
+        find: "if (this.#hasLeft(cursor)) return 'over';\n    for (const gap",
+        replace: 'for (const gap',
         why: 'a gap is written after the end of a stream that `controls` has ended',
         tests: [{ in: 'hub.odd', only: 'the gap is told again' }],
       },
@@ -159,8 +159,8 @@ export const hub: readonly Mutant[] = [
         race: 'slow client overtaken',
       },
       {
-        find: "if (this.#hasLeft(cursor)) return 'over';",
-        replace: '',
+        find: "if (this.#hasLeft(cursor)) return 'over';\n    const { group",
+        replace: 'const { group',
         why: 'a page is written to a client that left while it was read',
         race: 'reader disconnected mid-page',
         tests: ['hub.odd'],
