@@ -124,9 +124,12 @@ function silent(main: Probe, plain: Probe | undefined): Finding {
 }
 
 /** Bursts after which nothing came for a while. */
-function settled({ bursts, age, lag }: Probe): Burst[] {
-  const pause = LONG_PAUSE + 2 * lag;
-  return bursts.filter(({ to }, i) => (bursts[i + 1]?.from ?? age) - to >= pause);
+function settled(main: Probe): Burst[] {
+  const { bursts, age } = main;
+  return bursts.filter(({ to }, i) => {
+    const next = bursts[i + 1]?.from ?? age;
+    return next - to >= LONG_PAUSE + 2 * main.lagWithin(to, next);
+  });
 }
 
 /** What shows that events were held back; `undefined` where nothing shows it. */

@@ -56,6 +56,7 @@ export interface ProbeOptions {
 const MAX_BYTES = 64 * 1024 * 1024;
 const MAX_BURSTS = 20_000;
 const MAX_IDS = 5000;
+const MAX_STALLS = 1000;
 /** Chunks that are closer together than this belong to one burst. */
 const PAUSE = 30;
 const TICK = 50;
@@ -92,6 +93,8 @@ export class Probe {
   readonly #options: ProbeOptions;
   readonly #controller = new AbortController();
 
+  /** When this process could not read, for longer than a tick. */
+  readonly #stalls: { readonly from: number; to: number }[] = [];
   #stoppedAt: number | undefined;
 
   constructor(options: ProbeOptions) {
@@ -114,6 +117,12 @@ export class Probe {
     const ends = [...this.bursts.map(({ from }) => from), age];
     const begins = [head.at, ...this.bursts.map(({ to }) => to)];
     return ends.reduce((longest, end, i) => Math.max(longest, end - begins[i]!), 0);
+  }
+
+  /** The longest time between two moments in which this process could not read. */
+  lagWithin(begin: number, end: number): number {
+    const within = this.#stalls.filter(({ from, to }) => from < end && to > begin);
+    return within.reduce((longest, { from, to }) => Math.max(longest, to - from), 0);
   }
 
   /** Leaves. */
@@ -149,8 +158,16 @@ export class Probe {
     return setInterval(() => {
       const now = this.#now();
       this.lag = Math.max(this.lag, now - due);
+      if (now - due > TICK) this.#noteStall(due, now);
       due = now + TICK;
     }, TICK);
+  }
+
+  /** The last of too many goes on: what falls into it is then held for no pause of the stream. */
+  #noteStall(from: number, to: number): void {
+    const last = this.#stalls[MAX_STALLS - 1];
+    if (last === undefined) this.#stalls.push({ from, to });
+    else last.to = to;
   }
 
   async #follow(): Promise<void> {

@@ -270,7 +270,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const single = await serve(t, beating(1, 300));
     assert.equal((await diagnose(single.url)).of('buffering').state, 'ok');
     const held = await serve(t, beating(4, 600));
-    const { wrong, of } = await diagnose(held.url, ['--wait', '3s']);
+    const { wrong, of } = await diagnose(held.url, ['--wait', '5s']);
     assert.deepEqual(wrong, ['buffered']);
     assert.match(of('buffering').cause ?? '', /^Varnish \(x-varnish: 1 2\)/);
   });
@@ -295,7 +295,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
       t,
       streaming({}, (res) => each(res, 500, () => batch)),
     );
-    const { wrong, code } = await diagnose(url, ['--wait', '3s']);
+    const { wrong, code } = await diagnose(url, ['--wait', '5s']);
     assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
   });
 
