@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
@@ -61,7 +62,7 @@ async function paced(
   return url;
 }
 
-const FOUR = ['--connections', '4', '--duration', '1500ms'];
+const FOUR = ['--connections', '4', '--duration', '2500ms'];
 
 describe('sluice load, with the reference server', { concurrency: 4 }, () => {
   it('opens the streams, counts what they get, and finds nothing lost', async (t) => {
@@ -191,7 +192,7 @@ describe('sluice load, with servers that', { concurrency: 4 }, () => {
       else if (attempt === 3) res.writeHead(404).end();
       else open(res, encode(readyEvent(idOf(1), ['a'])));
     });
-    const { streams, faults, ended } = await load(['--connections', '4', '--duration', '2s', url]);
+    const { streams, faults, ended } = await load(['--connections', '4', '--duration', '4s', url]);
     assert.deepEqual(streams.refused, { 404: 1, 503: 2 });
     assert.deepEqual([streams.opened, streams.open, streams.failed], [3, 3, 1]);
     assert.equal(ended, 'duration');
@@ -267,14 +268,14 @@ describe('sluice load', { concurrency: 4 }, () => {
     assert.equal(code, slow ? 1 : 0, stdout);
     assert.match(
       stdout,
-      /^3 of 3 streams opened, [\d.]+\/s; 3 open after 5\.\d s\n {20,}p50 +p90 +p99 +max\n/,
+      /^3 of 3 streams opened, [\d.]+\/s; 3 open after [\d.]+ s\n {20,}p50 +p90 +p99 +max\n/,
     );
     for (const name of ['head', 'first event', 'inter-arrival', 'own delay, 1', 'own delay, 2'])
       assert.match(stdout, new RegExp(`^${name} +[\\d.]+ ms +[\\d.]+ ms +[\\d.]+ ms +[\\d.]+ ms`, 'm'));
     assert.match(stdout, /^\d+ different events compared: 0 lost, 0 twice$/m);
     assert.match(stdout, /^first event:\n( +≤ .* \d+( #+)?\n)+/m);
     assert.match(stdout, /\n(no problem|problem: .*)\n$/);
-    assert.match(stderr, /^sluice load: 5 s: 3 of 3 streams open, \d+ events\n$/);
+    assert.match(stderr, /^(sluice load: \d+ s: 3 of 3 streams open, \d+ events\n)+$/);
   });
 
   it('redraws one line on a terminal, and removes it', async (t) => {
@@ -282,7 +283,7 @@ describe('sluice load', { concurrency: 4 }, () => {
     const { stderr } = await run('load', ['--duration', '1500ms', '--connections', '2', url], {
       isTTY: true,
     });
-    assert.match(stderr, /^\r\x1b\[Ksluice load: 1 s: 2 of 2 streams open, \d+ events\r\x1b\[K$/);
+    assert.match(stderr, /^(\r\x1b\[Ksluice load: \d+ s: 2 of 2 streams open, \d+ events)+\r\x1b\[K$/);
   });
 
   it('reports what it has when it is interrupted', async (t) => {
@@ -295,20 +296,6 @@ describe('sluice load', { concurrency: 4 }, () => {
     const { ended, streams, faults } = await running;
     assert.deepEqual([ended, streams.open, faults.length], ['interrupted', 5, 0]);
     while (server.hub.stats.subscribers > 0) await new Promise((resolve) => setTimeout(resolve, 10));
-  });
-
-  it('says that the figures do not count where it was itself too slow', async (t) => {
-    const { url } = await ours(t);
-    const running = load([...FOUR, url]);
-    const timer = setInterval(() => {
-      const end = performance.now() + 120;
-      while (performance.now() < end);
-    }, 150);
-    t.after(() => clearInterval(timer));
-    const { code, problems, generator } = await running;
-    assert.equal(code, 1);
-    assert.equal(generator.holding?.isBottleneck, true, JSON.stringify(generator));
-    assert.match(problems.join('\n'), /this process was too slow: rates, .* do not count$/);
   });
 
   it('opens no more at a time than are answered, and with --rate no more in a second', async (t) => {
@@ -390,6 +377,23 @@ describe('sluice load', { concurrency: 4 }, () => {
     });
 });
 
+// By itself: it delays everything in this process.
+describe('sluice load, in a process that is too slow', () => {
+  it('says that the figures do not count where it was itself too slow', async (t) => {
+    const { url } = await ours(t);
+    const running = load([...FOUR, url]);
+    const timer = setInterval(() => {
+      const end = performance.now() + 120;
+      while (performance.now() < end);
+    }, 150);
+    t.after(() => clearInterval(timer));
+    const { code, problems, generator } = await running;
+    assert.equal(code, 1);
+    assert.equal(generator.holding?.isBottleneck, true, JSON.stringify(generator));
+    assert.match(problems.join('\n'), /this process was too slow: rates, .* do not count$/);
+  });
+});
+
 describe('the histogram of sluice load', () => {
   it('has percentiles that are at most 1/32 too high, and never too low', () => {
     for (const scale of [0.001, 0.01, 1, 37, 1000]) {
@@ -466,5 +470,41 @@ describe('what sluice load holds', () => {
     for (const seq of [3, 5, 7, 8, 10]) gapped.take({ epoch: 1, seq });
     const { lost, duplicates } = seen.compare([whole, gapped]);
     assert.deepEqual({ lost, duplicates }, { lost: 1, duplicates: 0 });
+  });
+});
+
+describe('docs/load.md', () => {
+  const page = readFileSync(new URL('../../docs/load.md', import.meta.url), 'utf8');
+
+  it('shows the lines that the command prints', async (t) => {
+    const [, shown = ''] = /<!-- output -->\n```text\n(.*?)```/s.exec(page) ?? [];
+    const { url } = await ours(t);
+    const { stdout } = await run('load', ['--connections', '5', '--duration', '1500ms', url]);
+    // Without figures, bars and what depends on the machine.
+    const form = (text: string) =>
+      text
+        .replaceAll(/^ +≤.*\n|^problem: this process was too slow.*\n|^no problem\n/gm, '')
+        .replaceAll(/[\d.]+/g, '0')
+        .replaceAll(/ +/g, ' ')
+        .replaceAll(/0 s\b/g, '0 ms');
+    assert.equal(form(stdout), form(shown));
+  });
+
+  it('names every option of its own, and the limits that the command has', async () => {
+    const { stdout } = await run('load', ['--help']);
+    const named = new Set(page.match(/--[a-z][a-z-]+/g));
+    for (const option of [
+      '--connections',
+      '--rate',
+      '--duration',
+      '--time',
+      '--i-own-this-server',
+      '--json',
+      '--topic',
+    ]) {
+      assert.ok(named.has(option), option);
+      assert.ok(stdout.includes(option), option);
+    }
+    for (const option of named) assert.ok(stdout.includes(option), option);
   });
 });
