@@ -413,6 +413,15 @@ describe('the histogram of sluice load', () => {
     }
   });
 
+  it('takes the lower one of two for percentiles that are at most the half', () => {
+    const histogram = new Histogram();
+    for (const value of [0.01, 0.06]) histogram.record(value);
+    assert.deepEqual(
+      [0.1, 0.5, 0.51, 1].map((part) => histogram.percentile(part)),
+      [0.01, 0.01, 0.06, 0.06],
+    );
+  });
+
   it('takes anything from nothing to hours, and says nothing of nothing', () => {
     const histogram = new Histogram();
     assert.deepEqual(histogram.percentiles, { count: 0, p50: null, p90: null, p99: null, max: null });
@@ -474,10 +483,10 @@ describe('what sluice load holds', () => {
 });
 
 describe('docs/load.md', () => {
-  const page = readFileSync(new URL('../../docs/load.md', import.meta.url), 'utf8');
+  const readPage = () => readFileSync(new URL('../../docs/load.md', import.meta.url), 'utf8');
 
   it('shows the lines that the command prints', async (t) => {
-    const [, shown = ''] = /<!-- output -->\n```text\n(.*?)```/s.exec(page) ?? [];
+    const [, shown = ''] = /<!-- output -->\n```text\n(.*?)```/s.exec(readPage()) ?? [];
     const { url } = await ours(t);
     const { stdout } = await run('load', ['--connections', '5', '--duration', '1500ms', url]);
     // Without figures, bars and what depends on the machine.
@@ -492,7 +501,7 @@ describe('docs/load.md', () => {
 
   it('names every option of its own, and the limits that the command has', async () => {
     const { stdout } = await run('load', ['--help']);
-    const named = new Set(page.match(/--[a-z][a-z-]+/g));
+    const named = new Set(readPage().match(/--[a-z][a-z-]+/g));
     for (const option of [
       '--connections',
       '--rate',
