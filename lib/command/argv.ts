@@ -103,6 +103,17 @@ export function urlBelow(url: URL, path: string): URL {
   return full;
 }
 
+/** A URL without what may be a secret in it: reports are sent to colleagues. */
+export function shownUrl(url: URL): string {
+  const shown = new URL(url);
+  shown.username = shown.password = '';
+  for (const name of new Set(url.searchParams.keys()))
+    if (!PUBLIC_PARAMETERS.has(name)) shown.searchParams.set(name, '*');
+  return shown.href;
+}
+
+const PUBLIC_PARAMETERS = new Set(['topic', 'from', 'last', 'conflate']);
+
 /** Reads lines of `NAME: VALUE`; names become lower case. @throws {UsageError} for any other line. */
 export function readHeaders(lines: readonly string[]): Record<string, string> {
   const headers: Record<string, string> = {};

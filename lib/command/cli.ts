@@ -1,10 +1,11 @@
 // The `sluice` command: runs the subcommand, and turns its error into one line and an exit code.
-// Needs `argv.ts`, `check.ts`, `doctor.ts`, `io.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
+// Needs `argv.ts`, `check.ts`, `doctor.ts`, `io.ts`, `load.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
 import type { UsageError } from './argv.ts';
 import { check } from './check.ts';
 import { doctor } from './doctor.ts';
 import { type Command, type CommandIo, report } from './io.ts';
+import { load } from './load.ts';
 import { publish } from './publish.ts';
 import { serve } from './serve.ts';
 import { tail } from './tail.ts';
@@ -16,11 +17,12 @@ const HELP = `Usage: sluice <command> [options]
   publish   publish the lines of standard input to a topic
   check     try whether streams are contiguous across cuts, or say what is lost
   doctor    say why a stream does not stream: what is wrong, by whom, and what cures it
+  load      open many streams at once and measure them: times, rates, and by ids what is lost
 
 "sluice <command> --help" lists the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage.
 `;
 
-const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish, check, doctor };
+const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish, check, doctor, load };
 
 /** Runs a command line, without the program's own name. Resolves with the exit code; never rejects. */
 export async function main(argv: readonly string[], io: CommandIo, version: string): Promise<number> {

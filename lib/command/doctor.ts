@@ -3,7 +3,15 @@
 
 import { connect as connectTls } from 'node:tls';
 import { originRule } from '../origin.ts';
-import { type CommandLine, readHeaders, readOptions, readUrl, usageError, withOptionNames } from './argv.ts';
+import {
+  type CommandLine,
+  readHeaders,
+  readOptions,
+  readUrl,
+  shownUrl,
+  usageError,
+  withOptionNames,
+} from './argv.ts';
 import type { Cors, Evidence, Finding, Resume } from './doctor-finding.ts';
 import { diagnose, summaryOf } from './doctor-findings.ts';
 import { headOf, Probe, type ProbeOptions } from './doctor-probe.ts';
@@ -281,17 +289,6 @@ function reportOf(url: URL, evidence: Evidence, isInterrupted: boolean): Report 
     },
   };
 }
-
-/** Without what may be a secret: reports are sent to colleagues. */
-function shownUrl(url: URL): string {
-  const shown = new URL(url);
-  shown.username = shown.password = '';
-  for (const name of new Set(url.searchParams.keys()))
-    if (!PUBLIC_PARAMETERS.has(name)) shown.searchParams.set(name, '*');
-  return shown.href;
-}
-
-const PUBLIC_PARAMETERS = new Set(['topic', 'from', 'last', 'conflate']);
 
 const COLORS = { ok: 32, unknown: 36, warning: 33, problem: 31 } as const;
 

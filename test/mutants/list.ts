@@ -5,6 +5,7 @@ import { generations } from './list/generations.ts';
 import { history } from './list/history.ts';
 import { hub } from './list/hub.ts';
 import { limits } from './list/limits.ts';
+import { load } from './list/load.ts';
 import { log } from './list/log.ts';
 import { models } from './list/models.ts';
 import { processes } from './list/processes.ts';
@@ -34,5 +35,6 @@ export const mutants: readonly Mutant[] = [
   ...reader,
   ...testing,
   ...doctor,
+  ...load,
   ...schema,
 ];
