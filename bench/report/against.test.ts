@@ -35,9 +35,9 @@ function reportOf(
   env?: NodeJS.ProcessEnv,
 ): { report: Report; text: string; stdout: string } {
   for (let tries = 1; ; tries++) {
-    const { stdout, stderr } = bench([...argv, '--quick', '--out', folder], env);
+    const { status, signal, stdout, stderr } = bench([...argv, '--quick', '--out', folder], env);
     const paths = stdout.split('\n').filter((line) => line.startsWith(folder));
-    assert.equal(paths.length, 3, stderr);
+    assert.equal(paths.length, 3, `${signal ?? status}: ${stderr}${stdout}`);
     const report = readReport(paths.find((path) => path.endsWith('.json'))!);
     const isLimited = report.runs.some(({ invalid }) => invalid === 'the reader was the limit');
     if (!isLimited || tries === 5) return { report, text: stderr, stdout };
@@ -81,15 +81,25 @@ describe('a run against another commit', { skip: isCheckout ? false : 'this is n
       new RegExp(`^sluice \\d+\\.\\d+\\.\\d+ at ${commit}$`),
     );
     assert.match(stdout, /^fanout, connections 20, .* sluice {2}CPU of the server per delivery .* × *$/m);
-    assert.match(stdout, /^5 of 5 figures have fewer than 3 pairs: no verdict$/m);
+    // A short run may have taken the kernel less than it counts, and then has no figure of that.
+    assert.match(stdout, /^([45]) of \1 figures have fewer than 3 pairs: no verdict$/m);
   });
 
   it('measures the single modules of both commits', () => {
-    const { report } = reportOf(['micro', '--against', 'HEAD', '--peers', 'sluice']);
+    const { report } = reportOf([
+      'micro',
+      '--bench',
+      'encode,replay,router',
+      '--against',
+      'HEAD',
+      '--peers',
+      'sluice',
+    ]);
     const of = (peer: string) => report.runs.filter((run) => run.peer === peer);
     const keyOf = ({ parameters }: Run) => JSON.stringify(parameters);
     assert.ok(of('sluice').length > 0);
-    assert.deepEqual(of(before).map(keyOf), of('sluice').map(keyOf));
+    // Two benches run at a time, so they end in any order.
+    assert.deepEqual(of(before).map(keyOf).toSorted(), of('sluice').map(keyOf).toSorted());
     for (const { figures, invalid } of of(before)) {
       assert.equal(invalid, undefined);
       assert.ok(Object.values(figures).every(Number.isFinite));
