@@ -89,8 +89,6 @@ export async function toResponse(
   track(stream, streams);
   // Not awaited: the function that makes the source may wait for longer than the client, or the program, does.
   void send(stream, from, options as SourceResponseOptions).catch((error) => {
-    // A client that leaves makes the function's own calls fail too: nothing went wrong.
-    if (res.destroyed) return undefined;
     if (res.headersSent) return stream.pipe(failed(error), options as SourceResponseOptions);
     res.fail(error);
     stream.abort('error', error);

@@ -38,11 +38,6 @@ export const web: readonly Mutant[] = [
         why: 'a body that was read to its end never ends',
       },
       {
-        find: 'if (res.destroyed) return undefined;',
-        replace: '',
-        why: 'a client that leaves counts as a failure of the source',
-      },
-      {
         find: 'this.#respond(null, CLIENT_GONE);',
         replace: '',
         why: 'the handler of a client that has left never settles',
