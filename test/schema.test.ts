@@ -342,6 +342,22 @@ describe('connect with schemas', () => {
     assert.equal(asked.length, 2);
   });
 
+  it('does not ask `isLast` about a gap, which the loop gets', async (t) => {
+    const asked: string[] = [];
+    const isLast = ({ event }: { event: string }) => asked.push(event) > 1;
+    const gap = encode(gapEvent(idOf(2), { reason: 'evicted', from: idOf(1), to: idOf(2), topics: ['a'] }));
+    const { made } = await reading(t, ready + gap + good(3) + good(4) + good(5), { isLast });
+    const seen: string[] = [];
+    for await (const { event } of made) seen.push(event);
+    assert.deepEqual(
+      [seen, asked],
+      [
+        ['sluice:gap', 'tick', 'tick'],
+        ['tick', 'tick'],
+      ],
+    );
+  });
+
   it('skips events of types that are not defined, and reports each', async (t) => {
     const reported: string[] = [];
     const onError = ({ code, message }: ConnectError) => reported.push(`${code} ${message}`);
