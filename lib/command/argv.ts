@@ -96,6 +96,13 @@ export function readUrl(text: string): URL {
   throw usageError(`expected an http or https URL, got ${text}`);
 }
 
+/** The URL that is the only argument beside options. @throws a usage error for none, and for several. */
+export function readOneUrl([text, ...more]: readonly string[]): URL {
+  if (text === undefined || more.length > 0)
+    throw usageError(`expected one URL, got ${text === undefined ? 'none' : more.length + 1}`);
+  return readUrl(text);
+}
+
 /** The URL of a path of the server that another URL names. */
 export function urlBelow(url: URL, path: string): URL {
   const full = new URL(url);

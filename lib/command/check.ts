@@ -11,9 +11,9 @@ import { nodeTransport, type Transport } from '../transport.ts';
 import {
   type OptionValues,
   readHeaders,
+  readOneUrl,
   readOptions,
   readTopic,
-  readUrl,
   urlBelow,
   usageError,
 } from './argv.ts';
@@ -115,10 +115,7 @@ interface Plan {
 async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
-  const [text] = positionals;
-  if (text === undefined || positionals.length > 1)
-    throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
-  const url = readUrl(text);
+  const url = readOneUrl(positionals);
   checkTogether(values);
   const { foreign = false, 'read-only': readOnly = false, rate = 100, duration = 10_000 } = values;
   const headers = readHeaders(values.header);

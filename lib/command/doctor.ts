@@ -6,8 +6,8 @@ import { originRule } from '../origin.ts';
 import {
   type CommandLine,
   readHeaders,
+  readOneUrl,
   readOptions,
-  readUrl,
   shownUrl,
   usageError,
   withOptionNames,
@@ -115,10 +115,7 @@ async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   const line = readOptions(argv, OPTIONS);
   const { values, positionals } = line;
   if (values.help) return undefined;
-  const [text] = positionals;
-  if (text === undefined || positionals.length > 1)
-    throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
-  const url = readUrl(text);
+  const url = readOneUrl(positionals);
   for (const topic of values.topic) url.searchParams.append('topic', topic);
   const headers = readHeaders(values.header);
   const bearer = await bearerOf(values);

@@ -8,7 +8,7 @@ import { Agent as HttpsAgent } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
 import { isLoopback } from '../address.ts';
 import { type NodeAgent, nodeTransport } from '../transport.ts';
-import { readHeaders, readOptions, readTopic, readUrl, shownUrl, usageError } from './argv.ts';
+import { readHeaders, readOneUrl, readOptions, readTopic, shownUrl, usageError } from './argv.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { Clock, type Pace } from './load-clock.ts';
 import type { Histogram } from './load-histogram.ts';
@@ -103,10 +103,7 @@ interface Plan {
 async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
-  const [text] = positionals;
-  if (text === undefined || positionals.length > 1)
-    throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
-  const url = readUrl(text);
+  const url = readOneUrl(positionals);
   for (const topic of values.topic) url.searchParams.append('topic', readTopic('--topic', topic));
   const { connections = 100, rate, duration = 30_000 } = values;
   if (rate !== undefined && (connections / rate) * 1000 > duration)

@@ -14,9 +14,8 @@ import {
   type CommandLine,
   type OptionValues,
   readHeaders,
+  readOneUrl,
   readOptions,
-  readUrl,
-  usageError,
   withOptionNames,
 } from './argv.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
@@ -153,10 +152,7 @@ async function connectionFor(
   io: CommandIo,
 ): Promise<Connection | undefined> {
   const { values, positionals } = line;
-  const [url] = positionals;
-  if (url === undefined || positionals.length > 1)
-    throw usageError(`expected one URL, got ${positionals.length || 'none'}`);
-  const target = readUrl(url);
+  const target = readOneUrl(positionals);
   for (const topic of values.topic) target.searchParams.append('topic', topic);
   const options = await connectOptions(target, values, io);
   if (io.signal.aborted) return undefined;
