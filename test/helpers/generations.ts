@@ -56,7 +56,6 @@ export const sharedPlaces: readonly Place[] = [
   {
     name: 'a store that nodes share',
     nodes: 2,
-
     open: async () => {
       const store = new SharedStore();
       return (node) => store.open(node);
@@ -65,7 +64,6 @@ export const sharedPlaces: readonly Place[] = [
   {
     name: 'the owner among several processes',
     nodes: 2,
-
     open: async (t, folder) => {
       const path = `${folder}/log.sock`;
       const fixture = fileURLToPath(new URL('../fixtures/log-owner.ts', import.meta.url));
@@ -74,16 +72,16 @@ export const sharedPlaces: readonly Place[] = [
       });
       t.after(() => owner.kill('SIGKILL'));
       await once(owner.stdout, 'data');
-      return () => new ProcessesLog({ path });
+      // Its questions are answered one a turn, and a busy machine has few of them.
+      return () => new ProcessesLog({ path, requestTimeout: 60_000 });
     },
   },
   {
     name: 'a model of Redis',
     nodes: 2,
-
     open: async () => {
       const redis = new ModelRedis();
-      return (node) => new RedisLog(redis.client(node));
+      return (node) => new RedisLog(redis.client(node), { appendTimeout: 30_000 });
     },
   },
 ];
