@@ -495,7 +495,9 @@ describe('docs/load.md', () => {
         .replaceAll(/^ +≤.*\n|^problem: this process was too slow.*\n|^no problem\n/gm, '')
         .replaceAll(/[\d.]+/g, '0')
         .replaceAll(/ +/g, ' ')
-        .replaceAll(/0 s\b/g, '0 ms');
+        .replaceAll(/0 s\b/g, '0 ms')
+        // Five streams are often open before the first timer is due.
+        .replace('own delay, 0 - - - - busy', 'own delay, 0 0 ms 0 ms 0 ms 0 ms busy');
     assert.equal(form(stdout), form(shown));
   });
 
