@@ -1,5 +1,15 @@
 // Turns the bytes of an event stream into its events, exactly as the HTML standard reads them.
-// Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
+// Needs `decode-bytes.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
+
+import {
+  createTextReader,
+  endOfWord,
+  isDataAt,
+  isEventAt,
+  isIdAt,
+  readShort,
+  SHORT,
+} from './decode-bytes.ts';
 
 /** One event, as the standard dispatches it. */
 export interface DecodedEvent {
@@ -73,6 +83,7 @@ export interface DecodeError extends Error {
 // The largest event of a default hub, as it is sent.
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
+const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -81,6 +92,11 @@ const LETTER_I = 105;
 const BYTE_ORDER_MARK = 0xfeff;
 // Greater than any index into a string, and still a small integer for V8.
 const NONE = 2 ** 30 - 1;
+
+// Where events have so many units, text is not worth the time to make bytes of it (bench/decode.bench.ts).
+const LONG = 512;
+// The most of an unfinished event that is read anew with what follows it.
+const MOST_CUT = 4096;
 
 /**
  * Makes the decoder of one connection. Make a new one, with its `lastEventId`, when you reconnect.
@@ -98,6 +114,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   const freeLineUnits = Math.floor(maxLineBytes / 3);
   const freeEventUnits = Math.floor(maxEventBytes / 3);
   const freeUnits = Math.min(freeLineUnits, freeEventUnits);
+  const mostCut = Math.min(MOST_CUT, freeUnits);
   const reader = createTextReader();
   let failure: DecodeError | undefined;
   let begun = false;
@@ -118,6 +135,14 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let ownId: string | undefined;
   let lastEventId = options.lastEventId ?? '';
 
+  // What there is of an event that a chunk has cut, if no more was read of it: the fast paths then read it whole.
+  let cutEvent = '';
+  // Where a fast path stopped, and whether the text ended there within a line.
+  let stoppedAt = 0;
+  let isCut = false;
+  // Units of the last event that a fast path read.
+  let lastSize = 0;
+
   // Why the unfinished event is dropped, and how much of it was: `earlier` keeps it from the fast paths then.
   let dropped: DecodeError | undefined;
   let droppedUnits = 0;
@@ -135,9 +160,15 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (failure !== undefined) throw failure;
     const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
     if (text === '') return;
-    const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
-    readFrom(text, skipLeading(text), ascii);
-    if (data !== undefined) setAside(data);
+    let at = skipLeading(text);
+    const cr = find(text, '\r', at);
+    if (cutEvent !== '') at = endCutEvent(text, at, cr);
+    else if (pieces.length > 0) at = endHeldLine(text, at, cr);
+    if (at === text.length) return;
+    if (cr !== NONE) readFrom(text, at, cr, undefined);
+    else if (typeof chunk !== 'string') readFrom(text, at, cr, reader.ascii ? chunk : undefined);
+    else if (lastSize >= LONG) readFrom(text, at, cr, undefined);
+    else reader.withBytes(text, (ascii) => readFrom(text, at, cr, ascii));
   }
 
   // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF right after a CR belongs to the same
@@ -152,11 +183,54 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return start;
   }
 
-  function readFrom(text: string, start: number, ascii: Uint8Array | undefined): void {
-    const cr = find(text, '\r', start);
-    const begin = pieces.length === 0 ? start : endHeldLine(text, start, cr);
-    const at = cr === NONE ? readPlain(text, begin, ascii) : readMixed(text, begin, cr);
-    if (at < text.length) hold(text.slice(at));
+  // Reads events whole where it can, and by lines those that are not of the usual shape. No part of the text is
+  // tried twice.
+  function readFrom(text: string, start: number, firstCr: number, bytes: Uint8Array | undefined): void {
+    let cr = firstCr;
+    let lf = -1;
+    stoppedAt = -1;
+    for (let at = start; at < text.length; ) {
+      if (cr < at) cr = find(text, '\r', at);
+      if (at > stoppedAt && isBetweenEvents()) {
+        at = bytes === undefined ? readText(text, at, cr) : readBytes(text, at, bytes);
+        if (at === text.length) return;
+        if (isCut && at > 0 && text.length - at <= mostCut) {
+          cutEvent = text.slice(at);
+          return;
+        }
+        if (isCut && at === stoppedAt) return hold(text.slice(at));
+      }
+      if (cr < at) cr = find(text, '\r', at);
+      if (lf < at) lf = find(text, '\n', at);
+      const end = Math.min(lf, cr);
+      if (end === NONE) {
+        hold(text.slice(at));
+        break;
+      }
+      readLine(text, at, end);
+      at = end === lf ? end + 1 : stepOverCr(text, end);
+    }
+    if (data !== undefined) setAside(data);
+  }
+
+  function isBetweenEvents(): boolean {
+    return data === undefined && type === '' && ownId === undefined && earlier.length === 0;
+  }
+
+  // Reads the cut event with what this chunk has of it, as a text of its own. Returns where that ends.
+  function endCutEvent(text: string, start: number, cr: number): number {
+    const begin = cutEvent;
+    cutEvent = '';
+    let end = text.indexOf('\n', start) + 1;
+    while (end > 0 && end < text.length && !isBlank(text, end)) end = text.indexOf('\n', end) + 1;
+    if (end === 0) {
+      readFrom(begin, 0, find(begin, '\r', 0), undefined);
+      return endHeldLine(text, start, cr);
+    }
+    if (end < text.length) end = text.indexOf('\n', end) + 1;
+    const whole = begin + text.slice(start, end);
+    readFrom(whole, 0, find(whole, '\r', 0), undefined);
+    return end;
   }
 
   // Returns where the next line begins, or the length of the text when this line is still unfinished.
@@ -171,110 +245,121 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
-  // Reads lines that end in LF only, as nearly all do, and returns where the unfinished one begins. Handles
-  // blank lines, unwanted comments and data lines itself, which doubles the speed for a stream of heartbeats.
-  function readPlain(text: string, start: number, ascii: Uint8Array | undefined): number {
-    let bytes = ascii;
-    let at = start;
-    for (;;) {
-      if (bytes !== undefined && at < bytes.length && bytes[at]! >= LETTER_D && isBetweenEvents()) {
-        const begin = at;
-        at = readFrames(text, begin, bytes);
-        // The events have another shape: trying the fast path at each of them would cost more than it saves.
-        if (at === begin) bytes = undefined;
-      }
-      const end = text.indexOf('\n', at);
-      if (end === -1) return at;
-      if (end === at) dispatch();
-      else if (end - at > freeUnits) readLine(text, at, end);
-      else if (data === undefined && isData(text, at)) {
-        at = readData(text, at, end);
-        continue;
-      } else if (onComment !== undefined || text.charCodeAt(at) !== COLON) readLine(text, at, end);
-      at = end + 1;
-    }
-  }
-
-  // Reads an event's first data line and the data lines right after it. When a blank line follows, as nearly
-  // always, it dispatches the event without storing the data. Returns where the next line begins.
-  function readData(text: string, start: number, firstEnd: number): number {
-    let lines = text.slice(skipSpace(text, start + 5), firstEnd);
-    let at = firstEnd + 1;
-    while (isData(text, at)) {
-      const end = text.indexOf('\n', at);
-      if (end === -1 || end - start > freeUnits) break;
-      lines = `${lines}\n${text.slice(skipSpace(text, at + 5), end)}`;
-      at = end + 1;
-    }
-    if (earlier.length > 0 || !is(text, at, LF)) {
-      addData(lines);
-      return at;
-    }
-    const id = ownId;
-    const event = type === '' ? 'message' : type;
-    type = '';
-    if (id !== undefined) {
-      ownId = undefined;
-      lastEventId = id;
-    }
-    onEvent({ event, data: lines, id, lastEventId });
-    return at + 1;
-  }
-
-  function isBetweenEvents(): boolean {
-    return data === undefined && type === '' && ownId === undefined && earlier.length === 0;
-  }
-
-  // The fast path: reads whole events of the two shapes that servers write, and leaves the rest to
-  // `readLine`. In ASCII the index of a byte is that of its UTF-16 unit, and bytes are faster to read: an
-  // event of 145 bytes from a hub takes a fifth to a third less time than line by line (Node 20 to 26;
-  // bench/decode.bench.ts).
-  function readFrames(text: string, start: number, ascii: Uint8Array): number {
-    for (let at = start; ; ) {
-      const named = readBare(text, at, ascii, freeUnits, lastEventId, onEvent);
-      at = readNamed(text, named, ascii);
-      if (at === named) return at;
-    }
-  }
-
-  // Reads one event of an `id`, an `event` and a `data` line, of which the first two may be missing.
-  function readNamed(text: string, start: number, ascii: Uint8Array): number {
-    const last = ascii.length - 1;
+  // Reads whole events, of lines that end in LF or CRLF. Returns where the event begins at which it stops: one that
+  // is cut, has a line of another kind, or is so large that its bytes must be counted.
+  function readText(text: string, start: number, firstCr: number): number {
+    let cr = firstCr;
+    let begin = start;
     let at = start;
     let id: string | undefined;
     let event = '';
-    if (at + 6 <= last && isIdAt(ascii, at)) {
-      const end = endOfWord(ascii, at + 3);
-      if (end > last || ascii[end] !== LF) return start;
-      id = text.slice(ascii[at + 3] === SPACE ? at + 4 : at + 3, end);
-      at = end + 1;
+    let lines: string | undefined;
+    isCut = false;
+    for (;;) {
+      const lf = text.indexOf('\n', at);
+      let end = lf;
+      if (cr <= lf) {
+        if (cr !== lf - 1) break;
+        end = cr;
+        cr = find(text, '\r', lf);
+      }
+      if (lf === -1) {
+        // A CR may be the end of a line.
+        isCut = cr === NONE;
+        break;
+      }
+      if (lf - begin > freeUnits) break;
+      const first = end === at ? LF : text.charCodeAt(at);
+      if (first === LETTER_D && isData(text, at)) {
+        const line = text.slice(skipSpace(text, at + 5), end);
+        lines = lines === undefined ? line : `${lines}\n${line}`;
+        at = lf + 1;
+        if (!is(text, at, LF)) continue;
+      } else if (first === LETTER_I && isId(text, at)) {
+        id = text.slice(skipSpace(text, at + 3), end);
+        if (id.indexOf('\0') !== -1) break;
+        at = lf + 1;
+        continue;
+      } else if (first === LETTER_E && isEvent(text, at)) {
+        event = text.slice(skipSpace(text, at + 6), end);
+        at = lf + 1;
+        continue;
+      } else if (first === COLON && onComment === undefined) {
+        at = lf + 1;
+        continue;
+      } else if (first === LF) at = lf;
+      else break;
+      take(event, lines, id);
+      at++;
+      lastSize = at - begin;
+      begin = at;
+      id = lines = undefined;
+      event = '';
     }
-    if (at + 6 <= last && isEventAt(ascii, at)) {
-      const end = endOfWord(ascii, at + 6);
-      if (end > last || ascii[end] !== LF) return start;
-      event = text.slice(ascii[at + 6] === SPACE ? at + 7 : at + 6, end);
-      at = end + 1;
-    }
-    if (at + 6 > last || !isDataAt(ascii, at)) return start;
-    const end = text.indexOf('\n', at + 5);
-    if (end === -1 || end === last || ascii[end + 1] !== LF || end - start > freeUnits) return start;
-    const data = text.slice(ascii[at + 5] === SPACE ? at + 6 : at + 5, end);
-    if (id !== undefined) lastEventId = id;
-    onEvent({ event: event === '' ? 'message' : event, data, id, lastEventId });
-    return end + 2;
+    stoppedAt = at;
+    return begin;
   }
 
-  function readMixed(text: string, start: number, firstCr: number): number {
-    let at = start;
-    let lf = find(text, '\n', at);
-    let cr = firstCr < at ? find(text, '\r', at) : firstCr;
-    for (let end = Math.min(lf, cr); end !== NONE; end = Math.min(lf, cr)) {
-      readLine(text, at, end);
-      at = end === lf ? end + 1 : stepOverCr(text, end);
-      if (lf < at) lf = find(text, '\n', at);
-      if (cr < at) cr = find(text, '\r', at);
+  // As `readText`, in a text of ASCII without CR. There the index of a byte is that of its UTF-16 unit, and bytes
+  // are faster to look at.
+  function readBytes(text: string, start: number, bytes: Uint8Array): number {
+    const last = bytes.length - 1;
+    let at = lastSize < SHORT ? readShort(text, start, bytes, freeUnits, lastEventId, onEvent) : start;
+    let begin = at;
+    let end = 0;
+    let id: string | undefined;
+    let event = '';
+    let lines: string | undefined;
+    for (;;) {
+      // So near the end are short lines only, which `readText` knows as well.
+      if (at + 6 > last) return readText(text, begin, NONE);
+      const first = bytes[at];
+      if (first === LETTER_D) {
+        if (!isDataAt(bytes, at)) break;
+        const from = bytes[at + 5] === SPACE ? at + 6 : at + 5;
+        end = text.indexOf('\n', from);
+        if (end === -1 || end - begin > freeUnits) break;
+        const line = text.slice(from, end);
+        lines = lines === undefined ? line : `${lines}\n${line}`;
+        at = end + 1;
+        if (at > last || bytes[at] !== LF) continue;
+      } else if (first === LETTER_I) {
+        if (!isIdAt(bytes, at)) break;
+        end = endOfWord(bytes, at + 3);
+        if (end > last || bytes[end] !== LF) break;
+        id = text.slice(bytes[at + 3] === SPACE ? at + 4 : at + 3, end);
+        at = end + 1;
+        continue;
+      } else if (first === LETTER_E) {
+        if (!isEventAt(bytes, at)) break;
+        end = endOfWord(bytes, at + 6);
+        if (end > last || bytes[end] !== LF) break;
+        event = text.slice(bytes[at + 6] === SPACE ? at + 7 : at + 6, end);
+        at = end + 1;
+        continue;
+      } else if (first === COLON && onComment === undefined) {
+        end = text.indexOf('\n', at);
+        if (end === -1) break;
+        at = end + 1;
+        continue;
+      } else if (first !== LF) break;
+      take(event, lines, id);
+      at++;
+      lastSize = at - begin;
+      begin = at;
+      id = lines = undefined;
+      event = '';
     }
-    return at;
+    isCut = end === -1 || end > last;
+    stoppedAt = at;
+    return begin;
+  }
+
+  // "If the data buffer is an empty string", there is no event, but the id takes effect.
+  function take(event: string, text: string | undefined, id: string | undefined): void {
+    if (id !== undefined) lastEventId = id;
+    if (text !== undefined) onEvent({ event: event === '' ? 'message' : event, data: text, id, lastEventId });
+    else if (id !== undefined) onId?.(id);
   }
 
   // A CR ends its line at once. Where it ends the chunk, a LF at the start of the next one belongs to it.
@@ -316,26 +401,18 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (dataUnits > freeEventUnits) countData(line);
   }
 
-  // "If the data buffer is an empty string", there is no event, but the id takes effect.
   function dispatch(): void {
-    if (data === undefined && ownId === undefined && type === '' && earlier.length === 0) return;
-    const id = ownId;
-    const event = type === '' ? 'message' : type;
+    if (isBetweenEvents()) return;
+    const event = type;
     const text = earlier.length === 0 ? data : takeData();
+    const id = ownId;
+    const error = dropped;
     type = '';
-    data = undefined;
-    dataUnits = dataBytes = 0;
-    if (id !== undefined) {
-      ownId = undefined;
-      lastEventId = id;
-    }
-    if (dropped !== undefined) {
-      const error = Object.assign(dropped, { id });
-      dropped = undefined;
-      droppedUnits = 0;
-      onTooLarge?.(error);
-    } else if (text !== undefined) onEvent({ event, data: text, id, lastEventId });
-    else if (id !== undefined) onId?.(id);
+    data = ownId = dropped = undefined;
+    dataUnits = dataBytes = droppedUnits = 0;
+    if (error === undefined) return take(event, text, id);
+    if (id !== undefined) lastEventId = id;
+    onTooLarge?.(Object.assign(error, { id }));
   }
 
   // A slice of a string keeps the whole chunk in memory; `join` makes a copy.
@@ -427,59 +504,6 @@ export async function* decode(
   yield* events;
 }
 
-// Reads events of one `data` line and nothing else, as language models send them by the thousand.
-function readBare(
-  text: string,
-  start: number,
-  ascii: Uint8Array,
-  freeUnits: number,
-  lastEventId: string,
-  onEvent: (event: DecodedEvent) => void,
-): number {
-  const last = ascii.length - 1;
-  let at = start;
-  while (at + 6 <= last && isDataAt(ascii, at)) {
-    const end = text.indexOf('\n', at + 5);
-    if (end === -1 || end === last || ascii[end + 1] !== LF || end - at > freeUnits) break;
-    const data = text.slice(ascii[at + 5] === SPACE ? at + 6 : at + 5, end);
-    onEvent({ event: 'message', data, id: undefined, lastEventId });
-    at = end + 2;
-  }
-  return at;
-}
-
-function isDataAt(ascii: Uint8Array, at: number): boolean {
-  return (
-    ascii[at] === LETTER_D &&
-    ascii[at + 1] === 97 &&
-    ascii[at + 2] === 116 &&
-    ascii[at + 3] === 97 &&
-    ascii[at + 4] === COLON
-  );
-}
-
-function isIdAt(ascii: Uint8Array, at: number): boolean {
-  return ascii[at] === LETTER_I && ascii[at + 1] === LETTER_D && ascii[at + 2] === COLON;
-}
-
-function isEventAt(ascii: Uint8Array, at: number): boolean {
-  return (
-    ascii[at] === LETTER_E &&
-    ascii[at + 1] === 118 &&
-    ascii[at + 2] === LETTER_E &&
-    ascii[at + 3] === 110 &&
-    ascii[at + 4] === 116 &&
-    ascii[at + 5] === COLON
-  );
-}
-
-// Finds the first control character: the end of the line, or one for the slow path, such as NUL in an id.
-function endOfWord(ascii: Uint8Array, from: number): number {
-  let at = from;
-  while (at < ascii.length && ascii[at]! >= SPACE) at++;
-  return at;
-}
-
 const DIGITS = /^[0-9]+$/;
 
 function find(text: string, lineEnd: string, from: number): number {
@@ -518,6 +542,10 @@ function isEvent(text: string, at: number): boolean {
   );
 }
 
+function isBlank(text: string, at: number): boolean {
+  return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
+}
+
 function skipSpace(text: string, at: number): number {
   return is(text, at, SPACE) ? at + 1 : at;
 }
@@ -531,39 +559,6 @@ function utf8Length(text: string): number {
     bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
   }
   return bytes;
-}
-
-// A chunk that ends in an ASCII byte does not end within a character, so it can be decoded by itself: on Node
-// 20 that is several times faster for ASCII. Other text is faster with a streaming decoder
-// (bench/decode.bench.ts).
-interface TextReader {
-  /** Whether the last chunk was all ASCII, so that each byte is one unit of the text. */
-  ascii: boolean;
-  read(bytes: Uint8Array): string;
-  /** What an unfinished character at the end becomes. */
-  end(): string;
-}
-
-function createTextReader(): TextReader {
-  const whole = new TextDecoder('utf-8', { ignoreBOM: true });
-  let streaming: InstanceType<typeof TextDecoder> | undefined;
-  let withinCharacter = false;
-  let wide = false;
-  const reader: TextReader = {
-    ascii: false,
-    read(bytes) {
-      if (bytes.length === 0) return '';
-      const asWhole = !wide && !withinCharacter && bytes[bytes.length - 1]! < 0x80;
-      streaming ??= asWhole ? undefined : new TextDecoder('utf-8', { ignoreBOM: true });
-      const text = asWhole ? whole.decode(bytes) : streaming!.decode(bytes, { stream: true });
-      withinCharacter = bytes[bytes.length - 1]! >= 0x80;
-      wide = text.length !== bytes.length;
-      reader.ascii = asWhole && !wide;
-      return text;
-    },
-    end: () => (withinCharacter ? streaming!.decode() : ''),
-  };
-  return reader;
 }
 
 async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | string, void, undefined> {

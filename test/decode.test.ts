@@ -209,6 +209,60 @@ describe('the decoder, as the standard says,', () => {
     );
   });
 
+  it('reads each event as soon as it is there, however the stream is cut and whatever ends its lines', () => {
+    const line = fc.constantFrom(
+      ...[
+        'data: a',
+        'data:b',
+        `data: ${'c'.repeat(70)}`,
+        `data: ${'d'.repeat(600)}`,
+        'data: é水🚪',
+        'data',
+        'data:',
+      ],
+      ...[
+        'id: 1795408776829004-7',
+        'id',
+        'id: 9\0',
+        'id: é',
+        'event: tick',
+        'event:',
+        ': c',
+        ':',
+        'retry: 5',
+        'x',
+      ],
+      ...['', '', '', ''],
+    );
+    const ends = fc.constantFrom(['\n'], ['\n'], ['\r\n'], ['\r'], ['\n', '\r\n', '\r']);
+    const stream = fc.record({
+      lines: fc.array(line, { minLength: 1, maxLength: 60 }),
+      ends,
+      sizes: fc.array(fc.constantFrom(1, 2, 7, 30, 150, 700, 5000), { minLength: 1, maxLength: 8 }),
+      isText: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(stream, ({ lines, ends, sizes, isText }) => {
+        const text = lines.map((line, i) => `${line}${ends[i % ends.length]}`).join('');
+        const whole = isText ? text : utf8.encode(text);
+        const reads: Read[] = [];
+        // Without `onComment`, comments are passed over in the fast paths too.
+        const decoder = createDecoder({
+          onEvent: ({ event, data, lastEventId }) => reads.push([event, data, lastEventId]),
+        });
+        for (let at = 0, i = 0; at < whole.length; i++) {
+          const to = at + sizes[i % sizes.length]!;
+          decoder.feed(whole.slice(at, to));
+          at = to;
+          const model = readByTheStandard(whole.slice(0, at));
+          assert.deepEqual(reads, model.reads);
+          assert.equal(decoder.lastEventId, model.lastEventId);
+        }
+      }),
+      { numRuns: LONG ? 20_000 : 1000 },
+    );
+  });
+
   it('reads every situation of the bench to the end', () => {
     for (const { name, text, events } of situations) {
       const whole = readByTheStandard(text).reads;
@@ -264,6 +318,46 @@ describe('the decoder', () => {
     assert.deepEqual(readAll(['data: a\r\n\r', '\ndata: b\n\n']).reads.length, 2);
   });
 
+  it('takes the id of a block without data that ends a chunk', () => {
+    for (const stream of ['data: a\n\nid: 7\n\n', 'data: a\n\nid:7\r\n\r\n', 'data: a\n\nid:7\n: c\n\n']) {
+      for (const chunk of [stream, utf8.encode(stream)]) {
+        const { ids, lastEventId } = readAll([chunk]);
+        assert.deepEqual([ids, lastEventId], [['7'], '7'], JSON.stringify(stream));
+      }
+    }
+  });
+
+  it('reads text that is not of ASCII', () => {
+    for (const data of ['é', 'a é', '水 b']) {
+      const { reads } = readAll([`data: ${data}\n\n`.repeat(100)]);
+      assert.deepEqual(
+        reads,
+        Array.from({ length: 100 }, () => ['message', data, '']),
+      );
+    }
+  });
+
+  it('reads text that its own handler feeds to another decoder', () => {
+    const text = 'data: a\n\n'.repeat(100);
+    const outer: string[] = [];
+    const inner: string[] = [];
+    const decoder = createDecoder({
+      onEvent: ({ data }) => {
+        outer.push(data);
+        createDecoder({ onEvent: ({ data }) => inner.push(data) }).feed(
+          `data: a\n\n${'data: other\n\n'.repeat(99)}`,
+        );
+      },
+    });
+    createDecoder({ onEvent: () => {} }).feed(text); // what one leaves behind, the next one uses
+    decoder.feed(text);
+    assert.deepEqual(
+      outer,
+      Array.from({ length: 100 }, () => 'a'),
+    );
+    assert.equal(inner.length, 10_000);
+  });
+
   it('passes on the exception of a handler', () => {
     const decoder = createDecoder({
       onEvent: () => {
@@ -316,6 +410,13 @@ describe('the limits of the decoder', () => {
       { code: 'ERR_SSE_LINE_TOO_LONG' },
     );
     assert.ok(fed <= 1000, `${fed} bytes were taken`);
+  });
+
+  it('refuse a line that is too long at its first chunk, also behind an event', () => {
+    for (const line of [`data: ${'x'.repeat(100)}`, `id: 1\ndata: ${'x'.repeat(100)}`]) {
+      const decoder = createDecoder({ maxLineBytes: 100, onEvent: () => {} });
+      assert.throws(() => decoder.feed(`data: a\n\n${line}`), lineLimit);
+    }
   });
 
   it('are 1 MiB and 64 KiB by default, and the error names the option', () => {
@@ -489,6 +590,26 @@ describe('the decoder, under load,', () => {
     const { reads } = readAll(cutEverywhere(utf8.encode(`${'data\n'.repeat(200_000)}\n`)));
     assert.equal(reads[0]![1].length, 199_999);
   });
+});
+
+describe('the decoder, with a chunk of a megabyte of lines that are no event,', () => {
+  // Work that grew with the square of their number would not end before the test's timeout.
+  for (const line of [':', ': x', 'event:', 'id', 'event: a', 'data: a', 'retry: 5', 'x', '\t', 'id: \0']) {
+    for (const end of ['\n', '\r\n']) {
+      it(`reads each once: ${JSON.stringify(line + end)}`, () => {
+        const text = (line + end).repeat(1_000_000 / (line.length + end.length));
+        for (const limits of [{}, { maxLineBytes: 100_000, maxEventBytes: 2_000_000 }]) {
+          for (const whole of [text, utf8.encode(text)]) {
+            let events = 0;
+            const decoder = createDecoder({ ...limits, onEvent: () => events++ });
+            decoder.feed(whole);
+            decoder.feed(`${end}data: the end\n\n`);
+            assert.equal(events, line === 'data: a' ? 2 : 1);
+          }
+        }
+      });
+    }
+  }
 });
 
 describe('decode and decoderStream', () => {

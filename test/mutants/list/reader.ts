@@ -207,6 +207,40 @@ export const reader: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf(
+    'decode-bytes.ts',
+    [{ in: 'decode', only: 'as soon as it is there' }],
+    [
+      {
+        find: 'withinCharacter = bytes[bytes.length - 1]! >= 0x80;',
+        replace: 'withinCharacter = false;',
+        why: 'bytes that are not UTF-8 are read in another way where they are cut',
+        tests: [{ in: 'decode', only: 'reads any bytes' }],
+      },
+      {
+        find: 'read === text.length && written === read',
+        replace: 'read === text.length',
+        why: 'text with other characters than ASCII is cut at the wrong places',
+        tests: [{ in: 'decode', only: 'not of ASCII' }],
+      },
+      {
+        find: 'spare = undefined;',
+        replace: '',
+        why: 'a decoder reads the bytes that its handler gave to another one',
+        tests: [{ in: 'decode', only: 'feeds to another decoder' }],
+      },
+      {
+        find: 'bytes[end + 1] !== LF || end - at > freeUnits',
+        replace: 'end - at > freeUnits',
+        why: 'the second line of an event becomes an event of its own',
+      },
+      {
+        find: 'text.length === bytes.length;',
+        replace: 'true;',
+        why: 'an event behind a character of several bytes is cut at the wrong places',
+      },
+    ],
+  ),
+  ...mutantsOf(
     'decode.ts',
     [BYTES],
     [
@@ -230,13 +264,7 @@ export const reader: readonly Mutant[] = [
         replace: '=== -1) ownId = lastEventId = value;',
         why: 'the id of an event that was cut off becomes the position: the event is lost',
         race: 'cut inside a frame',
-        tests: [{ in: 'decode', only: 'was cut off' }],
-      },
-      {
-        find: 'withinCharacter = bytes[bytes.length - 1]! >= 0x80;',
-        replace: 'withinCharacter = false;',
-        why: 'bytes that are not UTF-8 are read in another way where they are cut',
-        tests: [{ in: 'decode', only: 'reads any bytes' }],
+        tests: [{ in: 'decode', only: 'as soon as it is there' }],
       },
       {
         find: ' || (unit >= 0xd800 && unit <= 0xdfff)',
@@ -250,14 +278,32 @@ export const reader: readonly Mutant[] = [
         why: 'a malformed `retry` makes a client reconnect at once',
       },
       {
+        find: 'Math.min(MOST_CUT, freeUnits)',
+        replace: 'MOST_CUT',
+        why: 'a line that is too long is held, and refused a chunk late',
+        tests: [{ in: 'decode', only: 'at its first chunk' }],
+      },
+      {
+        find: 'isCut = cr === NONE;',
+        replace: 'isCut = true;',
+        why: 'an event of a stream whose lines end in CR is held until the next one',
+        tests: [{ in: 'decode', only: 'as soon as it is there' }],
+      },
+      {
+        find: 'if (at > stoppedAt && isBetweenEvents()) {',
+        replace: 'if (isBetweenEvents()) {',
+        why: 'a chunk of lines that are no event takes time by the square of their number',
+        tests: [{ in: 'decode', only: 'reads each once: ":.n"' }],
+      },
+      {
         find: "earlier.push([lines, ''].join('\\n'));",
         replace: "earlier.push(lines + '\\n');",
         why: 'a few bytes of an event keep each whole chunk in memory',
         tests: [{ in: 'decode', only: 'does not hold whole chunks' }],
       },
       {
-        find: 'dataUnits = dataBytes = 0;',
-        replace: 'dataUnits = 0;',
+        find: 'dataUnits = dataBytes = droppedUnits = 0;',
+        replace: 'dataUnits = droppedUnits = 0;',
         why: 'events count against the limit of the next one',
         tests: [{ in: 'decode', only: 'accept 100 bytes|drops an event' }],
       },
