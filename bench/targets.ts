@@ -332,7 +332,24 @@ const connections: readonly Target[] = [
 
 const encoding = (peer: string) =>
   of(peer, 'micro', { bench: 'encode', case: 'id + event + 100 bytes of data' });
-const DECODED = ['tokens, 20 B', 'data 100 B', 'data 1 KB', 'data 64 KB'];
+const DECODED = ['tokens, 20 B', 'data 100 B', 'data 1 KB', 'data 64 KB', 'data 100 B, not ASCII'];
+
+const decodedFrom = (input: 'bytes' | 'text'): Target => ({
+  what: `decode, 20 B to 64 KB, chunks of 1,400 B and 64 KB, ASCII and not, ${input}`,
+  text: 'at least 1.2 × as fast as eventsource-parser 4 in every case',
+  needs: { micro: ['sluice', 'eventsource-parser', 'cut'] },
+  judge: ({ ratio }) => {
+    const cases = DECODED.flatMap((name) => [1400, 65_536].map((chunk) => ({ case: name, chunk })));
+    const ofPeer = (peer: string): Situations =>
+      cases.map((where) => {
+        const at = (one: string) => of(one, 'micro', { ...where, input });
+        const found = ratio(at(peer), at('eventsource-parser'), 'megabytesPerSecond');
+        return [`${where.case}, chunks of ${where.chunk} B`, found];
+      });
+    const judgement = isWorst(ofPeer('sluice'), ['at least', 1.2], ofPeer('cut'));
+    return judgement && { ...judgement, floor: by('cut at blank lines', judgement.floor) };
+  },
+});
 
 const parts: readonly Target[] = [
   {
@@ -353,22 +370,8 @@ const parts: readonly Target[] = [
       return isRatio(faster('sluice'), ['at least', 3], by('a template literal', times(faster('template'))));
     },
   },
-  {
-    what: 'decode, 20 B to 64 KB, chunks of 1,400 B and 64 KB, bytes',
-    text: 'at least 1.2 × as fast as eventsource-parser 4 in every case',
-    needs: { micro: ['sluice', 'eventsource-parser', 'cut'] },
-    judge: ({ ratio }) => {
-      const cases = DECODED.flatMap((name) => [1400, 65_536].map((chunk) => ({ case: name, chunk })));
-      const ofPeer = (peer: string): Situations =>
-        cases.map((where) => {
-          const at = (one: string) => of(one, 'micro', { ...where, input: 'bytes' });
-          const found = ratio(at(peer), at('eventsource-parser'), 'megabytesPerSecond');
-          return [`${where.case}, chunks of ${where.chunk} B`, found];
-        });
-      const judgement = isWorst(ofPeer('sluice'), ['at least', 1.2], ofPeer('cut'));
-      return judgement && { ...judgement, floor: by('cut at blank lines', judgement.floor) };
-    },
-  },
+  decodedFrom('bytes'),
+  decodedFrom('text'),
   {
     what: 'decode',
     text: 'linear in its input: a byte of a line of 4 MiB that drips in costs at most 1.5 × one of 512 KiB',
