@@ -90,7 +90,7 @@ How much it keeps and for how long
                           what acknowledged events in a file survive: the end of the process (default), or a loss
                           of power too, for a wait on the disk in each turn
   --history EVENTS        per topic; default 10000, in a file 100000
-  --history-bytes BYTES   per topic; default 4194304, in a file 67108864
+  --history-bytes SIZE    per topic; default 4MiB, in a file 64MiB
   --history-age TIME      per topic; default off
   --max-topics N          default 10000, in a file or in Redis 100000
   --retry TIME            how long clients wait before they reconnect, ± a quarter; default 2s
@@ -104,7 +104,7 @@ How much it keeps and for how long
   --window TIME           when stopping, ends the streams evenly over this time; default all at once
   --deadline TIME         the longest time that stopping may take; default 10s, plus the window
 
-TIME is 500ms, 10s, 5m, 1h, 0 or off.
+TIME is 500ms, 10s, 5m, 1h, 0 or off. SIZE is a number of bytes, 64KiB, 256MiB or 1GiB.
 `;
 
 const HOST = '127.0.0.1';
@@ -141,7 +141,7 @@ const OPTIONS = {
   'log-lineage': { kind: 'text' },
   'log-wait': { kind: 'count', min: 1 },
   history: { kind: 'count' },
-  'history-bytes': { kind: 'count', unit: 'bytes' },
+  'history-bytes': { kind: 'size' },
   'history-age': { kind: 'duration' },
   'max-topics': { kind: 'count' },
   retry: { kind: 'duration', max: MAX_RETRY, off: false },

@@ -458,7 +458,10 @@ describe('a sluice command whose work is not done', () => {
 
 describe('a sluice command that cannot run', () => {
   const misuse: [string[], RegExp][] = [
-    [['serve', '--prot', '80'], /^sluice serve: unknown option "--prot"; see sluice serve --help\n$/],
+    [
+      ['serve', '--prot', '80'],
+      /^sluice serve: unknown option "--prot" \(did you mean --port\?\); see sluice serve --help\n$/,
+    ],
     [
       ['serve', '--port', 'http'],
       /^sluice serve: --port must be a whole number from 0 to 65535, got "http"; /,
@@ -471,7 +474,7 @@ describe('a sluice command that cannot run', () => {
     [['serve', '--history', '0'], /^sluice serve: --history must be .* got "0"; /],
     [
       ['serve', '--history-bytes', '4MB'],
-      /^sluice serve: --history-bytes must be a whole number of bytes, got "4MB"; /,
+      /^sluice serve: --history-bytes must be a number of bytes such as .* 256MiB, got "4MB"; /,
     ],
     [['serve', '--history-age', '0s'], /^sluice serve: --history-age must be .* got "0s"; /],
     [['serve', '--max-age', '600h'], /^sluice serve: --max-age must be at most 596.5h, or off, got "600h"; /],
