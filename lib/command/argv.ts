@@ -35,11 +35,17 @@ export type OptionSpecs = Readonly<Record<string, OptionSpec>>;
  */
 export type OptionValues<Specs extends OptionSpecs> = {
   readonly [Name in keyof Specs]: Specs[Name] extends { many: true }
-    ? readonly OptionValue<Specs[Name]['kind']>[]
-    : OptionValue<Specs[Name]['kind']> | undefined;
+    ? readonly OptionValue<Specs[Name]>[]
+    : OptionValue<Specs[Name]> | undefined;
 };
 
-type OptionValue<Kind> = Kind extends 'flag' ? boolean : Kind extends 'text' ? string : number;
+type OptionValue<Spec> = Spec extends { readonly choices: readonly (infer Choice)[] }
+  ? Choice
+  : Spec extends { readonly kind: 'flag' }
+    ? boolean
+    : Spec extends { readonly kind: 'text' }
+      ? string
+      : number;
 
 export interface CommandLine<Specs extends OptionSpecs> {
   readonly values: OptionValues<Specs>;
