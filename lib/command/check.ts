@@ -96,7 +96,13 @@ export async function check(argv: readonly string[], io: CommandIo): Promise<num
     io.stdout.write(HELP);
     return 0;
   }
-  const result = await new Run(plan, io).run();
+  const run = new Run(plan, io);
+  const isShown = io.stderr.isTTY === true && !plan.json;
+  const timer = isShown ? setInterval(() => io.stderr.write(`\r\x1b[K${run.progress}`), 1000) : undefined;
+  const result = await run.run().finally(() => {
+    clearInterval(timer);
+    if (isShown) io.stderr.write('\r\x1b[K');
+  });
   io.stdout.write(plan.json ? jsonLine(result) : escapeControls(printed(result)));
   if (result.problem !== undefined && !plan.json) report(io, 'sluice check', result.problem);
   return result.problem === undefined && result.findings.length === 0 ? 0 : 1;
@@ -193,6 +199,13 @@ class Run {
         return digits === undefined ? undefined : Number(digits);
       },
     });
+  }
+
+  get progress(): string {
+    const connections = this.#readers.reduce((sum, reader) => sum + reader.connections, 0);
+    const { kind } = this.#plan;
+    const published = kind === 'published' ? `${this.#published} events published, ` : '';
+    return `sluice check: ${published}${connections} connections of ${this.#readers.length} readers`;
   }
 
   async run(): Promise<Result> {

@@ -72,7 +72,7 @@ _sluice() {
 ${entries.flatMap(([name, { options }]) => bashValues(name, options)).join('\n')}
       *)
         case "\${COMP_WORDS[1]}" in
-${entries.map(([name, { options, words = [] }]) => `          ${name}) words='${[...words, ...Object.keys(options).map((option) => `--${option}`)].join(' ')}' ;;`).join('\n')}
+${entries.map(([name, entry]) => `          ${name}) words='${bashWords(entry)}' ;;`).join('\n')}
         esac ;;
     esac
   fi
@@ -85,6 +85,10 @@ _sluice_files() {
 }
 complete -F _sluice sluice
 `;
+}
+
+function bashWords({ options, words }: Completed): string {
+  return (words ?? Object.keys(options).map((option) => `--${option}`)).join(' ');
 }
 
 /** The cases of the options of a command that take a value. */

@@ -20,8 +20,12 @@ export interface PostOptions {
   readonly limits: BatchLimits;
   readonly send: Transport;
   readonly signal: AbortSignal;
-  /** Called when a request is to be sent again; `attempt` is the number of those that have failed. */
-  readonly onRetry: (failure: { readonly message: string; readonly attempt: number }) => void;
+  /** Called when a request is to be sent again after `delay` ms; `attempt` is the number of those that have failed. */
+  readonly onRetry: (failure: {
+    readonly message: string;
+    readonly attempt: number;
+    readonly delay: number;
+  }) => void;
 }
 
 /** For one request after another, through the proxy of the environment where Node can use that. */
@@ -76,8 +80,9 @@ async function postPart(part: readonly string[], options: PostOptions): Promise<
     const answer = await attemptOnce({ headers, body }, part.length, options);
     if (!('code' in answer)) return answer;
     if (!isTransient(answer) || attempt >= options.attempts) throw answer;
-    options.onRetry({ message: answer.message, attempt });
-    await sleep(backoff.nextDelay(answer.retryDelay ?? 0), options.signal);
+    const delay = backoff.nextDelay(answer.retryDelay ?? 0);
+    options.onRetry({ message: answer.message, attempt, delay });
+    await sleep(delay, options.signal);
   }
 }
 

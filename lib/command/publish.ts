@@ -81,7 +81,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
   if (io.signal.aborted) stop();
   io.signal.addEventListener('abort', stop, { once: true });
   const { signal } = stopped;
-  const onRetry: PostOptions['onRetry'] = ({ message }) => progress.waits(message);
+  const onRetry: PostOptions['onRetry'] = (failure) => progress.waits(failure, plan.attempts);
   const options = { ...plan, signal, onRetry, send: nodeTransport({ agent }) };
   try {
     for await (const batch of batches(io.stdin, options)) {
@@ -127,12 +127,13 @@ class Progress {
     this.#isLineOpen = true;
   }
 
-  /** One line for the first attempt that fails, not for those after it. */
-  waits(message: string): void {
-    if (this.#isWaiting) return;
+  /** On a terminal a line for each attempt that fails; elsewhere for the first, not for those after it. */
+  waits({ message, attempt, delay }: Parameters<PostOptions['onRetry']>[0], attempts: number): void {
+    if (this.#isWaiting && !this.#isTTY) return;
     this.#isWaiting = true;
     this.end();
-    report(this.#io, 'sluice publish', `${message}; trying again`);
+    const when = ` in ${(delay / 1000).toFixed(1)} s, attempt ${attempt + 1} of ${attempts}`;
+    report(this.#io, 'sluice publish', `${message}; trying again${this.#isTTY ? when : ''}`);
   }
 
   end(): void {

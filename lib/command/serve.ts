@@ -1,10 +1,9 @@
 // Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
-// Needs `../history-limits.ts`, `../keepalive.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`,
+// Needs `../history-limits.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`,
 // `argv.ts`, `colors.ts`, `inputs.ts`, `io.ts`, `log-lines.ts`, `owner.ts`, `part.ts`, `redis.ts`, `tokens.ts`, `worker.ts` and `workers.ts` beside it.
 
 import { once } from 'node:events';
 import type { HistoryLimits } from '../history-limits.ts';
-import type { KeepaliveOptions } from '../keepalive.ts';
 import type { Log } from '../log.ts';
 import { MemoryLog } from '../memory-log.ts';
 import {
@@ -168,9 +167,9 @@ const OPTIONS = {
   'trust-proxy': { kind: 'count' },
   workers: { kind: 'count', min: 1, max: 64 },
   log: { kind: 'text' },
-  'log-durability': { kind: 'text' },
+  'log-durability': { kind: 'text', choices: ['process', 'power'] },
   'log-name': { kind: 'text' },
-  'log-lineage': { kind: 'text' },
+  'log-lineage': { kind: 'text', choices: ['gap', 'trust', 'position'] },
   'log-wait': { kind: 'count', min: 1 },
   history: { kind: 'count' },
   'history-bytes': { kind: 'size' },
@@ -180,7 +179,7 @@ const OPTIONS = {
   'stall-timeout': { kind: 'duration', max: MAX_TIMER },
   'max-age': { kind: 'duration', max: MAX_TIMER },
   heartbeat: { kind: 'duration', min: 1, max: MAX_TIMER },
-  'heartbeat-profile': { kind: 'text' },
+  'heartbeat-profile': { kind: 'text', choices: ['mobile', 'wifi', 'lan'] },
   'adaptive-heartbeat': { kind: 'flag' },
   gzip: { kind: 'flag' },
   window: { kind: 'duration', max: MAX_TIMER, off: false },
@@ -198,7 +197,6 @@ type Values = OptionValues<typeof OPTIONS>;
 /** The options of the modules, as this command calls them. */
 const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> = {
   path: ['log'],
-  durability: ['log-durability'],
   ...REDIS_OPTION_NAMES,
   maxEvents: ['history'],
   maxBytes: ['history-bytes'],
@@ -207,7 +205,6 @@ const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> 
   retry: ['retry'],
   stallTimeout: ['stall-timeout'],
   interval: ['heartbeat'],
-  profile: ['heartbeat-profile'],
   hosts: ['allow-host'],
   origins: ['cors'],
   maxConnections: ['max-connections'],
@@ -325,10 +322,7 @@ function checkLog(
     throw usageError(`--log must be memory, sqlite:FILE or redis://HOST, got "${log}"`);
   if (redis !== undefined && workers !== undefined)
     throw usageError('--workers needs --log memory or sqlite:FILE: with Redis, start several servers');
-  if (durability === undefined) return;
-  if (!isFile) throw usageError('--log-durability needs --log sqlite:FILE');
-  if (durability !== 'process' && durability !== 'power')
-    throw usageError(`--log-durability must be process or power, got "${durability}"`);
+  if (durability !== undefined && !isFile) throw usageError('--log-durability needs --log sqlite:FILE');
 }
 
 async function openLog(
@@ -357,7 +351,7 @@ function historyOf(values: Values): HistoryLimits {
 function openFile(values: Values): SqliteLog | undefined {
   const [, path] = SQLITE.exec(values.log ?? '') ?? [];
   if (path === undefined) return undefined;
-  const durability = values['log-durability'] as 'process' | 'power' | undefined;
+  const durability = values['log-durability'];
   try {
     return new SqliteLog(path, { durability, history: historyOf(values), maxTopics: values['max-topics'] });
   } catch (error) {
@@ -391,7 +385,7 @@ type Setting = Tokens &
 
 function createServer(values: Values, { log, ...setting }: Setting): SseServer {
   const { retry, heartbeat, gzip, cors: origins, 'allow-host': hosts } = values;
-  const profile = values['heartbeat-profile'] as KeepaliveOptions['profile'];
+  const profile = values['heartbeat-profile'];
   const adaptive = values['adaptive-heartbeat'] ? true : undefined;
   // Beside a log, memory needs no more than usual.
   const [mostEvents, mostBytes] = log === undefined ? [Infinity, Infinity] : [10_000, 4 * 1024 * 1024];

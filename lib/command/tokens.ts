@@ -1,5 +1,4 @@
-// Reads bearer tokens from options, files and the environment: those of a server, and that of a client with the
-// other headers of its requests.
+// Reads bearer tokens from options, files and the environment: those of a server, and that in the headers of a client.
 // Needs `argv.ts` beside it.
 
 import { readFile } from 'node:fs/promises';
