@@ -273,9 +273,10 @@ function formatOf({ json, timestamps, gaps }: Values, { stdout, env }: CommandIo
       const pretty = isTerminal ? prettyJson(line, paint) : undefined;
       return pretty === undefined ? line : `${pretty}\n`;
     }
-    const prefix = `${timestamps ? `${at} ` : ''}${gaps ? `+${gap}ms ` : ''}`;
+    const times = `${timestamps ? `${at} ` : ''}${gaps ? `+${gap}ms ` : ''}`;
+    const prefix = times && paint('dim', times);
     if (!isTerminal) return `${prefix}${data}\n`;
-    return `${prefix && paint('dim', prefix)}${prettyJson(escapeJson(data), paint) ?? escapeControls(data)}\n`;
+    return `${prefix}${prettyJson(escapeJson(data), paint) ?? escapeControls(data)}\n`;
   };
 }
 

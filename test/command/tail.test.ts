@@ -314,8 +314,13 @@ describe('sluice tail', () => {
     const colored = await on({});
     assert.match(colored, /\x1b\[33m7\.50\x1b\[0m/);
     assert.equal(colored.replaceAll(/\x1b\[\d+m/g, ''), indented);
-    const piped = await run('tail', [url], { env: { FORCE_COLOR: '1' } });
-    assert.equal(piped.stdout, '{"price": [7.50,"\x9b2J"]}\n');
+    assert.equal((await run('tail', [url])).stdout, '{"price": [7.50,"\x9b2J"]}\n');
+  });
+
+  it('colours nothing in a pipe, whatever the environment says', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, `data: {"a":1}\n\n${end}`));
+    const { stdout } = await run('tail', ['--gaps', url], { env: { FORCE_COLOR: '1' } });
+    assert.equal(stdout, '+0ms {"a":1}\n');
   });
 
   it('indents --json on a terminal, and prints one line in a pipe', async (t) => {
