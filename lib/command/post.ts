@@ -5,8 +5,8 @@ import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
 import { Backoff } from '../backoff.ts';
-import { type ConnectError, failed, failureOf, isTransient, shown } from '../failure.ts';
-import { parsedObject, readRefusal, retryDelayOf } from '../refusal.ts';
+import { type ConnectError, failed, failureOf, isTransient } from '../failure.ts';
+import { parsedObject, readRefusal, reasonIn, retryDelayOf } from '../refusal.ts';
 import { readAnswer, type Transport } from '../transport.ts';
 import { type BatchLimits, unlessAborted } from './batches.ts';
 
@@ -134,9 +134,8 @@ function judge(
   if (status === 413 && lines > 1) {
     return { allowed: { maxLines: limitOf(answer.maxEvents), maxBytes: limitOf(answer.maxBytes) } };
   }
-  const reason = typeof answer.message === 'string' ? `: ${shown(answer.message)}` : '';
   const retryDelay = retryDelayOf(retryAfter);
-  return failed('ERR_SSE_STATUS', `the server answered ${status}${reason}`, { status, retryDelay });
+  return failed('ERR_SSE_STATUS', `the server answered ${status}${reasonIn(answer)}`, { status, retryDelay });
 }
 
 function accepted(ids: unknown, lines: number): Accepted | ConnectError {

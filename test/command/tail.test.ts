@@ -331,6 +331,27 @@ describe('sluice tail', () => {
     assert.match(piped.stdout, /^\{"event":"message","data":"1",.*\}\n$/);
   });
 
+  it('says why the server refuses, in whichever form it says that', async (t) => {
+    for (const [body, reason] of [
+      ['{"error":"unauthorized","message":"A token, please."}', ': A token, please.'],
+      ['{"error":"unauthorized"}', ': unauthorized'],
+      ['{"type":"about:blank","title":"Forbidden","detail":"Members only."}', ': Members only.'],
+      ['{"title":"Forbidden"}', ': Forbidden'],
+      ['{"error":{"message":"No such model."}}', ': No such model.'],
+      ['{"message":7,"error":null}', ''],
+      ['["message"]', ''],
+    ] as const) {
+      const { url } = await started(t, (_, res) =>
+        res.writeHead(403, { 'content-type': 'application/problem+json' }).end(body),
+      );
+      const tail = await run('tail', [url]);
+      assert.deepEqual([tail.code, tail.stderr], [1, `sluice tail: the server answered 403${reason}\n`]);
+      const publish = await run('publish', [url, 'n'], { stdin: 'a\n' });
+      const before = `the server answered 403${reason}`.replace(/\.$/, '');
+      assert.equal(publish.stderr, `sluice publish: ${before}; 0 published before\n`);
+    }
+  });
+
   it('says on a terminal that it is connected again', async (t) => {
     const { url } = await started(t, (_, res, attempt) => {
       if (attempt === 1) cutAfter(res, frame(1));
