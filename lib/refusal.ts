@@ -36,9 +36,9 @@ async function refusal(answer: Answer, type: string | undefined): Promise<Connec
     return failed('ERR_SSE_CONTENT_TYPE', message, { status, headers, body });
   }
   const isJson = /\bjson\b/i.test(headers['content-type'] ?? '');
-  const { error, message } = isJson ? parsedObject(body) : {};
-  const why = typeof message === 'string' && message !== '' ? `: ${shown(message)}` : '';
-  return failed('ERR_SSE_STATUS', `the server answered ${status}${why}`, {
+  const problem = isJson ? parsedObject(body) : {};
+  const { error } = problem;
+  return failed('ERR_SSE_STATUS', `the server answered ${status}${reasonIn(problem)}`, {
     status,
     retryDelay: retryDelayOf(headers['retry-after']),
     reason: typeof error === 'string' && error !== '' ? shown(error) : undefined,
@@ -89,6 +89,16 @@ export function parsedObject(text: string): Readonly<Record<string, unknown>> {
   } catch {
     return {};
   }
+}
+
+/**
+ * The reason that the body of a refusal gives, after a colon: in words (`message`, the `detail` or `title` of a
+ * problem of RFC 9457, the `message` within an `error`), else by the word of `error`. `''`: it gives none.
+ */
+export function reasonIn({ message, detail, title, error }: ReturnType<typeof parsedObject>): string {
+  const texts = [message, detail, Object(error).message, title, error];
+  const text = texts.find((one): one is string => typeof one === 'string' && one !== '');
+  return text === undefined ? '' : `: ${shown(text)}`;
 }
 
 /** `Retry-After`, which is in seconds or a date, in milliseconds from now. */

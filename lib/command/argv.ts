@@ -1,12 +1,13 @@
 // Reads a command line: options, URLs, headers and topics. Each mistake gives one line that names it.
-// Needs `../protocol.ts` beside it.
+// Needs `../protocol.ts` and `did-you-mean.ts` beside it.
 
 import { parseArgs } from 'node:util';
 import { isTopic, topicRule } from '../protocol.ts';
+import { didYouMean } from './did-you-mean.ts';
 
 /** How an option is written and which values it takes. */
 interface OptionSpec {
-  readonly kind: 'flag' | 'text' | 'count' | 'duration';
+  readonly kind: 'flag' | 'text' | 'count' | 'duration' | 'size';
   readonly short?: string | undefined;
   /** Collects the values of every occurrence. Of any other option only the last occurrence counts. */
   readonly many?: boolean | undefined;
@@ -16,22 +17,35 @@ interface OptionSpec {
   readonly max?: number | undefined;
   /** `false`: the duration must be finite, so `off` is refused. */
   readonly off?: boolean | undefined;
-  /** The unit of a count, for messages: `bytes`. */
+  /** The unit of a count, for messages: `lines`. */
   readonly unit?: string | undefined;
+  /** The only texts that are accepted. */
+  readonly choices?: readonly string[] | undefined;
+  /** The variable of the environment that is read where the option is absent. */
+  readonly variable?: string | undefined;
+  /** The value is the name of a file: shells complete it. */
+  readonly isFile?: boolean | undefined;
 }
 
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>;
 
 /**
- * A flag gives a boolean, a text a string, a count or duration (milliseconds) a number. Absent: `undefined`.
+ * A flag gives a boolean, a text a string, a count, duration (milliseconds) or size (bytes) a number. Absent:
+ * `undefined`.
  */
 export type OptionValues<Specs extends OptionSpecs> = {
   readonly [Name in keyof Specs]: Specs[Name] extends { many: true }
-    ? readonly OptionValue<Specs[Name]['kind']>[]
-    : OptionValue<Specs[Name]['kind']> | undefined;
+    ? readonly OptionValue<Specs[Name]>[]
+    : OptionValue<Specs[Name]> | undefined;
 };
 
-type OptionValue<Kind> = Kind extends 'flag' ? boolean : Kind extends 'text' ? string : number;
+type OptionValue<Spec> = Spec extends { readonly choices: readonly (infer Choice)[] }
+  ? Choice
+  : Spec extends { readonly kind: 'flag' }
+    ? boolean
+    : Spec extends { readonly kind: 'text' }
+      ? string
+      : number;
 
 export interface CommandLine<Specs extends OptionSpecs> {
   readonly values: OptionValues<Specs>;
@@ -51,13 +65,16 @@ export function usageError(message: string): UsageError {
 
 /**
  * Reads a whole command line. A duration is `500ms`, `10s`, `5m`, `1h`, `0`, or `off` for `Infinity`. A bare
- * number could mean seconds or milliseconds, so it is refused.
+ * number could mean seconds or milliseconds, so it is refused. A size is `65536`, `64KiB`, `256MiB` or `1GiB`;
+ * `kB` and `MB` are refused, because they are read as powers of ten and of two.
  *
- * @throws {UsageError} naming the option that is unknown, lacks its value or has one that is not accepted.
+ * @throws {UsageError} naming the option or the variable that is unknown, lacks its value or has one that is not
+ * accepted.
  */
 export function readOptions<const Specs extends OptionSpecs>(
   argv: readonly string[],
   specs: Specs,
+  env: Readonly<Record<string, string | undefined>> = {},
 ): CommandLine<Specs> {
   const positionals: string[] = [];
   const written = new Map<string, string[]>();
@@ -65,7 +82,14 @@ export function readOptions<const Specs extends OptionSpecs>(
     if (token.kind === 'positional') positionals.push(token.value);
     if (token.kind === 'option') addTo(written, token.name, checkToken(token, specs));
   }
-  const values = Object.entries(specs).map(([name, spec]) => [name, readAll(name, spec, written.get(name))]);
+  const values = Object.entries(specs).map(([name, spec]) => {
+    const { variable = '' } = spec;
+    const text = written.has(name) ? undefined : env[variable];
+    return [
+      name,
+      text === undefined ? readAll(`--${name}`, spec, written.get(name)) : readOne(variable, spec, text),
+    ];
+  });
   return { values: Object.fromEntries(values), positionals, written };
 }
 
@@ -158,7 +182,12 @@ function tokensOf(argv: readonly string[], specs: OptionSpecs): readonly Token[]
 /** Returns the text of an option's value; empty for a flag. */
 function checkToken({ name, rawName, value, inlineValue }: OptionToken, specs: OptionSpecs): string {
   const spec = Object.hasOwn(specs, name) ? specs[name] : undefined;
-  if (spec === undefined) throw usageError(`unknown option "${rawName}"`);
+  if (spec === undefined) {
+    const meant = rawName.startsWith('--') ? didYouMean(name, Object.keys(specs)) : undefined;
+    throw usageError(
+      `unknown option "${rawName}"${meant === undefined ? '' : ` (did you mean --${meant}?)`}`,
+    );
+  }
   if (spec.kind === 'flag') {
     if (value === undefined) return '';
     throw usageError(`--${name} takes no value, got "${value}"`);
@@ -179,18 +208,31 @@ function addTo(written: Map<string, string[]>, name: string, text: string): void
 
 // ── from texts to values ──────────────────────────────────────────────────────────────────────────────────
 
-function readAll(name: string, spec: OptionSpec, texts: readonly string[] = []): unknown {
-  if (spec.many) return texts.map((text) => readOne(name, spec, text));
+/** @param where - What the value belongs to, for messages: `--port`, or a variable of the environment. */
+function readAll(where: string, spec: OptionSpec, texts: readonly string[] = []): unknown {
+  if (spec.many) return texts.map((text) => readOne(where, spec, text));
   const last = texts.at(-1);
-  return last === undefined ? undefined : readOne(name, spec, last);
+  return last === undefined ? undefined : readOne(where, spec, last);
 }
 
-function readOne(name: string, spec: OptionSpec, text: string): unknown {
+function readOne(where: string, spec: OptionSpec, text: string): unknown {
   if (spec.kind === 'flag') return true;
-  if (spec.kind === 'text') return text;
-  const value = spec.kind === 'count' ? readCount(text, spec) : readDuration(text, spec);
+  if (spec.kind === 'text' && (spec.choices === undefined || spec.choices.includes(text))) return text;
+  const value = READERS[spec.kind](text, spec);
   if (typeof value === 'number') return value;
-  throw usageError(`--${name} must be ${value}, got ${JSON.stringify(text)}`);
+  throw usageError(`${where} must be ${value}, got ${JSON.stringify(text)}`);
+}
+
+const READERS = {
+  text: (_: string, { choices = [] }: OptionSpec) => inWords(choices),
+  count: readCount,
+  duration: readDuration,
+  size: readSize,
+} as const;
+
+/** `a, b or c`. */
+function inWords(choices: readonly string[]): string {
+  return [choices.slice(0, -1).join(', '), ...choices.slice(-1)].filter(Boolean).join(' or ');
 }
 
 /** Returns the number, or the rule in words where the text does not meet it. */
@@ -216,6 +258,14 @@ function readDuration(text: string, { min = 0, max = Infinity, off = true }: Opt
 }
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const SIZES: Readonly<Record<string, number>> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+/** Returns the bytes, or the rule in words where the text does not meet it. */
+function readSize(text: string): number | string {
+  const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?)(KiB|MiB|GiB|)$/.exec(text) ?? [];
+  const bytes = digits === '' ? NaN : Number(digits) * SIZES[unit]!;
+  return Number.isSafeInteger(bytes) ? bytes : 'a number of bytes such as 65536, 64KiB or 256MiB';
+}
 
 function milliseconds(text: string): number | undefined {
   if (text === 'off') return Infinity;

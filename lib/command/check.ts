@@ -9,8 +9,8 @@ import { comparePlaces, type Place } from '../ledger.ts';
 import { formatId } from '../protocol.ts';
 import { nodeTransport, type Transport } from '../transport.ts';
 import {
+  type OptionSpecs,
   type OptionValues,
-  readHeaders,
   readOneUrl,
   readOptions,
   readTopic,
@@ -22,7 +22,7 @@ import { printed, type Result } from './check-report.ts';
 import { CuttingReader, seeded } from './cutting-reader.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { agentFor, post } from './post.ts';
-import { bearerOf } from './tokens.ts';
+import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice check [options] URL
 
@@ -30,9 +30,7 @@ Tries whether streams are contiguous when connections are cut, or say with a gap
 numbered events to a topic of its own while readers follow it, cut their own connections and resume. One more
 reader then reads everything from the start. URL is that of the server, as for \`sluice publish\`.
 
-  -H, --header 'NAME: VALUE'  send this header; may be repeated
-      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
-      --token-file FILE       the same from a file that holds the token alone
+${REQUEST_HELP}
       --topic TOPIC           publish to this topic, to which nobody else publishes; default check-<random>
       --rate N                publish N events a second; default 100, at most 10000
       --duration TIME         default 10s, at most 1h
@@ -52,6 +50,14 @@ Exit codes:
   0  nothing was found
   1  something was found, or the check could not be done: the server is away, there were no events, …
   2  wrong usage
+
+Environment:
+${REQUEST_ENVIRONMENT}
+
+Examples:
+  sluice check http://127.0.0.1:8080
+  sluice check --read-only --topic news --duration 60s https://events.example
+  sluice check --foreign https://other.example/stream
 `;
 
 const MAX_RATE = 10_000;
@@ -62,9 +68,7 @@ const MAX_PUBLISHED = 2_000_000;
 const MAX_COMPARED = 500_000;
 
 const OPTIONS = {
-  header: { kind: 'text', short: 'H', many: true },
-  token: { kind: 'text' },
-  'token-file': { kind: 'text' },
+  ...REQUEST_OPTIONS,
   topic: { kind: 'text', many: true },
   rate: { kind: 'count', min: 1, max: MAX_RATE },
   duration: { kind: 'duration', min: 1, max: MAX_DURATION, off: false },
@@ -77,6 +81,9 @@ const OPTIONS = {
   help: { kind: 'flag', short: 'h' },
 } as const;
 
+/** The same for completion by shells. */
+export const checkOptions: OptionSpecs = OPTIONS;
+
 const POLL_INTERVAL = 20;
 const MAX_BATCH = 100;
 const MAX_BATCH_BYTES = 64 * 1024;
@@ -84,12 +91,18 @@ const ATTEMPTS = 8;
 
 /** Runs `sluice check`; `argv` has the words after that. Resolves with the exit code. */
 export async function check(argv: readonly string[], io: CommandIo): Promise<number> {
-  const plan = await planOf(argv);
+  const plan = await planOf(argv, io.env);
   if (plan === undefined) {
     io.stdout.write(HELP);
     return 0;
   }
-  const result = await new Run(plan, io).run();
+  const run = new Run(plan, io);
+  const isShown = io.stderr.isTTY === true && !plan.json;
+  const timer = isShown ? setInterval(() => io.stderr.write(`\r\x1b[K${run.progress}`), 1000) : undefined;
+  const result = await run.run().finally(() => {
+    clearInterval(timer);
+    if (isShown) io.stderr.write('\r\x1b[K');
+  });
   io.stdout.write(plan.json ? jsonLine(result) : escapeControls(printed(result)));
   if (result.problem !== undefined && !plan.json) report(io, 'sluice check', result.problem);
   return result.problem === undefined && result.findings.length === 0 ? 0 : 1;
@@ -112,15 +125,13 @@ interface Plan {
   readonly json: boolean;
 }
 
-async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
+async function planOf(argv: readonly string[], env: CommandIo['env']): Promise<Plan | undefined> {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
   const url = readOneUrl(positionals);
   checkTogether(values);
   const { foreign = false, 'read-only': readOnly = false, rate = 100, duration = 10_000 } = values;
-  const headers = readHeaders(values.header);
-  const bearer = await bearerOf(values);
-  if (bearer !== undefined) headers.authorization = bearer;
+  const headers = await requestHeaders(values, env);
   const named = values.topic.map((topic) => readTopic('--topic', topic));
   const topics = foreign || named.length > 0 ? named : [`check-${randomBytes(6).toString('hex')}`];
   return {
@@ -188,6 +199,13 @@ class Run {
         return digits === undefined ? undefined : Number(digits);
       },
     });
+  }
+
+  get progress(): string {
+    const connections = this.#readers.reduce((sum, reader) => sum + reader.connections, 0);
+    const { kind } = this.#plan;
+    const published = kind === 'published' ? `${this.#published} events published, ` : '';
+    return `sluice check: ${published}${connections} connections of ${this.#readers.length} readers`;
   }
 
   async run(): Promise<Result> {

@@ -1,44 +1,110 @@
 // The `sluice` command: runs the subcommand, and turns its error into one line and an exit code.
-// Needs `argv.ts`, `check.ts`, `doctor.ts`, `io.ts`, `load.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
+// Needs `argv.ts`, `check.ts`, `completion.ts`, `did-you-mean.ts`, `doctor.ts`, `io.ts`, `load.ts`, `publish.ts`,
+// `serve.ts` and `tail.ts` beside it.
 
-import type { UsageError } from './argv.ts';
-import { check } from './check.ts';
-import { doctor } from './doctor.ts';
+import { type UsageError, usageError } from './argv.ts';
+import { check, checkOptions } from './check.ts';
+import { type Completed, complete, completionOptions, SHELLS } from './completion.ts';
+import { didYouMean } from './did-you-mean.ts';
+import { doctor, doctorOptions } from './doctor.ts';
 import { type Command, type CommandIo, report } from './io.ts';
-import { load } from './load.ts';
-import { publish } from './publish.ts';
-import { serve } from './serve.ts';
-import { tail } from './tail.ts';
+import { load, loadOptions } from './load.ts';
+import { publish, publishOptions } from './publish.ts';
+import { serve, serveOptions } from './serve.ts';
+import { tail, tailOptions } from './tail.ts';
+
+/** The subcommands that work, by name, in the order of the help. */
+export const COMMANDS: Readonly<Record<string, Completed & { readonly run: Command }>> = {
+  serve: {
+    run: serve,
+    options: serveOptions,
+    about: 'serve topics of events over HTTP; the events come from POST, files, standard input or this host',
+  },
+  tail: {
+    run: tail,
+    options: tailOptions,
+    about: 'print the events of a stream; reconnect and resume after a failure',
+  },
+  publish: {
+    run: publish,
+    options: publishOptions,
+    about: 'publish the lines of standard input to a topic',
+  },
+  check: {
+    run: check,
+    options: checkOptions,
+    about: 'try whether streams are contiguous across cuts, or say what is lost',
+  },
+  doctor: {
+    run: doctor,
+    options: doctorOptions,
+    about: 'say why a stream does not stream: what is wrong, by whom, and what cures it',
+  },
+  load: {
+    run: load,
+    options: loadOptions,
+    about: 'open many streams at once and measure them: times, rates, and by ids what is lost',
+  },
+};
+
+/** Those that are about the command itself. */
+const OTHERS: Readonly<Record<string, Completed & { readonly run: Command }>> = {
+  completion: {
+    run: async (argv, io) => complete(argv, io, { ...COMMANDS, ...OTHERS }),
+    options: completionOptions,
+    about: 'print the script by which bash, zsh or fish completes this command',
+    words: SHELLS,
+  },
+  help: {
+    run: help,
+    options: {},
+    about: 'print the help of a command',
+    words: [...Object.keys(COMMANDS), 'completion'],
+  },
+};
 
 const HELP = `Usage: sluice <command> [options]
 
-  serve     serve topics of events over HTTP; the events come from POST, files, standard input or this host
-  tail      print the events of a stream; reconnect and resume after a failure
-  publish   publish the lines of standard input to a topic
-  check     try whether streams are contiguous across cuts, or say what is lost
-  doctor    say why a stream does not stream: what is wrong, by whom, and what cures it
-  load      open many streams at once and measure them: times, rates, and by ids what is lost
+${Object.entries({ ...COMMANDS, ...OTHERS })
+  .map(([name, { about }]) => `  ${name.padEnd(12)}${about}`)
+  .join('\n')}
 
-"sluice <command> --help" lists the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"sluice help <command>" and "sluice <command> --help" list the options of a command. Exit codes: 0 done, 1 failed,
+2 wrong usage.
 `;
-
-const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish, check, doctor, load };
 
 /** Runs a command line, without the program's own name. Resolves with the exit code; never rejects. */
 export async function main(argv: readonly string[], io: CommandIo, version: string): Promise<number> {
   const [name = '--help', ...rest] = argv;
   if (name === '--help' || name === '-h') return print(io, HELP);
   if (name === '--version' || name === '-V') return print(io, `${version}\n`);
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) return misused(io, 'sluice', `unknown command "${name}"`);
+  const program = commandOf(name) === undefined ? 'sluice' : `sluice ${name}`;
   try {
-    return await command(rest, io);
+    return await knownCommand(name).run(rest, io);
   } catch (error) {
     const { code, message } = error as UsageError;
-    if (code === 'ERR_SSE_USAGE') return misused(io, `sluice ${name}`, message);
-    report(io, `sluice ${name}`, message || code);
+    if (code === 'ERR_SSE_USAGE') return misused(io, program, message);
+    report(io, program, message || code);
     return io.signal.aborted ? 130 : 1;
   }
+}
+
+function commandOf(name: string): (Completed & { readonly run: Command }) | undefined {
+  const all = { ...COMMANDS, ...OTHERS };
+  return Object.hasOwn(all, name) ? all[name] : undefined;
+}
+
+function knownCommand(name: string): Completed & { readonly run: Command } {
+  const command = commandOf(name);
+  if (command !== undefined) return command;
+  const meant = didYouMean(name, Object.keys({ ...COMMANDS, ...OTHERS }));
+  throw usageError(`unknown command "${name}"${meant === undefined ? '' : ` (did you mean ${meant}?)`}`);
+}
+
+async function help([name, ...more]: readonly string[], io: CommandIo): Promise<number> {
+  if (more.length > 0) throw usageError(`expected one command, got ${more.length + 1}`);
+  if (name === undefined || name === 'help' || name.startsWith('-')) return print(io, HELP);
+  return knownCommand(name).run(['--help'], io);
 }
 
 function print({ stdout }: CommandIo, text: string): number {

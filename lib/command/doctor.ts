@@ -1,22 +1,23 @@
 // Says why a stream does not stream (`sluice doctor URL`): what is wrong with any endpoint, by whom, and the cure.
-// Needs `../origin.ts`, `argv.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`, `io.ts` and `tokens.ts` beside it.
+// Needs `../origin.ts`, `argv.ts`, `colors.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`, `io.ts` and `tokens.ts` beside it.
 
 import { connect as connectTls } from 'node:tls';
 import { originRule } from '../origin.ts';
 import {
   type CommandLine,
-  readHeaders,
+  type OptionSpecs,
   readOneUrl,
   readOptions,
   shownUrl,
   usageError,
   withOptionNames,
 } from './argv.ts';
+import { COLOR_ENVIRONMENT, type Paint, paintFor } from './colors.ts';
 import type { Cors, Evidence, Finding, Resume } from './doctor-finding.ts';
 import { diagnose, summaryOf } from './doctor-findings.ts';
 import { headOf, Probe, type ProbeOptions } from './doctor-probe.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
-import { bearerOf } from './tokens.ts';
+import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice doctor [options] URL
 
@@ -24,9 +25,7 @@ Reads any event stream as a browser does, through whatever stands before it, and
 and what cures it. URL is that of the stream. It publishes nothing; a stream on which nothing happens shows
 little, so let some events be published while it runs.
 
-  -H, --header 'NAME: VALUE'  send this header; may be repeated
-      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
-      --token-file FILE       the same from a file that holds the token alone
+${REQUEST_HELP}
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --origin ORIGIN         ask whether pages of this origin may read the stream (CORS)
       --credentials           those of --origin with cookies
@@ -41,6 +40,14 @@ Exit codes:
   0  nothing wrong; there may be warnings
   1  a problem was found
   2  wrong usage
+
+Environment:
+${REQUEST_ENVIRONMENT}
+${COLOR_ENVIRONMENT}
+
+Examples:
+  sluice doctor https://events.example/events?topic=news
+  sluice doctor --token-file token --origin https://app.example --wait 65s https://events.example/events/news
 `;
 
 const MAX_WAIT = 3_600_000;
@@ -52,9 +59,7 @@ const PATIENCE = 3000;
 const RESUME_TIME = 3000;
 
 const OPTIONS = {
-  header: { kind: 'text', short: 'H', many: true },
-  token: { kind: 'text' },
-  'token-file': { kind: 'text' },
+  ...REQUEST_OPTIONS,
   topic: { kind: 'text', many: true },
   origin: { kind: 'text' },
   credentials: { kind: 'flag' },
@@ -62,6 +67,9 @@ const OPTIONS = {
   json: { kind: 'flag' },
   help: { kind: 'flag', short: 'h' },
 } as const;
+
+/** The same for completion by shells. */
+export const doctorOptions: OptionSpecs = OPTIONS;
 
 /** What `sluice doctor --json` prints. */
 export interface Report {
@@ -86,7 +94,7 @@ export interface Report {
 
 /** Runs `sluice doctor`; `argv` has the words after that. Resolves with the exit code. */
 export async function doctor(argv: readonly string[], io: CommandIo): Promise<number> {
-  const plan = await planOf(argv);
+  const plan = await planOf(argv, io.env);
   if (plan === undefined) {
     io.stdout.write(HELP);
     return 0;
@@ -95,8 +103,7 @@ export async function doctor(argv: readonly string[], io: CommandIo): Promise<nu
     report(io, 'sluice doctor', `following ${shownUrl(plan.url)} for ${plan.wait / 1000} s`);
   const evidence = await examine(plan, io.signal);
   const result = reportOf(plan.url, evidence, io.signal.aborted);
-  const isColored = io.stdout.isTTY === true && !io.env.NO_COLOR;
-  io.stdout.write(plan.json ? jsonLine(result) : printed(result, isColored));
+  io.stdout.write(plan.json ? jsonLine(result) : printed(result, paintFor(io.stdout, io.env)));
   return result.state === 'problem' ? 1 : 0;
 }
 
@@ -111,15 +118,13 @@ interface Plan {
   readonly json: boolean;
 }
 
-async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
+async function planOf(argv: readonly string[], env: CommandIo['env']): Promise<Plan | undefined> {
   const line = readOptions(argv, OPTIONS);
   const { values, positionals } = line;
   if (values.help) return undefined;
   const url = readOneUrl(positionals);
   for (const topic of values.topic) url.searchParams.append('topic', topic);
-  const headers = readHeaders(values.header);
-  const bearer = await bearerOf(values);
-  if (bearer !== undefined) headers.authorization = bearer;
+  const headers = await requestHeaders(values, env);
   return {
     ...{ url, headers, origin: originOf(line) },
     credentials: values.credentials ?? false,
@@ -287,14 +292,12 @@ function reportOf(url: URL, evidence: Evidence, isInterrupted: boolean): Report 
   };
 }
 
-const COLORS = { ok: 32, unknown: 36, warning: 33, problem: 31 } as const;
+const COLORS = { ok: 'green', unknown: 'cyan', warning: 'yellow', problem: 'red' } as const;
 
-function printed({ findings, summary, ended }: Report, isColored: boolean): string {
+function printed({ findings, summary, ended }: Report, paint: Paint): string {
   const lines = findings.map(({ state, code, seen, cause, cure }) => {
-    const word = state.padEnd(7);
-    const colored = isColored ? `\x1b[${COLORS[state]}m${word}\x1b[0m` : word;
     const rest = [`${code}: ${seen}`, cause && `cause: ${cause}`, cure && `cure: ${cure}`].filter(Boolean);
-    return `${colored}  ${escapeControls(rest.join(' — '))}`;
+    return `${paint(COLORS[state], state.padEnd(7))}  ${escapeControls(rest.join(' — '))}`;
   });
   return `${lines.join('\n')}\n${escapeControls(summary)}${ended === 'interrupted' ? ' (interrupted)' : ''}\n`;
 }

@@ -36,9 +36,14 @@ export function escapeControls(text: string): string {
   return text.replaceAll(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (control) => `\\x${hex(control)}`);
 }
 
-/** One line of JSON. `JSON.stringify` leaves U+007F to U+009F as they are; some terminals act on those. */
+/** One line of JSON. */
 export function jsonLine(value: unknown): string {
-  return `${JSON.stringify(value).replaceAll(/[\x7f-\x9f]/g, (control) => `\\u00${hex(control)}`)}\n`;
+  return `${escapeJson(JSON.stringify(value))}\n`;
+}
+
+/** The same JSON without U+007F to U+009F, on which some terminals act. They may stand in strings as they are. */
+export function escapeJson(json: string): string {
+  return json.replaceAll(/[\x7f-\x9f]/g, (control) => `\\u00${hex(control)}`);
 }
 
 function hex(character: string): string {

@@ -8,7 +8,7 @@ import { Agent as HttpsAgent } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
 import { isLoopback } from '../address.ts';
 import { type NodeAgent, nodeTransport } from '../transport.ts';
-import { readHeaders, readOneUrl, readOptions, readTopic, shownUrl, usageError } from './argv.ts';
+import { type OptionSpecs, readOneUrl, readOptions, readTopic, shownUrl, usageError } from './argv.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { Clock, type Pace } from './load-clock.ts';
 import type { Histogram } from './load-histogram.ts';
@@ -16,7 +16,7 @@ import { type Comparison, SeenEvents, StreamRecord } from './load-ids.ts';
 import { LoadReader } from './load-reader.ts';
 import { type LoadReport, printed } from './load-report.ts';
 import { Tally } from './load-tally.ts';
-import { bearerOf } from './tokens.ts';
+import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice load [options] URL
 
@@ -24,9 +24,7 @@ Opens many streams to any event stream at once, holds them open and measures: co
 head and to the first event, events a second, time between events, and by ids what is lost or comes twice. URL
 is that of the stream. It publishes nothing, so let events be published while it runs.
 
-  -H, --header 'NAME: VALUE'  send this header; may be repeated
-      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
-      --token-file FILE       the same from a file that holds the token alone
+${REQUEST_HELP}
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --connections N         streams; default 100, at most 15000
       --rate N                open N streams a second; default as fast as they are answered, at most 250 at a
@@ -44,15 +42,20 @@ Exit codes:
   0  every stream that was started was open until the end, or ended by the server for good, and nothing was lost
   1  streams failed, events were lost or came twice, or this process was too slow to measure
   2  wrong usage
+
+Environment:
+${REQUEST_ENVIRONMENT}
+
+Examples:
+  sluice load --topic news --connections 1000 --duration 1m http://127.0.0.1:8080/events
+  sluice load --json --rate 50 --i-own-this-server https://events.example/events?topic=news
 `;
 
 const MAX_CONNECTIONS = 15_000;
 const MAX_DURATION = 3_600_000;
 
 const OPTIONS = {
-  header: { kind: 'text', short: 'H', many: true },
-  token: { kind: 'text' },
-  'token-file': { kind: 'text' },
+  ...REQUEST_OPTIONS,
   topic: { kind: 'text', many: true },
   connections: { kind: 'count', min: 1, max: MAX_CONNECTIONS },
   rate: { kind: 'count', min: 1, max: MAX_CONNECTIONS },
@@ -62,6 +65,9 @@ const OPTIONS = {
   json: { kind: 'flag' },
   help: { kind: 'flag', short: 'h' },
 } as const;
+
+/** The same for completion by shells. */
+export const loadOptions: OptionSpecs = OPTIONS;
 
 /** Without `--rate`: requests that wait for an answer. A listening socket of Node queues 511. */
 const MAX_PENDING = 250;
@@ -75,7 +81,7 @@ const MAX_UTILIZATION = 0.9;
 
 /** Runs `sluice load`; `argv` has the words after that. Resolves with the exit code. */
 export async function load(argv: readonly string[], io: CommandIo): Promise<number> {
-  const plan = await planOf(argv);
+  const plan = await planOf(argv, io.env);
   if (plan === undefined) {
     io.stdout.write(HELP);
     return 0;
@@ -100,7 +106,7 @@ interface Plan {
   readonly json: boolean;
 }
 
-async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
+async function planOf(argv: readonly string[], env: CommandIo['env']): Promise<Plan | undefined> {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
   const url = readOneUrl(positionals);
@@ -109,12 +115,10 @@ async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
   if (rate !== undefined && (connections / rate) * 1000 > duration)
     throw usageError(`--rate ${rate} opens fewer than ${connections} streams within --duration`);
   checkFiles(connections);
-  const headers = { 'user-agent': 'sluice load', ...readHeaders(values.header) };
-  const bearer = await bearerOf(values);
+  const headers = { 'user-agent': 'sluice load', ...(await requestHeaders(values, env)) };
   const addresses = await addressesOf(url, values['i-own-this-server'] ?? false);
   return {
-    ...{ url, addresses, connections, rate, duration },
-    headers: bearer === undefined ? headers : { ...headers, authorization: bearer },
+    ...{ url, addresses, headers, connections, rate, duration },
     time: values.time,
     json: values.json ?? false,
   };

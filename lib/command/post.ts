@@ -5,8 +5,8 @@ import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
 import { Backoff } from '../backoff.ts';
-import { type ConnectError, failed, failureOf, isTransient, shown } from '../failure.ts';
-import { parsedObject, readRefusal, retryDelayOf } from '../refusal.ts';
+import { type ConnectError, failed, failureOf, isTransient } from '../failure.ts';
+import { parsedObject, readRefusal, reasonIn, retryDelayOf } from '../refusal.ts';
 import { readAnswer, type Transport } from '../transport.ts';
 import { type BatchLimits, unlessAborted } from './batches.ts';
 
@@ -20,8 +20,12 @@ export interface PostOptions {
   readonly limits: BatchLimits;
   readonly send: Transport;
   readonly signal: AbortSignal;
-  /** Called when a request is to be sent again; `attempt` is the number of those that have failed. */
-  readonly onRetry: (failure: { readonly message: string; readonly attempt: number }) => void;
+  /** Called when a request is to be sent again after `delay` ms; `attempt` is the number of those that have failed. */
+  readonly onRetry: (failure: {
+    readonly message: string;
+    readonly attempt: number;
+    readonly delay: number;
+  }) => void;
 }
 
 /** For one request after another, through the proxy of the environment where Node can use that. */
@@ -76,8 +80,9 @@ async function postPart(part: readonly string[], options: PostOptions): Promise<
     const answer = await attemptOnce({ headers, body }, part.length, options);
     if (!('code' in answer)) return answer;
     if (!isTransient(answer) || attempt >= options.attempts) throw answer;
-    options.onRetry({ message: answer.message, attempt });
-    await sleep(backoff.nextDelay(answer.retryDelay ?? 0), options.signal);
+    const delay = backoff.nextDelay(answer.retryDelay ?? 0);
+    options.onRetry({ message: answer.message, attempt, delay });
+    await sleep(delay, options.signal);
   }
 }
 
@@ -129,9 +134,8 @@ function judge(
   if (status === 413 && lines > 1) {
     return { allowed: { maxLines: limitOf(answer.maxEvents), maxBytes: limitOf(answer.maxBytes) } };
   }
-  const reason = typeof answer.message === 'string' ? `: ${shown(answer.message)}` : '';
   const retryDelay = retryDelayOf(retryAfter);
-  return failed('ERR_SSE_STATUS', `the server answered ${status}${reason}`, { status, retryDelay });
+  return failed('ERR_SSE_STATUS', `the server answered ${status}${reasonIn(answer)}`, { status, retryDelay });
 }
 
 function accepted(ids: unknown, lines: number): Accepted | ConnectError {

@@ -2,21 +2,19 @@
 // Needs `../transport.ts`, `argv.ts`, `batches.ts`, `io.ts`, `output.ts`, `post.ts` and `tokens.ts` beside it.
 
 import { nodeTransport } from '../transport.ts';
-import { readHeaders, readOptions, readTopic, readUrl, urlBelow, usageError } from './argv.ts';
+import { type OptionSpecs, readOptions, readTopic, readUrl, urlBelow, usageError } from './argv.ts';
 import { type BatchLimits, batches } from './batches.ts';
 import { type CommandIo, escapeControls, report } from './io.ts';
 import { Output } from './output.ts';
 import { agentFor, type PostOptions, post } from './post.ts';
-import { bearerOf } from './tokens.ts';
+import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice publish [options] URL TOPIC
 
 Publishes each line of stdin as one event, in order. Lines are sent as soon as they arrive, many in one
 request where many have arrived. While a request is pending, little more is read.
 
-  -H, --header 'NAME: VALUE'  send this header; may be repeated
-      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
-      --token-file FILE       the same from a file that holds the token alone
+${REQUEST_HELP}
       --event TYPE            the type of the events
       --key KEY               their key, for readers that ask for the newest event per key
       --ndjson                lines are JSON: {"event"?, "data", "key"?} or a string
@@ -35,12 +33,17 @@ Exit codes:
   1  a line or a request was refused, or every attempt failed; stderr says how many lines were published
   2  wrong usage
   130  interrupted
+
+Environment:
+${REQUEST_ENVIRONMENT}
+
+Examples:
+  journalctl --follow --output cat | sluice publish http://127.0.0.1:8080 journal
+  sluice publish --ndjson --token-file token https://events.example prices < prices.ndjson
 `;
 
 const OPTIONS = {
-  header: { kind: 'text', short: 'H', many: true },
-  token: { kind: 'text' },
-  'token-file': { kind: 'text' },
+  ...REQUEST_OPTIONS,
   event: { kind: 'text' },
   key: { kind: 'text' },
   ndjson: { kind: 'flag' },
@@ -49,6 +52,9 @@ const OPTIONS = {
   ids: { kind: 'flag' },
   help: { kind: 'flag', short: 'h' },
 } as const;
+
+/** The same for completion by shells. */
+export const publishOptions: OptionSpecs = OPTIONS;
 
 // Half of the server's default limit for a body.
 const MAX_BATCH_BYTES = 512 * 1024;
@@ -59,7 +65,7 @@ const MAX_LINE_BYTES = 1024 * 1024;
  * before it.
  */
 export async function publish(argv: readonly string[], io: CommandIo): Promise<number> {
-  const plan = await planOf(argv);
+  const plan = await planOf(argv, io.env);
   if (plan === undefined) {
     io.stdout.write(HELP);
     return 0;
@@ -75,7 +81,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
   if (io.signal.aborted) stop();
   io.signal.addEventListener('abort', stop, { once: true });
   const { signal } = stopped;
-  const onRetry: PostOptions['onRetry'] = ({ message }) => progress.waits(message);
+  const onRetry: PostOptions['onRetry'] = (failure) => progress.waits(failure, plan.attempts);
   const options = { ...plan, signal, onRetry, send: nodeTransport({ agent }) };
   try {
     for await (const batch of batches(io.stdin, options)) {
@@ -121,12 +127,13 @@ class Progress {
     this.#isLineOpen = true;
   }
 
-  /** One line for the first attempt that fails, not for those after it. */
-  waits(message: string): void {
-    if (this.#isWaiting) return;
+  /** On a terminal a line for each attempt that fails; elsewhere for the first, not for those after it. */
+  waits({ message, attempt, delay }: Parameters<PostOptions['onRetry']>[0], attempts: number): void {
+    if (this.#isWaiting && !this.#isTTY) return;
     this.#isWaiting = true;
     this.end();
-    report(this.#io, 'sluice publish', `${message}; trying again`);
+    const when = ` in ${(delay / 1000).toFixed(1)} s, attempt ${attempt + 1} of ${attempts}`;
+    report(this.#io, 'sluice publish', `${message}; trying again${this.#isTTY ? when : ''}`);
   }
 
   end(): void {
@@ -146,7 +153,7 @@ interface Plan {
   readonly ids: boolean;
 }
 
-async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
+async function planOf(argv: readonly string[], env: CommandIo['env']): Promise<Plan | undefined> {
   const { values, positionals } = readOptions(argv, OPTIONS);
   if (values.help) return undefined;
   const [url, topic] = positionals;
@@ -154,9 +161,7 @@ async function planOf(argv: readonly string[]): Promise<Plan | undefined> {
     throw usageError(`expected a URL and a topic, got ${positionals.length || 'nothing'}`);
   const { event, key, ndjson = false, batch = 500, attempts = 8, ids = false } = values;
   if (event !== undefined && /[\r\n]/.test(event)) throw usageError('--event must be one line');
-  const headers = readHeaders(values.header);
-  const bearer = await bearerOf(values);
-  if (bearer !== undefined) headers.authorization = bearer;
+  const headers = await requestHeaders(values, env);
   return {
     url: urlBelow(readUrl(url), `topics/${readTopic('TOPIC', topic)}`),
     headers,

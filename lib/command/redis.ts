@@ -25,7 +25,7 @@ export interface RedisAddress {
 export interface RedisValues {
   readonly log?: string | undefined;
   readonly 'log-name': string | undefined;
-  readonly 'log-lineage': string | undefined;
+  readonly 'log-lineage': 'gap' | 'trust' | 'position' | undefined;
   readonly 'log-wait': number | undefined;
   readonly history: number | undefined;
   readonly 'history-bytes': number | undefined;
@@ -36,7 +36,6 @@ export interface RedisValues {
 /** The options of `RedisLog`, as the command calls them. */
 export const REDIS_OPTION_NAMES = {
   name: ['log-name'],
-  lineage: ['log-lineage'],
 } as const;
 
 /** Any of the spellings that are refused or accepted: `redis://HOST`, `rediss://HOST`, `redis:redis://HOST`. */
@@ -156,7 +155,7 @@ export function openRedisLog(client: unknown, values: RedisValues): RedisLog {
   const { 'log-lineage': lineage, 'log-wait': replicas } = values;
   return new RedisLog(client, {
     name: values['log-name'],
-    lineage: lineage as 'gap' | undefined,
+    lineage,
     wait: replicas === undefined ? undefined : { replicas, timeout: WAIT_TIMEOUT },
     history: {
       maxEvents: values.history,

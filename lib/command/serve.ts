@@ -1,10 +1,9 @@
 // Runs the reference server as a command (`sluice serve`), fed by files, standard input and this host.
-// Needs `../history-limits.ts`, `../keepalive.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`,
-// `argv.ts`, `inputs.ts`, `io.ts`, `owner.ts`, `part.ts`, `redis.ts`, `tokens.ts`, `worker.ts` and `workers.ts` beside it.
+// Needs `../history-limits.ts`, `../log.ts`, `../memory-log.ts`, `../server.ts`, `../sqlite.ts`,
+// `argv.ts`, `colors.ts`, `inputs.ts`, `io.ts`, `log-lines.ts`, `owner.ts`, `part.ts`, `redis.ts`, `tokens.ts`, `worker.ts` and `workers.ts` beside it.
 
 import { once } from 'node:events';
 import type { HistoryLimits } from '../history-limits.ts';
-import type { KeepaliveOptions } from '../keepalive.ts';
 import type { Log } from '../log.ts';
 import { MemoryLog } from '../memory-log.ts';
 import {
@@ -15,9 +14,18 @@ import {
   type SseServerOptions,
 } from '../server.ts';
 import { SqliteLog } from '../sqlite.ts';
-import { type CommandLine, type OptionValues, readOptions, usageError, withOptionNames } from './argv.ts';
+import {
+  type CommandLine,
+  type OptionSpecs,
+  type OptionValues,
+  readOptions,
+  usageError,
+  withOptionNames,
+} from './argv.ts';
+import { COLOR_ENVIRONMENT } from './colors.ts';
 import { type InputStates, type Inputs, readInputs, registerInputs, startInputs } from './inputs.ts';
-import { type CommandIo, jsonLine } from './io.ts';
+import type { CommandIo } from './io.ts';
+import { FORMATS, LEVELS, logLinesTo } from './log-lines.ts';
 import { reached, runOwner } from './owner.ts';
 import { type Part, partOf, reportingFailure } from './part.ts';
 import {
@@ -35,12 +43,12 @@ import { checkPlatform, runWorkers } from './workers.ts';
 const HELP = `Usage: sluice serve [options]
 
 Serves topics of events over HTTP: GET /events?topic=NAME opens a stream, POST /topics/NAME publishes, GET /
-shows a live page. Prints "listening on http://HOST:PORT" once it accepts connections, and logs JSON lines to
-stderr. SIGTERM or SIGINT stops it: streams end with the time after which to reconnect, and it exits with 0.
+shows a live page. Prints "listening on http://HOST:PORT" once it accepts connections, and logs to stderr.
+SIGTERM or SIGINT stops it: streams end with the time after which to reconnect, and it exits with 0.
 
 Where it listens
   --host HOST             address to bind; default 127.0.0.1
-  --port PORT             default 8080; 0 takes a free one
+  --port PORT             default 8080, or the variable PORT; 0 takes a free one
   --allow-host HOST       a name that this server answers to, on any port or, as HOST:PORT, on one; may be
                           repeated. Needed behind a proxy on the same machine: without it, requests over
                           loopback must be for localhost, and other requests may be for any name
@@ -90,7 +98,7 @@ How much it keeps and for how long
                           what acknowledged events in a file survive: the end of the process (default), or a loss
                           of power too, for a wait on the disk in each turn
   --history EVENTS        per topic; default 10000, in a file 100000
-  --history-bytes BYTES   per topic; default 4194304, in a file 67108864
+  --history-bytes SIZE    per topic; default 4MiB, in a file 64MiB
   --history-age TIME      per topic; default off
   --max-topics N          default 10000, in a file or in Redis 100000
   --retry TIME            how long clients wait before they reconnect, ± a quarter; default 2s
@@ -104,7 +112,30 @@ How much it keeps and for how long
   --window TIME           when stopping, ends the streams evenly over this time; default all at once
   --deadline TIME         the longest time that stopping may take; default 10s, plus the window
 
-TIME is 500ms, 10s, 5m, 1h, 0 or off.
+What it says on stderr
+  --log-format json|text  one JSON object a line, or lines for people; default text on a terminal, otherwise json
+  --log-level info|warn|error
+                          the least level of a line; default info, which is all of them
+  -h, --help
+
+TIME is 500ms, 10s, 5m, 1h, 0 or off. SIZE is a number of bytes, 64KiB, 256MiB or 1GiB.
+
+Exit codes:
+  0  it was stopped by a signal
+  1  it could not begin: the port is in use, a file cannot be read, …
+  2  wrong usage
+
+Environment:
+  PORT                    the port, where --port is absent
+  SLUICE_PUBLISH_TOKEN, SLUICE_SUBSCRIBE_TOKEN, SLUICE_METRICS_TOKEN
+                          more tokens, separated by spaces
+  SLUICE_REDIS_PASSWORD   the password of --log redis://HOST
+${COLOR_ENVIRONMENT}
+
+Examples:
+  sluice serve --system
+  sluice serve --tail /var/log/nginx/access.log:access --stdin build --log sqlite:events.db
+  sluice serve --host 0.0.0.0 --allow-host events.example --trust-proxy 1 --workers 4 --publish-token-file token
 `;
 
 const HOST = '127.0.0.1';
@@ -118,17 +149,17 @@ const MAX_RETRY = Math.floor(MAX_TIMER / 1.25);
 const OPTIONS = {
   help: { kind: 'flag', short: 'h' },
   host: { kind: 'text' },
-  port: { kind: 'count', max: 65_535 },
+  port: { kind: 'count', max: 65_535, variable: 'PORT' },
   'allow-host': { kind: 'text', many: true },
-  tail: { kind: 'text', many: true },
+  tail: { kind: 'text', isFile: true, many: true },
   stdin: { kind: 'text' },
   system: { kind: 'flag' },
   'publish-token': { kind: 'text', many: true },
-  'publish-token-file': { kind: 'text' },
+  'publish-token-file': { kind: 'text', isFile: true },
   'subscribe-token': { kind: 'text', many: true },
-  'subscribe-token-file': { kind: 'text' },
+  'subscribe-token-file': { kind: 'text', isFile: true },
   'metrics-token': { kind: 'text', many: true },
-  'metrics-token-file': { kind: 'text' },
+  'metrics-token-file': { kind: 'text', isFile: true },
   cors: { kind: 'text', many: true },
   'max-connections': { kind: 'count' },
   'max-connections-per-client': { kind: 'count' },
@@ -136,24 +167,29 @@ const OPTIONS = {
   'trust-proxy': { kind: 'count' },
   workers: { kind: 'count', min: 1, max: 64 },
   log: { kind: 'text' },
-  'log-durability': { kind: 'text' },
+  'log-durability': { kind: 'text', choices: ['process', 'power'] },
   'log-name': { kind: 'text' },
-  'log-lineage': { kind: 'text' },
+  'log-lineage': { kind: 'text', choices: ['gap', 'trust', 'position'] },
   'log-wait': { kind: 'count', min: 1 },
   history: { kind: 'count' },
-  'history-bytes': { kind: 'count', unit: 'bytes' },
+  'history-bytes': { kind: 'size' },
   'history-age': { kind: 'duration' },
   'max-topics': { kind: 'count' },
   retry: { kind: 'duration', max: MAX_RETRY, off: false },
   'stall-timeout': { kind: 'duration', max: MAX_TIMER },
   'max-age': { kind: 'duration', max: MAX_TIMER },
   heartbeat: { kind: 'duration', min: 1, max: MAX_TIMER },
-  'heartbeat-profile': { kind: 'text' },
+  'heartbeat-profile': { kind: 'text', choices: ['mobile', 'wifi', 'lan'] },
   'adaptive-heartbeat': { kind: 'flag' },
   gzip: { kind: 'flag' },
   window: { kind: 'duration', max: MAX_TIMER, off: false },
   deadline: { kind: 'duration', max: MAX_TIMER },
+  'log-format': { kind: 'text', choices: FORMATS },
+  'log-level': { kind: 'text', choices: LEVELS },
 } as const;
+
+/** The same for completion by shells. */
+export const serveOptions: OptionSpecs = OPTIONS;
 
 type Line = CommandLine<typeof OPTIONS>;
 type Values = OptionValues<typeof OPTIONS>;
@@ -161,7 +197,6 @@ type Values = OptionValues<typeof OPTIONS>;
 /** The options of the modules, as this command calls them. */
 const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> = {
   path: ['log'],
-  durability: ['log-durability'],
   ...REDIS_OPTION_NAMES,
   maxEvents: ['history'],
   maxBytes: ['history-bytes'],
@@ -170,7 +205,6 @@ const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> 
   retry: ['retry'],
   stallTimeout: ['stall-timeout'],
   interval: ['heartbeat'],
-  profile: ['heartbeat-profile'],
   hosts: ['allow-host'],
   origins: ['cors'],
   maxConnections: ['max-connections'],
@@ -181,7 +215,7 @@ const OPTION_NAMES: Readonly<Record<string, readonly (keyof typeof OPTIONS)[]>> 
 
 /** Runs `sluice serve` until `io.signal` fires; `argv` has the words after that. Resolves with 0. */
 export async function serve(argv: readonly string[], io: CommandIo): Promise<number> {
-  const line = readOptions(argv, OPTIONS);
+  const line = readOptions(argv, OPTIONS, io.env);
   if (line.values.help) {
     io.stdout.write(HELP);
     return 0;
@@ -192,7 +226,7 @@ export async function serve(argv: readonly string[], io: CommandIo): Promise<num
   const { host = HOST, port = PORT, workers: count } = line.values;
   if (count === undefined) return serveAlone(line, plan, io);
   const { deadline = 10_000 } = plan.stopping;
-  return runWorkers({ argv, count, host, port, deadline, io, logger: loggerTo(io.stderr) });
+  return runWorkers({ argv, count, host, port, deadline, io, logger: loggerTo(io, line) });
 }
 
 async function serveAlone(
@@ -200,7 +234,7 @@ async function serveAlone(
   { redis, inputs, tokens, stopping }: Plan,
   io: CommandIo,
 ): Promise<number> {
-  const logger = loggerTo(io.stderr);
+  const logger = loggerTo(io, line);
   let states: InputStates | undefined;
   const readiness = () => (states === undefined ? {} : { inputs: states.count() });
   const log = await openLog(line, redis, logger);
@@ -234,12 +268,12 @@ async function servePart(part: Part, line: Line, io: CommandIo): Promise<number>
   if (part.role === 'worker') return serveAsWorker(new Membership(part), line, io);
   const { inputs } = await planOf(line, io.env);
   const log = withOptionNames(line, OPTION_NAMES, () => openFile(line.values) ?? memoryLogOf(line.values));
-  return runOwner({ part, log, inputs, io, logger: loggerTo(io.stderr) });
+  return runOwner({ part, log, inputs, io, logger: loggerTo(io, line) });
 }
 
 async function serveAsWorker(member: Membership, line: Line, io: CommandIo): Promise<number> {
   const { number: worker, port, log, tickets, metricsPage } = member;
-  const logger = loggerTo(io.stderr, { worker });
+  const logger = loggerTo(io, line, { worker });
   const tokens = await readTokens(line.values, io.env);
   const setting = { log, logger, tickets, metricsPage, ...tokens };
   const sse = withOptionNames(line, OPTION_NAMES, () => createServer(line.values, setting));
@@ -288,10 +322,7 @@ function checkLog(
     throw usageError(`--log must be memory, sqlite:FILE or redis://HOST, got "${log}"`);
   if (redis !== undefined && workers !== undefined)
     throw usageError('--workers needs --log memory or sqlite:FILE: with Redis, start several servers');
-  if (durability === undefined) return;
-  if (!isFile) throw usageError('--log-durability needs --log sqlite:FILE');
-  if (durability !== 'process' && durability !== 'power')
-    throw usageError(`--log-durability must be process or power, got "${durability}"`);
+  if (durability !== undefined && !isFile) throw usageError('--log-durability needs --log sqlite:FILE');
 }
 
 async function openLog(
@@ -320,7 +351,7 @@ function historyOf(values: Values): HistoryLimits {
 function openFile(values: Values): SqliteLog | undefined {
   const [, path] = SQLITE.exec(values.log ?? '') ?? [];
   if (path === undefined) return undefined;
-  const durability = values['log-durability'] as 'process' | 'power' | undefined;
+  const durability = values['log-durability'];
   try {
     return new SqliteLog(path, { durability, history: historyOf(values), maxTopics: values['max-topics'] });
   } catch (error) {
@@ -343,8 +374,8 @@ function stoppingOf({ values, written }: CommandLine<typeof OPTIONS>): CloseOpti
 type Logger = (line: LogLine) => void;
 
 /** @param details - Members of each line. */
-function loggerTo(stderr: CommandIo['stderr'], details: object = {}): Logger {
-  return (entry) => void stderr.write(jsonLine({ time: new Date().toISOString(), ...details, ...entry }));
+function loggerTo(io: CommandIo, { values }: Line, details?: object): Logger {
+  return logLinesTo(io, { format: values['log-format'], level: values['log-level'], details });
 }
 
 type Setting = Tokens &
@@ -354,7 +385,7 @@ type Setting = Tokens &
 
 function createServer(values: Values, { log, ...setting }: Setting): SseServer {
   const { retry, heartbeat, gzip, cors: origins, 'allow-host': hosts } = values;
-  const profile = values['heartbeat-profile'] as KeepaliveOptions['profile'];
+  const profile = values['heartbeat-profile'];
   const adaptive = values['adaptive-heartbeat'] ? true : undefined;
   // Beside a log, memory needs no more than usual.
   const [mostEvents, mostBytes] = log === undefined ? [Infinity, Infinity] : [10_000, 4 * 1024 * 1024];

@@ -1,6 +1,6 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
-// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`,
-// `io.ts`, `output.ts` and `tokens.ts` beside it.
+// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `colors.ts`,
+// `io.ts`, `output.ts`, `pretty-json.ts` and `tokens.ts` beside it.
 
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
@@ -12,33 +12,36 @@ import { fileStorage } from '../positions.ts';
 import { controlEvents, readGap } from '../protocol.ts';
 import {
   type CommandLine,
+  type OptionSpecs,
   type OptionValues,
-  readHeaders,
   readOneUrl,
   readOptions,
+  usageError,
   withOptionNames,
 } from './argv.ts';
-import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
+import { COLOR_ENVIRONMENT, paintFor } from './colors.ts';
+import { type CommandIo, escapeControls, escapeJson, jsonLine, report } from './io.ts';
 import { Output } from './output.ts';
-import { bearerOf } from './tokens.ts';
+import { prettyJson } from './pretty-json.ts';
+import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice tail [options] URL
 
 Prints the data of each event on a line of its own. Reconnects after a failure, and resumes after the last
 event. Events that are lost for good (${controlEvents.gap}) are reported on stderr.
 
-  -H, --header 'NAME: VALUE'  send this header; may be repeated
-      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it
-      --token-file FILE       the same from a file that holds the token alone
+${REQUEST_HELP}
   -X, --request METHOD        default GET, or POST with -d
   -d, --data BODY             send this body; @FILE reads it from a file, @- from stdin
       --retry                 send a POST again after a failure; by default it is sent once
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --event TYPE            print only events of this type; may be repeated
+  -n, --last N                begin with the last N events that the server has, at most 999999999
+      --from earliest         begin with the earliest event that the server has; default: with the next one
       --last-event-id ID      resume after this event, unless --state has a position already
       --state FILE            keep the position in FILE, and resume from it. One file may serve many URLs, of
                               one process at a time; it does not hold their secrets
-      --json                  print each event as JSON: event, data, id, time
+      --json                  print each event as JSON: event, data, id, time. On a terminal, JSON is indented
       --timestamps            print the time of arrival before each event
       --gaps                  print the milliseconds since the event before it, too
       --max N                 stop after N events
@@ -54,28 +57,40 @@ Exit codes:
   3  the stream ended, or the reader of the output is gone, before --max or --until was reached; or the
      reader is gone while --record is given
   130  interrupted
+
+Environment:
+${REQUEST_ENVIRONMENT}
+${COLOR_ENVIRONMENT}
+
+Examples:
+  sluice tail http://127.0.0.1:8080/events?topic=news
+  sluice tail --last 10 --json --topic prices --topic news https://events.example/events
+  sluice tail --state position --record events.ndjson --topic news https://events.example/events
 `;
 
 const OPTIONS = {
-  header: { kind: 'text', short: 'H', many: true },
-  token: { kind: 'text' },
-  'token-file': { kind: 'text' },
+  ...REQUEST_OPTIONS,
   request: { kind: 'text', short: 'X' },
   data: { kind: 'text', short: 'd' },
   retry: { kind: 'flag' },
   topic: { kind: 'text', many: true },
   event: { kind: 'text', many: true },
+  last: { kind: 'count', short: 'n', max: 999_999_999 },
+  from: { kind: 'text', choices: ['earliest'] },
   'last-event-id': { kind: 'text' },
-  state: { kind: 'text' },
+  state: { kind: 'text', isFile: true },
   json: { kind: 'flag' },
   timestamps: { kind: 'flag' },
   gaps: { kind: 'flag' },
   max: { kind: 'count', min: 1 },
   until: { kind: 'text' },
-  record: { kind: 'text' },
+  record: { kind: 'text', isFile: true },
   quiet: { kind: 'flag', short: 'q' },
   help: { kind: 'flag', short: 'h' },
 } as const;
+
+/** The same for completion by shells. */
+export const tailOptions: OptionSpecs = OPTIONS;
 
 type Values = OptionValues<typeof OPTIONS>;
 
@@ -115,7 +130,7 @@ export async function tail(argv: readonly string[], io: CommandIo): Promise<numb
 async function print(connection: Connection, values: Values, io: CommandIo, stdout: Output): Promise<number> {
   const { max = Infinity, until, json = false } = values;
   const types = new Set(values.event);
-  const format = formatOf(values, io.stdout.isTTY === true);
+  const format = formatOf(values, io);
   const record = recordFor(values.record, connection);
   let printed = 0;
   let reached = false;
@@ -155,17 +170,26 @@ async function connectionFor(
   const target = readOneUrl(positionals);
   for (const topic of values.topic) target.searchParams.append('topic', topic);
   const options = await connectOptions(target, values, io);
+  beginAt(target, values);
   if (io.signal.aborted) return undefined;
   return withOptionNames(line, OPTION_NAMES, () => connect(target, options));
 }
 
+/** Sets where the first connection begins; those after it resume. It is no part of the key of a position. */
+function beginAt({ searchParams }: URL, { last, from, 'last-event-id': id }: Values): void {
+  const given = Object.entries({ '--last': last, '--from': from, '--last-event-id': id });
+  const [one, other] = given.flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (other !== undefined) throw usageError(`${one} and ${other} exclude each other`);
+  if (last !== undefined) searchParams.set('last', String(last));
+  if (from !== undefined) searchParams.set('from', from);
+}
+
 async function connectOptions(target: URL, values: Values, io: CommandIo): Promise<ConnectOptions> {
   const { request, until, state, 'last-event-id': lastEventId, data } = values;
-  const headers = readHeaders(values.header);
-  const bearer = await bearerOf(values);
-  if (bearer !== undefined) headers.authorization = bearer;
+  const headers = await requestHeaders(values, io.env);
   const body = data === undefined ? undefined : await readBody(data, io);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
+  let isWaiting = false;
   return {
     headers,
     body,
@@ -178,8 +202,11 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
     signal: io.signal,
     onError: ({ message }) => report(io, 'sluice tail', message),
     onState: ({ state, failure, delay = 0 }) => {
-      if (state !== 'waiting' || values.quiet) return;
-      report(io, 'sluice tail', `${failure?.message}; trying again in ${(delay / 1000).toFixed(1)} s`);
+      if (values.quiet) return;
+      if (state === 'open' && isWaiting && io.stderr.isTTY) report(io, 'sluice tail', 'connected again');
+      if (state === 'waiting')
+        report(io, 'sluice tail', `${failure?.message}; trying again in ${(delay / 1000).toFixed(1)} s`);
+      if (state !== 'connecting') isWaiting = state === 'waiting';
     },
   };
 }
@@ -232,15 +259,24 @@ function readFileOf(data: string): Promise<Uint8Array> {
 
 type Format = (event: DecodedEvent, time: number) => string;
 
-function formatOf({ json, timestamps, gaps }: Values, isTerminal: boolean): Format {
+function formatOf({ json, timestamps, gaps }: Values, { stdout, env }: CommandIo): Format {
+  const isTerminal = stdout.isTTY === true;
+  // Data has no colours in a pipe, whatever the environment says: a program reads it.
+  const paint = isTerminal ? paintFor(stdout, env) : paintFor({}, {});
   let before: number | undefined;
   return ({ event, data, id }, time) => {
     const gap = time - (before ?? time);
     before = time;
     const at = new Date(time).toISOString();
-    if (json) return jsonLine({ event, data, id, time: at, ...(gaps && { gap }) });
-    const prefix = `${timestamps ? `${at} ` : ''}${gaps ? `+${gap}ms ` : ''}`;
-    return `${prefix}${isTerminal ? escapeControls(data) : data}\n`;
+    if (json) {
+      const line = jsonLine({ event, data, id, time: at, ...(gaps && { gap }) });
+      const pretty = isTerminal ? prettyJson(line, paint) : undefined;
+      return pretty === undefined ? line : `${pretty}\n`;
+    }
+    const times = `${timestamps ? `${at} ` : ''}${gaps ? `+${gap}ms ` : ''}`;
+    const prefix = times && paint('dim', times);
+    if (!isTerminal) return `${prefix}${data}\n`;
+    return `${prefix}${prettyJson(escapeJson(data), paint) ?? escapeControls(data)}\n`;
   };
 }
 

@@ -1,8 +1,8 @@
-// Reads bearer tokens: those of a server, from options, files and the environment, and that of a client.
+// Reads bearer tokens from options, files and the environment: those of a server, and that in the headers of a client.
 // Needs `argv.ts` beside it.
 
 import { readFile } from 'node:fs/promises';
-import { usageError } from './argv.ts';
+import { readHeaders, usageError } from './argv.ts';
 
 /** The values of the options that give tokens. */
 interface TokenOptions {
@@ -35,22 +35,52 @@ export async function readTokens(
   };
 }
 
+/** The options of each command that sends requests, by which `requestHeaders` makes their headers. */
+export const REQUEST_OPTIONS = {
+  header: { kind: 'text', short: 'H', many: true },
+  token: { kind: 'text' },
+  'token-file': { kind: 'text', isFile: true },
+} as const;
+
+/** The lines about them in the help of a command. */
+export const REQUEST_HELP = `\
+  -H, --header 'NAME: VALUE'  send this header; may be repeated
+      --token TOKEN           send Authorization: Bearer TOKEN; other users of this machine can see it, so prefer
+                              --token-file or SLUICE_TOKEN
+      --token-file FILE       the same from a file that holds the token alone`;
+
+/** The line about their variable. */
+export const REQUEST_ENVIRONMENT = `\
+  SLUICE_TOKEN  the token, where neither an option nor a header gives one. It is sent to whichever server URL names:
+                set it for one command, not for a whole shell`;
+
 /**
- * Returns the value of `Authorization` of a client; `undefined` where it has no token. A variable of the
- * environment is not read: it would send the token to every server that a URL names.
+ * Returns the headers that the options ask for, with lower-case names. A token of an option comes before
+ * `--header 'Authorization: …'`, and that before the token of the environment.
  *
- * @throws {UsageError} for both options at once, and for anything but one word. No message shows the token.
+ * @throws {UsageError} for both options of the token at once, and for a token that is anything but one word. No
+ * message shows it.
  */
-export async function bearerOf(values: {
-  readonly token: string | undefined;
-  readonly 'token-file': string | undefined;
-}): Promise<string | undefined> {
+export async function requestHeaders(
+  values: {
+    readonly header: readonly string[];
+    readonly token: string | undefined;
+    readonly 'token-file': string | undefined;
+  },
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<Record<string, string>> {
+  const headers = readHeaders(values.header);
   const { token, 'token-file': file } = values;
   if (token !== undefined && file !== undefined)
     throw usageError('--token and --token-file exclude each other');
-  if (file !== undefined)
-    return bearer(`--token-file ${file}`, (await readTokenFile('--token-file', file)).trim());
-  return token === undefined ? undefined : bearer('--token', token);
+  if (token !== undefined) headers.authorization = bearer('--token', token);
+  else if (file !== undefined)
+    headers.authorization = bearer(
+      `--token-file ${file}`,
+      (await readTokenFile('--token-file', file)).trim(),
+    );
+  else if (env.SLUICE_TOKEN !== undefined) headers.authorization ??= bearer('SLUICE_TOKEN', env.SLUICE_TOKEN);
+  return headers;
 }
 
 function bearer(source: string, token: string): string {

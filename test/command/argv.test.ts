@@ -10,6 +10,8 @@ const specs = {
   header: { kind: 'text', many: true, short: 'H' },
   batch: { kind: 'count', min: 1, unit: 'lines' },
   window: { kind: 'duration', min: 10, max: 2 ** 31 - 1, off: false },
+  bytes: { kind: 'size' },
+  level: { kind: 'text', choices: ['info', 'warn', 'error'], variable: 'LEVEL' },
 } as const;
 
 describe('readOptions', () => {
@@ -28,6 +30,8 @@ describe('readOptions', () => {
         header: ['x: y'],
         batch: undefined,
         window: undefined,
+        bytes: undefined,
+        level: undefined,
       },
     );
     assert.deepEqual(positionals, ['one', 'two']);
@@ -60,8 +64,37 @@ describe('readOptions', () => {
     ]);
   });
 
+  it('reads sizes as bytes or in units of 1024', () => {
+    const bytes = (text: string) => readOptions(['--bytes', text], specs).values.bytes;
+    assert.deepEqual(['0', '4096', '64KiB', '1.5MiB', '2GiB'].map(bytes), [
+      0,
+      4096,
+      65_536,
+      1_572_864,
+      2 ** 31,
+    ]);
+  });
+
+  it('reads an absent option from its variable, and names that in a complaint', () => {
+    const level = (argv: readonly string[], LEVEL?: string) =>
+      readOptions(argv, specs, { LEVEL }).values.level;
+    assert.deepEqual(
+      [level([]), level([], 'warn'), level(['--level', 'error'], 'warn')],
+      [undefined, 'warn', 'error'],
+    );
+    assert.throws(() => level([], 'loud'), { message: 'LEVEL must be info, warn or error, got "loud"' });
+    assert.throws(() => level([], ''), { message: 'LEVEL must be info, warn or error, got ""' });
+    assert.equal(level(['--level', 'error'], 'loud'), 'error');
+  });
+
   for (const [argv, message] of [
-    [['--prot', '1'], 'unknown option "--prot"'],
+    [['--prot', '1'], 'unknown option "--prot" (did you mean --port?)'],
+    [['--prot=1'], 'unknown option "--prot" (did you mean --port?)'],
+    [['--subscribe', '1'], 'unknown option "--subscribe"'],
+    [['--bytes', '4MB'], '--bytes must be a number of bytes such as 65536, 64KiB or 256MiB, got "4MB"'],
+    [['--bytes', '0.3KiB'], '--bytes must be a number of bytes such as 65536, 64KiB or 256MiB, got "0.3KiB"'],
+    [['--bytes', '-1'], '--bytes must be a number of bytes such as 65536, 64KiB or 256MiB, got "-1"'],
+    [['--level', 'loud'], '--level must be info, warn or error, got "loud"'],
     [['--port', 'x'], '--port must be a whole number from 0 to 65535, got "x"'],
     [['--port', '-1'], '--port must be a whole number from 0 to 65535, got "-1"'],
     [['--port', '65536'], '--port must be a whole number from 0 to 65535, got "65536"'],

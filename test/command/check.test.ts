@@ -56,6 +56,18 @@ describe('sluice check, with the reference server', () => {
     );
   });
 
+  it('shows on a terminal how far it is, in one line that it removes', async (t) => {
+    const { url } = await ours(t);
+    const { code, stderr } = await run('check', ['--duration', '1500ms', '--readers', '2', url], {
+      isTTY: true,
+    });
+    assert.equal(code, 0);
+    assert.match(
+      stderr,
+      /^(\r\x1b\[Ksluice check: \d+ events published, \d+ connections of [23] readers)+\r\x1b\[K$/,
+    );
+  });
+
   it('accepts the gaps of a history that is too short', async (t) => {
     const { url } = await ours(t, { hub: { history: { maxEvents: 4 } } as never });
     const { code, findings, counts } = await check([...QUICK, '--rate', '1000', url]);

@@ -88,6 +88,34 @@ describe('sluice serve', () => {
     for (const line of stderr().trim().split('\n')) assert.equal(typeof JSON.parse(line).time, 'string');
   });
 
+  it('listens on the port of PORT unless --port is given, and refuses one that is none', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as { port: number };
+    taken.close();
+    await once(taken, 'close');
+    const { child, stdout } = sluice(['serve'], { PORT: String(port) });
+    while (!stdout().includes('\n')) await once(child.stdout, 'data');
+    assert.equal(stdout(), `listening on http://127.0.0.1:${port}\n`);
+    await serve([], { PORT: 'x' });
+    const { code, stderr } = await run('serve', [], { env: { PORT: 'tcp://10.0.0.1:80' } });
+    assert.equal(code, 2);
+    assert.match(stderr, /^sluice serve: PORT must be a whole number from 0 to 65535, got "tcp:/);
+  });
+
+  it('logs lines for people with --log-format text, from the level of --log-level on', async () => {
+    const { url, child, code, stderr } = await serve(['--log-format', 'text', '--log-level', 'warn']);
+    (await follow(url, 'a')).close();
+    await fetch(`${url}/topics/a%20b`, {
+      method: 'POST',
+      body: 'x',
+      headers: { origin: 'https://a.example' },
+    });
+    child.kill('SIGTERM');
+    assert.equal(await code, 0);
+    assert.match(stderr(), /^\d\d:\d\d:\d\d warn {2}refused reason=[a-z-]+ status=\d+\n$/);
+  });
+
   it('ends open streams with a retry, and exits with 0 on SIGTERM', async () => {
     const { url, child, code } = await serve([]);
     const reader = await follow(url, 'a');
@@ -458,7 +486,10 @@ describe('a sluice command whose work is not done', () => {
 
 describe('a sluice command that cannot run', () => {
   const misuse: [string[], RegExp][] = [
-    [['serve', '--prot', '80'], /^sluice serve: unknown option "--prot"; see sluice serve --help\n$/],
+    [
+      ['serve', '--prot', '80'],
+      /^sluice serve: unknown option "--prot" \(did you mean --port\?\); see sluice serve --help\n$/,
+    ],
     [
       ['serve', '--port', 'http'],
       /^sluice serve: --port must be a whole number from 0 to 65535, got "http"; /,
@@ -471,7 +502,7 @@ describe('a sluice command that cannot run', () => {
     [['serve', '--history', '0'], /^sluice serve: --history must be .* got "0"; /],
     [
       ['serve', '--history-bytes', '4MB'],
-      /^sluice serve: --history-bytes must be a whole number of bytes, got "4MB"; /,
+      /^sluice serve: --history-bytes must be a number of bytes such as .* 256MiB, got "4MB"; /,
     ],
     [['serve', '--history-age', '0s'], /^sluice serve: --history-age must be .* got "0s"; /],
     [['serve', '--max-age', '600h'], /^sluice serve: --max-age must be at most 596.5h, or off, got "600h"; /],
@@ -524,7 +555,7 @@ describe('a sluice command that cannot run', () => {
     [['tail'], /^sluice tail: .*\n$/],
     [['tail', '--foo', 'http://localhost'], /^sluice tail: .*--foo.*\n$/],
     [['publish', 'http://localhost'], /^sluice publish: .*\n$/],
-    [['sevre'], /^sluice: unknown command "sevre"; see sluice --help\n$/],
+    [['sevre'], /^sluice: unknown command "sevre" \(did you mean serve\?\); see sluice --help\n$/],
     [['toString'], /^sluice: unknown command "toString"; /],
   ];
   for (const [argv, line] of misuse) {

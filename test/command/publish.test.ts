@@ -442,6 +442,20 @@ describe('sluice publish', () => {
     assert.match(stderr, /400: x{300}; 0 published before\n$/);
   });
 
+  it('reports each attempt that fails on a terminal, with the next one and the wait before it', async (t) => {
+    quickly(t);
+    const { url } = await taker(t, (_, res, attempt) => {
+      if (attempt < 3) res.writeHead(503).end();
+      return attempt < 3;
+    });
+    const { code, stderr } = await run('publish', [url, 'n'], { stdin: 'a\n', isTTY: true });
+    assert.equal(code, 0);
+    assert.match(
+      stderr,
+      /^sluice publish: the server answered 503; trying again in \d+\.\d s, attempt 2 of 8\nsluice publish: the server answered 503; trying again in \d+\.\d s, attempt 3 of 8\n\r1 published\n$/,
+    );
+  });
+
   it('reports the first attempt that fails, once', async (t) => {
     quickly(t);
     const { url } = await taker(t, (_, res, attempt) => {

