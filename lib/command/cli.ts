@@ -1,8 +1,9 @@
 // The `sluice` command: runs the subcommand, and turns its error into one line and an exit code.
-// Needs `argv.ts`, `check.ts`, `doctor.ts`, `io.ts`, `load.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
+// Needs `argv.ts`, `check.ts`, `copy.ts`, `doctor.ts`, `io.ts`, `load.ts`, `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
 import type { UsageError } from './argv.ts';
 import { check } from './check.ts';
+import { copy } from './copy.ts';
 import { doctor } from './doctor.ts';
 import { type Command, type CommandIo, report } from './io.ts';
 import { load } from './load.ts';
@@ -18,11 +19,12 @@ const HELP = `Usage: sluice <command> [options]
   check     try whether streams are contiguous across cuts, or say what is lost
   doctor    say why a stream does not stream: what is wrong, by whom, and what cures it
   load      open many streams at once and measure them: times, rates, and by ids what is lost
+  copy      copy modules into a project that is to have them without the package
 
 "sluice <command> --help" lists the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage.
 `;
 
-const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish, check, doctor, load };
+const COMMANDS: Readonly<Record<string, Command>> = { serve, tail, publish, check, doctor, load, copy };
 
 /** Runs a command line, without the program's own name. Resolves with the exit code; never rejects. */
 export async function main(argv: readonly string[], io: CommandIo, version: string): Promise<number> {
