@@ -46,6 +46,14 @@ describe('sluice copy', () => {
     assert.equal(stdout, files.map((file) => `${pathOf(file)}\n`).join(''));
   });
 
+  it('copies also what the needed modules need', async () => {
+    await copy('stream', folder);
+    const source = readFileSync(join(root, 'lib/stream.ts'), 'utf8');
+    assert.doesNotMatch(source, /'\.\/source\.ts'/);
+    assert.match(textOf('pipe.ts'), /'\.\/source\.ts'/);
+    assert.ok(existsSync(pathOf('source.ts')));
+  });
+
   it('copies what several modules need once', async () => {
     const lines = (await copy('limiter.ts', 'encode', 'semaphore', folder)).trimEnd().split('\n');
     assert.equal(new Set(lines).size, lines.length);
@@ -96,6 +104,13 @@ describe('sluice copy', () => {
     await copy('--force', 'limiter', folder);
     assert.doesNotMatch(textOf('encode.ts'), /\/\/ mine\n$/);
     assert.match(textOf('problem.ts'), /SPDX/);
+  });
+
+  it('leaves a single file of the project that is in the way as it is', async () => {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(pathOf('encode.ts'), 'export {};\n');
+    assert.equal((await run('copy', ['encode', folder])).code, 1);
+    assert.equal(textOf('encode.ts'), 'export {};\n');
   });
 
   for (const [argv, message] of [

@@ -1,5 +1,6 @@
 // All mutants. To add one, write an entry into the file of list/ that has its module.
 
+import { copy } from './list/copy.ts';
 import { doctor } from './list/doctor.ts';
 import { generations } from './list/generations.ts';
 import { history } from './list/history.ts';
@@ -36,5 +37,6 @@ export const mutants: readonly Mutant[] = [
   ...testing,
   ...doctor,
   ...load,
+  ...copy,
   ...schema,
 ];

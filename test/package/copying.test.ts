@@ -1,7 +1,7 @@
 // Modules that `sluice copy` of the packed package copies into empty projects, compiled and run there.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
@@ -226,6 +226,57 @@ describe('sluice copy of the packed package', () => {
       readdirSync(join(project, 'one')),
       ['events', ...needs].map((name) => `${name}.ts`).sort(),
     );
+  });
+});
+
+describe('docs/copying.md', () => {
+  const page = readFileSync(join(root, 'docs/copying.md'), 'utf8');
+  const partsOf = (mark: string, language: string): string[] =>
+    Array.from(
+      page.matchAll(new RegExp(`<!-- ${mark} -->\\n\`\`\`${language}\\n(.*?)\`\`\``, 'gs')),
+      ([, text = '']) => text,
+    );
+  const project = makeProject('documented', { private: true, type: 'module' });
+
+  it('shows commands that do what they are shown for', () => {
+    const commands = partsOf('commands', 'sh').flatMap((block) => block.trimEnd().split('\n'));
+    assert.equal(commands.length, 5);
+    for (const command of commands) {
+      assert.match(command, /^npx sluice copy /);
+      const answer = spawnSync('sh', ['-c', command], { cwd: project, encoding: 'utf8' });
+      assert.deepEqual([answer.status, answer.stderr], [0, ''], command);
+    }
+    assert.ok(existsSync(join(project, 'src/sse/semaphore.ts')));
+    assert.ok(existsSync(join(project, 'public/sse/semaphore.d.ts')));
+  });
+
+  it('shows the head of a copy', () => {
+    copy(project, '--force', 'encode', 'src/sse');
+    const [header = ''] = partsOf('header', 'ts');
+    const expected = header.replace(/ \S+,/, ` ${library.version},`);
+    const text = readFileSync(join(project, 'src/sse/encode.ts'), 'utf8');
+    assert.equal(text.slice(0, text.indexOf('\n\n') + 1).replace(/[0-9a-f]{64}/, 'HASH'), expected);
+  });
+
+  for (const compiler of compilers) {
+    it(`shows configurations under which copies compile in ${compiler}`, () => {
+      copy(project, '--force', 'limiter', 'src/sse');
+      for (const name of ['compiled', 'checked']) {
+        const [config = ''] = partsOf(`example: ${name}`, 'json');
+        writeFileSync(join(project, `${name}.json`), config);
+        compile(compiler, project, '-p', `${name}.json`);
+      }
+      const use = "import { encode } from './dist/sse/encode.js'; console.log(encode({ data: 'a' }).length)";
+      const args = ['--input-type=module', '--eval', use];
+      assert.equal(execFileSync(process.execPath, args, { cwd: project, encoding: 'utf8' }), '9\n');
+    });
+  }
+
+  it('names only options that the command has, and each of them', () => {
+    const help = copy(project, '--help');
+    const optionsOf = (text: string): Set<string> => new Set(text.match(/(?<=[`[ ])--[a-z]+\b/g));
+    const own = [...optionsOf(help)].filter((option) => option !== '--help');
+    assert.deepEqual([...optionsOf(page)].sort(), own.sort());
   });
 });
 

@@ -1,38 +1,37 @@
 // What the modules and the package weigh, and whether the package is what the linters of packages ask for.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { packed, root } from './project.ts';
 import { sizeOf } from './sizes.ts';
 
-// Minified by esbuild with all that they need, then `gzip -9`; a KB is 1,000 bytes.
-const BUDGETS: readonly (readonly [modules: string, kilobytes: number])[] = [
-  ['encode', 1.1],
-  ['replay', 0.9],
-  ['semaphore', 1.0],
-  ['limiter', 5.0],
-  ['writer', 2.4],
-  ['decode', 2.8],
-  ['encode + writer + stream', 8.1],
-];
-const BROWSER_BUDGET = 12.6;
+/** The rows of the table of docs/copying.md. */
+const BUDGETS = Array.from(
+  readFileSync(join(root, 'docs/copying.md'), 'utf8').matchAll(/^\| (`.+) \| ([\d.]+) KB \|$/gm),
+  ([, row = '', kilobytes = '']) => ({
+    modules: Array.from(row.matchAll(/`([a-z-]+)`/g), ([, name = '']) => name),
+    platform: row.endsWith(', in a browser') ? ('browser' as const) : ('node' as const),
+    kilobytes: Number(kilobytes),
+  }),
+);
+
 // Half are the sources that can be copied, over a third compiled code without comments, a sixth declarations.
 const PACKAGE_BUDGET = 740;
 
 describe('the size, minified and compressed,', () => {
-  for (const [modules, budget] of BUDGETS) {
-    it(`of ${modules} is at most ${budget} KB`, async () => {
-      const { gzip } = await sizeOf(modules.split(' + '));
-      assert.ok(gzip <= budget * 1000, `${gzip} bytes`);
+  it('is limited for eight sets of modules', () => assert.equal(BUDGETS.length, 8));
+
+  for (const { modules, platform, kilobytes } of BUDGETS) {
+    it(`of ${modules.join(' + ')} is at most ${kilobytes} KB`, async () => {
+      const { gzip, imports } = await sizeOf(modules, platform);
+      assert.ok(gzip <= kilobytes * 1000, `${gzip} bytes`);
+      if (platform === 'browser') assert.deepEqual(imports, []);
+      else assert.ok(imports.every((path) => path.startsWith('node:')));
     });
   }
-
-  it(`of the client is at most ${BROWSER_BUDGET} KB in a browser, where it imports nothing of Node`, async () => {
-    const { gzip, imports } = await sizeOf(['client'], 'browser');
-    assert.deepEqual(imports, []);
-    assert.ok(gzip <= BROWSER_BUDGET * 1000, `${gzip} bytes`);
-  });
 });
 
 describe('the tarball', () => {
