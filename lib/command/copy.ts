@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readOptions, usageError } from './argv.ts';
+import { type OptionSpecs, readOptions, usageError } from './argv.ts';
 import { type Copied, hashOf, readCopy, withHeader } from './copy-header.ts';
 import { type Library, openLibrary } from './copy-library.ts';
 import { didYouMean } from './did-you-mean.ts';
@@ -28,6 +28,11 @@ Exit codes:
   0  done; with --check: all copies are what the installed version has
   1  a file is in the way, or cannot be written; with --check: a copy was changed, or the installed version differs
   2  wrong usage
+
+Examples:
+  sluice copy encode limiter src/sse
+  sluice copy --js client public/sse
+  sluice copy --check src/sse
 `;
 
 const OPTIONS = {
@@ -37,6 +42,9 @@ const OPTIONS = {
   list: { kind: 'flag' },
   help: { kind: 'flag', short: 'h' },
 } as const;
+
+/** The same for completion by shells. */
+export const copyOptions: OptionSpecs = OPTIONS;
 
 /** Runs `sluice copy`; `argv` has the words after that. Resolves with the exit code. */
 export async function copy(argv: readonly string[], io: CommandIo): Promise<number> {
@@ -89,8 +97,8 @@ function moduleOf({ needs, bound }: Library, word: string): string {
   if (foreign !== undefined)
     throw usageError(`"${name}" cannot be copied: it needs ${foreign}; use the package`);
   const meant = didYouMean(name, needs.keys());
-  const advice = meant === undefined ? 'sluice copy --list prints all' : `did you mean "${meant}"?`;
-  throw usageError(`unknown module "${word}"; ${advice}`);
+  const advice = meant === undefined ? '; sluice copy --list prints all' : ` (did you mean ${meant}?)`;
+  throw usageError(`unknown module "${word}"${advice}`);
 }
 
 // ── copying ───────────────────────────────────────────────────────────────────────────────────────────────
