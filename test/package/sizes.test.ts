@@ -18,8 +18,8 @@ const BUDGETS = Array.from(
   }),
 );
 
-// Half are the sources that can be copied, over a third compiled code without comments, a sixth declarations.
-const PACKAGE_BUDGET = 740;
+// Two fifths are the sources that can be copied, as much is compiled code without comments, a sixth declarations.
+const PACKAGE_BUDGET = 760;
 
 describe('the size, minified and compressed,', () => {
   it('is limited for eight sets of modules', () => assert.equal(BUDGETS.length, 8));
