@@ -214,7 +214,11 @@ export interface AttemptToSend {
 }
 
 /** @throws {TypeError} for a request with which the attempt would fail, or that would not be sent as it is meant. */
-export function requestOf(base: HostURL, common: RequestHeaders = {}, given: unknown): AttemptToSend {
+export function requestOf(
+  base: HostURL,
+  common: RequestHeaders | undefined = {},
+  given: unknown,
+): AttemptToSend {
   if (Object(given) !== given)
     throw badOption('request', 'must return an object such as { url, body }', kindOf(given));
   const request = given as AttemptRequest;

@@ -137,6 +137,7 @@ export function guard<Req extends GuardRequest = GuardRequest>(options: GuardOpt
     const { status, message } = ANSWERS[reason];
     sendProblem(res, { status, error: reason, message });
     onRefuse?.({ reason, status, req });
+    return undefined;
   };
   return Object.assign(middleware, { refused });
 }

@@ -6,6 +6,7 @@ import { dirname, join, posix } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { filesWith, importsOf } from '../lib/command/copy-library.ts';
 import * as index from '../lib/index.ts';
 
 // Modules of the street that are no export of the package: `index` is its root, the others are parts of
@@ -96,10 +97,6 @@ const STRICT_FLAGS = [
 const OLDEST_LIB = 'es2022';
 const OLDEST_TARGET = 'es2021';
 const COMPILED = 'compiled';
-
-// Biome begins every top-level statement in the first column, and no line of a comment there.
-const STATEMENT = /^(?:import|export)\b[^'";]*?\bfrom\s*['"]([^'"]+)['"]|^import\s*['"]([^'"]+)['"]/gm;
-const EXPRESSION = /\b(?:import|require|getBuiltinModule)\(\s*['"]([^'"]+)['"]/g;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -400,11 +397,6 @@ function rowsOf(floors: readonly (readonly [string, number])[]): string {
 
 // ── imports and introductions ─────────────────────────────────────────────────────────────────────────────
 
-function importsOf(source: string): string[] {
-  const found = [...source.matchAll(STATEMENT), ...source.matchAll(EXPRESSION)];
-  return [...new Set(found.map(([, from, bare]) => (from ?? bare) as string))];
-}
-
 function isImportOfStreet(path: string, specifier: string): boolean {
   const [, yard] = /^\.\/([a-z]+)\/[a-z0-9-]+\.[jt]s$/.exec(specifier) ?? [];
   if (yard !== undefined) return YARDS.get(yard) === path;
@@ -470,21 +462,16 @@ const IMPORTER = `
 /** Copies a module, the modules that it needs, and whole the yard of which it needs a file. */
 function copyWithNeeds(folder: string, path: string): void {
   const target = join(folder, nameOf(path));
-  for (const needed of needsOf(path)) {
+  for (const needed of filesWith(path, siblingsOf)) {
     const copied = needed.includes('/') ? dirname(needed) : needed;
     cpSync(join(root, 'lib', copied), join(target, copied), { recursive: true });
   }
 }
 
-function needsOf(path: string, met: Set<string> = new Set([path])): Set<string> {
+function siblingsOf(path: string): readonly string[] {
   const siblings = files.get(path)?.siblings;
   assert.ok(siblings !== undefined, `lib/${path} is imported and does not exist`);
-  for (const sibling of siblings) {
-    if (met.has(sibling)) continue;
-    met.add(sibling);
-    needsOf(sibling, met);
-  }
-  return met;
+  return siblings;
 }
 
 function readConfig(): { compilerOptions: Record<string, unknown> } {

@@ -1,10 +1,11 @@
 // The `sluice` command: runs the subcommand, and turns its error into one line and an exit code.
-// Needs `argv.ts`, `check.ts`, `completion.ts`, `did-you-mean.ts`, `doctor.ts`, `io.ts`, `load.ts`, `publish.ts`,
-// `serve.ts` and `tail.ts` beside it.
+// Needs `argv.ts`, `check.ts`, `completion.ts`, `copy.ts`, `did-you-mean.ts`, `doctor.ts`, `io.ts`, `load.ts`,
+// `publish.ts`, `serve.ts` and `tail.ts` beside it.
 
 import { type UsageError, usageError } from './argv.ts';
 import { check, checkOptions } from './check.ts';
 import { type Completed, complete, completionOptions, SHELLS } from './completion.ts';
+import { copy, copyOptions } from './copy.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { doctor, doctorOptions } from './doctor.ts';
 import { type Command, type CommandIo, report } from './io.ts';
@@ -44,6 +45,11 @@ export const COMMANDS: Readonly<Record<string, Completed & { readonly run: Comma
     run: load,
     options: loadOptions,
     about: 'open many streams at once and measure them: times, rates, and by ids what is lost',
+  },
+  copy: {
+    run: copy,
+    options: copyOptions,
+    about: 'copy modules into a project that is to have them without the package',
   },
 };
 

@@ -1,6 +1,7 @@
 // All mutants. To add one, write an entry into the file of list/ that has its module.
 
 import { command } from './list/command.ts';
+import { copy } from './list/copy.ts';
 import { doctor } from './list/doctor.ts';
 import { generations } from './list/generations.ts';
 import { history } from './list/history.ts';
@@ -38,5 +39,6 @@ export const mutants: readonly Mutant[] = [
   ...doctor,
   ...command,
   ...load,
+  ...copy,
   ...schema,
 ];

@@ -118,7 +118,7 @@ function misuse(faults: readonly string[]): number {
 /** What the tests need, in a folder of its own. */
 function copyTree(): string {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'sluice-mutants-')));
-  for (const name of ['package.json', 'tsconfig.json']) cpSync(path(name), join(folder, name));
+  for (const name of ['package.json', 'tsconfig.json', 'LICENSE']) cpSync(path(name), join(folder, name));
   cpSync(path('lib'), join(folder, 'lib'), { recursive: true });
   mkdirSync(join(folder, 'test'));
   const filter = (name: string): boolean => !/[/\\](?:node_modules|interop|package|api)$/.test(name);

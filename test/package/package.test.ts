@@ -2,23 +2,16 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, describe, it, type TestContext } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { compile, compilers, makeProject, root } from './project.ts';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const compilers = fileURLToPath(new URL('node_modules', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
-
-const folder = mkdtempSync(join(tmpdir(), 'sluice-package-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
-const tarball = pack();
 
 describe('the packed package', () => {
   const project = makeProject('modules', { private: true });
@@ -103,7 +96,7 @@ describe('the packed package', () => {
       assert.equal((await fetch(new URL(file, url))).status, 200, file);
   });
 
-  for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
+  for (const compiler of compilers) {
     it(`type-checks whole, with its declarations, in ${compiler}`, () => {
       const modules = ids.map((id, n) => `import * as module${n} from '${id}';\nvoid module${n};\n`);
       const checked = makeProject(`whole-${compiler}`, { private: true, type: 'module' });
@@ -136,7 +129,7 @@ describe('the declarations of a reader', () => {
       return '';
     }\n`;
 
-  for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
+  for (const compiler of compilers) {
     for (const [lib, types, code] of [
       ['es2022', '', use(reader)],
       ['es2022,dom,dom.iterable', '', use(inPages) + hosted],
@@ -172,7 +165,7 @@ describe('the first example of the README', () => {
       assert.ok(readme.includes(`\`${setting}\``), `the README does not name \`${setting}\``);
   });
 
-  for (const compiler of ['typescript59', 'typescript6', 'typescript7']) {
+  for (const compiler of compilers) {
     it(`type-checks under \`tsc --init\` of ${compiler}, with the types of Node`, () => {
       const project = makeProject(compiler, { private: true, type: 'module' });
       compile(compiler, project, '--init');
@@ -207,39 +200,12 @@ describe('the first example of the README', () => {
   }
 });
 
-function pack(): string {
-  const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder];
-  const packed = JSON.parse(execFileSync('npm', args, { cwd: root, encoding: 'utf8' }));
-  // npm lists what it packed; from version 12 by the package's name.
-  const [{ filename }] = Object.values<{ filename: string }>(packed) as [{ filename: string }];
-  return join(folder, filename);
-}
-
-/** An empty project with the package and the types of Node in it. */
-function makeProject(name: string, fields: object): string {
-  const project = join(folder, name.replaceAll(/\W+/g, '-'));
-  mkdirSync(project);
-  writeFileSync(join(project, 'package.json'), JSON.stringify(fields));
-  execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', tarball], { cwd: project });
-  mkdirSync(join(project, 'node_modules/@types'));
-  symlinkSync(join(compilers, '@types/node'), join(project, 'node_modules/@types/node'), 'junction');
-  return project;
-}
-
 /** What a program prints, as JSON; a warning fails it. */
 function evaluate(project: string, type: 'module' | 'commonjs', code: string): unknown {
   const args = [`--input-type=${type}`, '--eval', code];
   const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' });
   assert.equal(stderr, '');
   return JSON.parse(stdout);
-}
-
-function compile(compiler: string, project: string, ...args: string[]): void {
-  const { status, stdout } = spawnSync(process.execPath, [join(compilers, compiler, 'bin/tsc'), ...args], {
-    cwd: project,
-    encoding: 'utf8',
-  });
-  assert.equal(status, 0, stdout);
 }
 
 /** Starts a program that listens on `port`, and ends it with the test. */
