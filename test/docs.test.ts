@@ -328,16 +328,14 @@ const proseOf = (page: string): string => textOf(page).replace(/^```[\s\S]*?^```
 /** Every inline piece of code. */
 const codeIn = (text: string): string[] => Array.from(text.matchAll(/`([^`\n]+)`/g), ([, code = '']) => code);
 
-/** The rows of the table under the comment `<!-- NAME -->`, each as its cells. */
-function tableOf(name: string): string[][] {
-  const [, rows = ''] = new RegExp(`<!-- ${name} -->\\n\\|.*\\n\\|.*\\n((?:\\|.*\\n)+)`).exec(API) ?? [];
-  return rows
-    .trimEnd()
-    .split('\n')
+/** The rows of the tables under the comments `<!-- NAME -->` of a page, each as its cells. */
+function tablesOf(page: string, name: string): string[][] {
+  const tables = textOf(page).matchAll(new RegExp(`<!-- ${name} -->\\n\\|.*\\n\\|.*\\n((?:\\|.*\\n)+)`, 'g'));
+  return Array.from(tables, ([, rows = '']) => rows.trimEnd().split('\n'))
+    .flat()
     .map((row) => row.split('|').slice(1, -1));
 }
 
-const API = textOf('docs/api.md');
 const sorted = (names: Iterable<string>): string[] => [...new Set(names)].sort();
 
 async function exportsOf(module: string): Promise<string[]> {
@@ -358,7 +356,7 @@ describe('docs/api.md', () => {
         names.filter((name) => !rootNames.includes(name)),
       ];
     });
-    const stated = tableOf('modules').map(([module = '', ...cells]) => [
+    const stated = tablesOf('docs/api.md', 'modules').map(([module = '', ...cells]) => [
       codeIn(module)[0]?.replace('sluice/', ''),
       ...cells.slice(0, 2).map((cell) => sorted(codeIn(cell))),
     ]);
@@ -376,8 +374,12 @@ describe('docs/api.md', () => {
       [],
     );
   });
+});
 
-  it('has every error code of lib/ and no other in its table', () => {
+describe('docs/errors.md', () => {
+  const errors = tablesOf('docs/errors.md', 'errors');
+
+  it('has every error code of lib/ and no other in its tables', () => {
     const files = readdirSync(join(root, 'lib')).filter((name) => name.endsWith('.ts'));
     const sources = files.map((name) => textOf(`lib/${name}`));
     const literal = sources.flatMap((source) => source.match(/ERR_SSE_[A-Z]+(?:_[A-Z]+)*/g) ?? []);
@@ -386,16 +388,23 @@ describe('docs/api.md', () => {
       Array.from(source.matchAll(/error: '([a-z-]+)'/g), ([, word = '']) => word),
     );
     const made = words.filter((word) => word !== 'internal').map((word) => codeOf(word));
-    const stated = tableOf('errors').map(([code = '']) => codeIn(code)[0] ?? '');
+    const stated = errors.map(([code = '']) => codeIn(code)[0] ?? '');
     assert.deepEqual(sorted(stated.filter((code) => code !== '')), sorted([...literal, ...made]));
   });
 
   it('pairs each error code with the same word in JSON', () => {
-    const wrong = tableOf('errors').filter(([code = '', word = '']) => {
+    const answered = errors.filter(({ length }) => length === 5);
+    const wrong = answered.filter(([code = '', word = '']) => {
       const [written] = codeIn(word);
       return written !== undefined && codeIn(code).some((one) => one !== codeOf(written));
     });
+    assert.ok(answered.length > 30, `${answered.length} rows`);
     assert.deepEqual(wrong, []);
+  });
+
+  it('has a cause and a cure for each', () => {
+    const without = errors.filter((row) => row.slice(-2).some((cell) => cell.trim().length < 10));
+    assert.deepEqual(without, []);
   });
 });
 
