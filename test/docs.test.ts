@@ -364,7 +364,7 @@ describe('docs/errors.md', () => {
 describe('the pages of the repository', () => {
   const pages = [
     ...readdirSync(root).filter((name) => name.endsWith('.md')),
-    ...['docs', 'docs/recipes'].flatMap((directory) =>
+    ...['docs', 'docs/guides', 'docs/recipes'].flatMap((directory) =>
       readdirSync(join(root, directory)).flatMap((name) =>
         name.endsWith('.md') ? [`${directory}/${name}`] : [],
       ),
