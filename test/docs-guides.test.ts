@@ -63,6 +63,9 @@ describe('docs/start.md', { timeout: 120_000 }, () => {
     const first = read();
     await until(first, () => numbersOf(first).length >= 2);
     const before = await stopped(first);
+    const live = await Reader.open(`${server.url}/events?topic=counter`);
+    await live.until(({ data }) => data.some((one) => JSON.parse(one).count >= before.at(-1)! + 2));
+    live.close();
     const second = read();
     await until(second, () => numbersOf(second).length >= 2);
     // At least once: what it had not stored yet comes again.
