@@ -125,6 +125,26 @@ describe('a client that was written from docs/protocol.md', { timeout: 120_000 }
     }
   });
 
+  it('takes the position of sluice:ready: a cut before its first event loses nothing', async (t) => {
+    const { hub, url } = await startServer(t);
+    const python = startPython(t, `${url}/events?topic=news`);
+    await python.until(isReady);
+    // Both in one turn, so it is away then.
+    hub.kick(() => true);
+    hub.publish('news', { data: 'while it was away' });
+    await python.until(isData('while it was away'));
+  });
+
+  it('takes the position of a gap: a cut after it loses nothing more, and it is told once', async (t) => {
+    const { hub, url } = await startServer(t);
+    const python = startPython(t, `${url}/events?topic=news`, '1-17');
+    await python.until(({ gap }) => gap !== undefined);
+    hub.kick(() => true);
+    hub.publish('news', { data: 'while it was away' });
+    await python.until(isData('while it was away'));
+    assert.equal(python.said.filter(({ gap }) => gap !== undefined).length, 1);
+  });
+
   it('takes the position of a heartbeat', async (t) => {
     const { hub, url } = await startServer(t, { heartbeat: { interval: 1000 } });
     const python = startPython(t, `${url}/events?topic=quiet`);
