@@ -1,4 +1,5 @@
-// Runs the programs of docs/start.md and docs/guides as they stand. Pages, nginx and Express are in test/interop.
+// Runs the programs of docs/start.md, docs/guides and docs/migrating.md as they stand. Pages, nginx and Express
+// are in test/interop.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -7,7 +8,7 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseId } from '../lib/protocol.ts';
+import { controlEvents, gapReasons, parseId } from '../lib/protocol.ts';
 import { examplesOf, here, typeErrorsIn } from './helpers/docs.ts';
 import { type Program, serveProgram, startProgram, temporaryFolder } from './helpers/programs.ts';
 import { Reader } from './helpers/reader.ts';
@@ -304,6 +305,14 @@ describe('the programs of docs/start.md and docs/guides', () => {
   it('are all linked from the list of guides', () => {
     const index = readFileSync(fileURLToPath(new URL('guides/README.md', docs)), 'utf8');
     for (const page of pages) assert.ok(index.includes(`](${page})`), page);
+  });
+});
+
+describe('docs/protocol.md', () => {
+  it('names every control event and every reason of a gap', () => {
+    const text = readFileSync(new URL('protocol.md', docs), 'utf8');
+    for (const name of [...Object.values(controlEvents), ...gapReasons])
+      assert.match(text, new RegExp(`^\\| \`${name}\` \\|`, 'm'));
   });
 });
 
