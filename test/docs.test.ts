@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -10,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createSseServer } from '../lib/server.ts';
 import { typeErrorsOf as compilerErrorsOf, here } from './helpers/docs.ts';
+import { type Program, serveProgram, startProgram } from './helpers/programs.ts';
 import { Reader } from './helpers/reader.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -26,46 +25,12 @@ function examplesOf(page: string): Map<string, string> {
   return new Map(Array.from(blocks, ([, name = '', code = '']) => [name, code]));
 }
 
-/** A port that nothing listens on, for an example that names one. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-interface Running {
-  readonly child: ChildProcess;
-  readonly output: () => string;
-}
-
-function start(file: string, code: string): Running {
-  writeFileSync(join(folder, file), code);
-  const args = ['--import', import.meta.resolve('tsx'), join(folder, file)];
-  const child = spawn(process.execPath, args, { cwd: folder });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk) => {
-      output += chunk;
-    });
-  }
-  return { child, output: () => output };
-}
-
-/** Starts an example that is a server, on a free port. */
-async function run(code: string): Promise<Running & { readonly url: string }> {
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  const { child, output } = start(`example-${port}.mts`, here(code).replaceAll('8080', String(port)));
-  await accepted(url, child, output);
-  return { url, child, output };
-}
+const start = (file: string, code: string): Program => startProgram(folder, file, code);
+const run = (code: string): ReturnType<typeof serveProgram> => serveProgram(folder, code);
 
 /** Runs an example that reads until it has stored this id; fails where it did not print the expected text. */
 async function runReader(code: string, url: string, idOf: () => string, expected: string): Promise<void> {
-  const { child, output } = start('reader.mts', here(code).replaceAll('http://127.0.0.1:8080', url));
+  const { child, output } = start('reader.mts', code.replaceAll('http://127.0.0.1:8080', url));
   const position = join(folder, 'news.position.json');
   while (!existsSync(position) || !readFileSync(position, 'utf8').includes(idOf())) {
     assert.equal(child.exitCode, null, output());
@@ -74,18 +39,6 @@ async function runReader(code: string, url: string, idOf: () => string, expected
   while (output() === '') await once(child.stdout as NodeJS.ReadableStream, 'data');
   child.kill('SIGKILL');
   assert.equal(output(), `${expected}\n`);
-}
-
-async function accepted(url: string, child: ChildProcess, output: () => string): Promise<void> {
-  while (child.exitCode === null) {
-    try {
-      await fetch(url, { method: 'HEAD' });
-      return;
-    } catch {
-      await sleep(20);
-    }
-  }
-  throw new Error(`the example ended: ${output()}`);
 }
 
 const typeErrorsOf = (name: string, code: string): Promise<string> =>
@@ -140,13 +93,13 @@ describe('the examples of docs/api.md', () => {
   });
 
   it('frames: a client gets the events that it has missed', async () => {
-    const { child, output } = start('frames.mts', here(examples.get('frames') as string));
+    const { child, output } = start('frames.mts', examples.get('frames') as string);
     await once(child, 'close');
     assert.equal(output(), 'id: 2\ndata: x\n\nid: 3\ndata: x\n\n');
   });
 
   it('contract: a log that keeps too little is told which clauses it breaks, and how many need faults', async () => {
-    const { child, output } = start('contract.mts', here(examples.get('contract') as string));
+    const { child, output } = start('contract.mts', examples.get('contract') as string);
     await once(child, 'close');
     const [first, ...broken] = output().trimEnd().split('\n');
     assert.match(first as string, /^\d+ clauses need more than this harness has$/);
@@ -205,7 +158,7 @@ describe('the examples of the README', () => {
   it('typed: the program compiles and runs, and its commented-out line does not compile', async () => {
     const code = examples.get('typed') as string;
     assert.equal(await typeErrorsOf('typed', code), '');
-    const { child, output } = start('typed.mts', here(code));
+    const { child, output } = start('typed.mts', code);
     const [exitCode] = await once(child, 'close');
     assert.deepEqual({ exitCode, output: output() }, { exitCode: 0, output: '' });
     const wrong = code.replace(/^\/\/ (hub\.publish\(.+\);).*$/m, '$1');
@@ -328,16 +281,14 @@ const proseOf = (page: string): string => textOf(page).replace(/^```[\s\S]*?^```
 /** Every inline piece of code. */
 const codeIn = (text: string): string[] => Array.from(text.matchAll(/`([^`\n]+)`/g), ([, code = '']) => code);
 
-/** The rows of the table under the comment `<!-- NAME -->`, each as its cells. */
-function tableOf(name: string): string[][] {
-  const [, rows = ''] = new RegExp(`<!-- ${name} -->\\n\\|.*\\n\\|.*\\n((?:\\|.*\\n)+)`).exec(API) ?? [];
-  return rows
-    .trimEnd()
-    .split('\n')
+/** The rows of the tables under the comments `<!-- NAME -->` of a page, each as its cells. */
+function tablesOf(page: string, name: string): string[][] {
+  const tables = textOf(page).matchAll(new RegExp(`<!-- ${name} -->\\n\\|.*\\n\\|.*\\n((?:\\|.*\\n)+)`, 'g'));
+  return Array.from(tables, ([, rows = '']) => rows.trimEnd().split('\n'))
+    .flat()
     .map((row) => row.split('|').slice(1, -1));
 }
 
-const API = textOf('docs/api.md');
 const sorted = (names: Iterable<string>): string[] => [...new Set(names)].sort();
 
 async function exportsOf(module: string): Promise<string[]> {
@@ -358,7 +309,7 @@ describe('docs/api.md', () => {
         names.filter((name) => !rootNames.includes(name)),
       ];
     });
-    const stated = tableOf('modules').map(([module = '', ...cells]) => [
+    const stated = tablesOf('docs/api.md', 'modules').map(([module = '', ...cells]) => [
       codeIn(module)[0]?.replace('sluice/', ''),
       ...cells.slice(0, 2).map((cell) => sorted(codeIn(cell))),
     ]);
@@ -376,8 +327,12 @@ describe('docs/api.md', () => {
       [],
     );
   });
+});
 
-  it('has every error code of lib/ and no other in its table', () => {
+describe('docs/errors.md', () => {
+  const errors = tablesOf('docs/errors.md', 'errors');
+
+  it('has every error code of lib/ and no other in its tables', () => {
     const files = readdirSync(join(root, 'lib')).filter((name) => name.endsWith('.ts'));
     const sources = files.map((name) => textOf(`lib/${name}`));
     const literal = sources.flatMap((source) => source.match(/ERR_SSE_[A-Z]+(?:_[A-Z]+)*/g) ?? []);
@@ -386,23 +341,30 @@ describe('docs/api.md', () => {
       Array.from(source.matchAll(/error: '([a-z-]+)'/g), ([, word = '']) => word),
     );
     const made = words.filter((word) => word !== 'internal').map((word) => codeOf(word));
-    const stated = tableOf('errors').map(([code = '']) => codeIn(code)[0] ?? '');
+    const stated = errors.map(([code = '']) => codeIn(code)[0] ?? '');
     assert.deepEqual(sorted(stated.filter((code) => code !== '')), sorted([...literal, ...made]));
   });
 
   it('pairs each error code with the same word in JSON', () => {
-    const wrong = tableOf('errors').filter(([code = '', word = '']) => {
+    const answered = errors.filter(({ length }) => length === 5);
+    const wrong = answered.filter(([code = '', word = '']) => {
       const [written] = codeIn(word);
       return written !== undefined && codeIn(code).some((one) => one !== codeOf(written));
     });
+    assert.ok(answered.length > 30, `${answered.length} rows`);
     assert.deepEqual(wrong, []);
+  });
+
+  it('has a cause and a cure for each', () => {
+    const without = errors.filter((row) => row.slice(-2).some((cell) => cell.trim().length < 10));
+    assert.deepEqual(without, []);
   });
 });
 
 describe('the pages of the repository', () => {
   const pages = [
     ...readdirSync(root).filter((name) => name.endsWith('.md')),
-    ...['docs', 'docs/recipes'].flatMap((directory) =>
+    ...['docs', 'docs/guides', 'docs/recipes'].flatMap((directory) =>
       readdirSync(join(root, directory)).flatMap((name) =>
         name.endsWith('.md') ? [`${directory}/${name}`] : [],
       ),

@@ -1,13 +1,15 @@
-// The path of a new user: an empty folder, the packed package, the recipe for Express as it stands, `curl`.
+// The path of a new user: an empty folder, the packed package, a page of the docs as it stands, `curl`.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { examplesOf } from '../../helpers/docs.ts';
 import { Reading } from '../../helpers/reader.ts';
 import { freePort } from '../helpers/origin.ts';
 import { accepts, recipe } from './host.ts';
@@ -40,6 +42,50 @@ describe('a new user', { timeout: 240_000 }, () => {
     writeFileSync(join(project, 'server.mts'), recipe('express', 'express'));
     await succeeds(run(installed(recipe('express', 'types'), tarball)));
     t.diagnostic(`the types took ${seconds(types)} s`);
+  });
+
+  it('follows docs/start.md from an empty folder to a reader that resumes', async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'sluice-new-user-'));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    const tarball = pack(folder);
+    const project = join(folder, 'project');
+    mkdirSync(project);
+    const port = String(await freePort());
+    const run = (command: string): ChildProcess => startIn(t, project, command.replace('8080', port));
+    const examples = examplesOf(new URL('../../../docs/start.md', import.meta.url));
+    const example = (name: string): string => examples.get(name)!.code;
+
+    await succeeds(run(installed(example('install'), tarball)));
+    for (const [file, name] of [
+      ['server.mjs', 'server'],
+      ['page.html', 'page'],
+      ['reader.mjs', 'reader'],
+    ] as const)
+      writeFileSync(join(project, file), example(name).replace('8080', port));
+    const server = run(example('run'));
+    await Promise.race([accepts(Number(port)), fails(server)]);
+    const curl = run(example('watch'));
+    const live = new Reading(curl.stdout!);
+    await live.until('\ndata: {"count":');
+
+    const read = async (): Promise<{ first: number; last: number }> => {
+      const reader = run('node reader.mjs');
+      const printed = new Reading(reader.stdout!);
+      await Promise.race([printed.until('\n'), fails(reader)]);
+      while (!existsSync(join(project, 'position.json'))) await sleep(20);
+      const closed = once(reader, 'close');
+      reader.kill();
+      await closed;
+      const counts = printed.text.match(/\d+/g)!.map(Number);
+      return { first: counts[0]!, last: counts.at(-1)! };
+    };
+    const { last } = await read();
+    await live.until(`{"count":${last + 2}}`);
+    // At least once: the event whose position was not stored yet may come again.
+    const { first } = await read();
+    assert.ok(first <= last + 1, `${first} after ${last}`);
+    server.kill('SIGTERM');
+    await Promise.all([succeeds(curl), succeeds(server)]);
   });
 });
 

@@ -62,13 +62,15 @@ export interface ProxySetting {
   readonly port?: number | undefined;
   /** In the place of the minute that the file gives every silence. */
   readonly timeout?: string | undefined;
+  /** For nginx: what else stands before its first location. */
+  readonly locations?: string | undefined;
 }
 
 /** Runs until the test is over. */
 export async function startProxy(
   t: Cleanup,
   name: keyof typeof programs,
-  { upstream, port, timeout = '60s' }: ProxySetting,
+  { upstream, port, timeout = '60s', locations = '' }: ProxySetting,
 ): Promise<RunningProxy> {
   const { file, listen, changes = [] } = programs[name];
   const at = port ?? (await freePort());
@@ -79,6 +81,7 @@ export async function startProxy(
     ['127.0.0.1:8080', `127.0.0.1:${upstream}`],
     ['60s', timeout],
     ...changes,
+    ...(locations === '' ? [] : [['location / {', `${locations}location / {`] as const]),
   ]);
   return runProxy(t, name, changed, at);
 }

@@ -1,0 +1,199 @@
+// Opens the pages of docs/start.md and docs/guides in Chromium, on their own servers, behind nginx where they say so.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, chmodSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { examplesOf, here, typeErrorsIn } from '../helpers/docs.ts';
+import { serveProgram, temporaryFolder } from '../helpers/programs.ts';
+import { Reader } from '../helpers/reader.ts';
+import { makeProject } from './frameworks/host.ts';
+import { kept } from './helpers/children.ts';
+import { launchChromium } from './helpers/chromium.ts';
+import { startOrigin } from './helpers/origin.ts';
+import { startProxy } from './helpers/proxy.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+let browser: Browser;
+
+before(async () => {
+  browser = await launchChromium();
+});
+
+after(() => browser?.close());
+
+const codeOf = (page: string, name: string): string =>
+  examplesOf(new URL(`../../docs/${page}`, import.meta.url)).get(name)!.code;
+
+/** Starts the server of a page of the docs beside its HTML, until the test is over. */
+async function serving(
+  t: TestContext,
+  page: string,
+  { folder = temporaryFolder(t), port }: { folder?: string; port?: number } = {},
+): ReturnType<typeof serveProgram> {
+  writeFileSync(join(folder, 'page.html'), codeOf(page, 'page'));
+  const program = await serveProgram(folder, codeOf(page, 'server'), port);
+  kept(program.child);
+  t.after(() => program.child.kill('SIGKILL'));
+  return program;
+}
+
+async function openPage(t: TestContext, url: string, context?: BrowserContext): Promise<Page> {
+  const page = await (context ?? browser).newPage();
+  t.after(() => page.close());
+  page.on('pageerror', (error) => assert.fail(error));
+  await page.goto(url);
+  return page;
+}
+
+/** Waits until an element has exactly this text. */
+const shows = async (page: Page, selector: string, text: string | RegExp): Promise<void> => {
+  const { source } = text instanceof RegExp ? text : { source: `^${text}$` };
+  await page.waitForFunction(
+    ([selector, source]) => new RegExp(source!).test(document.querySelector(selector!)?.textContent ?? ''),
+    [selector, source],
+  );
+};
+
+describe('the pages of the guides', { timeout: 240_000 }, () => {
+  it('start.md counts, and says what a restart has lost', async (t) => {
+    const server = await serving(t, 'start.md');
+    const page = await openPage(t, server.url);
+    await shows(page, '#count', /^\d+$/);
+    await shows(page, '#state', 'connected');
+    server.child.kill('SIGKILL');
+    await shows(page, '#state', 'reconnecting');
+    await serving(t, 'start.md', { port: server.port });
+    await shows(page, '#state', 'lost: unknown-epoch');
+    await shows(page, '#count', /^\d+$/);
+  });
+
+  it('jobs.md shows a job to its end, and the same one after a reload', async (t) => {
+    const { url } = await serving(t, 'guides/jobs.md');
+    const page = await openPage(t, url);
+    await page.waitForFunction(() => (document.querySelector('#bar') as HTMLProgressElement).value > 0);
+    await page.reload();
+    await shows(page, '#state', 'report.pdf');
+    await page.reload();
+    await shows(page, '#state', 'report.pdf');
+  });
+
+  it('ticker.md shows the price of each symbol', async (t) => {
+    const { url } = await serving(t, 'guides/ticker.md');
+    const page = await openPage(t, url);
+    await shows(page, 'table', /AAA\d+\.\d\dBBB\d+\.\d\dCCC\d+\.\d\d/);
+  });
+
+  it('tabs.md: two tabs show the same stream, of which one reads', async (t) => {
+    // The modules that a bundler would bundle are those of the package.
+    execFileSync('npm', ['run', '--silent', 'build'], { cwd: root });
+    const folder = temporaryFolder(t);
+    execFileSync('mkdir', ['-p', join(folder, 'node_modules')]);
+    symlinkSync(root, join(folder, 'node_modules/sluice'));
+    const { url } = await serving(t, 'guides/tabs.md', { folder });
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const streams: string[] = [];
+    context.on('request', (request) => {
+      if (request.url().includes('/events')) streams.push(request.url());
+    });
+    const leader = await openPage(t, url, context);
+    await shows(leader, '#role', 'leading');
+    const other = await openPage(t, url, context);
+    await shows(other, '#count', /^\d+$/);
+    await shows(other, '#role', 'following');
+    assert.equal(streams.length, 1);
+    await leader.close();
+    await shows(other, '#role', 'leading');
+  });
+
+  it('logs.md shows the lines of a file behind nginx, and publishes nothing', async (t) => {
+    const folder = temporaryFolder(t);
+    chmodSync(folder, 0o755);
+    writeFileSync(join(folder, 'app.log'), '');
+    writeFileSync(join(folder, 'page.html'), codeOf('guides/logs.md', 'page'));
+    const [, argv = ''] = /npx sluice serve --port 8080 (.+)/.exec(codeOf('guides/logs.md', 'serve')) ?? [];
+    const origin = await startOrigin(t, argv.split(' '), 0, { cwd: folder });
+    const locations = codeOf('guides/logs.md', 'location').replace('/srv/logs', folder);
+    const proxy = await startProxy(t, 'nginx', { upstream: origin.port, locations });
+    const page = await openPage(t, `http://localhost:${proxy.port}/logs`);
+    await shows(page, '#state', 'live');
+    appendFileSync(join(folder, 'app.log'), 'hello\n');
+    await shows(page, '#lines', /^hello\n$/);
+    const publishing = await fetch(`http://localhost:${proxy.port}/topics/log`, {
+      method: 'POST',
+      body: 'x',
+    });
+    assert.equal(publishing.status, 403);
+  });
+
+  describe('notifications.md', () => {
+    const project = makeProject();
+    after(() => rmSync(project, { recursive: true, force: true }));
+
+    it('compiles under `strict`', async () => {
+      writeFileSync(join(project, 'server.mts'), here(codeOf('guides/notifications.md', 'server')));
+      assert.equal(await typeErrorsIn(join(project, 'tsconfig.json'), [join(project, 'server.mts')]), '');
+    });
+
+    it('shows each notification once, whatever happens between the list and the stream', async (t) => {
+      const server = await serving(t, 'guides/notifications.md', { folder: project });
+      const notify = (user: string, text: string): Promise<Response> =>
+        fetch(`${server.url}/notify`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ user, text }),
+        });
+      assert.equal((await fetch(`${server.url}/events`)).status, 401);
+      await notify('ada', 'before');
+      await notify('bob', 'for another');
+      const context = await browser.newContext();
+      t.after(() => context.close());
+      const page = await openPage(t, server.url, context);
+      // One is published after the position was taken and before the query: it is in the list and in the stream.
+      await context.route('**/notifications', async (route) => {
+        const { position } = await (await route.fetch()).json();
+        await notify('ada', 'between');
+        const response = await route.fetch();
+        await route.fulfill({ response, json: { ...(await response.json()), position } });
+      });
+      await page.click('#login');
+      await shows(page, '#list', /between/);
+      await notify('ada', 'live');
+      await shows(page, '#list', /live/);
+      assert.deepEqual(await page.locator('li').allTextContents(), ['before', 'between', 'live']);
+
+      await context.unroute('**/notifications');
+      await page.click('#read');
+      await shows(page, '#list', '');
+      await notify('ada', 'new');
+      await shows(page, '#list', 'new');
+      await page.reload();
+      await shows(page, '#list', 'new');
+    });
+  });
+});
+
+describe('docs/migrating.md', { timeout: 60_000 }, () => {
+  it('express-sse: what was published before is there for those who ask, then what is new', async (t) => {
+    const project = makeProject();
+    t.after(() => rmSync(project, { recursive: true, force: true }));
+    const code = codeOf('migrating.md', 'after-express-sse');
+    const { child, url } = await serveProgram(project, code);
+    t.after(() => child.kill('SIGKILL'));
+    const reader = await Reader.open(`${url}/stream?from=earliest`);
+    await reader.until(({ events }) => events.length >= 2);
+    reader.close();
+    const first = reader.events.slice(0, 2).map(({ event, data }) => [event, data]);
+    assert.deepEqual(first, [
+      [undefined, '"ready"'],
+      ['headline', '{"title":"hello"}'],
+    ]);
+    const file = join(project, 'server.mts');
+    writeFileSync(file, here(code));
+    assert.equal(await typeErrorsIn(join(project, 'tsconfig.json'), [file]), '');
+  });
+});
