@@ -81,9 +81,9 @@ export interface ConnectOptions<Events extends object = EventMap> extends Decode
   /** Whether to yield all control events, `sluice:gap` also with `onGap`. Default false. */
   readonly controlEvents?: boolean | undefined;
   /**
-   * Whether to yield also what is no event, as a {@link Piece}: comments, `retry`, and ids without data, also
-   * those of control events that are not yielded. So `stream.pipe(connect(url, { relay: true }))` sends on all
-   * that readers can notice. Default false. `true` is in {@link RelayOptions}, whose loop has other items.
+   * Whether to yield also what is no event, as a `Piece` of `sluice/client`: comments, `retry`, and ids without
+   * data, also those of control events that are not yielded. So `stream.pipe(connect(url, { relay: true }))` sends
+   * on all that readers can notice. Default false. `true` is in {@link RelayOptions}, whose loop has other items.
    */
   readonly relay?: false | undefined;
   /**
