@@ -370,7 +370,11 @@ describe('the pages of the repository', () => {
       ),
     ),
     'bench/README.md',
-    'examples/cluster/README.md',
+    'examples/README.md',
+    ...readdirSync(join(root, 'examples')).flatMap((name) => {
+      const page = `examples/${name}/README.md`;
+      return existsSync(join(root, page)) ? [page] : [];
+    }),
   ];
   const headings = (page: string): string[] =>
     Array.from(proseOf(page).matchAll(/^#+ (.+)$/gm), ([, text = '']) => anchorOf(text));
