@@ -40,6 +40,7 @@ describe('sluice completion bash', () => {
       '--version',
       'check',
       'completion',
+      'copy',
       'doctor',
       'help',
       'load',
