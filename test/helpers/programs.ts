@@ -7,6 +7,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { kept } from '../interop/helpers/children.ts';
 import { here } from './docs.ts';
 import type { Cleanup } from './server.ts';
 
@@ -37,7 +38,7 @@ export async function freePort(): Promise<number> {
 export function startProgram(folder: string, file: string, code: string): Program {
   writeFileSync(join(folder, file), here(code));
   const args = ['--import', import.meta.resolve('tsx'), join(folder, file)];
-  const child = spawn(process.execPath, args, { cwd: folder });
+  const child = kept(spawn(process.execPath, args, { cwd: folder }));
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {

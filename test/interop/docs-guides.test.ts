@@ -11,7 +11,6 @@ import { examplesOf, here, typeErrorsIn } from '../helpers/docs.ts';
 import { serveProgram, temporaryFolder } from '../helpers/programs.ts';
 import { Reader } from '../helpers/reader.ts';
 import { makeProject } from './frameworks/host.ts';
-import { kept } from './helpers/children.ts';
 import { launchChromium } from './helpers/chromium.ts';
 import { startOrigin } from './helpers/origin.ts';
 import { startProxy } from './helpers/proxy.ts';
@@ -36,7 +35,6 @@ async function serving(
 ): ReturnType<typeof serveProgram> {
   writeFileSync(join(folder, 'page.html'), codeOf(page, 'page'));
   const program = await serveProgram(folder, codeOf(page, 'server'), port);
-  kept(program.child);
   t.after(() => program.child.kill('SIGKILL'));
   return program;
 }
