@@ -10,9 +10,14 @@ import type { LogChange, LogEntry, NewEntry, TopicChange } from './log.ts';
  *       4 bytes                  4 bytes
  */
 export interface Message {
-  readonly head: Readonly<Record<string, unknown>>;
+  readonly head: Readonly<Record<string, unknown>> & { readonly [Name in Member]?: unknown };
   readonly bytes: Buffer;
 }
+
+/** What heads have by these names comes from another process, and is checked where it is used. */
+type Member =
+  | ('id' | 'ask' | 'topic' | 'items' | 'value' | 'after' | 'timeout' | 'limit' | 'count')
+  | ('maxBytes' | 'newestOnly' | 'epoch' | 'epochs' | 'first' | 'head' | 'seq' | 'upTo' | 'records');
 
 /** What a process has sent is no message, or not one that it may send. Its connection is cut. */
 export interface MessageError extends Error {

@@ -276,7 +276,8 @@ const ANY_EVENT: JsonObject = {
 /** `#` in a schema means its own root: an `$id` keeps it one within another document. */
 function embedded(schema: JsonObject, id: string): JsonObject {
   const { $schema: _, ...rest } = schema;
-  return rest.$id === undefined && refersToItself(rest) ? { $id: id, ...rest } : rest;
+  const { $id } = rest;
+  return $id === undefined && refersToItself(rest) ? { $id: id, ...rest } : rest;
 }
 
 function refersToItself(schema: JsonObject): boolean {

@@ -159,7 +159,7 @@ function chunksBeforeAbort(body: AsyncIterable<Uint8Array>, signal: AbortSignal)
 // The password in the address of the request is taken along within its origin, as a header of the caller is. A
 // relative location inherits it, an absolute one does not.
 function locationOf({ response, url }: Answer, first: URL): URL | undefined {
-  const location = response.headers.location;
+  const { location } = response.headers;
   if (!location || !URL.canParse(location, url.href)) return undefined;
   const target = new URL(location, url);
   if (target.origin === first.origin && !hasPassword(target)) {

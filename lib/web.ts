@@ -269,7 +269,8 @@ class NodeRequest {
     headers.forEach((value, name) => {
       this.#addHeader(name, value);
     });
-    if (this.headers.host === undefined) this.#addHeader('host', host);
+    const { host: given } = this.headers;
+    if (given === undefined) this.#addHeader('host', host);
     this.socket = new NodeSocket(res, remoteAddress);
   }
 

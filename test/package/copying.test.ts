@@ -69,7 +69,7 @@ function runs(project: string, file: string, node: string = process.execPath, fl
 const STRICTEST = {
   ...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true },
   ...{ noImplicitOverride: true, noImplicitReturns: true, noFallthroughCasesInSwitch: true },
-  ...{ noUnusedLocals: true, noUnusedParameters: true },
+  ...{ noUnusedLocals: true, noUnusedParameters: true, noPropertyAccessFromIndexSignature: true },
   ...{ allowUnreachableCode: false, allowUnusedLabels: false, isolatedModules: true },
   ...{ erasableSyntaxOnly: true, noUncheckedSideEffectImports: true },
 };
