@@ -6,10 +6,9 @@
 import { randomUUID } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { Hub, serveEvents } from '../../lib/index.ts';
 import { httpError, sendJson } from '../../lib/problem.ts';
-import { leave, numberOf, serve } from '../shared/site.ts';
+import { argumentsOf, leave, numberOf, serve } from '../shared/site.ts';
 import { type Hashed, hashFolder, type Progress } from './hash-folder.ts';
 
 type State = 'running' | 'done' | 'cancelled' | 'failed';
@@ -39,7 +38,7 @@ const MAX_JOBS = 20;
 /** A reader that comes late gets the events of so many files, and after that a gap. */
 const HISTORY = { maxEvents: 50_000, maxBytes: 16 * 1024 * 1024 };
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: { port: { type: 'string', default: '8080' } },
 });

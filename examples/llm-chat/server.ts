@@ -6,11 +6,10 @@
 // With OPENAI_BASE_URL, and OPENAI_API_KEY and OPENAI_MODEL if needed, it asks another model than its own.
 
 import { randomUUID } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import { Generations } from '../../lib/generations.ts';
 import { decode, Hub, type HubEvent, serveEvents } from '../../lib/index.ts';
 import { httpError, sendJson } from '../../lib/problem.ts';
-import { numberOf, readBody, serve, textOf } from '../shared/site.ts';
+import { argumentsOf, numberOf, readBody, serve, textOf } from '../shared/site.ts';
 import { type Message, startModel } from './model.ts';
 
 interface Chat {
@@ -25,7 +24,7 @@ interface Chat {
 const MAX_QUESTION_LENGTH = 2000;
 const MAX_CHATS = 1000;
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     port: { type: 'string', default: '8080' },
     /** Milliseconds for a word of the own model. */

@@ -6,14 +6,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { createLineSplitter } from '../../lib/command/lines.ts';
 import { tailFile } from '../../lib/command/tail-file.ts';
 import { publishFrom } from '../../lib/feed.ts';
 import { decode, Hub, serveEvents } from '../../lib/index.ts';
 import { sendJson } from '../../lib/problem.ts';
 import { SqliteLog } from '../../lib/sqlite.ts';
-import { leave, numberOf, serve } from '../shared/site.ts';
+import { argumentsOf, leave, numberOf, serve } from '../shared/site.ts';
 
 /** A line of the file. */
 interface Line {
@@ -24,7 +23,7 @@ interface Line {
 
 const TOPIC = 'lines';
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: {
     port: { type: 'string', default: '8080' },
@@ -58,7 +57,7 @@ await publishFrom(hub, TOPIC, newLines(await newestLine()), {
     return 'skip';
   },
 }).catch((error: unknown) => {
-  if (!stopped.signal.aborted) throw error;
+  if (!stopped.signal.aborted) leave(`${file} cannot be followed: ${(error as Error).message}`);
 });
 
 /** Each file has a database of its own. `undefined` on a Node without SQLite. */

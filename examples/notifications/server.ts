@@ -7,10 +7,9 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { Hub, serveEvents } from '../../lib/index.ts';
 import { httpError, sendJson } from '../../lib/problem.ts';
-import { numberOf, readBody, serve, textOf } from '../shared/site.ts';
+import { argumentsOf, numberOf, readBody, serve, textOf } from '../shared/site.ts';
 import { type Notification, SESSION_AGE, Store } from './store.ts';
 
 /** For this demonstration. A program that has users keeps salted hashes. */
@@ -28,7 +27,7 @@ interface Session {
   readonly expiresAt: number;
 }
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     port: { type: 'string', default: '8080' },
     folder: { type: 'string', default: join(import.meta.dirname, 'running') },

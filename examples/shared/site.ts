@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { readText } from '../../lib/body.ts';
 import {
   answerError,
@@ -66,6 +67,17 @@ export async function serve(site: Site): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   console.log(`open http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
 }
+
+/** Parses the arguments of the command. Ends the process where they are wrong. */
+export function argumentsOf<Config extends ParseArgsConfig>(config: Config): Arguments<Config> {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    return leave((error as Error).message);
+  }
+}
+
+type Arguments<Config extends ParseArgsConfig> = ReturnType<typeof parseArgs<Config>>;
 
 /** The number of an option such as `--port`. Ends the process where it is none of those allowed. */
 export function numberOf(option: string, value: string, least: number, most: number): number {

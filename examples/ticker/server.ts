@@ -4,14 +4,13 @@
 //   npx tsx examples/ticker/server.ts [--port 8080] [--interval 1000] [--only node,chromium]
 
 import { existsSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { Hub, serveEvents } from '../../lib/index.ts';
-import { leave, numberOf, serve } from '../shared/site.ts';
+import { argumentsOf, leave, numberOf, serve } from '../shared/site.ts';
 import { type Process, ProcessSampler } from './processes.ts';
 
 const TOPIC = 'processes';
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     port: { type: 'string', default: '8080' },
     /** Milliseconds between two samples. */
