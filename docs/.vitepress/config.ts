@@ -1,44 +1,18 @@
 // The site: the Markdown of docs/ and of some other folders, as it is, and the reference that TypeDoc has made of the
 // docstrings. pages.ts says which pages there are.
 import { readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { slug } from 'github-slugger';
-import {
-  type DefaultTheme,
-  defineConfig,
-  type MarkdownOptions,
-  type Plugin,
-  type UserConfig,
-} from 'vitepress';
-import { repository, resolveLink } from './links.ts';
+import { type DefaultTheme, defineConfig, type Plugin, type UserConfig } from 'vitepress';
+import { repository } from './links.ts';
 import { writeLlms } from './llms.ts';
+import { markdown } from './markdown.ts';
 import { addresses, descriptionOf, type Group, groups, root, titleOf } from './pages.ts';
 
 /** Where the site will be: its path becomes the base of all links. */
 const url = new URL(process.env.SITE_URL ?? 'https://sluicejs.github.io/sluice/');
 if (!url.pathname.endsWith('/') || url.search !== '' || url.hash !== '')
   throw new RangeError(`SITE_URL must be a URL that ends in "/", got ${url.href}`);
-
-const markdown: MarkdownOptions = {
-  theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
-  // The anchors that GitHub gives the same headings.
-  anchor: { slugify: slug },
-  config(md) {
-    // As on GitHub, a name such as `events.db` is no link.
-    md.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
-    md.core.ruler.push('links-of-the-repository', ({ tokens, env }) => {
-      const page = relative(root, env.realPath ?? env.path).replaceAll('\\', '/');
-      for (const token of tokens.flatMap(({ children }) => children ?? []))
-        if (token.type === 'link_open') token.attrSet('href', resolveLink(page, token.attrGet('href') ?? ''));
-    });
-    // Vue would take `{{ … }}` in text for a template.
-    const escaped = (text: string): string => md.utils.escapeHtml(text).replaceAll('{{', '&#123;&#123;');
-    md.renderer.rules.text = (tokens, index) => escaped(tokens[index]!.content);
-    md.renderer.rules.code_block = (tokens, index) =>
-      `<pre v-pre tabindex="0"><code>${md.utils.escapeHtml(tokens[index]!.content)}</code></pre>\n`;
-  },
-};
 
 const icon = readFileSync(join(root, 'lib/dashboard/icon.svg'), 'utf8');
 

@@ -15,6 +15,7 @@ import { promisify } from 'node:util';
 import type axe from 'axe-core';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { repository, resolveLink } from '../../docs/.vitepress/links.ts';
+import { markdown } from '../../docs/.vitepress/markdown.ts';
 import { addresses, groups, root } from '../../docs/.vitepress/pages.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
@@ -89,6 +90,14 @@ describe('the site', () => {
     assert.match(built('index.html'), /<h1[^>]*>sluice/);
   });
 
+  it('needs nothing in its pages that GitHub does not show: no front matter, containers or includes', () => {
+    for (const page of addresses.keys()) {
+      const text = readFileSync(join(root, page), 'utf8');
+      assert.ok(!text.startsWith('---\n'), page);
+      assert.doesNotMatch(text, /^:::|<!-- ?@include|^<<< /m, page);
+    }
+  });
+
   it('has all pages in its sidebar, in the order of the groups', () => {
     const html = built('index.html');
     let from = 0;
@@ -153,6 +162,17 @@ describe('the site', () => {
     );
     assert.equal(resolveLink('docs/api.md', '../lib/hub.ts#L1'), `${repository}/blob/main/lib/hub.ts#L1`);
     assert.equal(resolveLink('docs/recipes/koa.md', '../api.md#cors'), '/api.md#cors');
+  });
+
+  it('shows braces and names of files as they are written, and gives headings the anchors of GitHub', async () => {
+    const vitepress = createRequire(join(root, 'docs/package.json')).resolve('vitepress');
+    const { createMarkdownRenderer } = await import(vitepress);
+    const renderer = await createMarkdownRenderer(root, markdown, '/');
+    const source = '# A `sluice:gap` & {{ more }}\n\nevents.db `{{ $labels }}` AT&T\n\n    {{ indented }}\n';
+    const html: string = renderer.render(source, { path: join(root, 'docs/page.md') });
+    assert.match(html, /<h1 id="a-sluicegap---more-"/);
+    assert.match(html, /<p>events\.db <code>&#123;&#123; \$labels }}<\/code> AT&amp;T<\/p>/);
+    assert.match(html, /<pre v-pre tabindex="0"><code>{{ indented }}/);
   });
 
   it('describes each exported value of each module of the package', async () => {
