@@ -84,7 +84,7 @@ describe('describeStream', () => {
   it('describes the parameters that serveEvents reads, and where topics are named', () => {
     const position = [
       'header Last-Event-ID',
-      ...['lastEventId', 'from', 'last', 'conflate'].map((n) => `query ${n}`),
+      ...['lastEventId', 'from', 'last', 'conflate', 'nameTopics'].map((n) => `query ${n}`),
     ];
     assert.deepEqual(namesOf(describeStream()), ['query topic', ...position]);
     assert.deepEqual(namesOf(describeStream({ topics: 'path' })), ['path topic', 'query topic', ...position]);
