@@ -1,4 +1,4 @@
-// Serves the dashboard of the reference server: its topics and live events, in the browser's own EventSource.
+// Serves the dashboard of the reference server: its topics and live events.
 // Needs the HTML, CSS, SVG and JavaScript files beside it.
 
 import { createHash } from 'node:crypto';
@@ -21,7 +21,7 @@ interface DashboardResponse {
  * file, sends nothing and returns `false`.
  *
  * Serve the page at any path that ends in a slash, and its files below `dashboard/` there: for `/`, the
- * routes are `/` and `/dashboard/:file`. The page requests `topics`, `position`, `tickets` and `events`
+ * routes are `/` and `/dashboard/:file`. The page requests `topics`, `position` and `events`
  * beside its own path.
  */
 export function serveDashboard(
@@ -43,8 +43,37 @@ export function serveDashboard(
 
 /** The files that the page loads. */
 const FILES: ReadonlySet<string> = new Set([
-  ...['style.css', 'events.css', 'icon.svg', 'app.js', 'connection.js', 'elements.js', 'events.js'],
-  ...['figures.js', 'protocol.js', 'publish.js', 'requests.js', 'tiles.js', 'topics.js'],
+  ...[
+    'style.css',
+    'events.css',
+    'charts.css',
+    'icon.svg',
+    'app.js',
+    'commands.js',
+    'connection.js',
+    'decode.js',
+  ],
+  ...[
+    'detail.js',
+    'download.js',
+    'elements.js',
+    'entries.js',
+    'figures.js',
+    'filter.js',
+    'list.js',
+    'protocol.js',
+  ],
+  ...[
+    'publish.js',
+    'requests.js',
+    'store.js',
+    'stream.js',
+    'tiles.js',
+    'timeline.js',
+    'topics.js',
+    'tour.js',
+  ],
+  ...['tree.js'],
 ]);
 
 const TYPES: Readonly<Record<string, string>> = {

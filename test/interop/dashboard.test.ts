@@ -2,6 +2,7 @@
 // `npm ci --prefix test/interop` and a Chromium (`CHROMIUM=/path`, default /usr/bin/chromium), then
 // `npx tsx --test test/interop/dashboard.test.ts`.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { SystemSampler } from '../../lib/command/system.ts';
@@ -40,7 +41,8 @@ async function open(
   { hash = '', context = {} }: { hash?: string; context?: BrowserContextOptions } = {},
 ): Promise<Opened> {
   const { sse, url } = await started(t, options);
-  const page = await browser.newPage(context);
+  // High enough for the rows of a test.
+  const page = await browser.newPage({ viewport: { width: 1280, height: 1700 }, ...context });
   page.setDefaultTimeout(20_000);
   t.after(() => page.close());
   const complaints: string[] = [];
@@ -56,6 +58,25 @@ const becomes = (page: Page, state: string): Promise<unknown> =>
   page.waitForSelector(`#state[data-state=${state}]`);
 const shows = (page: Page, text: string): Promise<unknown> =>
   page.locator('.data', { hasText: text }).waitFor();
+
+/** The events that the page saves, oldest first. */
+async function exported(page: Page): Promise<Saved[]> {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+  const text = await readFile(await download.path(), 'utf8');
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Saved);
+}
+
+interface Saved {
+  readonly time: string;
+  readonly topic: string;
+  readonly id: string;
+  readonly event: string;
+  readonly data: string;
+  readonly replayed: boolean;
+}
 
 /** What the rows say, oldest first. */
 const rows = (page: Page, selector = '.row'): Promise<string[]> =>
@@ -75,8 +96,8 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     assert.equal(await page.locator('.row.ready').count(), 1);
     assert.equal(await page.locator('.row.again').count(), 0);
     assert.equal(await page.textContent('#last'), sse.hub.position);
-    await page.click('.data summary');
-    assert.equal(await page.textContent('.data pre'), 'two\nlines');
+    await page.locator('.row', { hasText: 'two lines' }).click();
+    assert.equal(await page.textContent('#detail-data pre'), 'two\nlines');
     assert.deepEqual(complaints, []);
   });
 
@@ -166,21 +187,18 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await becomes(page, 'ended');
   });
 
-  it('shows events of the types in its field, even of a type named error', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+  it('shows events of every name, and those that are named as what browsers do', async (t) => {
+    const { sse, page, complaints } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
-    sse.hub.publish('a', { event: 'price', data: 'unheard' });
-    await page.fill('#listen', 'price, error constructor');
-    await page.press('#listen', 'Enter');
-    await page.locator('#listen').blur();
-    for (const event of ['price', 'error', 'constructor'])
+    for (const event of ['price', 'error', 'open', 'constructor'])
       sse.hub.publish('a', { event, data: `a ${event}` });
     await shows(page, 'a constructor');
-    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['a price', 'a error', 'a constructor']);
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['a price', 'a error', 'a open', 'a constructor']);
     assert.equal(await page.getAttribute('#state', 'data-state'), 'live');
+    assert.deepEqual(complaints, []);
   });
 
-  it('publishes from its form, and listens to the event type that it published', async (t) => {
+  it('publishes from its form, and shows what it published', async (t) => {
     const { sse, page, complaints } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     await page.fill('#topic', 'a');
@@ -237,7 +255,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await shows(page, 'hello');
   });
 
-  it('shows why it was refused, and connects with a ticket once it has a token', async (t) => {
+  it('shows why it was refused, and connects once it has a token', async (t) => {
     const { sse, page } = await open(t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
     await becomes(page, 'closed');
     await shows(page, 'refused with status 401');
@@ -246,8 +264,6 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'for readers only' });
     await shows(page, 'for readers only');
-    // A ticket is good for one connection: the browser's own reconnect is refused, and the page gets another
-    // ticket.
     for (const stream of sse.streams) stream.end();
     await page.locator('.row.ready').nth(1).waitFor();
     await becomes(page, 'live');
@@ -255,13 +271,32 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await shows(page, 'still there');
   });
 
-  it('counts every event of a flood and keeps 500 rows', async (t) => {
+  it('waits where it is refused for now, and connects when there is room', async (t) => {
+    const limits = { maxConnections: 1, retryDelay: 50 };
+    const { sse, url, page } = await open(t, { limits }, { hash: '' });
+    await becomes(page, 'idle');
+    const other = new AbortController();
+    await fetch(`${url}/events?topic=a`, { signal: other.signal });
+    sse.hub.publish('a', { data: 'meanwhile' });
+    await page.locator('.kind', { hasText: 'sluice:refused' }).first().waitFor();
+    other.abort();
+    await shows(page, 'meanwhile');
+    await becomes(page, 'live');
+  });
+
+  it('counts every event of a flood, and draws no more rows than are in view', async (t) => {
     const { sse, page } = await open(t, {}, { hash: '#a' });
     await becomes(page, 'live');
     for (let i = 1; i <= 5000; i += 1) sse.hub.publish('a', { data: `event ${i}` });
     await shows(page, 'event 5000');
-    assert.ok((await page.locator('.row').count()) <= 500);
+    assert.ok((await page.locator('.row').count()) <= 60);
     assert.equal(await page.textContent('#received'), '5,000');
+    const wanted = Array.from({ length: 5000 }, (_, i) => `event ${i + 1}`);
+    assert.deepEqual((await exported(page)).map(({ data }) => data).slice(1), wanted);
+    await page.focus('#log');
+    await page.press('#log', 'End');
+    await page.locator('.row', { hasText: /event 1$/ }).waitFor();
+    assert.match((await page.textContent('#detail-facts'))!, /following a, from/);
   });
 
   it('draws nothing while paused, then what arrived meanwhile', async (t) => {
@@ -275,8 +310,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
     await page.click('#pause');
     await shows(page, 'paused 700');
-    await shows(page, '201 events not shown');
-    assert.ok((await page.locator('.row').count()) <= 500);
+    assert.equal((await exported(page)).length, 702);
   });
 
   it('draws samples of the topic system as tiles', async (t) => {
@@ -323,8 +357,9 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     sse.hub.publish('system', {
       data: JSON.stringify({ time, host: group, process: group, eventLoop: group }),
     });
-    await page.locator('.sample').waitFor();
-    assert.deepEqual(await rows(page, '.row:not(.ready):not(:has(.sample))'), [...others, ...others]);
+    await shows(page, 'Host CPU –');
+    const shown = await rows(page, '.row:not(.ready)');
+    assert.deepEqual(shown.slice(0, -1), [...others, ...others]);
     assert.deepEqual(await page.locator('.tile', { hasText: 'Host CPU' }).allTextContents(), ['Host CPU–']);
     assert.deepEqual(complaints, []);
   });

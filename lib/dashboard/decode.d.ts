@@ -1,0 +1,2 @@
+// The types of decode.js, which the TypeScript compiler generates from ../decode.ts.
+export * from '../decode.ts';
