@@ -26,6 +26,17 @@ const STATE_TEXTS = {
   ended: 'ended',
 };
 
+/** How the timeline shows a state. While it connects, the one before holds. */
+const LINKS = /** @type {const} */ ({
+  idle: 'off',
+  connecting: undefined,
+  live: 'live',
+  lost: 'cut',
+  dropped: 'cut',
+  closed: 'cut',
+  ended: 'off',
+});
+
 let control = new AbortController();
 /** @type {readonly string[]} */
 let topics = [];
@@ -117,7 +128,8 @@ function isOff() {
 /** @param {State} next */
 function setState(next) {
   state = next;
-  showLink(next === 'live', next !== 'idle' && next !== 'ended');
+  const link = LINKS[next];
+  if (link !== undefined) showLink(link);
   element('state').dataset.state = next;
   element('state').textContent = STATE_TEXTS[next];
   button('drop').textContent = isOff() ? 'Reconnect now' : `Drop for ${DROP_SECONDS} s`;

@@ -40,12 +40,9 @@ export function countGap() {
   present().gaps += 1;
 }
 
-/**
- * @param {boolean} isLive
- * @param {boolean} isWanted Whether there should be a connection.
- */
-export function showLink(isLive, isWanted) {
-  link = isLive ? 'live' : isWanted ? 'cut' : 'off';
+/** @param {Second['link']} next */
+export function showLink(next) {
+  link = next;
   const second = present();
   // A cut that is shorter than a second shows as well.
   if (second.link !== 'cut') second.link = link;
