@@ -31,7 +31,7 @@ const NOT_EXPORTED = [
     'follower',
     'arrivals',
   ],
-  ...['topics', 'permissions', 'server-description', 'backoff', 'chunked', 'source'],
+  ...['topics', 'permissions', 'server-description', 'recent', 'backoff', 'chunked', 'source'],
   ...['received', 'request', 'refusal', 'failure', 'waits', 'connect-options'],
   ...['generation', 'local-reader', 'notices'],
   ...['log-intake', 'log-rules', 'log-rules-hub', 'log-rules-own', 'log-rules-shared', 'log-trial'],

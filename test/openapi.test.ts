@@ -192,6 +192,7 @@ describe('GET /openapi.json', () => {
       'get /position token',
       'post /tickets token',
       'get /metrics token',
+      'get /metrics/recent token',
     ]);
     const access = { authorize: () => 'anybody', may: () => true };
     const optional = needing((await started(t, { access })).document);
