@@ -1,4 +1,6 @@
 // Starts the dashboard: connects the buttons and forms of the page to their actions.
+
+import { refreshChart, startChart } from './chart.js';
 import { replayAll, toggleDrop, watch } from './connection.js';
 import { showDetail, startDetail } from './detail.js';
 import { download } from './download.js';
@@ -13,6 +15,7 @@ import { beginWith, follow, followAll, measureRates, readTopic, refreshTopics } 
 import { startTour } from './tour.js';
 
 const REFRESH_INTERVAL = 2000;
+const CHART_INTERVAL = 5000;
 
 let isPaused = false;
 
@@ -52,9 +55,12 @@ watch(({ topic, data }) => {
   if (sample !== undefined) showSample(sample);
 });
 startTour();
+startChart();
 beginWith(location.hash.slice(1).split(','));
 refreshTopics();
+refreshChart();
 drawTimeline();
 setInterval(() => document.hidden || refreshTopics(), REFRESH_INTERVAL);
 setInterval(measureRates, REFRESH_INTERVAL);
 setInterval(drawTimeline, 1000);
+setInterval(() => document.hidden || refreshChart(), CHART_INTERVAL);

@@ -53,7 +53,7 @@ export function showDetail(entry) {
   shown = entry;
   const { type, topic, id, at, data, raw, isReplay } = entry;
   const said = isPublished(entry) ? '' : lineOf(entry);
-  const facts = [topic, type, id, at.toLocaleString(), isReplay ? 'replayed' : '', said];
+  const facts = [topic, type, id, new Date(at).toLocaleString(), isReplay ? 'replayed' : '', said];
   element('detail-facts').textContent = facts.filter(Boolean).join(' · ');
   const value = data.length <= MAX_JSON ? parseJson(data) : undefined;
   element('detail-data').replaceChildren(isObject(value) ? treeOf(value) : make('pre', '', cut(data)));

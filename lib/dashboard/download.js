@@ -11,7 +11,7 @@ export function download() {
   const parts = [];
   for (let i = 0; i < entries.length; i += PART) {
     const lines = entries.slice(i, i + PART).map(({ at, topic, id, type, data, isReplay }) => {
-      return `${JSON.stringify({ time: at.toISOString(), topic, id, event: type, data, replayed: isReplay })}\n`;
+      return `${JSON.stringify({ time: new Date(at).toISOString(), topic, id, event: type, data, replayed: isReplay })}\n`;
     });
     parts.push(lines.join(''));
   }

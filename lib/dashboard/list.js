@@ -17,6 +17,8 @@ const rows = [];
 /** @type {Entry | undefined} */
 let selected;
 let isPlanned = false;
+/** Of a row. */
+let height = 30;
 /** The number of the newest entry that was drawn. */
 let newest = 0;
 let isPaused = false;
@@ -34,7 +36,10 @@ export function startList(listener) {
     const row = rows.find(({ element: one }) => target instanceof Node && one.contains(target));
     if (row?.entry) select(row.entry);
   });
-  new ResizeObserver(plan).observe(log);
+  new ResizeObserver(() => {
+    height = rowHeight(log);
+    plan();
+  }).observe(log);
   plan();
 }
 
@@ -68,8 +73,7 @@ function draw() {
   isPlanned = false;
   const log = element('log');
   const entries = shownEntries();
-  const height = rowHeight(log);
-  stay(log, entries, height);
+  stay(log, entries);
   element('sizer').style.height = `${entries.length * height}px`;
   const first = Math.max(0, Math.floor(log.scrollTop / height) - MARGIN);
   const end = Math.min(entries.length, Math.ceil((log.scrollTop + log.clientHeight) / height) + MARGIN);
@@ -84,9 +88,8 @@ function draw() {
  *
  * @param {HTMLElement} log
  * @param {readonly Entry[]} entries
- * @param {number} height
  */
-function stay(log, entries, height) {
+function stay(log, entries) {
   const last = entries.at(-1)?.number ?? 0;
   if (log.scrollTop > 0 && last > newest) {
     let count = 0;
@@ -113,7 +116,7 @@ function fill(place, entries, index) {
   row.element.id = `entry-${entry.number}`;
   row.element.className = `row ${classOf(entry)}`.trim();
   const { type, topic, id, at } = entry;
-  const texts = [clock(at), topic, type, id, lineOf(entry)];
+  const texts = [clock(new Date(at)), topic, type, id, lineOf(entry)];
   for (const [i, part] of row.parts.entries()) part.textContent = texts[i] ?? '';
   if (type === NOTE) row.parts[2]?.replaceChildren('note');
 }
@@ -158,7 +161,7 @@ function rowHeight(log) {
 function move(event) {
   const entries = shownEntries();
   const log = element('log');
-  const page = Math.max(1, Math.floor(log.clientHeight / rowHeight(log)) - 1);
+  const page = Math.max(1, Math.floor(log.clientHeight / height) - 1);
   const last = entries.length - 1;
   const at = selected === undefined ? -1 : last - entries.indexOf(selected);
   const isKnown = at >= 0 && at <= last;
@@ -184,7 +187,6 @@ function move(event) {
  * @param {number} index
  */
 function reveal(log, index) {
-  const height = rowHeight(log);
   const top = index * height;
   if (top < log.scrollTop) log.scrollTop = top;
   else if (top + height > log.scrollTop + log.clientHeight) log.scrollTop = top + height - log.clientHeight;

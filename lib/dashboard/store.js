@@ -11,7 +11,7 @@ import { isControlEvent } from './protocol.js';
  * @property {string} topic
  * @property {string} data
  * @property {string} raw `''` for notes of the dashboard.
- * @property {Date} at When it arrived.
+ * @property {number} at When it arrived, in milliseconds since 1970.
  * @property {boolean} isReplay It was published before its connection was opened.
  *
  * @typedef {object} Filter
@@ -57,12 +57,13 @@ export function onChange(listener) {
  */
 export function addEvent(event, isReplay) {
   if (!isControlEvent(event.type)) counts.received += 1;
-  add({ ...event, number: 0, at: new Date(), isReplay });
+  const { type, id, topic, data, raw } = event;
+  add({ number: 0, type, id, topic, data, raw, at: Date.now(), isReplay });
 }
 
 /** @param {string} text */
 export function addNote(text) {
-  add({ number: 0, type: NOTE, id: '', topic: '', data: text, raw: '', at: new Date(), isReplay: false });
+  add({ number: 0, type: NOTE, id: '', topic: '', data: text, raw: '', at: Date.now(), isReplay: false });
 }
 
 /** Those that the filter lets through, oldest first. While paused, those of the moment when it was paused. */
@@ -114,13 +115,15 @@ function add(entry) {
 function trim() {
   let end = Math.max(0, entries.length - MAX_ENTRIES);
   let freed = 0;
-  for (const entry of entries.slice(0, end)) freed += sizeOf(entry);
+  for (let i = 0; i < end; i += 1) freed += sizeOf(/** @type {Entry} */ (entries[i]));
   for (; end < entries.length - 1 && characters - freed > MAX_CHARACTERS * 0.9; end += 1)
     freed += sizeOf(/** @type {Entry} */ (entries[end]));
   characters -= freed;
-  entries = entries.slice(end);
+  entries.splice(0, end);
+  if (isPaused) return;
   const oldest = entries[0]?.number ?? added;
-  if (!isPaused) shown = shown.filter(({ number }) => number >= oldest);
+  const first = shown.findIndex(({ number }) => number >= oldest);
+  shown.splice(0, first === -1 ? shown.length : first);
 }
 
 /** @param {Entry} entry */

@@ -20,6 +20,7 @@ import { authorization } from './requests.js';
 
 /** Milliseconds of work after which the browser may draw. */
 const TURN_TIME = 8;
+const HIDDEN_WAIT = 50;
 const TOPIC = 'topic ';
 
 /**
@@ -44,11 +45,19 @@ export async function readStream(url, signal, { onOpen, onEvent, onRetry }) {
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
     read(next.value);
     if (performance.now() - since < TURN_TIME) continue;
-    await new Promise((resolve) => setTimeout(resolve));
+    await drawn();
     if (signal.aborted) break;
     since = performance.now();
   }
   return response;
+}
+
+/** Resolves in the next frame, or soon where the page is hidden and has none. @returns {Promise<void>} */
+function drawn() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => resolve());
+    setTimeout(resolve, HIDDEN_WAIT);
+  });
 }
 
 /**

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
+import type { RecentReport } from '../../lib/recent.ts';
 import type { SseServer } from '../../lib/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
 import { becomes, exported, open, rows, shows, started } from './helpers/dashboard-page.ts';
@@ -256,8 +257,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     await becomes(page, 'live');
     await withJson(page, sse);
     await page.press('#log', 'Home');
-    const chosen = (): Promise<string | null> => page.locator('[aria-selected=true] .data').textContent();
-    assert.equal(await chosen(), 'second');
+    await page.locator('[aria-selected=true]', { hasText: 'second' }).waitFor();
     await page.press('#log', 'ArrowDown');
     await page.locator('[aria-selected=true]', { hasText: 'first' }).waitFor();
     const active = await page.getAttribute('#log', 'aria-activedescendant');
@@ -306,6 +306,42 @@ describe('the dashboard', { timeout: 180_000 }, () => {
       await page.locator(`#${id}[d^=M]`).waitFor({ state: 'attached' });
   });
 
+  it('charts what the server did before the page was opened, with axes, the pointer and the keys', async (t) => {
+    const { sse, url } = await started(t, {});
+    for (let i = 0; i < 200; i += 1) sse.hub.publish('a', { data: String(i) });
+    const figures = async () => {
+      const response = await fetch(`${url}/metrics/recent`);
+      return ((await response.json()) as RecentReport).figures.published!;
+    };
+    while ((await figures()).length === 0) await new Promise((resolve) => setTimeout(resolve, 100));
+    const page = await browser.newPage();
+    t.after(() => page.close());
+    await page.goto(url);
+    await page.locator('#recent .spark-line[d^=M]').waitFor({ state: 'attached' });
+    const [first] = await figures();
+    const most = first!.toLocaleString('en');
+    assert.match((await page.getAttribute('#recent', 'aria-label'))!, new RegExp(`at most ${most}/s$`));
+    const labels = await page.$$eval('#recent text', (found) => found.map((text) => text.textContent));
+    assert.deepEqual(labels.slice(-3), ['10 min ago', '5 min ago', 'now']);
+    assert.equal(labels[0], '0/s');
+    await page.press('#recent-at', 'Home');
+    await page.locator('#recent-said', { hasText: 'no figure' }).waitFor();
+    await page.press('#recent-at', 'End');
+    await page.locator('#recent-said', { hasText: /\d\/s$/ }).waitFor();
+    await page.hover('#recent-at', { position: { x: 60, y: 40 } });
+    await page.locator('#recent-said', { hasText: 'no figure' }).waitFor();
+    await page.selectOption('#recent-of', 'memoryBytes');
+    await page.locator('#recent text', { hasText: 'MB' }).first().waitFor();
+  });
+
+  it('shows no chart where the server shows its figures to others only', async (t) => {
+    const { page } = await open(browser, t, { metricsTokens: ['meter'] }, { hash: '#a' });
+    await becomes(page, 'live');
+    assert.equal(await page.isVisible('#recent-panel'), false);
+    assert.equal(await page.isVisible('#token'), false);
+    assert.equal(await page.isVisible('#past'), true);
+  });
+
   for (const colorScheme of ['light', 'dark'] as const) {
     for (const width of [390, 1280]) {
       it(`has no fault that axe finds, at ${width} px in the ${colorScheme} theme`, async (t) => {
@@ -321,6 +357,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
         await page.locator('.row.gap').waitFor();
         await page.click('#detail-frame summary');
         await page.click('#publish-curl');
+        await page.locator('#recent .grid').first().waitFor({ state: 'attached' });
         await page.evaluate(axeSource);
         const found = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
         assert.deepEqual(
