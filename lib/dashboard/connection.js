@@ -248,6 +248,7 @@ function receiveControl(event) {
   if (lacking.length > 0 && lacking.every((topic) => (compareIds(to, seen.get(topic)) ?? 1) <= 0)) return;
   addEvent(event, false);
   countGap();
+  element('gap-said').textContent = `Events are missing: ${reason}`;
   if (reason === 'unknown-epoch') beginRun(to);
 }
 

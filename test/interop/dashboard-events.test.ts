@@ -173,6 +173,8 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     for (let i = 1; i <= 9; i += 1) sse.hub.publish('news', { data: `missed ${i}` });
     await page.click('#drop');
     await page.locator('.row.gap').waitFor();
+    // To a screen reader as well.
+    assert.equal(await page.locator('#gap-said[role=status]').textContent(), 'Events are missing: evicted');
   });
 
   it('keeps an event open, as a tree, while new events come', async (t) => {
