@@ -33,6 +33,11 @@ export interface SubscribeOptions {
    */
   conflate?: boolean | undefined;
   /**
+   * Whether a comment in the block of each event names its topic, `: topic prices`; default false. Nothing else says
+   * which event of a stream is of which topic.
+   */
+  nameTopics?: boolean | undefined;
+  /**
    * Called for each topic before each write to the sink. Once the answer is not `true`, the subscription
    * ends.
    */

@@ -77,6 +77,12 @@ export interface Preamble {
  */
 const LOOK_COST = 40;
 
+/** What the subscribers of a group have in common beside their topics. */
+export interface GroupOptions {
+  readonly conflates: boolean;
+  readonly namesTopics: boolean;
+}
+
 /** What all groups of a hub have in common. */
 export interface Shared {
   readonly order: Order;
@@ -86,7 +92,7 @@ export interface Shared {
   readonly leave: (cursor: Cursor) => void;
 }
 
-/** The subscribers with the same topics and the same `conflate`: at the same seq they need the same page. */
+/** The subscribers with the same topics and options: at the same seq they need the same page. */
 export class Group {
   readonly key: string;
   readonly names: readonly string[];
@@ -96,6 +102,8 @@ export class Group {
   readonly order: Order;
   readonly leave: (cursor: Cursor) => void;
   readonly conflates: boolean;
+  /** Whether a comment names the topic of each event. */
+  readonly namesTopics: boolean;
   readonly #history: History<Group>;
   readonly #pages: PageCache<Group>;
   size = 0;
@@ -109,12 +117,13 @@ export class Group {
   constructor(
     key: string,
     names: readonly string[],
-    conflates: boolean,
+    { conflates, namesTopics }: GroupOptions,
     { order, history, pages, leave }: Shared,
   ) {
     this.key = key;
     this.names = names;
     this.conflates = conflates;
+    this.namesTopics = namesTopics;
     this.order = order;
     this.leave = leave;
     this.#history = history;
@@ -166,7 +175,7 @@ export class Group {
     // Many that are new ask in one turn, and nearly all have everything.
     const { head } = this.order;
     if (head === this.#emptyAt && after >= this.#emptyAfter) return undefined;
-    const joined = readPage(this.topics, after, maxBytes, this.conflates, end);
+    const joined = readPage(this.topics, after, maxBytes, this.conflates, end, this.namesTopics);
     if (joined === undefined) {
       if (end === Infinity) [this.#emptyAt, this.#emptyAfter] = [head, after];
       return undefined;
@@ -203,11 +212,11 @@ export class Groups {
   }
 
   /** The group for some topics, made where there is none. Throws what `history.follow` throws. */
-  of(names: readonly string[], conflates: boolean): Group {
-    const key = JSON.stringify([conflates, names]);
+  of(names: readonly string[], options: GroupOptions): Group {
+    const key = JSON.stringify([options.conflates, options.namesTopics, names]);
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
-    const group = new Group(key, names, conflates, this.#shared);
+    const group = new Group(key, names, options, this.#shared);
     this.#groups.set(key, group);
     try {
       for (const name of names) group.add(this.#shared.history.follow(name));

@@ -24,6 +24,7 @@ import {
   cut,
   joinEntries,
   LogPageCache,
+  nameTopic,
   type Page,
   type PageEntry,
   ReadsUnderWay,
@@ -563,6 +564,7 @@ export class Delivery {
       const held = remembered.filter(({ seq }) => seq <= until);
       entries = entries.concat(held).sort((a, b) => a.seq - b.seq);
     }
+    if (group.namesTopics) entries = entries.map(nameTopic);
     const chosen = cut(entries, this.#maxPageBytes);
     if (chosen.length < entries.length) until = chosen.at(-1)!.seq;
     const [count, bytes] = [chosen.length, joinEntries(chosen)];

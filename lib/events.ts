@@ -150,8 +150,8 @@ export interface EventsStats {
  * `app.get('/events', serveEvents(hub))`.
  *
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it
- * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered, and
- * `?conflate=1` skips all but the newest event of each key. Topics that have ended are answered 204, which
+ * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered,
+ * `?conflate=1` skips all but the newest event of each key, and `?nameTopics=1` names the topic of each. Topics that have ended are answered 204, which
  * stops EventSource; a limit, a hub without room, an error with status 429 and an unexpected failure are
  * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and
  * one JSON object, `{ "error", "message" }`. The handler's promise does not reject, unless that of `next`
@@ -470,17 +470,16 @@ function readPosition({ headers }: IncomingMessage, query: URLSearchParams): Sub
   }
   const last = query.get('last') ?? undefined;
   if (last !== undefined && !/^\d{1,9}$/.test(last)) {
-    throw httpError({
-      status: 400,
-      error: 'malformed-query',
-      message: '`last` is a whole number, such as 10.',
-    });
+    const message = '`last` is a whole number, such as 10.';
+    throw httpError({ status: 400, error: 'malformed-query', message });
   }
+  const isOn = (name: string): boolean => ['1', 'true'].includes(query.get(name) ?? '');
   return {
     lastEventId: headers['last-event-id'] || query.getAll('lastEventId'),
     from,
     last: last === undefined ? undefined : Number(last),
-    conflate: ['1', 'true'].includes(query.get('conflate') ?? ''),
+    conflate: isOn('conflate'),
+    nameTopics: isOn('nameTopics'),
   };
 }
 

@@ -6,6 +6,7 @@ import { Arrivals, checkRequest, type Request, type SubscribeOptions } from './a
 import {
   Cursor,
   type Group,
+  type GroupOptions,
   Groups,
   ignore,
   ignoreErrors,
@@ -349,7 +350,7 @@ export class Hub<Events extends object = EventMap> {
     if (this.#cursors.has(sink))
       throw new TypeError('`sink` is subscribed already: name all topics in one call');
     this.#arrivals.expire(names, this.#now());
-    const { lastEventId, from = 'now', last, conflate = false, announce, controls } = options;
+    const { lastEventId, from = 'now', last, announce, controls } = options;
     // A repeated header is malformed: its values, joined by commas, are no id.
     const given = (typeof lastEventId === 'string' ? lastEventId : lastEventId?.join(', ')) ?? '';
     const retry = Math.round(this.#retry * (0.75 + this.#random() / 2));
@@ -367,7 +368,8 @@ export class Hub<Events extends object = EventMap> {
     }
     // May throw, so it comes before the group.
     const preamble = { text: this.#arrivals.preamble(start, request), id: start.readyId };
-    const cursor = new Cursor(this.#groups.of(names, conflate), sink, start.seq, preamble, options);
+    const group = this.#groups.of(names, groupOptions(options));
+    const cursor = new Cursor(group, sink, start.seq, preamble, options);
     // Without an id, what is no longer remembered was not missed.
     const forgotten = start.from === undefined ? this.#arrivals.forgotten(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
@@ -380,7 +382,7 @@ export class Hub<Events extends object = EventMap> {
 
   /** A shared log has to be asked before anything is written. */
   #subscribeLater(request: Request, sink: Sink, options: SubscribeOptions): Subscription {
-    const group = this.#groups.of(request.names, options.conflate === true);
+    const group = this.#groups.of(request.names, groupOptions(options));
     const cursor = new Cursor(group, sink, this.#order.head, undefined, options);
     this.#enter(cursor);
     this.#stats[request.given === '' ? 'started' : 'resumed']++;
@@ -571,6 +573,10 @@ export class Hub<Events extends object = EventMap> {
     ignoreErrors(() => sink.off('drain', cursor.onDrain));
     ignoreErrors(() => sink.off('close', cursor.onClose));
   };
+}
+
+function groupOptions({ conflate = false, nameTopics = false }: SubscribeOptions): GroupOptions {
+  return { conflates: conflate, namesTopics: nameTopics };
 }
 
 /** A quarter more must still be a `retry` that clients accept. */

@@ -227,6 +227,12 @@ const POSITION: readonly JsonObject[] = [
     description: 'Whether to skip, of what was missed, all but the newest event of each key.',
     schema: { type: 'string', enum: ['1', 'true'] },
   },
+  {
+    name: 'nameTopics',
+    in: 'query',
+    description: 'Whether a comment in the block of each event names its topic.',
+    schema: { type: 'string', enum: ['1', 'true'] },
+  },
 ];
 
 // ── items ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -95,6 +95,7 @@ export function isNext(page: Page, after: number): boolean {
  * topic. A large page of one topic is a part of its history, without a copy.
  *
  * @param until - Events above this seq are left out. They must not replace others, so nothing is replaced then.
+ * @param isNamed - Whether each event begins with a comment that names its topic, which counts for `maxBytes`.
  */
 export function readPage(
   topics: readonly PageSource[],
@@ -102,11 +103,13 @@ export function readPage(
   maxBytes: number,
   newestOnly: boolean,
   until: number = Infinity,
+  isNamed: boolean = false,
 ): Joined | undefined {
   const isCut = until !== Infinity;
-  const readers = readersAfter(topics, after, newestOnly && !isCut, until);
+  const readers = readersAfter(topics, after, newestOnly && !isCut, until, isNamed);
   if (readers.length === 0) return undefined;
-  if (readers.length > 1 || newestOnly || isCut) return gather(mergeReaders(readers, maxBytes, until));
+  if (readers.length > 1 || newestOnly || isCut || isNamed)
+    return gather(mergeReaders(readers, maxBytes, until), isNamed);
   const { ring, place, seq } = readers[0]!;
   const { bytes, end } = ring.read(place, maxBytes);
   const last = ring.segmentAt(end - 1).seqOf(end - 1);
@@ -139,12 +142,13 @@ function readersAfter(
   after: number,
   newestOnly: boolean,
   until: number = Infinity,
+  isNamed: boolean = false,
 ): SourceReader[] {
   const heap: SourceReader[] = [];
   for (const source of topics) {
     const { ring } = source;
     if (ring.last <= after || ring.first === ring.end) continue;
-    const reader = new SourceReader(source, newestOnly);
+    const reader = new SourceReader(source, newestOnly, isNamed);
     const isThere = reader.moveTo(ring.placeAfter(Math.max(after, ring.dropped)));
     if (isThere && reader.seq <= until) heap.push(reader);
   }
@@ -177,20 +181,22 @@ class SourceReader {
   readonly ring: PageRing;
   readonly #source: PageSource;
   readonly #newestOnly: boolean;
+  readonly #nameBytes: number;
   #segment!: PageSegment;
   #segmentEnd = 0;
   #start = 0;
   #end = 0;
 
-  constructor(source: PageSource, newestOnly: boolean) {
+  constructor(source: PageSource, newestOnly: boolean, isNamed: boolean) {
     this.#source = source;
     this.ring = source.ring;
     this.#newestOnly = newestOnly;
+    this.#nameBytes = isNamed ? topicComment(source.name).length : 0;
   }
 
-  /** The bytes of the event. */
+  /** The bytes of the event, and of the comment that names its topic. */
   get size(): number {
-    return this.#end - this.#start;
+    return this.#end - this.#start + this.#nameBytes;
   }
 
   /** Moves to a place, or the next one that is wanted. @returns whether there is an event. */
@@ -245,15 +251,18 @@ function sink(heap: SourceReader[], at: number): void {
   heap[i] = moved;
 }
 
-function gather(runs: readonly Run[]): Joined {
+function gather(runs: readonly Run[], isNamed: boolean): Joined {
   let [count, length] = [0, 0];
-  for (const { from, to, start, end } of runs) {
+  for (const { topic, from, to, start, end } of runs) {
     count += to - from;
-    length += end - start;
+    length += end - start + (isNamed ? (to - from) * topicComment(topic).length : 0);
   }
   const bytes = Buffer.allocUnsafe(length);
   let at = 0;
-  for (const { segment, start, end } of runs) at += segment.bytes.copy(bytes, at, start, end);
+  for (const run of runs) {
+    if (isNamed) at += copyNamed(run, bytes, at);
+    else at += run.segment.bytes.copy(bytes, at, run.start, run.end);
+  }
   const [first, last] = [runs[0]!, runs.at(-1)!];
   return {
     first: first.segment.seqOf(first.from),
@@ -263,6 +272,27 @@ function gather(runs: readonly Run[]): Joined {
     runs: runs.length,
     looks: count,
   };
+}
+
+/** Copies the events of a run, each behind a comment that names its topic. @returns how many bytes. */
+function copyNamed({ topic, segment, from, to }: Run, bytes: Buffer, start: number): number {
+  const comment = topicComment(topic);
+  let at = start;
+  for (let place = from; place < to; place++) {
+    at += bytes.write(comment, at, 'latin1');
+    at += segment.bytes.copy(bytes, at, segment.startOf(place), segment.endOf(place));
+  }
+  return at - start;
+}
+
+/** The same event behind a comment that names its topic. */
+export function nameTopic<Entry extends PageEntry>(entry: Entry): Entry {
+  return { ...entry, frame: Buffer.concat([Buffer.from(topicComment(entry.topic)), entry.frame]) };
+}
+
+/** Names of topics are ASCII, without line ends. */
+function topicComment(topic: string): string {
+  return `: topic ${topic}\n`;
 }
 
 /** Joins events that are in no ring, in order. */

@@ -38,6 +38,7 @@ export type RouteName =
   | 'GET /healthz'
   | 'GET /readyz'
   | 'GET /metrics'
+  | 'GET /metrics/recent'
   | 'GET /openapi.json'
   | 'GET /'
   | 'GET /dashboard/:file';
@@ -227,6 +228,26 @@ const ROUTES: Readonly<Record<RouteName, (server: DescribedServer) => JsonObject
     summary: 'Returns the metrics in the text format of Prometheus.',
     responses: {
       200: { description: 'The metrics.', content: { 'text/plain': { schema: { type: 'string' } } } },
+      ...denied(server.tokens.metrics),
+    },
+    ...security(server.tokens.metrics),
+  }),
+
+  'GET /metrics/recent': (server) => ({
+    summary: 'Returns a few figures of this process in the last ten minutes, for charts.',
+    responses: {
+      200: json('The figures, oldest first. `published` and `delivered` are events a second.', {
+        type: 'object',
+        properties: {
+          interval: { type: 'number', description: 'Milliseconds from one figure to the next.' },
+          until: { type: 'string', format: 'date-time' },
+          figures: {
+            type: 'object',
+            additionalProperties: { type: 'array', items: { type: 'number' }, maxItems: 120 },
+          },
+        },
+        required: ['interval', 'until', 'figures'],
+      }),
       ...denied(server.tokens.metrics),
     },
     ...security(server.tokens.metrics),

@@ -1,8 +1,8 @@
 // The reference server: a hub behind HTTP.
 // Needs `address.ts`, `auth.ts`, `compose.ts`, `cors.ts`, `dashboard/dashboard.ts`, `events.ts`, `guard.ts`,
 // `hub.ts`, `instruments.ts`, `keepalive.ts`, `limiter.ts`, `metrics.ts`, `openapi.ts`, `permissions.ts`,
-// `pipelining.ts`, `problem.ts`, `router.ts`, `server-description.ts`, `shutdown.ts`, `stream.ts`, `target.ts` and
-// `topics.ts` beside it.
+// `pipelining.ts`, `problem.ts`, `recent.ts`, `router.ts`, `server-description.ts`, `shutdown.ts`, `stream.ts`,
+// `target.ts` and `topics.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -23,6 +23,7 @@ import type { DescribedEvents } from './openapi.ts';
 import { Permissions, type TicketStore, unauthorized } from './permissions.ts';
 import { limitPipelining } from './pipelining.ts';
 import { answerError, httpError, type Problem, problemOf, sendJson } from './problem.ts';
+import { Recent } from './recent.ts';
 import { type Missed, type Params, Router } from './router.ts';
 import { type RouteName, serveDescription } from './server-description.ts';
 import { type ShutdownOptions, type ShutdownOutcome, shutdown, trackConnections } from './shutdown.ts';
@@ -54,7 +55,8 @@ export interface SseServerOptions<Principal = unknown> {
   /** Tokens that allow subscribing, as the publish tokens do. Without any, everybody may. */
   subscribeTokens?: readonly string[] | undefined;
   /**
-   * Tokens that allow reading `/metrics`. Without any, everybody may while bound to loopback, else nobody.
+   * Tokens that allow reading `/metrics` and `/metrics/recent`. Without any, everybody may while bound to loopback,
+   * else nobody.
    */
   metricsTokens?: readonly string[] | undefined;
   /**
@@ -198,6 +200,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
         ...(!isDraining && options.readiness?.()),
       }),
     'GET /metrics': metrics,
+    'GET /metrics/recent': ({ req, res }) => {
+      checkMetrics(req);
+      sendJson(res, 200, recent.report());
+    },
     'GET /openapi.json': description,
     'GET /': dashboard,
     'GET /dashboard/:file': dashboard,
@@ -213,10 +219,14 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     return server.listening && isBoundToLoopback;
   }
 
-  async function metrics({ req, res }: Context): Promise<void> {
+  function checkMetrics(req: IncomingMessage): void {
     const isOpen = metricsTokens.length === 0 && isLocal();
     if (!isOpen && !hasBearer(req.headers.authorization, metricsTokens))
       throw unauthorized('read the metrics');
+  }
+
+  async function metrics({ req, res }: Context): Promise<void> {
+    checkMetrics(req);
     // Measuring the event loop's delay takes a timer: it starts with the first reader.
     stopMeasuring ??= registerProcess(registry);
     const text = await renderOnce();
@@ -273,9 +283,12 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   server.keepAliveTimeout = 65_000;
   // Node gives a request 300 s, in which its sender holds a body.
   server.requestTimeout = 60_000;
+  const recent = recentOf(hub);
   server.on('listening', () => {
     isBoundToLoopback = isOnLoopback(server);
+    recent.start();
   });
+  server.on('close', () => recent.stop());
   trackConnections(server);
   const refused = (): Record<string, number> => ({
     ...guarded.refused,
@@ -303,6 +316,16 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     listen: (port = 8080, host = '127.0.0.1') => listen(server, port, host),
     close,
   };
+}
+
+/** The figures of `/metrics/recent`. */
+function recentOf(hub: Hub): Recent {
+  const { stats } = hub;
+  const counts = { published: () => stats.published, delivered: () => stats.delivered };
+  return new Recent({
+    counts,
+    levels: { streams: () => hub.size, memoryBytes: () => process.memoryUsage.rss() },
+  });
 }
 
 /** Checks for a method, not for the class: another copy of the module may have created the hub. */

@@ -930,6 +930,38 @@ describe('a log behind the hub', () => {
     }
   });
 
+  it('names the topic of each event, from the log as from memory, whatever the size of a page', () => {
+    for (const maxPageBytes of [1, 100, 65_536]) {
+      for (const history of [{ maxEvents: 2 }, {}]) {
+        const { hub, turns } = logged({ maxPageBytes, history });
+        const readers = [['a', 'b'], ['b']].map((topics) => ({ topics, reader: new MemoryReader() }));
+        for (const topic of ['a', 'b', 'b', 'a', 'b', 'a', 'a']) hub.publish(topic, { data: topic });
+        for (const { topics, reader } of readers)
+          hub.subscribe(topics, reader, { lastEventId: at(0), nameTopics: true });
+        const plain = new MemoryReader();
+        hub.subscribe(['a', 'b'], plain, { lastEventId: at(0) });
+        turns.all();
+        hub.publish('b', { data: 'b' });
+        turns.all();
+        const text = Buffer.concat(plain.chunks).toString();
+        assert.ok(!text.includes(': topic') && plain.texts.join('') === 'abbabaab');
+        for (const { topics, reader } of readers) {
+          const blocks = Buffer.concat(reader.chunks).toString().split('\n\n').slice(1, -1);
+          const named = blocks.map((block) => [
+            /^: topic (.*)$/m.exec(block)?.[1],
+            /^data: (.*)$/m.exec(block)?.[1],
+          ]);
+          const wanted = [...'abbabaab'].filter((topic) => topics.includes(topic));
+          assert.deepEqual(
+            named,
+            wanted.map((topic) => [topic, topic]),
+          );
+          assert.deepEqual([reader.texts, reader.gaps], [wanted, []]);
+        }
+      }
+    }
+  });
+
   it('delivers the newest of each page of a log that cannot leave out what is replaced', () => {
     const { log, hub, turns } = logged({ maxPageBytes: 100 });
     for (let i = 1; i <= 9; i++) hub.publish('a', { data: String(i), key: 'one' });

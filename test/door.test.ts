@@ -3,7 +3,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import http from 'node:http';
 import { after, before, describe, it } from 'node:test';
+import type { RecentReport } from '../lib/recent.ts';
 import { createSseServer, type LogLine, type SseServer, type SseServerOptions } from '../lib/server.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { HandLog } from './helpers/hand-log.ts';
 import { Reader } from './helpers/reader.ts';
 
@@ -384,6 +386,30 @@ describe('heartbeats', () => {
       assert.equal(max === undefined ? undefined : Number(max), bounds);
       await sse.close({ deadline: 1000 });
     }
+  });
+});
+
+describe('GET /metrics/recent', () => {
+  it('says what was published and delivered, how many streams there were and what memory, every five seconds', async (t) => {
+    const clock = fakeTime(t);
+    const sse = createSseServer();
+    t.after(() => sse.close({ deadline: 1000 }));
+    const url = await sse.listen(0);
+    const reader = await Reader.open(`${url}/events?topic=a`);
+    for (let i = 0; i < 10; i++) sse.hub.publish('a', { data: 'x' });
+    await reader.until(({ data }) => data.length === 10);
+    clock.advance(5000);
+    const { status, text } = await ask(`${url}/metrics/recent`, {});
+    const { figures, interval } = JSON.parse(text) as RecentReport;
+    assert.deepEqual([status, interval], [200, 5000]);
+    const { memoryBytes, ...others } = figures;
+    assert.deepEqual(others, { published: [2], delivered: [2], streams: [1] });
+    assert.ok(memoryBytes!.length === 1 && memoryBytes![0]! > 1e6);
+    reader.close();
+    sse.server.close();
+    await once(sse.server, 'close');
+    clock.advance(60_000);
+    assert.equal((await sse.close()).cut, 0);
   });
 });
 

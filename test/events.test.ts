@@ -229,6 +229,22 @@ describe('serveEvents', () => {
     assert.deepEqual(reader.data, ['1y1', '2x2']);
   });
 
+  it('names the topic of each event by the query', async (t) => {
+    const { hub, url } = await serve(t, {});
+    for (const topic of ['a', 'b', 'a']) hub.publish(topic, { data: topic });
+    const response = await fetch(`${url}/?topic=a&topic=b&nameTopics=1&from=earliest`);
+    let text = '';
+    for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      if (text.split('\ndata: ').length > 4) break;
+    }
+    const blocks = text.split('\n\n').slice(1, 4);
+    assert.deepEqual(
+      blocks.map((block) => block.replace(/^id: .*$/m, 'id')),
+      ['a', 'b', 'a'].map((topic) => `: topic ${topic}\nid\ndata: ${topic}`),
+    );
+  });
+
   it('answers 204 once the topics have ended and the client has everything', async (t) => {
     const { hub, events, url } = await serve(t, { topics: 'a' });
     const [id] = publish(hub, 'a', '1');

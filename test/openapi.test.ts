@@ -84,7 +84,7 @@ describe('describeStream', () => {
   it('describes the parameters that serveEvents reads, and where topics are named', () => {
     const position = [
       'header Last-Event-ID',
-      ...['lastEventId', 'from', 'last', 'conflate'].map((n) => `query ${n}`),
+      ...['lastEventId', 'from', 'last', 'conflate', 'nameTopics'].map((n) => `query ${n}`),
     ];
     assert.deepEqual(namesOf(describeStream()), ['query topic', ...position]);
     assert.deepEqual(namesOf(describeStream({ topics: 'path' })), ['path topic', 'query topic', ...position]);
@@ -192,6 +192,7 @@ describe('GET /openapi.json', () => {
       'get /position token',
       'post /tickets token',
       'get /metrics token',
+      'get /metrics/recent token',
     ]);
     const access = { authorize: () => 'anybody', may: () => true };
     const optional = needing((await started(t, { access })).document);

@@ -11,6 +11,7 @@ import {
   isNext,
   joinEntries,
   LogPageCache,
+  nameTopic,
   type Page,
   PageCache,
   type PageEntry,
@@ -149,6 +150,17 @@ describe('readPage', () => {
         assert.equal(Buffer.concat(pages).toString(), joinEntries(wanted).toString());
       }),
     );
+  });
+
+  it('counts the comments that name topics for the size of a page', () => {
+    const { length } = entry(1).frame;
+    const named = length + ': topic a\n'.length;
+    const read = (maxBytes: number) => readPage([sourceOf(1, 2, 3)], 0, maxBytes, false, Infinity, true)!;
+    assert.equal(read(2 * named - 1).count, 1);
+    const { count, bytes } = read(2 * named);
+    assert.equal(count, 2);
+    assert.equal(bytes.toString(), `: topic a\n${entry(1).frame}: topic a\n${entry(2).frame}`);
+    assert.deepEqual(nameTopic(entry(1)).frame, bytes.subarray(0, named));
   });
 
   it('takes as many events as fill a page to the last byte', () => {

@@ -441,7 +441,8 @@ describe('a request in absolute form', () => {
     send(served.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
 
   it('gets the same answer as its path, on every route, with its query', async () => {
-    for (const path of ['/healthz', '/topics?limit=1', '/position', '/metrics', '/', '/dashboard/app.js'])
+    const paths = ['/healthz', '/topics?limit=1', '/position', '/metrics', '/metrics/recent', '/'];
+    for (const path of [...paths, '/dashboard/app.js'])
       assert.match(await get(`http://localhost${path}`, 'localhost'), /^HTTP\/1.1 200 /, path);
     assert.match(await get('http://localhost', 'localhost'), /^HTTP\/1.1 200 [\s\S]*<!doctype html>/);
     assert.match(await get('http://localhost/nothing', 'localhost'), /^HTTP\/1.1 404 /);
@@ -506,8 +507,10 @@ describe('a server on a Unix socket', () => {
     for (const path of ['/', '/topics', '/position', '/healthz', '/readyz', '/events?topic=a'])
       assert.equal(await status('GET', path), 200, path);
     assert.deepEqual([await status('POST', '/topics/a'), await status('GET', '/metrics')], [401, 401]);
+    assert.equal(await status('GET', '/metrics/recent'), 401);
     assert.equal(await status('POST', '/topics/a', 'writer'), 200);
     assert.equal(await status('GET', '/metrics', 'meter'), 200);
+    assert.equal(await status('GET', '/metrics/recent', 'meter'), 200);
   });
 });
 

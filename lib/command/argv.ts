@@ -143,7 +143,7 @@ export function shownUrl(url: URL): string {
   return shown.href;
 }
 
-const PUBLIC_PARAMETERS = new Set(['topic', 'from', 'last', 'conflate']);
+const PUBLIC_PARAMETERS = new Set(['topic', 'from', 'last', 'conflate', 'nameTopics']);
 
 /** Reads lines of `NAME: VALUE`; names become lower case. @throws {UsageError} for any other line. */
 export function readHeaders(lines: readonly string[]): Record<string, string> {

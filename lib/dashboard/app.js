@@ -1,30 +1,34 @@
 // Starts the dashboard: connects the buttons and forms of the page to their actions.
-import { connect, listenTo, toggleDrop } from './connection.js';
+
+import { refreshChart, startChart } from './chart.js';
+import { replayAll, toggleDrop, watch } from './connection.js';
+import { showDetail, startDetail } from './detail.js';
+import { download } from './download.js';
 import { button, element, form, input } from './elements.js';
-import { clearEvents, drawRate, togglePause } from './events.js';
-import { formatId, parseId } from './protocol.js';
+import { startFilter } from './filter.js';
+import { select, showPaused, startList } from './list.js';
 import { publish } from './publish.js';
-import { askPosition } from './requests.js';
-import { beginWith, follow, followAll, readTopic, refreshTopics } from './topics.js';
+import { clearEntries, pause } from './store.js';
+import { readSample, showSample } from './tiles.js';
+import { drawTimeline } from './timeline.js';
+import { beginWith, follow, followAll, measureRates, readTopic, refreshTopics } from './topics.js';
+import { startTour } from './tour.js';
 
 const REFRESH_INTERVAL = 2000;
+const CHART_INTERVAL = 5000;
+
+let isPaused = false;
 
 button('drop').addEventListener('click', toggleDrop);
-button('pause').addEventListener('click', togglePause);
-button('clear').addEventListener('click', clearEvents);
-button('history').addEventListener('click', async () => {
-  const position = parseId(await askPosition());
-  clearEvents();
-  connect(position === undefined ? '' : formatId(position.epoch, 0));
+button('history').addEventListener('click', replayAll);
+button('pause').addEventListener('click', () => {
+  isPaused = !isPaused;
+  pause(isPaused);
+  showPaused(isPaused);
 });
-
+button('export').addEventListener('click', download);
+button('clear').addEventListener('click', clearEntries);
 input('all').addEventListener('change', () => followAll(input('all').checked));
-input('listen').addEventListener('change', () => {
-  for (const type of input('listen')
-    .value.split(/[\s,]+/)
-    .filter(Boolean))
-    listenTo(type);
-});
 
 form('add').addEventListener('submit', (event) => {
   event.preventDefault();
@@ -43,7 +47,20 @@ input('data').addEventListener('keydown', (event) => {
 });
 
 element('example').textContent = `curl -d "hello" ${new URL('topics/demo', location.href)}`;
+startList(showDetail);
+startDetail(() => select(undefined));
+startFilter();
+watch(({ topic, data }) => {
+  const sample = topic === 'system' ? readSample(data) : undefined;
+  if (sample !== undefined) showSample(sample);
+});
+startTour();
+startChart();
 beginWith(location.hash.slice(1).split(','));
 refreshTopics();
+refreshChart();
+drawTimeline();
 setInterval(() => document.hidden || refreshTopics(), REFRESH_INTERVAL);
-setInterval(drawRate, 1000);
+setInterval(measureRates, REFRESH_INTERVAL);
+setInterval(drawTimeline, 1000);
+setInterval(() => document.hidden || refreshChart(), CHART_INTERVAL);

@@ -1,15 +1,19 @@
-// Keeps one EventSource connected to the topics that are followed, and shows its state.
-import { button, element, input } from './elements.js';
-import { addEvent, addNote, markReplays } from './events.js';
-import { controlEvents } from './protocol.js';
-import { askPosition, askTicket, requireToken } from './requests.js';
+// Keeps one stream connected to the topics that are followed, and shows its state.
+import { button, element } from './elements.js';
+import { compareIds, controlEvents, formatId, isControlEvent, parseId, readGap } from './protocol.js';
+import { askPosition, requireToken } from './requests.js';
+import { addEvent, addNote, clearEntries, counts } from './store.js';
+import { readStream } from './stream.js';
+import { countEvent, countGap, showLink } from './timeline.js';
 
-/** @import { Session } from './events.js' */
+/** @import { StreamEvent } from './stream.js' */
 
 /** @typedef {'idle' | 'connecting' | 'live' | 'lost' | 'dropped' | 'closed' | 'ended'} State */
 
 const DROP_SECONDS = 5;
-const MAX_TYPES = 100;
+/** How many of the newest events the first connection begins with. */
+const FIRST_EVENTS = 1000;
+const MAX_DELAY = 30_000;
 
 /** @type {Readonly<Record<State, string>>} */
 const STATE_TEXTS = {
@@ -22,143 +26,90 @@ const STATE_TEXTS = {
   ended: 'ended',
 };
 
-/** The event types that the EventSource listens to. */
-const types = new Set(['message', 'system', ...Object.values(controlEvents)]);
+/** How the timeline shows a state. While it connects, the one before holds. */
+const LINKS = /** @type {const} */ ({
+  idle: 'off',
+  connecting: undefined,
+  live: 'live',
+  lost: 'cut',
+  dropped: 'cut',
+  closed: 'cut',
+  ended: 'off',
+});
 
-/** @type {EventSource | undefined} */
-let source;
-/** @type {Session} */
-let session = { topics: [], replayedTo: '' };
+let control = new AbortController();
 /** @type {readonly string[]} */
 let topics = [];
 /** @type {State} */
 let state = 'idle';
 let lastId = '';
+/** Events up to this id were published before the connection was opened. */
+let replayedTo = '';
+let retry = 2000;
 let dropTimer = 0;
+/** By topic, the id of the newest event that has come: a connection may begin with some of them again. */
+const seen = new Map();
+/** @type {Set<(event: StreamEvent, isReplay: boolean) => void>} */
+const watchers = new Set();
+
+/**
+ * Calls a function with each published event that comes.
+ *
+ * @param {(event: StreamEvent, isReplay: boolean) => void} watcher
+ * @returns {() => void} Ends that.
+ */
+export function watch(watcher) {
+  watchers.add(watcher);
+  return () => watchers.delete(watcher);
+}
 
 /**
  * Connects to other topics. Continues after the last id, so that topics that are kept lose no event.
  *
  * @param {readonly string[]} wanted
+ * @param {string} [since] A position at which those that are new had no event: they lose none either.
  */
-export function followTopics(wanted) {
+export function followTopics(wanted, since = '') {
   topics = wanted;
-  connect(lastId);
+  const isEarlier = lastId === '' || (compareIds(since, lastId) ?? 0) < 0;
+  if (since !== '' && isEarlier) lastId = since;
+  if (state !== 'dropped') connect();
 }
 
-/**
- * Opens a new connection in place of the present one.
- *
- * @param {string} from Continues after this id; `''` begins with the next event.
- */
-export async function connect(from) {
+/** Opens a new connection in place of the present one. */
+export function connect() {
   disconnect();
   if (topics.length === 0) return setState('idle');
   setState('connecting');
-  const mine = session;
-  // Requested before the connection opens: events up to this position were missed, and are replayed.
-  if (from !== '') mine.replayedTo = await askPosition();
-  const ticket = await askTicket();
-  if (mine === session) open(from, ticket);
+  run(control.signal);
+}
+
+/** Begins again with the first event of this run of the server. */
+export async function replayAll() {
+  const position = parseId(await askPosition());
+  clearEntries();
+  seen.clear();
+  lastId = position === undefined ? '' : formatId(position.epoch, 0);
+  connect();
 }
 
 /** Drops the connection for some seconds; reconnects at once where there is no connection. */
 export function toggleDrop() {
-  if (state === 'dropped' || state === 'closed' || state === 'ended') connect(lastId);
-  else drop();
+  if (isOff()) connect();
+  else drop(DROP_SECONDS);
 }
 
 /**
- * Listens to one more event type. EventSource delivers an event only to listeners for its type.
+ * Closes the connection.
  *
- * @param {string} type
+ * @param {number} [seconds] After these it reconnects; default not by itself.
  */
-export function listenTo(type) {
-  if (types.has(type) || types.size >= MAX_TYPES) return;
-  types.add(type);
-  source?.addEventListener(type, receive);
-  const field = input('listen');
-  if (!field.value.split(/[\s,]+/).includes(type)) field.value = `${field.value} ${type}`.trim();
-}
-
-/** @param {State} next */
-function setState(next) {
-  state = next;
-  element('state').dataset.state = next;
-  element('state').textContent = STATE_TEXTS[next];
-  const isOff = next === 'dropped' || next === 'closed' || next === 'ended';
-  button('drop').textContent = isOff ? 'Reconnect now' : `Drop for ${DROP_SECONDS} s`;
-  button('drop').disabled = next === 'idle';
-}
-
-function disconnect() {
-  clearInterval(dropTimer);
-  source?.close();
-  source = undefined;
-  beginSession();
-}
-
-function beginSession() {
-  session = { topics, replayedTo: '' };
-}
-
-/**
- * @param {string} from
- * @param {string} ticket
- */
-function open(from, ticket) {
-  const query = new URLSearchParams(topics.map((topic) => ['topic', topic]));
-  if (from !== '') query.set('lastEventId', from);
-  if (ticket !== '') query.set('ticket', ticket);
-  const mine = new EventSource(`events?${query}`);
-  source = mine;
-  let hasBeenOpen = false;
-  // The server may publish events of the types `open` and `error`: those are MessageEvents.
-  mine.onopen = (event) => {
-    if (event instanceof MessageEvent) return;
-    if (hasBeenOpen) markMissed();
-    hasBeenOpen = true;
-    setState('live');
-  };
-  mine.onerror = (event) => {
-    if (event instanceof MessageEvent || mine !== source) return;
-    if (mine.readyState === EventSource.CLOSED) closed(mine.url, hasBeenOpen);
-    else lost();
-  };
-  for (const type of types) mine.addEventListener(type, receive);
-}
-
-/** @param {Event} event */
-function receive(event) {
-  if (!(event instanceof MessageEvent)) return;
-  lastId = event.lastEventId || lastId;
-  element('last').textContent = lastId || '–';
-  if (event.type === controlEvents.position) return;
-  if (event.type === controlEvents.end) setState('ended');
-  addEvent(event, session);
-}
-
-/**
- * Marks replays after the browser has reconnected by itself: before that, the position cannot be requested.
- */
-async function markMissed() {
-  const mine = session;
-  mine.replayedTo = await askPosition();
-  markReplays(mine);
-}
-
-function lost() {
-  beginSession();
-  if (state !== 'live') return;
-  addNote('connection lost; the browser reconnects with the last id');
-  setState('lost');
-}
-
-function drop() {
+export function drop(seconds) {
   disconnect();
   addNote(`connection closed by the button${lastId && `, after ${lastId}`}`);
   setState('dropped');
-  let left = DROP_SECONDS;
+  if (seconds === undefined) return;
+  let left = seconds;
   const show = () => {
     button('drop').textContent = `Reconnect now (${left})`;
   };
@@ -166,44 +117,165 @@ function drop() {
   dropTimer = setInterval(() => {
     left -= 1;
     show();
-    if (left === 0) connect(lastId);
+    if (left === 0) connect();
   }, 1000);
 }
 
+function isOff() {
+  return state === 'dropped' || state === 'closed' || state === 'ended';
+}
+
+/** @param {State} next */
+function setState(next) {
+  state = next;
+  const link = LINKS[next];
+  if (link !== undefined) showLink(link);
+  element('state').dataset.state = next;
+  element('state').textContent = STATE_TEXTS[next];
+  button('drop').textContent = isOff() ? 'Reconnect now' : `Drop for ${DROP_SECONDS} s`;
+  button('drop').disabled = next === 'idle';
+}
+
+function disconnect() {
+  clearInterval(dropTimer);
+  control.abort();
+  control = new AbortController();
+}
+
 /**
- * Called when the EventSource has given up. It gives no reason, so the same request by fetch finds it.
+ * Connects, and again after each failure that may pass.
  *
- * @param {string} url
- * @param {boolean} hasBeenOpen
+ * @param {AbortSignal} signal
  */
-async function closed(url, hasBeenOpen) {
-  const hasEnded = state === 'ended';
-  disconnect();
-  if (hasEnded) return;
-  setState('closed');
-  const mine = session;
-  const control = new AbortController();
-  try {
-    const headers = { accept: 'text/event-stream' };
-    const response = await fetch(url, { headers, cache: 'no-store', signal: control.signal });
-    if (mine !== session || (response.ok && response.status !== 204)) control.abort();
-    else if (response.status === 204) addNote('these topics have ended: no more events will come');
-    else refused(response.status, Object(await response.json()), hasBeenOpen);
-  } catch {
-    // Without an answer there is no reason to show: the state shows that the connection is closed.
+async function run(signal) {
+  for (let failures = 0; !signal.aborted; failures += 1) {
+    replayedTo = await askPosition();
+    if (signal.aborted) return;
+    const before = counts.connections;
+    const mayPass = await attempt(signal, failures);
+    if (signal.aborted || !mayPass) return;
+    if (counts.connections > before) failures = 0;
+    if (state === 'live') addNote('connection lost; the dashboard reconnects with the last id');
+    setState('lost');
+    await sleep(Math.min(MAX_DELAY, retry * 2 ** failures * (1 - Math.random() / 4)), signal);
   }
 }
 
 /**
- * @param {number} status
- * @param {Record<string, unknown>} answer
- * @param {boolean} hasBeenOpen
+ * One connection, until it ends.
+ *
+ * @param {AbortSignal} signal
+ * @param {number} failures How many have failed just before.
+ * @returns {Promise<boolean>} Whether to try again.
  */
-function refused(status, { message, error }, hasBeenOpen) {
-  if (status === 401) {
-    requireToken();
-    // A ticket is valid for one connection: the browser's own reconnect sends it again and is refused.
-    if (hasBeenOpen && input('token').value !== '') return connect(lastId);
+async function attempt(signal, failures) {
+  const query = new URLSearchParams(topics.map((topic) => ['topic', topic]));
+  query.set('nameTopics', '1');
+  if (lastId === '') query.set('last', String(FIRST_EVENTS));
+  else query.set('lastEventId', lastId);
+  let isStream = false;
+  try {
+    const response = await readStream(`events?${query}`, signal, {
+      onOpen: () => {
+        isStream = true;
+      },
+      onEvent: (event) => signal.aborted || receive(event),
+      onRetry: (ms) => {
+        retry = ms;
+      },
+    });
+    if (signal.aborted || state === 'ended') return false;
+    return isStream || (await mayPass(response, failures));
+  } catch {
+    // Without an answer there is no reason to show: the state shows that there is no connection.
+    return true;
   }
-  addNote(`refused with status ${status}: ${message ?? error}`);
+}
+
+/**
+ * Shows why there is no stream.
+ *
+ * @param {Response} response
+ * @param {number} failures
+ * @returns {Promise<boolean>} Whether to try again.
+ */
+async function mayPass(response, failures) {
+  const { status } = response;
+  if (status === 204) {
+    addNote('these topics have ended: no more events will come');
+    setState('ended');
+    return false;
+  }
+  const { message, error } = Object(await response.json().catch(() => undefined));
+  const isPassing = status === 429 || status >= 500;
+  if (status === 401) requireToken();
+  if (!isPassing || failures === 0) addNote(`refused with status ${status}: ${message ?? error}`);
+  if (!isPassing) setState('closed');
+  return isPassing;
+}
+
+/** @param {StreamEvent} event */
+function receive(event) {
+  lastId = event.id || lastId;
+  counts.lastId = lastId;
+  if (isControlEvent(event.type)) receiveControl(event);
+  else receivePublished(event);
+}
+
+/** @param {StreamEvent} event */
+function receivePublished(event) {
+  const { id, topic } = event;
+  if ((compareIds(id, seen.get(topic)) ?? 1) <= 0) return;
+  seen.set(topic, id);
+  const isReplay = (compareIds(id, replayedTo) ?? 1) <= 0;
+  addEvent(event, isReplay);
+  countEvent(topic, isReplay);
+  for (const watcher of watchers) watcher(event, isReplay);
+}
+
+/** @param {StreamEvent} event */
+function receiveControl(event) {
+  const { type, id, data } = event;
+  if (type === controlEvents.position) return;
+  if (type === controlEvents.ready) {
+    counts.connections += 1;
+    setState('live');
+  }
+  if (type === controlEvents.end) setState('ended');
+  if (type !== controlEvents.gap) return addEvent(event, false);
+  const { reason, to, topics: lacking } = readGap(data, id);
+  // What is lost has come before, where the connection began with some events again.
+  if (lacking.length > 0 && lacking.every((topic) => (compareIds(to, seen.get(topic)) ?? 1) <= 0)) return;
+  addEvent(event, false);
+  countGap();
+  element('gap-said').textContent = `Events are missing: ${reason}`;
+  if (reason === 'unknown-epoch') beginRun(to);
+}
+
+/**
+ * After a restart the server continues with what comes next. What it has published since it started is still there.
+ *
+ * @param {string} id An id of the new run.
+ */
+function beginRun(id) {
+  const { epoch, seq } = parseId(id) ?? { epoch: 0, seq: 0 };
+  if (seq === 0) return;
+  lastId = formatId(epoch, 0);
+  connect();
+}
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function sleep(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    const stop = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener('abort', stop, { once: true });
+  });
 }

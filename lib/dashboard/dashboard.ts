@@ -1,4 +1,4 @@
-// Serves the dashboard of the reference server: its topics and live events, in the browser's own EventSource.
+// Serves the dashboard of the reference server: its topics and live events.
 // Needs the HTML, CSS, SVG and JavaScript files beside it.
 
 import { createHash } from 'node:crypto';
@@ -21,8 +21,8 @@ interface DashboardResponse {
  * file, sends nothing and returns `false`.
  *
  * Serve the page at any path that ends in a slash, and its files below `dashboard/` there: for `/`, the
- * routes are `/` and `/dashboard/:file`. The page requests `topics`, `position`, `tickets` and `events`
- * beside its own path.
+ * routes are `/` and `/dashboard/:file`. The page requests `topics`, `position`, `events` and
+ * `metrics/recent` beside its own path.
  */
 export function serveDashboard(
   { req, res }: { readonly req: DashboardRequest; readonly res: DashboardResponse },
@@ -42,10 +42,13 @@ export function serveDashboard(
 }
 
 /** The files that the page loads. */
-const FILES: ReadonlySet<string> = new Set([
-  ...['style.css', 'events.css', 'icon.svg', 'app.js', 'connection.js', 'elements.js', 'events.js'],
-  ...['figures.js', 'protocol.js', 'publish.js', 'requests.js', 'tiles.js', 'topics.js'],
-]);
+const FILES: ReadonlySet<string> = new Set(
+  [
+    'style.css events.css charts.css icon.svg app.js chart.js commands.js connection.js decode.js detail.js',
+    'download.js elements.js entries.js figures.js filter.js list.js protocol.js publish.js requests.js',
+    'store.js stream.js tiles.js timeline.js topics.js tour.js tree.js',
+  ].flatMap((names) => names.split(' ')),
+);
 
 const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',

@@ -13,6 +13,11 @@ export function input(id) {
 }
 
 /** @param {string} id */
+export function selection(id) {
+  return /** @type {HTMLSelectElement} */ (element(id));
+}
+
+/** @param {string} id */
 export function button(id) {
   return /** @type {HTMLButtonElement} */ (element(id));
 }
@@ -36,7 +41,7 @@ export function make(tag, className, text) {
 }
 
 /**
- * @param {'svg' | 'path'} tag
+ * @param {'svg' | 'path' | 'text' | 'rect' | 'g'} tag
  * @param {Record<string, string>} attributes
  */
 export function makeSvg(tag, attributes) {

@@ -1,5 +1,4 @@
 // Publishes the event in the form, and shows the answer.
-import { listenTo } from './connection.js';
 import { element, input } from './elements.js';
 import { ask } from './requests.js';
 import { followNew, readTopic, refreshTopics } from './topics.js';
@@ -9,7 +8,6 @@ export async function publish() {
   if (topic === undefined) return;
   const [event, key] = [input('event').value, input('key').value];
   const query = new URLSearchParams({ ...(event && { event }), ...(key && { key }) });
-  if (event) listenTo(event);
   followNew(topic);
   say('', 'publishing …');
   const headers = { 'content-type': 'text/plain; charset=utf-8' };

@@ -2,9 +2,10 @@
 import { followTopics } from './connection.js';
 import { element, input, make } from './elements.js';
 import { bytes, count } from './figures.js';
-import { isTopic, topicRule } from './protocol.js';
+import { compareIds, formatId, isTopic, parseId, topicRule } from './protocol.js';
 import { ask } from './requests.js';
 import { hideTiles } from './tiles.js';
+import { takeRates } from './timeline.js';
 
 /**
  * @typedef {object} Topic
@@ -24,6 +25,9 @@ let known = [];
 /** @type {Set<string>} */
 let followed = new Set();
 let followsAll = true;
+/** The position of the server when it last listed its topics: those that it did not list had no event by then. */
+let listedAt = '';
+let rates = new Map();
 
 /**
  * Follows only the topics with these names, where any of them is valid; all topics otherwise.
@@ -42,10 +46,32 @@ export function beginWith(names) {
 export async function refreshTopics() {
   const { answer } = await ask('topics').catch(() => ({ answer: /** @type {Record<string, any>} */ ({}) }));
   if (!Array.isArray(answer.topics)) return;
+  const since = sinceBefore(listedAt, String(answer.position ?? ''));
   known = answer.topics;
-  if (answer.position) element('position').textContent = answer.position;
-  if (followsAll) followKnown();
+  // Beyond a page of topics, it is not known which are new.
+  if (answer.next === undefined) listedAt = String(answer.position ?? '');
+  element('position').textContent = answer.position ?? '–';
+  if (followsAll) followKnown(since);
   drawTopics();
+}
+
+/** Measures how many events of each topic come in a second. Call it every few seconds. */
+export function measureRates() {
+  rates = takeRates();
+  drawTopics();
+}
+
+/**
+ * The position before which the topics that are new had no event.
+ *
+ * @param {string} before The position of the list before.
+ * @param {string} now
+ */
+function sinceBefore(before, now) {
+  if (before === '' || compareIds(before, now) !== undefined) return before;
+  // The server was restarted: its ids begin again.
+  const position = parseId(now);
+  return position === undefined ? '' : formatId(position.epoch, 0);
 }
 
 /** @param {boolean} isWanted */
@@ -93,19 +119,21 @@ export function readTopic(field) {
   return undefined;
 }
 
-function followKnown() {
+/** @param {string} [since] A position at which those that are new had no event. */
+function followKnown(since) {
   const before = followed.size;
   for (const { topic, ended } of known) {
     if (!ended && followed.size < MAX_FOLLOWED) followed.add(topic);
   }
-  if (followed.size !== before) followChanged();
+  if (followed.size !== before) followChanged(since);
 }
 
-function followChanged() {
+/** @param {string} [since] */
+function followChanged(since) {
   if (!followsAll) history.replaceState(null, '', `#${[...followed].join(',')}`);
   else if (location.hash) history.replaceState(null, '', location.pathname + location.search);
   if (!followed.has('system')) hideTiles();
-  followTopics([...followed]);
+  followTopics([...followed], since);
 }
 
 // ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,6 +203,8 @@ function updateRow(row, { topic, events, bytes: size = 0, subscribers = 0, ended
     events === undefined
       ? ['nothing published yet']
       : [count(events, 'event'), bytes(size).join(' '), count(subscribers, 'reader')];
+  const rate = rates.get(topic);
+  if (rate) facts.push(`${rate.toLocaleString('en', { maximumFractionDigits: rate < 10 ? 1 : 0 })}/s`);
   about?.replaceChildren(facts.join(' · '), ...(ended ? [' · ', make('span', 'over', 'ended')] : []));
 }
 

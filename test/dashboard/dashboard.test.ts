@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { after, before, describe, it } from 'node:test';
 import { serveDashboard } from '../../lib/dashboard/dashboard.ts';
 import { listen } from '../helpers/server.ts';
-import { generatedFile, generateProtocol } from './generate.ts';
+import { generate, generatedFile, generatedModules } from './generate.ts';
 
 const folder = new URL('../../lib/dashboard/', import.meta.url);
 const read = (name: string): string => readFileSync(new URL(name, folder), 'utf8');
@@ -14,8 +14,8 @@ const namesOf = (extension: string): string[] =>
 const page = read('index.html');
 const scripts = namesOf('.js').map((name) => ({ name, source: read(name) }));
 const styles = namesOf('.css').map((name) => ({ name, source: read(name) }));
-// What people wrote: protocol.js is generated.
-const written = scripts.filter(({ name }) => name !== 'protocol.js');
+// What people wrote.
+const written = scripts.filter(({ name }) => !generatedModules.some((module) => name === `${module}.js`));
 
 let at: string;
 const cleanups: (() => unknown)[] = [];
@@ -133,7 +133,7 @@ describe('the Content-Security-Policy of the dashboard', () => {
 
   it('blocks no statement: no script makes markup or code from a string', () => {
     const sinks =
-      /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|Function\(|srcdoc|import\(|\.style\b/;
+      /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|Function\(|srcdoc|import\(|cssText|'style'/;
     for (const { name, source } of scripts) assert.doesNotMatch(source, sinks, name);
   });
 });
@@ -144,7 +144,7 @@ describe('the page of the dashboard', () => {
   it('has every element that the scripts look up, and no id twice', () => {
     assert.deepEqual(ids, [...new Set(ids)]);
     const lookups = written.flatMap(({ source }) => [
-      ...source.matchAll(/\b(?:element|input|button|form)\('([^']+)'\)/g),
+      ...source.matchAll(/\b(?:element|input|button|form|selection)\('([^']+)'\)/g),
     ]);
     assert.ok(lookups.length > 30);
     for (const [lookup, id] of lookups) assert.ok(ids.includes(id!), lookup);
@@ -153,7 +153,7 @@ describe('the page of the dashboard', () => {
   });
 
   it('names every field for screen readers', () => {
-    const fields = [...page.matchAll(/<(?:input|textarea)[^>]*>/g)];
+    const fields = [...page.matchAll(/<(?:input|select|textarea)[^>]*>/g)];
     assert.ok(fields.length >= 8);
     for (const { 0: field, index } of fields) {
       const before = page.slice(0, index);
@@ -164,20 +164,22 @@ describe('the page of the dashboard', () => {
 
   it('requests only paths that are relative to it', () => {
     const calls = written.flatMap(({ source }) => [
-      ...source.matchAll(/\b(?:fetch|ask|askFor|EventSource|new URL)\((['`])([^'`]*)\1/g),
+      ...source.matchAll(/\b(?:fetch|ask|readStream|new URL)\((['`])([^'`]*)\1/g),
     ]);
     const paths = calls.map(([, , path]) => path!);
     assert.ok(paths.length >= 5);
-    for (const path of paths) assert.match(path, /^(?:events|topics|tickets|position)\b/);
+    for (const path of paths) assert.match(path, /^(?:(?:events|topics|position|metrics)\b|\.$)/);
   });
 });
 
-describe('lib/dashboard/protocol.js', () => {
-  it('is what `npm run generate` makes of lib/protocol.ts now', () => {
-    assert.equal(readFileSync(generatedFile, 'utf8'), generateProtocol());
-  });
+describe('the generated modules of the dashboard', () => {
+  for (const name of generatedModules) {
+    it(`are what \`npm run generate\` makes now: ${name}.js of lib/${name}.ts`, () => {
+      assert.equal(readFileSync(generatedFile(name), 'utf8'), generate(name));
+    });
+  }
 
-  it('is the only file of the dashboard that knows the form of ids, control events and topics', () => {
+  it('are the only files of the dashboard that know the form of ids, control events and topics', () => {
     for (const { name, source } of [...written, { name: 'index.html', source: page }]) {
       assert.doesNotMatch(source, /sluice:|\\d|\[0-9\]|A-Za-z0-9|split\('-'\)|maxlength|pattern=/, name);
     }

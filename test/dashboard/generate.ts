@@ -1,4 +1,4 @@
-// Generates lib/dashboard/protocol.js, which browsers load, from lib/protocol.ts: `npm run generate`.
+// Generates the modules of lib/dashboard/ that browsers load from those of lib/: `npm run generate`.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,23 +7,28 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Where the generated module belongs. */
-export const generatedFile: string = join(root, 'lib/dashboard/protocol.js');
+/** The modules that the dashboard has in common with the rest. */
+export const generatedModules: readonly string[] = ['protocol', 'decode'];
+
+/** Where a generated module belongs. */
+export function generatedFile(name: string): string {
+  return join(root, `lib/dashboard/${name}.js`);
+}
 
 /** The generated module, as the TypeScript compiler writes it now. */
-export function generateProtocol(): string {
+export function generate(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-generate-'));
   try {
     const options = ['--removeComments', '--ignoreConfig', '--types', ''];
     const output = ['--target', 'es2022', '--module', 'esnext', '--newLine', 'lf', '--outDir', folder];
-    const args = ['lib/protocol.ts', ...options, ...output];
+    const args = [`lib/${name}.ts`, ...options, ...output];
     execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), ...args], { cwd: root });
-    return `${HEADER}\n${readFileSync(join(folder, 'protocol.js'), 'utf8')}`;
+    const header = `// Generated from lib/${name}.ts by \`npm run generate\`. Do not edit.`;
+    return `${header}\n${readFileSync(join(folder, `${name}.js`), 'utf8')}`;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-const HEADER = '// Generated from lib/protocol.ts by `npm run generate`. Do not edit.';
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(generatedFile, generateProtocol());
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  for (const name of generatedModules) writeFileSync(generatedFile(name), generate(name));

@@ -2,11 +2,11 @@
 // `npm ci --prefix test/interop` and a Chromium (`CHROMIUM=/path`, default /usr/bin/chromium), then
 // `npx tsx --test test/interop/dashboard.test.ts`.
 import assert from 'node:assert/strict';
-import { after, before, describe, it, type TestContext } from 'node:test';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import { after, before, describe, it } from 'node:test';
+import type { Browser } from 'playwright-core';
 import { SystemSampler } from '../../lib/command/system.ts';
-import { createSseServer, type SseServer, type SseServerOptions } from '../../lib/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
+import { becomes, exported, open, rows, shows, started } from './helpers/dashboard-page.ts';
 
 let browser: Browser;
 before(async () => {
@@ -14,56 +14,9 @@ before(async () => {
 });
 after(() => browser?.close());
 
-interface Opened {
-  readonly sse: SseServer;
-  readonly url: string;
-  readonly page: Page;
-  /** What the browser reports: a violated policy, an uncaught error, a refused request. */
-  readonly complaints: string[];
-}
-
-async function started(
-  t: TestContext,
-  options: SseServerOptions,
-  port = 0,
-): Promise<{ sse: SseServer; url: string }> {
-  const { hub, ...rest } = options;
-  const sse = createSseServer({ hub: { retry: 100, ...hub }, ...rest });
-  const url = await sse.listen(port);
-  t.after(() => sse.close({ window: 0, deadline: 200 }));
-  return { sse, url };
-}
-
-async function open(
-  t: TestContext,
-  options: SseServerOptions = {},
-  { hash = '', context = {} }: { hash?: string; context?: BrowserContextOptions } = {},
-): Promise<Opened> {
-  const { sse, url } = await started(t, options);
-  const page = await browser.newPage(context);
-  page.setDefaultTimeout(20_000);
-  t.after(() => page.close());
-  const complaints: string[] = [];
-  page.on('pageerror', (error) => complaints.push(error.message));
-  page.on('console', (message) => {
-    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
-  });
-  await page.goto(`${url}/${hash}`);
-  return { sse, url, page, complaints };
-}
-
-const becomes = (page: Page, state: string): Promise<unknown> =>
-  page.waitForSelector(`#state[data-state=${state}]`);
-const shows = (page: Page, text: string): Promise<unknown> =>
-  page.locator('.data', { hasText: text }).waitFor();
-
-/** What the rows say, oldest first. */
-const rows = (page: Page, selector = '.row'): Promise<string[]> =>
-  page.$$eval(selector, (found) => found.map((row) => row.querySelector('.data')!.textContent!).reverse());
-
 describe('the dashboard', { timeout: 120_000 }, () => {
   it('shows live events as text, whatever they contain, within its Content-Security-Policy', async (t) => {
-    const { sse, page, complaints } = await open(t, {}, { hash: '#a,b' });
+    const { sse, page, complaints } = await open(browser, t, {}, { hash: '#a,b' });
     await becomes(page, 'live');
     const hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
     sse.hub.publish('a', { data: hostile });
@@ -75,13 +28,13 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     assert.equal(await page.locator('.row.ready').count(), 1);
     assert.equal(await page.locator('.row.again').count(), 0);
     assert.equal(await page.textContent('#last'), sse.hub.position);
-    await page.click('.data summary');
-    assert.equal(await page.textContent('.data pre'), 'two\nlines');
+    await page.locator('.row', { hasText: 'two lines' }).click();
+    assert.equal(await page.textContent('#detail-data pre'), 'two\nlines');
     assert.deepEqual(complaints, []);
   });
 
   it('follows all topics, and a topic that is created later', async (t) => {
-    const { sse, page } = await open(t);
+    const { sse, page } = await open(browser, t);
     await becomes(page, 'idle');
     for (let i = 1; i <= 3; i += 1) sse.hub.publish('late', { data: `event ${i}` });
     await page.locator('.topic', { hasText: 'late' }).waitFor();
@@ -94,7 +47,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('shows events missed while disconnected in order, once, and marked as replayed', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'before' });
     await shows(page, 'before');
@@ -113,7 +66,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('reconnects by itself after the drop', async (t) => {
-    const { page } = await open(t, {}, { hash: '#a' });
+    const { page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     await page.click('#drop');
     await becomes(page, 'dropped');
@@ -121,7 +74,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('shows which events are lost', async (t) => {
-    const { sse, page } = await open(t, { hub: { history: { maxEvents: 5 } } }, { hash: '#a' });
+    const { sse, page } = await open(browser, t, { hub: { history: { maxEvents: 5 } } }, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'before' });
     await shows(page, 'before');
@@ -136,7 +89,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('replays all events on request', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'one' });
     await shows(page, 'one');
@@ -146,7 +99,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('shows a gap after the server was restarted', async (t) => {
-    const { sse, url, page } = await open(t, {}, { hash: '#a' });
+    const { sse, url, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'before' });
     await shows(page, 'before');
@@ -157,7 +110,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('shows the end of a topic and does not reconnect', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'last words' });
     await shows(page, 'last words');
@@ -166,22 +119,19 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await becomes(page, 'ended');
   });
 
-  it('shows events of the types in its field, even of a type named error', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+  it('shows events of every name, and those that are named as what browsers do', async (t) => {
+    const { sse, page, complaints } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
-    sse.hub.publish('a', { event: 'price', data: 'unheard' });
-    await page.fill('#listen', 'price, error constructor');
-    await page.press('#listen', 'Enter');
-    await page.locator('#listen').blur();
-    for (const event of ['price', 'error', 'constructor'])
+    for (const event of ['price', 'error', 'open', 'constructor'])
       sse.hub.publish('a', { event, data: `a ${event}` });
     await shows(page, 'a constructor');
-    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['a price', 'a error', 'a constructor']);
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['a price', 'a error', 'a open', 'a constructor']);
     assert.equal(await page.getAttribute('#state', 'data-state'), 'live');
+    assert.deepEqual(complaints, []);
   });
 
-  it('publishes from its form, and listens to the event type that it published', async (t) => {
-    const { sse, page, complaints } = await open(t, {}, { hash: '#a' });
+  it('publishes from its form, and shows what it published', async (t) => {
+    const { sse, page, complaints } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     await page.fill('#topic', 'a');
     await page.fill('#event', 'greeting');
@@ -195,7 +145,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('publishes and follows nothing under a name that no topic can have', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     await page.fill('#topic', 'no topic');
     await page.click('#publish button');
@@ -225,7 +175,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('asks for a token when publishing requires one', async (t) => {
-    const { page } = await open(t, { publishTokens: ['open-sesame'] }, { hash: '#a' });
+    const { page } = await open(browser, t, { publishTokens: ['open-sesame'] }, { hash: '#a' });
     await becomes(page, 'live');
     assert.equal(await page.isVisible('#token'), false);
     await page.fill('#topic', 'a');
@@ -237,8 +187,8 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await shows(page, 'hello');
   });
 
-  it('shows why it was refused, and connects with a ticket once it has a token', async (t) => {
-    const { sse, page } = await open(t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
+  it('shows why it was refused, and connects once it has a token', async (t) => {
+    const { sse, page } = await open(browser, t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
     await becomes(page, 'closed');
     await shows(page, 'refused with status 401');
     await page.fill('#token', 'let-me-in');
@@ -246,8 +196,6 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'for readers only' });
     await shows(page, 'for readers only');
-    // A ticket is good for one connection: the browser's own reconnect is refused, and the page gets another
-    // ticket.
     for (const stream of sse.streams) stream.end();
     await page.locator('.row.ready').nth(1).waitFor();
     await becomes(page, 'live');
@@ -255,17 +203,36 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await shows(page, 'still there');
   });
 
-  it('counts every event of a flood and keeps 500 rows', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+  it('waits where it is refused for now, and connects when there is room', async (t) => {
+    const limits = { maxConnections: 1, retryDelay: 50 };
+    const { sse, url, page } = await open(browser, t, { limits }, { hash: '' });
+    await becomes(page, 'idle');
+    const other = new AbortController();
+    await fetch(`${url}/events?topic=a`, { signal: other.signal });
+    sse.hub.publish('a', { data: 'meanwhile' });
+    await page.locator('.kind', { hasText: 'sluice:refused' }).first().waitFor();
+    other.abort();
+    await shows(page, 'meanwhile');
+    await becomes(page, 'live');
+  });
+
+  it('counts every event of a flood, and draws no more rows than are in view', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     for (let i = 1; i <= 5000; i += 1) sse.hub.publish('a', { data: `event ${i}` });
     await shows(page, 'event 5000');
-    assert.ok((await page.locator('.row').count()) <= 500);
+    assert.ok((await page.locator('.row').count()) <= 60);
     assert.equal(await page.textContent('#received'), '5,000');
+    const wanted = Array.from({ length: 5000 }, (_, i) => `event ${i + 1}`);
+    assert.deepEqual((await exported(page)).map(({ data }) => data).slice(1), wanted);
+    await page.focus('#log');
+    await page.press('#log', 'End');
+    await page.locator('.row', { hasText: /event 1$/ }).waitFor();
+    assert.match((await page.textContent('#detail-facts'))!, /following a, from/);
   });
 
   it('draws nothing while paused, then what arrived meanwhile', async (t) => {
-    const { sse, page } = await open(t, {}, { hash: '#a' });
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'one' });
     await shows(page, 'one');
@@ -275,14 +242,13 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
     await page.click('#pause');
     await shows(page, 'paused 700');
-    await shows(page, '201 events not shown');
-    assert.ok((await page.locator('.row').count()) <= 500);
+    assert.equal((await exported(page)).length, 702);
   });
 
   it('draws samples of the topic system as tiles', async (t) => {
     const sampler = new SystemSampler();
     t.after(() => sampler.close());
-    const { sse, page, complaints } = await open(t, {}, { hash: '#system' });
+    const { sse, page, complaints } = await open(browser, t, {}, { hash: '#system' });
     await becomes(page, 'live');
     for (let i = 0; i < 3; i += 1) {
       const sample = { ...sampler.sample(), time: new Date(Date.now() + i).toISOString() };
@@ -307,7 +273,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   });
 
   it('shows events of the topic system that are not samples as plain events', async (t) => {
-    const { sse, page, complaints } = await open(t, {}, { hash: '#system' });
+    const { sse, page, complaints } = await open(browser, t, {}, { hash: '#system' });
     await becomes(page, 'live');
     const [time, group] = [new Date().toISOString(), { cpuPercent: 'none', rssBytes: -1, p99Ms: {} }];
     const others = [
@@ -323,8 +289,9 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     sse.hub.publish('system', {
       data: JSON.stringify({ time, host: group, process: group, eventLoop: group }),
     });
-    await page.locator('.sample').waitFor();
-    assert.deepEqual(await rows(page, '.row:not(.ready):not(:has(.sample))'), [...others, ...others]);
+    await shows(page, 'Host CPU –');
+    const shown = await rows(page, '.row:not(.ready)');
+    assert.deepEqual(shown.slice(0, -1), [...others, ...others]);
     assert.deepEqual(await page.locator('.tile', { hasText: 'Host CPU' }).allTextContents(), ['Host CPU–']);
     assert.deepEqual(complaints, []);
   });
@@ -332,7 +299,7 @@ describe('the dashboard', { timeout: 120_000 }, () => {
   it('fits a phone, in light and dark colours', async (t) => {
     for (const colorScheme of ['light', 'dark'] as const) {
       const context = { colorScheme, viewport: { width: 360, height: 740 }, isMobile: true };
-      const { sse, page } = await open(t, {}, { hash: '#a', context });
+      const { sse, page } = await open(browser, t, {}, { hash: '#a', context });
       await becomes(page, 'live');
       sse.hub.publish('a', { data: 'x'.repeat(150) });
       await shows(page, 'xxx');

@@ -230,6 +230,22 @@ export const history: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf(
+    'recent.ts',
+    ['recent'],
+    [
+      {
+        find: 'if (figures.length > this.#length)',
+        replace: 'if (figures.length > 2 * this.#length)',
+        why: 'figures are kept for longer than their bound',
+      },
+      {
+        find: 'now - this.#takenAt) / 1000',
+        replace: 'this.#interval) / 1000',
+        why: 'after a late timer a rate is higher than what was counted',
+      },
+    ],
+  ),
+  ...mutantsOf(
     'pages.ts',
     ['pages'],
     [
@@ -242,6 +258,12 @@ export const history: readonly Mutant[] = [
         find: 'if (left < 0 && runs.length > 0) break;',
         replace: 'if (left < 0) break;',
         why: 'an event larger than a page is never delivered',
+      },
+      {
+        find: 'isNamed ? topicComment(source.name).length : 0',
+        replace: '0',
+        why: 'a page of events with the names of their topics is larger than a page may be',
+        tests: [{ in: 'pages', only: 'comments that name topics' }],
       },
       {
         find: 'after < page.first',

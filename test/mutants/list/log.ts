@@ -325,6 +325,17 @@ export const log: readonly Mutant[] = [
   ),
   ...mutantsOf(
     'delivery.ts',
+    [{ in: 'delivery', only: 'names the topic of each event' }],
+    [
+      {
+        find: 'if (group.namesTopics) entries',
+        replace: 'if (group.conflates) entries',
+        why: 'events that come from a log do not name their topics',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'delivery.ts',
     ['hub.shared', 'hub.log'],
     [
       {
