@@ -1,6 +1,14 @@
 // Keeps one stream connected to the topics that are followed, and shows its state.
 import { button, element } from './elements.js';
-import { compareIds, controlEvents, formatId, isControlEvent, parseId, readGap } from './protocol.js';
+import {
+  compareIds,
+  controlEvents,
+  formatId,
+  isControlEvent,
+  parseId,
+  readGap,
+  readReady,
+} from './protocol.js';
 import { askPosition, requireToken } from './requests.js';
 import { addEvent, addNote, clearEntries, counts } from './store.js';
 import { readStream } from './stream.js';
@@ -14,6 +22,7 @@ const DROP_SECONDS = 5;
 /** How many of the newest events the first connection begins with. */
 const FIRST_EVENTS = 1000;
 const MAX_DELAY = 30_000;
+const SILENCE_CHECK = 1000;
 
 /** @type {Readonly<Record<State, string>>} */
 const STATE_TEXTS = {
@@ -46,6 +55,8 @@ let lastId = '';
 /** Events up to this id were published before the connection was opened. */
 let replayedTo = '';
 let retry = 2000;
+/** Milliseconds of silence after which the connection is dead: what the server has promised. */
+let maxSilence = Infinity;
 let dropTimer = 0;
 /** By topic, the id of the newest event that has come: a connection may begin with some of them again. */
 const seen = new Map();
@@ -174,10 +185,18 @@ async function attempt(signal, failures) {
   if (lastId === '') query.set('last', String(FIRST_EVENTS));
   else query.set('lastEventId', lastId);
   let isStream = false;
+  let heardAt = performance.now();
+  const silent = new AbortController();
+  const timer = setInterval(() => {
+    if (performance.now() - heardAt > maxSilence) silent.abort();
+  }, SILENCE_CHECK);
   try {
-    const response = await readStream(`events?${query}`, signal, {
+    const response = await readStream(`events?${query}`, AbortSignal.any([signal, silent.signal]), {
       onOpen: () => {
         isStream = true;
+      },
+      onBytes: () => {
+        heardAt = performance.now();
       },
       onEvent: (event) => signal.aborted || receive(event),
       onRetry: (ms) => {
@@ -188,7 +207,10 @@ async function attempt(signal, failures) {
     return isStream || (await mayPass(response, failures));
   } catch {
     // Without an answer there is no reason to show: the state shows that there is no connection.
+    if (silent.signal.aborted) addNote('the server was silent for longer than it had promised');
     return true;
+  } finally {
+    clearInterval(timer);
   }
 }
 
@@ -239,6 +261,8 @@ function receiveControl(event) {
   if (type === controlEvents.position) return;
   if (type === controlEvents.ready) {
     counts.connections += 1;
+    const { heartbeat } = readReady(data);
+    maxSilence = heartbeat === undefined ? Infinity : silenceOf(heartbeat);
     setState('live');
   }
   if (type === controlEvents.end) setState('ended');
@@ -250,6 +274,15 @@ function receiveControl(event) {
   countGap();
   element('gap-said').textContent = `Events are missing: ${reason}`;
   if (reason === 'unknown-epoch') beginRun(to);
+}
+
+/**
+ * One heartbeat more than may be missed, and some time to arrive.
+ *
+ * @param {{ interval: number, missed: number }} heartbeat
+ */
+function silenceOf({ interval, missed }) {
+  return interval > 0 ? interval * (missed + 1) + SILENCE_CHECK : Infinity;
 }
 
 /**

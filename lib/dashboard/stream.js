@@ -14,6 +14,7 @@ import { authorization } from './requests.js';
  *
  * @typedef {object} StreamHandlers
  * @property {() => void} onOpen Called when the stream begins.
+ * @property {() => void} onBytes Called for everything that comes, heartbeats too.
  * @property {(event: StreamEvent) => void} onEvent
  * @property {(ms: number) => void} onRetry
  */
@@ -33,7 +34,7 @@ const TOPIC = 'topic ';
  * @returns {Promise<Response>}
  * @throws what `fetch` rejects with.
  */
-export async function readStream(url, signal, { onOpen, onEvent, onRetry }) {
+export async function readStream(url, signal, { onOpen, onBytes, onEvent, onRetry }) {
   const headers = { accept: 'text/event-stream', ...authorization() };
   const response = await fetch(url, { headers, cache: 'no-store', signal });
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream');
@@ -43,6 +44,7 @@ export async function readStream(url, signal, { onOpen, onEvent, onRetry }) {
   const reader = response.body.getReader();
   let since = performance.now();
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    onBytes();
     read(next.value);
     if (performance.now() - since < TURN_TIME) continue;
     await drawn();
@@ -52,12 +54,27 @@ export async function readStream(url, signal, { onOpen, onEvent, onRetry }) {
   return response;
 }
 
-/** Resolves in the next frame, or soon where the page is hidden and has none. @returns {Promise<void>} */
+/**
+ * Resolves in the next frame. A hidden page has none, and its timers are slowed down to one a minute.
+ *
+ * @returns {Promise<void>}
+ */
 function drawn() {
   return new Promise((resolve) => {
+    if (document.hidden) return nextTask(resolve);
     requestAnimationFrame(() => resolve());
     setTimeout(resolve, HIDDEN_WAIT);
   });
+}
+
+/** @param {() => void} resolve */
+function nextTask(resolve) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    resolve();
+  };
+  port2.postMessage(undefined);
 }
 
 /**

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
+import { ChaosProxy } from '../../lib/chaos-proxy.ts';
 import type { RecentReport } from '../../lib/recent.ts';
 import type { SseServer } from '../../lib/server.ts';
 import { launchChromium } from './helpers/chromium.ts';
@@ -131,6 +132,23 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     const events = await rows(page, '.row:not(.ready, .note, .gap)');
     assert.deepEqual(events, ['before', 'one', 'two', 'three']);
     assert.equal(await page.locator('.row.gap').count(), 1);
+  });
+
+  it('reconnects when the server is silent for longer than it has promised, and misses nothing', async (t) => {
+    const { sse, url } = await started(t, { heartbeat: { interval: 200, missed: 1 } });
+    await using proxy = await ChaosProxy.listen(url);
+    const page = await browser.newPage();
+    t.after(() => page.close());
+    await page.goto(`${proxy.url}/#a`);
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'before' });
+    await shows(page, 'before');
+    proxy.blackHole();
+    sse.hub.publish('a', { data: 'unheard' });
+    await shows(page, 'the server was silent for longer than it had promised');
+    proxy.pass();
+    await shows(page, 'unheard');
+    await becomes(page, 'live');
   });
 
   it('begins with the newest 1,000 events of the topics that there are', async (t) => {
