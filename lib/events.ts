@@ -151,11 +151,11 @@ export interface EventsStats {
  *
  * A client resumes after the id in its `Last-Event-ID` header, else in `?lastEventId=`. Without an id it
  * begins with what is published next; `?from=earliest` and `?last=N` begin with what is remembered,
- * `?conflate=1` skips all but the newest event of each key, and `?nameTopics=1` names the topic of each. Topics that have ended are answered 204, which
- * stops EventSource; a limit, a hub without room, an error with status 429 and an unexpected failure are
- * answered in a form after which EventSource reconnects. A mistake of the client is answered with a 4xx and
- * one JSON object, `{ "error", "message" }`. The handler's promise does not reject, unless that of `next`
- * does.
+ * `?conflate=1` skips all but the newest event of each key, and `?nameTopics=1` names the topic of each event.
+ *
+ * Topics that have ended are answered 204, which stops EventSource; a limit, a hub without room, an error with
+ * status 429 and an unexpected failure in a form after which it reconnects; a mistake of the client with a 4xx
+ * and one JSON object, `{ "error", "message" }`. The promise rejects only where that of `next` does.
  *
  * The trap: `headers` set on the response before are kept, except `Cache-Control`, which gets
  * `no-store, no-transform`.
