@@ -11,15 +11,14 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join, relative } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type axe from 'axe-core';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { repository, resolveLink } from '../../docs/.vitepress/links.ts';
-import { markdown } from '../../docs/.vitepress/markdown.ts';
-import { addresses, groups, root } from '../../docs/.vitepress/pages.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'sluice-site-'));
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -43,18 +42,15 @@ const server = createServer((req, res) => {
   if (!pathname.startsWith(base) || !existsSync(file)) return res.writeHead(404).end();
   return res.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'image/png' }).end(readFileSync(file));
 });
-let site: string;
+server.listen(0, '127.0.0.1');
+await once(server, 'listening');
+const site = `http://127.0.0.1:${(server.address() as AddressInfo).port}${base}`;
 let browser: Browser;
 let context: BrowserContext;
 /** What the pages have asked for. */
 const requests: string[] = [];
 
 before(async () => {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  site = `http://127.0.0.1:${(server.address() as AddressInfo).port}${base}`;
-  const build = ['--prefix', 'docs', 'run', 'build', '--', '--outDir', folder];
-  await promisify(execFile)('npm', build, { cwd: root, env: { ...process.env, SITE_URL: site } });
   browser = await launchChromium();
   context = await browser.newContext();
   context.setDefaultTimeout(120_000);
@@ -67,6 +63,13 @@ after(async () => {
   server.closeAllConnections();
   rmSync(folder, { recursive: true });
 });
+
+const build = ['--prefix', 'docs', 'run', 'build', '--', '--outDir', folder];
+await promisify(execFile)('npm', build, { cwd: root, env: { ...process.env, SITE_URL: site } });
+// Only now are the pages of the reference there, which these look for.
+const { addresses, groups } = await import('../../docs/.vitepress/pages.ts');
+const { repository, resolveLink } = await import('../../docs/.vitepress/links.ts');
+const { markdown } = await import('../../docs/.vitepress/markdown.ts');
 
 const filesOf = (directory: string, extension: string): string[] =>
   readdirSync(directory, { recursive: true, withFileTypes: true })
