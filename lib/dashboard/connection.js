@@ -82,9 +82,23 @@ export function watch(watcher) {
  */
 export function followTopics(wanted, since = '') {
   topics = wanted;
-  const isEarlier = lastId === '' || (compareIds(since, lastId) ?? 0) < 0;
-  if (since !== '' && isEarlier) lastId = since;
+  lastId = earlierOf(since, lastId);
   if (state !== 'dropped') connect();
+}
+
+/**
+ * Where a connection begins that misses nothing after either of two positions.
+ *
+ * @param {string} since
+ * @param {string} last
+ */
+function earlierOf(since, last) {
+  const [one, other] = [parseId(since), parseId(last)];
+  if (one === undefined) return last;
+  if (other === undefined) return since;
+  if (one.epoch === other.epoch) return one.seq < other.seq ? since : last;
+  // After a restart of the server: all of its present run is newer than an id of the one before.
+  return one.epoch < other.epoch ? formatId(other.epoch, 0) : last;
 }
 
 /** Opens a new connection in place of the present one. */
@@ -231,7 +245,8 @@ async function mayPass(response, failures) {
   const { message, error } = Object(await response.json().catch(() => undefined));
   const isPassing = status === 429 || status >= 500;
   if (status === 401) requireToken();
-  if (!isPassing || failures === 0) addNote(`refused with status ${status}: ${message ?? error}`);
+  if (!isPassing || failures === 0)
+    addNote(`refused with status ${status}: ${message ?? error ?? 'this is no event stream'}`);
   if (!isPassing) setState('closed');
   return isPassing;
 }
@@ -304,11 +319,12 @@ function beginRun(id) {
  */
 function sleep(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    const stop = () => {
+    const end = () => {
       clearTimeout(timer);
+      signal.removeEventListener('abort', end);
       resolve();
     };
-    signal.addEventListener('abort', stop, { once: true });
+    const timer = setTimeout(end, ms);
+    signal.addEventListener('abort', end);
   });
 }

@@ -2,7 +2,7 @@
 import { followTopics } from './connection.js';
 import { element, input, make } from './elements.js';
 import { bytes, count } from './figures.js';
-import { compareIds, formatId, isTopic, parseId, topicRule } from './protocol.js';
+import { isTopic, topicRule } from './protocol.js';
 import { ask } from './requests.js';
 import { hideTiles } from './tiles.js';
 import { takeRates } from './timeline.js';
@@ -46,7 +46,7 @@ export function beginWith(names) {
 export async function refreshTopics() {
   const { answer } = await ask('topics').catch(() => ({ answer: /** @type {Record<string, any>} */ ({}) }));
   if (!Array.isArray(answer.topics)) return;
-  const since = sinceBefore(listedAt, String(answer.position ?? ''));
+  const since = listedAt;
   known = answer.topics;
   // Beyond a page of topics, it is not known which are new.
   if (answer.next === undefined) listedAt = String(answer.position ?? '');
@@ -59,19 +59,6 @@ export async function refreshTopics() {
 export function measureRates() {
   rates = takeRates();
   drawTopics();
-}
-
-/**
- * The position before which the topics that are new had no event.
- *
- * @param {string} before The position of the list before.
- * @param {string} now
- */
-function sinceBefore(before, now) {
-  if (before === '' || compareIds(before, now) !== undefined) return before;
-  // The server was restarted: its ids begin again.
-  const position = parseId(now);
-  return position === undefined ? '' : formatId(position.epoch, 0);
 }
 
 /** @param {boolean} isWanted */

@@ -134,6 +134,19 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     assert.equal(await page.locator('.row.gap').count(), 1);
   });
 
+  it('shows a topic that begins just after a restart of the server', async (t) => {
+    const { sse, url, page } = await open(browser, t);
+    sse.hub.publish('old', { data: 'before' });
+    await shows(page, 'before');
+    await sse.close({ deadline: 200 });
+    const other = await started(t, {}, Number(new URL(url).port));
+    for (const topic of ['old', 'new', 'old']) other.sse.hub.publish(topic, { data: `${topic} again` });
+    await receives(page, 4);
+    const saved = (await exported(page)).filter(({ topic, event }) => topic !== '' && event === 'message');
+    assert.deepEqual(saved.map(({ data }) => data).sort(), ['before', 'new again', 'old again', 'old again']);
+    assert.equal(await page.locator('.row.gap').count(), 1);
+  });
+
   it('reconnects when the server is silent for longer than it has promised, and misses nothing', async (t) => {
     const { sse, url } = await started(t, { heartbeat: { interval: 200, missed: 1 } });
     await using proxy = await ChaosProxy.listen(url);
@@ -201,6 +214,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     await withJson(page, sse);
     await page.locator('#detail-data summary', { hasText: 'deep' }).click();
     await page.locator('#detail-data summary', { hasText: 'list' }).click();
+    await page.locator('#detail-data .null').waitFor();
     const tree = await page.locator('#detail-data').innerText();
     assert.match(tree, /symbol: "SLC"/);
     assert.match(tree, /1: null/);
