@@ -44,7 +44,7 @@ export function serveDashboard(
 /** The files that the page loads. */
 const FILES: ReadonlySet<string> = new Set(
   [
-    'style.css events.css charts.css icon.svg app.js chart.js commands.js connection.js decode.js detail.js',
+    'style.css events.css charts.css icon.svg app.js chart.js commands.js connection.js decode.js decode-bytes.js detail.js',
     'download.js elements.js entries.js figures.js filter.js list.js protocol.js publish.js requests.js',
     'store.js stream.js tiles.js timeline.js topics.js tour.js tree.js',
   ].flatMap((names) => names.split(' ')),

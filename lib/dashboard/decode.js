@@ -1,6 +1,8 @@
 // Generated from lib/decode.ts by `npm run generate`. Do not edit.
+import { createTextReader, endOfWord, isDataAt, isEventAt, isIdAt, readShort, SHORT, } from './decode-bytes.js';
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
+const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -8,6 +10,8 @@ const LETTER_E = 101;
 const LETTER_I = 105;
 const BYTE_ORDER_MARK = 0xfeff;
 const NONE = 2 ** 30 - 1;
+const LONG = 512;
+const MOST_CUT = 4096;
 export function createDecoder(options) {
     const { onEvent, onRetry, onComment, onId, onTooLarge } = options;
     const { maxLineBytes = DEFAULT_LIMIT, maxEventBytes = DEFAULT_LIMIT } = options;
@@ -16,6 +20,7 @@ export function createDecoder(options) {
     const freeLineUnits = Math.floor(maxLineBytes / 3);
     const freeEventUnits = Math.floor(maxEventBytes / 3);
     const freeUnits = Math.min(freeLineUnits, freeEventUnits);
+    const mostCut = Math.min(MOST_CUT, freeUnits);
     const reader = createTextReader();
     let failure;
     let begun = false;
@@ -31,6 +36,10 @@ export function createDecoder(options) {
     let dataBytes = 0;
     let ownId;
     let lastEventId = options.lastEventId ?? '';
+    let cutEvent = '';
+    let stoppedAt = 0;
+    let isCut = false;
+    let lastSize = 0;
     let dropped;
     let droppedUnits = 0;
     return {
@@ -46,10 +55,22 @@ export function createDecoder(options) {
         const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
         if (text === '')
             return;
-        const ascii = typeof chunk !== 'string' && reader.ascii ? chunk : undefined;
-        readFrom(text, skipLeading(text), ascii);
-        if (data !== undefined)
-            setAside(data);
+        let at = skipLeading(text);
+        const cr = find(text, '\r', at);
+        if (cutEvent !== '')
+            at = endCutEvent(text, at, cr);
+        else if (pieces.length > 0)
+            at = endHeldLine(text, at, cr);
+        if (at === text.length)
+            return;
+        if (cr !== NONE)
+            readFrom(text, at, cr, undefined);
+        else if (typeof chunk !== 'string')
+            readFrom(text, at, cr, reader.ascii ? chunk : undefined);
+        else if (lastSize >= LONG)
+            readFrom(text, at, cr, undefined);
+        else
+            reader.withBytes(text, (ascii) => readFrom(text, at, cr, ascii));
     }
     function skipLeading(text) {
         if (!begun) {
@@ -60,12 +81,57 @@ export function createDecoder(options) {
         skipLf = false;
         return start;
     }
-    function readFrom(text, start, ascii) {
-        const cr = find(text, '\r', start);
-        const begin = pieces.length === 0 ? start : endHeldLine(text, start, cr);
-        const at = cr === NONE ? readPlain(text, begin, ascii) : readMixed(text, begin, cr);
-        if (at < text.length)
-            hold(text.slice(at));
+    function readFrom(text, start, firstCr, bytes) {
+        let cr = firstCr;
+        let lf = -1;
+        stoppedAt = -1;
+        for (let at = start; at < text.length;) {
+            if (cr < at)
+                cr = find(text, '\r', at);
+            if (at > stoppedAt && isBetweenEvents()) {
+                at = bytes === undefined ? readText(text, at, cr) : readBytes(text, at, bytes);
+                if (at === text.length)
+                    return;
+                if (isCut && at > 0 && text.length - at <= mostCut) {
+                    cutEvent = text.slice(at);
+                    return;
+                }
+                if (isCut && at === stoppedAt)
+                    return hold(text.slice(at));
+            }
+            if (cr < at)
+                cr = find(text, '\r', at);
+            if (lf < at)
+                lf = find(text, '\n', at);
+            const end = Math.min(lf, cr);
+            if (end === NONE) {
+                hold(text.slice(at));
+                break;
+            }
+            readLine(text, at, end);
+            at = end === lf ? end + 1 : stepOverCr(text, end);
+        }
+        if (data !== undefined)
+            setAside(data);
+    }
+    function isBetweenEvents() {
+        return data === undefined && type === '' && ownId === undefined && earlier.length === 0;
+    }
+    function endCutEvent(text, start, cr) {
+        const begin = cutEvent;
+        cutEvent = '';
+        let end = text.indexOf('\n', start) + 1;
+        while (end > 0 && end < text.length && !isBlank(text, end))
+            end = text.indexOf('\n', end) + 1;
+        if (end === 0) {
+            readFrom(begin, 0, find(begin, '\r', 0), undefined);
+            return endHeldLine(text, start, cr);
+        }
+        if (end < text.length)
+            end = text.indexOf('\n', end) + 1;
+        const whole = begin + text.slice(start, end);
+        readFrom(whole, 0, find(whole, '\r', 0), undefined);
+        return end;
     }
     function endHeldLine(text, start, cr) {
         const end = Math.min(find(text, '\n', start), cr);
@@ -79,110 +145,139 @@ export function createDecoder(options) {
             readLine(line, 0, line.length);
         return end === cr ? stepOverCr(text, end) : end + 1;
     }
-    function readPlain(text, start, ascii) {
-        let bytes = ascii;
-        let at = start;
-        for (;;) {
-            if (bytes !== undefined && at < bytes.length && bytes[at] >= LETTER_D && isBetweenEvents()) {
-                const begin = at;
-                at = readFrames(text, begin, bytes);
-                if (at === begin)
-                    bytes = undefined;
-            }
-            const end = text.indexOf('\n', at);
-            if (end === -1)
-                return at;
-            if (end === at)
-                dispatch();
-            else if (end - at > freeUnits)
-                readLine(text, at, end);
-            else if (data === undefined && isData(text, at)) {
-                at = readData(text, at, end);
-                continue;
-            }
-            else if (onComment !== undefined || text.charCodeAt(at) !== COLON)
-                readLine(text, at, end);
-            at = end + 1;
-        }
-    }
-    function readData(text, start, firstEnd) {
-        let lines = text.slice(skipSpace(text, start + 5), firstEnd);
-        let at = firstEnd + 1;
-        while (isData(text, at)) {
-            const end = text.indexOf('\n', at);
-            if (end === -1 || end - start > freeUnits)
-                break;
-            lines = `${lines}\n${text.slice(skipSpace(text, at + 5), end)}`;
-            at = end + 1;
-        }
-        if (earlier.length > 0 || !is(text, at, LF)) {
-            addData(lines);
-            return at;
-        }
-        const id = ownId;
-        const event = type === '' ? 'message' : type;
-        type = '';
-        if (id !== undefined) {
-            ownId = undefined;
-            lastEventId = id;
-        }
-        onEvent({ event, data: lines, id, lastEventId });
-        return at + 1;
-    }
-    function isBetweenEvents() {
-        return data === undefined && type === '' && ownId === undefined && earlier.length === 0;
-    }
-    function readFrames(text, start, ascii) {
-        for (let at = start;;) {
-            const named = readBare(text, at, ascii, freeUnits, lastEventId, onEvent);
-            at = readNamed(text, named, ascii);
-            if (at === named)
-                return at;
-        }
-    }
-    function readNamed(text, start, ascii) {
-        const last = ascii.length - 1;
+    function readText(text, start, firstCr) {
+        let cr = firstCr;
+        let begin = start;
         let at = start;
         let id;
         let event = '';
-        if (at + 6 <= last && isIdAt(ascii, at)) {
-            const end = endOfWord(ascii, at + 3);
-            if (end > last || ascii[end] !== LF)
-                return start;
-            id = text.slice(ascii[at + 3] === SPACE ? at + 4 : at + 3, end);
-            at = end + 1;
+        let lines;
+        isCut = false;
+        for (;;) {
+            const lf = text.indexOf('\n', at);
+            let end = lf;
+            if (cr <= lf) {
+                if (cr !== lf - 1)
+                    break;
+                end = cr;
+                cr = find(text, '\r', lf);
+            }
+            if (lf === -1) {
+                isCut = cr === NONE;
+                break;
+            }
+            if (lf - begin > freeUnits)
+                break;
+            const first = end === at ? LF : text.charCodeAt(at);
+            if (first === LETTER_D && isData(text, at)) {
+                const line = text.slice(skipSpace(text, at + 5), end);
+                lines = lines === undefined ? line : `${lines}\n${line}`;
+                at = lf + 1;
+                if (!is(text, at, LF))
+                    continue;
+            }
+            else if (first === LETTER_I && isId(text, at)) {
+                id = text.slice(skipSpace(text, at + 3), end);
+                if (id.indexOf('\0') !== -1)
+                    break;
+                at = lf + 1;
+                continue;
+            }
+            else if (first === LETTER_E && isEvent(text, at)) {
+                event = text.slice(skipSpace(text, at + 6), end);
+                at = lf + 1;
+                continue;
+            }
+            else if (first === COLON && onComment === undefined) {
+                at = lf + 1;
+                continue;
+            }
+            else if (first === LF)
+                at = lf;
+            else
+                break;
+            take(event, lines, id);
+            at++;
+            lastSize = at - begin;
+            begin = at;
+            id = lines = undefined;
+            event = '';
         }
-        if (at + 6 <= last && isEventAt(ascii, at)) {
-            const end = endOfWord(ascii, at + 6);
-            if (end > last || ascii[end] !== LF)
-                return start;
-            event = text.slice(ascii[at + 6] === SPACE ? at + 7 : at + 6, end);
-            at = end + 1;
+        stoppedAt = at;
+        return begin;
+    }
+    function readBytes(text, start, bytes) {
+        const last = bytes.length - 1;
+        let at = lastSize < SHORT ? readShort(text, start, bytes, freeUnits, lastEventId, onEvent) : start;
+        let begin = at;
+        let end = 0;
+        let id;
+        let event = '';
+        let lines;
+        for (;;) {
+            if (at + 6 > last)
+                return readText(text, begin, NONE);
+            const first = bytes[at];
+            if (first === LETTER_D) {
+                if (!isDataAt(bytes, at))
+                    break;
+                const from = bytes[at + 5] === SPACE ? at + 6 : at + 5;
+                end = text.indexOf('\n', from);
+                if (end === -1 || end - begin > freeUnits)
+                    break;
+                const line = text.slice(from, end);
+                lines = lines === undefined ? line : `${lines}\n${line}`;
+                at = end + 1;
+                if (at > last || bytes[at] !== LF)
+                    continue;
+            }
+            else if (first === LETTER_I) {
+                if (!isIdAt(bytes, at))
+                    break;
+                end = endOfWord(bytes, at + 3);
+                if (end > last || bytes[end] !== LF)
+                    break;
+                id = text.slice(bytes[at + 3] === SPACE ? at + 4 : at + 3, end);
+                at = end + 1;
+                continue;
+            }
+            else if (first === LETTER_E) {
+                if (!isEventAt(bytes, at))
+                    break;
+                end = endOfWord(bytes, at + 6);
+                if (end > last || bytes[end] !== LF)
+                    break;
+                event = text.slice(bytes[at + 6] === SPACE ? at + 7 : at + 6, end);
+                at = end + 1;
+                continue;
+            }
+            else if (first === COLON && onComment === undefined) {
+                end = text.indexOf('\n', at);
+                if (end === -1)
+                    break;
+                at = end + 1;
+                continue;
+            }
+            else if (first !== LF)
+                break;
+            take(event, lines, id);
+            at++;
+            lastSize = at - begin;
+            begin = at;
+            id = lines = undefined;
+            event = '';
         }
-        if (at + 6 > last || !isDataAt(ascii, at))
-            return start;
-        const end = text.indexOf('\n', at + 5);
-        if (end === -1 || end === last || ascii[end + 1] !== LF || end - start > freeUnits)
-            return start;
-        const data = text.slice(ascii[at + 5] === SPACE ? at + 6 : at + 5, end);
+        isCut = end === -1 || end > last;
+        stoppedAt = at;
+        return begin;
+    }
+    function take(event, text, id) {
         if (id !== undefined)
             lastEventId = id;
-        onEvent({ event: event === '' ? 'message' : event, data, id, lastEventId });
-        return end + 2;
-    }
-    function readMixed(text, start, firstCr) {
-        let at = start;
-        let lf = find(text, '\n', at);
-        let cr = firstCr < at ? find(text, '\r', at) : firstCr;
-        for (let end = Math.min(lf, cr); end !== NONE; end = Math.min(lf, cr)) {
-            readLine(text, at, end);
-            at = end === lf ? end + 1 : stepOverCr(text, end);
-            if (lf < at)
-                lf = find(text, '\n', at);
-            if (cr < at)
-                cr = find(text, '\r', at);
-        }
-        return at;
+        if (text !== undefined)
+            onEvent({ event: event === '' ? 'message' : event, data: text, id, lastEventId });
+        else if (id !== undefined)
+            onId?.(id);
     }
     function stepOverCr(text, cr) {
         if (cr + 1 === text.length)
@@ -230,28 +325,20 @@ export function createDecoder(options) {
             countData(line);
     }
     function dispatch() {
-        if (data === undefined && ownId === undefined && type === '' && earlier.length === 0)
+        if (isBetweenEvents())
             return;
-        const id = ownId;
-        const event = type === '' ? 'message' : type;
+        const event = type;
         const text = earlier.length === 0 ? data : takeData();
+        const id = ownId;
+        const error = dropped;
         type = '';
-        data = undefined;
-        dataUnits = dataBytes = 0;
-        if (id !== undefined) {
-            ownId = undefined;
+        data = ownId = dropped = undefined;
+        dataUnits = dataBytes = droppedUnits = 0;
+        if (error === undefined)
+            return take(event, text, id);
+        if (id !== undefined)
             lastEventId = id;
-        }
-        if (dropped !== undefined) {
-            const error = Object.assign(dropped, { id });
-            dropped = undefined;
-            droppedUnits = 0;
-            onTooLarge?.(error);
-        }
-        else if (text !== undefined)
-            onEvent({ event, data: text, id, lastEventId });
-        else if (id !== undefined)
-            onId?.(id);
+        onTooLarge?.(Object.assign(error, { id }));
     }
     function setAside(lines) {
         earlier.push([lines, ''].join('\n'));
@@ -311,43 +398,6 @@ export async function* decode(source, options = {}) {
     decoder.end();
     yield* events;
 }
-function readBare(text, start, ascii, freeUnits, lastEventId, onEvent) {
-    const last = ascii.length - 1;
-    let at = start;
-    while (at + 6 <= last && isDataAt(ascii, at)) {
-        const end = text.indexOf('\n', at + 5);
-        if (end === -1 || end === last || ascii[end + 1] !== LF || end - at > freeUnits)
-            break;
-        const data = text.slice(ascii[at + 5] === SPACE ? at + 6 : at + 5, end);
-        onEvent({ event: 'message', data, id: undefined, lastEventId });
-        at = end + 2;
-    }
-    return at;
-}
-function isDataAt(ascii, at) {
-    return (ascii[at] === LETTER_D &&
-        ascii[at + 1] === 97 &&
-        ascii[at + 2] === 116 &&
-        ascii[at + 3] === 97 &&
-        ascii[at + 4] === COLON);
-}
-function isIdAt(ascii, at) {
-    return ascii[at] === LETTER_I && ascii[at + 1] === LETTER_D && ascii[at + 2] === COLON;
-}
-function isEventAt(ascii, at) {
-    return (ascii[at] === LETTER_E &&
-        ascii[at + 1] === 118 &&
-        ascii[at + 2] === LETTER_E &&
-        ascii[at + 3] === 110 &&
-        ascii[at + 4] === 116 &&
-        ascii[at + 5] === COLON);
-}
-function endOfWord(ascii, from) {
-    let at = from;
-    while (at < ascii.length && ascii[at] >= SPACE)
-        at++;
-    return at;
-}
 const DIGITS = /^[0-9]+$/;
 function find(text, lineEnd, from) {
     const at = text.indexOf(lineEnd, from);
@@ -375,6 +425,9 @@ function isEvent(text, at) {
         text.charCodeAt(at + 4) === 116 &&
         text.charCodeAt(at + 5) === COLON);
 }
+function isBlank(text, at) {
+    return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
+}
 function skipSpace(text, at) {
     return is(text, at, SPACE) ? at + 1 : at;
 }
@@ -387,28 +440,6 @@ function utf8Length(text) {
         bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
     }
     return bytes;
-}
-function createTextReader() {
-    const whole = new TextDecoder('utf-8', { ignoreBOM: true });
-    let streaming;
-    let withinCharacter = false;
-    let wide = false;
-    const reader = {
-        ascii: false,
-        read(bytes) {
-            if (bytes.length === 0)
-                return '';
-            const asWhole = !wide && !withinCharacter && bytes[bytes.length - 1] < 0x80;
-            streaming ??= asWhole ? undefined : new TextDecoder('utf-8', { ignoreBOM: true });
-            const text = asWhole ? whole.decode(bytes) : streaming.decode(bytes, { stream: true });
-            withinCharacter = bytes[bytes.length - 1] >= 0x80;
-            wide = text.length !== bytes.length;
-            reader.ascii = asWhole && !wide;
-            return text;
-        },
-        end: () => (withinCharacter ? streaming.decode() : ''),
-    };
-    return reader;
 }
 async function* chunksOf(source) {
     if (Symbol.asyncIterator in source || Symbol.iterator in source)

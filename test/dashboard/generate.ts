@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 /** The modules that the dashboard has in common with the rest. */
-export const generatedModules: readonly string[] = ['protocol', 'decode'];
+export const generatedModules: readonly string[] = ['protocol', 'decode', 'decode-bytes'];
 
 /** Where a generated module belongs. */
 export function generatedFile(name: string): string {
@@ -19,7 +19,13 @@ export function generatedFile(name: string): string {
 export function generate(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-generate-'));
   try {
-    const options = ['--removeComments', '--ignoreConfig', '--types', ''];
+    const options = [
+      '--removeComments',
+      '--ignoreConfig',
+      '--types',
+      '',
+      '--rewriteRelativeImportExtensions',
+    ];
     const output = ['--target', 'es2022', '--module', 'esnext', '--newLine', 'lf', '--outDir', folder];
     const args = [`lib/${name}.ts`, ...options, ...output];
     execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), ...args], { cwd: root });
