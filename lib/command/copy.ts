@@ -138,6 +138,7 @@ async function planFor(library: Library, folder: string, file: string): Promise<
   const path = join(folder, file);
   const text = withHeader({ ...library, file }, (await library.read(file))!);
   const present = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EISDIR') throw new Error(`${path} is a folder; move it away`);
     if (error.code !== 'ENOENT') throw error;
   });
   return { path, text, found: present === undefined ? 'nothing' : kindOf(present, text) };
@@ -168,8 +169,11 @@ async function check(library: Library, folder: string, io: CommandIo): Promise<n
 }
 
 async function copiesIn(folder: string): Promise<[string, Copied][]> {
-  const names = (await readdir(folder)).filter((name) => /\.[cm]?[jt]s$/.test(name)).sort();
-  const copies = names.map(async (name): Promise<[string, Copied | undefined]> => {
+  const entries = await readdir(folder, { withFileTypes: true });
+  const names = entries.flatMap((entry) =>
+    !entry.isDirectory() && /\.[cm]?[jt]s$/.test(entry.name) ? [entry.name] : [],
+  );
+  const copies = names.sort().map(async (name): Promise<[string, Copied | undefined]> => {
     return [name, readCopy(await readFile(join(folder, name), 'utf8'))];
   });
   return (await Promise.all(copies)).filter((entry): entry is [string, Copied] => entry[1] !== undefined);

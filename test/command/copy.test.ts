@@ -112,6 +112,13 @@ describe('sluice copy', () => {
     assert.equal(textOf('encode.ts'), 'export {};\n');
   });
 
+  it('names a folder that is in the way, and writes nothing', async () => {
+    mkdirSync(pathOf('problem.ts'), { recursive: true });
+    const { code, stderr } = await run('copy', ['--force', 'limiter', folder]);
+    assert.deepEqual([code, stderr], [1, `sluice copy: ${pathOf('problem.ts')} is a folder; move it away\n`]);
+    assert.deepEqual(readdirSync(folder), ['problem.ts']);
+  });
+
   for (const [argv, message] of [
     [[], 'expected modules and then a folder, got nothing'],
     [['encode'], 'expected modules and then a folder, got only "encode"'],
@@ -136,7 +143,7 @@ describe('sluice copy --check', () => {
   it('finds nothing in copies that are what this version has, whatever else is in the folder', async () => {
     await copy('limiter', folder);
     writeFileSync(pathOf('mine.ts'), 'export {};\n');
-    mkdirSync(pathOf('more'));
+    mkdirSync(pathOf('more.ts'));
     const expected = `6 of 6 copies are what sluice ${version} has\n`;
     assert.equal(await copy('--check', folder), expected);
   });
