@@ -140,7 +140,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   // Where a fast path stopped, and whether the text ended there within a line.
   let stoppedAt = 0;
   let isCut = false;
-  // Units of the last event that a fast path read.
+  // Units of the last event that a fast path read, or of the last line that was held.
   let lastSize = 0;
 
   // Why the unfinished event is dropped, and how much of it was: `earlier` keeps it from the fast paths then.
@@ -241,7 +241,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
     const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
     pieces = [];
     pieceUnits = pieceBytes = counted = 0;
-    if (line !== undefined) readLine(line, 0, line.length);
+    if (line !== undefined) {
+      lastSize = line.length;
+      readLine(line, 0, lastSize);
+    }
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 

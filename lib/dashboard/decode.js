@@ -141,8 +141,10 @@ export function createDecoder(options) {
         const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
         pieces = [];
         pieceUnits = pieceBytes = counted = 0;
-        if (line !== undefined)
-            readLine(line, 0, line.length);
+        if (line !== undefined) {
+            lastSize = line.length;
+            readLine(line, 0, lastSize);
+        }
         return end === cr ? stepOverCr(text, end) : end + 1;
     }
     function readText(text, start, firstCr) {
