@@ -47,7 +47,8 @@ const KNOWN: readonly Known[] = [
   {
     name: 'Apache',
     signs: [['server', /^Apache\b/i]],
-    buffering: '`flushpackets=on` in its `ProxyPass`',
+    buffering:
+      'no filter such as `mod_deflate` for the path of the stream, and `flushpackets=on` in a `ProxyPass` to FastCGI or AJP',
     compression: '`SetEnvIf Request_URI ^/events no-gzip` for the path of the stream',
     idle: '`ProxyTimeout` above the interval of the heartbeat',
   },
