@@ -73,8 +73,8 @@ export function createTextReader(): TextReader {
   return reader;
 }
 
-// Reads events of one short `data` line and nothing else, as language models send them by the thousand. A call of
-// `indexOf` would take longer than to look for the end of the line four bytes at a time.
+// Reads events of one short `data` line and nothing else, as language models send them by the thousand. A call
+// of `indexOf` would take longer than to look for the end of the line four bytes at a time.
 export function readShort(
   text: string,
   start: number,

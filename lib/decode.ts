@@ -135,7 +135,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let ownId: string | undefined;
   let lastEventId = options.lastEventId ?? '';
 
-  // What there is of an event that a chunk has cut, if no more was read of it: the fast paths then read it whole.
+  // What there is of an event that a chunk has cut, if no more was read of it: the fast paths then read it
+  // whole.
   let cutEvent = '';
   // Where a fast path stopped, and whether the text ended there within a line.
   let stoppedAt = 0;
@@ -248,8 +249,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return end === cr ? stepOverCr(text, end) : end + 1;
   }
 
-  // Reads whole events, of lines that end in LF or CRLF. Returns where the event begins at which it stops: one that
-  // is cut, has a line of another kind, or is so large that its bytes must be counted.
+  // Reads whole events, of lines that end in LF or CRLF. Returns where the event begins at which it stops: one
+  // that is cut, has a line of another kind, or is so large that its bytes must be counted.
   function readText(text: string, start: number, firstCr: number): number {
     let cr = firstCr;
     let begin = start;
@@ -303,8 +304,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     return begin;
   }
 
-  // As `readText`, in a text of ASCII without CR. There the index of a byte is that of its UTF-16 unit, and bytes
-  // are faster to look at.
+  // As `readText`, in a text of ASCII without CR. There the index of a byte is that of its UTF-16 unit, and
+  // bytes are faster to look at.
   function readBytes(text: string, start: number, bytes: Uint8Array): number {
     const last = bytes.length - 1;
     let at = lastSize < SHORT ? readShort(text, start, bytes, freeUnits, lastEventId, onEvent) : start;
