@@ -390,6 +390,11 @@ describe('sluice load, in a process that is too slow', () => {
     const { code, problems, generator } = await running;
     assert.equal(code, 1);
     assert.equal(generator.holding?.isBottleneck, true, JSON.stringify(generator));
+    // On a slow machine its being busy would do; its timers were late all the same, by 120 ms less one tick of 20.
+    assert.ok(
+      generator.holding.delay.max !== null && generator.holding.delay.max > 90,
+      JSON.stringify(generator),
+    );
     assert.match(problems.join('\n'), /this process was too slow: rates, .* do not count$/);
   });
 });
