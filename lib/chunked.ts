@@ -39,20 +39,25 @@ export function canWriteDirectly(
     // The response owns this connection: it does not once the client has left or the response has ended, nor
     // while an earlier response on the same connection is unfinished.
     res.socket === socket &&
-    // The body is chunked, as it is not for HTTP/1.0, for HEAD, or with a Content-Length.
-    res.chunkedEncoding === true &&
+    res.writableEnded === false &&
     // The response is not corked: a direct write would overtake the bytes that it holds back.
     res.writableCorked === 0 &&
-    res.writableEnded === false &&
     // Nor does the response hold back other bytes, which `writableLength` counts in addition to those of the
     // socket.
-    res.writableLength === socket.writableLength &&
+    isSocketsOwn(res.writableLength, socket) &&
     socket.writable === true &&
+    // The body is chunked, as it is not for HTTP/1.0, for HEAD, or with a Content-Length.
+    res.chunkedEncoding === true &&
     // No middleware has replaced a method to see or change the bytes, as compression and loggers do.
     res.write === write &&
     res.end === end &&
     socket.write === writeToSocket
   );
+}
+
+/** Nearly always nothing waits, and then there is nothing to compare. */
+function isSocketsOwn(waiting: number, socket: ChunkedSocket): boolean {
+  return waiting === 0 || waiting === socket.writableLength;
 }
 
 // The originals, taken before any middleware can patch the prototypes.

@@ -321,6 +321,7 @@ export class EventStream extends Writer {
    */
   queueText(text: string): void {
     if (text === '' || this.closed) return;
+    this.needsPreparation();
     if (this.#queued === '') process.nextTick(() => this.#attempt(() => this.#flush()));
     this.#queued += text;
     if (this.#queued.length >= MAX_QUEUED_LENGTH) this.#flush();
@@ -572,10 +573,9 @@ const NO_CACHING = ['no-store', 'no-transform'];
 
 /** Adds the needed names to a header's comma-separated list. */
 function withNames(given: unknown, needed: readonly string[]): string {
-  const list = String(given ?? '').split(/\s*,\s*/);
-  const names = list.filter((name) => name !== '');
+  const names = String(given ?? '').split(/\s*,\s*/);
   const known = new Set(names.map((name) => name.toLowerCase()));
-  return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].join(', ');
+  return [...names, ...needed.filter((name) => !known.has(name.toLowerCase()))].filter(Boolean).join(', ');
 }
 
 /** The methods that middleware replaces. */

@@ -123,6 +123,13 @@ export class Writer extends EventEmitter<WriterEvents> {
   #reason: CloseReason | undefined;
   #cause: unknown;
   #bytesWritten = 0;
+  /** How many of these were comments, which do not count against `idleTimeout`. */
+  #commentBytes = 0;
+  /**
+   * Whether a write needs no preparation: nothing has ended, and the target has not refused the last write. One field,
+   * because a fan-out asks for each client, and what changes it is rare.
+   */
+  #isSteady = false;
   #onFinish: (() => void) | undefined;
   #drained: Waits | undefined;
   #controller: AbortController | undefined;
@@ -212,25 +219,38 @@ export class Writer extends EventEmitter<WriterEvents> {
    * passes it as `form`; `transmit` gets it.
    */
   protected accept(bytes: Uint8Array, form?: object): boolean {
-    if (this.closed) return false;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError(`\`chunk\` must be bytes, got ${typeof bytes}`);
-    this.prepare();
-    if (this.closed) return false;
-    // Until the first refusal less than a high-water mark waits, so there is nothing to compare.
-    if (this.#drained !== undefined && this.#heldWith(bytes.length, this.#drained) > this.#maxBufferedBytes) {
-      this.abort('slow-consumer');
-      return false;
-    }
+    if (!this.#isSteady && !this.#makeReady(bytes)) return false;
+    if (!(bytes instanceof Uint8Array)) throw notBytes(bytes);
     this.#bytesWritten += bytes.length;
-    if (bytes[0] !== COLON) this.#deadlines.active = true;
+    if (bytes[0] === COLON) this.#commentBytes += bytes.length;
     if (this.transmit(bytes, form)) return true;
     // After a close inside that write no drain would follow, and nothing would remove the listener.
     if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
     return false;
   }
 
+  /** @returns whether the bytes may be transmitted: not after the end, nor beyond what may wait. */
+  #makeReady(bytes: Uint8Array): boolean {
+    if (this.closed) return false;
+    if (!(bytes instanceof Uint8Array)) throw notBytes(bytes);
+    this.prepare();
+    if (this.closed) return false;
+    // Until the first refusal less than a high-water mark waits, so there is nothing to compare.
+    if (this.#drained === undefined) this.#isSteady = true;
+    else if (this.#heldWith(bytes.length, this.#drained) > this.#maxBufferedBytes) {
+      this.abort('slow-consumer');
+      return false;
+    }
+    return true;
+  }
+
   /** Called before bytes are transmitted, so that a subclass can send what has to come first. */
   protected prepare(): void {}
+
+  /** Makes the next write call `prepare` again. */
+  protected needsPreparation(): void {
+    this.#isSteady = false;
+  }
 
   /** How many bytes the process would hold with one more write. */
   #heldWith(added: number, waits: Waits): number {
@@ -281,6 +301,7 @@ export class Writer extends EventEmitter<WriterEvents> {
    */
   end(reason: CloseReason = 'ended', cause?: unknown): void {
     if (this.closed) return;
+    this.#isSteady = false;
     this.#ending = reason;
     this.#cause = cause;
     if (this.#deadlines.stallTimeout !== Infinity) watch(this);
@@ -301,7 +322,8 @@ export class Writer extends EventEmitter<WriterEvents> {
 
   #sweep(now: number): void {
     const waiting = this.closed || this.writableNeedDrain;
-    const due = this.#deadlines.due(now, waiting, this.writableLength);
+    const active = this.#bytesWritten - this.#commentBytes;
+    const due = this.#deadlines.due(now, waiting, this.writableLength, active);
     if (due === 'stalled') this.abort(due);
     else if (due !== undefined) this.end(due); // does nothing where it has ended
   }
@@ -330,6 +352,7 @@ export class Writer extends EventEmitter<WriterEvents> {
   }
 
   #awaitDrain(): void {
+    this.#isSteady = false;
     const source = this.drainSource;
     const listener = () => {
       this.#forgetDrain();
@@ -349,6 +372,7 @@ export class Writer extends EventEmitter<WriterEvents> {
 
   #settle(reason: CloseReason): void {
     if (this.#reason !== undefined) return;
+    this.#isSteady = false;
     this.#reason = reason;
     this.#forgetDrain();
     unwatch(this);
@@ -402,8 +426,8 @@ class Deadlines {
   readonly #endsAt: number;
   /** Milliseconds between two sweeps: short enough to meet these deadlines within an eighth. */
   readonly resolution: number;
-  /** Set by each write that is not a comment, cleared by each sweep. */
-  active = false;
+  /** The bytes that are no comments, at the last sweep. */
+  #activeBytes = 0;
   #idleSince = clock();
   #stalledSince = 0;
   #waitingBytes = 0;
@@ -427,11 +451,11 @@ class Deadlines {
     this.#stalledSince = 0;
   }
 
-  due(now: number, waiting: boolean, waitingBytes: number): CloseReason | undefined {
+  due(now: number, waiting: boolean, waitingBytes: number, activeBytes: number): CloseReason | undefined {
     if (waiting && this.#isStalled(now, waitingBytes)) return 'stalled';
     if (now >= this.#endsAt) return 'lifetime';
-    if (this.active) this.#idleSince = now;
-    this.active = false;
+    if (activeBytes !== this.#activeBytes) this.#idleSince = now;
+    this.#activeBytes = activeBytes;
     return now - this.#idleSince >= this.#idleTimeout ? 'idle' : undefined;
   }
 
@@ -525,6 +549,10 @@ function unfollow(signal: AbortSignal, writer: Writer): void {
   if (!following?.writers.delete(writer) || following.writers.size > 0) return;
   signal.removeEventListener('abort', following.onAbort);
   followers.delete(signal);
+}
+
+function notBytes(value: unknown): TypeError {
+  return new TypeError(`\`chunk\` must be bytes, got ${typeof value}`);
 }
 
 function closedError(reason: CloseReason, cause: unknown): ClosedError {

@@ -104,6 +104,18 @@ export const hub: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf(
+    'cursors.ts',
+    ['races', { seeds: 300 }],
+    [
+      {
+        find: 'let until = Math.max(after, Math.min(read.until, order.head',
+        replace: 'let until = Math.max(after, Math.max(read.until, order.head',
+        why: 'a client is moved past what was published while its page was read',
+        race: 'publish during an asynchronous read',
+      },
+    ],
+  ),
+  ...mutantsOf(
     'delivery.ts',
     ['races', { seeds: 300 }],
     [
@@ -145,12 +157,6 @@ export const hub: readonly Mutant[] = [
         replace: 'this.#order.settled = this.#order.head;',
         why: 'what a sink publishes to another topic while it is written to is not delivered',
         race: 'publish between replay and join',
-      },
-      {
-        find: 'let until = Math.max(after, Math.min(page.until, this.#order.head',
-        replace: 'let until = Math.max(after, Math.max(page.until, this.#order.head',
-        why: 'a client is moved past what was published while its page was read',
-        race: 'publish during an asynchronous read',
       },
       {
         find: 'if (lost !== undefined) return',

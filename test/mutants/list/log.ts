@@ -324,13 +324,37 @@ export const log: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf(
-    'delivery.ts',
+    'cursors.ts',
     [{ in: 'delivery', only: 'names the topic of each event' }],
     [
       {
         find: 'if (group.namesTopics) entries',
         replace: 'if (group.conflates) entries',
         why: 'events that come from a log do not name their topics',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'cursors.ts',
+    ['hub.shared', 'hub.log'],
+    [
+      {
+        find: ', order.endOf(after))',
+        replace: ')',
+        why: 'a page of the log leads over the end of an order without a gap',
+        race: 'promotion with a lost tail, client ahead',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'cursors.ts',
+    [SHARED_PAGES],
+    [
+      {
+        find: ' + count * LOG_LOOK_COST',
+        replace: '',
+        why: 'one turn reads thousands of events from the log, and those who are live wait',
+        property: 'deep replays do not stall live',
       },
     ],
   ),
@@ -349,12 +373,6 @@ export const log: readonly Mutant[] = [
         replace: '',
         why: 'streams end while the log cannot be reached',
         property: 'away is not gone',
-      },
-      {
-        find: ', this.#order.endOf(after))',
-        replace: ')',
-        why: 'a page of the log leads over the end of an order without a gap',
-        race: 'promotion with a lost tail, client ahead',
       },
     ],
   ),
@@ -385,12 +403,6 @@ export const log: readonly Mutant[] = [
         find: '!cursor.group.conflates && !cursor',
         replace: '!cursor',
         why: 'a conflating client gets values that were replaced since others have read the page',
-      },
-      {
-        find: ' + count * LOG_LOOK_COST',
-        replace: '',
-        why: 'one turn reads thousands of events from the log, and those who are live wait',
-        property: 'deep replays do not stall live',
       },
       {
         find: 'this.#logPages.clear(group);',

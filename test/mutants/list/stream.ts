@@ -141,8 +141,8 @@ export const stream: readonly Mutant[] = [
         why: 'a slow client that takes bytes is cut as stalled',
       },
       {
-        find: 'if (bytes[0] !== COLON) this.#deadlines.active = true;',
-        replace: 'this.#deadlines.active = true;',
+        find: 'if (bytes[0] === COLON) this.#commentBytes += bytes.length;',
+        replace: '',
         why: 'heartbeats keep an idle stream alive',
       },
       {
