@@ -192,7 +192,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
     stoppedAt = -1;
     for (let at = start; at < text.length; ) {
       if (cr < at) cr = find(text, '\r', at);
-      if (at > stoppedAt && isBetweenEvents()) {
+      if (cr !== NONE && lf < at) lf = find(text, '\n', at);
+      // Where a line ends in CR alone, a fast path would only search for a LF, which may be far away.
+      const endsInLf = cr === NONE || lf <= cr + 1;
+      if (endsInLf && at > stoppedAt && isBetweenEvents()) {
         at = bytes === undefined ? readText(text, at, cr) : readBytes(text, at, bytes);
         if (at === text.length) return;
         if (isCut && at > 0 && text.length - at <= mostCut) {
@@ -315,6 +318,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     let event = '';
     let lines: string | undefined;
     for (;;) {
+      if (at - begin > freeUnits) break;
       // So near the end are short lines only, which `readText` knows as well.
       if (at + 6 > last) return readText(text, begin, NONE);
       const first = bytes[at];

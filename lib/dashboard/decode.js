@@ -88,7 +88,10 @@ export function createDecoder(options) {
         for (let at = start; at < text.length;) {
             if (cr < at)
                 cr = find(text, '\r', at);
-            if (at > stoppedAt && isBetweenEvents()) {
+            if (cr !== NONE && lf < at)
+                lf = find(text, '\n', at);
+            const endsInLf = cr === NONE || lf <= cr + 1;
+            if (endsInLf && at > stoppedAt && isBetweenEvents()) {
                 at = bytes === undefined ? readText(text, at, cr) : readBytes(text, at, bytes);
                 if (at === text.length)
                     return;
@@ -217,6 +220,8 @@ export function createDecoder(options) {
         let event = '';
         let lines;
         for (;;) {
+            if (at - begin > freeUnits)
+                break;
             if (at + 6 > last)
                 return readText(text, begin, NONE);
             const first = bytes[at];

@@ -290,10 +290,16 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'decode', only: 'as soon as it is there' }],
       },
       {
-        find: 'if (at > stoppedAt && isBetweenEvents()) {',
-        replace: 'if (isBetweenEvents()) {',
+        find: 'if (endsInLf && at > stoppedAt && isBetweenEvents()) {',
+        replace: 'if (endsInLf && isBetweenEvents()) {',
         why: 'a chunk of lines that are no event takes time by the square of their number',
         tests: [{ in: 'decode', only: 'reads each once: ":.n"' }],
+      },
+      {
+        find: 'const endsInLf = cr === NONE || lf <= cr + 1;',
+        replace: 'const endsInLf = true;',
+        why: 'a chunk of lines that end in CR takes time by the square of their number',
+        tests: [{ in: 'decode', only: 'reads each once: ".r"' }],
       },
       {
         find: "earlier.push([lines, ''].join('\\n'));",
