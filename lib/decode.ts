@@ -493,22 +493,22 @@ export interface DecodeOptions extends DecodeLimits, Pick<DecoderOptions, 'onCom
  * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`, which is called before
  * the events of the same chunk are yielded, as `onId` and `onRetry` are.
  *
- * @throws {DecodeError} when a line or an event is larger than its limit.
+ * @throws {DecodeError} when a line or an event is larger than its limit, after the events before it.
  */
 export async function* decode(
   source: DecodeSource,
   options: DecodeOptions = {},
 ): AsyncGenerator<DecodedEvent, void, undefined> {
-  let events: DecodedEvent[] = [];
+  const events: DecodedEvent[] = [];
   const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
   for await (const chunk of chunksOf(source)) {
-    decoder.feed(chunk);
-    const ready = events;
-    events = [];
-    yield* ready;
+    try {
+      decoder.feed(chunk);
+    } finally {
+      yield* events.splice(0);
+    }
   }
-  if (!options.dispatchAtEnd) return;
-  decoder.end();
+  if (options.dispatchAtEnd) decoder.end();
   yield* events;
 }
 

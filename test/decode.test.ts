@@ -693,6 +693,47 @@ describe('decode and decoderStream', () => {
     });
   });
 
+  it('gives the events before one that is too large, however the stream is cut', async () => {
+    const oversized = `${stream}data: ${'x'.repeat(50)}\n\n`;
+    for (const size of [1, 7, 24, 40, 1000]) {
+      const chunks = chunksOf(oversized, size);
+      const bodies = [
+        decode(chunks, { maxLineBytes: 40 }),
+        ReadableStream.from(chunks).pipeThrough(decoderStream({ maxLineBytes: 40 })),
+      ];
+      for (const events of bodies) {
+        const data: string[] = [];
+        const reading = (async () => {
+          for await (const event of events) data.push(event.data);
+        })();
+        await assert.rejects(reading, { code: 'ERR_SSE_LINE_TOO_LONG' });
+        assert.deepEqual(data, ['a', 'b']);
+      }
+    }
+  });
+
+  it('gives the last event of a chunk when the loop is left, also before one that is too large', async () => {
+    for await (const event of decode([`${stream}data: ${'x'.repeat(50)}\n`], { maxLineBytes: 40 })) {
+      assert.equal(event.data, 'a');
+      break;
+    }
+  });
+
+  it('takes an event without its blank line at the end, where it is asked to', async () => {
+    const unfinished = utf8.encode(`${stream}data: c`);
+    for (const dispatchAtEnd of [false, true]) {
+      const bodies = [
+        decode([unfinished], { dispatchAtEnd }),
+        new Blob([unfinished]).stream().pipeThrough(decoderStream({ dispatchAtEnd })),
+      ];
+      for (const events of bodies) {
+        const data: string[] = [];
+        for await (const event of events) data.push(event.data);
+        assert.deepEqual(data, dispatchAtEnd ? ['a', 'b', 'c'] : ['a', 'b']);
+      }
+    }
+  });
+
   it('transforms the body of a fetch response', async (t) => {
     const { url } = await serve(t, (_, res) => res.end(stream));
     const response = await fetch(url);
@@ -701,8 +742,26 @@ describe('decode and decoderStream', () => {
     assert.deepEqual(data, ['a', 'b']);
   });
 
-  it('errors the TransformStream at a line that is too long', async () => {
-    const body = new Blob(['data: aaaaaaaaaa\n']).stream().pipeThrough(decoderStream({ maxLineBytes: 5 }));
-    await assert.rejects(body.getReader().read(), { code: 'ERR_SSE_LINE_TOO_LONG' });
+  it('errors both sides of the TransformStream at a line that is too long', async () => {
+    const { readable, writable } = decoderStream({ maxLineBytes: 5 });
+    const writer = writable.getWriter();
+    const closed = assert.rejects(writer.closed, { code: 'ERR_SSE_LINE_TOO_LONG' });
+    writer.write('data: aaaaaaaaaa\n').catch(() => {});
+    await assert.rejects(readable.getReader().read(), { code: 'ERR_SSE_LINE_TOO_LONG' });
+    await closed;
+  });
+
+  it('hands an error of the source and a cancellation through the TransformStream', async () => {
+    const broken = decoderStream();
+    const reader = broken.readable.getReader();
+    const reading = reader.read();
+    await broken.writable.abort(new Error('cut')).catch(() => {});
+    await assert.rejects(reading, /cut/);
+    const left = decoderStream();
+    const waiting = left.readable.getReader();
+    const none = waiting.read();
+    await waiting.cancel(new Error('left'));
+    assert.equal((await none).done, true);
+    await assert.rejects(left.writable.getWriter().closed, /left/);
   });
 });

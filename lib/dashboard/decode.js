@@ -392,17 +392,18 @@ export function createDecoder(options) {
     }
 }
 export async function* decode(source, options = {}) {
-    let events = [];
+    const events = [];
     const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
     for await (const chunk of chunksOf(source)) {
-        decoder.feed(chunk);
-        const ready = events;
-        events = [];
-        yield* ready;
+        try {
+            decoder.feed(chunk);
+        }
+        finally {
+            yield* events.splice(0);
+        }
     }
-    if (!options.dispatchAtEnd)
-        return;
-    decoder.end();
+    if (options.dispatchAtEnd)
+        decoder.end();
     yield* events;
 }
 const DIGITS = /^[0-9]+$/;
