@@ -1,4 +1,5 @@
-// What the decoder does with bytes: makes text of them, and finds the shapes of lines in those of ASCII.
+// The decoder's work on bytes: makes text of them, finds the shapes of lines in those of ASCII, and counts and
+// copies what is kept.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 
 const LF = 10;
@@ -134,4 +135,20 @@ export function endOfWord(ascii: Uint8Array, from: number): number {
   let at = from;
   while (at < ascii.length && ascii[at]! >= SPACE) at++;
   return at;
+}
+
+// A slice of a string keeps the whole of it in memory; `join` makes a copy.
+export function copyOf(text: string): string {
+  return [text, ''].join('\n').slice(0, -1);
+}
+
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) continue;
+    // Each half of a surrogate pair is two of its four bytes.
+    bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
+  }
+  return bytes;
 }

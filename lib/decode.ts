@@ -2,6 +2,7 @@
 // Needs `decode-bytes.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import {
+  copyOf,
   createTextReader,
   endOfWord,
   isDataAt,
@@ -9,6 +10,7 @@ import {
   isIdAt,
   readShort,
   SHORT,
+  utf8Length,
 } from './decode-bytes.ts';
 
 /** One event, as the standard dispatches it. */
@@ -161,6 +163,11 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (failure !== undefined) throw failure;
     const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
     if (text === '') return;
+    readChunk(text, chunk);
+    if (text.length > MOST_CUT) letGo(text);
+  }
+
+  function readChunk(text: string, chunk: Uint8Array | string): void {
     let at = skipLeading(text);
     const cr = find(text, '\r', at);
     if (cutEvent !== '') at = endCutEvent(text, at, cr);
@@ -170,6 +177,16 @@ export function createDecoder(options: DecoderOptions): Decoder {
     else if (typeof chunk !== 'string') readFrom(text, at, cr, reader.ascii ? chunk : undefined);
     else if (lastSize >= LONG) readFrom(text, at, cr, undefined);
     else reader.withBytes(text, (ascii) => readFrom(text, at, cr, ascii));
+  }
+
+  // What stays until the next chunk, which may be long, must not keep this one in memory.
+  function letGo(text: string): void {
+    lastEventId = copyOf(lastEventId);
+    type = copyOf(type);
+    cutEvent = copyOf(cutEvent);
+    if (ownId !== undefined) ownId = copyOf(ownId);
+    const piece = pieces.at(-1);
+    if (piece !== undefined && piece.length < text.length / 2) pieces[pieces.length - 1] = copyOf(piece);
   }
 
   // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF right after a CR belongs to the same
@@ -423,7 +440,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     onTooLarge?.(Object.assign(error, { id }));
   }
 
-  // A slice of a string keeps the whole chunk in memory; `join` makes a copy.
+  // `join` makes a copy, as in `copyOf`.
   function setAside(lines: string): void {
     earlier.push([lines, ''].join('\n'));
     data = undefined;
@@ -556,17 +573,6 @@ function isBlank(text: string, at: number): boolean {
 
 function skipSpace(text: string, at: number): number {
   return is(text, at, SPACE) ? at + 1 : at;
-}
-
-function utf8Length(text: string): number {
-  let bytes = text.length;
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit < 0x80) continue;
-    // Each half of a surrogate pair is two of its four bytes.
-    bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
-  }
-  return bytes;
 }
 
 async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | string, void, undefined> {

@@ -580,6 +580,34 @@ describe('the decoder, under load,', () => {
     assert.equal(events[0]?.data.length, 2000 * 41 - 1);
   });
 
+  const long = '1795408776829123-0000001';
+  for (const [what, start, rest] of [
+    ['last event ID', `id: ${long}\ndata: a\n\n`, ''],
+    ['id of an unfinished event', '', `id: ${long}\ndata: a\n`],
+    ['type of an unfinished event', '', `event: ${long}\ndata: a\n`],
+    ['beginning of an event', '', `id: ${long}\ndata: ${long}`],
+    ['beginning of a comment', '', `id: ${long}\n\n:${'x'.repeat(5000)}`],
+    ['beginning of a line', '', `data: a\ndata: ${long}`],
+  ] as const) {
+    it(`does not hold a whole chunk for the ${what}`, () => {
+      const padding = `data: ${'x'.repeat(100_000)}\n\n`;
+      for (const isText of [false, true]) {
+        const decoders: unknown[] = [];
+        collectGarbage();
+        const before = process.memoryUsage().heapUsed;
+        for (let i = 0; i < 200; i++) {
+          const decoder = createDecoder({ onEvent: () => {} });
+          const bytes = utf8.encode(`${padding}${start}${padding}${rest}`);
+          decoder.feed(isText ? new TextDecoder().decode(bytes) : bytes);
+          decoders.push(decoder);
+        }
+        collectGarbage();
+        const grown = process.memoryUsage().heapUsed - before;
+        assert.ok(grown < 8 << 20, `${grown >> 20} MiB more, for ${decoders.length} decoders`);
+      }
+    });
+  }
+
   it('reads a line of a megabyte that arrives byte by byte', () => {
     // Work that grew with the square of the length would not end before the test's timeout.
     const { reads } = readAll(cutEverywhere(utf8.encode(`data: ${'x'.repeat(1_000_000)}\n\n`)));

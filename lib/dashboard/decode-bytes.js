@@ -96,3 +96,16 @@ export function endOfWord(ascii, from) {
         at++;
     return at;
 }
+export function copyOf(text) {
+    return [text, ''].join('\n').slice(0, -1);
+}
+export function utf8Length(text) {
+    let bytes = text.length;
+    for (let i = 0; i < text.length; i++) {
+        const unit = text.charCodeAt(i);
+        if (unit < 0x80)
+            continue;
+        bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
+    }
+    return bytes;
+}

@@ -1,5 +1,5 @@
 // Generated from lib/decode.ts by `npm run generate`. Do not edit.
-import { createTextReader, endOfWord, isDataAt, isEventAt, isIdAt, readShort, SHORT, } from './decode-bytes.js';
+import { copyOf, createTextReader, endOfWord, isDataAt, isEventAt, isIdAt, readShort, SHORT, utf8Length, } from './decode-bytes.js';
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
 const CR = 13;
@@ -55,6 +55,11 @@ export function createDecoder(options) {
         const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
         if (text === '')
             return;
+        readChunk(text, chunk);
+        if (text.length > MOST_CUT)
+            letGo(text);
+    }
+    function readChunk(text, chunk) {
         let at = skipLeading(text);
         const cr = find(text, '\r', at);
         if (cutEvent !== '')
@@ -71,6 +76,16 @@ export function createDecoder(options) {
             readFrom(text, at, cr, undefined);
         else
             reader.withBytes(text, (ascii) => readFrom(text, at, cr, ascii));
+    }
+    function letGo(text) {
+        lastEventId = copyOf(lastEventId);
+        type = copyOf(type);
+        cutEvent = copyOf(cutEvent);
+        if (ownId !== undefined)
+            ownId = copyOf(ownId);
+        const piece = pieces.at(-1);
+        if (piece !== undefined && piece.length < text.length / 2)
+            pieces[pieces.length - 1] = copyOf(piece);
     }
     function skipLeading(text) {
         if (!begun) {
@@ -438,16 +453,6 @@ function isBlank(text, at) {
 }
 function skipSpace(text, at) {
     return is(text, at, SPACE) ? at + 1 : at;
-}
-function utf8Length(text) {
-    let bytes = text.length;
-    for (let i = 0; i < text.length; i++) {
-        const unit = text.charCodeAt(i);
-        if (unit < 0x80)
-            continue;
-        bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
-    }
-    return bytes;
 }
 async function* chunksOf(source) {
     if (Symbol.asyncIterator in source || Symbol.iterator in source)

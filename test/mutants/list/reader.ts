@@ -211,6 +211,12 @@ export const reader: readonly Mutant[] = [
     [{ in: 'decode', only: 'as soon as it is there' }],
     [
       {
+        find: ' || (unit >= 0xd800 && unit <= 0xdfff)',
+        replace: '',
+        why: 'text with emoji is refused below its limit',
+        tests: [{ in: 'decode', only: 'accept a line' }],
+      },
+      {
         find: 'withinCharacter = bytes[bytes.length - 1]! >= 0x80;',
         replace: 'withinCharacter = false;',
         why: 'bytes that are not UTF-8 are read in another way where they are cut',
@@ -267,12 +273,6 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'decode', only: 'as soon as it is there' }],
       },
       {
-        find: ' || (unit >= 0xd800 && unit <= 0xdfff)',
-        replace: '',
-        why: 'text with emoji is refused below its limit',
-        tests: [{ in: 'decode', only: 'accept a line' }],
-      },
-      {
         find: "name === 'retry' && DIGITS.test(value)",
         replace: "name === 'retry'",
         why: 'a malformed `retry` makes a client reconnect at once',
@@ -306,6 +306,12 @@ export const reader: readonly Mutant[] = [
         replace: "earlier.push(lines + '\\n');",
         why: 'a few bytes of an event keep each whole chunk in memory',
         tests: [{ in: 'decode', only: 'does not hold whole chunks' }],
+      },
+      {
+        find: 'if (text.length > MOST_CUT) letGo(text);',
+        replace: '',
+        why: 'a few bytes that wait for the next chunk keep the whole of this one in memory',
+        tests: [{ in: 'decode', only: 'does not hold a whole chunk for' }],
       },
       {
         find: 'dataUnits = dataBytes = droppedUnits = 0;',
