@@ -5,11 +5,18 @@ import {
   copyOf,
   createTextReader,
   endOfWord,
+  is,
+  isBlank,
+  isData,
   isDataAt,
+  isEvent,
   isEventAt,
+  isId,
   isIdAt,
+  joinPieces,
   readShort,
   SHORT,
+  skipSpace,
   utf8Length,
 } from './decode-bytes.ts';
 
@@ -85,7 +92,6 @@ export interface DecodeError extends Error {
 // The largest event of a default hub, as it is sent.
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
-const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -127,11 +133,13 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let pieceUnits = 0;
   let pieceBytes = 0;
   let counted = 0;
+  let joined = 0;
 
   // The unfinished event: `data` holds the lines of this chunk, `earlier` those of the chunks before.
   let type = '';
   let data: string | undefined;
   let earlier: string[] = [];
+  let joinedEarlier = 0;
   let dataUnits = 0;
   let dataBytes = 0;
   let ownId: string | undefined;
@@ -261,7 +269,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (end === NONE) return text.length;
     const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
     pieces = [];
-    pieceUnits = pieceBytes = counted = 0;
+    pieceUnits = pieceBytes = counted = joined = 0;
     if (line !== undefined) {
       lastSize = line.length;
       readLine(line, 0, lastSize);
@@ -440,8 +448,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     onTooLarge?.(Object.assign(error, { id }));
   }
 
-  // `join` makes a copy, as in `copyOf`.
   function setAside(lines: string): void {
+    joinedEarlier = joinPieces(earlier, joinedEarlier);
     earlier.push([lines, ''].join('\n'));
     data = undefined;
   }
@@ -449,6 +457,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   function takeData(): string {
     const text = earlier.join('');
     earlier = [];
+    joinedEarlier = 0;
     return data === undefined ? text.slice(0, -1) : text + data;
   }
 
@@ -460,6 +469,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 
   function hold(piece: string): void {
+    joined = joinPieces(pieces, joined);
+    counted = Math.min(counted, pieces.length);
     pieces.push(piece);
     pieceUnits += piece.length;
     if (pieceUnits <= freeLineUnits) return;
@@ -534,45 +545,6 @@ const DIGITS = /^[0-9]+$/;
 function find(text: string, lineEnd: string, from: number): number {
   const at = text.indexOf(lineEnd, from);
   return at === -1 ? NONE : at;
-}
-
-// `charCodeAt` past the end gives NaN, but V8 then drops its fast path for good.
-function is(text: string, at: number, code: number): boolean {
-  return at < text.length && text.charCodeAt(at) === code;
-}
-
-function isData(text: string, at: number): boolean {
-  return (
-    at + 4 < text.length &&
-    text.charCodeAt(at) === LETTER_D &&
-    text.charCodeAt(at + 1) === 97 &&
-    text.charCodeAt(at + 2) === 116 &&
-    text.charCodeAt(at + 3) === 97 &&
-    text.charCodeAt(at + 4) === COLON
-  );
-}
-
-function isId(text: string, at: number): boolean {
-  return is(text, at + 1, LETTER_D) && is(text, at + 2, COLON);
-}
-
-function isEvent(text: string, at: number): boolean {
-  return (
-    at + 5 < text.length &&
-    text.charCodeAt(at + 1) === 118 &&
-    text.charCodeAt(at + 2) === LETTER_E &&
-    text.charCodeAt(at + 3) === 110 &&
-    text.charCodeAt(at + 4) === 116 &&
-    text.charCodeAt(at + 5) === COLON
-  );
-}
-
-function isBlank(text: string, at: number): boolean {
-  return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
-}
-
-function skipSpace(text: string, at: number): number {
-  return is(text, at, SPACE) ? at + 1 : at;
 }
 
 async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | string, void, undefined> {

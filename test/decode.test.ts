@@ -608,6 +608,29 @@ describe('the decoder, under load,', () => {
     });
   }
 
+  for (const [what, start, piece] of [
+    ['line', 'data: ', 'yz'],
+    ['line that is not of ASCII', 'data: ', '水'],
+    ['event', '', 'data: y\n'],
+  ] as const) {
+    it(`holds little more of an unfinished ${what} than its bytes, in however many chunks it arrives`, () => {
+      const pieces = 300_000;
+      const limits = { maxLineBytes: 1_000_000, maxEventBytes: 1_000_000 };
+      const events: DecodedEvent[] = [];
+      const decoder = createDecoder({ ...limits, onEvent: (event) => events.push(event) });
+      decoder.feed(start);
+      collectGarbage();
+      const before = process.memoryUsage().heapUsed;
+      // Strings of their own, as a socket gives them.
+      for (let i = 0; i < pieces; i++) decoder.feed(utf8.encode(piece));
+      collectGarbage();
+      const grown = process.memoryUsage().heapUsed - before;
+      assert.ok(grown < 3 << 20, `${(grown / 1e6).toFixed(1)} MB for ${(pieces * piece.length) / 1e6} MB`);
+      decoder.feed('\n\n');
+      assert.equal(events[0]?.data, start === '' ? `${'y\n'.repeat(pieces - 1)}y` : piece.repeat(pieces));
+    });
+  }
+
   it('reads a line of a megabyte that arrives byte by byte', () => {
     // Work that grew with the square of the length would not end before the test's timeout.
     const { reads } = readAll(cutEverywhere(utf8.encode(`data: ${'x'.repeat(1_000_000)}\n\n`)));

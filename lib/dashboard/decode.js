@@ -1,8 +1,7 @@
 // Generated from lib/decode.ts by `npm run generate`. Do not edit.
-import { copyOf, createTextReader, endOfWord, isDataAt, isEventAt, isIdAt, readShort, SHORT, utf8Length, } from './decode-bytes.js';
+import { copyOf, createTextReader, endOfWord, is, isBlank, isData, isDataAt, isEvent, isEventAt, isId, isIdAt, joinPieces, readShort, SHORT, skipSpace, utf8Length, } from './decode-bytes.js';
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
-const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -29,9 +28,11 @@ export function createDecoder(options) {
     let pieceUnits = 0;
     let pieceBytes = 0;
     let counted = 0;
+    let joined = 0;
     let type = '';
     let data;
     let earlier = [];
+    let joinedEarlier = 0;
     let dataUnits = 0;
     let dataBytes = 0;
     let ownId;
@@ -158,7 +159,7 @@ export function createDecoder(options) {
             return text.length;
         const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
         pieces = [];
-        pieceUnits = pieceBytes = counted = 0;
+        pieceUnits = pieceBytes = counted = joined = 0;
         if (line !== undefined) {
             lastSize = line.length;
             readLine(line, 0, lastSize);
@@ -363,12 +364,14 @@ export function createDecoder(options) {
         onTooLarge?.(Object.assign(error, { id }));
     }
     function setAside(lines) {
+        joinedEarlier = joinPieces(earlier, joinedEarlier);
         earlier.push([lines, ''].join('\n'));
         data = undefined;
     }
     function takeData() {
         const text = earlier.join('');
         earlier = [];
+        joinedEarlier = 0;
         return data === undefined ? text.slice(0, -1) : text + data;
     }
     function countData(line) {
@@ -381,6 +384,8 @@ export function createDecoder(options) {
             drop(line.length + 1, false);
     }
     function hold(piece) {
+        joined = joinPieces(pieces, joined);
+        counted = Math.min(counted, pieces.length);
         pieces.push(piece);
         pieceUnits += piece.length;
         if (pieceUnits <= freeLineUnits)
@@ -425,34 +430,6 @@ const DIGITS = /^[0-9]+$/;
 function find(text, lineEnd, from) {
     const at = text.indexOf(lineEnd, from);
     return at === -1 ? NONE : at;
-}
-function is(text, at, code) {
-    return at < text.length && text.charCodeAt(at) === code;
-}
-function isData(text, at) {
-    return (at + 4 < text.length &&
-        text.charCodeAt(at) === LETTER_D &&
-        text.charCodeAt(at + 1) === 97 &&
-        text.charCodeAt(at + 2) === 116 &&
-        text.charCodeAt(at + 3) === 97 &&
-        text.charCodeAt(at + 4) === COLON);
-}
-function isId(text, at) {
-    return is(text, at + 1, LETTER_D) && is(text, at + 2, COLON);
-}
-function isEvent(text, at) {
-    return (at + 5 < text.length &&
-        text.charCodeAt(at + 1) === 118 &&
-        text.charCodeAt(at + 2) === LETTER_E &&
-        text.charCodeAt(at + 3) === 110 &&
-        text.charCodeAt(at + 4) === 116 &&
-        text.charCodeAt(at + 5) === COLON);
-}
-function isBlank(text, at) {
-    return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
-}
-function skipSpace(text, at) {
-    return is(text, at, SPACE) ? at + 1 : at;
 }
 async function* chunksOf(source) {
     if (Symbol.asyncIterator in source || Symbol.iterator in source)
