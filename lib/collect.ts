@@ -128,6 +128,8 @@ class Collection {
         if (this.#collected.length >= this.#count) return this.#collected.slice(0, this.#count);
       }
     } catch (cause) {
+      // The decoder may have thrown after the last event that was asked for, in the same chunk.
+      if (this.#collected.length >= this.#count) return this.#collected.slice(0, this.#count);
       throw this.failed('ERR_SSE_EOF', 'before the stream broke', cause);
     }
     throw this.failed('ERR_SSE_EOF', 'before the stream ended');

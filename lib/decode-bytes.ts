@@ -1,7 +1,8 @@
-// What the decoder does with bytes: makes text of them, and finds the shapes of lines in those of ASCII.
+// What the decoder does with bytes and strings: makes text, finds the shapes of lines, copies what it keeps.
 // Stands alone: copy this file by itself. Runs in Node, browsers, workers, Deno and Bun.
 
 const LF = 10;
+const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -134,4 +135,66 @@ export function endOfWord(ascii: Uint8Array, from: number): number {
   let at = from;
   while (at < ascii.length && ascii[at]! >= SPACE) at++;
   return at;
+}
+
+// `charCodeAt` past the end gives NaN, but V8 then drops its fast path for good.
+export function is(text: string, at: number, code: number): boolean {
+  return at < text.length && text.charCodeAt(at) === code;
+}
+
+export function isData(text: string, at: number): boolean {
+  return (
+    at + 4 < text.length &&
+    text.charCodeAt(at) === LETTER_D &&
+    text.charCodeAt(at + 1) === 97 &&
+    text.charCodeAt(at + 2) === 116 &&
+    text.charCodeAt(at + 3) === 97 &&
+    text.charCodeAt(at + 4) === COLON
+  );
+}
+
+export function isId(text: string, at: number): boolean {
+  return is(text, at + 1, LETTER_D) && is(text, at + 2, COLON);
+}
+
+export function isEvent(text: string, at: number): boolean {
+  return (
+    at + 5 < text.length &&
+    text.charCodeAt(at + 1) === 118 &&
+    text.charCodeAt(at + 2) === LETTER_E &&
+    text.charCodeAt(at + 3) === 110 &&
+    text.charCodeAt(at + 4) === 116 &&
+    text.charCodeAt(at + 5) === COLON
+  );
+}
+
+export function isBlank(text: string, at: number): boolean {
+  return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
+}
+
+export function skipSpace(text: string, at: number): number {
+  return is(text, at, SPACE) ? at + 1 : at;
+}
+
+// A slice of a string keeps the whole of it in memory; `join` makes a copy.
+export function copyOf(text: string): string {
+  return [text, ''].join('\n').slice(0, -1);
+}
+
+// A string takes twenty bytes and more, so short ones are joined, a thousand at a time: so time stays linear.
+export function joinPieces(pieces: string[], joined: number): number {
+  if (pieces.length - joined < 1024) return joined;
+  pieces.push(pieces.splice(joined).join(''));
+  return joined + 1;
+}
+
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) continue;
+    // Each half of a surrogate pair is two of its four bytes.
+    bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
+  }
+  return bytes;
 }

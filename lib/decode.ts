@@ -2,13 +2,22 @@
 // Needs `decode-bytes.ts` beside it. Runs in Node, browsers, workers, Deno and Bun.
 
 import {
+  copyOf,
   createTextReader,
   endOfWord,
+  is,
+  isBlank,
+  isData,
   isDataAt,
+  isEvent,
   isEventAt,
+  isId,
   isIdAt,
+  joinPieces,
   readShort,
   SHORT,
+  skipSpace,
+  utf8Length,
 } from './decode-bytes.ts';
 
 /** One event, as the standard dispatches it. */
@@ -83,7 +92,6 @@ export interface DecodeError extends Error {
 // The largest event of a default hub, as it is sent.
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
-const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -125,11 +133,13 @@ export function createDecoder(options: DecoderOptions): Decoder {
   let pieceUnits = 0;
   let pieceBytes = 0;
   let counted = 0;
+  let joined = 0;
 
   // The unfinished event: `data` holds the lines of this chunk, `earlier` those of the chunks before.
   let type = '';
   let data: string | undefined;
   let earlier: string[] = [];
+  let joinedEarlier = 0;
   let dataUnits = 0;
   let dataBytes = 0;
   let ownId: string | undefined;
@@ -161,6 +171,11 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (failure !== undefined) throw failure;
     const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
     if (text === '') return;
+    readChunk(text, chunk);
+    if (text.length > MOST_CUT) letGo(text);
+  }
+
+  function readChunk(text: string, chunk: Uint8Array | string): void {
     let at = skipLeading(text);
     const cr = find(text, '\r', at);
     if (cutEvent !== '') at = endCutEvent(text, at, cr);
@@ -170,6 +185,16 @@ export function createDecoder(options: DecoderOptions): Decoder {
     else if (typeof chunk !== 'string') readFrom(text, at, cr, reader.ascii ? chunk : undefined);
     else if (lastSize >= LONG) readFrom(text, at, cr, undefined);
     else reader.withBytes(text, (ascii) => readFrom(text, at, cr, ascii));
+  }
+
+  // What stays until the next chunk, which may be long, must not keep this one in memory.
+  function letGo(text: string): void {
+    lastEventId = copyOf(lastEventId);
+    type = copyOf(type);
+    cutEvent = copyOf(cutEvent);
+    if (ownId !== undefined) ownId = copyOf(ownId);
+    const piece = pieces.at(-1);
+    if (piece !== undefined && piece.length < text.length / 2) pieces[pieces.length - 1] = copyOf(piece);
   }
 
   // "One leading U+FEFF BYTE ORDER MARK character must be ignored"; a LF right after a CR belongs to the same
@@ -192,7 +217,10 @@ export function createDecoder(options: DecoderOptions): Decoder {
     stoppedAt = -1;
     for (let at = start; at < text.length; ) {
       if (cr < at) cr = find(text, '\r', at);
-      if (at > stoppedAt && isBetweenEvents()) {
+      if (cr !== NONE && lf < at) lf = find(text, '\n', at);
+      // Where a line ends in CR alone, a fast path would only search for a LF, which may be far away.
+      const endsInLf = cr === NONE || lf <= cr + 1;
+      if (endsInLf && at > stoppedAt && isBetweenEvents()) {
         at = bytes === undefined ? readText(text, at, cr) : readBytes(text, at, bytes);
         if (at === text.length) return;
         if (isCut && at > 0 && text.length - at <= mostCut) {
@@ -241,7 +269,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     if (end === NONE) return text.length;
     const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
     pieces = [];
-    pieceUnits = pieceBytes = counted = 0;
+    pieceUnits = pieceBytes = counted = joined = 0;
     if (line !== undefined) {
       lastSize = line.length;
       readLine(line, 0, lastSize);
@@ -315,6 +343,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
     let event = '';
     let lines: string | undefined;
     for (;;) {
+      if (at - begin > freeUnits) break;
       // So near the end are short lines only, which `readText` knows as well.
       if (at + 6 > last) return readText(text, begin, NONE);
       const first = bytes[at];
@@ -419,8 +448,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
     onTooLarge?.(Object.assign(error, { id }));
   }
 
-  // A slice of a string keeps the whole chunk in memory; `join` makes a copy.
   function setAside(lines: string): void {
+    joinedEarlier = joinPieces(earlier, joinedEarlier);
     earlier.push([lines, ''].join('\n'));
     data = undefined;
   }
@@ -428,6 +457,7 @@ export function createDecoder(options: DecoderOptions): Decoder {
   function takeData(): string {
     const text = earlier.join('');
     earlier = [];
+    joinedEarlier = 0;
     return data === undefined ? text.slice(0, -1) : text + data;
   }
 
@@ -439,6 +469,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
   }
 
   function hold(piece: string): void {
+    joined = joinPieces(pieces, joined);
+    counted = Math.min(counted, pieces.length);
     pieces.push(piece);
     pieceUnits += piece.length;
     if (pieceUnits <= freeLineUnits) return;
@@ -489,22 +521,22 @@ export interface DecodeOptions extends DecodeLimits, Pick<DecoderOptions, 'onCom
  * reconnect: an error of the source is thrown. A relay sends comments on in `onComment`, which is called before
  * the events of the same chunk are yielded, as `onId` and `onRetry` are.
  *
- * @throws {DecodeError} when a line or an event is larger than its limit.
+ * @throws {DecodeError} when a line or an event is larger than its limit, after the events before it.
  */
 export async function* decode(
   source: DecodeSource,
   options: DecodeOptions = {},
 ): AsyncGenerator<DecodedEvent, void, undefined> {
-  let events: DecodedEvent[] = [];
+  const events: DecodedEvent[] = [];
   const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
   for await (const chunk of chunksOf(source)) {
-    decoder.feed(chunk);
-    const ready = events;
-    events = [];
-    yield* ready;
+    try {
+      decoder.feed(chunk);
+    } finally {
+      yield* events.splice(0);
+    }
   }
-  if (!options.dispatchAtEnd) return;
-  decoder.end();
+  if (options.dispatchAtEnd) decoder.end();
   yield* events;
 }
 
@@ -513,56 +545,6 @@ const DIGITS = /^[0-9]+$/;
 function find(text: string, lineEnd: string, from: number): number {
   const at = text.indexOf(lineEnd, from);
   return at === -1 ? NONE : at;
-}
-
-// `charCodeAt` past the end gives NaN, but V8 then drops its fast path for good.
-function is(text: string, at: number, code: number): boolean {
-  return at < text.length && text.charCodeAt(at) === code;
-}
-
-function isData(text: string, at: number): boolean {
-  return (
-    at + 4 < text.length &&
-    text.charCodeAt(at) === LETTER_D &&
-    text.charCodeAt(at + 1) === 97 &&
-    text.charCodeAt(at + 2) === 116 &&
-    text.charCodeAt(at + 3) === 97 &&
-    text.charCodeAt(at + 4) === COLON
-  );
-}
-
-function isId(text: string, at: number): boolean {
-  return is(text, at + 1, LETTER_D) && is(text, at + 2, COLON);
-}
-
-function isEvent(text: string, at: number): boolean {
-  return (
-    at + 5 < text.length &&
-    text.charCodeAt(at + 1) === 118 &&
-    text.charCodeAt(at + 2) === LETTER_E &&
-    text.charCodeAt(at + 3) === 110 &&
-    text.charCodeAt(at + 4) === 116 &&
-    text.charCodeAt(at + 5) === COLON
-  );
-}
-
-function isBlank(text: string, at: number): boolean {
-  return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
-}
-
-function skipSpace(text: string, at: number): number {
-  return is(text, at, SPACE) ? at + 1 : at;
-}
-
-function utf8Length(text: string): number {
-  let bytes = text.length;
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit < 0x80) continue;
-    // Each half of a surrogate pair is two of its four bytes.
-    bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
-  }
-  return bytes;
 }
 
 async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | string, void, undefined> {

@@ -580,6 +580,57 @@ describe('the decoder, under load,', () => {
     assert.equal(events[0]?.data.length, 2000 * 41 - 1);
   });
 
+  const long = '1795408776829123-0000001';
+  for (const [what, start, rest] of [
+    ['last event ID', `id: ${long}\ndata: a\n\n`, ''],
+    ['id of an unfinished event', '', `id: ${long}\ndata: a\n`],
+    ['type of an unfinished event', '', `event: ${long}\ndata: a\n`],
+    ['beginning of an event', '', `id: ${long}\ndata: ${long}`],
+    ['beginning of a comment', '', `id: ${long}\n\n:${'x'.repeat(5000)}`],
+    ['beginning of a line', '', `data: a\ndata: ${long}`],
+  ] as const) {
+    it(`does not hold a whole chunk for the ${what}`, () => {
+      const padding = `data: ${'x'.repeat(100_000)}\n\n`;
+      for (const isText of [false, true]) {
+        const decoders: unknown[] = [];
+        collectGarbage();
+        const before = process.memoryUsage().heapUsed;
+        for (let i = 0; i < 200; i++) {
+          const decoder = createDecoder({ onEvent: () => {} });
+          const bytes = utf8.encode(`${padding}${start}${padding}${rest}`);
+          decoder.feed(isText ? new TextDecoder().decode(bytes) : bytes);
+          decoders.push(decoder);
+        }
+        collectGarbage();
+        const grown = process.memoryUsage().heapUsed - before;
+        assert.ok(grown < 8 << 20, `${grown >> 20} MiB more, for ${decoders.length} decoders`);
+      }
+    });
+  }
+
+  for (const [what, start, piece] of [
+    ['line', 'data: ', 'yz'],
+    ['line that is not of ASCII', 'data: ', '水'],
+    ['event', '', 'data: y\n'],
+  ] as const) {
+    it(`holds little more of an unfinished ${what} than its bytes, in however many chunks it arrives`, () => {
+      const pieces = 300_000;
+      const limits = { maxLineBytes: 1_000_000, maxEventBytes: 1_000_000 };
+      const events: DecodedEvent[] = [];
+      const decoder = createDecoder({ ...limits, onEvent: (event) => events.push(event) });
+      decoder.feed(start);
+      collectGarbage();
+      const before = process.memoryUsage().heapUsed;
+      // Strings of their own, as a socket gives them.
+      for (let i = 0; i < pieces; i++) decoder.feed(utf8.encode(piece));
+      collectGarbage();
+      const grown = process.memoryUsage().heapUsed - before;
+      assert.ok(grown < 3 << 20, `${(grown / 1e6).toFixed(1)} MB for ${(pieces * piece.length) / 1e6} MB`);
+      decoder.feed('\n\n');
+      assert.equal(events[0]?.data, start === '' ? `${'y\n'.repeat(pieces - 1)}y` : piece.repeat(pieces));
+    });
+  }
+
   it('reads a line of a megabyte that arrives byte by byte', () => {
     // Work that grew with the square of the length would not end before the test's timeout.
     const { reads } = readAll(cutEverywhere(utf8.encode(`data: ${'x'.repeat(1_000_000)}\n\n`)));
@@ -592,19 +643,50 @@ describe('the decoder, under load,', () => {
   });
 });
 
+/** How many characters are searched while `work` runs: a count of work that no other process disturbs. */
+function searchedDuring(work: () => void): number {
+  const { indexOf } = String.prototype;
+  let searched = 0;
+  String.prototype.indexOf = function (this: string, part: string, from = 0): number {
+    const at = indexOf.call(this, part, from);
+    searched += (at === -1 ? this.length : at) - from;
+    return at;
+  };
+  try {
+    work();
+  } finally {
+    String.prototype.indexOf = indexOf;
+  }
+  return searched;
+}
+
 describe('the decoder, with a chunk of a megabyte of lines that are no event,', () => {
-  // Work that grew with the square of their number would not end before the test's timeout.
-  for (const line of [':', ': x', 'event:', 'id', 'event: a', 'data: a', 'retry: 5', 'x', '\t', 'id: \0']) {
-    for (const end of ['\n', '\r\n']) {
+  for (const line of [
+    '',
+    ':',
+    ': x',
+    'event:',
+    'id',
+    'event: a',
+    'data: a',
+    'retry: 5',
+    'x',
+    '\t',
+    'id: \0',
+  ]) {
+    for (const end of ['\n', '\r\n', '\r', '\r\r', '\n\r', '\r\n\r']) {
       it(`reads each once: ${JSON.stringify(line + end)}`, () => {
         const text = (line + end).repeat(1_000_000 / (line.length + end.length));
         for (const limits of [{}, { maxLineBytes: 100_000, maxEventBytes: 2_000_000 }]) {
           for (const whole of [text, utf8.encode(text)]) {
             let events = 0;
             const decoder = createDecoder({ ...limits, onEvent: () => events++ });
-            decoder.feed(whole);
+            const searched = searchedDuring(() => decoder.feed(whole));
+            assert.ok(searched < 10 * text.length, `${searched / text.length} times`);
             decoder.feed(`${end}data: the end\n\n`);
-            assert.equal(events, line === 'data: a' ? 2 : 1);
+            const isEvent = line === 'data: a' && /\r\r|\n\r|\r\n\r/.test(end);
+            const times = isEvent ? text.length / (line.length + end.length) : line === 'data: a' ? 1 : 0;
+            assert.equal(events, Math.floor(times) + 1);
           }
         }
       });
@@ -662,6 +744,47 @@ describe('decode and decoderStream', () => {
     });
   });
 
+  it('gives the events before one that is too large, however the stream is cut', async () => {
+    const oversized = `${stream}data: ${'x'.repeat(50)}\n\n`;
+    for (const size of [1, 7, 24, 40, 1000]) {
+      const chunks = chunksOf(oversized, size);
+      const bodies = [
+        decode(chunks, { maxLineBytes: 40 }),
+        ReadableStream.from(chunks).pipeThrough(decoderStream({ maxLineBytes: 40 })),
+      ];
+      for (const events of bodies) {
+        const data: string[] = [];
+        const reading = (async () => {
+          for await (const event of events) data.push(event.data);
+        })();
+        await assert.rejects(reading, { code: 'ERR_SSE_LINE_TOO_LONG' });
+        assert.deepEqual(data, ['a', 'b']);
+      }
+    }
+  });
+
+  it('gives the last event of a chunk when the loop is left, also before one that is too large', async () => {
+    for await (const event of decode([`${stream}data: ${'x'.repeat(50)}\n`], { maxLineBytes: 40 })) {
+      assert.equal(event.data, 'a');
+      break;
+    }
+  });
+
+  it('takes an event without its blank line at the end, where it is asked to', async () => {
+    const unfinished = utf8.encode(`${stream}data: c`);
+    for (const dispatchAtEnd of [false, true]) {
+      const bodies = [
+        decode([unfinished], { dispatchAtEnd }),
+        new Blob([unfinished]).stream().pipeThrough(decoderStream({ dispatchAtEnd })),
+      ];
+      for (const events of bodies) {
+        const data: string[] = [];
+        for await (const event of events) data.push(event.data);
+        assert.deepEqual(data, dispatchAtEnd ? ['a', 'b', 'c'] : ['a', 'b']);
+      }
+    }
+  });
+
   it('transforms the body of a fetch response', async (t) => {
     const { url } = await serve(t, (_, res) => res.end(stream));
     const response = await fetch(url);
@@ -670,8 +793,26 @@ describe('decode and decoderStream', () => {
     assert.deepEqual(data, ['a', 'b']);
   });
 
-  it('errors the TransformStream at a line that is too long', async () => {
-    const body = new Blob(['data: aaaaaaaaaa\n']).stream().pipeThrough(decoderStream({ maxLineBytes: 5 }));
-    await assert.rejects(body.getReader().read(), { code: 'ERR_SSE_LINE_TOO_LONG' });
+  it('errors both sides of the TransformStream at a line that is too long', async () => {
+    const { readable, writable } = decoderStream({ maxLineBytes: 5 });
+    const writer = writable.getWriter();
+    const closed = assert.rejects(writer.closed, { code: 'ERR_SSE_LINE_TOO_LONG' });
+    writer.write('data: aaaaaaaaaa\n').catch(() => {});
+    await assert.rejects(readable.getReader().read(), { code: 'ERR_SSE_LINE_TOO_LONG' });
+    await closed;
+  });
+
+  it('hands an error of the source and a cancellation through the TransformStream', async () => {
+    const broken = decoderStream();
+    const reader = broken.readable.getReader();
+    const reading = reader.read();
+    await broken.writable.abort(new Error('cut')).catch(() => {});
+    await assert.rejects(reading, /cut/);
+    const left = decoderStream();
+    const waiting = left.readable.getReader();
+    const none = waiting.read();
+    await waiting.cancel(new Error('left'));
+    assert.equal((await none).done, true);
+    await assert.rejects(left.writable.getWriter().closed, /left/);
   });
 });

@@ -110,6 +110,14 @@ describe('collect', () => {
     await assert.rejects(collect('http://127.0.0.1:1', 1), /came without a response \(.*ECONNREFUSED/);
   });
 
+  it('resolves where the events that were asked for came before one that is too large', async (t) => {
+    const server = await serve(t, (_, res) => open(res, `${ONE}data: ${'x'.repeat(2 << 20)}\n\n`));
+    for (const source of [server.url, [ONE, `${TWO}data: ${'x'.repeat(2 << 20)}`]]) {
+      const count = typeof source === 'string' ? 1 : 2;
+      assert.equal((await collect(source as string, count)).length, count);
+    }
+  });
+
   it('says that a response is no event stream, and closes it', async (t) => {
     const handler: Handler = (req, res) => {
       if (req.url === '/json') res.writeHead(200, { 'content-type': 'application/json' }).write('{}');

@@ -1,5 +1,6 @@
 // Generated from lib/decode-bytes.ts by `npm run generate`. Do not edit.
 const LF = 10;
+const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -95,4 +96,51 @@ export function endOfWord(ascii, from) {
     while (at < ascii.length && ascii[at] >= SPACE)
         at++;
     return at;
+}
+export function is(text, at, code) {
+    return at < text.length && text.charCodeAt(at) === code;
+}
+export function isData(text, at) {
+    return (at + 4 < text.length &&
+        text.charCodeAt(at) === LETTER_D &&
+        text.charCodeAt(at + 1) === 97 &&
+        text.charCodeAt(at + 2) === 116 &&
+        text.charCodeAt(at + 3) === 97 &&
+        text.charCodeAt(at + 4) === COLON);
+}
+export function isId(text, at) {
+    return is(text, at + 1, LETTER_D) && is(text, at + 2, COLON);
+}
+export function isEvent(text, at) {
+    return (at + 5 < text.length &&
+        text.charCodeAt(at + 1) === 118 &&
+        text.charCodeAt(at + 2) === LETTER_E &&
+        text.charCodeAt(at + 3) === 110 &&
+        text.charCodeAt(at + 4) === 116 &&
+        text.charCodeAt(at + 5) === COLON);
+}
+export function isBlank(text, at) {
+    return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
+}
+export function skipSpace(text, at) {
+    return is(text, at, SPACE) ? at + 1 : at;
+}
+export function copyOf(text) {
+    return [text, ''].join('\n').slice(0, -1);
+}
+export function joinPieces(pieces, joined) {
+    if (pieces.length - joined < 1024)
+        return joined;
+    pieces.push(pieces.splice(joined).join(''));
+    return joined + 1;
+}
+export function utf8Length(text) {
+    let bytes = text.length;
+    for (let i = 0; i < text.length; i++) {
+        const unit = text.charCodeAt(i);
+        if (unit < 0x80)
+            continue;
+        bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
+    }
+    return bytes;
 }

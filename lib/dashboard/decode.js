@@ -1,8 +1,7 @@
 // Generated from lib/decode.ts by `npm run generate`. Do not edit.
-import { createTextReader, endOfWord, isDataAt, isEventAt, isIdAt, readShort, SHORT, } from './decode-bytes.js';
+import { copyOf, createTextReader, endOfWord, is, isBlank, isData, isDataAt, isEvent, isEventAt, isId, isIdAt, joinPieces, readShort, SHORT, skipSpace, utf8Length, } from './decode-bytes.js';
 const DEFAULT_LIMIT = (1024 + 64) * 1024;
 const LF = 10;
-const CR = 13;
 const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
@@ -29,9 +28,11 @@ export function createDecoder(options) {
     let pieceUnits = 0;
     let pieceBytes = 0;
     let counted = 0;
+    let joined = 0;
     let type = '';
     let data;
     let earlier = [];
+    let joinedEarlier = 0;
     let dataUnits = 0;
     let dataBytes = 0;
     let ownId;
@@ -55,6 +56,11 @@ export function createDecoder(options) {
         const text = typeof chunk === 'string' ? chunk : reader.read(chunk);
         if (text === '')
             return;
+        readChunk(text, chunk);
+        if (text.length > MOST_CUT)
+            letGo(text);
+    }
+    function readChunk(text, chunk) {
         let at = skipLeading(text);
         const cr = find(text, '\r', at);
         if (cutEvent !== '')
@@ -72,6 +78,16 @@ export function createDecoder(options) {
         else
             reader.withBytes(text, (ascii) => readFrom(text, at, cr, ascii));
     }
+    function letGo(text) {
+        lastEventId = copyOf(lastEventId);
+        type = copyOf(type);
+        cutEvent = copyOf(cutEvent);
+        if (ownId !== undefined)
+            ownId = copyOf(ownId);
+        const piece = pieces.at(-1);
+        if (piece !== undefined && piece.length < text.length / 2)
+            pieces[pieces.length - 1] = copyOf(piece);
+    }
     function skipLeading(text) {
         if (!begun) {
             begun = true;
@@ -88,7 +104,10 @@ export function createDecoder(options) {
         for (let at = start; at < text.length;) {
             if (cr < at)
                 cr = find(text, '\r', at);
-            if (at > stoppedAt && isBetweenEvents()) {
+            if (cr !== NONE && lf < at)
+                lf = find(text, '\n', at);
+            const endsInLf = cr === NONE || lf <= cr + 1;
+            if (endsInLf && at > stoppedAt && isBetweenEvents()) {
                 at = bytes === undefined ? readText(text, at, cr) : readBytes(text, at, bytes);
                 if (at === text.length)
                     return;
@@ -140,7 +159,7 @@ export function createDecoder(options) {
             return text.length;
         const line = pieceBytes > maxLineBytes ? undefined : pieces.join('');
         pieces = [];
-        pieceUnits = pieceBytes = counted = 0;
+        pieceUnits = pieceBytes = counted = joined = 0;
         if (line !== undefined) {
             lastSize = line.length;
             readLine(line, 0, lastSize);
@@ -217,6 +236,8 @@ export function createDecoder(options) {
         let event = '';
         let lines;
         for (;;) {
+            if (at - begin > freeUnits)
+                break;
             if (at + 6 > last)
                 return readText(text, begin, NONE);
             const first = bytes[at];
@@ -343,12 +364,14 @@ export function createDecoder(options) {
         onTooLarge?.(Object.assign(error, { id }));
     }
     function setAside(lines) {
+        joinedEarlier = joinPieces(earlier, joinedEarlier);
         earlier.push([lines, ''].join('\n'));
         data = undefined;
     }
     function takeData() {
         const text = earlier.join('');
         earlier = [];
+        joinedEarlier = 0;
         return data === undefined ? text.slice(0, -1) : text + data;
     }
     function countData(line) {
@@ -361,6 +384,8 @@ export function createDecoder(options) {
             drop(line.length + 1, false);
     }
     function hold(piece) {
+        joined = joinPieces(pieces, joined);
+        counted = Math.min(counted, pieces.length);
         pieces.push(piece);
         pieceUnits += piece.length;
         if (pieceUnits <= freeLineUnits)
@@ -387,61 +412,24 @@ export function createDecoder(options) {
     }
 }
 export async function* decode(source, options = {}) {
-    let events = [];
+    const events = [];
     const decoder = createDecoder({ ...options, onEvent: (event) => events.push(event) });
     for await (const chunk of chunksOf(source)) {
-        decoder.feed(chunk);
-        const ready = events;
-        events = [];
-        yield* ready;
+        try {
+            decoder.feed(chunk);
+        }
+        finally {
+            yield* events.splice(0);
+        }
     }
-    if (!options.dispatchAtEnd)
-        return;
-    decoder.end();
+    if (options.dispatchAtEnd)
+        decoder.end();
     yield* events;
 }
 const DIGITS = /^[0-9]+$/;
 function find(text, lineEnd, from) {
     const at = text.indexOf(lineEnd, from);
     return at === -1 ? NONE : at;
-}
-function is(text, at, code) {
-    return at < text.length && text.charCodeAt(at) === code;
-}
-function isData(text, at) {
-    return (at + 4 < text.length &&
-        text.charCodeAt(at) === LETTER_D &&
-        text.charCodeAt(at + 1) === 97 &&
-        text.charCodeAt(at + 2) === 116 &&
-        text.charCodeAt(at + 3) === 97 &&
-        text.charCodeAt(at + 4) === COLON);
-}
-function isId(text, at) {
-    return is(text, at + 1, LETTER_D) && is(text, at + 2, COLON);
-}
-function isEvent(text, at) {
-    return (at + 5 < text.length &&
-        text.charCodeAt(at + 1) === 118 &&
-        text.charCodeAt(at + 2) === LETTER_E &&
-        text.charCodeAt(at + 3) === 110 &&
-        text.charCodeAt(at + 4) === 116 &&
-        text.charCodeAt(at + 5) === COLON);
-}
-function isBlank(text, at) {
-    return is(text, at, LF) || (is(text, at, CR) && is(text, at + 1, LF));
-}
-function skipSpace(text, at) {
-    return is(text, at, SPACE) ? at + 1 : at;
-}
-function utf8Length(text) {
-    let bytes = text.length;
-    for (let i = 0; i < text.length; i++) {
-        const unit = text.charCodeAt(i);
-        if (unit < 0x80)
-            continue;
-        bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
-    }
-    return bytes;
 }
 async function* chunksOf(source) {
     if (Symbol.asyncIterator in source || Symbol.iterator in source)

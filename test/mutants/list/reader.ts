@@ -211,6 +211,18 @@ export const reader: readonly Mutant[] = [
     [{ in: 'decode', only: 'as soon as it is there' }],
     [
       {
+        find: 'if (pieces.length - joined < 1024) return joined;',
+        replace: 'if (pieces.length >= 0) return joined;',
+        why: 'an unfinished line of a megabyte holds twenty where it arrives in chunks of two bytes',
+        tests: [{ in: 'decode', only: 'holds little more' }],
+      },
+      {
+        find: ' || (unit >= 0xd800 && unit <= 0xdfff)',
+        replace: '',
+        why: 'text with emoji is refused below its limit',
+        tests: [{ in: 'decode', only: 'accept a line' }],
+      },
+      {
         find: 'withinCharacter = bytes[bytes.length - 1]! >= 0x80;',
         replace: 'withinCharacter = false;',
         why: 'bytes that are not UTF-8 are read in another way where they are cut',
@@ -267,12 +279,6 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'decode', only: 'as soon as it is there' }],
       },
       {
-        find: ' || (unit >= 0xd800 && unit <= 0xdfff)',
-        replace: '',
-        why: 'text with emoji is refused below its limit',
-        tests: [{ in: 'decode', only: 'accept a line' }],
-      },
-      {
         find: "name === 'retry' && DIGITS.test(value)",
         replace: "name === 'retry'",
         why: 'a malformed `retry` makes a client reconnect at once',
@@ -290,16 +296,28 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'decode', only: 'as soon as it is there' }],
       },
       {
-        find: 'if (at > stoppedAt && isBetweenEvents()) {',
-        replace: 'if (isBetweenEvents()) {',
+        find: 'if (endsInLf && at > stoppedAt && isBetweenEvents()) {',
+        replace: 'if (endsInLf && isBetweenEvents()) {',
         why: 'a chunk of lines that are no event takes time by the square of their number',
         tests: [{ in: 'decode', only: 'reads each once: ":.n"' }],
+      },
+      {
+        find: 'const endsInLf = cr === NONE || lf <= cr + 1;',
+        replace: 'const endsInLf = true;',
+        why: 'a chunk of lines that end in CR takes time by the square of their number',
+        tests: [{ in: 'decode', only: 'reads each once: ".r"' }],
       },
       {
         find: "earlier.push([lines, ''].join('\\n'));",
         replace: "earlier.push(lines + '\\n');",
         why: 'a few bytes of an event keep each whole chunk in memory',
         tests: [{ in: 'decode', only: 'does not hold whole chunks' }],
+      },
+      {
+        find: 'if (text.length > MOST_CUT) letGo(text);',
+        replace: '',
+        why: 'a few bytes that wait for the next chunk keep the whole of this one in memory',
+        tests: [{ in: 'decode', only: 'does not hold a whole chunk for' }],
       },
       {
         find: 'dataUnits = dataBytes = droppedUnits = 0;',
