@@ -78,11 +78,11 @@ export function watch(watcher) {
  * Connects to other topics. Continues after the last id, so that topics that are kept lose no event.
  *
  * @param {readonly string[]} wanted
- * @param {string} [since] A position at which those that are new had no event: they lose none either.
+ * @param {readonly string[]} [positions] Those at which the new ones had no event: they lose none either.
  */
-export function followTopics(wanted, since = '') {
+export function followTopics(wanted, positions = []) {
   topics = wanted;
-  lastId = earlierOf(since, lastId);
+  for (const since of positions) lastId = earlierOf(since, lastId);
   if (state !== 'dropped') connect();
 }
 
@@ -99,6 +99,17 @@ function earlierOf(since, last) {
   if (one.epoch === other.epoch) return one.seq < other.seq ? since : last;
   // After a restart of the server: all of its present run is newer than an id of the one before.
   return one.epoch < other.epoch ? formatId(other.epoch, 0) : last;
+}
+
+/**
+ * Whether all has come that the topics had up to an id.
+ *
+ * @param {string} id
+ */
+export function hasReached(id) {
+  const [one, other] = [parseId(lastId), parseId(id)];
+  if (one === undefined || other === undefined) return false;
+  return one.epoch === other.epoch ? one.seq >= other.seq : one.epoch > other.epoch;
 }
 
 /** Opens a new connection in place of the present one. */

@@ -1,5 +1,5 @@
 // The list of topics: which there are, and which are followed.
-import { followTopics } from './connection.js';
+import { followTopics, hasReached } from './connection.js';
 import { element, input, make } from './elements.js';
 import { bytes, count } from './figures.js';
 import { isTopic, topicRule } from './protocol.js';
@@ -13,6 +13,7 @@ import { takeRates } from './timeline.js';
  * @property {number} [events] Absent from a topic that the server does not know.
  * @property {number} [bytes]
  * @property {number} [subscribers]
+ * @property {string} [last] The id of the newest event.
  * @property {boolean} [ended]
  */
 
@@ -27,6 +28,10 @@ let followed = new Set();
 let followsAll = true;
 /** The position of the server when it last listed its topics: those that it did not list had no event by then. */
 let listedAt = '';
+/** The last name of the listing, where it is not the last topic. @type {string | undefined} */
+let listedTo;
+/** Topics that have begun since and found no place yet: by name, a position at which each had no event. */
+const waiting = new Map();
 let rates = new Map();
 
 /**
@@ -47,9 +52,12 @@ export async function refreshTopics() {
   const { answer } = await ask('topics').catch(() => ({ answer: /** @type {Record<string, any>} */ ({}) }));
   if (!Array.isArray(answer.topics)) return;
   const since = listedAt;
+  const before = new Set(known.map(({ topic }) => topic));
   known = answer.topics;
+  listedTo = answer.next;
+  if (followsAll && since !== '') wait(before, since);
   // Beyond a page of topics, it is not known which are new.
-  if (answer.next === undefined) listedAt = String(answer.position ?? '');
+  if (listedTo === undefined) listedAt = String(answer.position ?? '');
   element('position').textContent = answer.position ?? '–';
   if (followsAll) followKnown(since);
   drawTopics();
@@ -64,7 +72,8 @@ export function measureRates() {
 /** @param {boolean} isWanted */
 export function followAll(isWanted) {
   followsAll = isWanted;
-  if (isWanted) followKnown();
+  waiting.clear();
+  if (isWanted) followKnown('');
   else followChanged();
   drawTopics();
 }
@@ -106,21 +115,65 @@ export function readTopic(field) {
   return undefined;
 }
 
-/** @param {string} [since] A position at which those that are new had no event. */
-function followKnown(since) {
-  const before = followed.size;
-  for (const { topic, ended } of known) {
-    if (!ended && followed.size < MAX_FOLLOWED) followed.add(topic);
-  }
-  if (followed.size !== before) followChanged(since);
+/**
+ * Remembers what has begun since the listing before: also what has ended again by now.
+ *
+ * @param {ReadonlySet<string>} before
+ * @param {string} since
+ */
+function wait(before, since) {
+  const names = new Set(known.map(({ topic }) => topic));
+  for (const name of waiting.keys()) if (!names.has(name)) waiting.delete(name);
+  for (const name of names) if (!before.has(name) && !followed.has(name)) waiting.set(name, since);
 }
 
-/** @param {string} [since] */
-function followChanged(since) {
+/** @param {string} since Where those begin whose first event is not known to come after a position. */
+function followKnown(since) {
+  /** @type {Map<string, string>} */
+  const added = new Map();
+  for (const { topic, events = 0, ended } of known) {
+    if (followed.has(topic) || (ended && !waiting.has(topic))) continue;
+    if (followed.size >= MAX_FOLLOWED && !(events > 0 && release(added))) continue;
+    followed.add(topic);
+    added.set(topic, waiting.get(topic) ?? since);
+    waiting.delete(topic);
+  }
+  if (added.size > 0) followChanged([...added.values()]);
+}
+
+/**
+ * Makes room for another topic: stops following one that has nothing more to deliver, because all of it has come
+ * and it has ended, or because the server has no events of it.
+ *
+ * @param {ReadonlyMap<string, string>} added Those of which nothing has come yet.
+ * @returns {boolean} Whether there was one.
+ */
+function release(added) {
+  const infos = new Map(known.map((info) => [info.topic, info]));
+  for (const topic of followed) {
+    if (added.has(topic) || isBeyond(topic)) continue;
+    const { events = 0, ended, last } = infos.get(topic) ?? {};
+    if ((events > 0 && !ended) || !(last === undefined || hasReached(last))) continue;
+    return followed.delete(topic);
+  }
+  return false;
+}
+
+/**
+ * Whether the listing does not say if there is such a topic.
+ *
+ * @param {string} topic
+ */
+function isBeyond(topic) {
+  return listedTo !== undefined && topic > listedTo;
+}
+
+/** @param {readonly string[]} [positions] Where those that are new begin. */
+function followChanged(positions) {
   if (!followsAll) history.replaceState(null, '', `#${[...followed].join(',')}`);
   else if (location.hash) history.replaceState(null, '', location.pathname + location.search);
   if (!followed.has('system')) hideTiles();
-  followTopics([...followed], since);
+  followTopics([...followed], positions);
 }
 
 // ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────

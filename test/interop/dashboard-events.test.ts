@@ -100,6 +100,25 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     assert.equal(await page.locator('.row.gap').count(), 0);
   });
 
+  it('shows topics that have ended before it could find them, however many there were before', async (t) => {
+    const { sse, page } = await open(browser, t);
+    await page.locator('#more', { hasText: 'There is no topic yet' }).waitFor();
+    const jobs = (from: number, to: number): void => {
+      for (let job = from; job <= to; job += 1) {
+        for (const data of ['begun', 'done']) sse.hub.publish(`job-${job}`, { data: `${job} ${data}` });
+        sse.hub.end(`job-${job}`);
+      }
+    };
+    jobs(1, 50);
+    await receives(page, 100);
+    jobs(51, 120);
+    await receives(page, 240);
+    const saved = (await exported(page)).filter(({ topic }) => topic !== '');
+    assert.equal(new Set(saved.map(({ id }) => id)).size, 240);
+    assert.equal(await page.locator('.row.gap').count(), 0);
+    assert.equal(await page.isChecked('#all'), true);
+  });
+
   it('reports no gap of events that it has shown before', async (t) => {
     const { sse, page } = await open(browser, t, { hub: { history: { maxEvents: 4 } } });
     sse.hub.publish('old', { data: 'begin' });
