@@ -36,5 +36,5 @@ export async function askPosition() {
 
 /** Shows the field for the token. */
 export function requireToken() {
-  element('token-field').hidden = false;
+  element('token-panel').hidden = false;
 }

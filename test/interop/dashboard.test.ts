@@ -203,6 +203,29 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await shows(page, 'still there');
   });
 
+  it('connects when a token was typed and Enter pressed, and publishes nothing by that', async (t) => {
+    const { sse, page } = await open(browser, t, { subscribeTokens: ['let-me-in'] });
+    sse.hub.publish('a', { data: 'for readers only' });
+    await page.fill('#token', 'let-me-in');
+    await page.press('#token', 'Enter');
+    await shows(page, 'for readers only');
+    await becomes(page, 'live');
+    assert.deepEqual(
+      sse.hub.topics().map(({ topic, events }) => [topic, events]),
+      [['a', 1]],
+    );
+  });
+
+  it('stays connected to the topics of its address with a token that was typed', async (t) => {
+    const { sse, page } = await open(browser, t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
+    await becomes(page, 'closed');
+    await page.fill('#token', 'let-me-in');
+    await page.press('#token', 'Enter');
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'for readers only' });
+    await shows(page, 'for readers only');
+  });
+
   it('waits where it is refused for now, and connects when there is room', async (t) => {
     const limits = { maxConnections: 1, retryDelay: 50 };
     const { sse, url, page } = await open(browser, t, { limits }, { hash: '' });
