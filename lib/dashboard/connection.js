@@ -9,7 +9,7 @@ import {
   readGap,
   readReady,
 } from './protocol.js';
-import { askPosition, requireToken } from './requests.js';
+import { askPosition, readAnswer, requireToken } from './requests.js';
 import { addEvent, addNote, clearEntries, counts } from './store.js';
 import { readStream } from './stream.js';
 import { countEvent, countGap, showLink } from './timeline.js';
@@ -22,6 +22,8 @@ const DROP_SECONDS = 5;
 /** How many of the newest events the first connection begins with. */
 const FIRST_EVENTS = 1000;
 const MAX_DELAY = 30_000;
+/** Milliseconds in which the answer to a request for a stream begins. */
+const MAX_HEAD_WAIT = 30_000;
 const SILENCE_CHECK = 1000;
 
 /** @type {Readonly<Record<State, string>>} */
@@ -58,6 +60,8 @@ let retry = 2000;
 /** Milliseconds of silence after which the connection is dead: what the server has promised. */
 let maxSilence = Infinity;
 let dropTimer = 0;
+/** Why there is no stream, as it was shown last since there was one. */
+let refusal = '';
 /** By topic, the id of the newest event that has come: a connection may begin with some of them again. */
 const seen = new Map();
 /** @type {Set<(event: StreamEvent, isReplay: boolean) => void>} */
@@ -185,10 +189,10 @@ function disconnect() {
  */
 async function run(signal) {
   for (let failures = 0; !signal.aborted; failures += 1) {
-    replayedTo = await askPosition();
+    replayedTo = await askPosition(signal);
     if (signal.aborted) return;
     const before = counts.connections;
-    const mayPass = await attempt(signal, failures);
+    const mayPass = await attempt(signal);
     if (signal.aborted || !mayPass) return;
     if (counts.connections > before) failures = 0;
     if (state === 'live') addNote('connection lost; the dashboard reconnects with the last id');
@@ -201,10 +205,9 @@ async function run(signal) {
  * One connection, until it ends.
  *
  * @param {AbortSignal} signal
- * @param {number} failures How many have failed just before.
  * @returns {Promise<boolean>} Whether to try again.
  */
-async function attempt(signal, failures) {
+async function attempt(signal) {
   const query = new URLSearchParams(topics.map((topic) => ['topic', topic]));
   query.set('nameTopics', '1');
   if (lastId === '') query.set('last', String(FIRST_EVENTS));
@@ -213,12 +216,13 @@ async function attempt(signal, failures) {
   let heardAt = performance.now();
   const silent = new AbortController();
   const timer = setInterval(() => {
-    if (performance.now() - heardAt > maxSilence) silent.abort();
+    if (performance.now() - heardAt > (isStream ? maxSilence : MAX_HEAD_WAIT)) silent.abort();
   }, SILENCE_CHECK);
   try {
     const response = await readStream(`events?${query}`, AbortSignal.any([signal, silent.signal]), {
       onOpen: () => {
         isStream = true;
+        heardAt = performance.now();
       },
       onBytes: () => {
         heardAt = performance.now();
@@ -229,10 +233,10 @@ async function attempt(signal, failures) {
       },
     });
     if (signal.aborted || state === 'ended') return false;
-    return isStream || (await mayPass(response, failures));
+    return isStream || (await mayPass(response));
   } catch {
     // Without an answer there is no reason to show: the state shows that there is no connection.
-    if (silent.signal.aborted) addNote('the server was silent for longer than it had promised');
+    if (isStream && silent.signal.aborted) addNote('the server was silent for longer than it had promised');
     return true;
   } finally {
     clearInterval(timer);
@@ -243,21 +247,22 @@ async function attempt(signal, failures) {
  * Shows why there is no stream.
  *
  * @param {Response} response
- * @param {number} failures
  * @returns {Promise<boolean>} Whether to try again.
  */
-async function mayPass(response, failures) {
+async function mayPass(response) {
   const { status } = response;
   if (status === 204) {
     addNote('these topics have ended: no more events will come');
     setState('ended');
     return false;
   }
-  const { message, error } = Object(await response.json().catch(() => undefined));
+  const { message } = await readAnswer(response);
   const isPassing = status === 429 || status >= 500;
   if (status === 401) requireToken();
-  if (!isPassing || failures === 0)
-    addNote(`refused with status ${status}: ${message ?? error ?? 'this is no event stream'}`);
+  const text = `refused with status ${status}: ${response.ok ? 'this is no event stream' : message}`;
+  // Once for each reason, however often it tries.
+  if (!isPassing || text !== refusal) addNote(text);
+  refusal = text;
   if (!isPassing) setState('closed');
   return isPassing;
 }
@@ -287,6 +292,7 @@ function receiveControl(event) {
   if (type === controlEvents.position) return;
   if (type === controlEvents.ready) {
     counts.connections += 1;
+    refusal = '';
     const { heartbeat } = readReady(data);
     maxSilence = heartbeat === undefined ? Infinity : silenceOf(heartbeat);
     setState('live');

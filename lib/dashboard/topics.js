@@ -3,7 +3,7 @@ import { followTopics, hasReached } from './connection.js';
 import { element, input, make } from './elements.js';
 import { bytes, count } from './figures.js';
 import { isTopic, topicRule } from './protocol.js';
-import { ask } from './requests.js';
+import { ask, oneAtATime } from './requests.js';
 import { hideTiles } from './tiles.js';
 import { takeRates } from './timeline.js';
 
@@ -30,6 +30,8 @@ let followsAll = true;
 let listedAt = '';
 /** The last name of the listing, where it is not the last topic. @type {string | undefined} */
 let listedTo;
+/** Why there is no listing. */
+let refusal = '';
 /** Topics that have begun since and found no place yet: by name, a position at which each had no event. */
 const waiting = new Map();
 let rates = new Map();
@@ -48,9 +50,20 @@ export function beginWith(names) {
 }
 
 /** Requests the topics of the server, and follows new ones where all are followed. */
-export async function refreshTopics() {
-  const { answer } = await ask('topics').catch(() => ({ answer: /** @type {Record<string, any>} */ ({}) }));
-  if (!Array.isArray(answer.topics)) return;
+export const refreshTopics = oneAtATime(async () => {
+  try {
+    const { status, answer } = await ask('topics');
+    const isListing = Array.isArray(answer.topics);
+    refusal = isListing ? '' : `No list of topics: ${status}: ${answer.message}`;
+    if (isListing) takeTopics(answer);
+    else drawTopics();
+  } catch {
+    // The server cannot be reached: the state of the connection says so.
+  }
+});
+
+/** @param {Record<string, any>} answer */
+function takeTopics(answer) {
   const since = listedAt;
   const before = new Set(known.map(({ topic }) => topic));
   known = answer.topics;
@@ -193,7 +206,9 @@ function drawTopics() {
 
 /** @param {number} total */
 function hintFor(total) {
+  if (refusal !== '') return refusal;
   if (total === 0) return 'There is no topic yet: publish the first event below.';
+  if (listedTo !== undefined) return 'and more: follow them by name';
   if (total > MAX_LISTED) return `and ${(total - MAX_LISTED).toLocaleString('en')} more: follow them by name`;
   return followed.size >= MAX_FOLLOWED ? `The dashboard follows ${MAX_FOLLOWED} topics at most.` : '';
 }
@@ -241,7 +256,7 @@ function updateRow(row, { topic, events, bytes: size = 0, subscribers = 0, ended
   if (box !== null) box.checked = followed.has(topic);
   const facts =
     events === undefined
-      ? ['nothing published yet']
+      ? [isBeyond(topic) ? 'not listed' : 'the server has no event of it']
       : [count(events, 'event'), bytes(size).join(' '), count(subscribers, 'reader')];
   const rate = rates.get(topic);
   if (rate) facts.push(`${rate.toLocaleString('en', { maximumFractionDigits: rate < 10 ? 1 : 0 })}/s`);

@@ -88,7 +88,7 @@ async function publish(number) {
       headers,
       body: lines.join('\n'),
     });
-    if (status !== 200) throw new Error(`The server refused: ${answer.message ?? status}`);
+    if (status !== 200) throw new Error(`The server refused: ${answer.message}`);
     await refreshTopics();
     return answer.ids;
   } finally {

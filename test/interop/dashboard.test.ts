@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import type { Browser } from 'playwright-core';
 import { SystemSampler } from '../../lib/command/system.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { becomes, exported, open, rows, shows, started } from './helpers/dashboard-page.ts';
+import { becomes, exported, open, openBehind, rows, shows, started } from './helpers/dashboard-page.ts';
 
 let browser: Browser;
 before(async () => {
@@ -14,7 +14,7 @@ before(async () => {
 });
 after(() => browser?.close());
 
-describe('the dashboard', { timeout: 120_000 }, () => {
+describe('the dashboard', { timeout: 240_000 }, () => {
   it('shows live events as text, whatever they contain, within its Content-Security-Policy', async (t) => {
     const { sse, page, complaints } = await open(browser, t, {}, { hash: '#a,b' });
     await becomes(page, 'live');
@@ -224,6 +224,66 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await becomes(page, 'live');
     sse.hub.publish('a', { data: 'for readers only' });
     await shows(page, 'for readers only');
+  });
+
+  it('says why it has no list of topics', async (t) => {
+    const { page } = await open(browser, t, { subscribeTokens: ['let-me-in'] });
+    await page.locator('#more', { hasText: /^No list of topics: 401: ./ }).waitFor();
+  });
+
+  it('lists a topic that it follows beyond the first page of topics, and says of it only what it knows', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#zz,a' });
+    for (let i = 1000; i < 2100; i += 1) sse.hub.publish(`topic-${i}`, { data: 'x' });
+    sse.hub.publish('zz', { data: 'beyond' });
+    await shows(page, 'beyond');
+    await page.locator('#more', { hasText: /^and more: follow them by name$/ }).waitFor();
+    await page.locator('.topics li[data-topic=zz]', { hasText: 'not listed' }).waitFor();
+  });
+
+  it('says once why it is refused after it was connected, also where a proxy answers with a page', async (t) => {
+    let isDown = false;
+    let attempts = 0;
+    const { sse, page } = await openBehind(browser, t, ({ url, method }, res) => {
+      if (!isDown || !(url?.startsWith('/events?') || method === 'POST')) return false;
+      if (method === 'GET') attempts += 1;
+      res.writeHead(502, { 'content-type': 'text/html' }).end('<!doctype html><p>nobody is there');
+      return true;
+    });
+    await becomes(page, 'live');
+    isDown = true;
+    for (const stream of sse.streams) stream.end();
+    await shows(page, 'refused with status 502: Bad Gateway');
+    await page.click('#publish button');
+    await page.locator('#answer', { hasText: /^502: Bad Gateway$/ }).waitFor();
+    while (attempts < 4) await new Promise((resolve) => setTimeout(resolve, 20));
+    isDown = false;
+    await becomes(page, 'live');
+    assert.equal(await page.locator('.row.note', { hasText: 'refused with status' }).count(), 1);
+  });
+
+  it('connects although other requests are never answered, and sends each of them once at a time', async (t) => {
+    const open: Record<string, number> = {};
+    let most = 0;
+    const { page } = await openBehind(browser, t, ({ url = '' }, res) => {
+      if (!['/topics', '/position', '/metrics/recent'].includes(url)) return false;
+      open[url] = (open[url] ?? 0) + 1;
+      most = Math.max(most, ...Object.values(open));
+      res.on('close', () => (open[url] = open[url]! - 1));
+      return true;
+    });
+    await becomes(page, 'live');
+    assert.equal(most, 1);
+  });
+
+  it('shows its chart once a server that was busy has answered', async (t) => {
+    let refused = 0;
+    const { page } = await openBehind(browser, t, ({ url }, res) => {
+      if (url !== '/metrics/recent' || refused > 0) return false;
+      refused += 1;
+      res.writeHead(503).end();
+      return true;
+    });
+    await page.locator('#recent-panel').waitFor();
   });
 
   it('waits where it is refused for now, and connects when there is room', async (t) => {
