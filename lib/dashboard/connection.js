@@ -54,6 +54,8 @@ let topics = [];
 /** @type {State} */
 let state = 'idle';
 let lastId = '';
+/** The next connection begins with the oldest event, not with the newest ones. */
+let replaysAll = false;
 /** Events up to this id were published before the connection was opened. */
 let replayedTo = '';
 let retry = 2000;
@@ -64,6 +66,8 @@ let dropTimer = 0;
 let refusal = '';
 /** By topic, the id of the newest event that has come: a connection may begin with some of them again. */
 const seen = new Map();
+/** @type {(maxTopics: number) => void} */
+let onTopicLimit = () => {};
 /** @type {Set<(event: StreamEvent, isReplay: boolean) => void>} */
 const watchers = new Set();
 
@@ -79,6 +83,15 @@ export function watch(watcher) {
 }
 
 /**
+ * Calls a function with how many topics one stream may follow, where the server has refused more.
+ *
+ * @param {(maxTopics: number) => void} listener
+ */
+export function whenLimited(listener) {
+  onTopicLimit = listener;
+}
+
+/**
  * Connects to other topics. Continues after the last id, so that topics that are kept lose no event.
  *
  * @param {readonly string[]} wanted
@@ -86,7 +99,7 @@ export function watch(watcher) {
  */
 export function followTopics(wanted, positions = []) {
   topics = wanted;
-  for (const since of positions) lastId = earlierOf(since, lastId);
+  if (!replaysAll) for (const since of positions) lastId = earlierOf(since, lastId);
   if (state !== 'dropped') connect();
 }
 
@@ -124,12 +137,12 @@ export function connect() {
   run(control.signal);
 }
 
-/** Begins again with the first event of this run of the server. */
-export async function replayAll() {
-  const position = parseId(await askPosition());
+/** Begins again with the oldest event that the server has of these topics. */
+export function replayAll() {
   clearEntries();
   seen.clear();
-  lastId = position === undefined ? '' : formatId(position.epoch, 0);
+  lastId = '';
+  replaysAll = true;
   connect();
 }
 
@@ -210,8 +223,9 @@ async function run(signal) {
 async function attempt(signal) {
   const query = new URLSearchParams(topics.map((topic) => ['topic', topic]));
   query.set('nameTopics', '1');
-  if (lastId === '') query.set('last', String(FIRST_EVENTS));
-  else query.set('lastEventId', lastId);
+  if (lastId !== '') query.set('lastEventId', lastId);
+  else if (replaysAll) query.set('from', 'earliest');
+  else query.set('last', String(FIRST_EVENTS));
   let isStream = false;
   let heardAt = performance.now();
   const silent = new AbortController();
@@ -256,7 +270,7 @@ async function mayPass(response) {
     setState('ended');
     return false;
   }
-  const { message } = await readAnswer(response);
+  const { message, error, maxTopics } = await readAnswer(response);
   const isPassing = status === 429 || status >= 500;
   if (status === 401) requireToken();
   const text = `refused with status ${status}: ${response.ok ? 'this is no event stream' : message}`;
@@ -264,12 +278,14 @@ async function mayPass(response) {
   if (!isPassing || text !== refusal) addNote(text);
   refusal = text;
   if (!isPassing) setState('closed');
+  if (error === 'too-many-topics' && maxTopics >= 1 && maxTopics < topics.length) onTopicLimit(maxTopics);
   return isPassing;
 }
 
 /** @param {StreamEvent} event */
 function receive(event) {
   lastId = event.id || lastId;
+  replaysAll = false;
   counts.lastId = lastId;
   if (isControlEvent(event.type)) receiveControl(event);
   else receivePublished(event);

@@ -1,5 +1,5 @@
 // The list of topics: which there are, and which are followed.
-import { followTopics, hasReached } from './connection.js';
+import { followTopics, hasReached, whenLimited } from './connection.js';
 import { element, input, make } from './elements.js';
 import { bytes, count } from './figures.js';
 import { isTopic, topicRule } from './protocol.js';
@@ -18,7 +18,7 @@ import { takeRates } from './timeline.js';
  */
 
 /** Fewer than one stream may follow by default. */
-const MAX_FOLLOWED = 50;
+let maxFollowed = 50;
 const MAX_LISTED = 200;
 
 /** @type {readonly Topic[]} */
@@ -42,7 +42,7 @@ let rates = new Map();
  * @param {readonly string[]} names
  */
 export function beginWith(names) {
-  const wanted = names.filter(isTopic).slice(0, MAX_FOLLOWED);
+  const wanted = names.filter(isTopic).slice(0, maxFollowed);
   if (wanted.length === 0) return;
   followsAll = false;
   followed = new Set(wanted);
@@ -82,6 +82,14 @@ export function measureRates() {
   drawTopics();
 }
 
+/** Follows as many as the server allows. */
+whenLimited((maxTopics) => {
+  maxFollowed = maxTopics;
+  followed = new Set([...followed].slice(0, maxFollowed));
+  followChanged();
+  drawTopics();
+});
+
 /** @param {boolean} isWanted */
 export function followAll(isWanted) {
   followsAll = isWanted;
@@ -98,7 +106,7 @@ export function followAll(isWanted) {
  */
 export function follow(topic, isWanted = true) {
   if (!isWanted) followed.delete(topic);
-  else if (followed.size < MAX_FOLLOWED) followed.add(topic);
+  else if (followed.size < maxFollowed) followed.add(topic);
   followsAll = false;
   drawTopics();
   followChanged();
@@ -146,7 +154,7 @@ function followKnown(since) {
   const added = new Map();
   for (const { topic, events = 0, ended } of known) {
     if (followed.has(topic) || (ended && !waiting.has(topic))) continue;
-    if (followed.size >= MAX_FOLLOWED && !(events > 0 && release(added))) continue;
+    if (followed.size >= maxFollowed && !(events > 0 && release(added))) continue;
     followed.add(topic);
     added.set(topic, waiting.get(topic) ?? since);
     waiting.delete(topic);
@@ -210,7 +218,7 @@ function hintFor(total) {
   if (total === 0) return 'There is no topic yet: publish the first event below.';
   if (listedTo !== undefined) return 'and more: follow them by name';
   if (total > MAX_LISTED) return `and ${(total - MAX_LISTED).toLocaleString('en')} more: follow them by name`;
-  return followed.size >= MAX_FOLLOWED ? `The dashboard follows ${MAX_FOLLOWED} topics at most.` : '';
+  return followed.size >= maxFollowed ? `The dashboard follows ${maxFollowed} topics at most.` : '';
 }
 
 /**

@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { Browser } from 'playwright-core';
 import { SystemSampler } from '../../lib/command/system.ts';
+import { Hub } from '../../lib/hub.ts';
+import { MemoryLog, MemoryStore } from '../helpers/memory-log.ts';
 import { launchChromium } from './helpers/chromium.ts';
 import { becomes, exported, open, openBehind, rows, shows, started } from './helpers/dashboard-page.ts';
 
@@ -284,6 +286,31 @@ describe('the dashboard', { timeout: 240_000 }, () => {
       return true;
     });
     await page.locator('#recent-panel').waitFor();
+  });
+
+  it('follows as many topics as a server allows that allows few', async (t) => {
+    const { sse, page } = await open(browser, t, { maxTopicsPerStream: 3 });
+    for (const topic of ['a', 'b', 'c', 'd', 'e']) sse.hub.publish(topic, { data: `of ${topic}` });
+    await shows(page, 'refused with status 400: A stream follows at most 3 topics, not 5.');
+    await becomes(page, 'live');
+    for (const topic of ['a', 'b', 'c']) await shows(page, `of ${topic}`);
+    await page.locator('#more', { hasText: 'follows 3 topics at most' }).waitFor();
+  });
+
+  it('replays also what a log has from before it was restored from a backup', async (t) => {
+    const store = new MemoryStore();
+    const before = new Hub({ log: new MemoryLog(store) });
+    for (const data of ['before the backup', 'lost with the disk']) await before.append('a', { data });
+    await before.close();
+    store.loseTail(1);
+    const { sse, page } = await open(browser, t, { hub: { log: new MemoryLog(store) } }, { hash: '#a' });
+    await shows(page, 'before the backup');
+    sse.hub.publish('a', { data: 'after it' });
+    await shows(page, 'after it');
+    await page.click('#history');
+    await page.locator('.row.again', { hasText: 'after it' }).waitFor();
+    const shown = await rows(page, '.row:not(.ready, .gap)');
+    assert.deepEqual(shown, ['before the backup', 'after it']);
   });
 
   it('waits where it is refused for now, and connects when there is room', async (t) => {
