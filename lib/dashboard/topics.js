@@ -123,6 +123,19 @@ export function followNew(name) {
 }
 
 /**
+ * Follows a topic as well, in place of another one where there is no room. Where all topics are followed, that stays so.
+ *
+ * @param {string} name
+ */
+export function followOne(name) {
+  if (followed.has(name)) return;
+  if (followed.size >= maxFollowed && !release(new Map())) followed = new Set([...followed].slice(1));
+  followed.add(name);
+  drawTopics();
+  followChanged();
+}
+
+/**
  * Reads the name of a topic from a field. Reports to the user and returns `undefined` where it cannot be one.
  *
  * @param {HTMLInputElement} field
@@ -144,7 +157,7 @@ export function readTopic(field) {
  */
 function wait(before, since) {
   const names = new Set(known.map(({ topic }) => topic));
-  for (const name of waiting.keys()) if (!names.has(name)) waiting.delete(name);
+  for (const name of waiting.keys()) if (!names.has(name) || followed.has(name)) waiting.delete(name);
   for (const name of names) if (!before.has(name) && !followed.has(name)) waiting.set(name, since);
 }
 

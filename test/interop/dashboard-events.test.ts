@@ -53,6 +53,21 @@ async function withJson(page: Page, sse: SseServer): Promise<void> {
   await page.locator('#detail').waitFor();
 }
 
+/** The buttons of the first minute, and what it says then. */
+const STEPS: readonly (readonly [label: string, said: string])[] = [
+  ['Publish 3 events', 'All 3 came, in order, each once'],
+  ['Cut the connection', 'This page hears nothing now'],
+  ['Publish 5 more', 'The server has 5 more events'],
+  ['Reconnect', 'All 5 came, in order, each once'],
+];
+
+async function takeSteps(page: Page, steps: typeof STEPS): Promise<void> {
+  for (const [label, said] of steps) {
+    await page.locator('#tour-next:not([aria-disabled=true])', { hasText: label }).click();
+    await page.locator('#tour-said', { hasText: said }).waitFor();
+  }
+}
+
 describe('the dashboard', { timeout: 180_000 }, () => {
   it('shows everything that is published to new topics, from anywhere, under any name', async (t) => {
     const { url, page } = await open(browser, t);
@@ -323,22 +338,52 @@ describe('the dashboard', { timeout: 180_000 }, () => {
 
   it('leads through the first minute: publish, cut, publish, and see that nothing was lost', async (t) => {
     const { sse, page, complaints } = await open(browser, t);
-    const steps = [
-      ['Publish 3 events', 'All 3 came, in order, each once'],
-      ['Cut the connection', 'This page hears nothing now'],
-      ['Publish 5 more', 'The server has 5 events that this page has not seen'],
-      ['Reconnect', 'All 5 came, in order, each once'],
-    ];
-    for (const [label, said] of steps) {
-      await page.locator('#tour-next:not([disabled])', { hasText: label! }).click();
-      await page.locator('#tour-said', { hasText: said! }).waitFor();
-    }
+    await takeSteps(page, STEPS);
     assert.equal(sse.hub.topics()[0]!.events, 8);
     await page.click('#tour-close');
     await page.reload();
     await becomes(page, 'live');
     assert.equal(await page.isVisible('#tour'), false);
     assert.deepEqual(complaints, []);
+  });
+
+  for (const way of ['drop', 'history']) {
+    it(`says what came where the user connects with #${way} in the middle of the first minute`, async (t) => {
+      const { page } = await open(browser, t);
+      await takeSteps(page, STEPS.slice(0, 2));
+      await takeSteps(page, STEPS.slice(2, 3));
+      await page.click(`#${way}`);
+      await receives(page, way === 'drop' ? 8 : 11);
+      await takeSteps(page, STEPS.slice(3));
+    });
+
+    it(`says what came where the user has connected with #${way} before it publishes more`, async (t) => {
+      const { page } = await open(browser, t);
+      await takeSteps(page, STEPS.slice(0, 2));
+      await page.click(`#${way}`);
+      await becomes(page, 'live');
+      await takeSteps(page, STEPS.slice(2));
+    });
+  }
+
+  it('leads through the first minute also where its topic exists and is not followed', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#prices' });
+    sse.hub.publish('demo', { data: 'of somebody else' });
+    await page.locator('.topics li[data-topic=demo]').waitFor();
+    await takeSteps(page, STEPS);
+    assert.equal(new URL(page.url()).hash, '#prices,demo');
+  });
+
+  it('leads through the first minute with the keyboard, and the focus stays', async (t) => {
+    const { page } = await open(browser, t);
+    await page.focus('#tour-next');
+    for (const [, said] of STEPS) {
+      await page.keyboard.press('Enter');
+      await page.locator('#tour-said', { hasText: said }).waitFor();
+      await page.locator(said === STEPS[3]![1] ? '#tour-close:focus' : '#tour-next:focus').waitFor();
+    }
+    await page.keyboard.press('Enter');
+    await page.locator('#log:focus').waitFor();
   });
 
   it('draws live and replayed events, cuts and gaps on its timeline', async (t) => {
