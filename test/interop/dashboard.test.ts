@@ -355,6 +355,30 @@ describe('the dashboard', { timeout: 240_000 }, () => {
     assert.equal((await exported(page)).length, 702);
   });
 
+  it('filters while paused what was there then, and counts what has come since', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    for (const data of ['one', 'other']) sse.hub.publish('a', { data });
+    await shows(page, 'other');
+    await page.click('#pause');
+    for (const data of ['later one', 'later other', 'last one']) sse.hub.publish('a', { data });
+    await page.locator('#pause', { hasText: 'Resume (3 new)' }).waitFor();
+    await page.fill('#search', 'one');
+    await page.locator('#pause', { hasText: 'Resume (2 new)' }).waitFor();
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
+    await page.click('#pause');
+    await shows(page, 'last one');
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one', 'later one', 'last one']);
+  });
+
+  it('shows an event under its topic, whatever comment was published with it', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { comment: 'topic b', data: 'of a' });
+    await shows(page, 'of a');
+    assert.equal(await page.locator('.row:not(.ready) .topic-name').textContent(), 'a');
+  });
+
   it('draws samples of the topic system as tiles', async (t) => {
     const sampler = new SystemSampler();
     t.after(() => sampler.close());
