@@ -261,6 +261,44 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
+  it('shows JSON as it was written: long numbers, zeros at the end, and names that come twice', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    const data =
+      '{"id": 9007199254740993, "price": 1.10, "odd": "a \\" : b", "small": -2.5, "deep": {"x": 1e400}}';
+    const twice = '{"a": 1, "b:": [2, 3], "a": 4}';
+    for (const one of [data, twice, '17.0']) sse.hub.publish('a', { data: one });
+    await shows(page, '17.0');
+    await page.locator('.row', { hasText: 'price' }).click();
+    await page.locator('#detail-data summary', { hasText: 'deep' }).click();
+    await page.locator('#detail-data .leaf', { hasText: 'x: 1e400' }).waitFor();
+    const leaves = await page.locator('#detail-data .leaf').allTextContents();
+    assert.deepEqual(leaves, [
+      'id: 9007199254740993',
+      'price: 1.10',
+      'odd: "a \\" : b"',
+      'small: -2.5',
+      'x: 1e400',
+    ]);
+    for (const text of [twice, '17.0']) {
+      await page.locator('.row', { hasText: text }).click();
+      await page.locator('#detail-data pre', { hasText: text }).waitFor();
+    }
+  });
+
+  it('keeps the focus at what a button of a long list has added', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    const list = Array.from({ length: 250 }, (_, i) => (i === 200 ? ['deep'] : i));
+    sse.hub.publish('a', { json: list });
+    await shows(page, '0,1,2,3');
+    await page.locator('.row', { hasText: '0,1,2,3' }).click();
+    await page.locator('#detail-data button', { hasText: '150 more' }).press('Enter');
+    await page.locator('#detail-data .leaf:focus', { hasText: '100: 100' }).waitFor();
+    await page.locator('#detail-data button', { hasText: '50 more' }).press('Enter');
+    await page.locator('#detail-data summary:focus', { hasText: '200: [ 1 item ]' }).waitFor();
+  });
+
   it('keeps what was scrolled to in its place while new events come', async (t) => {
     const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
