@@ -53,6 +53,24 @@ async function withJson(page: Page, sse: SseServer): Promise<void> {
   await page.locator('#detail').waitFor();
 }
 
+const run = promisify(execFile);
+
+/** Runs a command that was copied, with this program. */
+function shell(command: string, token = ''): Promise<{ stdout: string }> {
+  const options = { cwd: root, env: { ...process.env, TOKEN: token } };
+  return run('sh', ['-c', command.replace('npx sluice', 'npx tsx lib/command/bin.ts')], options);
+}
+
+/** What a button copies. */
+async function copyOf(page: Page, id: string): Promise<string> {
+  await page.click(`#${id}`);
+  await page.locator('#copied', { hasText: 'copied' }).waitFor();
+  const text = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(await page.textContent('#command'), text);
+  await page.evaluate(() => document.querySelector('#copied')!.replaceChildren());
+  return text;
+}
+
 /** The buttons of the first minute, and what it says then. */
 const STEPS: readonly (readonly [label: string, said: string])[] = [
   ['Publish 3 events', 'All 3 came, in order, each once'],
@@ -322,17 +340,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     sse.hub.publish('a', { event: 'odd name', data });
     await shows(page, "it's");
     await page.locator('.row', { hasText: "it's" }).click();
-    const copied = async (id: string): Promise<string> => {
-      await page.click(`#${id}`);
-      await page.locator('#copied', { hasText: 'copied' }).waitFor();
-      const text = await page.evaluate(() => navigator.clipboard.readText());
-      assert.equal(await page.textContent('#command'), text);
-      await page.evaluate(() => document.querySelector('#copied')!.replaceChildren());
-      return text;
-    };
-    const run = promisify(execFile);
-    const shell = (command: string) =>
-      run('sh', ['-c', command.replace('npx sluice', 'npx tsx lib/command/bin.ts')], { cwd: root });
+    const copied = (id: string): Promise<string> => copyOf(page, id);
     await shell(await copied('publish-curl'));
     await shell(await copied('publish-cli'));
     await run(process.execPath, ['--input-type=module', '-e', await copied('publish-js')]);
@@ -356,6 +364,27 @@ describe('the dashboard', { timeout: 180_000 }, () => {
       await copied('read-js'),
       new RegExp(`new EventSource\\("${after.replace(/[?]/g, '\\?')}"\\)`),
     );
+  });
+
+  it('copies commands that work with a token, and for a topic that looks like an option', async (t) => {
+    const tokens = { publishTokens: ['let-me-in'], subscribeTokens: ['only-read'] };
+    const { sse, url, page } = await open(browser, t, tokens, { hash: '#--ids' });
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'], { origin: url });
+    await page.fill('#token', 'let-me-in');
+    await page.press('#token', 'Enter');
+    await becomes(page, 'live');
+    for (const data of ['first', 'second']) sse.hub.publish('--ids', { data });
+    await shows(page, 'second');
+    await page.locator('.row', { hasText: 'first' }).click();
+    const js = async (id: string): Promise<string> => (await copyOf(page, id)).replace('TOKEN', 'let-me-in');
+    await shell(await copyOf(page, 'publish-curl'), 'let-me-in');
+    await shell(await copyOf(page, 'publish-cli'), 'let-me-in');
+    await run(process.execPath, ['--input-type=module', '-e', await js('publish-js')]);
+    await receives(page, 5);
+    const tail = (await copyOf(page, 'read-cli')).replace('sluice tail', 'sluice tail --max 1');
+    assert.match((await shell(tail, 'let-me-in')).stdout, /second/);
+    const next = 'return new Promise((done) => events.addEventListener("message", ({ data }) => done(data)))';
+    assert.equal(await page.evaluate(`(async () => { ${await js('read-js')}\n${next} })()`), 'second');
   });
 
   it('can be used with the keyboard alone', async (t) => {
