@@ -1,4 +1,4 @@
-// Charts what the server did in the last ten minutes, from its own figures.
+// Charts what one process of the server did in the last ten minutes, from its own figures.
 import { element, input, makeSvg, selection } from './elements.js';
 import { bytes, clock } from './figures.js';
 import { authorization, limited, oneAtATime } from './requests.js';
