@@ -86,7 +86,7 @@ async function takeSteps(page: Page, steps: typeof STEPS): Promise<void> {
   }
 }
 
-describe('the dashboard', { timeout: 180_000 }, () => {
+describe('the dashboard', { timeout: 300_000 }, () => {
   it('shows everything that is published to new topics, from anywhere, under any name', async (t) => {
     const { url, page } = await open(browser, t);
     await becomes(page, 'idle');
@@ -511,7 +511,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     for (const width of [390, 1280]) {
       it(`has no fault that axe finds, at ${width} px in the ${colorScheme} theme`, async (t) => {
         const context = { colorScheme, viewport: { width, height: 900 }, reducedMotion: 'reduce' } as const;
-        const options = { hub: { history: { maxEvents: 3 } } };
+        const options = { hub: { history: { maxEvents: 3 } }, publishTokens: ['let-me-in'] };
         const { sse, page } = await open(browser, t, options, { hash: '#prices,news', context });
         await becomes(page, 'live');
         await withJson(page, sse);
@@ -522,6 +522,8 @@ describe('the dashboard', { timeout: 180_000 }, () => {
         await page.locator('.row.gap').waitFor();
         await page.click('#detail-frame summary');
         await page.click('#publish-curl');
+        await page.click('#publish button');
+        await page.locator('#token-panel').waitFor();
         await page.locator('#recent .grid').first().waitFor({ state: 'attached' });
         await page.evaluate(axeSource);
         const found = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
