@@ -2,16 +2,24 @@
 import { element, input } from './elements.js';
 import { parseJson } from './figures.js';
 
+/**
+ * @typedef {object} Asked
+ * @property {string} [method]
+ * @property {Record<string, string>} [headers]
+ * @property {string} [body]
+ * @property {AbortSignal | undefined} [signal]
+ */
+
 /** Milliseconds after which a request has failed: packets may vanish without a sign. */
 const MAX_WAIT = 10_000;
 /** An answer to what is published waits for readers that are behind. */
 const MAX_PUBLISH_WAIT = 30_000;
 
 /**
- * Sends a request and reads the JSON of its answer. Rejects where the server cannot be reached, or does not answer.
+ * Sends a request and reads the JSON of its answer. Rejects where there is no answer in time.
  *
  * @param {string} path Relative to the page.
- * @param {{ method?: string, headers?: Record<string, string>, body?: string, signal?: AbortSignal | undefined }} [options]
+ * @param {Asked} [options]
  * @returns {Promise<{ status: number, answer: Record<string, any> }>}
  */
 export async function ask(path, { headers, signal, ...options } = {}) {

@@ -123,7 +123,7 @@ export function followNew(name) {
 }
 
 /**
- * Follows a topic as well, in place of another one where there is no room. Where all topics are followed, that stays so.
+ * Follows a topic as well, in place of another one where there is no room. New topics are followed as before.
  *
  * @param {string} name
  */
@@ -176,8 +176,8 @@ function followKnown(since) {
 }
 
 /**
- * Makes room for another topic: stops following one that has nothing more to deliver, because all of it has come
- * and it has ended, or because the server has no events of it.
+ * Makes room for another topic: stops following one that has nothing more to deliver. Either it has ended and all
+ * of it has come, or the server has no events of it.
  *
  * @param {ReadonlyMap<string, string>} added Those of which nothing has come yet.
  * @returns {boolean} Whether there was one.

@@ -40,7 +40,11 @@ let step = 0;
 /** @type {readonly string[]} */
 let missed = [];
 let isBusy = false;
-/** What the tour published last; `undefined` until the server has answered. @type {ReadonlySet<string> | undefined} */
+/**
+ * The ids of what the tour published last; `undefined` until the server has answered.
+ *
+ * @type {ReadonlySet<string> | undefined}
+ */
 let wanted;
 /** Which of that have come. Until it is known, all of the topic. @type {Set<string>} */
 const come = new Set();
