@@ -449,7 +449,7 @@ function checkTopics(names: readonly string[], maxTopics: number): readonly stri
   if (names.length === 0) throw httpError(TOPIC_MISSING);
   if (names.length > maxTopics) {
     const message = `A stream follows at most ${maxTopics} topics, not ${names.length}.`;
-    throw httpError({ status: 400, error: 'too-many-topics', message });
+    throw Object.assign(httpError({ status: 400, error: 'too-many-topics', message }), { maxTopics });
   }
   if (!names.every((name) => isTopic(name))) throw httpError(MALFORMED_TOPIC);
   // A copy: the list of a query has room for 16 more names, for as long as the stream is open.

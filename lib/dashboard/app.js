@@ -1,7 +1,7 @@
 // Starts the dashboard: connects the buttons and forms of the page to their actions.
 
 import { refreshChart, startChart } from './chart.js';
-import { replayAll, toggleDrop, watch } from './connection.js';
+import { connect, replayAll, toggleDrop, watch } from './connection.js';
 import { showDetail, startDetail } from './detail.js';
 import { download } from './download.js';
 import { button, element, form, input } from './elements.js';
@@ -29,6 +29,13 @@ button('pause').addEventListener('click', () => {
 button('export').addEventListener('click', download);
 button('clear').addEventListener('click', clearEntries);
 input('all').addEventListener('change', () => followAll(input('all').checked));
+
+form('sign-in').addEventListener('submit', (event) => {
+  event.preventDefault();
+  connect();
+  refreshTopics();
+  refreshChart();
+});
 
 form('add').addEventListener('submit', (event) => {
   event.preventDefault();

@@ -1,7 +1,7 @@
-// Charts what the server did in the last ten minutes, from its own figures.
+// Charts what one process of the server did in the last ten minutes, from its own figures.
 import { element, input, makeSvg, selection } from './elements.js';
 import { bytes, clock } from './figures.js';
-import { authorization } from './requests.js';
+import { authorization, limited, oneAtATime } from './requests.js';
 
 /**
  * @typedef {object} Report
@@ -20,6 +20,8 @@ const X_LABELS = ['10 min ago', '5 min ago', 'now'];
 let report;
 /** The place that the user points at; `undefined`: the last one. @type {number | undefined} */
 let chosen;
+/** The statuses of a refusal that only another token can change. */
+const FINAL = [401, 403, 404];
 /** The token with which the server refused its figures. @type {string | undefined} */
 let refusedWith;
 
@@ -40,20 +42,22 @@ export function startChart() {
 }
 
 /** Requests the figures of the server. Call it every few seconds. */
-export async function refreshChart() {
+export const refreshChart = oneAtATime(async () => {
   const token = input('token').value;
   // The server may show its figures to others only: that is asked once for each token.
   if (refusedWith === token) return;
   try {
-    const response = await fetch('metrics/recent', { cache: 'no-store', headers: authorization() });
-    refusedWith = response.ok ? undefined : token;
-    report = response.ok ? await response.json() : undefined;
+    const request = { cache: /** @type {const} */ ('no-store'), headers: authorization(), signal: limited() };
+    const response = await fetch('metrics/recent', request);
+    refusedWith = FINAL.includes(response.status) ? token : undefined;
+    if (response.ok) report = await response.json();
+    else if (refusedWith !== undefined) report = undefined;
   } catch {
     // The server cannot be reached: the state of the connection says so.
   }
   element('recent-panel').hidden = report === undefined;
   draw();
-}
+});
 
 /** @param {number | undefined} place */
 function choose(place) {

@@ -9,7 +9,7 @@ import {
   readGap,
   readReady,
 } from './protocol.js';
-import { askPosition, requireToken } from './requests.js';
+import { askPosition, readAnswer, requireToken } from './requests.js';
 import { addEvent, addNote, clearEntries, counts } from './store.js';
 import { readStream } from './stream.js';
 import { countEvent, countGap, showLink } from './timeline.js';
@@ -22,6 +22,8 @@ const DROP_SECONDS = 5;
 /** How many of the newest events the first connection begins with. */
 const FIRST_EVENTS = 1000;
 const MAX_DELAY = 30_000;
+/** Milliseconds in which the answer to a request for a stream begins. */
+const MAX_HEAD_WAIT = 30_000;
 const SILENCE_CHECK = 1000;
 
 /** @type {Readonly<Record<State, string>>} */
@@ -52,14 +54,20 @@ let topics = [];
 /** @type {State} */
 let state = 'idle';
 let lastId = '';
+/** The next connection begins with the oldest event, not with the newest ones. */
+let replaysAll = false;
 /** Events up to this id were published before the connection was opened. */
 let replayedTo = '';
 let retry = 2000;
 /** Milliseconds of silence after which the connection is dead: what the server has promised. */
 let maxSilence = Infinity;
 let dropTimer = 0;
+/** Why there is no stream, as it was shown last since there was one. */
+let refusal = '';
 /** By topic, the id of the newest event that has come: a connection may begin with some of them again. */
 const seen = new Map();
+/** @type {(maxTopics: number) => void} */
+let onTopicLimit = () => {};
 /** @type {Set<(event: StreamEvent, isReplay: boolean) => void>} */
 const watchers = new Set();
 
@@ -75,14 +83,23 @@ export function watch(watcher) {
 }
 
 /**
+ * Calls a function with how many topics one stream may follow, where the server has refused more.
+ *
+ * @param {(maxTopics: number) => void} listener
+ */
+export function whenLimited(listener) {
+  onTopicLimit = listener;
+}
+
+/**
  * Connects to other topics. Continues after the last id, so that topics that are kept lose no event.
  *
  * @param {readonly string[]} wanted
- * @param {string} [since] A position at which those that are new had no event: they lose none either.
+ * @param {readonly string[]} [positions] Those at which the new ones had no event: they lose none either.
  */
-export function followTopics(wanted, since = '') {
+export function followTopics(wanted, positions = []) {
   topics = wanted;
-  lastId = earlierOf(since, lastId);
+  if (!replaysAll) for (const since of positions) lastId = earlierOf(since, lastId);
   if (state !== 'dropped') connect();
 }
 
@@ -101,6 +118,17 @@ function earlierOf(since, last) {
   return one.epoch < other.epoch ? formatId(other.epoch, 0) : last;
 }
 
+/**
+ * Whether all has come that the topics had up to an id.
+ *
+ * @param {string} id
+ */
+export function hasReached(id) {
+  const [one, other] = [parseId(lastId), parseId(id)];
+  if (one === undefined || other === undefined) return false;
+  return one.epoch === other.epoch ? one.seq >= other.seq : one.epoch > other.epoch;
+}
+
 /** Opens a new connection in place of the present one. */
 export function connect() {
   disconnect();
@@ -109,12 +137,12 @@ export function connect() {
   run(control.signal);
 }
 
-/** Begins again with the first event of this run of the server. */
-export async function replayAll() {
-  const position = parseId(await askPosition());
+/** Begins again with the oldest event that the server has of these topics. */
+export function replayAll() {
   clearEntries();
   seen.clear();
-  lastId = position === undefined ? '' : formatId(position.epoch, 0);
+  lastId = '';
+  replaysAll = true;
   connect();
 }
 
@@ -174,10 +202,10 @@ function disconnect() {
  */
 async function run(signal) {
   for (let failures = 0; !signal.aborted; failures += 1) {
-    replayedTo = await askPosition();
+    replayedTo = await askPosition(signal);
     if (signal.aborted) return;
     const before = counts.connections;
-    const mayPass = await attempt(signal, failures);
+    const mayPass = await attempt(signal);
     if (signal.aborted || !mayPass) return;
     if (counts.connections > before) failures = 0;
     if (state === 'live') addNote('connection lost; the dashboard reconnects with the last id');
@@ -190,24 +218,25 @@ async function run(signal) {
  * One connection, until it ends.
  *
  * @param {AbortSignal} signal
- * @param {number} failures How many have failed just before.
  * @returns {Promise<boolean>} Whether to try again.
  */
-async function attempt(signal, failures) {
+async function attempt(signal) {
   const query = new URLSearchParams(topics.map((topic) => ['topic', topic]));
   query.set('nameTopics', '1');
-  if (lastId === '') query.set('last', String(FIRST_EVENTS));
-  else query.set('lastEventId', lastId);
+  if (lastId !== '') query.set('lastEventId', lastId);
+  else if (replaysAll) query.set('from', 'earliest');
+  else query.set('last', String(FIRST_EVENTS));
   let isStream = false;
   let heardAt = performance.now();
   const silent = new AbortController();
   const timer = setInterval(() => {
-    if (performance.now() - heardAt > maxSilence) silent.abort();
+    if (performance.now() - heardAt > (isStream ? maxSilence : MAX_HEAD_WAIT)) silent.abort();
   }, SILENCE_CHECK);
   try {
     const response = await readStream(`events?${query}`, AbortSignal.any([signal, silent.signal]), {
       onOpen: () => {
         isStream = true;
+        heardAt = performance.now();
       },
       onBytes: () => {
         heardAt = performance.now();
@@ -218,10 +247,10 @@ async function attempt(signal, failures) {
       },
     });
     if (signal.aborted || state === 'ended') return false;
-    return isStream || (await mayPass(response, failures));
+    return isStream || (await mayPass(response));
   } catch {
     // Without an answer there is no reason to show: the state shows that there is no connection.
-    if (silent.signal.aborted) addNote('the server was silent for longer than it had promised');
+    if (isStream && silent.signal.aborted) addNote('the server was silent for longer than it had promised');
     return true;
   } finally {
     clearInterval(timer);
@@ -232,28 +261,31 @@ async function attempt(signal, failures) {
  * Shows why there is no stream.
  *
  * @param {Response} response
- * @param {number} failures
  * @returns {Promise<boolean>} Whether to try again.
  */
-async function mayPass(response, failures) {
+async function mayPass(response) {
   const { status } = response;
   if (status === 204) {
     addNote('these topics have ended: no more events will come');
     setState('ended');
     return false;
   }
-  const { message, error } = Object(await response.json().catch(() => undefined));
+  const { message, error, maxTopics } = await readAnswer(response);
   const isPassing = status === 429 || status >= 500;
   if (status === 401) requireToken();
-  if (!isPassing || failures === 0)
-    addNote(`refused with status ${status}: ${message ?? error ?? 'this is no event stream'}`);
+  const text = `refused with status ${status}: ${response.ok ? 'this is no event stream' : message}`;
+  // Once for each reason, however often it tries.
+  if (!isPassing || text !== refusal) addNote(text);
+  refusal = text;
   if (!isPassing) setState('closed');
+  if (error === 'too-many-topics' && maxTopics >= 1 && maxTopics < topics.length) onTopicLimit(maxTopics);
   return isPassing;
 }
 
 /** @param {StreamEvent} event */
 function receive(event) {
   lastId = event.id || lastId;
+  replaysAll = false;
   counts.lastId = lastId;
   if (isControlEvent(event.type)) receiveControl(event);
   else receivePublished(event);
@@ -276,6 +308,7 @@ function receiveControl(event) {
   if (type === controlEvents.position) return;
   if (type === controlEvents.ready) {
     counts.connections += 1;
+    refusal = '';
     const { heartbeat } = readReady(data);
     maxSilence = heartbeat === undefined ? Infinity : silenceOf(heartbeat);
     setState('live');

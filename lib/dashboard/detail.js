@@ -2,8 +2,8 @@
 import { commandsFor } from './commands.js';
 import { button, element, input, make } from './elements.js';
 import { isPublished, lineOf } from './entries.js';
-import { count, isObject, parseJson } from './figures.js';
-import { treeOf } from './tree.js';
+import { count } from './figures.js';
+import { readTree } from './tree.js';
 
 /** @import { Entry } from './store.js' */
 
@@ -55,8 +55,8 @@ export function showDetail(entry) {
   const said = isPublished(entry) ? '' : lineOf(entry);
   const facts = [topic, type, id, new Date(at).toLocaleString(), isReplay ? 'replayed' : '', said];
   element('detail-facts').textContent = facts.filter(Boolean).join(' · ');
-  const value = data.length <= MAX_JSON ? parseJson(data) : undefined;
-  element('detail-data').replaceChildren(isObject(value) ? treeOf(value) : make('pre', '', cut(data)));
+  const tree = data.length <= MAX_JSON ? readTree(data) : undefined;
+  element('detail-data').replaceChildren(tree ?? make('pre', '', cut(data)));
   element('detail-raw').textContent = cut(raw);
   element('detail-frame').hidden = raw === '';
   element('copies').hidden = !isPublished(entry) || topic === '';

@@ -24,14 +24,14 @@ export async function publish() {
  * @param {number} status
  * @param {Record<string, unknown>} answer
  */
-function answered(status, { id, message, error }) {
-  if (status === 200) {
+function answered(status, { id, message }) {
+  if (status === 200 && id !== undefined) {
     say('good', `published as ${id}`);
     input('data').select();
     return refreshTopics();
   }
   if (status === 401) input('token').focus();
-  say('bad', `${status}: ${message ?? error}`);
+  say('bad', `${status}: ${message}`);
 }
 
 /**

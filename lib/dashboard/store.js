@@ -36,6 +36,8 @@ let filter = { text: '', topic: '', type: '' };
 let characters = 0;
 let added = 0;
 let isPaused = false;
+/** How many had been added when the list was paused. */
+let pausedAt = 0;
 let waiting = 0;
 let changed = () => {};
 
@@ -87,6 +89,7 @@ export function clearEntries() {
 /** @param {boolean} isWanted */
 export function pause(isWanted) {
   isPaused = isWanted;
+  pausedAt = added;
   waiting = 0;
   if (!isPaused) choose();
   changed();
@@ -132,8 +135,9 @@ function sizeOf({ data, raw }) {
 }
 
 function choose() {
-  shown = entries.filter(passes);
-  waiting = 0;
+  const passing = entries.filter(passes);
+  shown = isPaused ? passing.filter(({ number }) => number <= pausedAt) : passing;
+  waiting = passing.length - shown.length;
 }
 
 /**

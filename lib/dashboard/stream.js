@@ -93,7 +93,8 @@ function createReader(onEvent, onRetry) {
     maxLineBytes: Infinity,
     maxEventBytes: Infinity,
     onComment: (comment) => {
-      if (comment.startsWith(TOPIC)) topic = comment.slice(TOPIC.length);
+      // The server names it in the first one; a comment that was published comes after that.
+      if (topic === '' && comment.startsWith(TOPIC)) topic = comment.slice(TOPIC.length);
     },
     onRetry,
     onEvent: ({ event, lastEventId, data }) => onEvent({ type: event, id: lastEventId, topic, data, raw }),

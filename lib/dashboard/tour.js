@@ -3,7 +3,7 @@ import { connect, drop, watch } from './connection.js';
 import { button, element } from './elements.js';
 import { count } from './figures.js';
 import { ask } from './requests.js';
-import { followNew, refreshTopics } from './topics.js';
+import { followOne, refreshTopics } from './topics.js';
 
 const TOPIC = 'demo';
 const KEY = 'sluice-tour';
@@ -24,15 +24,14 @@ const STEPS = [
     label: 'Publish 5 more',
     run: async () => {
       missed = await publish(5);
-      return 'The server has 5 events that this page has not seen.';
+      return 'The server has 5 more events. Now reconnect.';
     },
   },
   {
     label: 'Reconnect',
     run: async () => {
-      const arrived = arrivalOf(missed);
       connect();
-      return `${sayOutcome(missed, await arrived)} The server replayed what came after the last id of this page.`;
+      return `${sayOutcome(missed, await arrivalOf(missed))} The server replayed what came after the last id of this page.`;
     },
   },
 ];
@@ -40,6 +39,18 @@ const STEPS = [
 let step = 0;
 /** @type {readonly string[]} */
 let missed = [];
+let isBusy = false;
+/**
+ * The ids of what the tour published last; `undefined` until the server has answered.
+ *
+ * @type {ReadonlySet<string> | undefined}
+ */
+let wanted;
+/** Which of that have come. Until it is known, all of the topic. @type {Set<string>} */
+const come = new Set();
+/** @type {() => void} */
+let ignore = () => {};
+let onCome = () => {};
 
 export function startTour() {
   if (stored() === 'done') return;
@@ -47,12 +58,15 @@ export function startTour() {
   button('tour-next').addEventListener('click', next);
   button('tour-close').addEventListener('click', () => {
     element('tour').hidden = true;
+    ignore();
     store('done');
+    element('log').focus();
   });
 }
 
 async function next() {
-  button('tour-next').disabled = true;
+  if (isBusy) return;
+  setBusy(true);
   try {
     element('tour-said').textContent = (await STEPS[step]?.run()) ?? '';
     element(`step-${step + 1}`).classList.add('done');
@@ -60,16 +74,28 @@ async function next() {
   } catch (error) {
     element('tour-said').textContent = /** @type {Error} */ (error).message;
   }
-  button('tour-next').disabled = false;
+  setBusy(false);
   button('tour-next').textContent = STEPS[step]?.label ?? '';
-  button('tour-next').hidden = step === STEPS.length;
-  button(step === STEPS.length ? 'tour-close' : 'tour-next').focus();
+  if (step < STEPS.length) return;
+  ignore();
+  if (document.activeElement === button('tour-next')) button('tour-close').focus();
+  button('tour-next').hidden = true;
+}
+
+/**
+ * The button keeps the focus meanwhile, which a disabled one would lose.
+ *
+ * @param {boolean} is
+ */
+function setBusy(is) {
+  isBusy = is;
+  button('tour-next').setAttribute('aria-disabled', String(is));
 }
 
 /** @param {number} number */
 async function publishAndWait(number) {
   const ids = await publish(number);
-  return sayOutcome(ids, await arrivalOf(ids, true));
+  return sayOutcome(ids, await arrivalOf(ids));
 }
 
 /**
@@ -77,49 +103,52 @@ async function publishAndWait(number) {
  * @returns {Promise<readonly string[]>} The ids.
  */
 async function publish(number) {
-  followNew(TOPIC);
+  followOne(TOPIC);
+  hear();
   const lines = Array.from({ length: number }, (_, i) => `event ${i + 1} of ${number}`);
   const headers = { 'content-type': 'application/x-ndjson' };
-  early.clear();
-  const ignore = watch(({ topic, id }) => topic === TOPIC && early.add(id));
-  try {
-    const { status, answer } = await ask(`topics/${TOPIC}`, {
-      method: 'POST',
-      headers,
-      body: lines.join('\n'),
-    });
-    if (status !== 200) throw new Error(`The server refused: ${answer.message ?? status}`);
-    await refreshTopics();
-    return answer.ids;
-  } finally {
-    ignore();
-  }
+  const { status, answer } = await ask(`topics/${TOPIC}`, {
+    method: 'POST',
+    headers,
+    body: lines.join('\n'),
+  });
+  if (status !== 200) throw new Error(`The server refused: ${answer.message}`);
+  wanted = new Set(answer.ids);
+  for (const id of come) if (!wanted.has(id)) come.delete(id);
+  await refreshTopics();
+  return answer.ids;
 }
 
-/** What has come before the server answered. @type {Set<string>} */
-const early = new Set();
+/** Keeps the ids that come from now on, also between two steps: the user may connect in other ways. */
+function hear() {
+  ignore();
+  come.clear();
+  wanted = undefined;
+  ignore = watch(({ topic, id }) => {
+    if (topic !== TOPIC || !(wanted?.has(id) ?? true)) return;
+    come.add(id);
+    onCome();
+  });
+}
 
 /**
- * Resolves with the ids that come, in their order, once all have come or it takes too long.
+ * Resolves with those of the ids that have come, in their order, once all have come or it takes too long.
  *
  * @param {readonly string[]} ids
- * @param {boolean} [hasBegun] Some may have come by now.
  * @returns {Promise<readonly string[]>}
  */
-function arrivalOf(ids, hasBegun = false) {
-  const come = hasBegun ? ids.filter((id) => early.has(id)) : [];
-  if (come.length === ids.length) return Promise.resolve(come);
+function arrivalOf(ids) {
   return new Promise((resolve) => {
     const end = () => {
-      ignore();
+      onCome = () => {};
       clearTimeout(timer);
-      resolve(come);
+      resolve([...come]);
     };
     const timer = setTimeout(end, MAX_WAIT);
-    const ignore = watch(({ id }) => {
-      if (ids.includes(id)) come.push(id);
-      if (come.length >= ids.length) end();
-    });
+    onCome = () => {
+      if (ids.every((id) => come.has(id))) end();
+    };
+    onCome();
   });
 }
 

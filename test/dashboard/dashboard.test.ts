@@ -168,7 +168,7 @@ describe('the page of the dashboard', () => {
     ]);
     const paths = calls.map(([, , path]) => path!);
     assert.ok(paths.length >= 5);
-    for (const path of paths) assert.match(path, /^(?:(?:events|topics|position|metrics)\b|\.$)/);
+    for (const path of paths) assert.match(path, /^(?:(?:events|topics|position|metrics|tickets)\b|\.$)/);
   });
 });
 

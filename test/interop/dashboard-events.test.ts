@@ -53,7 +53,40 @@ async function withJson(page: Page, sse: SseServer): Promise<void> {
   await page.locator('#detail').waitFor();
 }
 
-describe('the dashboard', { timeout: 180_000 }, () => {
+const run = promisify(execFile);
+
+/** Runs a command that was copied, with this program. */
+function shell(command: string, token = ''): Promise<{ stdout: string }> {
+  const options = { cwd: root, env: { ...process.env, TOKEN: token } };
+  return run('sh', ['-c', command.replace('npx sluice', 'npx tsx lib/command/bin.ts')], options);
+}
+
+/** What a button copies. */
+async function copyOf(page: Page, id: string): Promise<string> {
+  await page.click(`#${id}`);
+  await page.locator('#copied', { hasText: 'copied' }).waitFor();
+  const text = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(await page.textContent('#command'), text);
+  await page.evaluate(() => document.querySelector('#copied')!.replaceChildren());
+  return text;
+}
+
+/** The buttons of the first minute, and what it says then. */
+const STEPS: readonly (readonly [label: string, said: string])[] = [
+  ['Publish 3 events', 'All 3 came, in order, each once'],
+  ['Cut the connection', 'This page hears nothing now'],
+  ['Publish 5 more', 'The server has 5 more events'],
+  ['Reconnect', 'All 5 came, in order, each once'],
+];
+
+async function takeSteps(page: Page, steps: typeof STEPS): Promise<void> {
+  for (const [label, said] of steps) {
+    await page.locator('#tour-next:not([aria-disabled=true])', { hasText: label }).click();
+    await page.locator('#tour-said', { hasText: said }).waitFor();
+  }
+}
+
+describe('the dashboard', { timeout: 300_000 }, () => {
   it('shows everything that is published to new topics, from anywhere, under any name', async (t) => {
     const { url, page } = await open(browser, t);
     await becomes(page, 'idle');
@@ -98,6 +131,25 @@ describe('the dashboard', { timeout: 180_000 }, () => {
       ['old begin', ...topics.map((topic, i) => `${topic} ${i + 1}`)].sort(),
     );
     assert.equal(await page.locator('.row.gap').count(), 0);
+  });
+
+  it('shows topics that have ended before it could find them, however many there were before', async (t) => {
+    const { sse, page } = await open(browser, t);
+    await page.locator('#more', { hasText: 'There is no topic yet' }).waitFor();
+    const jobs = (from: number, to: number): void => {
+      for (let job = from; job <= to; job += 1) {
+        for (const data of ['begun', 'done']) sse.hub.publish(`job-${job}`, { data: `${job} ${data}` });
+        sse.hub.end(`job-${job}`);
+      }
+    };
+    jobs(1, 50);
+    await receives(page, 100);
+    jobs(51, 120);
+    await receives(page, 240);
+    const saved = (await exported(page)).filter(({ topic }) => topic !== '');
+    assert.equal(new Set(saved.map(({ id }) => id)).size, 240);
+    assert.equal(await page.locator('.row.gap').count(), 0);
+    assert.equal(await page.isChecked('#all'), true);
   });
 
   it('reports no gap of events that it has shown before', async (t) => {
@@ -227,6 +279,44 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
+  it('shows JSON as it was written: long numbers, zeros at the end, and names that come twice', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    const data =
+      '{"id": 9007199254740993, "price": 1.10, "odd": "a \\" : b", "small": -2.5, "deep": {"x": 1e400}}';
+    const twice = '{"a": 1, "b:": [2, 3], "a": 4}';
+    for (const one of [data, twice, '17.0']) sse.hub.publish('a', { data: one });
+    await shows(page, '17.0');
+    await page.locator('.row', { hasText: 'price' }).click();
+    await page.locator('#detail-data summary', { hasText: 'deep' }).click();
+    await page.locator('#detail-data .leaf', { hasText: 'x: 1e400' }).waitFor();
+    const leaves = await page.locator('#detail-data .leaf').allTextContents();
+    assert.deepEqual(leaves, [
+      'id: 9007199254740993',
+      'price: 1.10',
+      'odd: "a \\" : b"',
+      'small: -2.5',
+      'x: 1e400',
+    ]);
+    for (const text of [twice, '17.0']) {
+      await page.locator('.row', { hasText: text }).click();
+      await page.locator('#detail-data pre', { hasText: text }).waitFor();
+    }
+  });
+
+  it('keeps the focus at what a button of a long list has added', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    const list = Array.from({ length: 250 }, (_, i) => (i === 200 ? ['deep'] : i));
+    sse.hub.publish('a', { json: list });
+    await shows(page, '0,1,2,3');
+    await page.locator('.row', { hasText: '0,1,2,3' }).click();
+    await page.locator('#detail-data button', { hasText: '150 more' }).press('Enter');
+    await page.locator('#detail-data .leaf:focus', { hasText: '100: 100' }).waitFor();
+    await page.locator('#detail-data button', { hasText: '50 more' }).press('Enter');
+    await page.locator('#detail-data summary:focus', { hasText: '200: [ 1 item ]' }).waitFor();
+  });
+
   it('keeps what was scrolled to in its place while new events come', async (t) => {
     const { sse, page } = await open(browser, t, {}, { hash: '#a' });
     await becomes(page, 'live');
@@ -250,17 +340,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     sse.hub.publish('a', { event: 'odd name', data });
     await shows(page, "it's");
     await page.locator('.row', { hasText: "it's" }).click();
-    const copied = async (id: string): Promise<string> => {
-      await page.click(`#${id}`);
-      await page.locator('#copied', { hasText: 'copied' }).waitFor();
-      const text = await page.evaluate(() => navigator.clipboard.readText());
-      assert.equal(await page.textContent('#command'), text);
-      await page.evaluate(() => document.querySelector('#copied')!.replaceChildren());
-      return text;
-    };
-    const run = promisify(execFile);
-    const shell = (command: string) =>
-      run('sh', ['-c', command.replace('npx sluice', 'npx tsx lib/command/bin.ts')], { cwd: root });
+    const copied = (id: string): Promise<string> => copyOf(page, id);
     await shell(await copied('publish-curl'));
     await shell(await copied('publish-cli'));
     await run(process.execPath, ['--input-type=module', '-e', await copied('publish-js')]);
@@ -286,6 +366,27 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     );
   });
 
+  it('copies commands that work with a token, and for a topic that looks like an option', async (t) => {
+    const tokens = { publishTokens: ['let-me-in'], subscribeTokens: ['only-read'] };
+    const { sse, url, page } = await open(browser, t, tokens, { hash: '#--ids' });
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'], { origin: url });
+    await page.fill('#token', 'let-me-in');
+    await page.press('#token', 'Enter');
+    await becomes(page, 'live');
+    for (const data of ['first', 'second']) sse.hub.publish('--ids', { data });
+    await shows(page, 'second');
+    await page.locator('.row', { hasText: 'first' }).click();
+    const js = async (id: string): Promise<string> => (await copyOf(page, id)).replace('TOKEN', 'let-me-in');
+    await shell(await copyOf(page, 'publish-curl'), 'let-me-in');
+    await shell(await copyOf(page, 'publish-cli'), 'let-me-in');
+    await run(process.execPath, ['--input-type=module', '-e', await js('publish-js')]);
+    await receives(page, 5);
+    const tail = (await copyOf(page, 'read-cli')).replace('sluice tail', 'sluice tail --max 1');
+    assert.match((await shell(tail, 'let-me-in')).stdout, /second/);
+    const next = 'return new Promise((done) => events.addEventListener("message", ({ data }) => done(data)))';
+    assert.equal(await page.evaluate(`(async () => { ${await js('read-js')}\n${next} })()`), 'second');
+  });
+
   it('can be used with the keyboard alone', async (t) => {
     const { sse, page } = await open(browser, t, {}, { hash: '#prices,news' });
     await becomes(page, 'live');
@@ -304,22 +405,52 @@ describe('the dashboard', { timeout: 180_000 }, () => {
 
   it('leads through the first minute: publish, cut, publish, and see that nothing was lost', async (t) => {
     const { sse, page, complaints } = await open(browser, t);
-    const steps = [
-      ['Publish 3 events', 'All 3 came, in order, each once'],
-      ['Cut the connection', 'This page hears nothing now'],
-      ['Publish 5 more', 'The server has 5 events that this page has not seen'],
-      ['Reconnect', 'All 5 came, in order, each once'],
-    ];
-    for (const [label, said] of steps) {
-      await page.locator('#tour-next:not([disabled])', { hasText: label! }).click();
-      await page.locator('#tour-said', { hasText: said! }).waitFor();
-    }
+    await takeSteps(page, STEPS);
     assert.equal(sse.hub.topics()[0]!.events, 8);
     await page.click('#tour-close');
     await page.reload();
     await becomes(page, 'live');
     assert.equal(await page.isVisible('#tour'), false);
     assert.deepEqual(complaints, []);
+  });
+
+  for (const way of ['drop', 'history']) {
+    it(`says what came where the user connects with #${way} in the middle of the first minute`, async (t) => {
+      const { page } = await open(browser, t);
+      await takeSteps(page, STEPS.slice(0, 2));
+      await takeSteps(page, STEPS.slice(2, 3));
+      await page.click(`#${way}`);
+      await receives(page, way === 'drop' ? 8 : 11);
+      await takeSteps(page, STEPS.slice(3));
+    });
+
+    it(`says what came where the user has connected with #${way} before it publishes more`, async (t) => {
+      const { page } = await open(browser, t);
+      await takeSteps(page, STEPS.slice(0, 2));
+      await page.click(`#${way}`);
+      await becomes(page, 'live');
+      await takeSteps(page, STEPS.slice(2));
+    });
+  }
+
+  it('leads through the first minute also where its topic exists and is not followed', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#prices' });
+    sse.hub.publish('demo', { data: 'of somebody else' });
+    await page.locator('.topics li[data-topic=demo]').waitFor();
+    await takeSteps(page, STEPS);
+    assert.equal(new URL(page.url()).hash, '#prices,demo');
+  });
+
+  it('leads through the first minute with the keyboard, and the focus stays', async (t) => {
+    const { page } = await open(browser, t);
+    await page.focus('#tour-next');
+    for (const [, said] of STEPS) {
+      await page.keyboard.press('Enter');
+      await page.locator('#tour-said', { hasText: said }).waitFor();
+      await page.locator(said === STEPS[3]![1] ? '#tour-close:focus' : '#tour-next:focus').waitFor();
+    }
+    await page.keyboard.press('Enter');
+    await page.locator('#log:focus').waitFor();
   });
 
   it('draws live and replayed events, cuts and gaps on its timeline', async (t) => {
@@ -380,7 +511,7 @@ describe('the dashboard', { timeout: 180_000 }, () => {
     for (const width of [390, 1280]) {
       it(`has no fault that axe finds, at ${width} px in the ${colorScheme} theme`, async (t) => {
         const context = { colorScheme, viewport: { width, height: 900 }, reducedMotion: 'reduce' } as const;
-        const options = { hub: { history: { maxEvents: 3 } } };
+        const options = { hub: { history: { maxEvents: 3 } }, publishTokens: ['let-me-in'] };
         const { sse, page } = await open(browser, t, options, { hash: '#prices,news', context });
         await becomes(page, 'live');
         await withJson(page, sse);
@@ -391,6 +522,8 @@ describe('the dashboard', { timeout: 180_000 }, () => {
         await page.locator('.row.gap').waitFor();
         await page.click('#detail-frame summary');
         await page.click('#publish-curl');
+        await page.click('#publish button');
+        await page.locator('#token-panel').waitFor();
         await page.locator('#recent .grid').first().waitFor({ state: 'attached' });
         await page.evaluate(axeSource);
         const found = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());

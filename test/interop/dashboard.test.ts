@@ -5,8 +5,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { Browser } from 'playwright-core';
 import { SystemSampler } from '../../lib/command/system.ts';
+import { Hub } from '../../lib/hub.ts';
+import { MemoryLog, MemoryStore } from '../helpers/memory-log.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { becomes, exported, open, rows, shows, started } from './helpers/dashboard-page.ts';
+import { becomes, exported, open, openBehind, rows, shows, started } from './helpers/dashboard-page.ts';
 
 let browser: Browser;
 before(async () => {
@@ -14,7 +16,7 @@ before(async () => {
 });
 after(() => browser?.close());
 
-describe('the dashboard', { timeout: 120_000 }, () => {
+describe('the dashboard', { timeout: 240_000 }, () => {
   it('shows live events as text, whatever they contain, within its Content-Security-Policy', async (t) => {
     const { sse, page, complaints } = await open(browser, t, {}, { hash: '#a,b' });
     await becomes(page, 'live');
@@ -203,6 +205,114 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await shows(page, 'still there');
   });
 
+  it('connects when a token was typed and Enter pressed, and publishes nothing by that', async (t) => {
+    const { sse, page } = await open(browser, t, { subscribeTokens: ['let-me-in'] });
+    sse.hub.publish('a', { data: 'for readers only' });
+    await page.fill('#token', 'let-me-in');
+    await page.press('#token', 'Enter');
+    await shows(page, 'for readers only');
+    await becomes(page, 'live');
+    assert.deepEqual(
+      sse.hub.topics().map(({ topic, events }) => [topic, events]),
+      [['a', 1]],
+    );
+  });
+
+  it('stays connected to the topics of its address with a token that was typed', async (t) => {
+    const { sse, page } = await open(browser, t, { subscribeTokens: ['let-me-in'] }, { hash: '#a' });
+    await becomes(page, 'closed');
+    await page.fill('#token', 'let-me-in');
+    await page.press('#token', 'Enter');
+    await becomes(page, 'live');
+    sse.hub.publish('a', { data: 'for readers only' });
+    await shows(page, 'for readers only');
+  });
+
+  it('says why it has no list of topics', async (t) => {
+    const { page } = await open(browser, t, { subscribeTokens: ['let-me-in'] });
+    await page.locator('#more', { hasText: /^No list of topics: 401: ./ }).waitFor();
+  });
+
+  it('lists a topic that it follows beyond the first page of topics, and says of it only what it knows', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#zz,a' });
+    for (let i = 1000; i < 2100; i += 1) sse.hub.publish(`topic-${i}`, { data: 'x' });
+    sse.hub.publish('zz', { data: 'beyond' });
+    await shows(page, 'beyond');
+    await page.locator('#more', { hasText: /^and more: follow them by name$/ }).waitFor();
+    await page.locator('.topics li[data-topic=zz]', { hasText: 'not listed' }).waitFor();
+  });
+
+  it('says once why it is refused after it was connected, also where a proxy answers with a page', async (t) => {
+    let isDown = false;
+    let attempts = 0;
+    const { sse, page } = await openBehind(browser, t, ({ url, method }, res) => {
+      if (!isDown || !(url?.startsWith('/events?') || method === 'POST')) return false;
+      if (method === 'GET') attempts += 1;
+      res.writeHead(502, { 'content-type': 'text/html' }).end('<!doctype html><p>nobody is there');
+      return true;
+    });
+    await becomes(page, 'live');
+    isDown = true;
+    for (const stream of sse.streams) stream.end();
+    await shows(page, 'refused with status 502: Bad Gateway');
+    await page.click('#publish button');
+    await page.locator('#answer', { hasText: /^502: Bad Gateway$/ }).waitFor();
+    while (attempts < 4) await new Promise((resolve) => setTimeout(resolve, 20));
+    isDown = false;
+    await becomes(page, 'live');
+    assert.equal(await page.locator('.row.note', { hasText: 'refused with status' }).count(), 1);
+  });
+
+  it('connects although other requests are never answered, and sends each of them once at a time', async (t) => {
+    const open: Record<string, number> = {};
+    let most = 0;
+    const { page } = await openBehind(browser, t, ({ url = '' }, res) => {
+      if (!['/topics', '/position', '/metrics/recent'].includes(url)) return false;
+      open[url] = (open[url] ?? 0) + 1;
+      most = Math.max(most, ...Object.values(open));
+      res.on('close', () => (open[url] = open[url]! - 1));
+      return true;
+    });
+    await becomes(page, 'live');
+    assert.equal(most, 1);
+  });
+
+  it('shows its chart once a server that was busy has answered', async (t) => {
+    let refused = 0;
+    const { page } = await openBehind(browser, t, ({ url }, res) => {
+      if (url !== '/metrics/recent' || refused > 0) return false;
+      refused += 1;
+      res.writeHead(503).end();
+      return true;
+    });
+    await page.locator('#recent-panel').waitFor();
+  });
+
+  it('follows as many topics as a server allows that allows few', async (t) => {
+    const { sse, page } = await open(browser, t, { maxTopicsPerStream: 3 });
+    for (const topic of ['a', 'b', 'c', 'd', 'e']) sse.hub.publish(topic, { data: `of ${topic}` });
+    await shows(page, 'refused with status 400: A stream follows at most 3 topics, not 5.');
+    await becomes(page, 'live');
+    for (const topic of ['a', 'b', 'c']) await shows(page, `of ${topic}`);
+    await page.locator('#more', { hasText: 'follows 3 topics at most' }).waitFor();
+  });
+
+  it('replays also what a log has from before it was restored from a backup', async (t) => {
+    const store = new MemoryStore();
+    const before = new Hub({ log: new MemoryLog(store) });
+    for (const data of ['before the backup', 'lost with the disk']) await before.append('a', { data });
+    await before.close();
+    store.loseTail(1);
+    const { sse, page } = await open(browser, t, { hub: { log: new MemoryLog(store) } }, { hash: '#a' });
+    await shows(page, 'before the backup');
+    sse.hub.publish('a', { data: 'after it' });
+    await shows(page, 'after it');
+    await page.click('#history');
+    await page.locator('.row.again', { hasText: 'after it' }).waitFor();
+    const shown = await rows(page, '.row:not(.ready, .gap)');
+    assert.deepEqual(shown, ['before the backup', 'after it']);
+  });
+
   it('waits where it is refused for now, and connects when there is room', async (t) => {
     const limits = { maxConnections: 1, retryDelay: 50 };
     const { sse, url, page } = await open(browser, t, { limits }, { hash: '' });
@@ -243,6 +353,30 @@ describe('the dashboard', { timeout: 120_000 }, () => {
     await page.click('#pause');
     await shows(page, 'paused 700');
     assert.equal((await exported(page)).length, 702);
+  });
+
+  it('filters while paused what was there then, and counts what has come since', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    for (const data of ['one', 'other']) sse.hub.publish('a', { data });
+    await shows(page, 'other');
+    await page.click('#pause');
+    for (const data of ['later one', 'later other', 'last one']) sse.hub.publish('a', { data });
+    await page.locator('#pause', { hasText: 'Resume (3 new)' }).waitFor();
+    await page.fill('#search', 'one');
+    await page.locator('#pause', { hasText: 'Resume (2 new)' }).waitFor();
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one']);
+    await page.click('#pause');
+    await shows(page, 'last one');
+    assert.deepEqual(await rows(page, '.row:not(.ready)'), ['one', 'later one', 'last one']);
+  });
+
+  it('shows an event under its topic, whatever comment was published with it', async (t) => {
+    const { sse, page } = await open(browser, t, {}, { hash: '#a' });
+    await becomes(page, 'live');
+    sse.hub.publish('a', { comment: 'topic b', data: 'of a' });
+    await shows(page, 'of a');
+    assert.equal(await page.locator('.row:not(.ready) .topic-name').textContent(), 'a');
   });
 
   it('draws samples of the topic system as tiles', async (t) => {

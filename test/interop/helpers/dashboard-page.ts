@@ -1,5 +1,7 @@
 // The dashboard of a real server, in a real browser, and what it shows.
 import { readFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { createSseServer, type SseServer, type SseServerOptions } from '../../../lib/server.ts';
@@ -42,6 +44,47 @@ export async function open(
   });
   await page.goto(`${url}/${hash}`);
   return { sse, url, page, complaints };
+}
+
+/** A proxy in front of a server, which answers some requests itself: those for which `answer` returns true. */
+export async function behindProxy(
+  t: TestContext,
+  url: string,
+  answer: (req: IncomingMessage, res: ServerResponse) => boolean,
+): Promise<string> {
+  const proxy = createServer((req, res) => {
+    if (answer(req, res)) return;
+    const { method, headers } = req;
+    const passed = request(`${url}${req.url}`, { method, headers }, (answered) => {
+      res.writeHead(answered.statusCode!, answered.headers);
+      answered.pipe(res);
+    });
+    passed.on('error', () => res.destroy());
+    res.on('close', () => passed.destroy());
+    req.pipe(passed);
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    proxy.closeAllConnections();
+    proxy.close();
+  });
+  return `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+}
+
+/** Opens the page of a server behind such a proxy. */
+export async function openBehind(
+  browser: Browser,
+  t: TestContext,
+  answer: (req: IncomingMessage, res: ServerResponse) => boolean,
+  hash = '#a',
+): Promise<Omit<Opened, 'complaints'>> {
+  const { sse, url } = await started(t, {});
+  const front = await behindProxy(t, url, answer);
+  const page = await browser.newPage({ viewport: { width: 1280, height: 1700 } });
+  page.setDefaultTimeout(20_000);
+  t.after(() => page.close());
+  await page.goto(`${front}/${hash}`);
+  return { sse, url: front, page };
 }
 
 export const becomes = (page: Page, state: string): Promise<unknown> =>
