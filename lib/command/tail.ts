@@ -7,7 +7,7 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type Connection, type ConnectOptions, connect } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
-import { isTransient } from '../failure.ts';
+import { isTransient, shown } from '../failure.ts';
 import { fileStorage } from '../positions.ts';
 import { controlEvents, readGap } from '../protocol.ts';
 import {
@@ -282,10 +282,15 @@ function formatOf({ json, timestamps, gaps }: Values, { stdout, env }: CommandIo
 
 function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {
   const { reason, from, to, topics } = readGap(data, id);
-  const where = topics.length > 0 ? ` of ${topics.join(', ')}` : '';
-  const range = `from ${from ?? 'an unreadable id'} to ${to === '' ? 'an unknown place' : to}`;
-  report(io, 'sluice tail', `events${where} were missed: ${reason}, ${range}`);
+  const names = topics.slice(0, MAX_TOPICS).map(shown);
+  if (topics.length > MAX_TOPICS) names.push(`${topics.length - MAX_TOPICS} more topics`);
+  const where = names.length > 0 ? ` of ${names.join(', ')}` : '';
+  const range = `from ${shown(from ?? 'an unreadable id')} to ${shown(to || 'an unknown place')}`;
+  report(io, 'sluice tail', `events${where} were missed: ${shown(reason)}, ${range}`);
 }
+
+/** So many topics of a gap are named. */
+const MAX_TOPICS = 5;
 
 function recordFor(path: string | undefined, connection: Connection): Output | undefined {
   if (path === undefined) return undefined;

@@ -408,10 +408,21 @@ describe('sluice tail', () => {
   it('escapes what a gap carries on stderr', async (t) => {
     const gap = `event: sluice:gap\nid: ${id(5)}\ndata: {"reason":"\\u009b2J\\nx"}\n\n`;
     const { url } = await started(t, (_, res) => whole(res, gap + end));
-    assert.match(
-      (await run('tail', [url])).stderr,
-      /^sluice tail: events were missed: \\x9b2J x, from .*\n$/,
-    );
+    assert.match((await run('tail', [url])).stderr, /^sluice tail: events were missed: {2}2J x, from .*\n$/);
+  });
+
+  it('shortens what a gap carries, and reports a million spaces as fast as anything else', {
+    timeout: 60_000,
+  }, async (t) => {
+    const spaces = ' '.repeat(300_000);
+    const topics = Array.from({ length: 100 }, (_, n) => `t${n}${'x'.repeat(300)}`);
+    const lost = { reason: `a${spaces}${spaces}b`, from: `c${spaces}d`, to: '', topics };
+    const gap = `event: sluice:gap\ndata: ${JSON.stringify(lost)}\n\n`;
+    const { url } = await started(t, (_, res) => whole(res, gap + end));
+    const { code, stderr } = await run('tail', [url]);
+    assert.equal(code, 0);
+    assert.match(stderr, /^sluice tail: events of t0x+, .* 95 more topics were missed: a +, from c +to an /);
+    assert.ok(stderr.length < 3000, String(stderr.length));
   });
 
   it('exits with 1 when the file of --record is on a full disk', {
