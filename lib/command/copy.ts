@@ -2,8 +2,8 @@
 // Needs `argv.ts`, `copy-header.ts`, `copy-library.ts`, `did-you-mean.ts` and `io.ts` beside it.
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { type OptionSpecs, readOptions, usageError } from './argv.ts';
 import { type Copied, hashOf, readCopy, withHeader } from './copy-header.ts';
 import { type Library, openLibrary } from './copy-library.ts';
@@ -28,6 +28,7 @@ Exit codes:
   0  done; with --check: all copies are what the installed version has
   1  a file is in the way, or cannot be written; with --check: a copy was changed, or the installed version differs
   2  wrong usage
+  130  interrupted
 
 Examples:
   sluice copy encode limiter src/sse
@@ -126,12 +127,27 @@ async function copyInto(
     report(io, 'sluice copy', 'nothing was copied; move these away, or give --force to write over them');
     return 1;
   }
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   for (const { path, text, found } of plans) {
+    if (io.signal.aborted) return 130;
     if (found !== 'the same') await writeFile(path, text);
     io.stdout.write(`${escapeControls(path)}${found === 'the same' ? ' (already there)' : ''}\n`);
   }
   return 0;
+}
+
+/** Not by `recursive`, with which Node never ends where a folder takes no other, as below `/proc`. */
+async function makeFolder(path: string): Promise<void> {
+  if ((await stat(path).catch(unlessMissing)) !== undefined) return;
+  const parent = dirname(path);
+  if (parent !== path) await makeFolder(parent);
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+}
+
+function unlessMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 async function planFor(library: Library, folder: string, file: string): Promise<Plan> {

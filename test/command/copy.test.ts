@@ -119,6 +119,25 @@ describe('sluice copy', () => {
     assert.deepEqual(readdirSync(folder), ['problem.ts']);
   });
 
+  it('ends with 1 where the folder cannot be made, or is a file', async () => {
+    const file = join(base, 'a file');
+    writeFileSync(file, '');
+    for (const [place, code] of [
+      ...(process.platform === 'linux' ? ([['/proc/x/y', 'ENOENT']] as const) : []),
+      [file, 'ENOTDIR'],
+      [join(file, 'x'), 'ENOTDIR'],
+    ] as const) {
+      const { code: exit, stderr } = await run('copy', ['encode', place]);
+      assert.equal(exit, 1);
+      assert.match(stderr, new RegExp(`^sluice copy: ${code}: .*\n$`));
+    }
+  });
+
+  it('writes nothing after it was interrupted', async () => {
+    const { code, stdout } = await run('copy', ['encode', folder], { signal: AbortSignal.abort('SIGINT') });
+    assert.deepEqual([code, stdout, readdirSync(folder)], [130, '', []]);
+  });
+
   for (const [argv, message] of [
     [[], 'expected modules and then a folder, got nothing'],
     [['encode'], 'expected modules and then a folder, got only "encode"'],
