@@ -152,19 +152,18 @@ function unlessMissing(error: NodeJS.ErrnoException): undefined {
 
 async function planFor(library: Library, folder: string, file: string): Promise<Plan> {
   const path = join(folder, file);
-  const text = withHeader({ ...library, file }, (await library.read(file))!);
+  const fresh = withHeader({ ...library, file }, (await library.read(file))!);
   const present = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EISDIR') throw new Error(`${path} is a folder; move it away`);
     if (error.code !== 'ENOENT') throw error;
   });
-  return { path, text, found: present === undefined ? 'nothing' : kindOf(present, text) };
-}
-
-function kindOf(present: string, text: string): Plan['found'] {
-  if (present === text) return 'the same';
+  if (present === undefined) return { path, text: fresh, found: 'nothing' };
   const copied = readCopy(present);
-  if (copied === undefined) return 'another file';
-  return copied.isChanged ? 'a changed copy' : 'a copy';
+  if (copied === undefined) return { path, text: fresh, found: 'another file' };
+  // What the project has put before the header, and its line ends, stay.
+  const text = (copied.before + fresh).replaceAll('\n', present.includes('\r\n') ? '\r\n' : '\n');
+  if (present === text) return { path, text, found: 'the same' };
+  return { path, text, found: copied.isChanged ? 'a changed copy' : 'a copy' };
 }
 
 // ── checking ──────────────────────────────────────────────────────────────────────────────────────────────

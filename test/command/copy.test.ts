@@ -86,6 +86,29 @@ describe('sluice copy', () => {
     assert.match(textOf('replay.ts'), /class ReplayBuffer/);
   });
 
+  it('keeps lines before the header of a copy that it replaces, and its line ends', async () => {
+    await copy('encode', folder);
+    const current = textOf('encode.ts');
+    const header = {
+      file: 'encode.ts',
+      version: '0.0.1',
+      origin: 'x',
+      license: 'MIT',
+      copyright: 'Copyright',
+    };
+    const old = withHeader(header, 'export const old = 1;\n');
+    for (const end of ['\n', '\r\n']) {
+      const inProject = (text: string) => `/* eslint-disable */\n\n${text}`.replaceAll('\n', end);
+      for (const flags of [[], ['--force']]) {
+        writeFileSync(pathOf('encode.ts'), inProject(flags.length > 0 ? `${old}// mine\n` : old));
+        assert.equal(await copy(...flags, 'encode', folder), `${pathOf('encode.ts')}\n`);
+        assert.equal(textOf('encode.ts'), inProject(current));
+      }
+      assert.equal(await copy('encode', folder), `${pathOf('encode.ts')} (already there)\n`);
+      assert.equal(textOf('encode.ts'), inProject(current));
+    }
+  });
+
   it('writes nothing where a copy was changed or another file is in the way, and all with --force', async () => {
     await copy('encode', folder);
     change('encode.ts', (text) => `${text}// mine\n`);
