@@ -2,7 +2,7 @@
 // Needs `argv.ts`, `copy-header.ts`, `copy-library.ts`, `did-you-mean.ts` and `io.ts` beside it.
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type OptionSpecs, readOptions, usageError } from './argv.ts';
 import { type Copied, hashOf, readCopy, withHeader } from './copy-header.ts';
@@ -130,7 +130,7 @@ async function copyInto(
   await makeFolder(folder);
   for (const { path, text, found } of plans) {
     if (io.signal.aborted) return 130;
-    if (found !== 'the same') await writeFile(path, text);
+    if (found !== 'the same') await writeFile(path, text, { flag: found === 'nothing' ? 'wx' : 'w' });
     io.stdout.write(`${escapeControls(path)}${found === 'the same' ? ' (already there)' : ''}\n`);
   }
   return 0;
@@ -153,11 +153,12 @@ function unlessMissing(error: NodeJS.ErrnoException): undefined {
 async function planFor(library: Library, folder: string, file: string): Promise<Plan> {
   const path = join(folder, file);
   const fresh = withHeader({ ...library, file }, (await library.read(file))!);
-  const present = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EISDIR') throw new Error(`${path} is a folder; move it away`);
-    if (error.code !== 'ENOENT') throw error;
-  });
-  if (present === undefined) return { path, text: fresh, found: 'nothing' };
+  // Not by the way of a symbolic link, which may lead out of the folder.
+  const entry = await lstat(path).catch(unlessMissing);
+  if (entry === undefined) return { path, text: fresh, found: 'nothing' };
+  if (!entry.isFile())
+    throw new Error(`${path} is ${entry.isDirectory() ? 'a folder' : 'no regular file'}; move it away`);
+  const present = await readFile(path, 'utf8');
   const copied = readCopy(present);
   if (copied === undefined) return { path, text: fresh, found: 'another file' };
   // What the project has put before the header, and its line ends, stay.
@@ -185,11 +186,12 @@ async function check(library: Library, folder: string, io: CommandIo): Promise<n
 
 async function copiesIn(folder: string): Promise<[string, Copied][]> {
   const entries = await readdir(folder, { withFileTypes: true });
-  const names = entries.flatMap((entry) =>
-    !entry.isDirectory() && /\.[cm]?[jt]s$/.test(entry.name) ? [entry.name] : [],
-  );
+  const names = entries.map(({ name }) => name).filter((name) => /\.[cm]?[jt]s$/.test(name));
   const copies = names.sort().map(async (name): Promise<[string, Copied | undefined]> => {
-    return [name, readCopy(await readFile(join(folder, name), 'utf8'))];
+    const path = join(folder, name);
+    // A symbolic link that leads nowhere is how Emacs locks a file.
+    const isFile = (await stat(path).catch(unlessMissing))?.isFile();
+    return [name, isFile ? readCopy(await readFile(path, 'utf8')) : undefined];
   });
   return (await Promise.all(copies)).filter((entry): entry is [string, Copied] => entry[1] !== undefined);
 }

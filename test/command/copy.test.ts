@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -6,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -142,6 +144,20 @@ describe('sluice copy', () => {
     assert.deepEqual(readdirSync(folder), ['problem.ts']);
   });
 
+  it('follows no symbolic link, and waits for no named pipe', {
+    skip: process.platform === 'win32',
+  }, async () => {
+    mkdirSync(folder, { recursive: true });
+    symlinkSync(join(base, 'outside.ts'), pathOf('encode.ts'));
+    execFileSync('mkfifo', [pathOf('replay.ts')]);
+    for (const name of ['encode', 'replay']) {
+      const { code, stderr } = await run('copy', ['--force', name, folder]);
+      assert.equal(code, 1);
+      assert.equal(stderr, `sluice copy: ${pathOf(`${name}.ts`)} is no regular file; move it away\n`);
+    }
+    assert.ok(!existsSync(join(base, 'outside.ts')));
+  });
+
   it('ends with 1 where the folder cannot be made, or is a file', async () => {
     const file = join(base, 'a file');
     writeFileSync(file, '');
@@ -186,6 +202,11 @@ describe('sluice copy --check', () => {
     await copy('limiter', folder);
     writeFileSync(pathOf('mine.ts'), 'export {};\n');
     mkdirSync(pathOf('more.ts'));
+    if (process.platform !== 'win32') {
+      symlinkSync('user@host.1234', pathOf('.#encode.ts'));
+      symlinkSync(folder, pathOf('link.ts'));
+      execFileSync('mkfifo', [pathOf('pipe.ts')]);
+    }
     const expected = `6 of 6 copies are what sluice ${version} has\n`;
     assert.equal(await copy('--check', folder), expected);
   });
