@@ -74,13 +74,15 @@ interface Target {
 }
 
 function targetOf(library: Library, words: readonly string[]): Target {
+  const { needs, bound } = library;
   const folder = words.at(-1);
   if (folder === undefined || words.length < 2)
     throw usageError(
       `expected modules and then a folder, got ${folder === undefined ? 'nothing' : `only "${folder}"`}`,
     );
   // Forgetting the folder would otherwise make one that is called like the last module.
-  if (library.needs.has(folder) && !existsSync(folder))
+  const name = withoutExtension(folder);
+  if ((needs.has(name) || bound.has(name)) && !existsSync(folder))
     throw usageError(`"${folder}" is a module; name the folder last, as ./${folder} if that is it`);
   return { modules: words.slice(0, -1).map((word) => moduleOf(library, word)), folder };
 }
@@ -92,7 +94,7 @@ function folderToCheck([folder, ...more]: readonly string[]): string {
 
 /** The module that a word names, with `.ts` or `.js` after it or without. */
 function moduleOf({ needs, bound }: Library, word: string): string {
-  const name = word.replace(/\.[jt]s$/, '');
+  const name = withoutExtension(word);
   if (needs.has(name)) return name;
   const foreign = bound.get(name);
   if (foreign !== undefined)
@@ -101,6 +103,8 @@ function moduleOf({ needs, bound }: Library, word: string): string {
   const advice = meant === undefined ? '; sluice copy --list prints all' : ` (did you mean ${meant}?)`;
   throw usageError(`unknown module "${word}"${advice}`);
 }
+
+const withoutExtension = (word: string): string => word.replace(/\.[jt]s$/, '');
 
 // ── copying ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -183,6 +183,11 @@ describe('sluice copy', () => {
     [['limter', 'src'], 'unknown module "limter" (did you mean limiter?)'],
     [['constructor', 'src'], 'unknown module "constructor"; sluice copy --list prints all'],
     [['encode', 'writer'], '"writer" is a module; name the folder last, as ./writer if that is it'],
+    [
+      ['encode', 'limiter.ts'],
+      '"limiter.ts" is a module; name the folder last, as ./limiter.ts if that is it',
+    ],
+    [['encode', 'server'], '"server" is a module; name the folder last, as ./server if that is it'],
     [['server', 'src'], '"server" cannot be copied: it needs dashboard/dashboard.ts; use the package'],
     [['--check'], '--check expects one folder, got none'],
     [['--check', 'a', 'b'], '--check expects one folder, got 2'],
