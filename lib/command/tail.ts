@@ -1,6 +1,6 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
-// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `colors.ts`,
-// `io.ts`, `output.ts`, `pretty-json.ts` and `tokens.ts` beside it.
+// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `../refusal.ts`,
+// `argv.ts`, `colors.ts`, `io.ts`, `output.ts`, `pretty-json.ts` and `tokens.ts` beside it.
 
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
@@ -9,7 +9,8 @@ import { type Connection, type ConnectOptions, connect } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
 import { isTransient, shown } from '../failure.ts';
 import { fileStorage } from '../positions.ts';
-import { controlEvents, readGap } from '../protocol.ts';
+import { controlEvents, isReservedEvent, readGap } from '../protocol.ts';
+import { parsedObject, reasonIn } from '../refusal.ts';
 import {
   type CommandLine,
   type OptionSpecs,
@@ -28,7 +29,8 @@ import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } fr
 const HELP = `Usage: sluice tail [options] URL
 
 Prints the data of each event on a line of its own. Reconnects after a failure, and resumes after the last
-event. Events that are lost for good (${controlEvents.gap}) are reported on stderr.
+event. Events that are lost for good (${controlEvents.gap}), and a failure of the source (${controlEvents.error}), are
+reported on stderr; with --json they are also printed. They are not counted, and not recorded.
 
 ${REQUEST_HELP}
   -X, --request METHOD        default GET, or POST with -d
@@ -46,7 +48,7 @@ ${REQUEST_HELP}
       --gaps                  print the milliseconds since the event before it, too
       --max N                 stop after N events
       --until TYPE            stop after an event of this type
-      --record FILE           append every event to FILE as JSON lines, for \`sluice publish --ndjson\`
+      --record FILE           append each event to FILE as JSON lines, for \`sluice publish --ndjson\`
   -q, --quiet                 do not report reconnects
   -h, --help
 
@@ -137,13 +139,13 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
   try {
     for await (const event of connection) {
       const time = Date.now();
-      const isGap = event.event === controlEvents.gap;
-      if (isGap) reportGap(event, io);
+      const isControl = isReservedEvent(event.event);
+      if (isControl) reportControl(event, io);
       // An event whose position is stored does not come again, so it has to be in the record before.
-      if (values.state === undefined) await record?.write(recorded(event, time));
+      else if (values.state === undefined) await record?.write(recorded(event, time));
       else await record?.writeThrough(recorded(event, time));
-      const isWanted = !isGap && (types.size === 0 || types.has(event.event));
-      if (isWanted || (isGap && json)) await stdout.write(format(event, time));
+      const isWanted = !isControl && (types.size === 0 || types.has(event.event));
+      if (isWanted || (isControl && json)) await stdout.write(format(event, time));
       if (isWanted) printed++;
       reached = printed >= max || event.event === until;
       if (!reached) continue;
@@ -278,6 +280,13 @@ function formatOf({ json, timestamps, gaps }: Values, { stdout, env }: CommandIo
     if (!isTerminal) return `${prefix}${data}\n`;
     return `${prefix}${prettyJson(escapeJson(data), paint) ?? escapeControls(data)}\n`;
   };
+}
+
+/** What the server says about the stream itself. It could not be published again: such types are reserved. */
+function reportControl(event: DecodedEvent, io: CommandIo): void {
+  if (event.event === controlEvents.gap) reportGap(event, io);
+  if (event.event === controlEvents.error)
+    report(io, 'sluice tail', `the server has failed to go on${reasonIn(parsedObject(event.data))}`);
 }
 
 function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {

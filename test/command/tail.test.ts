@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { main } from '../../lib/command/cli.ts';
+import { createSseServer } from '../../lib/server.ts';
 import { run } from '../helpers/command.ts';
 import { cutAfter, open, seqOf, whole } from '../helpers/misbehaving.ts';
 import { openServer } from '../helpers/server.ts';
@@ -271,6 +272,43 @@ describe('sluice tail', () => {
       (await run('tail', ['--json', url])).stdout,
       /^\{"event":"sluice:gap".*\n\{"event":"message","data":"6"/,
     );
+  });
+
+  it('reports a failure of the source on stderr, and does not count it', async (t) => {
+    const failure = `event: sluice:error\ndata: {"message":"no\\u001b model"}\n\n`;
+    const { url } = await started(t, (_, res) => whole(res, failure + frame(6) + end));
+    assert.deepEqual(await run('tail', ['--max', '1', url]), {
+      code: 0,
+      stdout: '6\n',
+      stderr: 'sluice tail: the server has failed to go on: no  model\n',
+    });
+    const { stdout } = await run('tail', ['--json', url]);
+    assert.match(stdout, /^\{"event":"sluice:error".*\n\{"event":"message","data":"6"/);
+  });
+
+  it('records what can be published again, across a gap', async (t) => {
+    const sse = createSseServer({ hub: { history: { maxEvents: 3 } } });
+    const url = await sse.listen(0);
+    t.after(() => {
+      sse.server.closeAllConnections();
+      sse.server.close();
+    });
+    const record = join(await folder(t), 'record');
+    const { stdout } = await run('publish', ['--ids', url, 'a'], { stdin: '1\n2\n3\n4\n5\n' });
+    const [first = ''] = stdout.split('\n');
+    const events = `${url}/events`;
+    const argv = ['--last-event-id', first, '--record', record, '--max', '3', '--topic', 'a', events];
+    const tail = await run('tail', argv);
+    assert.deepEqual([tail.code, tail.stdout], [0, '3\n4\n5\n']);
+    assert.match(tail.stderr, /^sluice tail: events of a were missed: evicted, /);
+    const stdin = await readFile(record, 'utf8');
+    assert.deepEqual(await run('publish', ['--ndjson', url, 'b'], { stdin }), {
+      code: 0,
+      stdout: '',
+      stderr: '',
+    });
+    const again = await run('tail', ['--from', 'earliest', '--max', '3', '--topic', 'b', events]);
+    assert.equal(again.stdout, '3\n4\n5\n');
   });
 
   it('reports a gap of which the server says nothing', async (t) => {
