@@ -49,7 +49,7 @@ ${REQUEST_HELP}
       --max N                 stop after N events
       --until TYPE            stop after an event of this type
       --record FILE           append each event to FILE as JSON lines, for \`sluice publish --ndjson\`
-  -q, --quiet                 do not report reconnects
+  -q, --quiet                 do not report reconnects, nor that --state has positions of other streams only
   -h, --help
 
 Exit codes:
@@ -191,6 +191,8 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
   const headers = await requestHeaders(values, io.env);
   const body = data === undefined ? undefined : await readBody(data, io);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
+  const storageKey = positionKey(target);
+  if (state !== undefined && !values.quiet) await reportUnknownKey(state, storageKey, io);
   let isWaiting = false;
   return {
     headers,
@@ -198,7 +200,7 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
     method: request,
     lastEventId,
     storage: state === undefined ? undefined : fileStorage(state),
-    storageKey: positionKey(target),
+    storageKey,
     isLast: until === undefined ? undefined : (event) => event.event === until,
     shouldRetry: values.retry ? isTransient : undefined,
     signal: io.signal,
@@ -216,11 +218,11 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
 /**
  * The key of the position of a stream: its URL without what may be a secret in it. Parameters other than the
  * topics, and a password, are replaced by a digest, so that they still tell two streams apart; those that are
- * new for each connection are left out.
+ * new for each connection are left out. The order of the topics makes no difference to the server, nor here.
  */
 function positionKey({ origin, pathname, searchParams, username, password }: URL): string {
   const topics = new URLSearchParams();
-  for (const topic of searchParams.getAll('topic')) topics.append('topic', topic);
+  for (const topic of searchParams.getAll('topic').sort()) topics.append('topic', topic);
   const others = [...searchParams].filter(([name]) => name !== 'topic' && !PER_CONNECTION.has(name));
   const shown = `${origin}${pathname}${topics.size > 0 ? `?${topics}` : ''}`;
   if (others.length === 0 && username === '' && password === '') return shown;
@@ -228,6 +230,14 @@ function positionKey({ origin, pathname, searchParams, username, password }: URL
     .update(JSON.stringify([others, username, password]))
     .digest('hex');
   return `${shown}#${digest.slice(0, 32)}`;
+}
+
+/** A stream whose URL has changed begins anew. That may be a mistake, so it is not done silently. */
+async function reportUnknownKey(state: string, key: string, io: CommandIo): Promise<void> {
+  // What is wrong with the file, its storage reports.
+  const positions = parsedObject(await readFile(state, 'utf8').catch(() => ''));
+  if (Object.keys(positions).length > 0 && !Object.hasOwn(positions, key))
+    report(io, 'sluice tail', `${state} has positions of other streams, but none of ${key}`);
 }
 
 const PER_CONNECTION = new Set(['ticket', 'token', 'lastEventId']);

@@ -238,6 +238,18 @@ describe('sluice tail', () => {
     if (process.platform !== 'win32') assert.equal((await stat(state)).mode & 0o777, 0o600);
   });
 
+  it('finds its position whatever the order of the topics, and says where it has only those of other streams', async (t) => {
+    const state = join(await folder(t), 'state.json');
+    const { url } = await started(t, (req, res) => open(res, frame(seqOf(req.headers['last-event-id']) + 1)));
+    const read = (...argv: string[]) => run('tail', [...argv, '--max', '1', '--state', state, url]);
+    assert.deepEqual(await read('--topic', 'b', '--topic', 'a'), { code: 0, stdout: '1\n', stderr: '' });
+    assert.deepEqual(await read('--topic', 'a', '--topic', 'b'), { code: 0, stdout: '2\n', stderr: '' });
+    const stderr = `sluice tail: ${state} has positions of other streams, but none of ${url}?topic=a\n`;
+    assert.deepEqual(await read('--topic', 'a'), { code: 0, stdout: '1\n', stderr });
+    assert.deepEqual(await read('--topic', 'a'), { code: 0, stdout: '2\n', stderr: '' });
+    assert.deepEqual(await read('--topic', 'c', '--quiet'), { code: 0, stdout: '1\n', stderr: '' });
+  });
+
   it('sends a token, from an option, from a file, or where neither a header gives one from the environment', async (t) => {
     const file = join(await folder(t), 'token');
     await writeFile(file, 'secret\n');
