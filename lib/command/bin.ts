@@ -17,8 +17,18 @@ for (const name of ['SIGTERM', 'SIGINT'] as const) {
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const { stdin, stdout, stderr, env } = process;
-// A reader that closes the output early (`| head`) is no failure of every command: each decides.
-for (const output of [stdout, stderr]) output.on('error', () => {});
+let outputFailure: NodeJS.ErrnoException | undefined;
+stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // A reader that closes the output early (`| head`) is no failure of every command: each decides.
+  if (error.code !== 'EPIPE') outputFailure ??= error;
+});
+stderr.on('error', () => {});
+// The last event, so that also a write that was pending when the command ended has failed by then.
+process.on('beforeExit', () => {
+  if (outputFailure === undefined || process.exitCode !== 0) return;
+  process.exitCode = 1;
+  stderr.write(`sluice: the output cannot be written: ${outputFailure.message}\n`);
+});
 
 // Node reads a directory as an empty input, so that nothing would be published and nobody told.
 if (isDirectory(0)) stdin.on('error', () => {}).destroy(new Error('the standard input is a directory'));

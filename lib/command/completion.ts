@@ -26,6 +26,7 @@ completes.
 
 Exit codes:
   0  the script was printed
+  1  it cannot be written
   2  wrong usage
 
 Examples:
