@@ -71,7 +71,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
     return 0;
   }
   const agent = agentFor(plan.url, io.env);
-  const progress = new Progress(io);
+  const progress = new Progress(io, plan.ids);
   const stopped = new AbortController();
   const ids = plan.ids ? new Output(io.stdout, { onFailure: () => stopped.abort(OUTPUT_GONE) }) : undefined;
   const stop = (): void => {
@@ -106,23 +106,28 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
 
 const OUTPUT_GONE = new Error('the ids cannot be written');
 
-/** Counts what is published: on a terminal, stderr shows it. Reports that a request must be sent again. */
+/**
+ * Counts what is published: on a terminal, stderr shows it, unless ids are printed on the terminal. Reports that a
+ * request must be sent again.
+ */
 class Progress {
   published = 0;
   readonly #io: CommandIo;
   readonly #isTTY: boolean;
+  readonly #isShown: boolean;
   #isWaiting = false;
   #isLineOpen = false;
 
-  constructor(io: CommandIo) {
+  constructor(io: CommandIo, ids: boolean) {
     this.#io = io;
     this.#isTTY = io.stderr.isTTY === true;
+    this.#isShown = this.#isTTY && !(ids && io.stdout.isTTY);
   }
 
   add(events: number): void {
     this.published += events;
     this.#isWaiting = false;
-    if (!this.#isTTY) return;
+    if (!this.#isShown) return;
     this.#io.stderr.write(`\r${this.published} published`);
     this.#isLineOpen = true;
   }

@@ -135,14 +135,25 @@ describe('sluice publish', () => {
     }
   });
 
-  it('prints ids with --ids, and progress on a terminal', async (t) => {
-    const { url } = await taker(t);
-    const { stdout, stderr } = await run('publish', ['--ids', '--batch', '2', url, 'n'], {
-      stdin: 'a\nb\nc\n',
-      isTTY: true,
-    });
-    assert.equal(stdout, `${id(1)}\n${id(2)}\n${id(3)}\n`);
-    assert.equal(stderr, '\r2 published\r3 published\n');
+  it('prints ids with --ids, and progress on a terminal that ids do not go to', async (t) => {
+    const ids = `${id(1)}\n${id(2)}\n${id(3)}\n`;
+    const progress = '\r2 published\r3 published\n';
+    for (const [flags, terminals, expected] of [
+      [['--ids'], ['stdout', 'stderr'], { stdout: ids, stderr: '' }],
+      [['--ids'], ['stderr'], { stdout: ids, stderr: progress }],
+      [[], ['stdout', 'stderr'], { stdout: '', stderr: progress }],
+      [['--ids'], ['stdout'], { stdout: ids, stderr: '' }],
+    ] as const) {
+      const { url } = await taker(t);
+      const stdin = Readable.from([Buffer.from('a\nb\nc\n')]);
+      const output = (name: string) =>
+        Object.assign(new PassThrough(), { isTTY: (terminals as readonly string[]).includes(name) });
+      const [stdout, stderr] = [output('stdout'), output('stderr')];
+      const io = { stdin, stdout, stderr, env: {}, signal: new AbortController().signal };
+      assert.equal(await main(['publish', ...flags, '--batch', '2', url, 'n'], io, '0.0.0'), 0);
+      const written = { stdout: String(stdout.read() ?? ''), stderr: String(stderr.read() ?? '') };
+      assert.deepEqual(written, expected);
+    }
   });
 
   it('sends a line as soon as it arrives, and together those that arrive meanwhile', async (t) => {
@@ -273,10 +284,7 @@ describe('sluice publish', () => {
     const argv = ['--ids', '--batch', '1', url, 'n'];
     const { stdout, stderr } = await run('publish', argv, { stdin: 'a\nb\n', isTTY: true });
     assert.equal(stdout, '\\x1b[2J\n');
-    assert.equal(
-      stderr,
-      '\r1 published\nsluice publish: the server answered 400: no  2J  room; 1 published before\n',
-    );
+    assert.equal(stderr, 'sluice publish: the server answered 400: no  2J  room; 1 published before\n');
   });
 
   it('publishes the lines before one that is too long', async (t) => {
