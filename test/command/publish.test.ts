@@ -7,6 +7,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { describe, it, mock, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { main } from '../../lib/command/cli.ts';
+import { createSseServer } from '../../lib/server.ts';
 import { run } from '../helpers/command.ts';
 import { openServer } from '../helpers/server.ts';
 
@@ -133,6 +134,32 @@ describe('sluice publish', () => {
         'sluice publish: line 2 is neither a JSON object with data nor a JSON string; 1 published before\n',
       );
     }
+  });
+
+  it('skips empty lines of NDJSON, and counts them where it names a line', async (t) => {
+    const { url, events } = await taker(t);
+    const stdin = '\n"a"\n\r\n\n"b"\n\n';
+    assert.equal((await run('publish', ['--ndjson', url, 'n'], { stdin })).code, 0);
+    assert.deepEqual(events(), [{ data: 'a' }, { data: 'b' }]);
+    const { stderr } = await run('publish', ['--ndjson', url, 'n'], { stdin: `${stdin}7\n` });
+    assert.match(stderr, /^sluice publish: line 7 is neither .*; 2 published before\n$/);
+  });
+
+  it('says which event of its input the server refuses, however many requests were before', async (t) => {
+    const sse = createSseServer();
+    const url = await sse.listen(0);
+    t.after(() => {
+      sse.server.closeAllConnections();
+      sse.server.close();
+    });
+    const stdin = '"1"\n"2"\n"3"\n"4"\n"5"\n\n"6"\n{"data":"7","event":"sluice:gap"}\n';
+    const argv = ['--ndjson', '--batch', '5', url, 'n'];
+    const { code, stderr } = await run('publish', argv, { stdin });
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^sluice publish: the server answered 400: event 7: `event` .*; 5 published before\n$/,
+    );
   });
 
   it('prints ids with --ids, and progress on a terminal that ids do not go to', async (t) => {
