@@ -1,7 +1,8 @@
 // Makes one request handler of many middleware, each of which can act before and after the ones behind it.
-// Stands alone: copy this file by itself.
+// Needs `problem.ts` beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Problem, type ProblemResponse, sendProblem } from './problem.ts';
 
 /**
  * Calls the next middleware. The promise settles when that one and all behind it have. `next(error)` makes
@@ -24,8 +25,9 @@ export interface ComposeOptions<Req, Res> {
 }
 
 /**
- * Makes a handler that runs the middleware in order. The handler is itself a middleware: called with a
- * `next`, it calls that after its own last one.
+ * Makes a handler that runs the middleware in order. Where the last one calls `next` and none has answered, the
+ * handler answers 404. The handler is itself a middleware: called with a `next`, it calls that after its own
+ * last one instead.
  *
  * A Koa-like middleware awaits `next()` and may catch what fails behind it. A Connect-like one ignores the
  * promise; then the chain awaits it instead, so no failure is lost.
@@ -60,22 +62,34 @@ export function compose<Req, Res>(
       if (onError === undefined) throw error;
       return onError(error, { req, res });
     };
+    let isUnanswered = false;
+    // Not at the end of the list: a middleware may answer on the way back.
+    const answer = (): void => {
+      if (isUnanswered && Object(res).headersSent === false) sendProblem(res as ProblemResponse, NOT_FOUND);
+    };
     const run = async (index: number): Promise<void> => {
       const current = middleware[index];
-      if (current === undefined) return last?.();
+      if (current === undefined) {
+        isUnanswered = last === undefined;
+        return last?.();
+      }
       let hasReturned = false;
       let behind: Downstream | undefined;
       const next: Next = (error) => {
         if (behind !== undefined) error = calledTwice();
         behind = new Downstream(error == null ? run(index + 1) : Promise.reject(error));
-        if (hasReturned) behind.unlessAwaited().catch(fail);
+        if (hasReturned)
+          behind
+            .unlessAwaited()
+            .then((isOver) => isOver && answer())
+            .catch(fail);
         return behind;
       };
       await current(req, res, next);
       hasReturned = true;
       await behind?.unlessAwaited();
     };
-    await run(0).catch(fail);
+    await run(0).then(answer).catch(fail);
   };
 }
 
@@ -93,6 +107,8 @@ export function requestValue<T>(): RequestValue<T> {
   const values = new WeakMap<object, T>();
   return { get: (req) => values.get(req), set: (req, value) => void values.set(req, value) };
 }
+
+const NOT_FOUND: Problem = { status: 404, error: 'not-found', message: 'There is nothing at this path.' };
 
 function calledTwice(): Error {
   return Object.assign(new Error('next() was called twice'), { code: 'ERR_SSE_NEXT_CALLED_TWICE' });
@@ -127,12 +143,14 @@ class Downstream implements Promise<void> {
     return this.then().finally(settled);
   }
 
-  /** Settles as the promise does, or at once when the middleware itself awaits it. */
-  async unlessAwaited(): Promise<void> {
+  /** Settles as the promise does, or at once, with `false`, when the middleware itself awaits it. */
+  async unlessAwaited(): Promise<boolean> {
     // An `await` in the middleware calls `then` one microtask later, and that microtask may be queued after
     // this one.
     await undefined;
     await undefined;
-    if (!this.#awaited) await this.#promise;
+    if (this.#awaited) return false;
+    await this.#promise;
+    return true;
   }
 }

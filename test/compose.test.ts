@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
-import { createServer as createHttp2Server } from 'node:http2';
-import { describe, it } from 'node:test';
+import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
+import { describe, it, type TestContext } from 'node:test';
 import { compose, type Middleware, requestValue } from '../lib/compose.ts';
 import { cors } from '../lib/cors.ts';
 import { guard } from '../lib/guard.ts';
@@ -255,6 +255,64 @@ describe('compose, as the handler of a server', () => {
     let body = '';
     for await (const piece of res) body += piece;
     assert.deepEqual([body, res.headers['x-path']], ['before after', '/p']);
+  });
+
+  describe('where the last middleware calls next()', () => {
+    const notFound = { error: 'not-found', message: 'There is nothing at this path.' };
+    type HttpMiddleware = Middleware<IncomingMessage, ServerResponse>;
+    const answerOf = async (t: TestContext, ...middleware: HttpMiddleware[]) => {
+      const onError = (error: unknown) => assert.fail(String(error));
+      const port = await listen(t, createServer(compose(middleware, { onError })));
+      return raw(port, 'GET / HTTP/1.1', 'Host: localhost');
+    };
+
+    for (const [how, calls] of [
+      ['ignores its promise', (_req, _res, next) => void next()],
+      ['awaits it', async (_req, _res, next) => await next()],
+      ['returns it', (_req, _res, next) => next()],
+      ['calls it later', (_req, _res, next) => void setImmediate(next)],
+    ] as [string, HttpMiddleware][]) {
+      it(`answers 404 where it ${how}`, async (t) => {
+        for (const middleware of [[calls], [calls, calls], [compose([calls]), calls]]) {
+          const { status, body } = await answerOf(t, ...middleware);
+          assert.deepEqual([status, JSON.parse(body)], [404, notFound]);
+        }
+      });
+    }
+
+    it('leaves an answer on the way back as it is', async (t) => {
+      const after: HttpMiddleware = async (_req, res, next) => {
+        await next();
+        await turn();
+        res.end('after');
+      };
+      const late: HttpMiddleware = (_req, res, next) =>
+        void setImmediate(async () => {
+          await next();
+          res.end('late');
+        });
+      const before: HttpMiddleware = (_req, res, next) => {
+        res.end('before');
+        return next();
+      };
+      for (const [middleware, text] of [
+        [after, 'after'],
+        [late, 'late'],
+        [before, 'before'],
+      ] as const) {
+        const { status, body } = await answerOf(t, middleware, (_req, _res, next) => next());
+        assert.deepEqual([status, body], [200, text]);
+      }
+    });
+
+    it('answers 404 with no middleware, over HTTP/2 too', async (t) => {
+      assert.equal((await answerOf(t)).status, 404);
+      const port = await listen(t, createHttp2Server(compose([guard()])));
+      const client = connectHttp2(`http://127.0.0.1:${port}`);
+      t.after(() => client.destroy());
+      const [headers] = await once(client.request({ ':path': '/' }), 'response');
+      assert.equal((headers as { ':status': number })[':status'], 404);
+    });
   });
 
   it('infers plain node:http types, also for functions among the middleware', async (t) => {

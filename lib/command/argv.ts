@@ -69,7 +69,7 @@ export function usageError(message: string): UsageError {
  * `kB` and `MB` are refused, because they are read as powers of ten and of two.
  *
  * @throws {UsageError} naming the option or the variable that is unknown, lacks its value or has one that is not
- * accepted.
+ * accepted. With `--help` the others are not read.
  */
 export function readOptions<const Specs extends OptionSpecs>(
   argv: readonly string[],
@@ -82,13 +82,13 @@ export function readOptions<const Specs extends OptionSpecs>(
     if (token.kind === 'positional') positionals.push(token.value);
     if (token.kind === 'option') addTo(written, token.name, checkToken(token, specs));
   }
+  // Whoever asks for help may have another value wrong.
+  const isRead = (name: string): boolean => name === 'help' || !written.has('help');
   const values = Object.entries(specs).map(([name, spec]) => {
     const { variable = '' } = spec;
-    const text = written.has(name) ? undefined : env[variable];
-    return [
-      name,
-      text === undefined ? readAll(`--${name}`, spec, written.get(name)) : readOne(variable, spec, text),
-    ];
+    const texts = isRead(name) ? written.get(name) : undefined;
+    const text = texts === undefined && isRead(name) ? env[variable] : undefined;
+    return [name, text === undefined ? readAll(`--${name}`, spec, texts) : readOne(variable, spec, text)];
   });
   return { values: Object.fromEntries(values), positionals, written };
 }
@@ -115,7 +115,7 @@ export function withOptionNames<Result>(
 
 /** Reads `http://host:port/…`; the scheme may be left out. @throws {UsageError} for anything else. */
 export function readUrl(text: string): URL {
-  const full = text.includes('://') ? text : `http://${text}`;
+  const full = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   if (URL.canParse(full) && /^https?:/.test(full)) return new URL(full);
   throw usageError(`expected an http or https URL, got ${text}`);
 }
@@ -145,15 +145,22 @@ export function shownUrl(url: URL): string {
 
 const PUBLIC_PARAMETERS = new Set(['topic', 'from', 'last', 'conflate', 'nameTopics']);
 
-/** Reads lines of `NAME: VALUE`; names become lower case. @throws {UsageError} for any other line. */
+/**
+ * Reads lines of `NAME: VALUE`. Names become lower case, and the values of one name are joined as RFC 9110 does.
+ *
+ * @throws {UsageError} for any other line.
+ */
 export function readHeaders(lines: readonly string[]): Record<string, string> {
-  const headers: Record<string, string> = {};
+  const headers = new Map<string, string>();
   for (const line of lines) {
-    const [, name, value = ''] = HEADER.exec(line) ?? [];
-    if (name === undefined) throw usageError(`--header must be 'NAME: VALUE', got ${JSON.stringify(line)}`);
-    headers[name.toLowerCase()] = value;
+    const [, written, value = ''] = HEADER.exec(line) ?? [];
+    if (written === undefined)
+      throw usageError(`--header must be 'NAME: VALUE', got ${JSON.stringify(line)}`);
+    const name = written.toLowerCase();
+    const before = headers.get(name);
+    headers.set(name, before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`);
   }
-  return headers;
+  return Object.fromEntries(headers);
 }
 
 const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;

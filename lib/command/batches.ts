@@ -15,8 +15,8 @@ interface BatchOptions {
   readonly limits: BatchLimits;
   /** A line of more bytes is an error. */
   readonly maxLineBytes: number;
-  /** Turns a line into an entry of the batch. An error that it throws ends the iteration. */
-  readonly convert: (line: string) => string;
+  /** Turns a line into an entry of the batch, or leaves it out. An error that it throws ends the iteration. */
+  readonly convert: (line: string) => string | undefined;
   /** Ends the iteration with the signal's reason. */
   readonly signal: AbortSignal;
 }
@@ -51,6 +51,7 @@ function* cut(
   try {
     for (const line of lines) {
       const entry = convert(line);
+      if (entry === undefined) continue;
       const size = Buffer.byteLength(entry);
       if (batch.length >= limits.maxLines || (batch.length > 0 && bytes + size > limits.maxBytes)) {
         yield batch;

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 // The executable: runs `cli.ts`. The first SIGTERM or SIGINT stops it gracefully, the second at once.
-// Needs `cli.ts` beside it.
+// Needs `cli.ts` and `io.ts` beside it.
 
 import { fstatSync, readFileSync } from 'node:fs';
 import { main } from './cli.ts';
+import { report } from './io.ts';
 
 const stop = new AbortController();
 for (const name of ['SIGTERM', 'SIGINT'] as const) {
@@ -17,8 +18,19 @@ for (const name of ['SIGTERM', 'SIGINT'] as const) {
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const { stdin, stdout, stderr, env } = process;
-// A reader that closes the output early (`| head`) is no failure of every command: each decides.
-for (const output of [stdout, stderr]) output.on('error', () => {});
+const io = { stdin, stdout, stderr, env, signal: stop.signal };
+let outputFailure: NodeJS.ErrnoException | undefined;
+stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // A reader that closes the output early (`| head`) is no failure of every command: each decides.
+  if (error.code !== 'EPIPE') outputFailure ??= error;
+});
+stderr.on('error', () => {});
+// The last event, so that also a write that was pending when the command ended has failed by then.
+process.on('beforeExit', () => {
+  if (outputFailure === undefined || process.exitCode !== 0) return;
+  process.exitCode = 1;
+  report(io, 'sluice', `the output cannot be written: ${outputFailure.message}`);
+});
 
 // Node reads a directory as an empty input, so that nothing would be published and nobody told.
 if (isDirectory(0)) stdin.on('error', () => {}).destroy(new Error('the standard input is a directory'));
@@ -27,7 +39,7 @@ if (isDirectory(0)) stdin.on('error', () => {}).destroy(new Error('the standard 
 process.exitCode = 1;
 const lost = (): void => void stderr.write('sluice has ended before its work was done\n');
 process.once('beforeExit', lost);
-main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal }, version).then((code) => {
+main(process.argv.slice(2), io, version).then((code) => {
   process.off('beforeExit', lost);
   process.exitCode = code;
 });

@@ -19,6 +19,7 @@ export const COMMANDS: Readonly<Record<string, Completed & { readonly run: Comma
   serve: {
     run: serve,
     options: serveOptions,
+    operands: 'none',
     about: 'serve topics of events over HTTP; the events come from POST, files, standard input or this host',
   },
   tail: {
@@ -49,6 +50,7 @@ export const COMMANDS: Readonly<Record<string, Completed & { readonly run: Comma
   copy: {
     run: copy,
     options: copyOptions,
+    operands: 'file',
     about: 'copy modules into a project that is to have them without the package',
   },
 };

@@ -11,6 +11,8 @@ export interface Completed {
   readonly about: string;
   /** The words that may follow it. */
   readonly words?: readonly string[] | undefined;
+  /** What follows it where that is none of a few words. Default `'url'`. */
+  readonly operands?: 'url' | 'file' | 'none' | undefined;
 }
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
@@ -26,6 +28,7 @@ completes.
 
 Exit codes:
   0  the script was printed
+  1  it cannot be written
   2  wrong usage
 
 Examples:
@@ -72,7 +75,7 @@ _sluice() {
 ${entries.flatMap(([name, { options }]) => bashValues(name, options)).join('\n')}
       *)
         case "\${COMP_WORDS[1]}" in
-${entries.map(([name, entry]) => `          ${name}) words='${bashWords(entry)}' ;;`).join('\n')}
+${entries.map(([name, entry]) => `          ${name}) ${bashWords(entry)} ;;`).join('\n')}
         esac ;;
     esac
   fi
@@ -87,8 +90,10 @@ complete -F _sluice sluice
 `;
 }
 
-function bashWords({ options, words }: Completed): string {
-  return (words ?? Object.keys(options).map((option) => `--${option}`)).join(' ');
+function bashWords({ options, words, operands }: Completed): string {
+  const set = `words='${(words ?? Object.keys(options).map((option) => `--${option}`)).join(' ')}'`;
+  if (operands !== 'file') return set;
+  return `case "$word" in -*) ${set} ;; *) _sluice_files; return ;; esac`;
 }
 
 /** The cases of the options of a command that take a value. */
@@ -114,10 +119,10 @@ function bashValues(command: string, options: OptionSpecs): string[] {
 // ── zsh ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 function zsh(entries: Entries): string {
-  const cases = entries.map(([name, { options, words }]) => {
-    const last = words === undefined ? "'*: :_urls'" : `'1: :(${words.join(' ')})'`;
+  const cases = entries.map(([name, { options, words, operands = 'url' }]) => {
+    const last = words === undefined ? ZSH_OPERANDS[operands] : [`'1: :(${words.join(' ')})'`];
     const specs = Object.entries(options).flatMap(([option, spec]) => zshOption(option, spec));
-    return `    ${name}) _arguments ${[...specs, last].join(' ')} ;;`;
+    return `    ${name}) _arguments ${[...specs, ...last].join(' ')} ;;`;
   });
   return `#compdef sluice
 # Completes sluice in zsh.
@@ -140,6 +145,8 @@ if [ "$funcstack[1]" = _sluice ]; then _sluice "$@"; else compdef _sluice sluice
 `;
 }
 
+const ZSH_OPERANDS = { url: ["'*: :_urls'"], file: ["'*: :_files'"], none: [] } as const;
+
 function zshOption(name: string, { kind, short, many, choices, isFile }: OptionSpecs[string]): string[] {
   const repeated = many ? '*' : '';
   const values = choices ? `(${choices.join(' ')})` : isFile ? '_files' : ' ';
@@ -153,16 +160,28 @@ function zshOption(name: string, { kind, short, many, choices, isFile }: OptionS
 
 // ── fish ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+// Not by `__fish_seen_subcommand_from`, which also holds where a later word is the name of a command.
 function fish(entries: Entries): string {
-  const lines = entries.flatMap(([name, { options, about, words }]) => [
-    `complete -c sluice -n __fish_use_subcommand -a ${name} -d '${about}'`,
-    ...(words ? [`complete -c sluice -n '__fish_seen_subcommand_from ${name}' -a '${words.join(' ')}'`] : []),
-    ...Object.entries(options).map(([option, { kind, short, choices, isFile }]) => {
-      const value =
-        kind === 'flag' ? '' : isFile ? ' -r -F' : ` -x${choices ? ` -a '${choices.join(' ')}'` : ''}`;
-      const brief = short ? ` -s ${short}` : '';
-      return `complete -c sluice -n '__fish_seen_subcommand_from ${name}' -l ${option}${brief}${value}`;
-    }),
-  ]);
-  return `# Completes sluice in fish.\ncomplete -c sluice -f\n${lines.join('\n')}\n`;
+  const lines = entries.flatMap(([name, { options, about, words, operands }]) => {
+    const after = `complete -c sluice -n '__sluice_command ${name}'`;
+    return [
+      `complete -c sluice -n __fish_use_subcommand -a ${name} -d '${about}'`,
+      ...(words ? [`${after} -a '${words.join(' ')}'`] : []),
+      ...(operands === 'file' ? [`${after} -F`] : []),
+      ...Object.entries(options).map(([option, { kind, short, choices, isFile }]) => {
+        const value =
+          kind === 'flag' ? '' : isFile ? ' -r -F' : ` -x${choices ? ` -a '${choices.join(' ')}'` : ''}`;
+        const brief = short ? ` -s ${short}` : '';
+        return `${after} -l ${option}${brief}${value}`;
+      }),
+    ];
+  });
+  return `# Completes sluice in fish.
+function __sluice_command
+  set -l words (commandline -opc)
+  test "$words[2]" = $argv[1]
+end
+complete -c sluice -f
+${lines.join('\n')}
+`;
 }

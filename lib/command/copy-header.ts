@@ -18,6 +18,8 @@ export interface CopyHeader {
 
 /** A copy as it was found. */
 export interface Copied {
+  /** What stands before the header, such as a comment for a linter; with LF at the end of its lines. */
+  readonly before: string;
   readonly header: CopyHeader;
   /** The hash of the text when it was copied. */
   readonly hash: string;
@@ -46,7 +48,7 @@ export function readCopy(written: string): Copied | undefined {
   const [whole, file = '', version = '', origin = '', license = '', copyright = '', hash = ''] = found;
   const header = { file, version, origin, license, copyright };
   const rest = text.slice(found.index + whole.length);
-  return { header, hash, isChanged: hashOf(rest) !== hash };
+  return { before: text.slice(0, found.index), header, hash, isChanged: hashOf(rest) !== hash };
 }
 
 const HEADER =

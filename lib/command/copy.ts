@@ -2,8 +2,8 @@
 // Needs `argv.ts`, `copy-header.ts`, `copy-library.ts`, `did-you-mean.ts` and `io.ts` beside it.
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { type OptionSpecs, readOptions, usageError } from './argv.ts';
 import { type Copied, hashOf, readCopy, withHeader } from './copy-header.ts';
 import { type Library, openLibrary } from './copy-library.ts';
@@ -28,6 +28,7 @@ Exit codes:
   0  done; with --check: all copies are what the installed version has
   1  a file is in the way, or cannot be written; with --check: a copy was changed, or the installed version differs
   2  wrong usage
+  130  interrupted
 
 Examples:
   sluice copy encode limiter src/sse
@@ -73,13 +74,15 @@ interface Target {
 }
 
 function targetOf(library: Library, words: readonly string[]): Target {
+  const { needs, bound } = library;
   const folder = words.at(-1);
   if (folder === undefined || words.length < 2)
     throw usageError(
       `expected modules and then a folder, got ${folder === undefined ? 'nothing' : `only "${folder}"`}`,
     );
   // Forgetting the folder would otherwise make one that is called like the last module.
-  if (library.needs.has(folder) && !existsSync(folder))
+  const name = withoutExtension(folder);
+  if ((needs.has(name) || bound.has(name)) && !existsSync(folder))
     throw usageError(`"${folder}" is a module; name the folder last, as ./${folder} if that is it`);
   return { modules: words.slice(0, -1).map((word) => moduleOf(library, word)), folder };
 }
@@ -91,7 +94,7 @@ function folderToCheck([folder, ...more]: readonly string[]): string {
 
 /** The module that a word names, with `.ts` or `.js` after it or without. */
 function moduleOf({ needs, bound }: Library, word: string): string {
-  const name = word.replace(/\.[jt]s$/, '');
+  const name = withoutExtension(word);
   if (needs.has(name)) return name;
   const foreign = bound.get(name);
   if (foreign !== undefined)
@@ -100,6 +103,8 @@ function moduleOf({ needs, bound }: Library, word: string): string {
   const advice = meant === undefined ? '; sluice copy --list prints all' : ` (did you mean ${meant}?)`;
   throw usageError(`unknown module "${word}"${advice}`);
 }
+
+const withoutExtension = (word: string): string => word.replace(/\.[jt]s$/, '');
 
 // ── copying ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,29 +131,44 @@ async function copyInto(
     report(io, 'sluice copy', 'nothing was copied; move these away, or give --force to write over them');
     return 1;
   }
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   for (const { path, text, found } of plans) {
-    if (found !== 'the same') await writeFile(path, text);
+    if (io.signal.aborted) return 130;
+    if (found !== 'the same') await writeFile(path, text, { flag: found === 'nothing' ? 'wx' : 'w' });
     io.stdout.write(`${escapeControls(path)}${found === 'the same' ? ' (already there)' : ''}\n`);
   }
   return 0;
 }
 
-async function planFor(library: Library, folder: string, file: string): Promise<Plan> {
-  const path = join(folder, file);
-  const text = withHeader({ ...library, file }, (await library.read(file))!);
-  const present = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EISDIR') throw new Error(`${path} is a folder; move it away`);
-    if (error.code !== 'ENOENT') throw error;
+/** Not by `recursive`, with which Node never ends where a folder takes no other, as below `/proc`. */
+async function makeFolder(path: string): Promise<void> {
+  if ((await stat(path).catch(unlessMissing)) !== undefined) return;
+  const parent = dirname(path);
+  if (parent !== path) await makeFolder(parent);
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
   });
-  return { path, text, found: present === undefined ? 'nothing' : kindOf(present, text) };
 }
 
-function kindOf(present: string, text: string): Plan['found'] {
-  if (present === text) return 'the same';
+function unlessMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
+
+async function planFor(library: Library, folder: string, file: string): Promise<Plan> {
+  const path = join(folder, file);
+  const fresh = withHeader({ ...library, file }, (await library.read(file))!);
+  // Not by the way of a symbolic link, which may lead out of the folder.
+  const entry = await lstat(path).catch(unlessMissing);
+  if (entry === undefined) return { path, text: fresh, found: 'nothing' };
+  if (!entry.isFile())
+    throw new Error(`${path} is ${entry.isDirectory() ? 'a folder' : 'no regular file'}; move it away`);
+  const present = await readFile(path, 'utf8');
   const copied = readCopy(present);
-  if (copied === undefined) return 'another file';
-  return copied.isChanged ? 'a changed copy' : 'a copy';
+  if (copied === undefined) return { path, text: fresh, found: 'another file' };
+  // What the project has put before the header, and its line ends, stay.
+  const text = (copied.before + fresh).replaceAll('\n', present.includes('\r\n') ? '\r\n' : '\n');
+  if (present === text) return { path, text, found: 'the same' };
+  return { path, text, found: copied.isChanged ? 'a changed copy' : 'a copy' };
 }
 
 // ── checking ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,11 +190,12 @@ async function check(library: Library, folder: string, io: CommandIo): Promise<n
 
 async function copiesIn(folder: string): Promise<[string, Copied][]> {
   const entries = await readdir(folder, { withFileTypes: true });
-  const names = entries.flatMap((entry) =>
-    !entry.isDirectory() && /\.[cm]?[jt]s$/.test(entry.name) ? [entry.name] : [],
-  );
+  const names = entries.map(({ name }) => name).filter((name) => /\.[cm]?[jt]s$/.test(name));
   const copies = names.sort().map(async (name): Promise<[string, Copied | undefined]> => {
-    return [name, readCopy(await readFile(join(folder, name), 'utf8'))];
+    const path = join(folder, name);
+    // A symbolic link that leads nowhere is how Emacs locks a file.
+    const isFile = (await stat(path).catch(unlessMissing))?.isFile();
+    return [name, isFile ? readCopy(await readFile(path, 'utf8')) : undefined];
   });
   return (await Promise.all(copies)).filter((entry): entry is [string, Copied] => entry[1] !== undefined);
 }

@@ -2,6 +2,7 @@
 // Needs `../feed.ts`, `../metrics.ts`, `argv.ts`, `input.ts`, `io.ts`, `lines.ts`, `system.ts` and `tail-file.ts`
 // beside it.
 
+import { existsSync } from 'node:fs';
 import { access, constants, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -68,7 +69,7 @@ export async function readInputs(options: {
     if (isTwice) throw usageError(`--tail ${file} is given twice for topic "${topic}"`);
   }
   const stdin = options.stdin === undefined ? undefined : readTopic('--stdin', options.stdin);
-  await Promise.all(tails.map(checkFile));
+  await Promise.all(tails.map(({ file }, i) => checkFile(file, options.tail[i]!)));
   return { tails, stdin, system: options.system ?? false };
 }
 
@@ -159,9 +160,9 @@ async function changeTo(
 /** Milliseconds. */
 const CHANGE_AGAIN_DELAY = 1000;
 
-/** `FILE` or `FILE:TOPIC`: the topic follows the last colon, unless a slash follows that. */
+/** `FILE` or `FILE:TOPIC`: the topic follows the last colon, unless a slash or backslash follows that. */
 function readTail(text: string): Tail {
-  const [, file = text, topic] = /^(.+):([^:/]*)$/.exec(text) ?? [];
+  const [, file = text, topic] = /^(.+):([^:/\\]*)$/.exec(text) ?? [];
   return {
     file,
     topic: topic === undefined ? topicFor(file) : readTopic(`the topic of --tail ${text}`, topic),
@@ -174,8 +175,11 @@ function topicFor(file: string): string {
     .slice(0, 200);
 }
 
-async function checkFile({ file }: Tail): Promise<void> {
+/** `text` is the value of the option. */
+async function checkFile(file: string, text: string): Promise<void> {
   await access(file, constants.R_OK).catch((error) => {
+    if (error.code === 'ENOENT' && existsSync(text))
+      throw usageError(`--tail ${text} is FILE:TOPIC, and there is no file ${file}; write ${text}:TOPIC`);
     throw new Error(`--tail ${file} cannot be read: ${error.message}`, { cause: error });
   });
   if (!(await stat(file)).isFile()) throw new Error(`--tail ${file} is not a regular file`);

@@ -48,11 +48,10 @@ export function createLineSplitter({
   // Holds one byte more than the limit: a CR that is dropped later, or the byte that shows where to cut.
   function hold(bytes: Buffer): void {
     if (bytes.length === 0) return;
-    const room = maxLineBytes + 1 - length;
-    if (room > 0) {
-      const needed = length + Math.min(room, bytes.length);
-      if (needed > held.length) held = grown(held, length, needed);
-      bytes.copy(held, length, 0, room);
+    const kept = Math.min(maxLineBytes + 1 - length, bytes.length);
+    if (kept > 0) {
+      if (length + kept > held.length) held = grown(held, length, length + kept);
+      bytes.copy(held, length, 0, kept);
     }
     length += bytes.length;
     last = bytes[bytes.length - 1]!;

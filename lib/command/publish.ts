@@ -17,7 +17,7 @@ request where many have arrived. While a request is pending, little more is read
 ${REQUEST_HELP}
       --event TYPE            the type of the events
       --key KEY               their key, for readers that ask for the newest event per key
-      --ndjson                lines are JSON: {"event"?, "data", "key"?} or a string
+      --ndjson                lines are JSON: {"event"?, "data", "key"?} or a string; empty lines are skipped
       --batch N               at most N lines in a request; default 500
       --attempts N            give up on a request after N attempts; default 8
       --ids                   print the ids of the events
@@ -71,7 +71,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
     return 0;
   }
   const agent = agentFor(plan.url, io.env);
-  const progress = new Progress(io);
+  const progress = new Progress(io, plan.ids);
   const stopped = new AbortController();
   const ids = plan.ids ? new Output(io.stdout, { onFailure: () => stopped.abort(OUTPUT_GONE) }) : undefined;
   const stop = (): void => {
@@ -96,7 +96,7 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
   } catch (error) {
     progress.end();
     const cause = ids?.failure ?? error;
-    const why = io.signal.aborted ? 'interrupted' : (cause as Error).message.replace(/\.$/, '');
+    const why = io.signal.aborted ? 'interrupted' : reasonOf(cause as Error, progress.published);
     throw new Error(`${why}; ${progress.published} published before`, { cause });
   } finally {
     io.signal.removeEventListener('abort', stop);
@@ -104,25 +104,39 @@ export async function publish(argv: readonly string[], io: CommandIo): Promise<n
   }
 }
 
+/** The server counts the lines of the request; here all events count, from the first of the input. */
+function reasonOf({ message }: Error, published: number): string {
+  return message
+    .replace(/\.$/, '')
+    .replace(/^(the server answered \d+: )Line (\d{1,9}): /, (_, answer, line) => {
+      return `${answer}event ${published + Number(line)}: `;
+    });
+}
+
 const OUTPUT_GONE = new Error('the ids cannot be written');
 
-/** Counts what is published: on a terminal, stderr shows it. Reports that a request must be sent again. */
+/**
+ * Counts what is published: on a terminal, stderr shows it, unless ids are printed on the terminal. Reports that a
+ * request must be sent again.
+ */
 class Progress {
   published = 0;
   readonly #io: CommandIo;
   readonly #isTTY: boolean;
+  readonly #isShown: boolean;
   #isWaiting = false;
   #isLineOpen = false;
 
-  constructor(io: CommandIo) {
+  constructor(io: CommandIo, ids: boolean) {
     this.#io = io;
     this.#isTTY = io.stderr.isTTY === true;
+    this.#isShown = this.#isTTY && !(ids && io.stdout.isTTY);
   }
 
   add(events: number): void {
     this.published += events;
     this.#isWaiting = false;
-    if (!this.#isTTY) return;
+    if (!this.#isShown) return;
     this.#io.stderr.write(`\r${this.published} published`);
     this.#isLineOpen = true;
   }
@@ -147,8 +161,8 @@ interface Plan {
   readonly headers: Readonly<Record<string, string>>;
   readonly limits: BatchLimits;
   readonly maxLineBytes: number;
-  /** Turns a line of stdin into a line of the request. */
-  readonly convert: (line: string) => string;
+  /** Turns a line of stdin into a line of the request, or leaves it out. */
+  readonly convert: (line: string) => string | undefined;
   readonly attempts: number;
   readonly ids: boolean;
 }
@@ -173,11 +187,15 @@ async function planOf(argv: readonly string[], env: CommandIo['env']): Promise<P
   };
 }
 
-/** Checks JSON lines, and adds the type and the key to those that have none. */
+/**
+ * Checks JSON lines, and adds the type and the key to those that have none. Leaves out empty lines, as the server
+ * does.
+ */
 function jsonConverter(defaults: { event: string | undefined; key: string | undefined }): Plan['convert'] {
   let number = 0;
   return (line) => {
     number++;
+    if (/^\r*$/.test(line)) return undefined;
     const value = parsed(line);
     if (typeof value === 'string')
       return JSON.stringify({ event: defaults.event, data: value, key: defaults.key });

@@ -1,15 +1,16 @@
 // Prints the events of a stream (`sluice tail URL`): reconnects after a failure and resumes.
-// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `argv.ts`, `colors.ts`,
-// `io.ts`, `output.ts`, `pretty-json.ts` and `tokens.ts` beside it.
+// Needs `../client.ts`, `../decode.ts`, `../failure.ts`, `../positions.ts`, `../protocol.ts`, `../refusal.ts`,
+// `argv.ts`, `colors.ts`, `io.ts`, `output.ts`, `pretty-json.ts` and `tokens.ts` beside it.
 
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type Connection, type ConnectOptions, connect } from '../client.ts';
 import type { DecodedEvent } from '../decode.ts';
-import { isTransient } from '../failure.ts';
+import { isTransient, shown } from '../failure.ts';
 import { fileStorage } from '../positions.ts';
-import { controlEvents, readGap } from '../protocol.ts';
+import { controlEvents, isReservedEvent, readGap } from '../protocol.ts';
+import { parsedObject, reasonIn } from '../refusal.ts';
 import {
   type CommandLine,
   type OptionSpecs,
@@ -28,7 +29,8 @@ import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } fr
 const HELP = `Usage: sluice tail [options] URL
 
 Prints the data of each event on a line of its own. Reconnects after a failure, and resumes after the last
-event. Events that are lost for good (${controlEvents.gap}) are reported on stderr.
+event. Events that are lost for good (${controlEvents.gap}), and a failure of the source (${controlEvents.error}), are
+reported on stderr; with --json they are also printed. They are not counted, and not recorded.
 
 ${REQUEST_HELP}
   -X, --request METHOD        default GET, or POST with -d
@@ -46,8 +48,8 @@ ${REQUEST_HELP}
       --gaps                  print the milliseconds since the event before it, too
       --max N                 stop after N events
       --until TYPE            stop after an event of this type
-      --record FILE           append every event to FILE as JSON lines, for \`sluice publish --ndjson\`
-  -q, --quiet                 do not report reconnects
+      --record FILE           append each event to FILE as JSON lines, for \`sluice publish --ndjson\`
+  -q, --quiet                 do not report reconnects, nor that --state has positions of other streams only
   -h, --help
 
 Exit codes:
@@ -137,13 +139,13 @@ async function print(connection: Connection, values: Values, io: CommandIo, stdo
   try {
     for await (const event of connection) {
       const time = Date.now();
-      const isGap = event.event === controlEvents.gap;
-      if (isGap) reportGap(event, io);
+      const isControl = isReservedEvent(event.event);
+      if (isControl) reportControl(event, io);
       // An event whose position is stored does not come again, so it has to be in the record before.
-      if (values.state === undefined) await record?.write(recorded(event, time));
+      else if (values.state === undefined) await record?.write(recorded(event, time));
       else await record?.writeThrough(recorded(event, time));
-      const isWanted = !isGap && (types.size === 0 || types.has(event.event));
-      if (isWanted || (isGap && json)) await stdout.write(format(event, time));
+      const isWanted = !isControl && (types.size === 0 || types.has(event.event));
+      if (isWanted || (isControl && json)) await stdout.write(format(event, time));
       if (isWanted) printed++;
       reached = printed >= max || event.event === until;
       if (!reached) continue;
@@ -189,6 +191,8 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
   const headers = await requestHeaders(values, io.env);
   const body = data === undefined ? undefined : await readBody(data, io);
   if (body !== undefined) headers['content-type'] ??= 'application/json';
+  const storageKey = positionKey(target);
+  if (state !== undefined && !values.quiet) await reportUnknownKey(state, storageKey, io);
   let isWaiting = false;
   return {
     headers,
@@ -196,7 +200,7 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
     method: request,
     lastEventId,
     storage: state === undefined ? undefined : fileStorage(state),
-    storageKey: positionKey(target),
+    storageKey,
     isLast: until === undefined ? undefined : (event) => event.event === until,
     shouldRetry: values.retry ? isTransient : undefined,
     signal: io.signal,
@@ -214,11 +218,11 @@ async function connectOptions(target: URL, values: Values, io: CommandIo): Promi
 /**
  * The key of the position of a stream: its URL without what may be a secret in it. Parameters other than the
  * topics, and a password, are replaced by a digest, so that they still tell two streams apart; those that are
- * new for each connection are left out.
+ * new for each connection are left out. The order of the topics makes no difference to the server, nor here.
  */
 function positionKey({ origin, pathname, searchParams, username, password }: URL): string {
   const topics = new URLSearchParams();
-  for (const topic of searchParams.getAll('topic')) topics.append('topic', topic);
+  for (const topic of searchParams.getAll('topic').sort()) topics.append('topic', topic);
   const others = [...searchParams].filter(([name]) => name !== 'topic' && !PER_CONNECTION.has(name));
   const shown = `${origin}${pathname}${topics.size > 0 ? `?${topics}` : ''}`;
   if (others.length === 0 && username === '' && password === '') return shown;
@@ -226,6 +230,14 @@ function positionKey({ origin, pathname, searchParams, username, password }: URL
     .update(JSON.stringify([others, username, password]))
     .digest('hex');
   return `${shown}#${digest.slice(0, 32)}`;
+}
+
+/** A stream whose URL has changed begins anew. That may be a mistake, so it is not done silently. */
+async function reportUnknownKey(state: string, key: string, io: CommandIo): Promise<void> {
+  // What is wrong with the file, its storage reports.
+  const positions = parsedObject(await readFile(state, 'utf8').catch(() => ''));
+  if (Object.keys(positions).length > 0 && !Object.hasOwn(positions, key))
+    report(io, 'sluice tail', `${state} has positions of other streams, but none of ${key}`);
 }
 
 const PER_CONNECTION = new Set(['ticket', 'token', 'lastEventId']);
@@ -280,12 +292,24 @@ function formatOf({ json, timestamps, gaps }: Values, { stdout, env }: CommandIo
   };
 }
 
+/** What the server says about the stream itself. It could not be published again: such types are reserved. */
+function reportControl(event: DecodedEvent, io: CommandIo): void {
+  if (event.event === controlEvents.gap) reportGap(event, io);
+  if (event.event === controlEvents.error)
+    report(io, 'sluice tail', `the server has failed to go on${reasonIn(parsedObject(event.data))}`);
+}
+
 function reportGap({ data, id = '' }: DecodedEvent, io: CommandIo): void {
   const { reason, from, to, topics } = readGap(data, id);
-  const where = topics.length > 0 ? ` of ${topics.join(', ')}` : '';
-  const range = `from ${from ?? 'an unreadable id'} to ${to === '' ? 'an unknown place' : to}`;
-  report(io, 'sluice tail', `events${where} were missed: ${reason}, ${range}`);
+  const names = topics.slice(0, MAX_TOPICS).map(shown);
+  if (topics.length > MAX_TOPICS) names.push(`${topics.length - MAX_TOPICS} more topics`);
+  const where = names.length > 0 ? ` of ${names.join(', ')}` : '';
+  const range = `from ${shown(from ?? 'an unreadable id')} to ${shown(to || 'an unknown place')}`;
+  report(io, 'sluice tail', `events${where} were missed: ${shown(reason)}, ${range}`);
 }
+
+/** So many topics of a gap are named. */
+const MAX_TOPICS = 5;
 
 function recordFor(path: string | undefined, connection: Connection): Output | undefined {
   if (path === undefined) return undefined;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { readOptions, readTopic, withOptionNames } from '../../lib/command/argv.ts';
+import { readHeaders, readOptions, readTopic, readUrl, withOptionNames } from '../../lib/command/argv.ts';
 
 const specs = {
   port: { kind: 'count', max: 65_535 },
@@ -73,6 +73,12 @@ describe('readOptions', () => {
       1_572_864,
       2 ** 31,
     ]);
+  });
+
+  it('reads no value where help is asked for', () => {
+    const withHelp = { ...specs, help: { kind: 'flag', short: 'h' } } as const;
+    const { values } = readOptions(['--port', 'x', '--cors', 'a', '-h'], withHelp, { LEVEL: 'none' });
+    assert.deepEqual([values.help, values.port, values.level, values.cors], [true, undefined, undefined, []]);
   });
 
   it('reads an absent option from its variable, and names that in a complaint', () => {
@@ -162,5 +168,24 @@ describe('withOptionNames', () => {
       throw error;
     };
     assert.throws(() => withOptionNames(readOptions([], specs), names, fail), error);
+  });
+});
+
+describe('readHeaders', () => {
+  it('joins the values of one name', () => {
+    const headers = readHeaders(['X-Tag: a', 'x-tag: b', 'Cookie: c=1', 'cookie: d=2', '__proto__: e']);
+    assert.deepEqual(Object.entries(headers), [
+      ['x-tag', 'a, b'],
+      ['cookie', 'c=1; d=2'],
+      ['__proto__', 'e'],
+    ]);
+  });
+});
+
+describe('readUrl', () => {
+  it('takes an address without a scheme, also with a URL in its query', () => {
+    for (const text of ['localhost:8080/e?next=http://x', 'http://localhost:8080/e?next=http://x'])
+      assert.equal(readUrl(text).href, 'http://localhost:8080/e?next=http://x');
+    assert.throws(() => readUrl('ftp://x/'), { code: 'ERR_SSE_USAGE' });
   });
 });

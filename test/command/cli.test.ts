@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   appendFileSync,
@@ -466,6 +466,20 @@ describe('a sluice command whose work is not done', () => {
       [code, stderr],
       [1, 'sluice publish: the standard input is a directory; 0 published before\n'],
     );
+  });
+
+  it('exits with 1 where its output is a full disk', { skip: process.platform !== 'linux' }, () => {
+    const output = openSync('/dev/full', 'w');
+    for (const argv of [['--help'], ['completion', 'bash'], ['help', 'copy']]) {
+      const { status, stderr } = spawnSync(
+        process.execPath,
+        ['--import', import.meta.resolve('tsx'), bin, ...argv],
+        { stdio: ['ignore', output, 'pipe'], encoding: 'utf8' },
+      );
+      assert.equal(status, 1);
+      assert.match(stderr, /^sluice: the output cannot be written: ENOSPC: .*\n$/);
+    }
+    closeSync(output);
   });
 
   it('exits with 1 where nothing is left to wait for', async () => {

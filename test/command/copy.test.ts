@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -6,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -86,6 +88,29 @@ describe('sluice copy', () => {
     assert.match(textOf('replay.ts'), /class ReplayBuffer/);
   });
 
+  it('keeps lines before the header of a copy that it replaces, and its line ends', async () => {
+    await copy('encode', folder);
+    const current = textOf('encode.ts');
+    const header = {
+      file: 'encode.ts',
+      version: '0.0.1',
+      origin: 'x',
+      license: 'MIT',
+      copyright: 'Copyright',
+    };
+    const old = withHeader(header, 'export const old = 1;\n');
+    for (const end of ['\n', '\r\n']) {
+      const inProject = (text: string) => `/* eslint-disable */\n\n${text}`.replaceAll('\n', end);
+      for (const flags of [[], ['--force']]) {
+        writeFileSync(pathOf('encode.ts'), inProject(flags.length > 0 ? `${old}// mine\n` : old));
+        assert.equal(await copy(...flags, 'encode', folder), `${pathOf('encode.ts')}\n`);
+        assert.equal(textOf('encode.ts'), inProject(current));
+      }
+      assert.equal(await copy('encode', folder), `${pathOf('encode.ts')} (already there)\n`);
+      assert.equal(textOf('encode.ts'), inProject(current));
+    }
+  });
+
   it('writes nothing where a copy was changed or another file is in the way, and all with --force', async () => {
     await copy('encode', folder);
     change('encode.ts', (text) => `${text}// mine\n`);
@@ -119,12 +144,50 @@ describe('sluice copy', () => {
     assert.deepEqual(readdirSync(folder), ['problem.ts']);
   });
 
+  it('follows no symbolic link, and waits for no named pipe', {
+    skip: process.platform === 'win32',
+  }, async () => {
+    mkdirSync(folder, { recursive: true });
+    symlinkSync(join(base, 'outside.ts'), pathOf('encode.ts'));
+    execFileSync('mkfifo', [pathOf('replay.ts')]);
+    for (const name of ['encode', 'replay']) {
+      const { code, stderr } = await run('copy', ['--force', name, folder]);
+      assert.equal(code, 1);
+      assert.equal(stderr, `sluice copy: ${pathOf(`${name}.ts`)} is no regular file; move it away\n`);
+    }
+    assert.ok(!existsSync(join(base, 'outside.ts')));
+  });
+
+  it('ends with 1 where the folder cannot be made, or is a file', async () => {
+    const file = join(base, 'a file');
+    writeFileSync(file, '');
+    for (const [place, code] of [
+      ...(process.platform === 'linux' ? ([['/proc/x/y', 'ENOENT']] as const) : []),
+      [file, 'ENOTDIR'],
+      [join(file, 'x'), 'ENOTDIR'],
+    ] as const) {
+      const { code: exit, stderr } = await run('copy', ['encode', place]);
+      assert.equal(exit, 1);
+      assert.match(stderr, new RegExp(`^sluice copy: ${code}: .*\n$`));
+    }
+  });
+
+  it('writes nothing after it was interrupted', async () => {
+    const { code, stdout } = await run('copy', ['encode', folder], { signal: AbortSignal.abort('SIGINT') });
+    assert.deepEqual([code, stdout, readdirSync(folder)], [130, '', []]);
+  });
+
   for (const [argv, message] of [
     [[], 'expected modules and then a folder, got nothing'],
     [['encode'], 'expected modules and then a folder, got only "encode"'],
     [['limter', 'src'], 'unknown module "limter" (did you mean limiter?)'],
     [['constructor', 'src'], 'unknown module "constructor"; sluice copy --list prints all'],
     [['encode', 'writer'], '"writer" is a module; name the folder last, as ./writer if that is it'],
+    [
+      ['encode', 'limiter.ts'],
+      '"limiter.ts" is a module; name the folder last, as ./limiter.ts if that is it',
+    ],
+    [['encode', 'server'], '"server" is a module; name the folder last, as ./server if that is it'],
     [['server', 'src'], '"server" cannot be copied: it needs dashboard/dashboard.ts; use the package'],
     [['--check'], '--check expects one folder, got none'],
     [['--check', 'a', 'b'], '--check expects one folder, got 2'],
@@ -144,6 +207,11 @@ describe('sluice copy --check', () => {
     await copy('limiter', folder);
     writeFileSync(pathOf('mine.ts'), 'export {};\n');
     mkdirSync(pathOf('more.ts'));
+    if (process.platform !== 'win32') {
+      symlinkSync('user@host.1234', pathOf('.#encode.ts'));
+      symlinkSync(folder, pathOf('link.ts'));
+      execFileSync('mkfifo', [pathOf('pipe.ts')]);
+    }
     const expected = `6 of 6 copies are what sluice ${version} has\n`;
     assert.equal(await copy('--check', folder), expected);
   });

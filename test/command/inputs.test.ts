@@ -349,4 +349,25 @@ describe('readInputs', () => {
     });
     assert.equal((await read([file, `${file}:other`])).tails.length, 2);
   });
+
+  it('does not take the end of the name of a file for a topic', {
+    skip: process.platform === 'win32',
+  }, async (t) => {
+    const read = (...tail: string[]) => readInputs({ tail, stdin: undefined, system: undefined });
+    const file = join(folder, 'app-12:30:00.log');
+    writeFileSync(file, '');
+    await assert.rejects(read(file), {
+      code: 'ERR_SSE_USAGE',
+      message: `--tail ${file} is FILE:TOPIC, and there is no file ${join(folder, 'app-12:30')}; write ${file}:TOPIC`,
+    });
+    assert.deepEqual((await read(`${file}:a`)).tails, [{ file, topic: 'a' }]);
+    // The name of a file on Windows; here it is one in the current folder.
+    const place = process.cwd();
+    t.after(() => process.chdir(place));
+    process.chdir(folder);
+    const onWindows = 'C:\\logs\\app.log';
+    writeFileSync(onWindows, '');
+    assert.deepEqual((await read(onWindows)).tails, [{ file: onWindows, topic: 'C--logs-app.log' }]);
+    assert.deepEqual((await read(`${onWindows}:a`)).tails, [{ file: onWindows, topic: 'a' }]);
+  });
 });

@@ -53,6 +53,11 @@ describe('createLineSplitter', () => {
     assert.deepEqual(split(['abcdefgh'], 5), ['abcde… [+3 bytes]']);
   });
 
+  it('has no limit where that is Infinity', () => {
+    const long = 'abcdefgh'.repeat(200_000);
+    assert.deepEqual(split(['a', 'b\n', long, long, '\r\n', 'c'], Infinity), ['ab', long + long, 'c']);
+  });
+
   it('does not count the line ending', () => {
     for (const text of ['abcde\n', 'abcde\r\n', 'abcde', 'abcde\r']) {
       assert.deepEqual(split([text], 5), ['abcde']);

@@ -7,6 +7,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { describe, it, mock, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { main } from '../../lib/command/cli.ts';
+import { createSseServer } from '../../lib/server.ts';
 import { run } from '../helpers/command.ts';
 import { openServer } from '../helpers/server.ts';
 
@@ -135,14 +136,51 @@ describe('sluice publish', () => {
     }
   });
 
-  it('prints ids with --ids, and progress on a terminal', async (t) => {
-    const { url } = await taker(t);
-    const { stdout, stderr } = await run('publish', ['--ids', '--batch', '2', url, 'n'], {
-      stdin: 'a\nb\nc\n',
-      isTTY: true,
+  it('skips empty lines of NDJSON, and counts them where it names a line', async (t) => {
+    const { url, events } = await taker(t);
+    const stdin = '\n"a"\n\r\n\n"b"\n\n';
+    assert.equal((await run('publish', ['--ndjson', url, 'n'], { stdin })).code, 0);
+    assert.deepEqual(events(), [{ data: 'a' }, { data: 'b' }]);
+    const { stderr } = await run('publish', ['--ndjson', url, 'n'], { stdin: `${stdin}7\n` });
+    assert.match(stderr, /^sluice publish: line 7 is neither .*; 2 published before\n$/);
+  });
+
+  it('says which event of its input the server refuses, however many requests were before', async (t) => {
+    const sse = createSseServer();
+    const url = await sse.listen(0);
+    t.after(() => {
+      sse.server.closeAllConnections();
+      sse.server.close();
     });
-    assert.equal(stdout, `${id(1)}\n${id(2)}\n${id(3)}\n`);
-    assert.equal(stderr, '\r2 published\r3 published\n');
+    const stdin = '"1"\n"2"\n"3"\n"4"\n"5"\n\n"6"\n{"data":"7","event":"sluice:gap"}\n';
+    const argv = ['--ndjson', '--batch', '5', url, 'n'];
+    const { code, stderr } = await run('publish', argv, { stdin });
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^sluice publish: the server answered 400: event 7: `event` .*; 5 published before\n$/,
+    );
+  });
+
+  it('prints ids with --ids, and progress on a terminal that ids do not go to', async (t) => {
+    const ids = `${id(1)}\n${id(2)}\n${id(3)}\n`;
+    const progress = '\r2 published\r3 published\n';
+    for (const [flags, terminals, expected] of [
+      [['--ids'], ['stdout', 'stderr'], { stdout: ids, stderr: '' }],
+      [['--ids'], ['stderr'], { stdout: ids, stderr: progress }],
+      [[], ['stdout', 'stderr'], { stdout: '', stderr: progress }],
+      [['--ids'], ['stdout'], { stdout: ids, stderr: '' }],
+    ] as const) {
+      const { url } = await taker(t);
+      const stdin = Readable.from([Buffer.from('a\nb\nc\n')]);
+      const output = (name: string) =>
+        Object.assign(new PassThrough(), { isTTY: (terminals as readonly string[]).includes(name) });
+      const [stdout, stderr] = [output('stdout'), output('stderr')];
+      const io = { stdin, stdout, stderr, env: {}, signal: new AbortController().signal };
+      assert.equal(await main(['publish', ...flags, '--batch', '2', url, 'n'], io, '0.0.0'), 0);
+      const written = { stdout: String(stdout.read() ?? ''), stderr: String(stderr.read() ?? '') };
+      assert.deepEqual(written, expected);
+    }
   });
 
   it('sends a line as soon as it arrives, and together those that arrive meanwhile', async (t) => {
@@ -273,10 +311,7 @@ describe('sluice publish', () => {
     const argv = ['--ids', '--batch', '1', url, 'n'];
     const { stdout, stderr } = await run('publish', argv, { stdin: 'a\nb\n', isTTY: true });
     assert.equal(stdout, '\\x1b[2J\n');
-    assert.equal(
-      stderr,
-      '\r1 published\nsluice publish: the server answered 400: no  2J  room; 1 published before\n',
-    );
+    assert.equal(stderr, 'sluice publish: the server answered 400: no  2J  room; 1 published before\n');
   });
 
   it('publishes the lines before one that is too long', async (t) => {

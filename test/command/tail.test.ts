@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { main } from '../../lib/command/cli.ts';
+import { createSseServer } from '../../lib/server.ts';
 import { run } from '../helpers/command.ts';
 import { cutAfter, open, seqOf, whole } from '../helpers/misbehaving.ts';
 import { openServer } from '../helpers/server.ts';
@@ -237,6 +238,18 @@ describe('sluice tail', () => {
     if (process.platform !== 'win32') assert.equal((await stat(state)).mode & 0o777, 0o600);
   });
 
+  it('finds its position whatever the order of the topics, and says where it has only those of other streams', async (t) => {
+    const state = join(await folder(t), 'state.json');
+    const { url } = await started(t, (req, res) => open(res, frame(seqOf(req.headers['last-event-id']) + 1)));
+    const read = (...argv: string[]) => run('tail', [...argv, '--max', '1', '--state', state, url]);
+    assert.deepEqual(await read('--topic', 'b', '--topic', 'a'), { code: 0, stdout: '1\n', stderr: '' });
+    assert.deepEqual(await read('--topic', 'a', '--topic', 'b'), { code: 0, stdout: '2\n', stderr: '' });
+    const stderr = `sluice tail: ${state} has positions of other streams, but none of ${url}?topic=a\n`;
+    assert.deepEqual(await read('--topic', 'a'), { code: 0, stdout: '1\n', stderr });
+    assert.deepEqual(await read('--topic', 'a'), { code: 0, stdout: '2\n', stderr: '' });
+    assert.deepEqual(await read('--topic', 'c', '--quiet'), { code: 0, stdout: '1\n', stderr: '' });
+  });
+
   it('sends a token, from an option, from a file, or where neither a header gives one from the environment', async (t) => {
     const file = join(await folder(t), 'token');
     await writeFile(file, 'secret\n');
@@ -271,6 +284,43 @@ describe('sluice tail', () => {
       (await run('tail', ['--json', url])).stdout,
       /^\{"event":"sluice:gap".*\n\{"event":"message","data":"6"/,
     );
+  });
+
+  it('reports a failure of the source on stderr, and does not count it', async (t) => {
+    const failure = `event: sluice:error\ndata: {"message":"no\\u001b model"}\n\n`;
+    const { url } = await started(t, (_, res) => whole(res, failure + frame(6) + end));
+    assert.deepEqual(await run('tail', ['--max', '1', url]), {
+      code: 0,
+      stdout: '6\n',
+      stderr: 'sluice tail: the server has failed to go on: no  model\n',
+    });
+    const { stdout } = await run('tail', ['--json', url]);
+    assert.match(stdout, /^\{"event":"sluice:error".*\n\{"event":"message","data":"6"/);
+  });
+
+  it('records what can be published again, across a gap', async (t) => {
+    const sse = createSseServer({ hub: { history: { maxEvents: 3 } } });
+    const url = await sse.listen(0);
+    t.after(() => {
+      sse.server.closeAllConnections();
+      sse.server.close();
+    });
+    const record = join(await folder(t), 'record');
+    const { stdout } = await run('publish', ['--ids', url, 'a'], { stdin: '1\n2\n3\n4\n5\n' });
+    const [first = ''] = stdout.split('\n');
+    const events = `${url}/events`;
+    const argv = ['--last-event-id', first, '--record', record, '--max', '3', '--topic', 'a', events];
+    const tail = await run('tail', argv);
+    assert.deepEqual([tail.code, tail.stdout], [0, '3\n4\n5\n']);
+    assert.match(tail.stderr, /^sluice tail: events of a were missed: evicted, /);
+    const stdin = await readFile(record, 'utf8');
+    assert.deepEqual(await run('publish', ['--ndjson', url, 'b'], { stdin }), {
+      code: 0,
+      stdout: '',
+      stderr: '',
+    });
+    const again = await run('tail', ['--from', 'earliest', '--max', '3', '--topic', 'b', events]);
+    assert.equal(again.stdout, '3\n4\n5\n');
   });
 
   it('reports a gap of which the server says nothing', async (t) => {
@@ -408,10 +458,21 @@ describe('sluice tail', () => {
   it('escapes what a gap carries on stderr', async (t) => {
     const gap = `event: sluice:gap\nid: ${id(5)}\ndata: {"reason":"\\u009b2J\\nx"}\n\n`;
     const { url } = await started(t, (_, res) => whole(res, gap + end));
-    assert.match(
-      (await run('tail', [url])).stderr,
-      /^sluice tail: events were missed: \\x9b2J x, from .*\n$/,
-    );
+    assert.match((await run('tail', [url])).stderr, /^sluice tail: events were missed: {2}2J x, from .*\n$/);
+  });
+
+  it('shortens what a gap carries, and reports a million spaces as fast as anything else', {
+    timeout: 60_000,
+  }, async (t) => {
+    const spaces = ' '.repeat(300_000);
+    const topics = Array.from({ length: 100 }, (_, n) => `t${n}${'x'.repeat(300)}`);
+    const lost = { reason: `a${spaces}${spaces}b`, from: `c${spaces}d`, to: '', topics };
+    const gap = `event: sluice:gap\ndata: ${JSON.stringify(lost)}\n\n`;
+    const { url } = await started(t, (_, res) => whole(res, gap + end));
+    const { code, stderr } = await run('tail', [url]);
+    assert.equal(code, 0);
+    assert.match(stderr, /^sluice tail: events of t0x+, .* 95 more topics were missed: a +, from c +to an /);
+    assert.ok(stderr.length < 3000, String(stderr.length));
   });
 
   it('exits with 1 when the file of --record is on a full disk', {

@@ -19,7 +19,7 @@ export const command: readonly Mutant[] = [
     [{ in: 'command/argv', only: 'reads an absent option from its variable' }],
     [
       {
-        find: 'const text = written.has(name) ? undefined : env[variable];',
+        find: 'const text = texts === undefined && isRead(name) ? env[variable] : undefined;',
         replace: 'const text = env[variable];',
         why: 'the variable PORT is stronger than --port',
       },

@@ -8,8 +8,8 @@ export const copy: readonly Mutant[] = [
     ['command/copy'],
     [
       {
-        find: "return copied.isChanged ? 'a changed copy' : 'a copy'",
-        replace: "return 'a copy'",
+        find: "copied.isChanged ? 'a changed copy' : 'a copy'",
+        replace: "'a copy'",
         why: 'what somebody changed in a copy is lost with the next one',
       },
       {
