@@ -297,7 +297,8 @@ function cachingOf(headers: ResponseHeaders): Finding {
 
 const CACHE_HEADERS: readonly (readonly [string, RegExp])[] = [
   ['age', /^[1-9]/],
-  ['x-cache', /\bhit\b/i],
+  // Squid and Akamai write `TCP_HIT`, in which an underscore is part of the word.
+  ['x-cache', /(?:\b|_)hit\b/i],
   ['x-cache-status', /\bhit\b/i],
   ['cf-cache-status', /\b(hit|stale|updating)\b/i],
   ['x-proxy-cache', /\bhit\b/i],

@@ -197,6 +197,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   for (const [title, headers, expected] of [
     ['an answer from a cache', { age: '17' }, 'cached'],
     ['a hit of a cache', { 'x-cache': 'HIT from cache.example' }, 'cached'],
+    ['a hit of Akamai', { 'x-cache': 'TCP_HIT from a23-4.example (AkamaiGHost)' }, 'cached'],
     ['a stream that caches may keep', { 'cache-control': 'public, max-age=60' }, 'cacheable'],
   ] as const) {
     it(`says of ${title}: ${expected}`, async (t) => {
