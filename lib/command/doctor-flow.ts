@@ -87,14 +87,10 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
   const held = heldBack(main);
   if (held !== undefined) return bufferedBy(main, held);
   if (main.bursts.length === 0) return silent(main, plain);
-  // No buffer lets a part of itself go while the stream goes on.
-  const alone = main.bursts.find(({ bytes, isTorn }) => bytes < SMALL && !isTorn);
-  if (alone !== undefined) {
-    return ok(
-      'buffering',
-      `a piece of ${alone.bytes} bytes arrived by itself: nothing waits for a buffer to fill`,
-    );
-  }
+  const small = main.bursts.filter(({ bytes, isTorn }) => bytes < SMALL && !isTorn);
+  // No buffer lets a part of itself go while the stream goes on, and one that waits for a time has several.
+  const alone = small.find(({ events, beats }) => events + beats === 1);
+  if (alone !== undefined) return passing(alone);
   const bursts = settled(main);
   const typical = median(bursts.map(({ events, beats }) => events + beats));
   if (bursts.length >= MANY && typical >= MANY) {
@@ -105,6 +101,8 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
       cure: 'compare with a connection that goes straight to the server',
     });
   }
+  const few = small.find(({ events, beats }) => events + beats < MANY);
+  if (few !== undefined) return passing(few);
   const seen = `${counted(main.bursts.length, 'burst')}, ${main.bytes} bytes: too little to tell`;
   return unknown(
     'buffering',
@@ -112,6 +110,10 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
     seen,
     'run it for longer (--wait 60s), or publish single small events',
   );
+}
+
+function passing({ bytes }: Burst): Finding {
+  return ok('buffering', `a piece of ${bytes} bytes arrived by itself: nothing waits for a buffer to fill`);
 }
 
 function silent(main: Probe, plain: Probe | undefined): Finding {

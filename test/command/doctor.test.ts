@@ -290,8 +290,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     );
   });
 
-  it('does not decide whether a server sends in batches by itself', async (t) => {
-    const batch = 'data: 0123456789\n\n'.repeat(80);
+  it('takes a heartbeat of several lines for one', async (t) => {
     const { url } = await serve(
       t,
       streaming({}, (res) => each(res, 500, () => batch)),
@@ -362,6 +361,21 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   });
 
   it('follows redirects, and says where they lead too far', async (t) => {
+  for (const [title, count] of [
+    ['large', 80],
+    ['small', 15],
+  ] as const) {
+    it(`does not decide whether a server sends ${title} batches by itself`, async (t) => {
+      const batch = 'data: 0123456789\n\n'.repeat(count);
+      const { url } = await serve(
+        t,
+        streaming({}, (res) => each(res, 500, () => batch)),
+      );
+      const { wrong, code } = await diagnose(url, ['--wait', '5s']);
+      assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
+    });
+  }
+
     const target = await serve(t, ticking());
     const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
     assert.deepEqual((await diagnose(url)).wrong, ['no-ids']);
