@@ -25,7 +25,7 @@ import {
   heldByCompression,
   timingOf,
 } from './doctor-flow.ts';
-import type { Probe } from './doctor-probe.ts';
+import type { Head, Probe } from './doctor-probe.ts';
 import { by, curesOf, intermediariesOf, listOf, namesOf, seenOf } from './doctor-proxies.ts';
 import { resumeOf } from './doctor-resume.ts';
 
@@ -100,7 +100,46 @@ function answerOf(evidence: Evidence): Finding {
     });
   }
   if (main.tooLarge > 0) return tooLarge(`${main.tooLarge} events were larger than 1 MiB + 64 KiB`);
-  return ok('answer', `${head.status} ${shown(head.headers['content-type'] ?? '')}`);
+  return otherStatus(head) ?? withoutEvents(main) ?? otherCharset(head) ?? ok('answer', answered(head));
+}
+
+function answered({ status, headers }: Head): string {
+  return `${status} ${shown(headers['content-type'] ?? '')}`;
+}
+
+/** Other readers, such as `connect` of sluice, take any 2xx. */
+function otherStatus(head: Head): Finding | undefined {
+  if (head.status === 200) return undefined;
+  return problem('answer', 'status', {
+    seen: answered(head),
+    cause: `EventSource reads no stream whose status is not 200; ${GIVES_UP}`,
+    cure: 'answer 200',
+  });
+}
+
+/** A line that is no field is ignored, and so is a block without `data`: nothing else shows such a fault. */
+function withoutEvents({ hasDispatched, bytes, beginning, bursts, age }: Probe): Finding | undefined {
+  const isOfLines = beginning.trim() !== '';
+  if (hasDispatched || !isOfLines || age - bursts[0]!.from < FIRST_EVENT_TIME) return undefined;
+  return problem('answer', 'no-events', {
+    seen: `${counted(bytes, 'byte')} and no event; it begins with ${shown(beginning.slice(0, 80))}`,
+    cause:
+      'a reader gets nothing of lines that are no fields, of a block without `data`, or before a blank line',
+    cure: 'each event needs `data: ` lines and a blank line after them',
+  });
+}
+
+/** An event may arrive in several parts. */
+const FIRST_EVENT_TIME = 1000;
+
+function otherCharset(head: Head): Finding | undefined {
+  const [, charset] = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(head.headers['content-type'] ?? '') ?? [];
+  if (charset === undefined || /^utf-8$/i.test(charset)) return undefined;
+  return warning('answer', 'charset', {
+    seen: answered(head),
+    cause: 'event streams are always UTF-8; a Chromium browser refuses a stream that names another charset',
+    cure: '`Content-Type: text/event-stream`, without a charset',
+  });
 }
 
 const CANNOT_READ = new Set([

@@ -192,7 +192,8 @@ export function heartbeatOf({ main }: Evidence): Finding {
     });
   }
   if (main.beats > 0) return ok('heartbeat', `${counted(main.beats, 'comment')}; ${longest}`);
-  if (main.longestSilence < main.age / 3) return ok('heartbeat', `events keep the stream alive; ${longest}`);
+  if (main.events > 0 && main.longestSilence < main.age / 3)
+    return ok('heartbeat', `events keep the stream alive; ${longest}`);
   const cure = '--wait 65s shows whether there is one, and whether silence is cut';
   return unknown('heartbeat', 'heartbeat', `none in ${seconds(main.age)}`, cure);
 }

@@ -60,6 +60,10 @@ const MAX_STALLS = 1000;
 /** Chunks that are closer together than this belong to one burst. */
 const PAUSE = 30;
 const TICK = 50;
+/** How many of the first characters are kept. */
+const BEGINNING = 80;
+const BLANK_LINE = /(?:\n\n|\r\r|\r\n\r\n)$/;
+const COMMENTS = /^:.*(?:(?:\r\n|\n|\r):.*)*/gm;
 
 /** One connection, what arrived on it, and how it ended. */
 export class Probe {
@@ -67,8 +71,13 @@ export class Probe {
   head: Head | undefined;
   readonly bursts: Burst[] = [];
   events = 0;
+  /** Comments; lines of them that follow each other directly are one. */
   beats = 0;
   bytes = 0;
+  /** Whether a block had a meaning for a reader: an event, a comment, an id or `retry`. */
+  hasDispatched = false;
+  /** The first characters that arrived. */
+  beginning = '';
   /** Of the application's events, those from which a reader can resume; the first 5,000. */
   readonly ids: string[] = [];
   /** The first position, of whichever event. */
@@ -76,6 +85,8 @@ export class Probe {
   ready: (Ready & { readonly id: string | undefined }) | undefined;
   gap: Gap | undefined;
   refused: Refused | undefined;
+  /** What the stream said of its source, where that has failed. */
+  sourceError: string | undefined;
   /** Whether the stream has said that it is over. */
   isOver = false;
   /** Events that were larger than a reader takes. */
@@ -96,6 +107,10 @@ export class Probe {
   /** When this process could not read, for longer than a tick. */
   readonly #stalls: { readonly from: number; to: number }[] = [];
   #stoppedAt: number | undefined;
+  /** Of the newest chunk. */
+  #commentLines = 0;
+  /** The last characters of the newest burst. */
+  #tail = '';
 
   constructor(options: ProbeOptions) {
     this.#options = options;
@@ -201,8 +216,11 @@ export class Probe {
     const decoder = createDecoder({
       lastEventId,
       onEvent: (event) => this.#takeEvent(event),
-      onComment: () => this.beats++,
+      onComment: () => this.#commentLines++,
       onId: (id) => this.#takeId(id),
+      onRetry: () => {
+        this.hasDispatched = true;
+      },
       onTooLarge: () => this.tooLarge++,
     });
     onChange?.();
@@ -218,10 +236,14 @@ export class Probe {
   #takeChunk(chunk: Uint8Array, decoder: Decoder): void {
     const at = this.#now();
     const { events, beats } = this;
-    decoder.feed(chunk);
-    this.bytes += chunk.length;
     const before = this.bursts.at(-1);
     const isNew = before === undefined || at - before.to > PAUSE;
+    this.#commentLines = 0;
+    decoder.feed(chunk);
+    this.#countBeats(chunk, isNew);
+    this.bytes += chunk.length;
+    if (this.beginning.length < BEGINNING)
+      this.beginning += Buffer.from(chunk.subarray(0, BEGINNING)).toString();
     const sum = isNew ? { from: at, bytes: 0, events: 0, beats: 0 } : before;
     const last = chunk.at(-1);
     const burst = {
@@ -237,24 +259,43 @@ export class Probe {
     this.isFull = this.bytes > MAX_BYTES || this.bursts.length >= MAX_BURSTS;
   }
 
+  /** A heartbeat may have several lines, and may be written line by line: it is one all the same. */
+  #countBeats(chunk: Uint8Array, isNew: boolean): void {
+    const isWithinBlock = !isNew && !BLANK_LINE.test(this.#tail);
+    this.#tail = (isNew ? '' : this.#tail) + latin1(chunk.subarray(-4));
+    this.#tail = this.#tail.slice(-4);
+    if (this.#commentLines === 0) return;
+    this.hasDispatched = true;
+    const text = latin1(chunk);
+    const count = Math.max(1, text.match(COMMENTS)?.length ?? 0);
+    this.beats += isWithinBlock && text.startsWith(':') ? count - 1 : count;
+  }
+
   #takeEvent({ event, data, id }: DecodedEvent): void {
+    this.hasDispatched = true;
     if (id !== undefined) this.#takeId(id);
     if (!isControlEvent(event)) {
       this.events++;
       if (id !== undefined && isSendableId(id) && this.ids.length < MAX_IDS) this.ids.push(id);
-    } else if (event === controlEvents.ready) this.ready = { ...readReady(data), id };
+    } else if (event === controlEvents.error) this.sourceError = readRefused(data).message;
+    else if (event === controlEvents.ready) this.ready = { ...readReady(data), id };
     else if (event === controlEvents.gap) this.gap ??= readGap(data, id ?? '');
     else if (event === controlEvents.refused) this.refused = readRefused(data);
     else if (event === controlEvents.end) this.isOver = true;
   }
 
   #takeId(id: string): void {
+    this.hasDispatched = true;
     if (id !== '' && isSendableId(id)) this.firstId ??= id;
   }
 
   #now(): number {
     return performance.now() - this.began;
   }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
 }
 
 /** A browser's EventSource sends these; servers answer it otherwise than a program, where they refuse. */

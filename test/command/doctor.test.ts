@@ -222,6 +222,56 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.equal(summary, 'nothing wrong; not known: quiet, heartbeat, resume');
   });
 
+  for (const [title, piece] of [
+    ['an event has no blank line', 'data: hello\n'],
+    ['lines are JSON and no fields', '{"a":1}\n'],
+    ['a block has no data', 'event: x\n\n'],
+  ] as const) {
+    it(`says that there is no event where ${title}`, async (t) => {
+      const { url } = await serve(
+        t,
+        streaming({}, (res) => each(res, 100, () => piece)),
+      );
+      const { wrong, of, code } = await diagnose(url);
+      assert.deepEqual([wrong, code], [['no-events'], 1]);
+      const [beginning] = piece.split('\n');
+      assert.match(of('answer').seen, new RegExp(`^\\d+ bytes and no event; it begins with ${beginning}`));
+    });
+  }
+
+  it('misses no event where only empty lines keep the connection alive', async (t) => {
+    const { url } = await serve(
+      t,
+      streaming({}, (res) => each(res, 100, () => '\n')),
+    );
+    const { wrong, of } = await diagnose(url);
+    assert.deepEqual(wrong, []);
+    assert.equal(of('heartbeat').state, 'unknown');
+  });
+
+  it('says of an event stream whose status is not 200 that EventSource does not read it', async (t) => {
+    for (const status of [201, 202, 206]) {
+      const { url } = await serve(t, (_, res) => {
+        res.writeHead(status, CALM).write('id: 1\ndata: x\n\n');
+      });
+      const { wrong, of } = await diagnose(url, ['--wait', '500ms']);
+      assert.deepEqual(wrong, ['status']);
+      assert.equal(of('answer').seen, `${status} text/event-stream`);
+    }
+  });
+
+  it('warns of a charset that Chromium does not take', async (t) => {
+    for (const [charset, expected] of [
+      ['utf8', ['charset', 'no-ids']],
+      ['"iso-8859-1"', ['charset', 'no-ids']],
+      ['UTF-8', ['no-ids']],
+    ] as const) {
+      const type = `text/event-stream; charset=${charset}`;
+      const { url } = await serve(t, ticking({ 'content-type': type }));
+      assert.deepEqual((await diagnose(url, ['--wait', '500ms'])).wrong, expected);
+    }
+  });
+
   const replaying = (from: (last: number) => number): Handler =>
     streaming({}, (res, req) => {
       const last = Number(req.headers['last-event-id'] ?? 0);
@@ -293,11 +343,38 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   it('takes a heartbeat of several lines for one', async (t) => {
     const { url } = await serve(
       t,
-      streaming({}, (res) => each(res, 500, () => batch)),
+      streaming({}, (res) => {
+        each(res, 600, () => ': one\n: two\n\n');
+        setTimeout(
+          () =>
+            each(res, 600, () => {
+              // In two chunks of the response.
+              res.write(': one\n');
+              return ': two\n\n';
+            }),
+          300,
+        );
+      }),
     );
-    const { wrong, code } = await diagnose(url, ['--wait', '5s']);
-    assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
+    const { wrong, of } = await diagnose(url, ['--wait', '4s']);
+    assert.deepEqual(wrong, []);
+    assert.equal(of('buffering').state, 'ok');
   });
+
+  for (const [title, count] of [
+    ['large', 80],
+    ['small', 15],
+  ] as const) {
+    it(`does not decide whether a server sends ${title} batches by itself`, async (t) => {
+      const batch = 'data: 0123456789\n\n'.repeat(count);
+      const { url } = await serve(
+        t,
+        streaming({}, (res) => each(res, 500, () => batch)),
+      );
+      const { wrong, code } = await diagnose(url, ['--wait', '5s']);
+      assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
+    });
+  }
 
   it('warns of a head that comes late', async (t) => {
     const { url } = await serve(t, (req, res) => {
@@ -361,21 +438,6 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   });
 
   it('follows redirects, and says where they lead too far', async (t) => {
-  for (const [title, count] of [
-    ['large', 80],
-    ['small', 15],
-  ] as const) {
-    it(`does not decide whether a server sends ${title} batches by itself`, async (t) => {
-      const batch = 'data: 0123456789\n\n'.repeat(count);
-      const { url } = await serve(
-        t,
-        streaming({}, (res) => each(res, 500, () => batch)),
-      );
-      const { wrong, code } = await diagnose(url, ['--wait', '5s']);
-      assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
-    });
-  }
-
     const target = await serve(t, ticking());
     const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
     assert.deepEqual((await diagnose(url)).wrong, ['no-ids']);
