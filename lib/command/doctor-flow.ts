@@ -202,7 +202,14 @@ export function heartbeatOf({ main }: Evidence): Finding {
 const SHORTEST_CUT = 1000;
 
 export function endingOf({ main }: Evidence): Finding {
-  const { endedAt, failure } = main;
+  const { endedAt, failure, sourceError } = main;
+  if (sourceError !== undefined) {
+    return problem('ending', 'source-failed', {
+      seen: `the stream says that it has failed: ${shown(sourceError)}`,
+      cause: 'what the server reads for this stream has failed, not the connection',
+      cure: 'look at the log of the server',
+    });
+  }
   if (endedAt === undefined) {
     const full = main.isFull ? '; left early, because more arrived than is kept' : '';
     return ok(
@@ -213,7 +220,8 @@ export function endingOf({ main }: Evidence): Finding {
   if (main.isOver) return ok('ending', `the server ended the stream after ${seconds(endedAt)}, and said so`);
   const silence = endedAt - (main.bursts.at(-1)?.to ?? main.head!.at);
   // One that was shorter than another one before, which the connection outlived, is not the reason either.
-  if (silence >= SHORTEST_CUT && silence >= 0.9 * main.longestSilence) return cutBySilence(main, silence);
+  if (!isWhole(main) && silence >= SHORTEST_CUT && silence >= 0.9 * main.longestSilence)
+    return cutBySilence(main, silence);
   const lifetime = lifetimeOf(main);
   if (failure !== undefined && failure !== 'over') {
     return problem('ending', 'broken', {
@@ -252,3 +260,10 @@ function cutBySilence(main: Probe, silence: number): Finding {
     cure: `a heartbeat more often than every ${seconds(silence)}; or ${timeout}`,
   });
 }
+/** Whether the response has ended by its own framing, which a connection that is cut never does. */
+function isWhole({ failure, head }: Probe): boolean {
+  const { httpVersion, headers } = head!;
+  const isFramed = /chunked/i.test(headers['transfer-encoding'] ?? '') || httpVersion.startsWith('2');
+  return failure === undefined && isFramed;
+}
+

@@ -277,7 +277,7 @@ export class Probe {
     if (!isControlEvent(event)) {
       this.events++;
       if (id !== undefined && isSendableId(id) && this.ids.length < MAX_IDS) this.ids.push(id);
-    } else if (event === controlEvents.error) this.sourceError = readRefused(data).message;
+    } else if (event === controlEvents.error) this.sourceError = readRefused(data).message || 'no reason';
     else if (event === controlEvents.ready) this.ready = { ...readReady(data), id };
     else if (event === controlEvents.gap) this.gap ??= readGap(data, id ?? '');
     else if (event === controlEvents.refused) this.refused = readRefused(data);

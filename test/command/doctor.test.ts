@@ -434,6 +434,33 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const asked = requests.find(({ method }) => method === 'OPTIONS')!.headers;
     assert.equal(asked['access-control-request-headers'], 'authorization,x-one');
     const cookies = await diagnose(url, ['--origin', 'https://a.example', '--credentials']);
+    const failed = await serve(
+      t,
+      ending((res) => res.end('event: sluice:error\ndata: {"message":"no upstream"}\n\n')),
+    );
+    const { wrong: source, of } = await diagnose(failed.url);
+    assert.deepEqual(source, ['source-failed']);
+    assert.equal(of('ending').seen, 'the stream says that it has failed: no upstream');
+  });
+
+  it('takes a regular end after a silence for an end, not for a cut', async (t) => {
+    const { url } = await serve(
+      t,
+      streaming({}, (res) => {
+        res.write('id: 1\ndata: x\n\n');
+        setTimeout(() => res.end(), 1500);
+      }),
+    );
+    assert.deepEqual((await diagnose(url, ['--wait', '5s'])).wrong, ['ended']);
+    const unframed = await serve(t, (req, res) => {
+      res.useChunkedEncodingByDefault = false;
+      streaming({}, () => {
+        res.write('id: 1\ndata: x\n\n');
+        // In such a response every end looks regular.
+        setTimeout(() => res.end(), 1500);
+      })(req, res, 1);
+    });
+    assert.deepEqual((await diagnose(unframed.url, ['--wait', '5s'])).wrong, ['cut-when-silent']);
     assert.equal(cookies.of('cors').seen, 'Access-Control-Allow-Origin: *');
   });
 
