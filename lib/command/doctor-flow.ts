@@ -90,6 +90,8 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
   const small = main.bursts.filter(({ bytes, isTorn }) => bytes < SMALL && !isTorn);
   // No buffer lets a part of itself go while the stream goes on, and one that waits for a time has several.
   const alone = small.find(({ events, beats }) => events + beats === 1);
+/** A stream without pauses is judged by so many pieces. */
+const MANY_PIECES = 20;
   if (alone !== undefined) return passing(alone);
   const bursts = settled(main);
   const typical = median(bursts.map(({ events, beats }) => events + beats));
@@ -109,6 +111,13 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
     'buffering',
     seen,
     'run it for longer (--wait 60s), or publish single small events',
+  if (main.pieces.length >= MANY_PIECES && median(main.pieces) < MANY) {
+    const each = counted(median(main.pieces), 'event');
+    return ok(
+      'buffering',
+      `${main.pieces.length} pieces of about ${each} each: nothing waits for a buffer to fill`,
+    );
+  }
   );
 }
 
@@ -181,8 +190,6 @@ const LONG_SILENCE = 30_000;
 export function heartbeatOf({ main }: Evidence): Finding {
   const { heartbeat } = main.ready ?? {};
   const longest = `the longest silence was ${seconds(main.longestSilence)}`;
-  if (heartbeat !== undefined)
-    return ok('heartbeat', `promised every ${seconds(heartbeat.interval)}; ${longest}`);
   if (main.longestSilence >= LONG_SILENCE) {
     return warning('heartbeat', 'no-heartbeat', {
       seen: `nothing arrived for ${seconds(main.longestSilence)}`,
@@ -204,6 +211,8 @@ const SHORTEST_CUT = 1000;
 export function endingOf({ main }: Evidence): Finding {
   const { endedAt, failure, sourceError } = main;
   if (sourceError !== undefined) {
+  if (heartbeat !== undefined)
+    return ok('heartbeat', `promised every ${seconds(heartbeat.interval)}; ${longest}`);
     return problem('ending', 'source-failed', {
       seen: `the stream says that it has failed: ${shown(sourceError)}`,
       cause: 'what the server reads for this stream has failed, not the connection',

@@ -59,6 +59,9 @@ const MAX_IDS = 5000;
 const MAX_STALLS = 1000;
 /** Chunks that are closer together than this belong to one burst. */
 const PAUSE = 30;
+/** Chunks that are closer together than this were sent together. */
+const PIECE = 5;
+const MAX_PIECES = 5000;
 const TICK = 50;
 /** How many of the first characters are kept. */
 const BEGINNING = 80;
@@ -70,6 +73,8 @@ export class Probe {
   /** Of the last response, after all redirects. */
   head: Head | undefined;
   readonly bursts: Burst[] = [];
+  /** How many events and comments each of the first pieces had: chunks that arrived together are one. */
+  readonly pieces: number[] = [];
   events = 0;
   /** Comments; lines of them that follow each other directly are one. */
   beats = 0;
@@ -245,6 +250,10 @@ export class Probe {
     if (this.beginning.length < BEGINNING)
       this.beginning += Buffer.from(chunk.subarray(0, BEGINNING)).toString();
     const sum = isNew ? { from: at, bytes: 0, events: 0, beats: 0 } : before;
+    this.#countPiece(
+      before === undefined ? Infinity : at - before.to,
+      this.events - events + this.beats - beats,
+    );
     const last = chunk.at(-1);
     const burst = {
       from: sum.from,
@@ -257,6 +266,12 @@ export class Probe {
     if (isNew) this.bursts.push(burst);
     else this.bursts[this.bursts.length - 1] = burst;
     this.isFull = this.bytes > MAX_BYTES || this.bursts.length >= MAX_BURSTS;
+  }
+
+  #countPiece(pause: number, count: number): void {
+    const { pieces } = this;
+    if (pause < PIECE) pieces[pieces.length - 1]! += count;
+    else if (pieces.length < MAX_PIECES) pieces.push(count);
   }
 
   /** A heartbeat may have several lines, and may be written line by line: it is one all the same. */

@@ -14,6 +14,8 @@ import { constants, createGzip, gzipSync } from 'node:zlib';
 import type { Report } from '../../lib/command/doctor.ts';
 import type { Finding } from '../../lib/command/doctor-finding.ts';
 import { createSseServer, type SseServerOptions } from '../../lib/server.ts';
+import { heartbeatOf } from '../../lib/command/doctor-flow.ts';
+import type { Probe } from '../../lib/command/doctor-probe.ts';
 import { cert, key } from '../fixtures/tls.ts';
 import { run } from '../helpers/command.ts';
 import { eventStream } from '../helpers/misbehaving.ts';
@@ -377,6 +379,21 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   }
 
   it('warns of a head that comes late', async (t) => {
+  it('sees that a stream without a pause is not held back', async (t) => {
+    let id = 0;
+    const { url } = await serve(
+      t,
+      streaming({}, (res) => each(res, 15, () => `id: ${++id}\ndata: x\n\n`)),
+    );
+    assert.equal((await diagnose(url)).of('buffering').state, 'ok');
+  });
+
+  it('warns of a silence that proxies do not bear, also where the server promises one', () => {
+    const ready = { heartbeat: { interval: 60_000, missed: 2 } };
+    const main = { ready, longestSilence: 61_000, age: 70_000, events: 1, beats: 1 } as unknown as Probe;
+    assert.equal(heartbeatOf({ main, wait: 70_000 }).code, 'no-heartbeat');
+  });
+
     const { url } = await serve(t, (req, res) => {
       setTimeout(() => ticking()(req, res, 1), 3100);
     });
@@ -611,6 +628,32 @@ describe('sluice doctor, on hostile endpoints', () => {
 });
 
 describe('docs/doctor.md', () => {
+describe('sluice doctor, on a compressed stream', { concurrency: 4 }, () => {
+  it('does not blame the compression where the stream without it was only followed for longer', async (t) => {
+    const { url } = await serve(t, (req, res) => {
+      setTimeout(() => streaming({}, () => res.write('id: 1\ndata: x\n\n'))(req, res, 1), 1500);
+    });
+    assert.deepEqual((await diagnose(url, ['--wait', '1s'])).wrong, ['no-head']);
+  });
+
+  it('names the compression where a beginning was flushed, and the rest comes in large pieces', async (t) => {
+    const { url } = await serve(t, (_, res) => {
+      res.writeHead(200, { ...CALM, 'content-encoding': 'gzip' });
+      const gzip = createGzip();
+      gzip.pipe(res);
+      gzip.write(':\n\n');
+      gzip.flush(constants.Z_SYNC_FLUSH);
+      const timer = setInterval(() => gzip.write(`data: ${randomBytes(1000).toString('hex')}\n\n`), 15);
+      res.on('close', () => clearInterval(timer));
+    });
+    const { wrong, of } = await diagnose(url, ['--wait', '4s']);
+    assert.deepEqual(wrong, ['buffered', 'no-ids']);
+    assert.match(of('buffering').cause ?? '', /or the compression \(gzip\)/);
+    assert.match(of('buffering').cure ?? '', /a flush after each event$/);
+    assert.deepEqual([of('compression').state, of('compression').seen], ['unknown', 'gzip; see buffering']);
+  });
+});
+
   const readPage = () => readFileSync(new URL('../../docs/doctor.md', import.meta.url), 'utf8');
   const folder = new URL('../../lib/command/', import.meta.url);
   const sources = readdirSync(folder).filter((name) => /^doctor-.*\.ts$/.test(name));
