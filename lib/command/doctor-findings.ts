@@ -23,6 +23,7 @@ import {
   endingOf,
   heartbeatOf,
   heldByCompression,
+  isLater,
   timingOf,
 } from './doctor-flow.ts';
 import type { Head, Probe } from './doctor-probe.ts';
@@ -218,7 +219,8 @@ function withoutHead(evidence: Evidence): Finding {
   if (failure !== undefined && failure !== 'over' && failure.code !== 'ERR_SSE_TIMEOUT')
     return unreachable(failure);
   const seen = `no head of a response within ${seconds(main.age)}`;
-  if (plain?.head !== undefined && hasStream(plain)) return heldByCompression(evidence, seen);
+  if (plain !== undefined && hasStream(plain) && isLater(main, undefined, plain, plain.head?.at))
+    return heldByCompression(evidence, seen);
   const proxies = head === undefined ? [] : intermediariesOf(head.headers);
   const holders = proxies.filter(({ buffering }) => buffering !== undefined);
   if (holders.length > 0) {

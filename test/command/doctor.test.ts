@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createSecureServer } from 'node:http2';
@@ -13,9 +14,9 @@ import { fileURLToPath } from 'node:url';
 import { constants, createGzip, gzipSync } from 'node:zlib';
 import type { Report } from '../../lib/command/doctor.ts';
 import type { Finding } from '../../lib/command/doctor-finding.ts';
-import { createSseServer, type SseServerOptions } from '../../lib/server.ts';
 import { heartbeatOf } from '../../lib/command/doctor-flow.ts';
 import type { Probe } from '../../lib/command/doctor-probe.ts';
+import { createSseServer, type SseServerOptions } from '../../lib/server.ts';
 import { cert, key } from '../fixtures/tls.ts';
 import { run } from '../helpers/command.ts';
 import { eventStream } from '../helpers/misbehaving.ts';
@@ -378,7 +379,6 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     });
   }
 
-  it('warns of a head that comes late', async (t) => {
   it('sees that a stream without a pause is not held back', async (t) => {
     let id = 0;
     const { url } = await serve(
@@ -394,6 +394,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.equal(heartbeatOf({ main, wait: 70_000 }).code, 'no-heartbeat');
   });
 
+  it('warns of a head that comes late', async (t) => {
     const { url } = await serve(t, (req, res) => {
       setTimeout(() => ticking()(req, res, 1), 3100);
     });
@@ -433,24 +434,6 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     );
     const { wrong, code } = await diagnose(broken.url);
     assert.deepEqual([wrong, code], [['broken'], 1]);
-  });
-
-  it('asks whether a page may send the headers it was given', async (t) => {
-    const { url, requests } = await serve(t, (req, res) => {
-      res.setHeader('access-control-allow-origin', '*');
-      if (req.method === 'OPTIONS') {
-        res.setHeader('access-control-allow-headers', req.url === '/good' ? 'Authorization, X-One' : '*');
-        res.writeHead(204).end();
-      } else streaming({}, (stream) => stream.write('id: 1\ndata: x\n\n'))(req, res, 1);
-    });
-    const argv = ['--origin', 'https://a.example', '--token', 'x', '-H', 'X-One: 1'];
-    assert.deepEqual((await diagnose(`${url}good`, argv)).wrong, []);
-    const { wrong, of } = await diagnose(url, argv);
-    assert.deepEqual(wrong, ['cors-preflight']);
-    assert.equal(of('cors').seen, 'the preflight (OPTIONS) does not allow authorization');
-    const asked = requests.find(({ method }) => method === 'OPTIONS')!.headers;
-    assert.equal(asked['access-control-request-headers'], 'authorization,x-one');
-    const cookies = await diagnose(url, ['--origin', 'https://a.example', '--credentials']);
     const failed = await serve(
       t,
       ending((res) => res.end('event: sluice:error\ndata: {"message":"no upstream"}\n\n')),
@@ -478,6 +461,24 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
       })(req, res, 1);
     });
     assert.deepEqual((await diagnose(unframed.url, ['--wait', '5s'])).wrong, ['cut-when-silent']);
+  });
+
+  it('asks whether a page may send the headers it was given', async (t) => {
+    const { url, requests } = await serve(t, (req, res) => {
+      res.setHeader('access-control-allow-origin', '*');
+      if (req.method === 'OPTIONS') {
+        res.setHeader('access-control-allow-headers', req.url === '/good' ? 'Authorization, X-One' : '*');
+        res.writeHead(204).end();
+      } else streaming({}, (stream) => stream.write('id: 1\ndata: x\n\n'))(req, res, 1);
+    });
+    const argv = ['--origin', 'https://a.example', '--token', 'x', '-H', 'X-One: 1'];
+    assert.deepEqual((await diagnose(`${url}good`, argv)).wrong, []);
+    const { wrong, of } = await diagnose(url, argv);
+    assert.deepEqual(wrong, ['cors-preflight']);
+    assert.equal(of('cors').seen, 'the preflight (OPTIONS) does not allow authorization');
+    const asked = requests.find(({ method }) => method === 'OPTIONS')!.headers;
+    assert.equal(asked['access-control-request-headers'], 'authorization,x-one');
+    const cookies = await diagnose(url, ['--origin', 'https://a.example', '--credentials']);
     assert.equal(cookies.of('cors').seen, 'Access-Control-Allow-Origin: *');
   });
 
@@ -621,13 +622,12 @@ describe('sluice doctor, on hostile endpoints', () => {
       };
     };
     const held = await serve(t, zipping(false));
-    assert.deepEqual((await diagnose(held.url)).wrong, ['compression-buffers']);
+    assert.deepEqual((await diagnose(held.url, ['--wait', '3s'])).wrong, ['compression-buffers']);
     const flushed = await serve(t, zipping(true));
     assert.deepEqual((await diagnose(flushed.url)).wrong, ['no-ids']);
   });
 });
 
-describe('docs/doctor.md', () => {
 describe('sluice doctor, on a compressed stream', { concurrency: 4 }, () => {
   it('does not blame the compression where the stream without it was only followed for longer', async (t) => {
     const { url } = await serve(t, (req, res) => {
@@ -654,6 +654,7 @@ describe('sluice doctor, on a compressed stream', { concurrency: 4 }, () => {
   });
 });
 
+describe('docs/doctor.md', () => {
   const readPage = () => readFileSync(new URL('../../docs/doctor.md', import.meta.url), 'utf8');
   const folder = new URL('../../lib/command/', import.meta.url);
   const sources = readdirSync(folder).filter((name) => /^doctor-.*\.ts$/.test(name));

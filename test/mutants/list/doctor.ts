@@ -18,8 +18,8 @@ export const doctor: readonly Mutant[] = [
         why: 'heartbeats that arrive together are no sign of a buffer',
       },
       {
-        find: 'if (first === undefined) return true;',
-        replace: 'if (first === undefined) return false;',
+        find: 'one.began + (at ?? one.age) >',
+        replace: 'one.began + (at ?? 0) >',
         why: 'compression that holds everything back is not recognised',
         tests: [{ in: 'command/doctor', only: 'tells compression that holds' }],
       },
