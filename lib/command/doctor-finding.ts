@@ -39,10 +39,17 @@ export interface Evidence {
   /** The answer to HEAD, where a GET got no head. */
   readonly head?: Head | undefined;
   readonly cors?: Cors | undefined;
-  /** The protocol that TLS chose from `h2` and `http/1.1`; `undefined` without TLS. */
-  readonly alpn?: string | undefined;
+  /** A connection without a request, where it says more than the answer. */
+  readonly reach?: Reach | undefined;
   /** Milliseconds that the stream was followed, where nothing ended it. */
   readonly wait: number;
+}
+
+export interface Reach {
+  /** Whether a connection was made, with TLS where the URL asks for it. */
+  readonly isConnected: boolean;
+  /** The protocol that TLS chose from `h2` and `http/1.1`, `''` for neither; `undefined` without TLS. */
+  readonly alpn?: string | undefined;
 }
 
 export interface Resume {

@@ -1,6 +1,6 @@
 // Judges what `sluice doctor` has seen: the answer and its headers here, the rest in the files beside it.
 // Needs `../failure.ts`, `../transport.ts`, `doctor-cors.ts`, `doctor-finding.ts`, `doctor-flow.ts`, `doctor-probe.ts`,
-// `doctor-proxies.ts` and `doctor-resume.ts` beside it.
+// `doctor-proxies.ts`, `doctor-reach.ts` and `doctor-resume.ts` beside it.
 
 import { type ConnectError, isTransient, shown } from '../failure.ts';
 import type { ResponseHeaders } from '../transport.ts';
@@ -28,6 +28,7 @@ import {
 } from './doctor-flow.ts';
 import type { Head, Probe } from './doctor-probe.ts';
 import { by, curesOf, intermediariesOf, listOf, namesOf, seenOf } from './doctor-proxies.ts';
+import { notConnected, unreachable } from './doctor-reach.ts';
 import { resumeOf } from './doctor-resume.ts';
 
 /** All findings, in the order in which a response arrives. */
@@ -211,13 +212,15 @@ function otherType({ message, status = 0, headers = {} }: ConnectError): Finding
 
 /** Nothing came but, at the most, an answer to HEAD. */
 function withoutHead(evidence: Evidence): Finding {
-  const { main, plain, head, wait } = evidence;
+  const { main, plain, head, reach, wait } = evidence;
   const { failure } = main;
   if (main.isStopped && main.age < 0.9 * wait) {
     return unknown('answer', 'interrupted', `no head of a response within ${seconds(main.age)}`);
   }
   if (failure !== undefined && failure !== 'over' && failure.code !== 'ERR_SSE_TIMEOUT')
     return unreachable(failure);
+  if (reach?.isConnected === false && head === undefined && plain?.head === undefined)
+    return notConnected(main.age);
   const seen = `no head of a response within ${seconds(main.age)}`;
   if (plain !== undefined && hasStream(plain) && isLater(main, undefined, plain, plain.head?.at))
     return heldByCompression(evidence, seen);
@@ -234,33 +237,9 @@ function withoutHead(evidence: Evidence): Finding {
     seen: head === undefined ? seen : `${seen}, but one to HEAD after ${ms(head.at)}`,
     cause:
       head === undefined
-        ? 'the server accepts connections and does not answer'
+        ? 'the server sends no head before its first event, to HEAD neither, or does not answer at all; or something on the way holds the head back'
         : 'the server sends no head before its first event, or something on the way that names itself in no header holds it back',
     cure: 'send the head at once (res.flushHeaders()), and switch off the buffering of proxies for this path',
-  });
-}
-
-function unreachable({ message, code, cause }: ConnectError): Finding {
-  const reason = String((cause as { code?: unknown } | undefined)?.code ?? '');
-  if (code === 'ERR_SSE_HEAD_TOO_LARGE') {
-    return problem('answer', 'head-too-large', {
-      seen: message,
-      cause: 'the server sends more headers than readers take',
-      cure: 'send fewer or smaller headers; cookies are the usual reason',
-    });
-  }
-  const isTls = /CERT|SSL|TLS|ERR_TLS|SELF_SIGNED/.test(reason);
-  const isHttp = reason.startsWith('HPE_');
-  return problem('answer', 'unreachable', {
-    seen: shown(message),
-    cause: isTls
-      ? 'the certificate or the TLS of the server is not accepted'
-      : isHttp
-        ? 'what answers at this address does not speak HTTP'
-        : 'the server, or a proxy before it, cannot be reached or closes the connection',
-    cure: isTls
-      ? 'send the whole chain of the certificate for this name; NODE_EXTRA_CA_CERTS names further authorities'
-      : 'check the address, the port, and what the server logs',
   });
 }
 
@@ -270,7 +249,7 @@ function hasStream({ head, failure }: Probe): boolean {
 
 // ── the head ──────────────────────────────────────────────────────────────────────────────────────────────
 
-function versionOf({ main, alpn }: Evidence): Finding[] {
+function versionOf({ main, reach }: Evidence): Finding[] {
   const { head } = main;
   if (head === undefined) return [];
   if (head.httpVersion === '1.0') {
@@ -284,6 +263,8 @@ function versionOf({ main, alpn }: Evidence): Finding[] {
     ];
   }
   const version = `HTTP/${head.httpVersion}`;
+  if (head.httpVersion.startsWith('2')) return [ok('http-version', 'HTTP/2 alone is offered')];
+  const alpn = reach?.alpn;
   if (alpn === undefined) {
     return [
       ok(

@@ -1,6 +1,7 @@
 // Follows one event stream for a while, as a browser does, and notes what arrives when.
 // Needs `../decode.ts`, `../failure.ts`, `../protocol.ts`, `../request.ts` and `../transport.ts` beside it.
 
+import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
 import { createDecoder, type DecodedEvent, type Decoder } from '../decode.ts';
 import { type ConnectError, failureOf } from '../failure.ts';
 import {
@@ -15,7 +16,7 @@ import {
   readRefused,
 } from '../protocol.ts';
 import { type IncomingStream, requestStream } from '../request.ts';
-import { nodeTransport, type ResponseHeaders, type Transport } from '../transport.ts';
+import { http2Transport, nodeTransport, type ResponseHeaders, type Transport } from '../transport.ts';
 
 /** The head of a response. */
 export interface Head {
@@ -72,6 +73,8 @@ const COMMENTS = /^:.*(?:(?:\r\n|\n|\r):.*)*/gm;
 export class Probe {
   /** Of the last response, after all redirects. */
   head: Head | undefined;
+  /** Of the last request, after all redirects. */
+  url: URL;
   readonly bursts: Burst[] = [];
   /** How many events and comments each of the first pieces had: chunks that arrived together are one. */
   readonly pieces: number[] = [];
@@ -119,6 +122,7 @@ export class Probe {
 
   constructor(options: ProbeOptions) {
     this.#options = options;
+    this.url = options.url;
   }
 
   /** Milliseconds from the request to its end, or to now. */
@@ -210,7 +214,8 @@ export class Probe {
     const { acceptEncoding = 'gzip, deflate, br' } = this.#options;
     const headers = { ...browserHeaders, 'accept-encoding': acceptEncoding, ...request.headers };
     this.head = undefined;
-    const response = await nodeTransport()({ ...request, headers });
+    this.url = new URL(request.url);
+    const response = await sent({ ...request, headers });
     const { status, headers: answered, httpVersion = '' } = response;
     this.head = { status, headers: answered, httpVersion, at: this.#now() };
     return response;
@@ -313,6 +318,26 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
 }
 
+/** Over HTTP/1.1, and over HTTP/2 where the server has nothing else. */
+const sent: Transport = async (request) => {
+  if (request.url.protocol !== 'https:') return nodeTransport()(request);
+  // Without this list, a server that has nothing but HTTP/2 answers in ways that hide it.
+  const agent = new HttpsAgent({ ALPNProtocols: ['http/1.1'], proxyEnv: process.env } as AgentOptions);
+  try {
+    return await nodeTransport({ agent })(request);
+  } catch (error) {
+    if (!codeOf(error).includes('NO_APPLICATION_PROTOCOL')) throw error;
+    return http2Transport()(request);
+  }
+};
+
+/** The code of an error of the system, Node or OpenSSL; of the last one, Node often has only the text. */
+export function codeOf(error: unknown): string {
+  const { code, message } = Object(error) as { readonly code?: unknown; readonly message?: unknown };
+  if (code !== 'EPROTO') return String(code ?? '');
+  return String(message).toUpperCase().replaceAll(' ', '_');
+}
+
 /** A browser's EventSource sends these; servers answer it otherwise than a program, where they refuse. */
 export const browserHeaders: Readonly<Record<string, string>> = {
   'cache-control': 'no-cache',
@@ -335,7 +360,7 @@ export async function headOf(
   try {
     signal.throwIfAborted();
     const request = { url, method, headers: { ...browserHeaders, ...headers }, body: undefined };
-    const response = await nodeTransport()({ ...request, signal: controller.signal });
+    const response = await sent({ ...request, signal: controller.signal });
     const { status, headers: answered, httpVersion = '' } = response;
     return { status, headers: answered, httpVersion, at: performance.now() - began };
   } catch {

@@ -1,7 +1,7 @@
 // Says why a stream does not stream (`sluice doctor URL`): what is wrong with any endpoint, by whom, and the cure.
-// Needs `../origin.ts`, `argv.ts`, `colors.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`, `io.ts` and `tokens.ts` beside it.
+// Needs `../origin.ts`, `argv.ts`, `colors.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`,
+// `doctor-reach.ts`, `io.ts` and `tokens.ts` beside it.
 
-import { connect as connectTls } from 'node:tls';
 import { originRule } from '../origin.ts';
 import {
   type CommandLine,
@@ -16,6 +16,7 @@ import { COLOR_ENVIRONMENT, type Paint, paintFor } from './colors.ts';
 import type { Cors, Evidence, Finding, Resume } from './doctor-finding.ts';
 import { diagnose, summaryOf } from './doctor-findings.ts';
 import { headOf, Probe, type ProbeOptions } from './doctor-probe.ts';
+import { reachOf } from './doctor-reach.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
 import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
@@ -155,13 +156,14 @@ async function examine(plan: Plan, signal: AbortSignal): Promise<Evidence> {
   for (const timer of timers) clearTimeout(timer);
   const isStream = main.head !== undefined && (main.failure === undefined || main.bursts.length > 0);
   if (isStream) side.lookResumed(main);
-  const [head, cors, alpn] = await Promise.all([
-    main.head === undefined ? headOf(url, 'HEAD', headers, signal, ANSWER_TIMEOUT) : undefined,
-    main.head === undefined ? undefined : corsOf(plan, signal),
-    main.head === undefined || url.protocol !== 'https:' ? undefined : alpnOf(url, signal),
+  const hasHead = main.head !== undefined;
+  const [head, cors, reach] = await Promise.all([
+    hasHead ? undefined : headOf(main.url, 'HEAD', headers, signal, ANSWER_TIMEOUT),
+    hasHead ? corsOf(plan, signal) : undefined,
+    hasHead && main.url.protocol !== 'https:' ? undefined : reachOf(main.url, signal),
     side.finish(main),
   ]);
-  return { main, plain: side.plain, resume: side.resume, head, cors, alpn, wait };
+  return { main, plain: side.plain, resume: side.resume, head, cors, reach, wait };
 }
 
 /** The connections beside the main one. They are opened while that goes on, so that nothing takes longer. */
@@ -240,31 +242,6 @@ const PLAIN_HEADERS = new Set([
   'origin',
   'user-agent',
 ]);
-
-/** What the server chooses where HTTP/2 is offered; `''`: neither. */
-function alpnOf({ hostname, port }: URL, signal: AbortSignal): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const host = hostname.replace(/^\[|\]$/g, '');
-    const socket = connectTls({
-      ...{ host, port: Number(port || 443), ALPNProtocols: ['h2', 'http/1.1'] },
-      // The certificate was accepted already; a name is no address.
-      ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
-      rejectUnauthorized: false,
-    });
-    const done = (protocol: string | undefined): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', stop);
-      socket.destroy();
-      resolve(protocol);
-    };
-    const stop = (): void => done(undefined);
-    const timer = setTimeout(stop, ANSWER_TIMEOUT);
-    signal.addEventListener('abort', stop, { once: true });
-    socket.once('secureConnect', () => done(socket.alpnProtocol || ''));
-    socket.on('error', stop);
-    if (signal.aborted) stop();
-  });
-}
 
 // ── the report ────────────────────────────────────────────────────────────────────────────────────────────
 

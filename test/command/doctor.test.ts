@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createSecureServer } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import { createServer as createTcpServer, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type Socket,
+} from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -17,7 +23,7 @@ import type { Finding } from '../../lib/command/doctor-finding.ts';
 import { heartbeatOf } from '../../lib/command/doctor-flow.ts';
 import type { Probe } from '../../lib/command/doctor-probe.ts';
 import { createSseServer, type SseServerOptions } from '../../lib/server.ts';
-import { cert, key } from '../fixtures/tls.ts';
+import { authority, cert, expired, key, leaf } from '../fixtures/tls.ts';
 import { run } from '../helpers/command.ts';
 import { eventStream } from '../helpers/misbehaving.ts';
 import { type Handler, listen, serve } from '../helpers/server.ts';
@@ -495,10 +501,10 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
 });
 
 describe('sluice doctor, over TLS', () => {
-  async function withCertificate(t: TestContext, url: string): Promise<Report> {
+  async function withCertificate(t: TestContext, url: string, trusted = cert): Promise<Report> {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-doctor-'));
     t.after(() => rmSync(folder, { recursive: true }));
-    writeFileSync(join(folder, 'ca.pem'), cert);
+    writeFileSync(join(folder, 'ca.pem'), trusted);
     const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
     const argv = ['--import', import.meta.resolve('tsx'), bin, 'doctor', '--json', '--wait', '1s', url];
     const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem') };
@@ -517,7 +523,52 @@ describe('sluice doctor, over TLS', () => {
     );
     const { wrong, of } = await diagnose(`https://127.0.0.1:${port}/`);
     assert.deepEqual(wrong, ['unreachable']);
-    assert.match(of('answer').cause ?? '', /^the certificate/);
+    assert.match(of('answer').cause ?? '', /^the certificate is not accepted: it is signed by itself/);
+  });
+
+  for (const [title, served, trusted, host, cause, cure] of [
+    [
+      'lacks the rest of its chain',
+      leaf,
+      authority,
+      '127.0.0.1',
+      /the certificates between/,
+      /^send the whole/,
+    ],
+    ['is for another name', cert, cert, '127.0.0.2', /for another name$/, /the name of this URL/],
+    ['has expired', expired, expired, '127.0.0.1', /it has expired/, /^renew the certificate/],
+  ] as const) {
+    it(`says of a certificate that it ${title}`, async (t) => {
+      const server = createHttpsServer({ key, cert: served }, (req, res) => answer(req, res, 1));
+      server.listen(0, host);
+      await once(server, 'listening');
+      t.after(() => {
+        server.close();
+        server.closeAllConnections();
+      });
+      const { port } = server.address() as AddressInfo;
+      const [finding] = codes(await withCertificate(t, `https://${host}:${port}/`, trusted));
+      assert.equal(finding?.code, 'unreachable');
+      assert.match(finding.cause ?? '', cause, finding.seen);
+      assert.match(finding.cure ?? '', cure);
+    });
+  }
+
+  it('says that a port without TLS has none', async (t) => {
+    const { port } = await serve(t, answer);
+    const { wrong, of } = await diagnose(`https://127.0.0.1:${port}/`);
+    assert.deepEqual(wrong, ['unreachable']);
+    assert.equal(of('answer').cause, 'what answers at this port does not speak TLS');
+  });
+
+  it('reads a server that has nothing but HTTP/2', async (t) => {
+    const only = createSecureServer({ key, cert }, (req, res) => {
+      answer(req as unknown as IncomingMessage, res as unknown as ServerResponse, 1);
+    });
+    const report = await withCertificate(t, `https://127.0.0.1:${await listen(t, only)}/`);
+    assert.deepEqual(codes(report), []);
+    const { seen } = report.findings.find(({ check }) => check === 'http-version')!;
+    assert.equal(seen, 'HTTP/2 alone is offered');
   });
 
   it('warns where HTTP/2 is not offered, and not where it is', async (t) => {
@@ -536,6 +587,13 @@ describe('sluice doctor, over TLS', () => {
   });
 });
 
+const STANDING_STILL = `
+  const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+    console.log(server.address().port);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  });
+`;
+
 describe('sluice doctor, on hostile endpoints', () => {
   /** A server that answers each connection by hand. */
   async function raw(t: TestContext, answer: (socket: Socket) => void): Promise<string> {
@@ -552,7 +610,9 @@ describe('sluice doctor, on hostile endpoints', () => {
   const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n';
 
   it('ends where not a byte comes, where the head has no end, and where nobody listens', async (t) => {
-    assert.deepEqual((await diagnose(await raw(t, () => {}))).wrong, ['no-head']);
+    const dumb = await diagnose(await raw(t, () => {}));
+    assert.deepEqual(dumb.wrong, ['no-head']);
+    assert.match(dumb.of('answer').cause ?? '', /, to HEAD neither, or does not answer at all/);
     const dripping = await raw(t, (socket) => {
       socket.write('HTTP/1.1 200 OK\r\n');
       again(socket, 'X-A: b\r\n', 50);
@@ -569,6 +629,26 @@ describe('sluice doctor, on hostile endpoints', () => {
     const { of } = await diagnose(nonsense);
     assert.equal(of('answer').cause, 'what answers at this address does not speak HTTP');
     assert.deepEqual((await diagnose('http://127.0.0.1:9/')).wrong, ['unreachable']);
+  });
+
+  it('says where no connection is made, and does not blame the server for its silence', async (t) => {
+    // A process that stands still accepts nothing; what its queue does not take is dropped, as by a firewall.
+    const still = spawn(process.execPath, ['-e', STANDING_STILL], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.after(() => still.kill('SIGKILL'));
+    const [line] = await once(still.stdout, 'data');
+    const port = Number(String(line));
+    const queued = await Promise.all(
+      Array.from({ length: 8 }, async () => {
+        const socket = connectTcp(port, '127.0.0.1').on('error', () => {});
+        await Promise.race([once(socket, 'connect'), new Promise((resolve) => setTimeout(resolve, 300))]);
+        return socket;
+      }),
+    );
+    t.after(() => queued.forEach((socket) => void socket.destroy()));
+    const { wrong, of } = await diagnose(`http://127.0.0.1:${port}/`);
+    assert.deepEqual(wrong, ['unreachable']);
+    assert.match(of('answer').seen, /^no connection within 1\.\d s$/);
+    assert.match(of('answer').cause ?? '', /firewall/);
   });
 
   it('ends where a line or a flood of events has no end, and holds a bounded part', async (t) => {
