@@ -63,13 +63,26 @@ export interface Resume {
 export interface Cors {
   readonly origin: string;
   readonly credentials: boolean;
-  readonly answer: Head | undefined;
-  /** Headers of the user that make a page's request need a preflight, and its answer. */
+  /** Headers of the user that make a page's request need a preflight. */
   readonly asked: readonly string[];
   readonly preflight: Head | undefined;
 }
+  /** The request and those that follow its redirects. */
+  readonly hops: readonly CorsHop[];
+}
+
+export interface CorsHop {
+  readonly url: URL;
+  /** What was sent as `Origin`: `null` after a redirect from one foreign origin to another. */
+  readonly origin: string;
+  readonly answer: Head | undefined;
+  /** The answer to OPTIONS, where headers were asked for. */
 
 type Details = Omit<Finding, 'check' | 'code' | 'state'>;
+
+export function isRedirect({ status }: Head): boolean {
+  return [301, 302, 303, 307, 308].includes(status);
+}
 
 export function ok(check: Check, seen: string): Finding {
   return { check, code: check, state: 'ok', seen };

@@ -49,6 +49,8 @@ export interface ProbeOptions {
   readonly signal: AbortSignal;
   readonly acceptEncoding?: string | undefined;
   readonly lastEventId?: string | undefined;
+  /** The origin that has sent `lastEventId`, where a redirect leads to it. */
+  readonly idOrigin?: string | undefined;
   /** Called when the head of the stream and each chunk of it has arrived. */
   readonly onChange?: (() => void) | undefined;
 }
@@ -195,10 +197,10 @@ export class Probe {
   }
 
   async #follow(): Promise<void> {
-    const { url, headers, time, lastEventId = '' } = this.#options;
+    const { url, headers, time, lastEventId = '', idOrigin = url.origin } = this.#options;
     const answer = await requestStream({
       ...{ url, headers, method: 'GET', body: undefined },
-      ...{ lastEventId, lastEventIdParameter: undefined, idOrigins: new Set([url.origin]) },
+      ...{ lastEventId, lastEventIdParameter: undefined, idOrigins: new Set([url.origin, idOrigin]) },
       ...{
         redirectOrigins: [],
         connectTimeout: time,

@@ -13,7 +13,14 @@ import {
   withOptionNames,
 } from './argv.ts';
 import { COLOR_ENVIRONMENT, type Paint, paintFor } from './colors.ts';
-import type { Cors, Evidence, Finding, Resume } from './doctor-finding.ts';
+import {
+  type Cors,
+  type CorsHop,
+  type Evidence,
+  type Finding,
+  isRedirect,
+  type Resume,
+} from './doctor-finding.ts';
 import { diagnose, summaryOf } from './doctor-findings.ts';
 import { headOf, Probe, type ProbeOptions } from './doctor-probe.ts';
 import { reachOf } from './doctor-reach.ts';
@@ -59,6 +66,8 @@ const PATIENCE = 3000;
 /** How long a second connection has to get what was missed. */
 const RESUME_TIME = 3000;
 
+/** As many redirects as are followed for the stream, and the first request. */
+const MAX_HOPS = 11;
 const OPTIONS = {
   ...REQUEST_OPTIONS,
   topic: { kind: 'text', many: true },
@@ -163,7 +172,7 @@ async function examine(plan: Plan, signal: AbortSignal): Promise<Evidence> {
     hasHead && main.url.protocol !== 'https:' ? undefined : reachOf(main.url, signal),
     side.finish(main),
   ]);
-  return { main, plain: side.plain, resume: side.resume, head, cors, reach, wait };
+  return { main, plain: side.plain, resume: side.resume, head, cors, reach, wait, partial: partialBy(url) };
 }
 
 /** The connections beside the main one. They are opened while that goes on, so that nothing takes longer. */
@@ -197,6 +206,7 @@ function sideProbes({ url, headers, wait }: Plan, signal: AbortSignal) {
       const probe = open({
         lastEventId: from,
         time: RESUME_TIME,
+        idOrigin: main.url.origin,
         onChange: () => probe.ids.length >= missed && probe.ready !== undefined && probe.stop(),
       });
       side.resume = { probe, from, missed };
@@ -216,17 +226,37 @@ function sideProbes({ url, headers, wait }: Plan, signal: AbortSignal) {
 }
 
 async function corsOf(plan: Plan, signal: AbortSignal): Promise<Cors | undefined> {
-  const { url, headers, origin, credentials } = plan;
+/** As a browser does it: each redirect has to allow the page. */
+  const { headers, origin, credentials } = plan;
   if (origin === undefined) return undefined;
   const asked = Object.keys(headers).filter((name) => !PLAIN_HEADERS.has(name) && !name.startsWith('sec-'));
   const stream = { accept: 'text/event-stream', ...headers, origin };
+  const hops: CorsHop[] = [];
+  let [next, sentOrigin]: [URL | undefined, string] = [plan.url, origin];
+  while (next !== undefined && hops.length < MAX_HOPS) {
+    const url: URL = next;
+    const hop = await corsHopOf(url, sentOrigin, asked, headers, signal);
+    hops.push(hop);
+    next = redirectOf(hop, Object.keys(headers).length === 0);
+    if (next !== undefined && next.origin !== url.origin && url.origin !== origin) sentOrigin = 'null';
+  }
+  return { origin, credentials, asked, hops };
+}
+
+async function corsHopOf(
+  url: URL,
+  origin: string,
+  asked: readonly string[],
+  headers: Plan['headers'],
+  signal: AbortSignal,
+): Promise<CorsHop> {
   const preflight = {
     origin,
     'access-control-request-method': 'GET',
-    'access-control-request-headers': asked.sort().join(','),
+    'access-control-request-headers': [...asked].sort().join(','),
   };
   return {
-    ...{ origin, credentials, asked },
+    ...{ url, origin },
     answer: await headOf(url, 'GET', stream, signal, ANSWER_TIMEOUT),
     preflight:
       asked.length === 0 ? undefined : await headOf(url, 'OPTIONS', preflight, signal, ANSWER_TIMEOUT),
@@ -234,6 +264,17 @@ async function corsOf(plan: Plan, signal: AbortSignal): Promise<Cors | undefined
 }
 
 /** Those that a page's request may have without a preflight, or that only the browser sets. */
+/** Where the request goes on: with headers of the user only within the origin. */
+function redirectOf({ url, answer }: CorsHop, isBare: boolean): URL | undefined {
+  const { location } = answer?.headers ?? {};
+  if (answer === undefined || !isRedirect(answer) || !location || !URL.canParse(location, url.href)) {
+    return undefined;
+  }
+  const target = new URL(location, url);
+  const isSafe = target.protocol === 'https:' || (target.protocol === 'http:' && url.protocol === 'http:');
+  return target.origin === url.origin || (isBare && isSafe) ? target : undefined;
+}
+
 const PLAIN_HEADERS = new Set([
   'accept',
   'accept-language',

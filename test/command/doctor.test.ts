@@ -318,6 +318,46 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const { url } = await serve(t, (req, res, n) => {
       if (n === 1) good(req, res, n);
       else res.writeHead(429).end();
+  it('says of a ticket that is taken once that a reader cannot return with it', async (t) => {
+    const good = streaming({}, (res) => each(res, 100, () => 'id: 1\ndata: x\n\n'));
+    const { url } = await serve(t, (req, res, n) => {
+      if (n === 1) good(req, res, n);
+      else res.writeHead(401).end();
+    });
+    const { wrong, of } = await diagnose(`${url}?ticket=abc`);
+    assert.deepEqual(wrong, ['resume-refused']);
+    assert.match(of('resume').cause ?? '', /^the ticket or token is taken once/);
+  });
+
+  it('sees that an event is sent again where nothing else was missed', async (t) => {
+    const once = streaming({}, (res) => res.write('id: 1\ndata: x\n\n'));
+    const { url } = await serve(t, once);
+    assert.deepEqual((await diagnose(url)).wrong, ['resume-repeats']);
+  });
+
+  it('expects no event of a stream that gets only the newest', async (t) => {
+    const { url } = await serve(
+      t,
+      replaying((last) => (last === 0 ? 0 : last + 1)),
+    );
+    const { wrong, of } = await diagnose(`${url}?from=earliest&conflate=1`, ['--wait', '4s']);
+    assert.deepEqual(wrong, []);
+    assert.match(
+      of('resume').seen,
+      /: with conflate, a stream does not get all events, so it cannot be told$/,
+    );
+  });
+
+  it('returns where a redirect leads to another server', async (t) => {
+    const target = await serve(
+      t,
+      replaying((last) => last),
+    );
+    const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
+    const { wrong, of } = await diagnose(url, ['--wait', '4s']);
+    assert.deepEqual([wrong, of('resume').state], [[], 'ok'], of('resume').seen);
+  });
+
     });
     const { wrong, of } = await diagnose(url);
     assert.deepEqual(wrong, []);
@@ -493,6 +533,36 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
     assert.deepEqual((await diagnose(url)).wrong, ['no-ids']);
     const { wrong, of } = await diagnose(url, ['--token', 'secret']);
+  it('says what a page gets that is refused, or that a redirect leads away', async (t) => {
+    const origin = ['--wait', '500ms', '--origin', 'https://a.example'];
+    const allowed = { 'access-control-allow-origin': '*' };
+    const refusing = async (status: number): Promise<Finding> => {
+      const { url } = await serve(t, (req, res) => {
+        if (req.headers.origin !== undefined) res.writeHead(status, allowed).end();
+        else streaming({}, one)(req, res, 1);
+      });
+      return (await diagnose(url, origin)).of('cors');
+    };
+    const { code, state, seen } = await refusing(403);
+    assert.deepEqual([code, state, seen], ['cors', 'problem', 'with this Origin the server answers 403']);
+    assert.deepEqual([(await refusing(429)).state, (await refusing(503)).state], ['unknown', 'unknown']);
+    const redirecting = async (headers: Record<string, string>): Promise<Finding> => {
+      const target = await serve(t, ticking(headers));
+      const { url } = await serve(t, (_, res) =>
+        res.writeHead(307, { location: target.url, ...allowed }).end(),
+      );
+      return (await diagnose(url, origin)).of('cors');
+    };
+    assert.match(
+      (await redirecting({})).seen,
+      /^after a redirect to http:.*: no Access-Control-Allow-Origin/,
+    );
+    // The browser sends no longer the origin of the page.
+    const named = await redirecting({ 'access-control-allow-origin': 'https://a.example' });
+    assert.equal(named.state, 'problem');
+    assert.equal((await redirecting(allowed)).state, 'ok');
+  });
+
     assert.deepEqual(wrong, ['redirect']);
     assert.match(of('answer').seen, /^redirected \(307\) to http:\/\/127\.0\.0\.1/);
     const loop = await serve(t, (_, res) => res.writeHead(302, { location: '/' }).end());
