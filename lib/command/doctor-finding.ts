@@ -43,6 +43,8 @@ export interface Evidence {
   readonly reach?: Reach | undefined;
   /** Milliseconds that the stream was followed, where nothing ended it. */
   readonly wait: number;
+  /** The parameter by which the stream has only some of the events. */
+  readonly partial?: string | undefined;
 }
 
 export interface Reach {
@@ -65,8 +67,6 @@ export interface Cors {
   readonly credentials: boolean;
   /** Headers of the user that make a page's request need a preflight. */
   readonly asked: readonly string[];
-  readonly preflight: Head | undefined;
-}
   /** The request and those that follow its redirects. */
   readonly hops: readonly CorsHop[];
 }
@@ -77,12 +77,14 @@ export interface CorsHop {
   readonly origin: string;
   readonly answer: Head | undefined;
   /** The answer to OPTIONS, where headers were asked for. */
-
-type Details = Omit<Finding, 'check' | 'code' | 'state'>;
+  readonly preflight: Head | undefined;
+}
 
 export function isRedirect({ status }: Head): boolean {
   return [301, 302, 303, 307, 308].includes(status);
 }
+
+type Details = Omit<Finding, 'check' | 'code' | 'state'>;
 
 export function ok(check: Check, seen: string): Finding {
   return { check, code: check, state: 'ok', seen };

@@ -1,6 +1,6 @@
 // Says why a stream does not stream (`sluice doctor URL`): what is wrong with any endpoint, by whom, and the cure.
 // Needs `../origin.ts`, `argv.ts`, `colors.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`,
-// `doctor-reach.ts`, `io.ts` and `tokens.ts` beside it.
+// `doctor-reach.ts`, `io.ts`, `partial.ts` and `tokens.ts` beside it.
 
 import { originRule } from '../origin.ts';
 import {
@@ -25,6 +25,7 @@ import { diagnose, summaryOf } from './doctor-findings.ts';
 import { headOf, Probe, type ProbeOptions } from './doctor-probe.ts';
 import { reachOf } from './doctor-reach.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
+import { partialBy } from './partial.ts';
 import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice doctor [options] URL
@@ -65,9 +66,9 @@ const ANSWER_TIMEOUT = 3000;
 const PATIENCE = 3000;
 /** How long a second connection has to get what was missed. */
 const RESUME_TIME = 3000;
-
 /** As many redirects as are followed for the stream, and the first request. */
 const MAX_HOPS = 11;
+
 const OPTIONS = {
   ...REQUEST_OPTIONS,
   topic: { kind: 'text', many: true },
@@ -205,8 +206,8 @@ function sideProbes({ url, headers, wait }: Plan, signal: AbortSignal) {
       const missed = ids.length - (ids.indexOf(from) + 1);
       const probe = open({
         lastEventId: from,
-        time: RESUME_TIME,
         idOrigin: main.url.origin,
+        time: RESUME_TIME,
         onChange: () => probe.ids.length >= missed && probe.ready !== undefined && probe.stop(),
       });
       side.resume = { probe, from, missed };
@@ -225,12 +226,11 @@ function sideProbes({ url, headers, wait }: Plan, signal: AbortSignal) {
   return side;
 }
 
-async function corsOf(plan: Plan, signal: AbortSignal): Promise<Cors | undefined> {
 /** As a browser does it: each redirect has to allow the page. */
+async function corsOf(plan: Plan, signal: AbortSignal): Promise<Cors | undefined> {
   const { headers, origin, credentials } = plan;
   if (origin === undefined) return undefined;
   const asked = Object.keys(headers).filter((name) => !PLAIN_HEADERS.has(name) && !name.startsWith('sec-'));
-  const stream = { accept: 'text/event-stream', ...headers, origin };
   const hops: CorsHop[] = [];
   let [next, sentOrigin]: [URL | undefined, string] = [plan.url, origin];
   while (next !== undefined && hops.length < MAX_HOPS) {
@@ -250,6 +250,7 @@ async function corsHopOf(
   headers: Plan['headers'],
   signal: AbortSignal,
 ): Promise<CorsHop> {
+  const stream = { accept: 'text/event-stream', ...headers, origin };
   const preflight = {
     origin,
     'access-control-request-method': 'GET',
@@ -263,7 +264,6 @@ async function corsHopOf(
   };
 }
 
-/** Those that a page's request may have without a preflight, or that only the browser sets. */
 /** Where the request goes on: with headers of the user only within the origin. */
 function redirectOf({ url, answer }: CorsHop, isBare: boolean): URL | undefined {
   const { location } = answer?.headers ?? {};
@@ -275,6 +275,7 @@ function redirectOf({ url, answer }: CorsHop, isBare: boolean): URL | undefined 
   return target.origin === url.origin || (isBare && isSafe) ? target : undefined;
 }
 
+/** Those that a page's request may have without a preflight, or that only the browser sets. */
 const PLAIN_HEADERS = new Set([
   'accept',
   'accept-language',

@@ -1,6 +1,6 @@
 // Opens many streams at once and measures what they get (`sluice load URL`): bounded in number and time.
-// Needs `../address.ts`, `../transport.ts`, `argv.ts`, `io.ts`, `load-clock.ts`, `load-histogram.ts`, `load-ids.ts`, `load-reader.ts`,
-// `load-report.ts`, `load-tally.ts` and `tokens.ts` beside it.
+// Needs `../address.ts`, `../transport.ts`, `argv.ts`, `io.ts`, `load-clock.ts`, `load-histogram.ts`, `load-ids.ts`,
+// `load-reader.ts`, `load-report.ts`, `load-tally.ts`, `partial.ts` and `tokens.ts` beside it.
 
 import { lookup } from 'node:dns/promises';
 import { Agent as HttpAgent } from 'node:http';
@@ -16,6 +16,7 @@ import { type Comparison, SeenEvents, StreamRecord } from './load-ids.ts';
 import { LoadReader } from './load-reader.ts';
 import { type LoadReport, printed } from './load-report.ts';
 import { Tally } from './load-tally.ts';
+import { partialBy } from './partial.ts';
 import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice load [options] URL
@@ -332,8 +333,7 @@ class Run {
   }
 
   #cannotTell(): string | null {
-    const { searchParams } = this.#plan.url;
-    const partial = ['conflate', 'last'].find((name) => searchParams.has(name));
+    const partial = partialBy(this.#plan.url);
     if (partial !== undefined) return `with ${partial}, streams do not get all events`;
     if (this.#seen.size > 0) return null;
     return this.#tally.events === 0 ? 'there were no events' : 'they are not of the form EPOCH-SEQ';

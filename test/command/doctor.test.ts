@@ -61,6 +61,11 @@ function streaming(
   };
 }
 
+/** Writes one event, which a reader does not get again that has it. */
+function one(res: ServerResponse, req: IncomingMessage): void {
+  if (req.headers['last-event-id'] === undefined) res.write('id: 1\ndata: x\n\n');
+}
+
 /** Writes a text again and again until the reader leaves. */
 function each(res: ServerResponse, interval: number, next: () => string): void {
   const timer = setInterval(() => {
@@ -313,11 +318,6 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.match(of('resume').cause ?? '', /EventSource gives up for good/);
   });
 
-  it('holds a second connection that is one too many for no problem', async (t) => {
-    const good = streaming({}, (res) => each(res, 100, () => 'id: 1\ndata: x\n\n'));
-    const { url } = await serve(t, (req, res, n) => {
-      if (n === 1) good(req, res, n);
-      else res.writeHead(429).end();
   it('says of a ticket that is taken once that a reader cannot return with it', async (t) => {
     const good = streaming({}, (res) => each(res, 100, () => 'id: 1\ndata: x\n\n'));
     const { url } = await serve(t, (req, res, n) => {
@@ -358,6 +358,11 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.deepEqual([wrong, of('resume').state], [[], 'ok'], of('resume').seen);
   });
 
+  it('holds a second connection that is one too many for no problem', async (t) => {
+    const good = streaming({}, (res) => each(res, 100, () => 'id: 1\ndata: x\n\n'));
+    const { url } = await serve(t, (req, res, n) => {
+      if (n === 1) good(req, res, n);
+      else res.writeHead(429).end();
     });
     const { wrong, of } = await diagnose(url);
     assert.deepEqual(wrong, []);
@@ -460,8 +465,8 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
 
   it('tells a stream that ends, one that says so, and one that breaks', async (t) => {
     const ending = (end: (res: ServerResponse) => void): Handler =>
-      streaming({}, (res) => {
-        res.write('id: 1\ndata: x\n\n');
+      streaming({}, (res, req) => {
+        one(res, req);
         setTimeout(() => end(res), 300);
       });
     const regular = await serve(
@@ -492,8 +497,8 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   it('takes a regular end after a silence for an end, not for a cut', async (t) => {
     const { url } = await serve(
       t,
-      streaming({}, (res) => {
-        res.write('id: 1\ndata: x\n\n');
+      streaming({}, (res, req) => {
+        one(res, req);
         setTimeout(() => res.end(), 1500);
       }),
     );
@@ -501,7 +506,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const unframed = await serve(t, (req, res) => {
       res.useChunkedEncodingByDefault = false;
       streaming({}, () => {
-        res.write('id: 1\ndata: x\n\n');
+        one(res, req);
         // In such a response every end looks regular.
         setTimeout(() => res.end(), 1500);
       })(req, res, 1);
@@ -515,7 +520,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
       if (req.method === 'OPTIONS') {
         res.setHeader('access-control-allow-headers', req.url === '/good' ? 'Authorization, X-One' : '*');
         res.writeHead(204).end();
-      } else streaming({}, (stream) => stream.write('id: 1\ndata: x\n\n'))(req, res, 1);
+      } else streaming({}, one)(req, res, 1);
     });
     const argv = ['--origin', 'https://a.example', '--token', 'x', '-H', 'X-One: 1'];
     assert.deepEqual((await diagnose(`${url}good`, argv)).wrong, []);
@@ -528,11 +533,6 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.equal(cookies.of('cors').seen, 'Access-Control-Allow-Origin: *');
   });
 
-  it('follows redirects, and says where they lead too far', async (t) => {
-    const target = await serve(t, ticking());
-    const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
-    assert.deepEqual((await diagnose(url)).wrong, ['no-ids']);
-    const { wrong, of } = await diagnose(url, ['--token', 'secret']);
   it('says what a page gets that is refused, or that a redirect leads away', async (t) => {
     const origin = ['--wait', '500ms', '--origin', 'https://a.example'];
     const allowed = { 'access-control-allow-origin': '*' };
@@ -563,6 +563,11 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.equal((await redirecting(allowed)).state, 'ok');
   });
 
+  it('follows redirects, and says where they lead too far', async (t) => {
+    const target = await serve(t, ticking());
+    const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
+    assert.deepEqual((await diagnose(url)).wrong, ['no-ids']);
+    const { wrong, of } = await diagnose(url, ['--token', 'secret']);
     assert.deepEqual(wrong, ['redirect']);
     assert.match(of('answer').seen, /^redirected \(307\) to http:\/\/127\.0\.0\.1/);
     const loop = await serve(t, (_, res) => res.writeHead(302, { location: '/' }).end());
@@ -582,7 +587,7 @@ describe('sluice doctor, over TLS', () => {
     t.after(() => child.kill('SIGKILL'));
     return JSON.parse(await text(child.stdout!)) as Report;
   }
-  const answer = streaming({}, (res) => res.write('id: 1\ndata: x\n\n'));
+  const answer = streaming({}, one);
   const codes = ({ findings }: Report) =>
     findings.filter(({ state }) => state !== 'ok' && state !== 'unknown');
 
@@ -781,7 +786,7 @@ describe('sluice doctor, on hostile endpoints', () => {
 describe('sluice doctor, on a compressed stream', { concurrency: 4 }, () => {
   it('does not blame the compression where the stream without it was only followed for longer', async (t) => {
     const { url } = await serve(t, (req, res) => {
-      setTimeout(() => streaming({}, () => res.write('id: 1\ndata: x\n\n'))(req, res, 1), 1500);
+      setTimeout(() => streaming({}, one)(req, res, 1), 1500);
     });
     assert.deepEqual((await diagnose(url, ['--wait', '1s'])).wrong, ['no-head']);
   });
