@@ -242,7 +242,7 @@ export function endingOf({ main }: Evidence): Finding {
   if (main.isOver) return ok('ending', `the server ended the stream after ${seconds(endedAt)}, and said so`);
   const silence = endedAt - (main.bursts.at(-1)?.to ?? main.head!.at);
   // One that was shorter than another one before, which the connection outlived, is not the reason either.
-  if (!isWhole(main) && silence >= SHORTEST_CUT && silence >= 0.9 * main.longestSilence)
+  if (!isMeant(main) && silence >= SHORTEST_CUT && silence >= 0.9 * main.longestSilence)
     return cutBySilence(main, silence);
   const lifetime = lifetimeOf(main);
   if (failure !== undefined && failure !== 'over') {
@@ -260,11 +260,13 @@ export function endingOf({ main }: Evidence): Finding {
   });
 }
 
-/** Whether the response has ended by its own framing, which a connection that is cut never does. */
-function isWhole({ failure, head }: Probe): boolean {
+/** Whether the server itself must have ended the response: by its framing, with no proxy that may do so. */
+function isMeant({ failure, head }: Probe): boolean {
   const { httpVersion, headers } = head!;
   const isFramed = /chunked/i.test(headers['transfer-encoding'] ?? '') || httpVersion.startsWith('2');
-  return failure === undefined && isFramed;
+  // Caddy ends the response properly where the server was silent for too long.
+  const mayBeCut = intermediariesOf(headers).some(({ idle }) => idle !== undefined);
+  return failure === undefined && isFramed && !mayBeCut;
 }
 
 function lifetimeOf({ head }: Probe): string {
