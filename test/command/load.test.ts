@@ -15,7 +15,7 @@ import { encode } from '../../lib/encode.ts';
 import { gapEvent, readyEvent, refusedEvent } from '../../lib/protocol.ts';
 import { createSseServer, type SseServerOptions } from '../../lib/server.ts';
 import { run } from '../helpers/command.ts';
-import { eventStream, frame, idOf, open, seqOf } from '../helpers/misbehaving.ts';
+import { cutAfter, eventStream, frame, idOf, open, seqOf } from '../helpers/misbehaving.ts';
 import { listen, serve } from '../helpers/server.ts';
 
 interface Loaded extends LoadReport {
@@ -234,6 +234,26 @@ describe('sluice load, with servers that', { concurrency: 4 }, () => {
     assert.ok(streams.disconnects >= 4 && streams.reconnects >= 4, JSON.stringify(streams));
     assert.deepEqual([ids.lost, ids.duplicates], [0, 0]);
     assert.deepEqual(faults, []);
+  });
+
+  it('cut each stream at once: it comes back as late as a browser', async (t) => {
+    const { url, requests } = await serve(t, (_, res) => cutAfter(res, frame(1)));
+    const { streams } = await load([...FOUR, url]);
+    assert.deepEqual([streams.disconnects, streams.reconnects, requests.length], [4, 0, 4]);
+  });
+
+  it('cut each stream at once and ask for a return at once: --rate holds for that as well', async (t) => {
+    const { url, requests } = await serve(t, (_, res) => cutAfter(res, `retry: 0\n${frame(1)}`));
+    const { duration } = await load(['--connections', '8', '--rate', '8', '--duration', '3s', url]);
+    assert.ok(requests.length > 8, `${requests.length}`);
+    assert.ok(requests.length <= 1 + (duration / 1000) * 8, `${requests.length} in ${duration}`);
+  });
+
+  it('answer late: says that streams were not opened', async (t) => {
+    const { url } = await serve(t, () => {});
+    const { code, faults, streams } = await load(['--connections', '4', '--duration', '300ms', url]);
+    assert.deepEqual([code, streams.opened, streams.failed], [1, 0, 0]);
+    assert.match(faults.join(), /^4 of 4 streams had no answer before the end: /);
   });
 
   it('are over: ends with them', async (t) => {
