@@ -265,6 +265,12 @@ function versionOf({ main, reach }: Evidence): Finding[] {
   const version = `HTTP/${head.httpVersion}`;
   if (head.httpVersion.startsWith('2')) return [ok('http-version', 'HTTP/2 alone is offered')];
   const alpn = reach?.alpn;
+  if (alpn === undefined && main.url.protocol === 'https:') {
+    const seen = `${version}; it was not seen whether HTTP/2 is offered`;
+    return [
+      unknown('http-version', 'http-version', seen, 'without HTTPS_PROXY and HTTP_PROXY, it can be seen'),
+    ];
+  }
   if (alpn === undefined) {
     return [
       ok(

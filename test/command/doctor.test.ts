@@ -576,13 +576,13 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
 });
 
 describe('sluice doctor, over TLS', () => {
-  async function withCertificate(t: TestContext, url: string, trusted = cert): Promise<Report> {
+  async function withCertificate(t: TestContext, url: string, trusted = cert, more = {}): Promise<Report> {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-doctor-'));
     t.after(() => rmSync(folder, { recursive: true }));
     writeFileSync(join(folder, 'ca.pem'), trusted);
     const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
     const argv = ['--import', import.meta.resolve('tsx'), bin, 'doctor', '--json', '--wait', '1s', url];
-    const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem') };
+    const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'), ...more };
     const child: ChildProcess = spawn(process.execPath, argv, { env });
     t.after(() => child.kill('SIGKILL'));
     return JSON.parse(await text(child.stdout!)) as Report;
@@ -628,6 +628,18 @@ describe('sluice doctor, over TLS', () => {
       assert.match(finding.cure ?? '', cure);
     });
   }
+
+  it('does not know whether HTTP/2 is offered where the environment names a proxy', async (t) => {
+    const port = await listen(
+      t,
+      createHttpsServer({ key, cert }, (req, res) => answer(req, res, 1)),
+    );
+    const { findings } = await withCertificate(t, `https://127.0.0.1:${port}/`, cert, {
+      // It is not that of https: URLs.
+      HTTP_PROXY: 'http://127.0.0.1:9',
+    });
+    assert.equal(findings.find(({ check }) => check === 'http-version')?.state, 'unknown');
+  });
 
   it('says that a port without TLS has none', async (t) => {
     const { port } = await serve(t, answer);

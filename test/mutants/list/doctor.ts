@@ -13,6 +13,12 @@ export const doctor: readonly Mutant[] = [
         why: 'heartbeats that arrive one by one are taken for held back',
       },
       {
+        find: 'events + beats === 1',
+        replace: 'events + beats >= 1',
+        why: 'a buffer that is flushed again and again is taken for none',
+        tests: [{ in: 'command/doctor', only: 'sends small batches' }],
+      },
+      {
         find: 'if (clumps.length >= 2) {',
         replace: 'if (clumps.length >= 200) {',
         why: 'heartbeats that arrive together are no sign of a buffer',
