@@ -319,16 +319,19 @@ describe('sluice load', { concurrency: 4 }, () => {
   });
 
   it('opens no more at a time than are answered, and with --rate no more in a second', async (t) => {
-    let [pending, most] = [0, 0];
+    let [pending, most, opened] = [0, 0, 0];
+    const stop = new AbortController();
     const { url } = await serve(t, (_, res) => {
       most = Math.max(most, ++pending);
       setTimeout(() => {
         pending--;
         open(res);
+        // A slow machine takes many seconds for so many.
+        if (++opened === 600) stop.abort('SIGINT');
       }, 100);
     });
-    const { streams } = await load(['--connections', '600', '--duration', '4s', url]);
-    assert.equal(streams.opened, 600);
+    const { streams } = await load(['--connections', '600', '--duration', '1m', url], stop.signal);
+    assert.equal(streams.started, 600);
     assert.ok(most <= 250 && most > 100, `${most}`);
     const slow = await load(['--connections', '30', '--rate', '20', '--duration', '2s', url]);
     assert.equal(slow.streams.opened, 30);
