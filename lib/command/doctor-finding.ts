@@ -39,10 +39,19 @@ export interface Evidence {
   /** The answer to HEAD, where a GET got no head. */
   readonly head?: Head | undefined;
   readonly cors?: Cors | undefined;
-  /** The protocol that TLS chose from `h2` and `http/1.1`; `undefined` without TLS. */
-  readonly alpn?: string | undefined;
+  /** A connection without a request, where it says more than the answer. */
+  readonly reach?: Reach | undefined;
   /** Milliseconds that the stream was followed, where nothing ended it. */
   readonly wait: number;
+  /** The parameter by which the stream has only some of the events. */
+  readonly partial?: string | undefined;
+}
+
+export interface Reach {
+  /** Whether a connection was made, with TLS where the URL asks for it. */
+  readonly isConnected: boolean;
+  /** The protocol that TLS chose from `h2` and `http/1.1`, `''` for neither; `undefined` without TLS. */
+  readonly alpn?: string | undefined;
 }
 
 export interface Resume {
@@ -56,10 +65,23 @@ export interface Resume {
 export interface Cors {
   readonly origin: string;
   readonly credentials: boolean;
-  readonly answer: Head | undefined;
-  /** Headers of the user that make a page's request need a preflight, and its answer. */
+  /** Headers of the user that make a page's request need a preflight. */
   readonly asked: readonly string[];
+  /** The request and those that follow its redirects. */
+  readonly hops: readonly CorsHop[];
+}
+
+export interface CorsHop {
+  readonly url: URL;
+  /** What was sent as `Origin`: `null` after a redirect from one foreign origin to another. */
+  readonly origin: string;
+  readonly answer: Head | undefined;
+  /** The answer to OPTIONS, where headers were asked for. */
   readonly preflight: Head | undefined;
+}
+
+export function isRedirect({ status }: Head): boolean {
+  return [301, 302, 303, 307, 308].includes(status);
 }
 
 type Details = Omit<Finding, 'check' | 'code' | 'state'>;

@@ -1,6 +1,6 @@
 // Judges what `sluice doctor` has seen: the answer and its headers here, the rest in the files beside it.
 // Needs `../failure.ts`, `../transport.ts`, `doctor-cors.ts`, `doctor-finding.ts`, `doctor-flow.ts`, `doctor-probe.ts`,
-// `doctor-proxies.ts` and `doctor-resume.ts` beside it.
+// `doctor-proxies.ts`, `doctor-reach.ts` and `doctor-resume.ts` beside it.
 
 import { type ConnectError, isTransient, shown } from '../failure.ts';
 import type { ResponseHeaders } from '../transport.ts';
@@ -23,10 +23,12 @@ import {
   endingOf,
   heartbeatOf,
   heldByCompression,
+  isLater,
   timingOf,
 } from './doctor-flow.ts';
-import type { Probe } from './doctor-probe.ts';
+import type { Head, Probe } from './doctor-probe.ts';
 import { by, curesOf, intermediariesOf, listOf, namesOf, seenOf } from './doctor-proxies.ts';
+import { notConnected, unreachable } from './doctor-reach.ts';
 import { resumeOf } from './doctor-resume.ts';
 
 /** All findings, in the order in which a response arrives. */
@@ -100,7 +102,46 @@ function answerOf(evidence: Evidence): Finding {
     });
   }
   if (main.tooLarge > 0) return tooLarge(`${main.tooLarge} events were larger than 1 MiB + 64 KiB`);
-  return ok('answer', `${head.status} ${shown(head.headers['content-type'] ?? '')}`);
+  return otherStatus(head) ?? withoutEvents(main) ?? otherCharset(head) ?? ok('answer', answered(head));
+}
+
+function answered({ status, headers }: Head): string {
+  return `${status} ${shown(headers['content-type'] ?? '')}`;
+}
+
+/** Other readers, such as `connect` of sluice, take any 2xx. */
+function otherStatus(head: Head): Finding | undefined {
+  if (head.status === 200) return undefined;
+  return problem('answer', 'status', {
+    seen: answered(head),
+    cause: `EventSource reads no stream whose status is not 200; ${GIVES_UP}`,
+    cure: 'answer 200',
+  });
+}
+
+/** A line that is no field is ignored, and so is a block without `data`: nothing else shows such a fault. */
+function withoutEvents({ hasDispatched, bytes, beginning, bursts, age }: Probe): Finding | undefined {
+  const isOfLines = beginning.trim() !== '';
+  if (hasDispatched || !isOfLines || age - bursts[0]!.from < FIRST_EVENT_TIME) return undefined;
+  return problem('answer', 'no-events', {
+    seen: `${counted(bytes, 'byte')} and no event; it begins with ${shown(beginning.slice(0, 80))}`,
+    cause:
+      'a reader gets nothing of lines that are no fields, of a block without `data`, or before a blank line',
+    cure: 'each event needs `data: ` lines and a blank line after them',
+  });
+}
+
+/** An event may arrive in several parts. */
+const FIRST_EVENT_TIME = 1000;
+
+function otherCharset(head: Head): Finding | undefined {
+  const [, charset] = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(head.headers['content-type'] ?? '') ?? [];
+  if (charset === undefined || /^utf-8$/i.test(charset)) return undefined;
+  return warning('answer', 'charset', {
+    seen: answered(head),
+    cause: 'event streams are always UTF-8; a Chromium browser refuses a stream that names another charset',
+    cure: '`Content-Type: text/event-stream`, without a charset',
+  });
 }
 
 const CANNOT_READ = new Set([
@@ -171,15 +212,18 @@ function otherType({ message, status = 0, headers = {} }: ConnectError): Finding
 
 /** Nothing came but, at the most, an answer to HEAD. */
 function withoutHead(evidence: Evidence): Finding {
-  const { main, plain, head, wait } = evidence;
+  const { main, plain, head, reach, wait } = evidence;
   const { failure } = main;
   if (main.isStopped && main.age < 0.9 * wait) {
     return unknown('answer', 'interrupted', `no head of a response within ${seconds(main.age)}`);
   }
   if (failure !== undefined && failure !== 'over' && failure.code !== 'ERR_SSE_TIMEOUT')
     return unreachable(failure);
+  if (reach?.isConnected === false && head === undefined && plain?.head === undefined)
+    return notConnected(main.age);
   const seen = `no head of a response within ${seconds(main.age)}`;
-  if (plain?.head !== undefined && hasStream(plain)) return heldByCompression(evidence, seen);
+  if (plain !== undefined && hasStream(plain) && isLater(main, undefined, plain, plain.head?.at))
+    return heldByCompression(evidence, seen);
   const proxies = head === undefined ? [] : intermediariesOf(head.headers);
   const holders = proxies.filter(({ buffering }) => buffering !== undefined);
   if (holders.length > 0) {
@@ -193,33 +237,9 @@ function withoutHead(evidence: Evidence): Finding {
     seen: head === undefined ? seen : `${seen}, but one to HEAD after ${ms(head.at)}`,
     cause:
       head === undefined
-        ? 'the server accepts connections and does not answer'
+        ? 'the server sends no head before its first event, to HEAD neither, or does not answer at all; or something on the way holds the head back'
         : 'the server sends no head before its first event, or something on the way that names itself in no header holds it back',
     cure: 'send the head at once (res.flushHeaders()), and switch off the buffering of proxies for this path',
-  });
-}
-
-function unreachable({ message, code, cause }: ConnectError): Finding {
-  const reason = String((cause as { code?: unknown } | undefined)?.code ?? '');
-  if (code === 'ERR_SSE_HEAD_TOO_LARGE') {
-    return problem('answer', 'head-too-large', {
-      seen: message,
-      cause: 'the server sends more headers than readers take',
-      cure: 'send fewer or smaller headers; cookies are the usual reason',
-    });
-  }
-  const isTls = /CERT|SSL|TLS|ERR_TLS|SELF_SIGNED/.test(reason);
-  const isHttp = reason.startsWith('HPE_');
-  return problem('answer', 'unreachable', {
-    seen: shown(message),
-    cause: isTls
-      ? 'the certificate or the TLS of the server is not accepted'
-      : isHttp
-        ? 'what answers at this address does not speak HTTP'
-        : 'the server, or a proxy before it, cannot be reached or closes the connection',
-    cure: isTls
-      ? 'send the whole chain of the certificate for this name; NODE_EXTRA_CA_CERTS names further authorities'
-      : 'check the address, the port, and what the server logs',
   });
 }
 
@@ -229,7 +249,7 @@ function hasStream({ head, failure }: Probe): boolean {
 
 // ── the head ──────────────────────────────────────────────────────────────────────────────────────────────
 
-function versionOf({ main, alpn }: Evidence): Finding[] {
+function versionOf({ main, reach }: Evidence): Finding[] {
   const { head } = main;
   if (head === undefined) return [];
   if (head.httpVersion === '1.0') {
@@ -243,6 +263,14 @@ function versionOf({ main, alpn }: Evidence): Finding[] {
     ];
   }
   const version = `HTTP/${head.httpVersion}`;
+  if (head.httpVersion.startsWith('2')) return [ok('http-version', 'HTTP/2 alone is offered')];
+  const alpn = reach?.alpn;
+  if (alpn === undefined && main.url.protocol === 'https:') {
+    const seen = `${version}; it was not seen whether HTTP/2 is offered`;
+    return [
+      unknown('http-version', 'http-version', seen, 'without HTTPS_PROXY and HTTP_PROXY, it can be seen'),
+    ];
+  }
   if (alpn === undefined) {
     return [
       ok(
@@ -297,7 +325,8 @@ function cachingOf(headers: ResponseHeaders): Finding {
 
 const CACHE_HEADERS: readonly (readonly [string, RegExp])[] = [
   ['age', /^[1-9]/],
-  ['x-cache', /\bhit\b/i],
+  // Squid and Akamai write `TCP_HIT`, in which an underscore is part of the word.
+  ['x-cache', /(?:\b|_)hit\b/i],
   ['x-cache-status', /\bhit\b/i],
   ['cf-cache-status', /\b(hit|stale|updating)\b/i],
   ['x-proxy-cache', /\bhit\b/i],

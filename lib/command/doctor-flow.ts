@@ -27,22 +27,30 @@ export function compressionOf(evidence: Evidence): Finding {
   if (coding === undefined) return ok('compression', 'none');
   const name = `${shown(coding)}${by(main.head!.headers)}`;
   const first = main.bursts[0]?.from;
-  if (plain !== undefined && isLater(main, plain)) {
+  if (plain !== undefined && isLater(main, first, plain, plain.bursts[0]?.from)) {
     const when =
       first === undefined ? `no byte within ${seconds(main.age)}` : `the first byte after ${seconds(first)}`;
     return heldByCompression(evidence, `Content-Encoding: ${name}, and ${when}`);
   }
   if (first === undefined)
     return unknown('compression', 'compression', `${name}; nothing arrived, compressed or not`);
+  // Zlib holds back 16 KiB as well, also after a beginning that was flushed.
+  if (heldBack(main) !== undefined) return unknown('compression', 'compression', `${name}; see buffering`);
   return ok('compression', `${name}, and what is sent arrives`);
 }
 
-/** Whether one stream got its first byte long after another one had it, by the same clock. */
-function isLater(one: Probe, other: Probe): boolean {
-  const [first, firstOther] = [one.bursts[0], other.bursts[0]];
-  if (firstOther === undefined) return false;
-  if (first === undefined) return true;
-  return one.began + first.from > other.began + firstOther.from + COMPRESSION_DELAY;
+/**
+ * Whether one connection had got something long after another one had, by the same clock. Where it had not got
+ * it at all, it must have waited for it as long.
+ */
+export function isLater(
+  one: Probe,
+  at: number | undefined,
+  other: Probe,
+  otherAt: number | undefined,
+): boolean {
+  if (otherAt === undefined) return false;
+  return one.began + (at ?? one.age) > other.began + otherAt + COMPRESSION_DELAY;
 }
 
 export function heldByCompression({ main, plain }: Evidence, seen: string): Finding {
@@ -82,19 +90,17 @@ const LONG_PAUSE = 200;
 const SMALL = 1024;
 /** A burst of fewer events is no sign. */
 const MANY = 3;
+/** A stream without pauses is judged by so many pieces. */
+const MANY_PIECES = 20;
 
 export function bufferingOf({ main, plain }: Evidence): Finding {
   const held = heldBack(main);
   if (held !== undefined) return bufferedBy(main, held);
   if (main.bursts.length === 0) return silent(main, plain);
-  // No buffer lets a part of itself go while the stream goes on.
-  const alone = main.bursts.find(({ bytes, isTorn }) => bytes < SMALL && !isTorn);
-  if (alone !== undefined) {
-    return ok(
-      'buffering',
-      `a piece of ${alone.bytes} bytes arrived by itself: nothing waits for a buffer to fill`,
-    );
-  }
+  const small = main.bursts.filter(({ bytes, isTorn }) => bytes < SMALL && !isTorn);
+  // No buffer lets a part of itself go while the stream goes on, and one that waits for a time has several.
+  const alone = small.find(({ events, beats }) => events + beats === 1);
+  if (alone !== undefined) return passing(alone);
   const bursts = settled(main);
   const typical = median(bursts.map(({ events, beats }) => events + beats));
   if (bursts.length >= MANY && typical >= MANY) {
@@ -105,6 +111,15 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
       cure: 'compare with a connection that goes straight to the server',
     });
   }
+  if (main.pieces.length >= MANY_PIECES && median(main.pieces) < MANY) {
+    const each = counted(median(main.pieces), 'event');
+    return ok(
+      'buffering',
+      `${main.pieces.length} pieces of about ${each} each: nothing waits for a buffer to fill`,
+    );
+  }
+  const few = small.find(({ events, beats }) => events + beats < MANY);
+  if (few !== undefined) return passing(few);
   const seen = `${counted(main.bursts.length, 'burst')}, ${main.bytes} bytes: too little to tell`;
   return unknown(
     'buffering',
@@ -112,6 +127,10 @@ export function bufferingOf({ main, plain }: Evidence): Finding {
     seen,
     'run it for longer (--wait 60s), or publish single small events',
   );
+}
+
+function passing({ bytes }: Burst): Finding {
+  return ok('buffering', `a piece of ${bytes} bytes arrived by itself: nothing waits for a buffer to fill`);
 }
 
 function silent(main: Probe, plain: Probe | undefined): Finding {
@@ -154,16 +173,21 @@ function heldBack(main: Probe): string | undefined {
 }
 
 function bufferedBy({ head }: Probe, seen: string): Finding {
-  const holders = intermediariesOf(head!.headers).filter(({ buffering }) => buffering !== undefined);
+  const { headers } = head!;
+  const holders = intermediariesOf(headers).filter(({ buffering }) => buffering !== undefined);
   const isNamed = holders.length > 0;
+  const coding = headers['content-encoding'];
+  const cause = isNamed
+    ? `${listOf(holders)} (${seenOf(holders)}) holds events back until a buffer is full`
+    : 'something on the way holds events back; it names itself in no header';
+  const cure = isNamed
+    ? curesOf(holders, 'buffering')
+    : 'switch off the buffering of responses for this path; ask it of proxies with `X-Accel-Buffering: no`';
+  if (coding === undefined) return problem('buffering', 'buffered', { seen, cause, cure });
   return problem('buffering', 'buffered', {
     seen,
-    cause: isNamed
-      ? `${listOf(holders)} (${seenOf(holders)}) holds events back until a buffer is full`
-      : 'something on the way holds events back; it names itself in no header',
-    cure: isNamed
-      ? curesOf(holders, 'buffering')
-      : 'switch off the buffering of responses for this path; ask it of proxies with `X-Accel-Buffering: no`',
+    cause: `${cause}; or the compression (${shown(coding)}) waits until there is more to compress`,
+    cure: `${cure}; and no compression of text/event-stream, or a flush after each event`,
   });
 }
 
@@ -179,8 +203,6 @@ const LONG_SILENCE = 30_000;
 export function heartbeatOf({ main }: Evidence): Finding {
   const { heartbeat } = main.ready ?? {};
   const longest = `the longest silence was ${seconds(main.longestSilence)}`;
-  if (heartbeat !== undefined)
-    return ok('heartbeat', `promised every ${seconds(heartbeat.interval)}; ${longest}`);
   if (main.longestSilence >= LONG_SILENCE) {
     return warning('heartbeat', 'no-heartbeat', {
       seen: `nothing arrived for ${seconds(main.longestSilence)}`,
@@ -189,8 +211,11 @@ export function heartbeatOf({ main }: Evidence): Finding {
       cure: 'send a comment (`:` and a blank line) every 15 s',
     });
   }
+  if (heartbeat !== undefined)
+    return ok('heartbeat', `promised every ${seconds(heartbeat.interval)}; ${longest}`);
   if (main.beats > 0) return ok('heartbeat', `${counted(main.beats, 'comment')}; ${longest}`);
-  if (main.longestSilence < main.age / 3) return ok('heartbeat', `events keep the stream alive; ${longest}`);
+  if (main.events > 0 && main.longestSilence < main.age / 3)
+    return ok('heartbeat', `events keep the stream alive; ${longest}`);
   const cure = '--wait 65s shows whether there is one, and whether silence is cut';
   return unknown('heartbeat', 'heartbeat', `none in ${seconds(main.age)}`, cure);
 }
@@ -199,7 +224,14 @@ export function heartbeatOf({ main }: Evidence): Finding {
 const SHORTEST_CUT = 1000;
 
 export function endingOf({ main }: Evidence): Finding {
-  const { endedAt, failure } = main;
+  const { endedAt, failure, sourceError } = main;
+  if (sourceError !== undefined) {
+    return problem('ending', 'source-failed', {
+      seen: `the stream says that it has failed: ${shown(sourceError)}`,
+      cause: 'what the server reads for this stream has failed, not the connection',
+      cure: 'look at the log of the server',
+    });
+  }
   if (endedAt === undefined) {
     const full = main.isFull ? '; left early, because more arrived than is kept' : '';
     return ok(
@@ -210,7 +242,8 @@ export function endingOf({ main }: Evidence): Finding {
   if (main.isOver) return ok('ending', `the server ended the stream after ${seconds(endedAt)}, and said so`);
   const silence = endedAt - (main.bursts.at(-1)?.to ?? main.head!.at);
   // One that was shorter than another one before, which the connection outlived, is not the reason either.
-  if (silence >= SHORTEST_CUT && silence >= 0.9 * main.longestSilence) return cutBySilence(main, silence);
+  if (!isMeant(main) && silence >= SHORTEST_CUT && silence >= 0.9 * main.longestSilence)
+    return cutBySilence(main, silence);
   const lifetime = lifetimeOf(main);
   if (failure !== undefined && failure !== 'over') {
     return problem('ending', 'broken', {
@@ -225,6 +258,15 @@ export function endingOf({ main }: Evidence): Finding {
       'the server ended it, and a browser’s EventSource comes back for more; or something on the way limits how long a response may take',
     cure: `if nothing follows, answer the next request 204; if it should go on, ${lifetime}`,
   });
+}
+
+/** Whether the server itself must have ended the response: by its framing, with no proxy that may do so. */
+function isMeant({ failure, head }: Probe): boolean {
+  const { httpVersion, headers } = head!;
+  const isFramed = /chunked/i.test(headers['transfer-encoding'] ?? '') || httpVersion.startsWith('2');
+  // Caddy ends the response properly where the server was silent for too long.
+  const mayBeCut = intermediariesOf(headers).some(({ idle }) => idle !== undefined);
+  return failure === undefined && isFramed && !mayBeCut;
 }
 
 function lifetimeOf({ head }: Probe): string {

@@ -1,6 +1,7 @@
 // Follows one event stream for a while, as a browser does, and notes what arrives when.
 // Needs `../decode.ts`, `../failure.ts`, `../protocol.ts`, `../request.ts` and `../transport.ts` beside it.
 
+import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
 import { createDecoder, type DecodedEvent, type Decoder } from '../decode.ts';
 import { type ConnectError, failureOf } from '../failure.ts';
 import {
@@ -15,7 +16,7 @@ import {
   readRefused,
 } from '../protocol.ts';
 import { type IncomingStream, requestStream } from '../request.ts';
-import { nodeTransport, type ResponseHeaders, type Transport } from '../transport.ts';
+import { http2Transport, nodeTransport, type ResponseHeaders, type Transport } from '../transport.ts';
 
 /** The head of a response. */
 export interface Head {
@@ -48,6 +49,8 @@ export interface ProbeOptions {
   readonly signal: AbortSignal;
   readonly acceptEncoding?: string | undefined;
   readonly lastEventId?: string | undefined;
+  /** The origin that has sent `lastEventId`, where a redirect leads to it. */
+  readonly idOrigin?: string | undefined;
   /** Called when the head of the stream and each chunk of it has arrived. */
   readonly onChange?: (() => void) | undefined;
 }
@@ -59,16 +62,32 @@ const MAX_IDS = 5000;
 const MAX_STALLS = 1000;
 /** Chunks that are closer together than this belong to one burst. */
 const PAUSE = 30;
+/** Chunks that are closer together than this were sent together. */
+const PIECE = 5;
+const MAX_PIECES = 5000;
 const TICK = 50;
+/** How many of the first characters are kept. */
+const BEGINNING = 80;
+const BLANK_LINE = /(?:\n\n|\r\r|\r\n\r\n)$/;
+const COMMENTS = /^:.*(?:(?:\r\n|\n|\r):.*)*/gm;
 
 /** One connection, what arrived on it, and how it ended. */
 export class Probe {
   /** Of the last response, after all redirects. */
   head: Head | undefined;
+  /** Of the last request, after all redirects. */
+  url: URL;
   readonly bursts: Burst[] = [];
+  /** How many events and comments each of the first pieces had: chunks that arrived together are one. */
+  readonly pieces: number[] = [];
   events = 0;
+  /** Comments; lines of them that follow each other directly are one. */
   beats = 0;
   bytes = 0;
+  /** Whether a block had a meaning for a reader: an event, a comment, an id or `retry`. */
+  hasDispatched = false;
+  /** The first characters that arrived. */
+  beginning = '';
   /** Of the application's events, those from which a reader can resume; the first 5,000. */
   readonly ids: string[] = [];
   /** The first position, of whichever event. */
@@ -76,6 +95,8 @@ export class Probe {
   ready: (Ready & { readonly id: string | undefined }) | undefined;
   gap: Gap | undefined;
   refused: Refused | undefined;
+  /** What the stream said of its source, where that has failed. */
+  sourceError: string | undefined;
   /** Whether the stream has said that it is over. */
   isOver = false;
   /** Events that were larger than a reader takes. */
@@ -96,9 +117,14 @@ export class Probe {
   /** When this process could not read, for longer than a tick. */
   readonly #stalls: { readonly from: number; to: number }[] = [];
   #stoppedAt: number | undefined;
+  /** Of the newest chunk. */
+  #commentLines = 0;
+  /** The last characters of the newest burst. */
+  #tail = '';
 
   constructor(options: ProbeOptions) {
     this.#options = options;
+    this.url = options.url;
   }
 
   /** Milliseconds from the request to its end, or to now. */
@@ -171,10 +197,10 @@ export class Probe {
   }
 
   async #follow(): Promise<void> {
-    const { url, headers, time, lastEventId = '' } = this.#options;
+    const { url, headers, time, lastEventId = '', idOrigin = url.origin } = this.#options;
     const answer = await requestStream({
       ...{ url, headers, method: 'GET', body: undefined },
-      ...{ lastEventId, lastEventIdParameter: undefined, idOrigins: new Set([url.origin]) },
+      ...{ lastEventId, lastEventIdParameter: undefined, idOrigins: new Set([url.origin, idOrigin]) },
       ...{
         redirectOrigins: [],
         connectTimeout: time,
@@ -190,7 +216,8 @@ export class Probe {
     const { acceptEncoding = 'gzip, deflate, br' } = this.#options;
     const headers = { ...browserHeaders, 'accept-encoding': acceptEncoding, ...request.headers };
     this.head = undefined;
-    const response = await nodeTransport()({ ...request, headers });
+    this.url = new URL(request.url);
+    const response = await sent({ ...request, headers });
     const { status, headers: answered, httpVersion = '' } = response;
     this.head = { status, headers: answered, httpVersion, at: this.#now() };
     return response;
@@ -201,8 +228,11 @@ export class Probe {
     const decoder = createDecoder({
       lastEventId,
       onEvent: (event) => this.#takeEvent(event),
-      onComment: () => this.beats++,
+      onComment: () => this.#commentLines++,
       onId: (id) => this.#takeId(id),
+      onRetry: () => {
+        this.hasDispatched = true;
+      },
       onTooLarge: () => this.tooLarge++,
     });
     onChange?.();
@@ -218,11 +248,19 @@ export class Probe {
   #takeChunk(chunk: Uint8Array, decoder: Decoder): void {
     const at = this.#now();
     const { events, beats } = this;
-    decoder.feed(chunk);
-    this.bytes += chunk.length;
     const before = this.bursts.at(-1);
     const isNew = before === undefined || at - before.to > PAUSE;
+    this.#commentLines = 0;
+    decoder.feed(chunk);
+    this.#countBeats(chunk, isNew);
+    this.bytes += chunk.length;
+    if (this.beginning.length < BEGINNING)
+      this.beginning += Buffer.from(chunk.subarray(0, BEGINNING)).toString();
     const sum = isNew ? { from: at, bytes: 0, events: 0, beats: 0 } : before;
+    this.#countPiece(
+      before === undefined ? Infinity : at - before.to,
+      this.events - events + this.beats - beats,
+    );
     const last = chunk.at(-1);
     const burst = {
       from: sum.from,
@@ -237,24 +275,69 @@ export class Probe {
     this.isFull = this.bytes > MAX_BYTES || this.bursts.length >= MAX_BURSTS;
   }
 
+  #countPiece(pause: number, count: number): void {
+    const { pieces } = this;
+    if (pause < PIECE) pieces[pieces.length - 1]! += count;
+    else if (pieces.length < MAX_PIECES) pieces.push(count);
+  }
+
+  /** A heartbeat may have several lines, and may be written line by line: it is one all the same. */
+  #countBeats(chunk: Uint8Array, isNew: boolean): void {
+    const isWithinBlock = !isNew && !BLANK_LINE.test(this.#tail);
+    this.#tail = (isNew ? '' : this.#tail) + latin1(chunk.subarray(-4));
+    this.#tail = this.#tail.slice(-4);
+    if (this.#commentLines === 0) return;
+    this.hasDispatched = true;
+    const text = latin1(chunk);
+    const count = Math.max(1, text.match(COMMENTS)?.length ?? 0);
+    this.beats += isWithinBlock && text.startsWith(':') ? count - 1 : count;
+  }
+
   #takeEvent({ event, data, id }: DecodedEvent): void {
+    this.hasDispatched = true;
     if (id !== undefined) this.#takeId(id);
     if (!isControlEvent(event)) {
       this.events++;
       if (id !== undefined && isSendableId(id) && this.ids.length < MAX_IDS) this.ids.push(id);
-    } else if (event === controlEvents.ready) this.ready = { ...readReady(data), id };
+    } else if (event === controlEvents.error) this.sourceError = readRefused(data).message || 'no reason';
+    else if (event === controlEvents.ready) this.ready = { ...readReady(data), id };
     else if (event === controlEvents.gap) this.gap ??= readGap(data, id ?? '');
     else if (event === controlEvents.refused) this.refused = readRefused(data);
     else if (event === controlEvents.end) this.isOver = true;
   }
 
   #takeId(id: string): void {
+    this.hasDispatched = true;
     if (id !== '' && isSendableId(id)) this.firstId ??= id;
   }
 
   #now(): number {
     return performance.now() - this.began;
   }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+}
+
+/** Over HTTP/1.1, and over HTTP/2 where the server has nothing else. */
+const sent: Transport = async (request) => {
+  if (request.url.protocol !== 'https:') return nodeTransport()(request);
+  // Without this list, a server that has nothing but HTTP/2 answers in ways that hide it.
+  const agent = new HttpsAgent({ ALPNProtocols: ['http/1.1'], proxyEnv: process.env } as AgentOptions);
+  try {
+    return await nodeTransport({ agent })(request);
+  } catch (error) {
+    if (!codeOf(error).includes('NO_APPLICATION_PROTOCOL')) throw error;
+    return http2Transport()(request);
+  }
+};
+
+/** The code of an error of the system, Node or OpenSSL; of the last one, Node often has only the text. */
+export function codeOf(error: unknown): string {
+  const { code, message } = Object(error) as { readonly code?: unknown; readonly message?: unknown };
+  if (code !== 'EPROTO') return String(code ?? '');
+  return String(message).toUpperCase().replaceAll(' ', '_');
 }
 
 /** A browser's EventSource sends these; servers answer it otherwise than a program, where they refuse. */
@@ -279,7 +362,7 @@ export async function headOf(
   try {
     signal.throwIfAborted();
     const request = { url, method, headers: { ...browserHeaders, ...headers }, body: undefined };
-    const response = await nodeTransport()({ ...request, signal: controller.signal });
+    const response = await sent({ ...request, signal: controller.signal });
     const { status, headers: answered, httpVersion = '' } = response;
     return { status, headers: answered, httpVersion, at: performance.now() - began };
   } catch {

@@ -111,7 +111,7 @@ const KNOWN: readonly Known[] = [
   },
 ];
 
-/** What the headers name, the nearest to the reader first where that is known. */
+/** What the headers name; in which order a response has passed them is not known. */
 export function intermediariesOf(headers: ResponseHeaders): Intermediary[] {
   return KNOWN.flatMap(({ signs, ...known }) => {
     const sign = signs.find(([name, value]) => value.test(headers[name] ?? ''));

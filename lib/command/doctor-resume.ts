@@ -18,7 +18,7 @@ import type { Probe } from './doctor-probe.ts';
 
 const PUBLISH = 'publish some events while it runs';
 
-export function resumeOf({ main, resume }: Evidence): Finding {
+export function resumeOf({ main, resume, partial }: Evidence): Finding {
   if (main.firstId === undefined && main.events > 0) {
     return warning('resume', 'no-ids', {
       seen: `${counted(main.events, 'event')} without an id`,
@@ -27,10 +27,10 @@ export function resumeOf({ main, resume }: Evidence): Finding {
     });
   }
   if (resume === undefined) return unknown('resume', 'resume', 'no event with an id arrived', PUBLISH);
-  return resumed(main, resume);
+  return resumed(main, resume, partial);
 }
 
-function resumed(main: Probe, resume: Resume): Finding {
+function resumed(main: Probe, resume: Resume, partial: string | undefined): Finding {
   const { failure, head, refused, gap, bytes, age } = resume.probe;
   const asked = `Last-Event-ID: ${shown(resume.from)}`;
   if (failure === 'over') return ok('resume', `${asked} was answered 204: nothing is left`);
@@ -40,6 +40,13 @@ function resumed(main: Probe, resume: Resume): Finding {
       'resume',
       `${asked}: ${failure.message}; a second connection may be one too many`,
     );
+  }
+  if (failure?.status === 401 || failure?.status === 403) {
+    return problem('resume', 'resume-refused', {
+      seen: `${asked}: ${failure.message}, though the first request was not refused`,
+      cause: `the ticket or token is taken once, or has expired, and EventSource reconnects with the same URL; ${GIVES_UP}`,
+      cure: 'a cookie, or a token that lives longer; with tickets, let the page make a new EventSource with a new ticket when the old one is closed',
+    });
   }
   if (failure?.code === 'ERR_SSE_STATUS' || failure?.code === 'ERR_SSE_CONTENT_TYPE') {
     return problem('resume', 'resume-refused', {
@@ -54,7 +61,7 @@ function resumed(main: Probe, resume: Resume): Finding {
   if (head === undefined || bytes === 0) {
     return unknown('resume', 'resume', `${asked}: no byte in ${seconds(age)}, so it cannot be told`);
   }
-  if (gap === undefined) return compared(main, resume, asked);
+  if (gap === undefined) return compared(main, resume, asked, partial);
   return problem('resume', 'resume-gap', {
     seen: `${asked}: a gap, ${shown(gap.reason)}`,
     cause:
@@ -66,13 +73,14 @@ function resumed(main: Probe, resume: Resume): Finding {
 }
 
 /** Compares what the second connection got with what the first one had got after the same id. */
-function compared(main: Probe, { probe, from, missed }: Resume, asked: string): Finding {
+function compared(
+  main: Probe,
+  { probe, from, missed }: Resume,
+  asked: string,
+  partial: string | undefined,
+): Finding {
   const expected = main.ids.slice(main.ids.indexOf(from) + 1);
   const got = probe.ids;
-  if (missed === 0) {
-    if (probe.ready?.id === from) return ok('resume', `${asked}: the server continues there`);
-    return unknown('resume', 'resume', `${asked}: nothing was missed, so it cannot be told`, PUBLISH);
-  }
   const [first] = got;
   // `from` is the first id of all, so nothing before it can be sent again.
   if (got.includes(from)) {
@@ -81,6 +89,11 @@ function compared(main: Probe, { probe, from, missed }: Resume, asked: string): 
       cause: 'the server sends what the reader has already: it ignores Last-Event-ID, or includes that event',
       cure: 'send what came after `Last-Event-ID`, without that event',
     });
+  }
+  if (missed === 0 || partial !== undefined) {
+    const why = missed === 0 ? 'nothing was missed' : `with ${partial}, a stream does not get all events`;
+    if (probe.ready?.id === from) return ok('resume', `${asked}: the server continues there`);
+    return unknown('resume', 'resume', `${asked}: ${why}, so it cannot be told`, PUBLISH);
   }
   const skipped = first === undefined ? missed : expected.indexOf(first);
   if (skipped === -1 || skipped >= missed) {

@@ -1,7 +1,7 @@
 // Says why a stream does not stream (`sluice doctor URL`): what is wrong with any endpoint, by whom, and the cure.
-// Needs `../origin.ts`, `argv.ts`, `colors.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`, `io.ts` and `tokens.ts` beside it.
+// Needs `../origin.ts`, `argv.ts`, `colors.ts`, `doctor-finding.ts`, `doctor-findings.ts`, `doctor-probe.ts`,
+// `doctor-reach.ts`, `io.ts`, `partial.ts` and `tokens.ts` beside it.
 
-import { connect as connectTls } from 'node:tls';
 import { originRule } from '../origin.ts';
 import {
   type CommandLine,
@@ -13,10 +13,19 @@ import {
   withOptionNames,
 } from './argv.ts';
 import { COLOR_ENVIRONMENT, type Paint, paintFor } from './colors.ts';
-import type { Cors, Evidence, Finding, Resume } from './doctor-finding.ts';
+import {
+  type Cors,
+  type CorsHop,
+  type Evidence,
+  type Finding,
+  isRedirect,
+  type Resume,
+} from './doctor-finding.ts';
 import { diagnose, summaryOf } from './doctor-findings.ts';
 import { headOf, Probe, type ProbeOptions } from './doctor-probe.ts';
+import { reachOf } from './doctor-reach.ts';
 import { type CommandIo, escapeControls, jsonLine, report } from './io.ts';
+import { partialBy } from './partial.ts';
 import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice doctor [options] URL
@@ -57,6 +66,8 @@ const ANSWER_TIMEOUT = 3000;
 const PATIENCE = 3000;
 /** How long a second connection has to get what was missed. */
 const RESUME_TIME = 3000;
+/** As many redirects as are followed for the stream, and the first request. */
+const MAX_HOPS = 11;
 
 const OPTIONS = {
   ...REQUEST_OPTIONS,
@@ -155,13 +166,14 @@ async function examine(plan: Plan, signal: AbortSignal): Promise<Evidence> {
   for (const timer of timers) clearTimeout(timer);
   const isStream = main.head !== undefined && (main.failure === undefined || main.bursts.length > 0);
   if (isStream) side.lookResumed(main);
-  const [head, cors, alpn] = await Promise.all([
-    main.head === undefined ? headOf(url, 'HEAD', headers, signal, ANSWER_TIMEOUT) : undefined,
-    main.head === undefined ? undefined : corsOf(plan, signal),
-    main.head === undefined || url.protocol !== 'https:' ? undefined : alpnOf(url, signal),
+  const hasHead = main.head !== undefined;
+  const [head, cors, reach] = await Promise.all([
+    hasHead ? undefined : headOf(main.url, 'HEAD', headers, signal, ANSWER_TIMEOUT),
+    hasHead ? corsOf(plan, signal) : undefined,
+    hasHead && main.url.protocol !== 'https:' ? undefined : reachOf(main.url, signal),
     side.finish(main),
   ]);
-  return { main, plain: side.plain, resume: side.resume, head, cors, alpn, wait };
+  return { main, plain: side.plain, resume: side.resume, head, cors, reach, wait, partial: partialBy(url) };
 }
 
 /** The connections beside the main one. They are opened while that goes on, so that nothing takes longer. */
@@ -194,6 +206,7 @@ function sideProbes({ url, headers, wait }: Plan, signal: AbortSignal) {
       const missed = ids.length - (ids.indexOf(from) + 1);
       const probe = open({
         lastEventId: from,
+        idOrigin: main.url.origin,
         time: RESUME_TIME,
         onChange: () => probe.ids.length >= missed && probe.ready !== undefined && probe.stop(),
       });
@@ -213,22 +226,53 @@ function sideProbes({ url, headers, wait }: Plan, signal: AbortSignal) {
   return side;
 }
 
+/** As a browser does it: each redirect has to allow the page. */
 async function corsOf(plan: Plan, signal: AbortSignal): Promise<Cors | undefined> {
-  const { url, headers, origin, credentials } = plan;
+  const { headers, origin, credentials } = plan;
   if (origin === undefined) return undefined;
   const asked = Object.keys(headers).filter((name) => !PLAIN_HEADERS.has(name) && !name.startsWith('sec-'));
+  const hops: CorsHop[] = [];
+  let [next, sentOrigin]: [URL | undefined, string] = [plan.url, origin];
+  while (next !== undefined && hops.length < MAX_HOPS) {
+    const url: URL = next;
+    const hop = await corsHopOf(url, sentOrigin, asked, headers, signal);
+    hops.push(hop);
+    next = redirectOf(hop, Object.keys(headers).length === 0);
+    if (next !== undefined && next.origin !== url.origin && url.origin !== origin) sentOrigin = 'null';
+  }
+  return { origin, credentials, asked, hops };
+}
+
+async function corsHopOf(
+  url: URL,
+  origin: string,
+  asked: readonly string[],
+  headers: Plan['headers'],
+  signal: AbortSignal,
+): Promise<CorsHop> {
   const stream = { accept: 'text/event-stream', ...headers, origin };
   const preflight = {
     origin,
     'access-control-request-method': 'GET',
-    'access-control-request-headers': asked.sort().join(','),
+    'access-control-request-headers': [...asked].sort().join(','),
   };
   return {
-    ...{ origin, credentials, asked },
+    ...{ url, origin },
     answer: await headOf(url, 'GET', stream, signal, ANSWER_TIMEOUT),
     preflight:
       asked.length === 0 ? undefined : await headOf(url, 'OPTIONS', preflight, signal, ANSWER_TIMEOUT),
   };
+}
+
+/** Where the request goes on: with headers of the user only within the origin. */
+function redirectOf({ url, answer }: CorsHop, isBare: boolean): URL | undefined {
+  const { location } = answer?.headers ?? {};
+  if (answer === undefined || !isRedirect(answer) || !location || !URL.canParse(location, url.href)) {
+    return undefined;
+  }
+  const target = new URL(location, url);
+  const isSafe = target.protocol === 'https:' || (target.protocol === 'http:' && url.protocol === 'http:');
+  return target.origin === url.origin || (isBare && isSafe) ? target : undefined;
 }
 
 /** Those that a page's request may have without a preflight, or that only the browser sets. */
@@ -240,31 +284,6 @@ const PLAIN_HEADERS = new Set([
   'origin',
   'user-agent',
 ]);
-
-/** What the server chooses where HTTP/2 is offered; `''`: neither. */
-function alpnOf({ hostname, port }: URL, signal: AbortSignal): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const host = hostname.replace(/^\[|\]$/g, '');
-    const socket = connectTls({
-      ...{ host, port: Number(port || 443), ALPNProtocols: ['h2', 'http/1.1'] },
-      // The certificate was accepted already; a name is no address.
-      ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
-      rejectUnauthorized: false,
-    });
-    const done = (protocol: string | undefined): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', stop);
-      socket.destroy();
-      resolve(protocol);
-    };
-    const stop = (): void => done(undefined);
-    const timer = setTimeout(stop, ANSWER_TIMEOUT);
-    signal.addEventListener('abort', stop, { once: true });
-    socket.once('secureConnect', () => done(socket.alpnProtocol || ''));
-    socket.on('error', stop);
-    if (signal.aborted) stop();
-  });
-}
 
 // ── the report ────────────────────────────────────────────────────────────────────────────────────────────
 

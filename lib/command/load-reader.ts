@@ -4,8 +4,8 @@
 
 import { Backoff } from '../backoff.ts';
 import { createDecoder, type DecodedEvent, type Decoder } from '../decode.ts';
-import { type ConnectError, failed, failureOf, isTransient } from '../failure.ts';
-import { controlEvents, isControlEvent, isSendableId, parseId, readGap, readRefused } from '../protocol.ts';
+import { type ConnectError, failed, failureOf, isTransient, refused } from '../failure.ts';
+import { controlEvents, isControlEvent, isSendableId, parseId, readGap } from '../protocol.ts';
 import { type IncomingStream, requestStream } from '../request.ts';
 import type { Transport } from '../transport.ts';
 import type { StreamRecord } from './load-ids.ts';
@@ -18,14 +18,18 @@ export interface LoadReaderOptions {
   readonly transport: Transport;
   readonly tally: Tally;
   readonly record: StreamRecord;
-  /** Called once, when the first request has its answer or has failed. */
-  readonly onAttempted: () => void;
+  /** Calls back once a request may be sent; each request but the first one waits for it. */
+  readonly admit: (send: () => void) => void;
+  /** Called when a request has its answer or has failed. */
+  readonly onAnswered: (isFirst: boolean) => void;
 }
 
 const CONNECT_TIMEOUT = 10_000;
-const DELAYS = { minRetryDelay: 0, backoffDelay: 200, maxBackoffDelay: 2000 };
+// Random parts that are shorter than those of `connect`, for loads of a few seconds.
+const DELAYS = { backoffDelay: 200, maxBackoffDelay: 2000 };
+/** That of browsers, where the server asks for none. */
+const RETRY = 3000;
 const PATIENCE = 1000;
-const MAX_SERVER_DELAY = 10_000;
 
 /** One stream over all its connections. */
 export class LoadReader {
@@ -42,14 +46,14 @@ export class LoadReader {
   #isStopped = false;
   #wake = (): void => {};
   #openings = 0;
-  #isAttempted = false;
+  #isAnswered = false;
   /** Whether a request waits for its answer. */
   #isAsking = false;
   /** Whether the newest request brought no stream. */
   #isTurnedAway = false;
   #events = 0;
   #lastEventId = '';
-  #retry = 0;
+  #retry = RETRY;
   /** By `performance.now()`. */
   #began = 0;
   #lastArrival: number | undefined;
@@ -68,6 +72,11 @@ export class LoadReader {
     if (this.isOpen || this.isOver) return false;
     const isLate = this.#isAsking && performance.now() - this.#began > PATIENCE;
     return this.isRefused || this.#isTurnedAway || isLate;
+  }
+
+  /** Whether its first request waits for an answer, and has not waited for so long that it has failed. */
+  get isUnanswered(): boolean {
+    return !this.#isAnswered && !this.hasFailed;
   }
 
   stop(): void {
@@ -112,8 +121,9 @@ export class LoadReader {
       });
       this.#isAsking = false;
       this.#isTurnedAway = !('stream' in answer);
-      if (!this.#isAttempted) this.#options.onAttempted();
-      this.#isAttempted = true;
+      const isFirst = !this.#isAnswered;
+      this.#isAnswered = true;
+      this.#options.onAnswered(isFirst);
       if ('stream' in answer) return await this.#read(answer.stream, controller);
       if (answer.outcome !== 'over') return answer.outcome;
       this.isOver = true;
@@ -128,7 +138,7 @@ export class LoadReader {
     const decoder = createDecoder({
       lastEventId: this.#lastEventId,
       onEvent: (event) => {
-        if (event.event === controlEvents.refused) refusal = refusalOf(event);
+        if (event.event === controlEvents.refused) refusal = refused(event.data);
         else this.#takeEvent(event);
       },
       onRetry: (delay) => {
@@ -207,18 +217,14 @@ export class LoadReader {
     else this.record.take(place);
   }
 
+  /** Until the delay is over, and the next request may be sent. */
   async #pause(delay: number): Promise<void> {
     if (this.#isStopped) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
-      timer = setTimeout(resolve, Math.min(delay, MAX_SERVER_DELAY));
+      timer = setTimeout(() => this.#options.admit(resolve), delay);
     });
     clearTimeout(timer);
   }
-}
-
-function refusalOf({ data }: DecodedEvent): ConnectError {
-  const { error, message } = readRefused(data);
-  return failed('ERR_SSE_REFUSED', `the server refused the stream: ${message}`, { reason: error });
 }

@@ -1,6 +1,6 @@
 // Opens many streams at once and measures what they get (`sluice load URL`): bounded in number and time.
-// Needs `../address.ts`, `../transport.ts`, `argv.ts`, `io.ts`, `load-clock.ts`, `load-histogram.ts`, `load-ids.ts`, `load-reader.ts`,
-// `load-report.ts`, `load-tally.ts` and `tokens.ts` beside it.
+// Needs `../address.ts`, `../transport.ts`, `argv.ts`, `io.ts`, `load-clock.ts`, `load-histogram.ts`, `load-ids.ts`,
+// `load-reader.ts`, `load-report.ts`, `load-tally.ts`, `partial.ts` and `tokens.ts` beside it.
 
 import { lookup } from 'node:dns/promises';
 import { Agent as HttpAgent } from 'node:http';
@@ -16,6 +16,7 @@ import { type Comparison, SeenEvents, StreamRecord } from './load-ids.ts';
 import { LoadReader } from './load-reader.ts';
 import { type LoadReport, printed } from './load-report.ts';
 import { Tally } from './load-tally.ts';
+import { partialBy } from './partial.ts';
 import { REQUEST_ENVIRONMENT, REQUEST_HELP, REQUEST_OPTIONS, requestHeaders } from './tokens.ts';
 
 const HELP = `Usage: sluice load [options] URL
@@ -27,8 +28,8 @@ is that of the stream. It publishes nothing, so let events be published while it
 ${REQUEST_HELP}
       --topic TOPIC           add topic=TOPIC to the URL; may be repeated
       --connections N         streams; default 100, at most 15000
-      --rate N                open N streams a second; default as fast as they are answered, at most 250 at a
-                              time
+      --rate N                send N requests a second, also of streams that come back; default as fast as they
+                              are answered, at most 250 at a time
       --duration TIME         from the first request to the end; default 30s, at most 1h
       --time FIELD            the data of events are JSON objects, and this member is when they were made, in
                               milliseconds since 1970: measure how old they are
@@ -39,8 +40,8 @@ ${REQUEST_HELP}
 TIME is 500ms, 10s, 5m or 1h. SIGINT ends it early, with what it has measured until then.
 
 Exit codes:
-  0  every stream that was started was open until the end, or ended by the server for good, and nothing was lost
-  1  streams failed, events were lost or came twice, or this process was too slow to measure
+  0  every stream was opened and did not fail, or was ended by the server for good, and nothing was lost
+  1  streams failed or were not opened, events were lost or came twice, or this process was too slow to measure
   2  wrong usage
 
 Environment:
@@ -190,7 +191,14 @@ class Run {
   #clock = new Clock(() => this.#open());
   /** How this process did until the last stream was answered. */
   #opening: Pace | undefined;
+  /** Requests that wait for an answer. */
   #pending = 0;
+  /** With `--rate`: when the next request is due, by `performance.now()`. */
+  #due = performance.now();
+  /** Streams that want to come back. */
+  readonly #returning: (() => void)[] = [];
+  /** Streams whose first request has had no answer, with those that were not started. */
+  #unanswered: number;
   #hasEnded = false;
   /** Streams that will not come back. */
   #finished = 0;
@@ -198,6 +206,7 @@ class Run {
 
   constructor(plan: Plan, io: CommandIo) {
     this.#plan = plan;
+    this.#unanswered = plan.connections;
     this.#io = io;
     this.#tally = new Tally(plan.time);
     this.#agent = agentFor(plan.url, plan.addresses);
@@ -234,26 +243,40 @@ class Run {
     if (this.#isOnTerminal) this.#io.stderr.write('\r\x1b[K');
   }
 
-  /** Starts those streams whose time has come. */
+  /** Sends those requests whose time has come: of streams that come back, then of new ones. */
   #open(): void {
-    const { connections, rate = Infinity } = this.#plan;
-    const due = Math.min(connections, 1 + ((performance.now() - this.#began) * rate) / 1000);
-    const isPaced = rate !== Infinity;
-    while (this.#readers.length < Math.floor(due) && (isPaced || this.#pending < MAX_PENDING)) this.#start();
+    const { connections, rate } = this.#plan;
+    const now = performance.now();
+    while (!this.#hasEnded) {
+      const isFree = rate === undefined ? this.#pending < MAX_PENDING : this.#due <= now;
+      if (!isFree) return;
+      const send = this.#returning.shift();
+      if (send === undefined && this.#readers.length === connections) {
+        // What was not asked for in time is not made up for by a crowd.
+        this.#due = Math.max(this.#due, now);
+        return;
+      }
+      if (rate !== undefined) this.#due += 1000 / rate;
+      this.#pending++;
+      if (send === undefined) this.#start();
+      else send();
+    }
   }
 
   #start(): void {
     const { url, headers } = this.#plan;
-    this.#pending++;
     const reader = new LoadReader({
       ...{ url, headers, tally: this.#tally },
       transport: nodeTransport({ agent: this.#agent }),
       record: new StreamRecord(this.#seen),
-      onAttempted: () => {
-        this.#pending--;
-        if (this.#hasEnded) return;
+      admit: (send) => {
+        this.#returning.push(send);
         this.#open();
-        if (this.#pending === 0 && this.#readers.length === this.#plan.connections) this.#allAnswered();
+      },
+      onAnswered: (isFirst) => {
+        this.#pending--;
+        this.#open();
+        if (isFirst && --this.#unanswered === 0 && !this.#hasEnded) this.#allAnswered();
       },
     });
     this.#readers.push(reader);
@@ -266,7 +289,7 @@ class Run {
 
   #allAnswered(): void {
     this.#opening = this.#clock.stop();
-    this.#clock = new Clock(() => {});
+    this.#clock = new Clock(() => this.#open());
   }
 
   get #isOnTerminal(): boolean {
@@ -322,7 +345,9 @@ class Run {
       ids: { ...this.#compare(), cannotTell: this.#cannotTell(), withoutId },
       generator: this.#ownState(),
     };
-    const problems = problemsOf(measured, tally.lastFailure);
+    const unanswered = this.#readers.filter((reader) => reader.isUnanswered).length;
+    const unopened = ended === 'duration' ? asked - this.#readers.length + unanswered : 0;
+    const problems = problemsOf(measured, tally.lastFailure, unopened);
     return { url: shownUrl(url), ended, duration, problems, ...measured };
   }
 
@@ -332,8 +357,7 @@ class Run {
   }
 
   #cannotTell(): string | null {
-    const { searchParams } = this.#plan.url;
-    const partial = ['conflate', 'last'].find((name) => searchParams.has(name));
+    const partial = partialBy(this.#plan.url);
     if (partial !== undefined) return `with ${partial}, streams do not get all events`;
     if (this.#seen.size > 0) return null;
     return this.#tally.events === 0 ? 'there were no events' : 'they are not of the form EPOCH-SEQ';
@@ -356,9 +380,17 @@ class Run {
 
 type Measured = Pick<LoadReport, 'streams' | 'events' | 'ids' | 'generator'>;
 
-function problemsOf({ streams, events, ids, generator }: Measured, lastFailure: string): string[] {
-  const { started, failed } = streams;
+function problemsOf(
+  { streams, events, ids, generator }: Measured,
+  lastFailure: string,
+  unopened: number,
+): string[] {
+  const { asked, started, failed } = streams;
   const problems: string[] = [];
+  if (unopened > 0)
+    problems.push(
+      `${unopened} of ${asked} streams had no answer before the end: a longer --duration may help`,
+    );
   if (failed > 0) problems.push(`${failed} of ${started} streams failed: ${lastFailure || 'no answer'}`);
   if (events.gaps > 0) problems.push(`${events.gaps} gaps say that events are lost`);
   if (ids.lost > 0) problems.push(`${ids.lost} events are lost, and no gap says so`);

@@ -1,10 +1,17 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createSecureServer } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import { createServer as createTcpServer, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type Socket,
+} from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -13,8 +20,10 @@ import { fileURLToPath } from 'node:url';
 import { constants, createGzip, gzipSync } from 'node:zlib';
 import type { Report } from '../../lib/command/doctor.ts';
 import type { Finding } from '../../lib/command/doctor-finding.ts';
+import { heartbeatOf } from '../../lib/command/doctor-flow.ts';
+import type { Probe } from '../../lib/command/doctor-probe.ts';
 import { createSseServer, type SseServerOptions } from '../../lib/server.ts';
-import { cert, key } from '../fixtures/tls.ts';
+import { authority, cert, expired, key, leaf } from '../fixtures/tls.ts';
 import { run } from '../helpers/command.ts';
 import { eventStream } from '../helpers/misbehaving.ts';
 import { type Handler, listen, serve } from '../helpers/server.ts';
@@ -50,6 +59,11 @@ function streaming(
     res.flushHeaders();
     send(res, req);
   };
+}
+
+/** Writes one event, which a reader does not get again that has it. */
+function one(res: ServerResponse, req: IncomingMessage): void {
+  if (req.headers['last-event-id'] === undefined) res.write('id: 1\ndata: x\n\n');
 }
 
 /** Writes a text again and again until the reader leaves. */
@@ -197,6 +211,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   for (const [title, headers, expected] of [
     ['an answer from a cache', { age: '17' }, 'cached'],
     ['a hit of a cache', { 'x-cache': 'HIT from cache.example' }, 'cached'],
+    ['a hit of Akamai', { 'x-cache': 'TCP_HIT from a23-4.example (AkamaiGHost)' }, 'cached'],
     ['a stream that caches may keep', { 'cache-control': 'public, max-age=60' }, 'cacheable'],
   ] as const) {
     it(`says of ${title}: ${expected}`, async (t) => {
@@ -219,6 +234,56 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.equal(of('buffering').code, 'quiet');
     assert.match(of('buffering').seen, /^no byte in 1\.\d s, so it cannot be told/);
     assert.equal(summary, 'nothing wrong; not known: quiet, heartbeat, resume');
+  });
+
+  for (const [title, piece] of [
+    ['an event has no blank line', 'data: hello\n'],
+    ['lines are JSON and no fields', '{"a":1}\n'],
+    ['a block has no data', 'event: x\n\n'],
+  ] as const) {
+    it(`says that there is no event where ${title}`, async (t) => {
+      const { url } = await serve(
+        t,
+        streaming({}, (res) => each(res, 100, () => piece)),
+      );
+      const { wrong, of, code } = await diagnose(url);
+      assert.deepEqual([wrong, code], [['no-events'], 1]);
+      const [beginning] = piece.split('\n');
+      assert.match(of('answer').seen, new RegExp(`^\\d+ bytes and no event; it begins with ${beginning}`));
+    });
+  }
+
+  it('misses no event where only empty lines keep the connection alive', async (t) => {
+    const { url } = await serve(
+      t,
+      streaming({}, (res) => each(res, 100, () => '\n')),
+    );
+    const { wrong, of } = await diagnose(url);
+    assert.deepEqual(wrong, []);
+    assert.equal(of('heartbeat').state, 'unknown');
+  });
+
+  it('says of an event stream whose status is not 200 that EventSource does not read it', async (t) => {
+    for (const status of [201, 202, 206]) {
+      const { url } = await serve(t, (_, res) => {
+        res.writeHead(status, CALM).write('id: 1\ndata: x\n\n');
+      });
+      const { wrong, of } = await diagnose(url, ['--wait', '500ms']);
+      assert.deepEqual(wrong, ['status']);
+      assert.equal(of('answer').seen, `${status} text/event-stream`);
+    }
+  });
+
+  it('warns of a charset that Chromium does not take', async (t) => {
+    for (const [charset, expected] of [
+      ['utf8', ['charset', 'no-ids']],
+      ['"iso-8859-1"', ['charset', 'no-ids']],
+      ['UTF-8', ['no-ids']],
+    ] as const) {
+      const type = `text/event-stream; charset=${charset}`;
+      const { url } = await serve(t, ticking({ 'content-type': type }));
+      assert.deepEqual((await diagnose(url, ['--wait', '500ms'])).wrong, expected);
+    }
   });
 
   const replaying = (from: (last: number) => number): Handler =>
@@ -251,6 +316,46 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const { wrong, of } = await diagnose(url);
     assert.deepEqual(wrong, ['resume-refused']);
     assert.match(of('resume').cause ?? '', /EventSource gives up for good/);
+  });
+
+  it('says of a ticket that is taken once that a reader cannot return with it', async (t) => {
+    const good = streaming({}, (res) => each(res, 100, () => 'id: 1\ndata: x\n\n'));
+    const { url } = await serve(t, (req, res, n) => {
+      if (n === 1) good(req, res, n);
+      else res.writeHead(401).end();
+    });
+    const { wrong, of } = await diagnose(`${url}?ticket=abc`);
+    assert.deepEqual(wrong, ['resume-refused']);
+    assert.match(of('resume').cause ?? '', /^the ticket or token is taken once/);
+  });
+
+  it('sees that an event is sent again where nothing else was missed', async (t) => {
+    const once = streaming({}, (res) => res.write('id: 1\ndata: x\n\n'));
+    const { url } = await serve(t, once);
+    assert.deepEqual((await diagnose(url)).wrong, ['resume-repeats']);
+  });
+
+  it('expects no event of a stream that gets only the newest', async (t) => {
+    const { url } = await serve(
+      t,
+      replaying((last) => (last === 0 ? 0 : last + 1)),
+    );
+    const { wrong, of } = await diagnose(`${url}?from=earliest&conflate=1`, ['--wait', '4s']);
+    assert.deepEqual(wrong, []);
+    assert.match(
+      of('resume').seen,
+      /: with conflate, a stream does not get all events, so it cannot be told$/,
+    );
+  });
+
+  it('returns where a redirect leads to another server', async (t) => {
+    const target = await serve(
+      t,
+      replaying((last) => last),
+    );
+    const { url } = await serve(t, (_, res) => res.writeHead(307, { location: target.url }).end());
+    const { wrong, of } = await diagnose(url, ['--wait', '4s']);
+    assert.deepEqual([wrong, of('resume').state], [[], 'ok'], of('resume').seen);
   });
 
   it('holds a second connection that is one too many for no problem', async (t) => {
@@ -289,14 +394,55 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     );
   });
 
-  it('does not decide whether a server sends in batches by itself', async (t) => {
-    const batch = 'data: 0123456789\n\n'.repeat(80);
+  it('takes a heartbeat of several lines for one', async (t) => {
     const { url } = await serve(
       t,
-      streaming({}, (res) => each(res, 500, () => batch)),
+      streaming({}, (res) => {
+        each(res, 600, () => ': one\n: two\n\n');
+        setTimeout(
+          () =>
+            each(res, 600, () => {
+              // In two chunks of the response.
+              res.write(': one\n');
+              return ': two\n\n';
+            }),
+          300,
+        );
+      }),
     );
-    const { wrong, code } = await diagnose(url, ['--wait', '5s']);
-    assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
+    const { wrong, of } = await diagnose(url, ['--wait', '4s']);
+    assert.deepEqual(wrong, []);
+    assert.equal(of('buffering').state, 'ok');
+  });
+
+  for (const [title, count] of [
+    ['large', 80],
+    ['small', 15],
+  ] as const) {
+    it(`does not decide whether a server sends ${title} batches by itself`, async (t) => {
+      const batch = 'data: 0123456789\n\n'.repeat(count);
+      const { url } = await serve(
+        t,
+        streaming({}, (res) => each(res, 500, () => batch)),
+      );
+      const { wrong, code } = await diagnose(url, ['--wait', '5s']);
+      assert.deepEqual([wrong, code], [['bursts', 'no-ids'], 0]);
+    });
+  }
+
+  it('sees that a stream without a pause is not held back', async (t) => {
+    let id = 0;
+    const { url } = await serve(
+      t,
+      streaming({}, (res) => each(res, 15, () => `id: ${++id}\ndata: x\n\n`)),
+    );
+    assert.equal((await diagnose(url)).of('buffering').state, 'ok');
+  });
+
+  it('warns of a silence that proxies do not bear, also where the server promises one', () => {
+    const ready = { heartbeat: { interval: 60_000, missed: 2 } };
+    const main = { ready, longestSilence: 61_000, age: 70_000, events: 1, beats: 1 } as unknown as Probe;
+    assert.equal(heartbeatOf({ main, wait: 70_000 }).code, 'no-heartbeat');
   });
 
   it('warns of a head that comes late', async (t) => {
@@ -319,8 +465,8 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
 
   it('tells a stream that ends, one that says so, and one that breaks', async (t) => {
     const ending = (end: (res: ServerResponse) => void): Handler =>
-      streaming({}, (res) => {
-        res.write('id: 1\ndata: x\n\n');
+      streaming({}, (res, req) => {
+        one(res, req);
         setTimeout(() => end(res), 300);
       });
     const regular = await serve(
@@ -339,6 +485,33 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     );
     const { wrong, code } = await diagnose(broken.url);
     assert.deepEqual([wrong, code], [['broken'], 1]);
+    const failed = await serve(
+      t,
+      ending((res) => res.end('event: sluice:error\ndata: {"message":"no upstream"}\n\n')),
+    );
+    const { wrong: source, of } = await diagnose(failed.url);
+    assert.deepEqual(source, ['source-failed']);
+    assert.equal(of('ending').seen, 'the stream says that it has failed: no upstream');
+  });
+
+  it('takes a regular end after a silence for an end, not for a cut', async (t) => {
+    const { url } = await serve(
+      t,
+      streaming({}, (res, req) => {
+        one(res, req);
+        setTimeout(() => res.end(), 1500);
+      }),
+    );
+    assert.deepEqual((await diagnose(url, ['--wait', '5s'])).wrong, ['ended']);
+    const unframed = await serve(t, (req, res) => {
+      res.useChunkedEncodingByDefault = false;
+      streaming({}, () => {
+        one(res, req);
+        // In such a response every end looks regular.
+        setTimeout(() => res.end(), 1500);
+      })(req, res, 1);
+    });
+    assert.deepEqual((await diagnose(unframed.url, ['--wait', '5s'])).wrong, ['cut-when-silent']);
   });
 
   it('asks whether a page may send the headers it was given', async (t) => {
@@ -347,7 +520,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
       if (req.method === 'OPTIONS') {
         res.setHeader('access-control-allow-headers', req.url === '/good' ? 'Authorization, X-One' : '*');
         res.writeHead(204).end();
-      } else streaming({}, (stream) => stream.write('id: 1\ndata: x\n\n'))(req, res, 1);
+      } else streaming({}, one)(req, res, 1);
     });
     const argv = ['--origin', 'https://a.example', '--token', 'x', '-H', 'X-One: 1'];
     assert.deepEqual((await diagnose(`${url}good`, argv)).wrong, []);
@@ -358,6 +531,36 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.equal(asked['access-control-request-headers'], 'authorization,x-one');
     const cookies = await diagnose(url, ['--origin', 'https://a.example', '--credentials']);
     assert.equal(cookies.of('cors').seen, 'Access-Control-Allow-Origin: *');
+  });
+
+  it('says what a page gets that is refused, or that a redirect leads away', async (t) => {
+    const origin = ['--wait', '500ms', '--origin', 'https://a.example'];
+    const allowed = { 'access-control-allow-origin': '*' };
+    const refusing = async (status: number): Promise<Finding> => {
+      const { url } = await serve(t, (req, res) => {
+        if (req.headers.origin !== undefined) res.writeHead(status, allowed).end();
+        else streaming({}, one)(req, res, 1);
+      });
+      return (await diagnose(url, origin)).of('cors');
+    };
+    const { code, state, seen } = await refusing(403);
+    assert.deepEqual([code, state, seen], ['cors', 'problem', 'with this Origin the server answers 403']);
+    assert.deepEqual([(await refusing(429)).state, (await refusing(503)).state], ['unknown', 'unknown']);
+    const redirecting = async (headers: Record<string, string>): Promise<Finding> => {
+      const target = await serve(t, ticking(headers));
+      const { url } = await serve(t, (_, res) =>
+        res.writeHead(307, { location: target.url, ...allowed }).end(),
+      );
+      return (await diagnose(url, origin)).of('cors');
+    };
+    assert.match(
+      (await redirecting({})).seen,
+      /^after a redirect to http:.*: no Access-Control-Allow-Origin/,
+    );
+    // The browser sends no longer the origin of the page.
+    const named = await redirecting({ 'access-control-allow-origin': 'https://a.example' });
+    assert.equal(named.state, 'problem');
+    assert.equal((await redirecting(allowed)).state, 'ok');
   });
 
   it('follows redirects, and says where they lead too far', async (t) => {
@@ -373,18 +576,18 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
 });
 
 describe('sluice doctor, over TLS', () => {
-  async function withCertificate(t: TestContext, url: string): Promise<Report> {
+  async function withCertificate(t: TestContext, url: string, trusted = cert, more = {}): Promise<Report> {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-doctor-'));
     t.after(() => rmSync(folder, { recursive: true }));
-    writeFileSync(join(folder, 'ca.pem'), cert);
+    writeFileSync(join(folder, 'ca.pem'), trusted);
     const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
     const argv = ['--import', import.meta.resolve('tsx'), bin, 'doctor', '--json', '--wait', '1s', url];
-    const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem') };
+    const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'), ...more };
     const child: ChildProcess = spawn(process.execPath, argv, { env });
     t.after(() => child.kill('SIGKILL'));
     return JSON.parse(await text(child.stdout!)) as Report;
   }
-  const answer = streaming({}, (res) => res.write('id: 1\ndata: x\n\n'));
+  const answer = streaming({}, one);
   const codes = ({ findings }: Report) =>
     findings.filter(({ state }) => state !== 'ok' && state !== 'unknown');
 
@@ -395,7 +598,64 @@ describe('sluice doctor, over TLS', () => {
     );
     const { wrong, of } = await diagnose(`https://127.0.0.1:${port}/`);
     assert.deepEqual(wrong, ['unreachable']);
-    assert.match(of('answer').cause ?? '', /^the certificate/);
+    assert.match(of('answer').cause ?? '', /^the certificate is not accepted: it is signed by itself/);
+  });
+
+  for (const [title, served, trusted, host, cause, cure] of [
+    [
+      'lacks the rest of its chain',
+      leaf,
+      authority,
+      '127.0.0.1',
+      /the certificates between/,
+      /^send the whole/,
+    ],
+    ['is for another name', cert, cert, '127.0.0.2', /for another name$/, /the name of this URL/],
+    ['has expired', expired, expired, '127.0.0.1', /it has expired/, /^renew the certificate/],
+  ] as const) {
+    it(`says of a certificate that it ${title}`, async (t) => {
+      const server = createHttpsServer({ key, cert: served }, (req, res) => answer(req, res, 1));
+      server.listen(0, host);
+      await once(server, 'listening');
+      t.after(() => {
+        server.close();
+        server.closeAllConnections();
+      });
+      const { port } = server.address() as AddressInfo;
+      const [finding] = codes(await withCertificate(t, `https://${host}:${port}/`, trusted));
+      assert.equal(finding?.code, 'unreachable');
+      assert.match(finding.cause ?? '', cause, finding.seen);
+      assert.match(finding.cure ?? '', cure);
+    });
+  }
+
+  it('does not know whether HTTP/2 is offered where the environment names a proxy', async (t) => {
+    const port = await listen(
+      t,
+      createHttpsServer({ key, cert }, (req, res) => answer(req, res, 1)),
+    );
+    const { findings } = await withCertificate(t, `https://127.0.0.1:${port}/`, cert, {
+      // It is not that of https: URLs.
+      HTTP_PROXY: 'http://127.0.0.1:9',
+    });
+    assert.equal(findings.find(({ check }) => check === 'http-version')?.state, 'unknown');
+  });
+
+  it('says that a port without TLS has none', async (t) => {
+    const { port } = await serve(t, answer);
+    const { wrong, of } = await diagnose(`https://127.0.0.1:${port}/`);
+    assert.deepEqual(wrong, ['unreachable']);
+    assert.equal(of('answer').cause, 'what answers at this port does not speak TLS');
+  });
+
+  it('reads a server that has nothing but HTTP/2', async (t) => {
+    const only = createSecureServer({ key, cert }, (req, res) => {
+      answer(req as unknown as IncomingMessage, res as unknown as ServerResponse, 1);
+    });
+    const report = await withCertificate(t, `https://127.0.0.1:${await listen(t, only)}/`);
+    assert.deepEqual(codes(report), []);
+    const { seen } = report.findings.find(({ check }) => check === 'http-version')!;
+    assert.equal(seen, 'HTTP/2 alone is offered');
   });
 
   it('warns where HTTP/2 is not offered, and not where it is', async (t) => {
@@ -414,6 +674,13 @@ describe('sluice doctor, over TLS', () => {
   });
 });
 
+const STANDING_STILL = `
+  const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+    console.log(server.address().port);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  });
+`;
+
 describe('sluice doctor, on hostile endpoints', () => {
   /** A server that answers each connection by hand. */
   async function raw(t: TestContext, answer: (socket: Socket) => void): Promise<string> {
@@ -430,7 +697,9 @@ describe('sluice doctor, on hostile endpoints', () => {
   const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n';
 
   it('ends where not a byte comes, where the head has no end, and where nobody listens', async (t) => {
-    assert.deepEqual((await diagnose(await raw(t, () => {}))).wrong, ['no-head']);
+    const dumb = await diagnose(await raw(t, () => {}));
+    assert.deepEqual(dumb.wrong, ['no-head']);
+    assert.match(dumb.of('answer').cause ?? '', /, to HEAD neither, or does not answer at all/);
     const dripping = await raw(t, (socket) => {
       socket.write('HTTP/1.1 200 OK\r\n');
       again(socket, 'X-A: b\r\n', 50);
@@ -447,6 +716,26 @@ describe('sluice doctor, on hostile endpoints', () => {
     const { of } = await diagnose(nonsense);
     assert.equal(of('answer').cause, 'what answers at this address does not speak HTTP');
     assert.deepEqual((await diagnose('http://127.0.0.1:9/')).wrong, ['unreachable']);
+  });
+
+  it('says where no connection is made, and does not blame the server for its silence', async (t) => {
+    // A process that stands still accepts nothing; what its queue does not take is dropped, as by a firewall.
+    const still = spawn(process.execPath, ['-e', STANDING_STILL], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.after(() => still.kill('SIGKILL'));
+    const [line] = await once(still.stdout, 'data');
+    const port = Number(String(line));
+    const queued = await Promise.all(
+      Array.from({ length: 8 }, async () => {
+        const socket = connectTcp(port, '127.0.0.1').on('error', () => {});
+        await Promise.race([once(socket, 'connect'), new Promise((resolve) => setTimeout(resolve, 300))]);
+        return socket;
+      }),
+    );
+    t.after(() => queued.forEach((socket) => void socket.destroy()));
+    const { wrong, of } = await diagnose(`http://127.0.0.1:${port}/`);
+    assert.deepEqual(wrong, ['unreachable']);
+    assert.match(of('answer').seen, /^no connection within 1\.\d s$/);
+    assert.match(of('answer').cause ?? '', /firewall/);
   });
 
   it('ends where a line or a flood of events has no end, and holds a bounded part', async (t) => {
@@ -500,9 +789,35 @@ describe('sluice doctor, on hostile endpoints', () => {
       };
     };
     const held = await serve(t, zipping(false));
-    assert.deepEqual((await diagnose(held.url)).wrong, ['compression-buffers']);
+    assert.deepEqual((await diagnose(held.url, ['--wait', '3s'])).wrong, ['compression-buffers']);
     const flushed = await serve(t, zipping(true));
     assert.deepEqual((await diagnose(flushed.url)).wrong, ['no-ids']);
+  });
+});
+
+describe('sluice doctor, on a compressed stream', { concurrency: 4 }, () => {
+  it('does not blame the compression where the stream without it was only followed for longer', async (t) => {
+    const { url } = await serve(t, (req, res) => {
+      setTimeout(() => streaming({}, one)(req, res, 1), 1500);
+    });
+    assert.deepEqual((await diagnose(url, ['--wait', '1s'])).wrong, ['no-head']);
+  });
+
+  it('names the compression where a beginning was flushed, and the rest comes in large pieces', async (t) => {
+    const { url } = await serve(t, (_, res) => {
+      res.writeHead(200, { ...CALM, 'content-encoding': 'gzip' });
+      const gzip = createGzip();
+      gzip.pipe(res);
+      gzip.write(':\n\n');
+      gzip.flush(constants.Z_SYNC_FLUSH);
+      const timer = setInterval(() => gzip.write(`data: ${randomBytes(1000).toString('hex')}\n\n`), 15);
+      res.on('close', () => clearInterval(timer));
+    });
+    const { wrong, of } = await diagnose(url, ['--wait', '4s']);
+    assert.deepEqual(wrong, ['buffered', 'no-ids']);
+    assert.match(of('buffering').cause ?? '', /or the compression \(gzip\)/);
+    assert.match(of('buffering').cure ?? '', /a flush after each event$/);
+    assert.deepEqual([of('compression').state, of('compression').seen], ['unknown', 'gzip; see buffering']);
   });
 });
 

@@ -34,8 +34,16 @@ function assertOnly({ wrong, code, findings }: Diagnosis, expected: string): Fin
   return wrong[0]!;
 }
 
-function assertNothing({ wrong, code, findings, summary }: Diagnosis): void {
+/** There is no problem and no warning, and these checks had what it takes to say so. */
+function assertNothing(
+  { wrong, code, findings, summary }: Diagnosis,
+  ...checks: readonly Finding['check'][]
+): void {
   assert.deepEqual(wrong, [], JSON.stringify(findings, null, 1));
+  for (const name of checks) {
+    const finding = findings.find(({ check }) => check === name);
+    assert.equal(finding?.state, 'ok', JSON.stringify(finding));
+  }
   assert.equal(code, 0);
   assert.match(summary, /^nothing wrong/);
 }
@@ -95,7 +103,7 @@ describe('sluice doctor names the cause', () => {
     assert.match(cure ?? '', /^`proxy_buffering off;`/);
     const right = await nginx(t, port, `proxy_buffering off; ${gzip}`);
     const diagnosis = await diagnose(right.url);
-    assertNothing(diagnosis);
+    assertNothing(diagnosis, 'compression', 'buffering');
     const compression = diagnosis.findings.find(({ check }) => check === 'compression')!;
     assert.match(compression.seen, /^gzip \(server: nginx.*\), and what is sent arrives$/);
   });
@@ -169,7 +177,7 @@ describe('sluice doctor names the cause', () => {
     assert.match(seen, /^the server answered 401/);
     assert.match(cause ?? '', /no token.*EventSource gives up for good/);
     assert.match(cure ?? '', /--token/);
-    assertNothing(await diagnose(url, '--token', 'secret'));
+    assertNothing(await diagnose(url, '--token', 'secret'), 'answer');
   });
 
   it('a 503 for a moment ends an EventSource for good', { timeout: 30_000 }, async (t) => {
@@ -204,7 +212,8 @@ describe('sluice doctor names the cause', () => {
     const url = `${proxy.url}/events?topic=a`;
     const { cure } = assertOnly(await diagnose(url, '--origin', 'https://bad.example'), 'cors');
     assert.match(cure ?? '', /--cors https:\/\/bad\.example/);
-    assertNothing(await diagnose(url, '--origin', 'https://good.example', '-H', 'Authorization: Bearer x'));
+    const good = await diagnose(url, '--origin', 'https://good.example', '-H', 'Authorization: Bearer x');
+    assertNothing(good, 'cors');
   });
 
   it('an HTTP/1.0 proxy is on the way', { timeout: 30_000 }, async (t) => {
@@ -233,7 +242,7 @@ describe('sluice doctor names the cause', () => {
     const proxy = await nginx(t, port, 'proxy_buffering off; proxy_set_header Last-Event-ID "";');
     assertOnly(await diagnose(proxy.url), 'resume-ignored');
     const right = await nginx(t, port, 'proxy_buffering off;');
-    assertNothing(await diagnose(right.url));
+    assertNothing(await diagnose(right.url), 'resume', 'buffering');
   });
 
   it('two instances with a history each are behind one name', { timeout: 30_000 }, async (t) => {
@@ -267,7 +276,7 @@ describe('sluice doctor finds nothing wrong with sluice', () => {
     const urls = await start(t, ['--system']);
     for (const url of urls) {
       const diagnosis = await diagnose(`${url}/events?topic=system`);
-      assertNothing(diagnosis);
+      assertNothing(diagnosis, 'buffering', 'resume');
       assert.match(
         diagnosis.findings.find(({ check }) => check === 'resume')!.seen,
         /exactly the \d+ events/,
@@ -277,13 +286,20 @@ describe('sluice doctor finds nothing wrong with sluice', () => {
 
   it('by itself and behind each proxy, on a quiet topic with heartbeats', { timeout: 60_000 }, async (t) => {
     const urls = await start(t, ['--heartbeat', '300ms']);
-    for (const url of urls) assertNothing(await diagnose(`${url}/events?topic=quiet`));
+    for (const url of urls)
+      assertNothing(await diagnose(`${url}/events?topic=quiet`), 'buffering', 'heartbeat');
+  });
+
+  it('where a stream has the newest event of each key', { timeout: 30_000 }, async (t) => {
+    const origin = await startOrigin(t, ['--system']);
+    const url = `${origin.url}/events?topic=system&from=earliest&conflate=1`;
+    assertNothing(await diagnose(url), 'buffering', 'resume');
   });
 
   it('in gzip, where it is compressed by sluice itself', { timeout: 30_000 }, async (t) => {
     const origin = await startOrigin(t, ['--system', '--gzip']);
     const diagnosis = await diagnose(`${origin.url}/events?topic=system`);
-    assertNothing(diagnosis);
+    assertNothing(diagnosis, 'compression', 'resume');
     assert.match(diagnosis.findings.find(({ check }) => check === 'compression')!.seen, /^gzip/);
   });
 });

@@ -13,13 +13,19 @@ export const doctor: readonly Mutant[] = [
         why: 'heartbeats that arrive one by one are taken for held back',
       },
       {
+        find: 'events + beats === 1',
+        replace: 'events + beats >= 1',
+        why: 'a buffer that is flushed again and again is taken for none',
+        tests: [{ in: 'command/doctor', only: 'sends small batches' }],
+      },
+      {
         find: 'if (clumps.length >= 2) {',
         replace: 'if (clumps.length >= 200) {',
         why: 'heartbeats that arrive together are no sign of a buffer',
       },
       {
-        find: 'if (first === undefined) return true;',
-        replace: 'if (first === undefined) return false;',
+        find: 'one.began + (at ?? one.age) >',
+        replace: 'one.began + (at ?? 0) >',
         why: 'compression that holds everything back is not recognised',
         tests: [{ in: 'command/doctor', only: 'tells compression that holds' }],
       },

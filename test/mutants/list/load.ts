@@ -24,6 +24,12 @@ export const load: readonly Mutant[] = [
         why: 'all requests are sent at once, so that the queue of the listening socket overflows',
         tests: [{ in: 'command/load', only: 'opens no more at a time' }],
       },
+      {
+        find: 'this.#due += 1000 / rate;',
+        replace: '',
+        why: 'streams that come back are asked for faster than --rate allows',
+        tests: [{ in: 'command/load', only: 'ask for a return at once' }],
+      },
     ],
   ),
   ...mutantsOf(
