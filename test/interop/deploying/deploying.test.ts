@@ -68,6 +68,13 @@ async function answersTo(listed: unknown, asked: readonly string[]): Promise<Rec
   }
 }
 
+/** What clients, and the check of docs/proxies/haproxy.cfg, ask a server behind a proxy for. */
+const [, CHECKED = ''] =
+  /http-check send .* hdr Host (\S+)/.exec(readFileSync(join(root, 'docs/proxies/haproxy.cfg'), 'utf8')) ??
+  [];
+const ASKED_BY_A_PROXY = ['events.example', CHECKED, 'evil.example'];
+const ANSWERED_TO_A_PROXY = { 'events.example': 200, [CHECKED]: 200, 'evil.example': 421 };
+
 const secondsIn = (text: string): number => Number(/^(\d+)s$/.exec(text)![1]);
 
 // ── the image ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +197,13 @@ describe('deploy/compose.yaml', () => {
       assert.equal(values[`${name}-token-file`], `/run/secrets/${name}_token`);
       assert.ok(sluice.secrets.includes(`${name}_token`) && compose.secrets[`${name}_token`].file);
     }
+    // Prometheus sends the whole file, so it cannot read one that has two tokens while they are changed.
+    const [{ authorization }] = parse(textOf('prometheus.yml')).scrape_configs;
+    assert.deepEqual(
+      prometheus.secrets.map((name: string) => `/run/secrets/${name}`),
+      [authorization.credentials_file],
+    );
+    assert.ok(!sluice.secrets.includes(prometheus.secrets[0]) && compose.secrets[prometheus.secrets[0]].file);
     assert.match(String(values.log), /^sqlite:\/data\//);
     assert.deepEqual(sluice.volumes, ['events:/data']);
     assert.ok(existsSync(join(root, 'deploy', sluice.build.context, sluice.build.dockerfile)));
@@ -199,15 +213,18 @@ describe('deploy/compose.yaml', () => {
     }
   });
 
-  it('lets the server stop before it is killed, and answer the names by which it is asked', () => {
+  it('lets the server stop before it is killed, and answer the names by which it is asked', async () => {
     const { sluice } = compose.services;
     const values = served(sluice.command);
     assert.ok(secondsIn(sluice.stop_grace_period) * 1000 > Number(values.deadline));
     const [scrape] = parse(textOf('prometheus.yml')).scrape_configs;
-    const [target] = scrape.static_configs[0].targets[0].split(':');
-    for (const host of [target, 'localhost'])
-      assert.ok((values['allow-host'] as string[]).includes(host), host);
-    assert.ok(compose.services[target]);
+    const [address] = scrape.static_configs[0].targets;
+    assert.deepEqual(await answersTo(values['allow-host'], [address, ...ASKED_BY_A_PROXY]), {
+      [address]: 200,
+      ...ANSWERED_TO_A_PROXY,
+    });
+    assert.ok(compose.services[address.split(':')[0]]);
+    assert.equal(values['trust-proxy'], 1);
   });
 });
 
@@ -232,13 +249,38 @@ describe('deploy/sluice.service', () => {
     outputOf('systemd-analyze', ['security', '--offline=yes', '--threshold=20', pathOf('sluice.service')]);
   });
 
+  const [, words = ''] = /^ExecStart=\S+ ((?:.*\\\n)*.*)$/m.exec(unit) ?? [];
+  const values = served(words.replaceAll('\\\n', ' ').trim().split(/\s+/));
+
   it('gives the command what it accepts, and time to stop', () => {
-    const [, words = ''] = /^ExecStart=\S+ ((?:.*\\\n)*.*)$/m.exec(unit) ?? [];
-    const values = served(words.replaceAll('\\\n', ' ').trim().split(/\s+/));
     assert.ok(secondsIn(setting('TimeoutStopSec')) * 1000 > Number(values.deadline));
-    const [, credential] = /\/([\w-]+)$/.exec(String(values['publish-token-file'])) ?? [];
-    assert.ok(setting('LoadCredential').startsWith(`${credential}:/`));
+    for (const name of ['publish-token', 'metrics-token']) {
+      assert.equal(values[`${name}-file`], `\${CREDENTIALS_DIRECTORY}/${name}`);
+      assert.ok(unit.includes(`\nLoadCredential=${name}:/etc/sluice/${name}\n`));
+    }
     assert.equal(values.log, `sqlite:/var/lib/${setting('StateDirectory')}/events.db`);
+  });
+
+  it('answers the names by which a proxy on the same machine asks, also with its check', async () => {
+    assert.deepEqual(await answersTo(values['allow-host'], ASKED_BY_A_PROXY), ANSWERED_TO_A_PROXY);
+    assert.equal(values['trust-proxy'], 1);
+  });
+
+  it('is started again for as long as it fails, and not where its command is wrong', async () => {
+    const [, limit] =
+      /^\[Unit\]\n(?:.+\n|\n)*?StartLimitIntervalSec=(\d+)\n(?:.*\n)*\[Service\]/m.exec(unit) ?? [];
+    assert.deepEqual([limit, setting('Restart')], ['0', 'on-failure']);
+    const bin = join(root, 'lib/command/bin.ts');
+    const wrong = spawn(process.execPath, [
+      '--import',
+      import.meta.resolve('tsx'),
+      bin,
+      'serve',
+      '--prot',
+      '1',
+    ]);
+    const [code] = await once(wrong, 'close');
+    assert.equal(setting('RestartPreventExitStatus'), String(code));
   });
 });
 
@@ -454,7 +496,10 @@ describe('the queries of deploy/', () => {
     const guide = readFileSync(join(root, 'docs/deploying.md'), 'utf8');
     const [, block = ''] = /```yaml\n(scrape_configs:\n.*?)```/s.exec(guide) ?? [];
     const file = join(folder, 'pods.yml');
-    writeFileSync(file, block);
+    // Debian builds promtool without the discovery of Kubernetes, so it checks the rest.
+    const discovery = 'kubernetes_sd_configs: [{ role: pod }]';
+    assert.ok(block.includes(discovery));
+    writeFileSync(file, block.replace(discovery, 'static_configs: [{ targets: [pod] }]'));
     promtool('check', 'config', '--syntax-only', file);
     const [keep] = parse(block).scrape_configs[0].relabel_configs;
     const { metadata, spec } = parseAllDocuments(textOf('kubernetes.yaml'))[0]!.toJS().spec.template;
