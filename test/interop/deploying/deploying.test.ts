@@ -397,7 +397,8 @@ const promtool = (...argv: readonly string[]): string => outputOf(process.env.PR
 /** The names that metrics have in queries: a histogram has three. */
 async function metricNames(): Promise<Set<string>> {
   const bin = join(root, 'lib/command/bin.ts');
-  const argv = ['--import', import.meta.resolve('tsx'), bin, 'serve', '--port', '0', '--system'];
+  const words = ['--port', '0', '--system', '--workers', '2'];
+  const argv = ['--import', import.meta.resolve('tsx'), bin, 'serve', ...words];
   const child = spawn(process.execPath, argv);
   try {
     const [line] = await once(child.stdout, 'data');
@@ -409,7 +410,8 @@ async function metricNames(): Promise<Set<string>> {
     );
     return new Set(names.flat());
   } finally {
-    child.kill('SIGKILL');
+    child.kill('SIGTERM');
+    await once(child, 'close');
   }
 }
 
