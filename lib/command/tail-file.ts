@@ -101,9 +101,8 @@ async function* pieces(
   let file = wait ? await unlessMissing(openFile()) : await openFile();
   const failures = new Failures(callbacks);
   try {
-    const begun = from === 'end' ? await file?.skipLines() : undefined;
+    if (from === 'end') await file?.skipLines(alarm);
     onReady?.();
-    if (begun !== undefined) yield begun;
     while (!alarm.stopped) {
       // Checks the name before it reads, so that the read gets all that was written to the old file before.
       const replaced = file === undefined || (await failures.note(file.isReplaced(), false));
@@ -234,12 +233,24 @@ class TailedFile {
     return piece.subarray(start);
   }
 
-  /** Moves to the end. Returns the beginning of the unfinished line there. */
-  async skipLines(): Promise<Buffer | undefined> {
-    const { size } = await this.#handle.stat();
-    this.#offset = Math.max(0, size - PIECE_BYTES);
-    const piece = await this.read();
-    return piece?.subarray(piece.lastIndexOf(0x0a) + 1);
+  /** Moves to the beginning of the unfinished line at the end, piece by piece. */
+  async skipLines(alarm: Alarm): Promise<void> {
+    let end = (await this.#handle.stat()).size;
+    while (end > 0 && !alarm.stopped) {
+      const position = Math.max(0, end - PIECE_BYTES);
+      const { bytesRead } = await this.#handle.read({
+        buffer: this.#buffer,
+        length: end - position,
+        position,
+      });
+      const lines = this.#buffer.subarray(0, this.#buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1);
+      if (lines.length > 0) {
+        this.#offset = position + lines.length;
+        this.#mark = Buffer.from(lines.subarray(-MARK_BYTES));
+        return;
+      }
+      end = position;
+    }
   }
 
   /** Whether another file has the name, and is not empty. An empty one has nothing to read yet. */
