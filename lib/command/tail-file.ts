@@ -24,6 +24,8 @@ export interface TailFileOptions {
   persistent?: boolean | undefined;
   /** Called once, when the place to begin at is known: every line that is appended later is yielded. */
   onReady?: (() => void) | undefined;
+  /** Called where the next line is the first of its file: after each rotation and truncation. */
+  onStartAgain?: (() => void) | undefined;
   /**
    * Called for each failure after the first pull has opened the file. `delay` is the time in milliseconds
    * after which the file is tried again.
@@ -65,7 +67,7 @@ export function tailFile(
   options: TailFileOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const { from = 'end', wait = false, pollInterval = 250, persistent = true } = options;
-  const { maxLineBytes, onReady, onError, onRecover, signal } = options;
+  const { maxLineBytes, onReady, onStartAgain, onError, onRecover, signal } = options;
   checkOptions(from, pollInterval);
   const splitter = createLineSplitter({ maxLineBytes });
   const alarm = new Alarm(pollInterval, persistent);
@@ -82,6 +84,7 @@ export function tailFile(
           if (alarm.stopped) return;
           yield line;
         }
+        if (piece === undefined) onStartAgain?.();
       }
     } finally {
       signal?.removeEventListener('abort', leave);

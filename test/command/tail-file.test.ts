@@ -308,6 +308,22 @@ describe('tailFile', { timeout: 120_000 }, () => {
     });
   });
 
+  it('says where the next line is the first of its file, after an unfinished line of the one before', async () => {
+    const said: string[] = [];
+    const lines = started('a\nhalf', { onStartAgain: () => said.push('again') });
+    const pulled = async (count: number) => {
+      for (let i = 0; i < count; i++) said.push(...(await pull(lines)));
+    };
+    await pulled(1);
+    renameSync(file, `${file}.1`);
+    writeFileSync(file, 'b\n');
+    await pulled(2);
+    truncateSync(file);
+    appendFileSync(file, 'c\nd\n');
+    await pulled(2);
+    assert.deepEqual(said, ['a', 'half', 'again', 'b', 'again', 'c', 'd']);
+  });
+
   describe('when the file cannot be read for a while', () => {
     /** Lines of a file, and what was reported meanwhile. */
     function watched(content = 'a\n') {

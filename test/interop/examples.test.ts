@@ -59,6 +59,11 @@ async function openPage(t: TestContext, url: string, user?: BrowserContext): Pro
   return page;
 }
 
+async function nodeWithSqlite(): Promise<string> {
+  const ci = fileURLToPath(new URL('../../.ci/node', import.meta.url));
+  return join((await promisify(execFile)(ci, ['24'])).stdout.trim(), 'node');
+}
+
 async function started(
   t: TestContext,
   name: string,
@@ -180,8 +185,7 @@ describe('the log viewer', { timeout: 280_000 }, () => {
   it('goes on after a reload, and after a restart of a server with SQLite, without a hole or a duplicate', async (t) => {
     const folder = folderFor(t);
     const file = join(folder, 'app.log');
-    const ci = fileURLToPath(new URL('../../.ci/node', import.meta.url));
-    const node = join((await promisify(execFile)(ci, ['24'])).stdout.trim(), 'node');
+    const node = await nodeWithSqlite();
     append(file, 1, 600);
     const first = await startExample('log-viewer', [file, '--folder', folder], { node });
     await first.said.until('lines are kept in SQLite\n');
@@ -205,6 +209,41 @@ describe('the log viewer', { timeout: 280_000 }, () => {
     await becomes(page, '#count', '530 of 530 lines');
     assert.deepEqual(await linesOf(page), numbered(101, 630));
     assert.equal(await page.locator('.note').count(), 0);
+  });
+
+  it('goes on after a rotation and a restart, and takes a new file with the same line in the same place for new', async (t) => {
+    const folder = folderFor(t);
+    const file = join(folder, 'app.log');
+    const node = await nodeWithSqlite();
+    const argv = [file, '--folder', folder];
+    const publishedAfter = async (from: Example, last: string): Promise<string[]> => {
+      const reader = await Reader.open(`${from.url}/events?from=earliest`);
+      await reader.until(`"${last}"`);
+      reader.close();
+      return reader.data.map((data) => JSON.parse(data)).map(({ number, text }) => `${number} ${text}`);
+    };
+    writeFileSync(file, 'first\nsecond\nthird\n');
+    const first = await started(t, 'log-viewer', argv, { node });
+    await publishedAfter(first, 'third');
+    renameSync(file, `${file}.1`);
+    writeFileSync(file, 'fourth\nbeat\n');
+    await publishedAfter(first, 'beat');
+    assert.equal(await first.stop(), 0);
+    appendFileSync(file, 'sixth\n');
+    const second = await started(t, 'log-viewer', argv, { node });
+    const six = ['1 first', '2 second', '3 third', '4 fourth', '5 beat', '6 sixth'];
+    assert.deepEqual(await publishedAfter(second, 'sixth'), six);
+    assert.equal(await second.stop(), 0);
+    renameSync(file, `${file}.2`);
+    writeFileSync(file, 'seventh\nbeat\nsixth\nlast\n');
+    const third = await started(t, 'log-viewer', argv, { node });
+    assert.deepEqual(await publishedAfter(third, 'last'), [
+      ...six,
+      '7 seventh',
+      '8 beat',
+      '9 sixth',
+      '10 last',
+    ]);
   });
 
   it('says that lines may be missing where its server has only memory and was started again', async (t) => {
