@@ -168,7 +168,11 @@ describe('the log viewer', { timeout: 280_000 }, () => {
     await tabTo(page, '#pause');
     await page.keyboard.press('Enter');
     append(file, 13, 14);
-    await becomes(page, '#pause', 'Continue (2 new)');
+    await becomes(page, '#waiting', ', 2 more wait');
+    assert.equal(await page.textContent('#pause'), 'Pause');
+    assert.equal(await page.getAttribute('#pause', 'aria-pressed'), 'true');
+    // A screen reader is told what the filter found, and not of each line.
+    assert.deepEqual(await page.locator('main [role=status]').allTextContents(), ['4 of 12 lines']);
     assert.equal((await linesOf(page)).length, 4);
     await page.reload();
     await becomes(page, '#count', '6 of 14 lines');
