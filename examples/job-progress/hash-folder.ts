@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 
 /** How much of the folder is done. */
 export interface Progress {
@@ -14,7 +14,7 @@ export interface Progress {
   readonly ofBytes: number;
 }
 
-/** What was made of one file: its digest, or the system's code where it cannot be read. */
+/** What was made of one file: its digest, or the system's code where it, or a folder, cannot be read. */
 export interface Hashed {
   /** Below the folder. */
   readonly path: string;
@@ -37,7 +37,7 @@ const PIECE_BYTES = 256 * 1024;
 /** Links are not followed. Resolves with the last progress. */
 export async function hashFolder(folder: string, options: HashOptions): Promise<Progress> {
   const { signal, onFile, onProgress } = options;
-  const found = await filesOf(folder);
+  const found = await filesOf(folder, signal);
   const ofBytes = found.reduce((sum, { size }) => sum + size, 0);
   let progress: Progress = { files: 0, bytes: 0, ofFiles: found.length, ofBytes };
   let reported = performance.now();
@@ -48,8 +48,8 @@ export async function hashFolder(folder: string, options: HashOptions): Promise<
     reported = performance.now();
     onProgress(progress);
   };
-  for (const { path } of found) {
-    const outcome = await hashFile(join(folder, path), signal, read);
+  for (const { path, error } of found) {
+    const outcome = error === undefined ? await hashFile(join(folder, path), signal, read) : { error };
     signal.throwIfAborted();
     await onFile({ path, ...outcome });
     progress = { ...progress, files: progress.files + 1 };
@@ -70,22 +70,47 @@ async function hashFile(
       onRead(piece.length);
     }
   } catch (error) {
-    return { error: (error as NodeJS.ErrnoException).code ?? 'unknown' };
+    return { error: codeOf(error) };
   }
   return { digest: hash.digest('hex') };
 }
 
-async function filesOf(folder: string): Promise<{ path: string; size: number }[]> {
-  const files: { path: string; size: number }[] = [];
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const file = join(entry.parentPath, entry.name);
-    // One that has gone meanwhile is reported when it is read.
-    const size = await stat(file).then(
-      (stats) => stats.size,
-      () => 0,
-    );
-    files.push({ path: relative(folder, file), size });
+interface Found {
+  readonly path: string;
+  readonly size: number;
+  /** Of a folder that cannot be read: its files are missing. */
+  readonly error?: string | undefined;
+}
+
+async function filesOf(folder: string, signal: AbortSignal): Promise<Found[]> {
+  const found: Found[] = [];
+  // Grows while it is walked through.
+  const folders = [''];
+  for (const below of folders) {
+    const entries = await readdir(join(folder, below), { withFileTypes: true }).catch((error: unknown) => {
+      if (below === '') throw error;
+      found.push({ path: below, size: 0, error: codeOf(error) });
+      return [];
+    });
+    for (const entry of entries) {
+      signal.throwIfAborted();
+      const path = join(below, entry.name);
+      if (entry.isDirectory()) folders.push(path);
+      else if (entry.isFile()) found.push({ path, size: await sizeOf(join(folder, path)) });
+    }
+    signal.throwIfAborted();
   }
-  return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** One that has gone meanwhile is reported when it is read. */
+async function sizeOf(file: string): Promise<number> {
+  return stat(file).then(
+    ({ size }) => size,
+    () => 0,
+  );
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'unknown';
 }

@@ -1,5 +1,5 @@
 // Starts jobs, and shows the one whose id is in the address: from its beginning, whenever the page is opened.
-import { ask, byId, make, seqOf, showState, sizeOf, watch } from '/shared/page.js';
+import { ask, byId, make, showState, sizeOf, watch } from '/shared/page.js';
 
 const MAX_ROWS = 500;
 const DRAW_INTERVAL = 100;
@@ -27,10 +27,8 @@ function open() {
     waiting.progress = JSON.parse(data);
   });
   events.addEventListener('file', ({ data }) => waiting.files.push(JSON.parse(data)));
-  events.addEventListener('sluice:gap', ({ data }) => {
-    const { from, to } = JSON.parse(data);
-    note(`${seqOf(to) - seqOf(from)} events before these are not kept any more.`);
-  });
+  // How many is not known: ids count the events of all jobs.
+  events.addEventListener('sluice:gap', () => note('Events before these are not kept any more.'));
   events.addEventListener('error', ({ target }) => {
     if (target.readyState === EventSource.CLOSED) note('The server does not know this job any more.');
   });

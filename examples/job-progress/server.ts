@@ -76,7 +76,7 @@ await serve({
     'GET /jobs/:id/result': (_req, res, params) => {
       const { state, files } = jobOf(params.id);
       if (state !== 'done') throw notFound('this job has no result');
-      const lines = files.flatMap(({ path, digest }) => (digest === undefined ? [] : `${digest}  ${path}\n`));
+      const lines = files.flatMap(({ path, digest }) => (digest === undefined ? [] : lineOf(path, digest)));
       res.writeHead(200, {
         'content-type': 'text/plain; charset=utf-8',
         'x-content-type-options': 'nosniff',
@@ -140,6 +140,12 @@ async function run(job: Job): Promise<void> {
 
 function describe({ id, start, startedAt, state }: Job): object {
   return { id, start, startedAt, state };
+}
+
+/** A name with a line end would forge a line of its own: it is escaped, and the line begins with a backslash. */
+function lineOf(path: string, digest: string): string {
+  const escaped = path.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('\r', '\\r');
+  return `${escaped === path ? '' : '\\'}${digest}  ${escaped}\n`;
 }
 
 function jobOf(id = ''): Job {

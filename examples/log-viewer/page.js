@@ -58,7 +58,7 @@ function drop({ id }) {
 
 function draw() {
   timer = undefined;
-  byId('pause').textContent = isPaused ? `Continue (${waiting.length} new)` : 'Pause';
+  byId('waiting').textContent = isPaused ? `, ${waiting.length} more wait` : '';
   if (isPaused) return;
   const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 5;
   for (const row of waiting) list.append(elementOf(row));
@@ -112,6 +112,7 @@ filter.addEventListener('input', () => {
   sessionStorage.setItem('filter', filter.value);
   for (const element of list.children) element.hidden = !matches(element);
   count();
+  byId('found').textContent = byId('count').textContent;
 });
 byId('pause').addEventListener('click', () => {
   isPaused = !isPaused;

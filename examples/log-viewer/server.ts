@@ -16,10 +16,22 @@ import { argumentsOf, leave, numberOf, serve } from '../shared/site.ts';
 
 /** A line of the file. */
 interface Line {
-  /** Counted from 1 at the start of the file. After a rotation, the count goes on. */
+  /** Counted from 1 on. After a rotation and a truncation, the count goes on. */
   readonly number: number;
   readonly text: string;
+  /** Where it is in its file, for the next process. */
+  readonly place: Place;
 }
+
+/** A place after a line of a file. */
+interface Place {
+  /** How many lines are before it. */
+  readonly lines: number;
+  /** Made of all of them: where a file has another one after as many lines, it is another file. */
+  readonly seal: string;
+}
+
+const START: Place = { lines: 0, seal: '' };
 
 const TOPIC = 'lines';
 
@@ -82,21 +94,35 @@ async function newestLine(): Promise<Line | undefined> {
 
 /** The lines of the file after one of them: also those that were written while no server ran. */
 async function* newLines(newest: Line | undefined): AsyncGenerator<{ json: Line }> {
-  const begin = newest !== undefined && (await has(newest)) ? newest.number : 0;
-  let number = 0;
-  for await (const text of tailFile(file, { from: 'start', wait: true, signal: stopped.signal })) {
-    number++;
-    if (number > begin) yield { json: { number, text } };
+  let number = newest?.number ?? 0;
+  let known = newest !== undefined && (await has(newest.place)) ? newest.place.lines : 0;
+  let place = START;
+  const onStartAgain = (): void => {
+    place = START;
+    known = 0;
+  };
+  const { signal } = stopped;
+  for await (const text of tailFile(file, { from: 'start', wait: true, onStartAgain, signal })) {
+    place = after(place, text);
+    if (place.lines > known) yield { json: { number: ++number, text, place } };
   }
 }
 
-/** Whether the file has this line in its place. Otherwise it is another file, and all of its lines are new. */
-async function has({ number, text }: Line): Promise<boolean> {
+function after({ lines, seal }: Place, text: string): Place {
+  const hash = createHash('sha256').update(seal).update(text).digest('base64url');
+  return { lines: lines + 1, seal: hash.slice(0, 12) };
+}
+
+/** Whether the file has this place. Otherwise it is another file, and all of its lines are new. */
+async function has({ lines, seal }: Place): Promise<boolean> {
   const splitter = createLineSplitter();
-  let count = 0;
+  let place = START;
   try {
     for await (const piece of createReadStream(file))
-      for (const line of splitter.push(piece)) if (++count === number) return line === text;
+      for (const text of splitter.push(piece)) {
+        place = after(place, text);
+        if (place.lines === lines) return place.seal === seal;
+      }
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
   }

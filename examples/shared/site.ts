@@ -39,7 +39,10 @@ export interface Site {
   readonly onStopped?: (() => unknown) | undefined;
 }
 
-/** Serves a page and its events on the loopback, prints the address, and stops on SIGINT and SIGTERM. */
+/**
+ * Serves a page and its events on the loopback, prints the address, and stops on SIGINT and SIGTERM; at once on a
+ * second one.
+ */
 export async function serve(site: Site): Promise<void> {
   const { events, onStopping, onStopped } = site;
   const handler = compose([guard(), filesOf(site.folder), routed(site.routes), events], {
@@ -58,7 +61,7 @@ export async function serve(site: Site): Promise<void> {
   });
   let isStopping = false;
   const stop = async (): Promise<void> => {
-    if (isStopping) return;
+    if (isStopping) process.exit(1);
     isStopping = true;
     await onStopping?.();
     await shutdown(server, { streams: events.streams, retry: 500, retrySpread: 500, deadline: 2000 });

@@ -32,6 +32,8 @@ function connect() {
     if (reason === 'evicted') {
       counts.lost += seqOf(to) - seqOf(from);
       last = lastEventId;
+      // Those that are gone may have gone in what was lost. Those that run are back with the next sample.
+      processes.clear();
       return;
     }
     // The server was started again: nothing of before holds any more.

@@ -20,7 +20,9 @@ const { values } = argumentsOf({
   },
 });
 if (!existsSync('/proc/self/stat')) leave('this example reads /proc, which only Linux has');
-const hub = new Hub<{ used: Process; gone: { pid: number } }>({ retry: 500 });
+/** Some minutes of a machine with some hundred processes: as long as a page may be paused without a loss. */
+const HISTORY = { maxEvents: 100_000, maxBytes: 32 * 1024 * 1024 };
+const hub = new Hub<{ used: Process; gone: { pid: number } }>({ retry: 500, history: HISTORY });
 const sampler = new ProcessSampler();
 const only = values.only?.split(',');
 let known = new Set<number>();

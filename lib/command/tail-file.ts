@@ -24,6 +24,8 @@ export interface TailFileOptions {
   persistent?: boolean | undefined;
   /** Called once, when the place to begin at is known: every line that is appended later is yielded. */
   onReady?: (() => void) | undefined;
+  /** Called where the next line is the first of its file: after each rotation and truncation. */
+  onStartAgain?: (() => void) | undefined;
   /**
    * Called for each failure after the first pull has opened the file. `delay` is the time in milliseconds
    * after which the file is tried again.
@@ -65,7 +67,7 @@ export function tailFile(
   options: TailFileOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const { from = 'end', wait = false, pollInterval = 250, persistent = true } = options;
-  const { maxLineBytes, onReady, onError, onRecover, signal } = options;
+  const { maxLineBytes, onReady, onStartAgain, onError, onRecover, signal } = options;
   checkOptions(from, pollInterval);
   const splitter = createLineSplitter({ maxLineBytes });
   const alarm = new Alarm(pollInterval, persistent);
@@ -82,6 +84,7 @@ export function tailFile(
           if (alarm.stopped) return;
           yield line;
         }
+        if (piece === undefined) onStartAgain?.();
       }
     } finally {
       signal?.removeEventListener('abort', leave);
@@ -101,9 +104,8 @@ async function* pieces(
   let file = wait ? await unlessMissing(openFile()) : await openFile();
   const failures = new Failures(callbacks);
   try {
-    const begun = from === 'end' ? await file?.skipLines() : undefined;
+    if (from === 'end') await file?.skipLines(alarm);
     onReady?.();
-    if (begun !== undefined) yield begun;
     while (!alarm.stopped) {
       // Checks the name before it reads, so that the read gets all that was written to the old file before.
       const replaced = file === undefined || (await failures.note(file.isReplaced(), false));
@@ -234,12 +236,24 @@ class TailedFile {
     return piece.subarray(start);
   }
 
-  /** Moves to the end. Returns the beginning of the unfinished line there. */
-  async skipLines(): Promise<Buffer | undefined> {
-    const { size } = await this.#handle.stat();
-    this.#offset = Math.max(0, size - PIECE_BYTES);
-    const piece = await this.read();
-    return piece?.subarray(piece.lastIndexOf(0x0a) + 1);
+  /** Moves to the beginning of the unfinished line at the end, piece by piece. */
+  async skipLines(alarm: Alarm): Promise<void> {
+    let end = (await this.#handle.stat()).size;
+    while (end > 0 && !alarm.stopped) {
+      const position = Math.max(0, end - PIECE_BYTES);
+      const { bytesRead } = await this.#handle.read({
+        buffer: this.#buffer,
+        length: end - position,
+        position,
+      });
+      const lines = this.#buffer.subarray(0, this.#buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1);
+      if (lines.length > 0) {
+        this.#offset = position + lines.length;
+        this.#mark = Buffer.from(lines.subarray(-MARK_BYTES));
+        return;
+      }
+      end = position;
+    }
   }
 
   /** Whether another file has the name, and is not empty. An empty one has nothing to read yet. */

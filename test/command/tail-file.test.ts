@@ -123,6 +123,29 @@ describe('tailFile', { timeout: 120_000 }, () => {
     assert.equal(await whileAppending('1}\n{"half":', lines), '{"half":1}');
   });
 
+  it('yields a whole line that was being written when it began, whatever its length, and no end of one', async () => {
+    const half = 'x'.repeat(70_000);
+    for (const [before, options, expected] of [
+      ['', {}, `${half}y`],
+      ['old\n', {}, `${half}y`],
+      [`${'o'.repeat(70_000)}\n`, {}, `${half}y`],
+      ['old\n', { maxLineBytes: 3 }, 'xxx… [+69998 bytes]'],
+    ] as const) {
+      writeFileSync(file, before + half);
+      const onReady = () => appendFileSync(file, 'y\nz\n');
+      const lines = tailFile(file, { pollInterval: 2, onReady, ...options });
+      assert.deepEqual(await pull(lines, 2), [expected, 'z']);
+      await lines.return();
+    }
+  });
+
+  it('begins at the start of a file that was emptied while its end was looked for', async () => {
+    writeFileSync(file, `old\n${'x'.repeat(200_000)}`);
+    const onReady = () => writeFileSync(file, 'new\n');
+    const lines = tailFile(file, { pollInterval: 2, onReady });
+    assert.deepEqual(await pull(lines), ['new']);
+  });
+
   it('keeps half a line and half a character until the rest is appended', async () => {
     const lines = started('a\nhal');
     const euro = Buffer.from('€');
@@ -283,6 +306,22 @@ describe('tailFile', { timeout: 120_000 }, () => {
       writeFileSync(file, 'c\n');
       assert.deepEqual(await pull(lines), ['c']);
     });
+  });
+
+  it('says where the next line is the first of its file, after an unfinished line of the one before', async () => {
+    const said: string[] = [];
+    const lines = started('a\nhalf', { onStartAgain: () => said.push('again') });
+    const pulled = async (count: number) => {
+      for (let i = 0; i < count; i++) said.push(...(await pull(lines)));
+    };
+    await pulled(1);
+    renameSync(file, `${file}.1`);
+    writeFileSync(file, 'b\n');
+    await pulled(2);
+    truncateSync(file);
+    appendFileSync(file, 'c\nd\n');
+    await pulled(2);
+    assert.deepEqual(said, ['a', 'half', 'again', 'b', 'again', 'c', 'd']);
   });
 
   describe('when the file cannot be read for a while', () => {

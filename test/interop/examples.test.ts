@@ -3,7 +3,7 @@
 // `npx tsx --test test/interop/examples.test.ts`.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   appendFileSync,
@@ -25,6 +25,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type axe from 'axe-core';
 import type { Browser, BrowserContext, Page, Route } from 'playwright-core';
+import { hashFolder } from '../../examples/job-progress/hash-folder.ts';
 import { Reader } from '../helpers/reader.ts';
 import { launchChromium } from './helpers/chromium.ts';
 import { type Example, type ExampleSetting, startExample } from './helpers/example.ts';
@@ -59,6 +60,11 @@ async function openPage(t: TestContext, url: string, user?: BrowserContext): Pro
   return page;
 }
 
+async function nodeWithSqlite(): Promise<string> {
+  const ci = fileURLToPath(new URL('../../.ci/node', import.meta.url));
+  return join((await promisify(execFile)(ci, ['24'])).stdout.trim(), 'node');
+}
+
 async function started(
   t: TestContext,
   name: string,
@@ -91,6 +97,8 @@ async function becomes(page: Page, selector: string, text: string | RegExp): Pro
 async function isAccessible(page: Page): Promise<void> {
   for (const [width, colorScheme] of [
     [390, 'dark'],
+    [1280, 'dark'],
+    [390, 'light'],
     [1280, 'light'],
   ] as const) {
     await page.setViewportSize({ width, height: 800 });
@@ -160,7 +168,11 @@ describe('the log viewer', { timeout: 280_000 }, () => {
     await tabTo(page, '#pause');
     await page.keyboard.press('Enter');
     append(file, 13, 14);
-    await becomes(page, '#pause', 'Continue (2 new)');
+    await becomes(page, '#waiting', ', 2 more wait');
+    assert.equal(await page.textContent('#pause'), 'Pause');
+    assert.equal(await page.getAttribute('#pause', 'aria-pressed'), 'true');
+    // A screen reader is told what the filter found, and not of each line.
+    assert.deepEqual(await page.locator('main [role=status]').allTextContents(), ['4 of 12 lines']);
     assert.equal((await linesOf(page)).length, 4);
     await page.reload();
     await becomes(page, '#count', '6 of 14 lines');
@@ -180,8 +192,7 @@ describe('the log viewer', { timeout: 280_000 }, () => {
   it('goes on after a reload, and after a restart of a server with SQLite, without a hole or a duplicate', async (t) => {
     const folder = folderFor(t);
     const file = join(folder, 'app.log');
-    const ci = fileURLToPath(new URL('../../.ci/node', import.meta.url));
-    const node = join((await promisify(execFile)(ci, ['24'])).stdout.trim(), 'node');
+    const node = await nodeWithSqlite();
     append(file, 1, 600);
     const first = await startExample('log-viewer', [file, '--folder', folder], { node });
     await first.said.until('lines are kept in SQLite\n');
@@ -205,6 +216,41 @@ describe('the log viewer', { timeout: 280_000 }, () => {
     await becomes(page, '#count', '530 of 530 lines');
     assert.deepEqual(await linesOf(page), numbered(101, 630));
     assert.equal(await page.locator('.note').count(), 0);
+  });
+
+  it('goes on after a rotation and a restart, and takes a new file with the same line in the same place for new', async (t) => {
+    const folder = folderFor(t);
+    const file = join(folder, 'app.log');
+    const node = await nodeWithSqlite();
+    const argv = [file, '--folder', folder];
+    const publishedAfter = async (from: Example, last: string): Promise<string[]> => {
+      const reader = await Reader.open(`${from.url}/events?from=earliest`);
+      await reader.until(`"${last}"`);
+      reader.close();
+      return reader.data.map((data) => JSON.parse(data)).map(({ number, text }) => `${number} ${text}`);
+    };
+    writeFileSync(file, 'first\nsecond\nthird\n');
+    const first = await started(t, 'log-viewer', argv, { node });
+    await publishedAfter(first, 'third');
+    renameSync(file, `${file}.1`);
+    writeFileSync(file, 'fourth\nbeat\n');
+    await publishedAfter(first, 'beat');
+    assert.equal(await first.stop(), 0);
+    appendFileSync(file, 'sixth\n');
+    const second = await started(t, 'log-viewer', argv, { node });
+    const six = ['1 first', '2 second', '3 third', '4 fourth', '5 beat', '6 sixth'];
+    assert.deepEqual(await publishedAfter(second, 'sixth'), six);
+    assert.equal(await second.stop(), 0);
+    renameSync(file, `${file}.2`);
+    writeFileSync(file, 'seventh\nbeat\nsixth\nlast\n');
+    const third = await started(t, 'log-viewer', argv, { node });
+    assert.deepEqual(await publishedAfter(third, 'last'), [
+      ...six,
+      '7 seventh',
+      '8 beat',
+      '9 sixth',
+      '10 last',
+    ]);
   });
 
   it('says that lines may be missing where its server has only memory and was started again', async (t) => {
@@ -310,6 +356,26 @@ describe('the notifications', { timeout: 280_000 }, () => {
 });
 
 describe('the ticker', { timeout: 280_000 }, () => {
+  it('forgets a process that may have gone in what was lost', async (t) => {
+    const { url } = await started(t, 'ticker', []);
+    const page = await openPage(t, 'about:blank');
+    const used = (seq: number, pid: number): string =>
+      `id: e-${seq}\nevent: used\ndata: ${JSON.stringify({ pid, name: `p${pid}`, cpuPercent: 1, memoryBytes: 1 })}\n\n`;
+    const gap = JSON.stringify({ reason: 'evicted', from: 'e-1', to: 'e-8' });
+    const body = [
+      'retry: 3600000\nid: e-0\nevent: sluice:ready\ndata: {}\n\n',
+      used(1, 1),
+      `id: e-8\nevent: sluice:gap\ndata: ${gap}\n\n`,
+      used(9, 2),
+    ];
+    await page.route(`${url}/events?**`, (route) =>
+      route.fulfill({ contentType: 'text/event-stream', body: body.join('') }),
+    );
+    await page.goto(url);
+    await becomes(page, '#lost', '7');
+    await becomes(page, '#count', '1');
+  });
+
   const figure = async (page: Page, id: string): Promise<number> =>
     Number((await page.locator(`#${id}`).textContent())!.replaceAll(',', ''));
 
@@ -352,6 +418,52 @@ describe('the ticker', { timeout: 280_000 }, () => {
 });
 
 describe('the job', { timeout: 280_000 }, () => {
+  it('lists a file of any name so that `sha256sum --check` reads it, and a folder that cannot be read', async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'sluice-example-'));
+    // Node removes no path that is too long.
+    t.after(() => execFileSync('rm', ['-rf', folder]));
+    const names = ['plain', 'back\\slash', `line\n${'0'.repeat(64)}  forged`, 'return\r'];
+    for (const name of names) writeFileSync(join(folder, name), name);
+    // Below it, paths are longer than the system takes: also root cannot read that.
+    const deep = 'd'.repeat(250);
+    execFileSync('bash', ['-c', `for i in {1..18}; do mkdir ${deep} && cd ${deep} || exit 1; done`], {
+      cwd: folder,
+    });
+    const { url } = await started(t, 'job-progress', [folder]);
+    const { id, start } = await (await fetch(`${url}/jobs`, { method: 'POST' })).json();
+    const reader = await Reader.open(`${url}/events/${id}?lastEventId=${start}`);
+    await reader.until('event: done');
+    const hashed = reader.frames.filter(({ event }) => event === 'file').map(({ data }) => JSON.parse(data));
+    assert.deepEqual(
+      hashed
+        .filter(({ digest }) => digest)
+        .map(({ path }) => path)
+        .sort(),
+      names.toSorted(),
+    );
+    assert.deepEqual(
+      hashed.flatMap(({ error }) => error ?? []),
+      ['ENAMETOOLONG'],
+    );
+    const result = await (await fetch(`${url}/jobs/${id}/result`)).text();
+    const checked = execFileSync('sha256sum', ['--check', '--strict'], {
+      input: result,
+      cwd: folder,
+      encoding: 'utf8',
+    });
+    assert.equal(checked.match(/: OK$/gm)?.length, names.length);
+  });
+
+  it('ends while it still lists the files, where it is cancelled', async (t) => {
+    const said: object[] = [];
+    const signal = AbortSignal.abort();
+    const onProgress = (progress: object): unknown => said.push(progress);
+    await assert.rejects(hashFolder(folderFor(t), { signal, onFile: () => {}, onProgress }), {
+      name: 'AbortError',
+    });
+    assert.deepEqual(said, []);
+  });
+
   const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex');
 
   it('shows the same to who started it and to who comes late, and ends for all when it is cancelled', async (t) => {

