@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -94,6 +94,22 @@ describe('docs/start.md', { timeout: 120_000 }, () => {
 });
 
 describe('docs/guides', { timeout: 120_000 }, () => {
+  for (const [page, method, path] of [
+    ['start.md', 'GET', '/'],
+    ['guides/jobs.md', 'GET', '/'],
+    ['guides/tabs.md', 'GET', '/sluice/missing.js'],
+  ] as const) {
+    it(`${page}: a file that is missing fails its request, and the server goes on`, async (t) => {
+      const folder = temporaryFolder(t);
+      const { url } = await serving(t, page, { folder });
+      rmSync(join(folder, 'page.html'));
+      assert.equal((await fetch(`${url}${path}`, { method })).status, 500);
+      const reader = await Reader.open(`${url}/events?topic=counter`);
+      assert.equal(reader.status, 200);
+      reader.close();
+    });
+  }
+
   it('jobs: a job is shown from where it is, and its topic ends with it', async (t) => {
     const { url } = await serving(t, 'guides/jobs.md');
     const response = await fetch(`${url}/jobs`, { method: 'POST' });
@@ -286,6 +302,11 @@ describe('the programs of docs/start.md and docs/guides', () => {
     for (const { language, name } of programs) {
       if (language === 'html') assert.ok(interop.includes(`${name.split('/')[0]}.md`), name);
     }
+  });
+
+  it('each give `onError` to a handler that they compose: otherwise one failure ends the process', () => {
+    const without = programs.filter(({ code }) => code.includes('compose(') && !code.includes('onError:'));
+    assert.deepEqual(without, []);
   });
 
   it('compile under `strict`, with those of docs/migrating.md', { timeout: 120_000 }, async (t) => {
