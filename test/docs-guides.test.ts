@@ -110,6 +110,21 @@ describe('docs/guides', { timeout: 120_000 }, () => {
     });
   }
 
+  for (const page of ['start.md', 'guides/jobs.md', 'guides/tabs.md', 'generations.md']) {
+    it(`${page}: a link on another site opens the page, and reads no stream`, async (t) => {
+      const { url } = await serving(t, page);
+      const ask = async (path: string, dest: string, mode: string): Promise<number> => {
+        const headers = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': mode, 'sec-fetch-dest': dest };
+        const reader = await Reader.open(`${url}${path}`, { headers });
+        reader.close();
+        return reader.status;
+      };
+      assert.equal(await ask('/', 'document', 'navigate'), 200);
+      assert.equal(await ask('/events/answer-1', 'document', 'navigate'), 403);
+      assert.equal(await ask('/events/answer-1', 'empty', 'cors'), 403);
+    });
+  }
+
   it('jobs: a job is shown from where it is, and its topic ends with it', async (t) => {
     const { url } = await serving(t, 'guides/jobs.md');
     const response = await fetch(`${url}/jobs`, { method: 'POST' });

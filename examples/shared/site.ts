@@ -42,7 +42,7 @@ export interface Site {
 /** Serves a page and its events on the loopback, prints the address, and stops on SIGINT and SIGTERM. */
 export async function serve(site: Site): Promise<void> {
   const { events, onStopping, onStopped } = site;
-  const handler = compose([guard(), filesOf(site.folder), routed(site.routes), events], {
+  const handler = compose([guard({ navigation: true }), filesOf(site.folder), routed(site.routes), events], {
     onError: (error, context) => {
       if (problemOf(error).status === 500) console.error(error);
       answerError(error, context);
