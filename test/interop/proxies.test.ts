@@ -1,11 +1,19 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
-import { describe, it, type TestContext } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import type { Browser } from 'playwright-core';
 import { connect, type Gap } from '../../lib/client.ts';
 import { Reader } from '../helpers/reader.ts';
+import { launchChromium } from './helpers/chromium.ts';
 import { type Origin, startOrigin } from './helpers/origin.ts';
 import { programs, type RunningProxy, startProxy } from './helpers/proxy.ts';
+
+let browser: Browser;
+before(async () => {
+  browser = await launchChromium();
+});
+after(() => browser?.close());
 
 interface Answer {
   readonly status: number;
@@ -150,6 +158,33 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       t.diagnostic(`the end of the response was taken for: ${read.failures.join(', ')}`);
     });
 
+    it('a browser comes back by itself after sluice was away', { timeout: 60_000 }, async (t) => {
+      const { origin, proxy } = await start(t);
+      const page = await browser.newPage();
+      t.after(() => page.close());
+      await page.route(`${proxy.url}/page`, (route) => route.fulfill({ contentType: 'text/html', body: '' }));
+      await page.goto(`${proxy.url}/page`);
+      await page.evaluate(() => {
+        const events = new EventSource('/events?topic=news');
+        events.onmessage = ({ data }) => document.body.append(`${data}\n`);
+        for (const type of ['ready', 'refused', 'gap'])
+          events.addEventListener(`sluice:${type}`, () => document.body.append(`${type}\n`));
+      });
+      const shows = (text: string) =>
+        page.waitForFunction((text) => document.body.textContent?.includes(text), text);
+      await shows('ready');
+      await publish(origin, 'before');
+      await shows('before');
+      await origin.kill();
+      await shows('refused\nrefused');
+      const posted = await ask(`${proxy.url}/topics/news`, { method: 'POST' }, 'lost');
+      assert.ok(posted.status >= 502, `a publisher hears of it: ${posted.status}`);
+      const again = await startOrigin(t, [], origin.port);
+      await shows('gap');
+      await publish(again, 'after');
+      await shows('after');
+    });
+
     it('a kill of the proxy loses nothing', { timeout: 20_000 }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
@@ -204,7 +239,7 @@ function readOn(t: TestContext, { url }: RunningProxy, told: string[]): ReadOn {
     for await (const { event, data } of events) {
       if (event === 'sluice:ready') isReady();
       else if (event === 'sluice:end') note('end');
-      else if (event !== 'sluice:gap') note(data);
+      else if (event !== 'sluice:gap' && event !== 'sluice:refused') note(data);
     }
     note('the loop ended');
   })();

@@ -80,6 +80,7 @@ export async function startProxy(
     [publicPort, testPort(at)],
     ['127.0.0.1:8080', `127.0.0.1:${upstream}`],
     ['60s', timeout],
+    ['retry: 5000', 'retry: 300'],
     ...changes,
     ...(locations === '' ? [] : [['location / {', `${locations}location / {`] as const]),
   ]);
