@@ -269,6 +269,8 @@ describe('docs/migrating.md', { timeout: 120_000 }, () => {
     }
     await reader.until(({ events }) => events.length > 0);
     assert.deepEqual(eventsOf(reader), [['message', '{"text":"to the lobby"}']]);
+    const large = await fetch(`${url}/rooms/lobby`, { method: 'POST', body: 'x'.repeat(64 * 1024 + 1) });
+    assert.equal(large.status, 413);
     assert.equal((await fetch(`${url}/elsewhere`)).status, 404);
   });
 
