@@ -57,7 +57,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       return { origin, proxy };
     };
 
-    it('an event arrives at once, before there is another one to push it', { timeout: 20_000 }, async (t) => {
+    it('an event arrives at once, before there is another one to push it', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', 'off']);
       const reader = await follow(t, proxy);
       const delays: number[] = [];
@@ -81,7 +81,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.ok(fastest <= 50, `even the fastest took ${fastest} ms`);
     });
 
-    it('events are published, up to the largest body that sluice takes', { timeout: 20_000 }, async (t) => {
+    it('events are published, up to the largest body that sluice takes', { timeout: 60_000 }, async (t) => {
       const { proxy } = await start(t);
       const reader = await follow(t, proxy);
       const large = 'x'.repeat(1024 * 1024);
@@ -93,7 +93,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
     });
 
     it('only its own names are answered, and its own pages are known by them', {
-      timeout: 20_000,
+      timeout: 60_000,
     }, async (t) => {
       const { proxy } = await start(t);
       const at = (headers: http.OutgoingHttpHeaders) => ask(`${proxy.url}/position`, { headers });
@@ -106,7 +106,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.deepEqual([foreign.status, JSON.parse(foreign.body).error], [403, 'origin-not-listed']);
     });
 
-    it('a quiet stream outlives the time-outs by its heartbeat', { timeout: 20_000 }, async (t) => {
+    it('a quiet stream outlives the time-outs by its heartbeat', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', '500ms'], '2s');
       const reader = await follow(t, proxy);
       // Three time-outs and more.
@@ -115,14 +115,14 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       await reader.until(({ data }) => data.length === 1);
     });
 
-    it('without a heartbeat those time-outs end it', { timeout: 20_000 }, async (t) => {
+    it('without a heartbeat those time-outs end it', { timeout: 60_000 }, async (t) => {
       const { proxy } = await start(t, ['--heartbeat', 'off'], '2s');
       const reader = await follow(t, proxy);
       await reader.over;
       assert.deepEqual(reader.data, []);
     });
 
-    it('a client’s leaving reaches sluice though nothing is being sent', { timeout: 20_000 }, async (t) => {
+    it('a client’s leaving reaches sluice though nothing is being sent', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', 'off']);
       const delays: number[] = [];
       for (let i = 0; i < 3; i++) {
@@ -141,7 +141,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
     });
 
     it('a kill -9 of sluice is no end: the reader comes back and is told of the gap', {
-      timeout: 20_000,
+      timeout: 60_000,
     }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
@@ -185,7 +185,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       await shows('after');
     });
 
-    it('a kill of the proxy loses nothing', { timeout: 20_000 }, async (t) => {
+    it('a kill of the proxy loses nothing', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
       const read = readOn(t, proxy, told);
