@@ -360,7 +360,7 @@ class Connections implements Drainable {
       this.onClosed();
     });
     for (const session of this.#sessions) session.close();
-    for (const [socket, responses] of this.#responses) if (responses === 0) socket.destroySoon();
+    for (const [socket, responses] of this.#responses) if (responses === 0) endIdle(socket);
   }
 
   /**
@@ -438,11 +438,16 @@ class Connections implements Drainable {
     const responses = this.#responses.get(socket);
     if (responses === undefined) return;
     this.#responses.set(socket, responses - 1);
-    if (this.#draining && responses === 1) socket.destroySoon();
+    if (this.#draining && responses === 1) endIdle(socket);
   }
 }
 
 const UNUSED = -1;
+
+/** Leaves a connection alone that another protocol has taken over: Node's HTTP parser has let it go. */
+function endIdle(socket: Socket): void {
+  if ((socket as { parser?: unknown }).parser !== null) socket.destroySoon();
+}
 
 function collection<S>(streams: Iterable<S>): Iterable<S> {
   if (typeof streams?.[Symbol.iterator] !== 'function')

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -94,6 +94,37 @@ describe('docs/start.md', { timeout: 120_000 }, () => {
 });
 
 describe('docs/guides', { timeout: 120_000 }, () => {
+  for (const [page, method, path] of [
+    ['start.md', 'GET', '/'],
+    ['guides/jobs.md', 'GET', '/'],
+    ['guides/tabs.md', 'GET', '/sluice/missing.js'],
+  ] as const) {
+    it(`${page}: a file that is missing fails its request, and the server goes on`, async (t) => {
+      const folder = temporaryFolder(t);
+      const { url } = await serving(t, page, { folder });
+      rmSync(join(folder, 'page.html'));
+      assert.equal((await fetch(`${url}${path}`, { method })).status, 500);
+      const reader = await Reader.open(`${url}/events?topic=counter`);
+      assert.equal(reader.status, 200);
+      reader.close();
+    });
+  }
+
+  for (const page of ['start.md', 'guides/jobs.md', 'guides/tabs.md', 'generations.md']) {
+    it(`${page}: a link on another site opens the page, and reads no stream`, async (t) => {
+      const { url } = await serving(t, page);
+      const ask = async (path: string, dest: string, mode: string): Promise<number> => {
+        const headers = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': mode, 'sec-fetch-dest': dest };
+        const reader = await Reader.open(`${url}${path}`, { headers });
+        reader.close();
+        return reader.status;
+      };
+      assert.equal(await ask('/', 'document', 'navigate'), 200);
+      assert.equal(await ask('/events/answer-1', 'document', 'navigate'), 403);
+      assert.equal(await ask('/events/answer-1', 'empty', 'cors'), 403);
+    });
+  }
+
   it('jobs: a job is shown from where it is, and its topic ends with it', async (t) => {
     const { url } = await serving(t, 'guides/jobs.md');
     const response = await fetch(`${url}/jobs`, { method: 'POST' });
@@ -181,6 +212,11 @@ describe('docs/guides', { timeout: 120_000 }, () => {
       const missed = await tick();
       const closed = once(first.child, 'close');
       first.child.kill('SIGTERM');
+      // A probe on a connection of its own: some are answered before the signal has arrived.
+      const probe = async (): Promise<number> =>
+        (await fetch(`${first.url}/readyz`, { headers: { connection: 'close' } })).status;
+      while ((await probe()) === 200) await sleep(20);
+      assert.equal(await probe(), 503);
       await reader.over;
       assert.equal(reader.retries.length, 2);
       assert.deepEqual(await closed, [0, null]);
@@ -238,6 +274,8 @@ describe('docs/migrating.md', { timeout: 120_000 }, () => {
     }
     await reader.until(({ events }) => events.length > 0);
     assert.deepEqual(eventsOf(reader), [['message', '{"text":"to the lobby"}']]);
+    const large = await fetch(`${url}/rooms/lobby`, { method: 'POST', body: 'x'.repeat(64 * 1024 + 1) });
+    assert.equal(large.status, 413);
     assert.equal((await fetch(`${url}/elsewhere`)).status, 404);
   });
 
@@ -286,6 +324,11 @@ describe('the programs of docs/start.md and docs/guides', () => {
     for (const { language, name } of programs) {
       if (language === 'html') assert.ok(interop.includes(`${name.split('/')[0]}.md`), name);
     }
+  });
+
+  it('each give `onError` to a handler that they compose: otherwise one failure ends the process', () => {
+    const without = programs.filter(({ code }) => code.includes('compose(') && !code.includes('onError:'));
+    assert.deepEqual(without, []);
   });
 
   it('compile under `strict`, with those of docs/migrating.md', { timeout: 120_000 }, async (t) => {

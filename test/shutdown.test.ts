@@ -168,6 +168,28 @@ describe('shutdown', () => {
     );
   });
 
+  it('leaves a connection alone that another protocol has taken over, although it carried a request before', async (t) => {
+    for (const server of [createServer(), createTlsServer({ key, cert })]) {
+      server.on('request', (_req, res) => res.end('done'));
+      server.on('upgrade', (_req, socket) => {
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n');
+        socket.pipe(socket);
+      });
+      await start<Server>(t, server);
+      const client = await connectTo(t, server);
+      const reader = ask(client);
+      await reader.until('done');
+      client.write(request('GET / HTTP/1.1', 'Connection: upgrade', 'Upgrade: echo'));
+      await reader.until('101 Switching');
+      const again = new AbortController();
+      const done = shutdown(server, { deadline: Infinity, signal: again.signal });
+      client.write('still here');
+      await reader.until('still here');
+      again.abort();
+      assert.equal((await done).cut, 1);
+    }
+  });
+
   it('answers requests on a busy connection, with Connection: close', async (t) => {
     const answers: (() => void)[] = [];
     const server = await start(

@@ -45,7 +45,7 @@ export interface Site {
  */
 export async function serve(site: Site): Promise<void> {
   const { events, onStopping, onStopped } = site;
-  const handler = compose([guard(), filesOf(site.folder), routed(site.routes), events], {
+  const handler = compose([guard({ navigation: true }), filesOf(site.folder), routed(site.routes), events], {
     onError: (error, context) => {
       if (problemOf(error).status === 500) console.error(error);
       answerError(error, context);

@@ -79,6 +79,23 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     await shows(page, '#state', 'report.pdf');
   });
 
+  it('jobs.md asks for the state of the job where the stream has lost it', async (t) => {
+    const { child, port, url } = await serving(t, 'guides/jobs.md');
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const page = await openPage(t, url, context);
+    await page.waitForFunction(() => (document.querySelector('#bar') as HTMLProgressElement).value > 0);
+    await shows(page, '#state', 'running');
+    child.kill('SIGKILL');
+    await serving(t, 'guides/jobs.md', { port });
+    await shows(page, '#state', 'There is no such job.');
+
+    // The stream is refused for good, as by a proxy, or ended before the page has read anything.
+    await context.route('**/events/*', (route) => route.fulfill({ status: 502 }));
+    const other = await openPage(t, url, context);
+    await shows(other, '#state', 'report.pdf');
+  });
+
   it('ticker.md shows the price of each symbol', async (t) => {
     const { url } = await serving(t, 'guides/ticker.md');
     const page = await openPage(t, url);
@@ -108,7 +125,7 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     await shows(other, '#role', 'leading');
   });
 
-  it('logs.md shows the lines of a file behind nginx, and publishes nothing', async (t) => {
+  it('logs.md shows the lines of a file behind nginx, which passes on nothing else', async (t) => {
     const folder = temporaryFolder(t);
     chmodSync(folder, 0o755);
     writeFileSync(join(folder, 'app.log'), '');
@@ -121,11 +138,11 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     await shows(page, '#state', 'live');
     appendFileSync(join(folder, 'app.log'), 'hello\n');
     await shows(page, '#lines', /^hello\n$/);
-    const publishing = await fetch(`http://localhost:${proxy.port}/topics/log`, {
-      method: 'POST',
-      body: 'x',
-    });
-    assert.equal(publishing.status, 403);
+    const statusOf = async (path: string, method = 'GET'): Promise<number> =>
+      (await fetch(`http://localhost:${proxy.port}${path}`, { method })).status;
+    assert.equal(await statusOf('/topics/log', 'POST'), 404);
+    for (const path of ['/', '/metrics', '/metrics/recent', '/topics', '/dashboard/', '/readyz'])
+      assert.equal(await statusOf(path), 404, path);
   });
 
   describe('notifications.md', () => {
@@ -137,7 +154,7 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
       assert.equal(await typeErrorsIn(join(project, 'tsconfig.json'), [join(project, 'server.mts')]), '');
     });
 
-    it('shows each notification once, whatever happens between the list and the stream', async (t) => {
+    const starting = async (t: TestContext) => {
       const server = await serving(t, 'guides/notifications.md', { folder: project });
       const notify = (user: string, text: string): Promise<Response> =>
         fetch(`${server.url}/notify`, {
@@ -145,6 +162,20 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
           headers: { 'content-type': 'application/json' },
           body: JSON.stringify({ user, text }),
         });
+      return { server, notify };
+    };
+
+    const loggedIn = async (t: TestContext) => {
+      const { server, notify } = await starting(t);
+      const context = await browser.newContext();
+      t.after(() => context.close());
+      const page = await openPage(t, server.url, context);
+      await Promise.all([page.waitForResponse('**/events?*'), page.click('#login')]);
+      return { context, notify, page };
+    };
+
+    it('shows each notification once, whatever happens between the list and the stream', async (t) => {
+      const { server, notify } = await starting(t);
       assert.equal((await fetch(`${server.url}/events`)).status, 401);
       await notify('ada', 'before');
       await notify('bob', 'for another');
@@ -172,17 +203,66 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
       await page.reload();
       await shows(page, '#list', 'new');
     });
+
+    it('marks as read only what was shown, and only where the server has taken it', async (t) => {
+      const { page, context, notify } = await loggedIn(t);
+      await notify('ada', 'first');
+      await shows(page, '#list', /^first$/);
+      await context.route('**/read', (route) => route.fulfill({ status: 500, json: {} }), { times: 1 });
+      await Promise.all([page.waitForResponse('**/read'), page.click('#read')]);
+      await context.route('**/read', async (route) => {
+        await notify('ada', 'meanwhile');
+        await shows(page, '#list', /meanwhile/);
+        assert.equal(await page.textContent('#list'), 'firstmeanwhile', 'a failure hides nothing');
+        await route.continue();
+      });
+      await page.click('#read');
+      await shows(page, '#list', 'meanwhile');
+      await page.reload();
+      await shows(page, '#list', 'meanwhile');
+    });
+
+    it('begins again after a failure, and has one stream whatever begins at once', async (t) => {
+      const { page, context, notify } = await loggedIn(t);
+      await context.route('**/notifications', (route) => route.abort(), { times: 1 });
+      await Promise.all([page.waitForResponse('**/events?*'), page.reload()]);
+      await notify('ada', 'after a failure');
+      await shows(page, '#list', /after a failure/);
+
+      const opened: string[] = [];
+      page.on('request', (request) => {
+        if (request.url().includes('/events')) opened.push(request.url());
+      });
+      // Two logins at once: both lists are asked for before either has come.
+      const held: (() => void)[] = [];
+      await context.route('**/notifications', async (route) => {
+        await new Promise<void>((resolve) => {
+          held.push(resolve);
+          if (held.length === 2) for (const one of held) one();
+        });
+        await route.continue();
+      });
+      await page.evaluate(() => {
+        const button = document.querySelector('#login') as HTMLButtonElement;
+        button.click();
+        button.click();
+      });
+      while (opened.length === 0) await page.waitForRequest('**/events?*');
+      await notify('ada', 'once');
+      await shows(page, '#list', /once/);
+      assert.equal(opened.length, 1);
+    });
   });
 });
 
 describe('docs/migrating.md', { timeout: 60_000 }, () => {
-  it('express-sse: what was published before is there for those who ask, then what is new', async (t) => {
+  it('express-sse: each client gets the initial content, then what is new', async (t) => {
     const project = makeProject();
     t.after(() => rmSync(project, { recursive: true, force: true }));
     const code = codeOf('migrating.md', 'after-express-sse');
     const { child, url } = await serveProgram(project, code);
     t.after(() => child.kill('SIGKILL'));
-    const reader = await Reader.open(`${url}/stream?from=earliest`);
+    const reader = await Reader.open(`${url}/stream`);
     await reader.until(({ events }) => events.length >= 2);
     reader.close();
     const first = reader.events.slice(0, 2).map(({ event, data }) => [event, data]);

@@ -1,11 +1,19 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
-import { describe, it, type TestContext } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import type { Browser } from 'playwright-core';
 import { connect, type Gap } from '../../lib/client.ts';
 import { Reader } from '../helpers/reader.ts';
+import { launchChromium } from './helpers/chromium.ts';
 import { type Origin, startOrigin } from './helpers/origin.ts';
 import { programs, type RunningProxy, startProxy } from './helpers/proxy.ts';
+
+let browser: Browser;
+before(async () => {
+  browser = await launchChromium();
+});
+after(() => browser?.close());
 
 interface Answer {
   readonly status: number;
@@ -49,7 +57,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       return { origin, proxy };
     };
 
-    it('an event arrives at once, before there is another one to push it', { timeout: 20_000 }, async (t) => {
+    it('an event arrives at once, before there is another one to push it', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', 'off']);
       const reader = await follow(t, proxy);
       const delays: number[] = [];
@@ -73,7 +81,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.ok(fastest <= 50, `even the fastest took ${fastest} ms`);
     });
 
-    it('events are published, up to the largest body that sluice takes', { timeout: 20_000 }, async (t) => {
+    it('events are published, up to the largest body that sluice takes', { timeout: 60_000 }, async (t) => {
       const { proxy } = await start(t);
       const reader = await follow(t, proxy);
       const large = 'x'.repeat(1024 * 1024);
@@ -85,7 +93,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
     });
 
     it('only its own names are answered, and its own pages are known by them', {
-      timeout: 20_000,
+      timeout: 60_000,
     }, async (t) => {
       const { proxy } = await start(t);
       const at = (headers: http.OutgoingHttpHeaders) => ask(`${proxy.url}/position`, { headers });
@@ -98,7 +106,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       assert.deepEqual([foreign.status, JSON.parse(foreign.body).error], [403, 'origin-not-listed']);
     });
 
-    it('a quiet stream outlives the time-outs by its heartbeat', { timeout: 20_000 }, async (t) => {
+    it('a quiet stream outlives the time-outs by its heartbeat', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', '500ms'], '2s');
       const reader = await follow(t, proxy);
       // Three time-outs and more.
@@ -107,14 +115,14 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       await reader.until(({ data }) => data.length === 1);
     });
 
-    it('without a heartbeat those time-outs end it', { timeout: 20_000 }, async (t) => {
+    it('without a heartbeat those time-outs end it', { timeout: 60_000 }, async (t) => {
       const { proxy } = await start(t, ['--heartbeat', 'off'], '2s');
       const reader = await follow(t, proxy);
       await reader.over;
       assert.deepEqual(reader.data, []);
     });
 
-    it('a client’s leaving reaches sluice though nothing is being sent', { timeout: 20_000 }, async (t) => {
+    it('a client’s leaving reaches sluice though nothing is being sent', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t, ['--heartbeat', 'off']);
       const delays: number[] = [];
       for (let i = 0; i < 3; i++) {
@@ -133,7 +141,7 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
     });
 
     it('a kill -9 of sluice is no end: the reader comes back and is told of the gap', {
-      timeout: 20_000,
+      timeout: 60_000,
     }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
@@ -150,7 +158,34 @@ for (const name of Object.keys(programs) as (keyof typeof programs)[]) {
       t.diagnostic(`the end of the response was taken for: ${read.failures.join(', ')}`);
     });
 
-    it('a kill of the proxy loses nothing', { timeout: 20_000 }, async (t) => {
+    it('a browser comes back by itself after sluice was away', { timeout: 60_000 }, async (t) => {
+      const { origin, proxy } = await start(t);
+      const page = await browser.newPage();
+      t.after(() => page.close());
+      await page.route(`${proxy.url}/page`, (route) => route.fulfill({ contentType: 'text/html', body: '' }));
+      await page.goto(`${proxy.url}/page`);
+      await page.evaluate(() => {
+        const events = new EventSource('/events?topic=news');
+        events.onmessage = ({ data }) => document.body.append(`${data}\n`);
+        for (const type of ['ready', 'refused', 'gap'])
+          events.addEventListener(`sluice:${type}`, () => document.body.append(`${type}\n`));
+      });
+      const shows = (text: string) =>
+        page.waitForFunction((text) => document.body.textContent?.includes(text), text);
+      await shows('ready');
+      await publish(origin, 'before');
+      await shows('before');
+      await origin.kill();
+      await shows('refused\nrefused');
+      const posted = await ask(`${proxy.url}/topics/news`, { method: 'POST' }, 'lost');
+      assert.ok(posted.status >= 502, `a publisher hears of it: ${posted.status}`);
+      const again = await startOrigin(t, [], origin.port);
+      await shows('gap');
+      await publish(again, 'after');
+      await shows('after');
+    });
+
+    it('a kill of the proxy loses nothing', { timeout: 60_000 }, async (t) => {
       const { origin, proxy } = await start(t);
       const told: string[] = [];
       const read = readOn(t, proxy, told);
@@ -204,7 +239,7 @@ function readOn(t: TestContext, { url }: RunningProxy, told: string[]): ReadOn {
     for await (const { event, data } of events) {
       if (event === 'sluice:ready') isReady();
       else if (event === 'sluice:end') note('end');
-      else if (event !== 'sluice:gap') note(data);
+      else if (event !== 'sluice:gap' && event !== 'sluice:refused') note(data);
     }
     note('the loop ended');
   })();

@@ -62,9 +62,11 @@ export interface ProxySetting {
   readonly port?: number | undefined;
   /** In the place of the minute that the file gives every silence. */
   readonly timeout?: string | undefined;
-  /** For nginx: what else stands before its first location. */
+  /** For nginx: what stands in the place of its `location /`. */
   readonly locations?: string | undefined;
 }
+
+const LOCATION = '        location / {\n            proxy_pass http://sluice;\n        }\n';
 
 /** Runs until the test is over. */
 export async function startProxy(
@@ -80,8 +82,9 @@ export async function startProxy(
     [publicPort, testPort(at)],
     ['127.0.0.1:8080', `127.0.0.1:${upstream}`],
     ['60s', timeout],
+    ['retry: 5000', 'retry: 300'],
     ...changes,
-    ...(locations === '' ? [] : [['location / {', `${locations}location / {`] as const]),
+    ...(locations === '' ? [] : [[LOCATION, locations] as const]),
   ]);
   return runProxy(t, name, changed, at);
 }

@@ -9,12 +9,30 @@ import http.client
 import json
 import queue
 import random
+import re
 import sys
 import threading
 import time
 import urllib.parse
 
 MAX_BYTES = 2 * 1024 * 1024
+
+
+ID = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})")
+
+
+def is_repeated(id, position):
+    """Whether a client at this position has had the event. `id` is None where the event has no id line of its own."""
+    new, old = ID.fullmatch(id or ""), ID.fullmatch(position)
+    return bool(new and old and new[1] == old[1] and int(new[2]) <= int(old[2]))
+
+
+def word_of(body):
+    """The word in the answer of a server; None in that of a proxy, which may be anything."""
+    try:
+        return json.loads(body)["error"]
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def say(**what):
@@ -108,7 +126,7 @@ class Reader:
                 return True
             if response.status in (408, 425, 429) or response.status >= 500:
                 self.failures += 1
-                say(refused=response.status, word=json.loads(response.read())["error"])
+                say(refused=response.status, word=word_of(response.read(8192)))
                 self.come_back_after(response.getheader("Retry-After"))
                 return False
             kind = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
@@ -146,6 +164,8 @@ class Reader:
         if data:
             self.failures = 0
             type, text = type or "message", "\n".join(data)
+            if not type.startswith("sluice:") and is_repeated(id, self.position):
+                return False
             control = json.loads(text) if type.startswith("sluice:") else {}
             if type == "sluice:ready":
                 terms = control.get("heartbeat")
