@@ -99,6 +99,8 @@ export interface Shared {
   readonly order: Order;
   readonly history: History<Group>;
   readonly pages: PageCache<Group>;
+  /** Called when the sink of a cursor has drained. */
+  readonly drain: (cursor: Cursor) => void;
   /** Removes a cursor from the hub. */
   readonly leave: (cursor: Cursor) => void;
 }
@@ -111,6 +113,7 @@ export class Group {
   /** The cursors that wait at the head; `size` counts the others as well. */
   readonly ready: Set<Cursor> = new Set();
   readonly order: Order;
+  readonly drain: (cursor: Cursor) => void;
   readonly leave: (cursor: Cursor) => void;
   readonly conflates: boolean;
   /** Whether a comment names the topic of each event. */
@@ -129,13 +132,14 @@ export class Group {
     key: string,
     names: readonly string[],
     { conflates, namesTopics }: GroupOptions,
-    { order, history, pages, leave }: Shared,
+    { order, history, pages, drain, leave }: Shared,
   ) {
     this.key = key;
     this.names = names;
     this.conflates = conflates;
     this.namesTopics = namesTopics;
     this.order = order;
+    this.drain = drain;
     this.leave = leave;
     this.#history = history;
     this.#pages = pages;
@@ -284,8 +288,9 @@ export class Cursor implements Subscription {
   heldAt: string | undefined;
   /** How control events are sent to it. */
   readonly controls: Controls | undefined;
-  onDrain!: () => void;
-  onClose!: () => void;
+  // Bound: a closure and its context would take twice the memory.
+  readonly onDrain: () => void = this.#drain.bind(this);
+  readonly onClose: () => void = this.#leave.bind(this);
   #isReady = false;
   /** Losses after `seq` that were reported already, while other topics still have events before them. */
   #reportedLost: Map<Topic, number> | undefined;
@@ -304,6 +309,14 @@ export class Cursor implements Subscription {
     this.seq = seq;
     this.preamble = preamble;
     this.#may = may;
+  }
+
+  #drain(): void {
+    this.group.drain(this);
+  }
+
+  #leave(): void {
+    this.group.leave(this);
   }
 
   /** Whether the application is asked before each page. */
@@ -357,7 +370,7 @@ export class Cursor implements Subscription {
     ignoreErrors(() => {
       if (!this.closed && !isClosed(this.sink)) this.sink.off('error', ignore);
     });
-    this.group.leave(this);
+    this.#leave();
   }
 
   /** The newest seq of a topic that was reported to the client as lost. */

@@ -182,7 +182,8 @@ export class Hub<Events extends object = EventMap> {
     };
     const delivery = (): Delivery => this.#delivery;
     this.#arrivals = new Arrivals({ order, history, delivery, log, follower: this.#follower, refuse });
-    this.#groups = new Groups({ order, history, pages: new PageCache<Group>(), leave: this.#leave });
+    const drain = (cursor: Cursor): void => this.#delivery.drain(cursor);
+    this.#groups = new Groups({ order, history, pages: new PageCache<Group>(), drain, leave: this.#leave });
     shared?.follow(this.#follower!);
   }
 
@@ -550,8 +551,6 @@ export class Hub<Events extends object = EventMap> {
     const { sink, group } = cursor;
     group.size++;
     this.#cursors.set(sink, cursor);
-    cursor.onDrain = () => this.#delivery.drain(cursor);
-    cursor.onClose = () => this.#leave(cursor);
     try {
       sink.on('drain', cursor.onDrain);
       sink.on('close', cursor.onClose);
