@@ -120,7 +120,29 @@ function beside(peer: string, title: string, batch: number, limit: Limit): Targe
   };
 }
 
+/** Our own part of a delivery: what is not the kernel's, nor Node's. */
+function ours(batch: number): Target {
+  return {
+    what: `fan-out to 1,000, ${batch} a turn`,
+    text: 'user-mode CPU time at most 1.15 × that of a bare `socket.write` of a finished chunk',
+    needs: { fanout: [OURS, 'socket'] },
+    judge: ({ ratio, value }) => {
+      const cost = (peer: string, figure: Figure) => said(value(fanOut(peer, batch), figure), figure);
+      const share = ratio(fanOut(OURS, batch), fanOut('socket', batch), 'userPerDelivery');
+      const whole = times(ratio(fanOut(OURS, batch), fanOut('socket', batch), 'cpuPerDelivery'));
+      const floor = both(
+        by('Node', cost('socket', 'userPerDelivery')),
+        by('ours', cost(OURS, 'userPerDelivery')),
+        by('user and system together', whole),
+      );
+      return isRatio(share, ['at most', 1.15], floor);
+    },
+  };
+}
+
 const fanOuts: readonly Target[] = [
+  ours(1),
+  ours(16),
   beside('floor', '', 1, ['at most', 1.25]),
   beside('better-sse', 'better-sse', 1, ['at least', 1.8]),
   beside('gin', 'Go Gin', 1, ['at least', 1]),
@@ -214,7 +236,57 @@ function catchingUp(what: string, load: string, missed: number): Target {
   };
 }
 
+/** What a stream keeps beyond a connection of bare `http`. */
+function holding(peer: string, title: string, kibibytes: number): Target {
+  return {
+    what: '10,000 idle connections',
+    text: `${title} keeps at most ${kibibytes} KiB more in its heap and external memory than bare http, each`,
+    needs: { idle: [OURS, 'server', 'raw'] },
+    judge: ({ difference, value }) => {
+      const each = (one: string, figure: Figure) => said(value(idle(one), figure), figure);
+      const floor = both(
+        by('bare http', each('raw', 'heldPerConnection')),
+        by('RSS', each('raw', 'rssPerConnection')),
+        by('ours', each(peer, 'rssPerConnection')),
+      );
+      const more = difference(idle(peer), idle('raw'), 'heldPerConnection');
+      return isValue(more, 'heldPerConnection', ['at most', kibibytes * KIB], floor);
+    },
+  };
+}
+
+/** How a cost grows, beside how that of a bare socket loop grows, from the first number to each other one. */
+function growing(scenario: string, parameter: string, unit: string, largest: number): Target {
+  return {
+    what: `from the least to ${largest.toLocaleString('en')} ${unit}`,
+    text: 'CPU time of a delivery grows at most 1.15 × as much as that of a bare `socket.write`',
+    needs: { [scenario]: [OURS, 'socket'] },
+    judge: ({ ratio, valuesOf }) => {
+      const counts = valuesOf(scenario, parameter).map(Number);
+      const least = Math.min(...counts);
+      if (!counts.includes(largest) || least === largest) return undefined;
+      const at = (peer: string, count: number) => of(peer, scenario, { [parameter]: count });
+      const share = (count: number) => ratio(at(OURS, count), at('socket', count), 'cpuPerDelivery')?.median;
+      const shares = counts.map((count) => [count, share(count)] as const);
+      const first = share(least);
+      if (first === undefined || shares.some(([, one]) => one === undefined)) return undefined;
+      const [count, worst] = shares.reduce((a, b) => (b[1]! > a[1]! ? b : a));
+      const own = (size: number) =>
+        times(ratio(at('socket', size), at('socket', least), 'cpuPerDelivery')) ?? '–';
+      return {
+        figure: unbroken(`${(worst! / first).toFixed(2)} × at worst (${count.toLocaleString('en')} ${unit})`),
+        holds: worst! / first <= 1.15,
+        floor: by('its own growth', own(largest)),
+      };
+    },
+  };
+}
+
 const connections: readonly Target[] = [
+  holding(OURS, 'an embedded stream', 1.5),
+  holding('server', 'one of `createSseServer`', 2.5),
+  growing('scale', 'connections', 'connections', 15_000),
+  growing('topics', 'topics', 'topics', 10_000),
   {
     what: '10,000 idle connections',
     text: 'at most 11 KiB of memory (RSS) each, heartbeats on',
@@ -359,6 +431,15 @@ const parts: readonly Target[] = [
     judge: ({ value }) => {
       const floor = by('a template literal', said(value(encoding('template'), 'nanoseconds'), 'nanoseconds'));
       return isValue(value(encoding('sluice'), 'nanoseconds'), 'nanoseconds', ['at most', 80], floor);
+    },
+  },
+  {
+    what: 'encode, id + event + one line of data',
+    text: 'at most 2 × a template literal, which checks nothing',
+    needs: { micro: ['sluice', 'template'] },
+    judge: ({ ratio, value }) => {
+      const floor = by('a template literal', said(value(encoding('template'), 'nanoseconds'), 'nanoseconds'));
+      return isRatio(ratio(encoding('sluice'), encoding('template'), 'nanoseconds'), ['at most', 2], floor);
     },
   },
   {

@@ -8,7 +8,7 @@
 //   prints   `done <turns> <µs since the first>` after the last turn
 //   reads    `beat <ms>`: a floor sends each connection a comment once per interval from now on
 //   prints   `beating`
-//   reads    `gc`: collects garbage
+//   reads    `gc`: collects garbage, and answers with the bytes of the heap and of external memory then
 //   prints   `gone`
 //
 // `lead.ts` starts it, compiled by `plain.ts`. Its argument is the peer: a path relative to `peers/`, without
@@ -45,7 +45,8 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   if (order === 'gc') {
     globalThis.gc?.();
-    console.log('gone');
+    const { heapUsed, external } = process.memoryUsage();
+    console.log(`gone ${heapUsed + external}`);
   }
 }
 process.exit(0);

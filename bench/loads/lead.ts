@@ -62,8 +62,8 @@ export interface Served {
   run(order: RunOrder): Promise<RunOutcome>;
   /** Makes a floor send each connection a comment once per interval, in milliseconds. */
   beat(interval: number): Promise<void>;
-  /** Collects garbage. */
-  gc(): Promise<void>;
+  /** Collects garbage. @returns the bytes that its heap holds then, with external memory; `undefined` unless on Node. */
+  gc(): Promise<number | undefined>;
   stop(): Promise<void>;
 }
 
@@ -101,7 +101,7 @@ export async function startServed(
       return { turns: turns!, elapsed: elapsed! };
     },
     beat: async (interval) => void (await ask(`beat ${interval}`, 'beating')),
-    gc: async () => void (await ask('gc', 'gone')),
+    gc: async () => Number(await ask('gc', 'gone')) || undefined,
     stop: () => stop(child),
   };
 }

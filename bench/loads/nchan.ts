@@ -54,7 +54,7 @@ export async function startNchan(): Promise<Served> {
         filling,
       }),
     beat: async () => {},
-    gc: async () => {},
+    gc: async () => undefined,
     stop: async () => {
       process.removeListener('exit', end);
       socket.destroy();

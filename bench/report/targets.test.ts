@@ -29,7 +29,12 @@ function about(all: readonly Verdict[], what: RegExp, text: RegExp): Verdict {
 
 function fanOut(batch: number, costs: Readonly<Record<string, number>>) {
   return Object.entries(costs).map(([peer, cpuPerDelivery]) =>
-    one('fanout', peer, { connections: 1000, batch }, { cpuPerDelivery }),
+    one(
+      'fanout',
+      peer,
+      { connections: 1000, batch },
+      { cpuPerDelivery, userPerDelivery: cpuPerDelivery / 4 },
+    ),
   );
 }
 
@@ -76,8 +81,8 @@ function everything(): Run[] {
       ),
     ),
     ...[0, 10_000].map(flood),
-    ...['server', 'raw'].map((peer) =>
-      one('idle', peer, { connections: 10_000 }, { rssPerConnection: 10_000 }),
+    ...['sluice', 'server', 'raw'].map((peer) =>
+      one('idle', peer, { connections: 10_000 }, { rssPerConnection: 10_000, heldPerConnection: 5000 }),
     ),
     ...['server', 'floor', 'socket'].map((peer) =>
       one('heartbeat', peer, { connections: 15_000 }, { cpuPercent: 1 }),
@@ -152,7 +157,7 @@ describe('the targets', () => {
   it('need only peers that their scenarios run', () => {
     const needs = needsOf(targets);
     const beside = ['better-sse', 'gin', 'nchan', 'sse-channel'];
-    assert.deepEqual(needs.get('fanout'), ['sluice', 'floor', 'socket', ...beside]);
+    assert.deepEqual(needs.get('fanout'), ['sluice', 'socket', 'floor', ...beside]);
     for (const peers of needs.values()) assert.ok(['sluice', 'server'].includes(peers[0]!));
   });
 
@@ -162,6 +167,37 @@ describe('the targets', () => {
       assert.match(figure, /\d/);
       assert.match(floor ?? '', /\d/, `${what}: ${text}`);
     }
+  });
+
+  it('compare our own part with a bare write, in user mode and in growth', () => {
+    const growing = (peer: string, costs: readonly number[]) =>
+      costs.map((cpuPerDelivery, i) =>
+        one('scale', peer, { connections: [100, 1000, 15_000][i]! }, { cpuPerDelivery }),
+      );
+    const all = (ours: readonly number[]) =>
+      verdicts(
+        madeRuns([
+          ...fanOut(1, { sluice: 5, socket: 4 }),
+          ...fanOut(16, { sluice: 0.44, socket: 0.4 }),
+          ...growing('socket', [4, 5, 8]),
+          ...growing('sluice', ours),
+        ]),
+      );
+    const growth = (ours: readonly number[]) => about(all(ours), /^from the least to 15,000 conn/, /grows/);
+    assert.equal(about(all([5, 6, 10]), / 1 a turn/, /user-mode/).holds, false);
+    assert.equal(about(all([5, 6, 10]), / 16 a turn/, /user-mode/).holds, true);
+    assert.equal(growth([5, 6, 10]).holds, true);
+    assert.equal(growth([5, 7.5, 10]).holds, false);
+    assert.match(growth([5, 7.5, 10]).figure, /^1\.[123]\d\s×\sat\sworst\s\(1,000\sconnections\)$/);
+    assert.match(growth([5, 6, 10]).floor!, /its own growth (1\.9|2\.0|2\.1)\d\s×/);
+  });
+
+  it('compare what a stream keeps with bare http', () => {
+    const idle = (peer: string, heldPerConnection: number) =>
+      one('idle', peer, { connections: 10_000 }, { rssPerConnection: 20_000, heldPerConnection });
+    const all = verdicts(madeRuns([idle('raw', 5000), idle('sluice', 6000), idle('server', 8000)]));
+    assert.equal(about(all, /idle/, /embedded/).holds, true);
+    assert.equal(about(all, /idle/, /createSseServer/).holds, false);
   });
 
   it('compare ours with the floor and the peers', () => {

@@ -92,6 +92,7 @@ export type Figure =
   | 'p999'
   | 'max'
   | 'rssPerConnection'
+  | 'heldPerConnection'
   | 'rssGrowth'
   | 'cpuPercent'
   | 'cpuPerConnect'
@@ -120,6 +121,7 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   p999: { label: 'latency, 999 of 1,000', unit: 'ms', better: 'lower' },
   max: { label: 'latency, the longest', unit: 'ms', better: 'lower' },
   rssPerConnection: { label: 'memory (RSS) per connection', unit: 'B', better: 'lower' },
+  heldPerConnection: { label: 'of it held: heap and external memory', unit: 'B', better: 'lower' },
   rssGrowth: { label: 'memory (RSS) grown', unit: 'MB', better: 'lower' },
   cpuPercent: { label: 'CPU, of one core', unit: '%', better: 'lower' },
   cpuPerConnect: { label: 'CPU per connection opened', unit: 'µs', better: 'lower' },

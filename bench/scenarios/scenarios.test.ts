@@ -28,7 +28,7 @@ const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
   ],
   llm: Array.from({ length: 5 }, () => [...costs, 'deliveriesPerSecond'] as const),
   connect: [['connectsPerSecond', 'cpuPerConnect']],
-  idle: [['rssPerConnection']],
+  idle: [['rssPerConnection', 'heldPerConnection']],
   heartbeat: [['cpuPercent']],
   stalled: [
     ['rssGrowth', ...latencies],

@@ -141,8 +141,16 @@ export async function sideBySide<T>(
 
 /** Collects garbage, waits, collects again, and returns the resident memory in bytes. */
 export async function settled(server: Served, milliseconds: number): Promise<number> {
+  return (await memoryOf(server, milliseconds)).rss;
+}
+
+/** `held`: heap and external memory, where the server is on Node. */
+export async function memoryOf(
+  server: Served,
+  milliseconds: number,
+): Promise<{ readonly rss: number; readonly held: number | undefined }> {
   await server.gc();
   await sleep(milliseconds);
-  await server.gc();
-  return usageOf(server.pids()).rss;
+  const held = await server.gc();
+  return { rss: usageOf(server.pids()).rss, held };
 }
