@@ -992,6 +992,38 @@ describe('permission', () => {
     assert.deepEqual([hub.size, unhandled], [0, []]);
   });
 
+  it('asks `may` of each reader, also where another one has just got the same page', () => {
+    const { hub, turns } = handRun();
+    const readers = [new MemoryReader(), new MemoryReader(), new MemoryReader()];
+    let isAllowed = true;
+    readers.forEach((reader, i) => void hub.subscribe('a', reader, i === 1 ? { may: () => isAllowed } : {}));
+    hub.publish('a', { data: '1' });
+    turns.all();
+    isAllowed = false;
+    hub.publish('a', { data: '2' });
+    turns.all();
+    assert.deepEqual(
+      readers.map(({ texts }) => texts),
+      [['1', '2'], ['1'], ['1', '2']],
+    );
+    assert.deepEqual([readers[1]!.writableEnded, hub.size], [true, 2]);
+  });
+
+  it('skips a reader that has ended without a sign, also where another one has just got the same page', () => {
+    const { hub, turns } = handRun();
+    const readers = [new MemoryReader(), new MemoryReader(), new MemoryReader()];
+    for (const reader of readers) hub.subscribe('a', reader);
+    turns.all();
+    Object.defineProperty(readers[1], 'writableEnded', { value: true });
+    hub.publish('a', { data: '1' });
+    turns.all();
+    assert.deepEqual(
+      readers.map(({ texts }) => texts),
+      [['1'], [], ['1']],
+    );
+    assert.deepEqual([hub.size, hub.stats.delivered], [2, 2]);
+  });
+
   it('asks `may` again before each write', () => {
     const { hub, turns } = handRun();
     const reader = new MemoryReader();

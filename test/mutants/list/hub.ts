@@ -117,6 +117,22 @@ export const hub: readonly Mutant[] = [
   ),
   ...mutantsOf(
     'delivery.ts',
+    ['hub.subscribe'],
+    [
+      {
+        find: 'return cursor.isAsked || this.#hasLeft(cursor) ? undefined : page;',
+        replace: 'return this.#hasLeft(cursor) ? undefined : page;',
+        why: 'a reader whose permission has ended gets the page that another one has just got',
+      },
+      {
+        find: 'return cursor.isAsked || this.#hasLeft(cursor) ? undefined : page;',
+        replace: 'return cursor.isAsked ? undefined : page;',
+        why: 'events are counted as delivered to a reader that has ended',
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'delivery.ts',
     ['races', { seeds: 300 }],
     [
       {

@@ -141,6 +141,16 @@ export const stream: readonly Mutant[] = [
         why: 'a slow client that takes bytes is cut as stalled',
       },
       {
+        find: 'this.#isSteady = false;\n    const source',
+        replace: 'const source',
+        why: 'what waits for a client that does not read is not bounded',
+      },
+      {
+        find: 'this.#isSteady = false;\n    this.#ending',
+        replace: 'this.#ending',
+        why: 'bytes are written behind the end of a stream',
+      },
+      {
         find: 'if (bytes[0] === COLON) this.#commentBytes += bytes.length;',
         replace: '',
         why: 'heartbeats keep an idle stream alive',
