@@ -153,7 +153,14 @@ export async function readGeneration(
     const url = urls[Math.floor(random() * urls.length)];
     const headers = lastEventId === '' ? {} : { 'Last-Event-ID': lastEventId };
     const request = get(`${url}events/${topic}?from=earliest`, { agent, headers });
-    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    // A busy machine refuses some of a thousand connections that come together: like any client, this one comes back.
+    const response = await new Promise<IncomingMessage | undefined>((resolve) => {
+      request.on('response', resolve).on('error', () => resolve(undefined));
+    });
+    if (response === undefined) {
+      await sleep(random() * 20);
+      continue;
+    }
     read.connections++;
     if (response.statusCode === 204) return read;
     let until = left > 0 ? 1 + Math.floor(random() * 8) : Infinity;
