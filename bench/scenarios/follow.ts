@@ -27,7 +27,7 @@ export const follow: Scenario = {
   missing: (peer) => (peer === 'processes' ? undefined : withoutRedis(peer)),
   async run(settings, note) {
     const { batches = [1, 100], isQuick } = settings;
-    const duration = isQuick ? 500 : 3000;
+    const duration = isQuick ? 200 : 3000;
     await repeat(settings, async (peer, repetition) => {
       const costs: number[] = [];
       await (PAIRS[peer] ?? onTwoNodes)(peer, settings, async ({ publisher, pids, check }) => {

@@ -34,7 +34,7 @@ export const gzip: Scenario = {
     await repeatAll({ ...settings, peers, isQuick }, async (repetition) => {
       const memory: Run['figures'][] = [];
       for (const variant of variants)
-        memory.push(await memoryOf(variant, crowdOf(variant, connections, isQuick)));
+        memory.push(await memoryOf(variant, crowdOf(variant, connections, isQuick), isQuick ? 100 : 500));
       const open = ([peer]: Variant) => emptyStage(peer, 'node');
       await sideBySide(variants, open, async (stages) => {
         const acts = variants.map((variant, i) => {
@@ -92,15 +92,15 @@ function crowdOf([peer]: Variant, connections: number, isQuick: boolean): number
   return peer === 'zlib' || isQuick ? connections : 5 * connections;
 }
 
-async function memoryOf(variant: Variant, connections: number): Promise<Run['figures']> {
+async function memoryOf(variant: Variant, connections: number, settling: number): Promise<Run['figures']> {
   const stage = await emptyStage(variant[0], 'node');
   try {
     // The first connection loads zlib's code and tables, and traffic grows the heap; both are measured as a
     // base.
     await come(stage, variant, 1);
-    const one = await settled(stage.server, 500);
+    const one = await settled(stage.server, settling);
     await come(stage, variant, connections - 1, 1);
-    const all = await settled(stage.server, 500);
+    const all = await settled(stage.server, settling);
     return { rssPerConnection: (all - one) / (connections - 1) };
   } finally {
     await stage.stop();

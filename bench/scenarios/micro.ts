@@ -57,8 +57,9 @@ export const micro: Scenario = {
     // Where figures mean nothing, both cores may be busy.
     const cores = isQuick ? [0, 1] : [0];
     for (let repetition = first; repetition < runs; repetition++) {
+      const left = [...chosen];
       const onCore = async (core: number) => {
-        for (const bench of chosen.filter((_, i) => i % cores.length === core)) {
+        for (let bench = left.shift(); bench !== undefined; bench = left.shift()) {
           const ours = async () => {
             const found = asRuns(bench, await measured(root, bench, effort, core), repetition);
             for (const run of found) if (peers.includes(run.peer)) note(run);

@@ -40,7 +40,7 @@ export const stalled: Scenario = {
         // Which of the two comes first alternates.
         for (const stalled of repetition % 2 === 0 ? [0, 1] : [1, 0]) {
           const never = stalled * Math.ceil(connections / 100);
-          const outcome = await watch(stage, connections, never, isQuick ? 2 : 4);
+          const outcome = await watch(stage, connections, never, isQuick ? 1 : 4);
           note({ scenario: 'stalled', peer, parameters: { stalled }, repetition, ...outcome });
         }
       });
@@ -62,7 +62,7 @@ async function watch(
   await sleep(100);
   await server.run(FLOOD);
   // Waits until the flood's garbage is collected and the kernel's buffers are full.
-  await warm(stage, { order: { ...STEADY, duration: 1000 }, connections });
+  await warm(stage, { order: { ...STEADY, duration: 250 * seconds }, connections });
   await reader.ask({ do: 'reset' });
   const grown = () => (usageOf(server.pids()).rss - before) / 1e6;
   const [memory, latencies]: [number, number][][] = [[[0, grown()]], []];

@@ -26,7 +26,7 @@ export const stalled10k: Scenario = {
     await repeat(atMost(3, settings), async (peer, repetition) => {
       for (const never of [0, most]) {
         await onStage(peer, { connections: 1, bytes: BYTES, sample: 0 }, async (stage) => {
-          const outcome = await flood(stage, never, megabytes);
+          const outcome = await flood(stage, never, megabytes, isQuick ? 200 : 2000);
           const parameters = { stalled: never, published: isQuick ? '20 MB' : '1 GB' };
           note({ scenario: 'stalled10k', peer, parameters, repetition, ...outcome });
         });
@@ -39,10 +39,11 @@ async function flood(
   { server, reader }: Stage,
   never: number,
   megabytes: number,
+  settling: number,
 ): Promise<Pick<Run, 'figures' | 'invalid' | 'series'>> {
   const { port } = server;
   await reader.ask({ do: 'open', port, count: never, bytes: BYTES, reads: 'never', group: 'never' });
-  const before = await settled(server, 2000);
+  const before = await settled(server, settling);
   await reader.ask({ do: 'reset' });
   const points: [number, number][] = [];
   for (let published = 1; published <= megabytes; published++) {
