@@ -6,12 +6,12 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { createLineSplitter } from '../../lib/command/lines.ts';
-import { tailFile } from '../../lib/command/tail-file.ts';
 import { publishFrom } from '../../lib/feed.ts';
 import { decode, Hub, serveEvents } from '../../lib/index.ts';
+import { createLineSplitter } from '../../lib/lines.ts';
 import { sendJson } from '../../lib/problem.ts';
 import { SqliteLog } from '../../lib/sqlite.ts';
+import { tailFile } from '../../lib/tail-file.ts';
 import { argumentsOf, leave, numberOf, serve } from '../shared/site.ts';
 
 /** A line of the file. */

@@ -1,7 +1,7 @@
 // Cuts the lines of a source into batches: all lines that have arrived, within the limits of a request.
 // Needs `lines.ts` beside it.
 
-import { createLineSplitter, type LineSource } from './lines.ts';
+import { createLineSplitter, type LineSource } from '../lines.ts';
 
 /** Read for each line, so that they may be lowered while batches are cut. */
 export interface BatchLimits {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '../backoff.ts';
 import { type FeedHub, type FeedRefusal, type FeedVerdict, publishFrom } from '../feed.ts';
 import type { AppendOptions } from '../log.ts';
-import type { TailFileOptions } from './tail-file.ts';
+import type { TailFileOptions } from '../tail-file.ts';
 
 interface Line {
   readonly data: string;

@@ -7,13 +7,13 @@ import { access, constants, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FeedHub } from '../feed.ts';
+import { lines } from '../lines.ts';
 import type { Registry } from '../metrics.ts';
+import { type TailFileOptions, tailFile } from '../tail-file.ts';
 import { readTopic, usageError } from './argv.ts';
 import { Input, type InputLogger } from './input.ts';
 import type { CommandInput } from './io.ts';
-import { lines } from './lines.ts';
 import { SystemSampler } from './system.ts';
-import { type TailFileOptions, tailFile } from './tail-file.ts';
 
 export interface Inputs {
   /** Files whose appended lines are published. */

@@ -1,9 +1,9 @@
 // Yields the lines appended to a file, through truncation and rotation.
-// Needs `../backoff.ts` and `lines.ts` beside it.
+// Needs `backoff.ts` and `lines.ts` beside it.
 
 import { type BigIntStats, constants, type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { Backoff } from '../backoff.ts';
+import { Backoff } from './backoff.ts';
 import { createLineSplitter, stoppable } from './lines.ts';
 
 export interface TailFileOptions {

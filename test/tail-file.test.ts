@@ -21,8 +21,8 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { tailFile as begin, type TailFileOptions } from '../../lib/command/tail-file.ts';
-import { openDescriptors } from '../helpers/handles.ts';
+import { tailFile as begin, type TailFileOptions } from '../lib/tail-file.ts';
+import { openDescriptors } from './helpers/handles.ts';
 
 const NEVER = 2 ** 31 - 1;
 let folder: string;
@@ -649,7 +649,7 @@ describe('tailFile', { timeout: 120_000 }, () => {
     const run = (options: string, abortAfter: number): Promise<{ code: number | null; output: string }> => {
       writeFileSync(file, 'a\n');
       const script = `
-        import { tailFile } from ${JSON.stringify(new URL('../../lib/command/tail-file.ts', import.meta.url).href)};
+        import { tailFile } from ${JSON.stringify(new URL('../lib/tail-file.ts', import.meta.url).href)};
         const control = new AbortController();
         const options = { from: 'start', signal: control.signal, ${options} };
         setTimeout(() => control.abort(), ${abortAfter}).unref();

@@ -5,7 +5,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { createLineSplitter, lines } from '../../lib/command/lines.ts';
+import { createLineSplitter, lines } from '../lib/lines.ts';
 
 function split(chunks: Iterable<string | Uint8Array>, maxLineBytes?: number): string[] {
   const splitter = createLineSplitter({ maxLineBytes });
@@ -243,7 +243,7 @@ describe('lines', () => {
 
   it('lets the process end although stdin stays open', async () => {
     const script = `
-      import { lines } from ${JSON.stringify(new URL('../../lib/command/lines.ts', import.meta.url).href)};
+      import { lines } from ${JSON.stringify(new URL('../lib/lines.ts', import.meta.url).href)};
       const control = new AbortController();
       for await (const line of lines(process.stdin, { signal: control.signal })) {
         console.log(line);
