@@ -1,7 +1,8 @@
 // Opens the pages of docs/start.md and docs/guides in Chromium, on their own servers, behind nginx where they say so.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { appendFileSync, chmodSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
@@ -9,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { examplesOf, here, typeErrorsIn } from '../helpers/docs.ts';
 import { serveProgram, temporaryFolder } from '../helpers/programs.ts';
-import { Reader } from '../helpers/reader.ts';
+import { Reader, Reading } from '../helpers/reader.ts';
 import { makeProject } from './frameworks/host.ts';
 import { launchChromium } from './helpers/chromium.ts';
 import { startOrigin } from './helpers/origin.ts';
@@ -202,6 +203,67 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
       await shows(page, '#list', 'new');
       await page.reload();
       await shows(page, '#list', 'new');
+    });
+
+    it('shows nothing of the user before, and asks to log in after a logout or a restart', async (t) => {
+      const { server, notify } = await starting(t);
+      const post = (page: Page, path: string, user: string): Promise<number> =>
+        page.evaluate(
+          async ([path, user]) => {
+            const headers = { 'content-type': 'application/json' };
+            return (await fetch(path!, { method: 'POST', headers, body: JSON.stringify({ user }) })).status;
+          },
+          [path, user],
+        );
+      await notify('bob', 'for bob');
+      await notify('ada', 'for ada');
+      const page = await openPage(t, server.url);
+      await shows(page, '#state', 'Log in.');
+      assert.equal(await post(page, '/login', 'bob'), 200);
+      await page.reload();
+      await shows(page, '#list', 'for bob');
+      await page.click('#login');
+      await shows(page, '#list', 'for ada');
+      await shows(page, '#state', '');
+
+      assert.equal(await post(page, '/logout', 'ada'), 200);
+      await shows(page, '#state', 'Log in.');
+      await page.click('#login');
+      await shows(page, '#list', 'for ada');
+      server.child.kill('SIGKILL');
+      await serving(t, 'guides/notifications.md', { folder: project, port: server.port });
+      await shows(page, '#state', 'Log in.');
+      await page.click('#login');
+      await shows(page, '#state', '');
+      await notify('ada', 'the first again');
+      await shows(page, '#list', 'the first again');
+    });
+
+    it('answers 400 to what is not JSON, and the commands as the page says', async (t) => {
+      const { server } = await starting(t);
+      const folder = temporaryFolder(t);
+      const commandOf = (name: string): string =>
+        codeOf('guides/notifications.md', name).replaceAll('http://127.0.0.1:8080', server.url);
+      for (const path of ['/login', '/notify'])
+        assert.equal(
+          (await fetch(`${server.url}${path}`, { method: 'POST', body: 'a=1' })).status,
+          400,
+          path,
+        );
+      const bob = spawn('sh', ['-c', commandOf('bob')], { cwd: folder });
+      t.after(() => bob.kill());
+      const reading = new Reading(bob.stdout);
+      await reading.until('sluice:ready');
+      const run = (name: string, change = (command: string) => command): string =>
+        execFileSync('sh', ['-c', change(commandOf(name))], { cwd: folder, encoding: 'utf8' });
+      assert.equal(
+        run('notify', (command) => command.replace('ada', 'bob')),
+        '{}',
+      );
+      await reading.until('hello');
+      const closed = once(bob, 'close');
+      assert.equal(run('logout'), '{}');
+      await closed;
     });
 
     it('marks as read only what was shown, and only where the server has taken it', async (t) => {
