@@ -3,9 +3,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, chmodSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { examplesOf, here, typeErrorsIn } from '../helpers/docs.ts';
@@ -13,8 +22,8 @@ import { serveProgram, temporaryFolder } from '../helpers/programs.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
 import { makeProject } from './frameworks/host.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { startOrigin } from './helpers/origin.ts';
-import { startProxy } from './helpers/proxy.ts';
+import { freePort, startOrigin } from './helpers/origin.ts';
+import { runProxy, substitute } from './helpers/proxy.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let browser: Browser;
@@ -133,8 +142,20 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     writeFileSync(join(folder, 'page.html'), codeOf('guides/logs.md', 'page'));
     const [, argv = ''] = /npx sluice serve --port 8080 (.+)/.exec(codeOf('guides/logs.md', 'serve')) ?? [];
     const origin = await startOrigin(t, argv.split(' '), 0, { cwd: folder });
-    const locations = codeOf('guides/logs.md', 'location').replace('/srv/logs', folder);
-    const proxy = await startProxy(t, 'nginx', { upstream: origin.port, locations });
+    execFileSync('mkdir', [join(folder, 'node_modules')]);
+    symlinkSync(root, join(folder, 'node_modules/sluice'));
+    writeFileSync(
+      join(folder, 'logs.conf'),
+      codeOf('guides/logs.md', 'location').replace('/srv/logs', folder),
+    );
+    execFileSync('sh', ['-c', codeOf('guides/logs.md', 'configure')], { cwd: folder });
+    const port = await freePort();
+    const conf = substitute(readFileSync(join(folder, 'nginx.conf'), 'utf8'), [
+      ['listen 127.0.0.1:8081;', `listen 127.0.0.1:${port};`],
+      ['127.0.0.1:8080', `127.0.0.1:${origin.port}`],
+      ['logs.conf', join(folder, 'logs.conf')],
+    ]);
+    const proxy = await runProxy(t, 'nginx', conf, port);
     const page = await openPage(t, `http://localhost:${proxy.port}/logs`);
     await shows(page, '#state', 'live');
     appendFileSync(join(folder, 'app.log'), 'hello\n');
@@ -144,6 +165,20 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     assert.equal(await statusOf('/topics/log', 'POST'), 404);
     for (const path of ['/', '/metrics', '/metrics/recent', '/topics', '/dashboard/', '/readyz'])
       assert.equal(await statusOf(path), 404, path);
+  });
+
+  it('logs.md starts nginx in a folder of its own, and stops it', async (t) => {
+    const folder = temporaryFolder(t);
+    chmodSync(folder, 0o777);
+    const port = await freePort();
+    const text = `user www-data; events {} http { server { listen 127.0.0.1:${port}; return 204; } }`;
+    writeFileSync(join(folder, 'nginx.conf'), text);
+    const run = (name: string): unknown =>
+      execFileSync('sh', ['-c', codeOf('guides/logs.md', name)], { cwd: folder, stdio: 'ignore' });
+    run('start');
+    assert.equal((await fetch(`http://127.0.0.1:${port}`)).status, 204);
+    run('stop');
+    while (existsSync(join(folder, 'ngx/nginx.pid'))) await sleep(10);
   });
 
   describe('notifications.md', () => {
