@@ -1,19 +1,29 @@
 // Opens the pages of docs/start.md and docs/guides in Chromium, on their own servers, behind nginx where they say so.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { appendFileSync, chmodSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { examplesOf, here, typeErrorsIn } from '../helpers/docs.ts';
 import { serveProgram, temporaryFolder } from '../helpers/programs.ts';
-import { Reader } from '../helpers/reader.ts';
+import { Reader, Reading } from '../helpers/reader.ts';
 import { makeProject } from './frameworks/host.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { startOrigin } from './helpers/origin.ts';
-import { startProxy } from './helpers/proxy.ts';
+import { freePort, startOrigin } from './helpers/origin.ts';
+import { runProxy, substitute } from './helpers/proxy.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let browser: Browser;
@@ -132,8 +142,20 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     writeFileSync(join(folder, 'page.html'), codeOf('guides/logs.md', 'page'));
     const [, argv = ''] = /npx sluice serve --port 8080 (.+)/.exec(codeOf('guides/logs.md', 'serve')) ?? [];
     const origin = await startOrigin(t, argv.split(' '), 0, { cwd: folder });
-    const locations = codeOf('guides/logs.md', 'location').replace('/srv/logs', folder);
-    const proxy = await startProxy(t, 'nginx', { upstream: origin.port, locations });
+    execFileSync('mkdir', [join(folder, 'node_modules')]);
+    symlinkSync(root, join(folder, 'node_modules/sluice'));
+    writeFileSync(
+      join(folder, 'logs.conf'),
+      codeOf('guides/logs.md', 'location').replace('/srv/logs', folder),
+    );
+    execFileSync('sh', ['-c', codeOf('guides/logs.md', 'configure')], { cwd: folder });
+    const port = await freePort();
+    const conf = substitute(readFileSync(join(folder, 'nginx.conf'), 'utf8'), [
+      ['listen 127.0.0.1:8081;', `listen 127.0.0.1:${port};`],
+      ['127.0.0.1:8080', `127.0.0.1:${origin.port}`],
+      ['logs.conf', join(folder, 'logs.conf')],
+    ]);
+    const proxy = await runProxy(t, 'nginx', conf, port);
     const page = await openPage(t, `http://localhost:${proxy.port}/logs`);
     await shows(page, '#state', 'live');
     appendFileSync(join(folder, 'app.log'), 'hello\n');
@@ -143,6 +165,20 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
     assert.equal(await statusOf('/topics/log', 'POST'), 404);
     for (const path of ['/', '/metrics', '/metrics/recent', '/topics', '/dashboard/', '/readyz'])
       assert.equal(await statusOf(path), 404, path);
+  });
+
+  it('logs.md starts nginx in a folder of its own, and stops it', async (t) => {
+    const folder = temporaryFolder(t);
+    chmodSync(folder, 0o777);
+    const port = await freePort();
+    const text = `user www-data; events {} http { server { listen 127.0.0.1:${port}; return 204; } }`;
+    writeFileSync(join(folder, 'nginx.conf'), text);
+    const run = (name: string): unknown =>
+      execFileSync('sh', ['-c', codeOf('guides/logs.md', name)], { cwd: folder, stdio: 'ignore' });
+    run('start');
+    assert.equal((await fetch(`http://127.0.0.1:${port}`)).status, 204);
+    run('stop');
+    while (existsSync(join(folder, 'ngx/nginx.pid'))) await sleep(10);
   });
 
   describe('notifications.md', () => {
@@ -202,6 +238,67 @@ describe('the pages of the guides', { timeout: 240_000 }, () => {
       await shows(page, '#list', 'new');
       await page.reload();
       await shows(page, '#list', 'new');
+    });
+
+    it('shows nothing of the user before, and asks to log in after a logout or a restart', async (t) => {
+      const { server, notify } = await starting(t);
+      const post = (page: Page, path: string, user: string): Promise<number> =>
+        page.evaluate(
+          async ([path, user]) => {
+            const headers = { 'content-type': 'application/json' };
+            return (await fetch(path!, { method: 'POST', headers, body: JSON.stringify({ user }) })).status;
+          },
+          [path, user],
+        );
+      await notify('bob', 'for bob');
+      await notify('ada', 'for ada');
+      const page = await openPage(t, server.url);
+      await shows(page, '#state', 'Log in.');
+      assert.equal(await post(page, '/login', 'bob'), 200);
+      await page.reload();
+      await shows(page, '#list', 'for bob');
+      await page.click('#login');
+      await shows(page, '#list', 'for ada');
+      await shows(page, '#state', '');
+
+      assert.equal(await post(page, '/logout', 'ada'), 200);
+      await shows(page, '#state', 'Log in.');
+      await page.click('#login');
+      await shows(page, '#list', 'for ada');
+      server.child.kill('SIGKILL');
+      await serving(t, 'guides/notifications.md', { folder: project, port: server.port });
+      await shows(page, '#state', 'Log in.');
+      await page.click('#login');
+      await shows(page, '#state', '');
+      await notify('ada', 'the first again');
+      await shows(page, '#list', 'the first again');
+    });
+
+    it('answers 400 to what is not JSON, and the commands as the page says', async (t) => {
+      const { server } = await starting(t);
+      const folder = temporaryFolder(t);
+      const commandOf = (name: string): string =>
+        codeOf('guides/notifications.md', name).replaceAll('http://127.0.0.1:8080', server.url);
+      for (const path of ['/login', '/notify'])
+        assert.equal(
+          (await fetch(`${server.url}${path}`, { method: 'POST', body: 'a=1' })).status,
+          400,
+          path,
+        );
+      const bob = spawn('sh', ['-c', commandOf('bob')], { cwd: folder });
+      t.after(() => bob.kill());
+      const reading = new Reading(bob.stdout);
+      await reading.until('sluice:ready');
+      const run = (name: string, change = (command: string) => command): string =>
+        execFileSync('sh', ['-c', change(commandOf(name))], { cwd: folder, encoding: 'utf8' });
+      assert.equal(
+        run('notify', (command) => command.replace('ada', 'bob')),
+        '{}',
+      );
+      await reading.until('hello');
+      const closed = once(bob, 'close');
+      assert.equal(run('logout'), '{}');
+      await closed;
     });
 
     it('marks as read only what was shown, and only where the server has taken it', async (t) => {

@@ -62,17 +62,13 @@ export interface ProxySetting {
   readonly port?: number | undefined;
   /** In the place of the minute that the file gives every silence. */
   readonly timeout?: string | undefined;
-  /** For nginx: what stands in the place of its `location /`. */
-  readonly locations?: string | undefined;
 }
-
-const LOCATION = '        location / {\n            proxy_pass http://sluice;\n        }\n';
 
 /** Runs until the test is over. */
 export async function startProxy(
   t: Cleanup,
   name: keyof typeof programs,
-  { upstream, port, timeout = '60s', locations = '' }: ProxySetting,
+  { upstream, port, timeout = '60s' }: ProxySetting,
 ): Promise<RunningProxy> {
   const { file, listen, changes = [] } = programs[name];
   const at = port ?? (await freePort());
@@ -84,7 +80,6 @@ export async function startProxy(
     ['60s', timeout],
     ['retry: 5000', 'retry: 300'],
     ...changes,
-    ...(locations === '' ? [] : [[LOCATION, locations] as const]),
   ]);
   return runProxy(t, name, changed, at);
 }
@@ -119,7 +114,7 @@ export async function runProxy(
 /**
  * Every line of the configuration that a test changes must be there: one that is not would be tested in vain.
  */
-function substitute(text: string, changes: readonly (readonly [string, string])[]): string {
+export function substitute(text: string, changes: readonly (readonly [string, string])[]): string {
   // Only what the program reads: the comments speak of the same ports.
   let result = text.replaceAll(/^\s*#.*\n/gm, '');
   for (const [before, after] of changes) {
