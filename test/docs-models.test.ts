@@ -61,9 +61,20 @@ describe('the examples of docs/models.md', () => {
     assert.equal((await post(`${url}/elsewhere`)).status, 404);
   });
 
+  it('ask prints what the page promises', async (t) => {
+    const command = runnable(examples.get('ask')!, '').replaceAll(
+      'http://127.0.0.1:8080',
+      await serving(t, 'serve'),
+    );
+    const printed = await text(spawn('sh', ['-c', command]).stdout);
+    const same = (output: string) => output.trimEnd().replace(/"messageId":"[^"]+"/, '');
+    assert.equal(same(printed), same(examples.get('printed')!.code));
+  });
+
   it('relay sends on what the API sends, its failures and its cuts', async (t) => {
     let wire = '';
     const api = await serve(t, (req, res) => {
+      assert.equal(req.headers['content-type'], 'application/json');
       if (wire === '') res.writeHead(529).end();
       else
         req.resume().on('end', () => res.writeHead(200, { 'content-type': 'text/event-stream' }).end(wire));
@@ -107,7 +118,7 @@ describe('the examples of docs/models.md', () => {
   it('are all run, here or in test/interop/models', () => {
     assert.deepEqual(
       [...examples.keys()].filter((name) => !inInterop.includes(name)),
-      ['serve', 'relay', 'read'],
+      ['install', 'serve', 'ask', 'printed', 'relay', 'read'],
     );
   });
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -249,6 +250,57 @@ describe('the examples of docs/generations.md', () => {
     assert.equal(reader.events.at(-1)?.event, 'stopped');
     assert.deepEqual(await stop(), { stopped: false });
     assert.equal((await fetch(`${url}/events/generations`)).status, 403);
+    child.kill();
+  });
+
+  it('server: refuses an empty question', async () => {
+    const { url, child } = await run(examples.get('server') as string);
+    const response = await fetch(`${url}/answers`, { method: 'POST', body: '{"question":"why"}' });
+    assert.equal(response.status, 400);
+    child.kill();
+  });
+
+  it('server: logs what a model has thrown, and not that it was stopped', async () => {
+    const code = (examples.get('server') as string).replace(
+      'yield { event',
+      "if (word === 'fails') throw new Error('out of tokens');\n    yield { event",
+    );
+    const { url, child, output } = await run(code);
+    const { topic } = await begin(url, 'why+'.repeat(100));
+    await fetch(`${url}/answers/${topic}`, { method: 'DELETE' });
+    const failing = await begin(url, 'fails');
+    const reader = await Reader.open(`${url}/events/${failing.topic}?lastEventId=${failing.start}`);
+    await reader.over;
+    assert.equal(reader.events.at(-1)?.event, 'failed');
+    while (!output().includes('out of tokens')) await sleep(20);
+    assert.equal(output().match(/Error/g)?.length, 1, output());
+    child.kill();
+  });
+
+  it('curl: begins an answer, reads it, goes on where that was cut, and stops it', async () => {
+    const { url, child } = await run(examples.get('server') as string);
+    const [, block = ''] =
+      /<!-- example: curl -->\n```sh\n([\s\S]*?)```/.exec(textOf('docs/generations.md')) ?? [];
+    const lines = block.replaceAll('http://127.0.0.1:8080', url).trimEnd().split('\n');
+    assert.equal(lines.length, 4);
+    /** Runs a line until it has printed this many tokens, or to its end. */
+    const curl = async (line: string, tokens = Number.POSITIVE_INFINITY): Promise<string> => {
+      const shell = spawn('sh', ['-c', `exec ${line}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+      let printed = '';
+      for await (const chunk of shell.stdout.setEncoding('utf8')) {
+        printed += chunk;
+        if ((printed.match(/^data: \w+ $/gm) ?? []).length >= tokens) break;
+      }
+      shell.kill();
+      return printed;
+    };
+    const { topic, start } = JSON.parse(await curl(lines[0] as string));
+    const first = await curl((lines[1] as string).replace('TOPIC', topic).replace('START', start), 2);
+    assert.match(first, /^data: You \n[\s\S]*^data: have \n/m);
+    const [, id = ''] = /^id: (.+)\n(?:.+\n)*data: have /m.exec(first) ?? [];
+    const second = await curl((lines[2] as string).replace('TOPIC', topic).replace(': ID', `: ${id}`), 1);
+    assert.equal(/^data: (\w+:?) $/m.exec(second)?.[1], 'asked:');
+    assert.deepEqual(JSON.parse(await curl((lines[3] as string).replace('TOPIC', topic))), { stopped: true });
     child.kill();
   });
 

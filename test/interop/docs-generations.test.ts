@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,12 +19,13 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const examples = examplesOf(new URL('../../docs/generations.md', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'sluice-docs-'));
 let browser: Browser;
+let port: number;
 let url: string;
 let child: ChildProcess;
 
-before(async () => {
-  const port = await freePort();
-  const code = examples.get('server')!.code.replaceAll('8080', String(port));
+/** Starts the server of the page, changed by `change`, and waits until it answers. */
+async function startServer(change = (code: string): string => code): Promise<void> {
+  const code = change(examples.get('server')!.code).replaceAll('8080', String(port));
   const file = join(folder, 'server.mts');
   writeFileSync(
     file,
@@ -32,7 +34,6 @@ before(async () => {
   writeFileSync(join(folder, 'page.html'), examples.get('page')!.code);
   const args = ['--import', import.meta.resolve('tsx'), file];
   child = kept(spawn(process.execPath, args, { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'] }));
-  url = `http://127.0.0.1:${port}/`;
   const answers = (): Promise<boolean> =>
     fetch(url).then(
       () => true,
@@ -42,6 +43,18 @@ before(async () => {
     assert.equal(child.exitCode, null);
     await sleep(20);
   }
+}
+
+async function stopServer(): Promise<void> {
+  const closed = once(child, 'close');
+  child.kill('SIGKILL');
+  await closed;
+}
+
+before(async () => {
+  port = await freePort();
+  url = `http://127.0.0.1:${port}/`;
+  await startServer();
   browser = await launchChromium();
 });
 
@@ -77,6 +90,35 @@ describe('the page of docs/generations.md', () => {
     await reaches(page, 'done');
     const answer = ['You have asked: why ', 'done'];
     assert.deepEqual([await stateOf(page), await stateOf(other)], [answer, answer]);
+  });
+
+  it('says that an answer is lost where the server was restarted', async (t) => {
+    const page = await openPage(t, url);
+    await reaches(page, 'done');
+    await stopServer();
+    await startServer();
+    await page.reload();
+    await reaches(page, 'lost');
+  });
+
+  it('says that an answer is lost where it was deleted', async (t) => {
+    await stopServer();
+    await startServer((code) =>
+      code.replace('Generations(hub)', 'Generations(hub, { ttl: 10, lease: 300 })'),
+    );
+    const page = await openPage(t, url);
+    await reaches(page, 'done');
+    await sleep(1000);
+    await page.reload();
+    await reaches(page, 'lost');
+  });
+
+  it('shows the text of a model that yields no events', async (t) => {
+    await stopServer();
+    await startServer((code) => code.replace(/yield \{ event: 'token', data: (.+) \};/, 'yield $1;'));
+    const page = await openPage(t, url);
+    await reaches(page, 'done');
+    assert.deepEqual(await stateOf(page), ['You have asked: why ', 'done']);
   });
 
   it('stops an answer for all who read it', async (t) => {

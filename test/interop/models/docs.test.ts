@@ -48,13 +48,15 @@ describe('the examples of docs/models.md', () => {
     await assert.rejects(whole(url), /the source of this stream failed/);
   });
 
-  it('compile under `strict`', async () => {
-    const files = Array.from(examples, ([name, example]) => {
+  it('compile under `strict`, also with the types of a browser', async () => {
+    const programs = [...examples].filter(([, { language }]) => language === 'ts');
+    const files = programs.map(([name, example]) => {
       const file = join(folder, `types-${name}.mts`);
       writeFileSync(file, runnable(example, ORIGIN));
       return file;
     });
     const paths = { openai: [pathOf('node_modules/openai/index.d.mts')] };
-    assert.equal(await typeErrorsIn(join(folder, 'tsconfig.json'), files, { paths }), '');
+    for (const lib of [['es2024'], ['es2024', 'dom']])
+      assert.equal(await typeErrorsIn(join(folder, 'tsconfig.json'), files, { paths, lib }), '');
   });
 });
