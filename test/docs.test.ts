@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -59,6 +67,19 @@ describe('the examples of docs/api.md', () => {
     assert.equal(reader.frames.at(-1)?.event, 'sluice:end');
     while (!output().includes('30000 lines')) await once(child.stdout as NodeJS.ReadableStream, 'data');
     child.kill();
+  });
+
+  it('tail: a reader gets what is appended to a file, also after a rotation', async () => {
+    const { url, child } = await run(examples.get('tail') as string);
+    const reader = await Reader.open(`${url}/?from=earliest`);
+    const file = join(folder, 'app.log');
+    writeFileSync(file, 'one\ntwo\n');
+    await reader.until(({ data }) => data.length >= 2);
+    renameSync(file, `${file}.1`);
+    writeFileSync(file, 'three\n');
+    await reader.until(({ data }) => data.length >= 3);
+    assert.deepEqual(reader.data, ['one', 'two', 'three']);
+    child.kill('SIGKILL');
   });
 
   it('drain: a server that stops ends its streams, each with a time to reconnect after', async () => {
@@ -131,7 +152,7 @@ describe('the examples of docs/api.md', () => {
   it('are all run here, and compile under `strict`', async () => {
     assert.deepEqual(
       [...examples.keys()],
-      ['middleware', 'response', 'feed', 'frames', 'contract', 'drain', 'metrics'],
+      ['middleware', 'response', 'feed', 'tail', 'frames', 'contract', 'drain', 'metrics'],
     );
     for (const [name, code] of examples) assert.equal(await typeErrorsOf(name, code), '');
   });
