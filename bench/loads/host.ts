@@ -8,12 +8,16 @@
 //   prints   `done <turns> <µs since the first>` after the last turn
 //   reads    `beat <ms>`: a floor sends each connection a comment once per interval from now on
 //   prints   `beating`
-//   reads    `gc`: collects garbage, and answers with the bytes of the heap and of external memory then
-//   prints   `gone`
+//   reads    `gc`: collects garbage
+//   prints   `gone <bytes of the heap and of external memory>`, of a server on Node
+//   reads    `profile`: begins to sample where the time goes; `profile <file>` ends that and writes it there
+//   prints   `profiled`
 //
 // `lead.ts` starts it, compiled by `plain.ts`. Its argument is the peer: a path relative to `peers/`, without
 // `.ts`.
 
+import { writeFileSync } from 'node:fs';
+import { Session } from 'node:inspector/promises';
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { StartPeer } from '../peers/peer.ts';
@@ -22,6 +26,7 @@ import { takeTurns } from './turns.ts';
 
 const [name = 'sluice'] = process.argv.slice(2);
 const { default: start } = (await import(`../peers/${name}.ts`)) as { default: StartPeer };
+const session = new Session();
 const peer = await start({ tokens, answer });
 console.log(`port ${peer.port}`);
 
@@ -48,8 +53,25 @@ for await (const line of createInterface({ input: process.stdin })) {
     const { heapUsed, external } = process.memoryUsage();
     console.log(`gone ${heapUsed + external}`);
   }
+  if (order === 'profile') {
+    await profile(words[0]);
+    console.log('profiled');
+  }
 }
 process.exit(0);
+
+/** Begins to sample what this process does, every tenth of a millisecond; with a file, ends and writes that there. */
+async function profile(file: string | undefined): Promise<void> {
+  if (file !== undefined) {
+    const { profile } = await session.post('Profiler.stop');
+    writeFileSync(file, JSON.stringify(profile));
+    return;
+  }
+  session.connect();
+  await session.post('Profiler.enable');
+  await session.post('Profiler.setSamplingInterval', { interval: 100 });
+  await session.post('Profiler.start');
+}
 
 /** The answer of a language model: 500 tokens, twenty in each turn, as fast as the client reads. */
 async function* tokens(): AsyncGenerator<string> {

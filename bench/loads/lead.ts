@@ -62,6 +62,8 @@ export interface Served {
   run(order: RunOrder): Promise<RunOutcome>;
   /** Makes a floor send each connection a comment once per interval, in milliseconds. */
   beat(interval: number): Promise<void>;
+  /** Begins to sample where the time of a server on Node goes; with a file, ends that and writes it there. */
+  profile(file?: string): Promise<void>;
   /** Collects garbage. @returns the bytes that its heap holds then, with external memory; `undefined` unless on Node. */
   gc(): Promise<number | undefined>;
   stop(): Promise<void>;
@@ -102,6 +104,7 @@ export async function startServed(
     },
     beat: async (interval) => void (await ask(`beat ${interval}`, 'beating')),
     gc: async () => Number(await ask('gc', 'gone')) || undefined,
+    profile: async (file = '') => void (await ask(`profile ${file}`.trim(), 'profiled')),
     stop: () => stop(child),
   };
 }

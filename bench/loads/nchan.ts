@@ -55,6 +55,7 @@ export async function startNchan(): Promise<Served> {
       }),
     beat: async () => {},
     gc: async () => undefined,
+    profile: async () => {},
     stop: async () => {
       process.removeListener('exit', end);
       socket.destroy();

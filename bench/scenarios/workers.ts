@@ -82,7 +82,8 @@ async function serve(peer: string, { against }: Settings): Promise<Served> {
     run: ({ topics = 1, batch = 1, interval = 0, duration = 0, bytes = 100, filling = 'x' }) =>
       takeTurns(publisher, { topics, batch, interval: interval * 1000, duration, bytes, filling }),
     beat: async () => {},
-    gc: async () => {},
+    gc: async () => undefined,
+    profile: async () => {},
     stop: () => end(child),
   };
 }
