@@ -136,7 +136,7 @@ describe('a run of which a server crashes', () => {
     assert.match(report!.skipped[0]!.reason, /^it stopped: /);
     assert.deepEqual(
       report!.runs.map(({ peer, figures }) => [peer, Object.keys(figures)]),
-      [['raw', ['rssPerConnection']]],
+      [['raw', ['rssPerConnection', 'heldPerConnection']]],
     );
   });
 });

@@ -182,7 +182,7 @@ describe('sluice doctor names the cause', () => {
 
   it('a 503 for a moment ends an EventSource for good', { timeout: 30_000 }, async (t) => {
     const port = await freePort();
-    const proxy = await startProxy(t, 'nginx', { upstream: port });
+    const proxy = await nginx(t, port);
     const { cause, seen } = assertOnly(await diagnose(`${proxy.url}/events`), 'refusal-ends-eventsource');
     assert.equal(seen, 'the server answered 502 (nginx is on the way)');
     assert.match(cause ?? '', /EventSource gives up for good/);
