@@ -30,7 +30,7 @@ describe('docs/operating.md', () => {
     const optionsIn = (text: string) =>
       inOrder(Array.from(text.matchAll(/[`[ ](--[a-z][a-z-]+)/g), ([, name = '']) => name));
     // Options of Node and of redis-cli.
-    const known = new Set([...optionsIn(help), '--max-old-space-size', '--cluster']);
+    const known = new Set([...optionsIn(help), '--max-old-space-size', '--max-semi-space-size', '--cluster']);
     const named = optionsIn(guide);
     assert.deepEqual(
       named.filter((name) => !known.has(name)),
