@@ -54,6 +54,13 @@ async function taker(
   return { ...server, taken, events };
 }
 
+/** What a stream holds. From Node 26 on, `read` gives the chunks one by one. */
+function textIn(stream: PassThrough): string {
+  let text = '';
+  for (let chunk = stream.read(); chunk !== null; chunk = stream.read()) text += chunk;
+  return text;
+}
+
 /** Makes the random waits between attempts short. */
 const quickly = (t: TestContext): void => {
   const random = mock.method(Math, 'random', () => 0.001);
@@ -178,8 +185,7 @@ describe('sluice publish', () => {
       const [stdout, stderr] = [output('stdout'), output('stderr')];
       const io = { stdin, stdout, stderr, env: {}, signal: new AbortController().signal };
       assert.equal(await main(['publish', ...flags, '--batch', '2', url, 'n'], io, '0.0.0'), 0);
-      const written = { stdout: String(stdout.read() ?? ''), stderr: String(stderr.read() ?? '') };
-      assert.deepEqual(written, expected);
+      assert.deepEqual({ stdout: textIn(stdout), stderr: textIn(stderr) }, expected);
     }
   });
 
@@ -511,7 +517,7 @@ describe('sluice publish', () => {
     stdout.once('data', () => stdout.destroy(Object.assign(new Error('no space'), { code: 'ENOSPC' })));
     const argv = ['publish', '--ids', '--batch', '1', url, 'n'];
     assert.equal(await main(argv, { ...io, signal: new AbortController().signal }, '0.0.0'), 1);
-    assert.match(String(stderr.read()), /^sluice publish: no space; [123] published before\n$/);
+    assert.match(textIn(stderr), /^sluice publish: no space; [123] published before\n$/);
   });
 
   it('exits with 1 where the last ids cannot be written', async (t) => {
@@ -522,7 +528,7 @@ describe('sluice publish', () => {
     const io = { stdin: Readable.from([Buffer.from('a\n')]), stdout, stderr, env: {} };
     const { signal } = new AbortController();
     assert.equal(await main(['publish', '--ids', url, 'n'], { ...io, signal }, '0.0.0'), 1);
-    assert.equal(String(stderr.read()), 'sluice publish: no space; 1 published before\n');
+    assert.equal(textIn(stderr), 'sluice publish: no space; 1 published before\n');
   });
 
   it('waits for a slow reader of the ids, and can be interrupted meanwhile', async (t) => {
@@ -538,7 +544,7 @@ describe('sluice publish', () => {
     assert.equal(events().length, 2);
     controller.abort();
     assert.equal(await ended, 130);
-    assert.equal(String(stderr.read()), 'sluice publish: interrupted; 2 published before\n');
+    assert.equal(textIn(stderr), 'sluice publish: interrupted; 2 published before\n');
   });
 
   it('reads its token from a file', async (t) => {

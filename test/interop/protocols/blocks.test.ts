@@ -34,7 +34,7 @@ async function wireOf(hub: Hub, topic: string): Promise<string> {
   const sink = new PassThrough({ encoding: 'utf8' });
   const subscription = hub.subscribe(topic, sink, { from: 'earliest', controls: 'comments' });
   await until(() => subscription.lag === 0 && sink.readableLength > 0);
-  const blocks = String(sink.read()).split('\n\n');
+  const blocks = String(sink.read(sink.readableLength)).split('\n\n');
   subscription.close();
   return `${blocks.at(-2)!.replace(/^id: .*\n/m, '')}\n\n`;
 }
