@@ -99,7 +99,10 @@ interface Member<Sink> {
   readonly group: HeartbeatGroup | undefined;
   /** Its index in `#order` and `#looks`. */
   index: number;
-  /** The next heartbeat comes early by this many thousandths of the interval. */
+  /**
+   * The next heartbeat comes early by this many thousandths of the interval; 0 only where nothing was written
+   * since the last one.
+   */
   early: number;
   /** `bytesWritten` when it was last examined. */
   bytes: number | undefined;
@@ -205,7 +208,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
       beat,
       group,
       index: this.#order.length,
-      early: Math.floor(1000 * Math.random()),
+      early: earlyBy(1000),
       bytes: sink.bytesWritten,
       isNew: true,
       seen: now,
@@ -354,7 +357,7 @@ export class Heartbeat<Sink extends HeartbeatSink = HeartbeatSink> {
   }
 
   #early(): number {
-    return Math.floor(1000 * this.#jitter * Math.random());
+    return earlyBy(1000 * this.#jitter);
   }
 
   #now(): number {
@@ -377,7 +380,11 @@ function intervalOf<Sink>(group: HeartbeatGroup, member: Member<Sink>): number {
 
 // The widest spread that sends no heartbeat to a stream that writes every third of an interval.
 function earlyAfterGreeting(): number {
-  return Math.floor(600 * Math.random());
+  return earlyBy(600);
+}
+
+function earlyBy(most: number): number {
+  return Math.max(1, Math.floor(most * Math.random()));
 }
 
 function looksOf<Sink>({ group }: Member<Sink>): number {

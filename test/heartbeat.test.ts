@@ -88,6 +88,23 @@ describe('Heartbeat', () => {
     assert.ok(beats.sent <= sent + 1, `${beats.sent - sent}`);
   });
 
+  it('sends at most one also where its spread is none', (t) => {
+    t.mock.method(Math, 'random', () => 0);
+    for (const jitter of [0, 0.2]) {
+      const clock = new FakeClock();
+      const beats = new Heartbeat({ clock, jitter });
+      const stream = new Recorder(clock);
+      beats.add(stream);
+      clock.advance(100 * SECOND);
+      const sent = beats.sent;
+      for (let n = 0; n < 100; n++) {
+        stream.write('data: 1\n\n');
+        clock.advance(5 * SECOND);
+      }
+      assert.ok(beats.sent <= sent + 1, `${beats.sent - sent} at ${jitter}`);
+    }
+  });
+
   it('ends every silence in time, whatever the application writes, adds and removes', () => {
     const step = fc.record({
       wait: fc.integer({ min: 0, max: 20 * SECOND }),
