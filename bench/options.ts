@@ -11,7 +11,7 @@ export const USAGE = `npm run bench [-- [SCENARIO …] [OPTIONS]]
                           one does not
   compare A.json B.json   shows what changed between two reports, relative to the floor where both have one; exits with 1
                           if a figure of ours became worse: by more than 5 %, with its whole confidence interval on that
-                          side. Needs three runs in each report
+                          side. Needs five runs in each report
   list                    lists the scenarios, and which servers can run here
 
   --against REV           runs our servers of another commit beside ours and shows each figure's ratio; exits with 1 if

@@ -92,7 +92,7 @@ describe('comparing two reports', () => {
   it('gives no verdict on one run', () => {
     const [code, text] = compared(madeReport(runsOf(6, 10, 1)), madeReport(runsOf(12, 10, 1)));
     assert.equal(code, 0);
-    assert.match(text, /figures are of fewer than 3 runs/);
+    assert.match(text, /figures are of fewer than 5 runs/);
   });
 
   it('says when the machines are not the same', () => {
@@ -155,7 +155,7 @@ describe('the changes since another commit in the same run', () => {
     assert.equal(verdictOn('deliveriesPerSecond', runsAt(8, 6)), 'worse');
     assert.equal(verdictOn('cpuPerDelivery', runsAt(6, 8)), 'better');
     assert.equal(verdictOn('cpuPerDelivery', runsAt(6, 6)), 'unclear', 'a small change');
-    assert.equal(verdictOn('cpuPerDelivery', runsAt(8, 6, 2)), 'unclear', 'two runs');
+    assert.equal(verdictOn('cpuPerDelivery', runsAt(8, 6, 4)), 'unclear', 'four runs');
   });
 
   it('are unclear where the interval contains 1', () => {
@@ -188,7 +188,7 @@ describe('the changes since another commit in the same run', () => {
     const last = (runs: readonly Run[]) => changeLines(commit, changesSince(commit, runs)).at(-1);
     assert.equal(last(runsAt(8, 6)), '4 figures of ours are worse than at 35312b5');
     assert.equal(last(runsAt(6, 6)), 'no figure of ours is worse than at 35312b5');
-    assert.equal(last(runsAt(8, 6, 2)), '4 of 4 figures have fewer than 3 pairs: no verdict');
+    assert.equal(last(runsAt(8, 6, 4)), '4 of 4 figures have fewer than 5 pairs: no verdict');
     assert.match(last(runsOf(6))!, /no figure was measured both here and at 35312b5/);
   });
 });

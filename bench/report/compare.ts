@@ -20,13 +20,13 @@ export interface Change {
   /** After divided by before; where both reports have a floor, each is first divided by its floor. */
   readonly ratio: Summary;
   readonly isByFloor: boolean;
-  /** `unclear` where the interval holds 1, the change is small, or there are not three runs on each side. */
+  /** `unclear` where the interval holds 1, the change is small, or there are not five runs on each side. */
   readonly verdict: 'worse' | 'better' | 'unclear';
 }
 
 const TOLERANCE = 0.05;
-/** With fewer runs there is no useful interval. */
-const LEAST_RUNS = 3;
+/** Of three pairs all lie on one side each fourth time by chance, of five each sixteenth. */
+const LEAST_RUNS = 5;
 
 /** For each figure that depends on the machine's speed: the figure of the floor that shows this speed. */
 const SPEED: Readonly<Partial<Record<Figure, Figure>>> = {

@@ -25,6 +25,8 @@ import type { Guarantees, Report, Skipped, Verdict } from './report.ts';
 const BUDGET = 19 * 60;
 /** Of a quick run, unless it is one of the targets, which judge their own numbers of connections. */
 const QUICK_CONNECTIONS: readonly number[] = [100];
+/** Of a quick run of everything. */
+const QUICK_BATCHES: readonly number[] = [16];
 
 interface ScenarioWork extends Work {
   readonly scenario: Scenario;
@@ -235,7 +237,8 @@ async function repeatOnce(
   options: RunOptions,
   expectedSeconds: () => number,
 ): Promise<Skipped[]> {
-  const { batches, payloads, benches, isQuick, isTargets } = options;
+  const { payloads, benches, isAll, isQuick, isTargets } = options;
+  const batches = options.batches ?? (isAll && isQuick && !isTargets ? QUICK_BATCHES : undefined);
   const connections = options.connections ?? (isQuick && !isTargets ? QUICK_CONNECTIONS : undefined);
   const failures: Skipped[] = [];
   choose(node);

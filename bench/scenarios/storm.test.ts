@@ -102,9 +102,9 @@ async function nextId(port: number, publish: () => Promise<unknown>): Promise<st
   return /^id: (.*)$/m.exec(text)![1]!;
 }
 
-/** Everything that a client gets until nothing has come for 300 ms. */
+/** Everything that a client gets until nothing has come for two seconds. */
 async function answerTo(port: number, id: string): Promise<string> {
-  const socket = follow(port, `Last-Event-ID: ${id}\r\n`).setTimeout(300);
+  const socket = follow(port, `Last-Event-ID: ${id}\r\n`).setTimeout(2000);
   let answer = '';
   socket.on('data', (text: string) => {
     answer += text;
