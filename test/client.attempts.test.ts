@@ -335,6 +335,7 @@ describe('reconnect()', () => {
       const connection = connect(url, { ...options, backoffDelay: 0 });
       const next = connection[Symbol.asyncIterator]().next();
       await new Promise((resolve) => setTimeout(resolve, 50));
+      while (requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
       connection.reconnect();
       assert.equal((await next).value?.data, String(requests.length));
       assert.equal(connection.attempt, 2);

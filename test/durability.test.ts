@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it, type TestContext } from 'node:test';
@@ -14,6 +13,7 @@ import { Hub } from '../lib/hub.ts';
 import { parseId } from '../lib/protocol.ts';
 import { createSseServer } from '../lib/server.ts';
 import { SqliteLog } from '../lib/sqlite.ts';
+import { freePort } from './helpers/free-port.ts';
 import { times } from './helpers/hub.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
@@ -51,15 +51,6 @@ class Server {
     child.kill(signal);
     await gone;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** Publishes numbers from 0 on, each until it is acknowledged; the ids, in order. */

@@ -408,8 +408,8 @@ describe('a gap', () => {
   });
 
   it('sends a gap to a client of an earlier life of the hub, whose ids are never taken for its own', () => {
-    const first = new Hub();
-    const second = new Hub();
+    const first = new Hub({ random: () => 0.1 });
+    const second = new Hub({ random: () => 0.2 });
     first.publish('a', { data: '1' });
     second.publish('a', { data: 'other' });
     assert.notEqual(first.position, second.position);

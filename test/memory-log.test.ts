@@ -111,8 +111,11 @@ describe('a log in memory', () => {
     }
   });
 
-  it('begins an epoch of its own', () => {
-    const [one, other] = [new MemoryLog(), new MemoryLog()];
+  it('begins an epoch of its own', (t) => {
+    // In one millisecond they differ by a random number, which may be the same one.
+    const digits = [0.1, 0.2];
+    t.mock.method(Math, 'random', () => digits.shift()!);
+    const [one, other] = [new MemoryLog({ now: () => 7 }), new MemoryLog({ now: () => 7 })];
     assert.equal(one.epochs.length, 1);
     assert.notEqual(one.epochs[0]!.epoch, other.epochs[0]!.epoch);
   });

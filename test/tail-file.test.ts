@@ -652,10 +652,13 @@ describe('tailFile', { timeout: 120_000 }, () => {
         import { tailFile } from ${JSON.stringify(new URL('../lib/tail-file.ts', import.meta.url).href)};
         const control = new AbortController();
         const options = { from: 'start', signal: control.signal, ${options} };
-        setTimeout(() => control.abort(), ${abortAfter}).unref();
+        const abortLater = () => setTimeout(() => control.abort(), ${abortAfter}).unref();
         process.on('exit', () => console.log(control.signal.aborted));
         (async () => {
-          for await (const line of tailFile(${JSON.stringify(file)}, options)) console.log(line);
+          for await (const line of tailFile(${JSON.stringify(file)}, options)) {
+            console.log(line);
+            abortLater();
+          }
           console.log('ended');
         })();`;
       const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {

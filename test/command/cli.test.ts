@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { after, afterEach, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { run } from '../helpers/command.ts';
+import { freePort } from '../helpers/free-port.ts';
 import { Reader } from '../helpers/reader.ts';
 
 const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
@@ -89,11 +90,7 @@ describe('sluice serve', () => {
   });
 
   it('listens on the port of PORT unless --port is given, and refuses one that is none', async () => {
-    const taken = createServer().listen(0, '127.0.0.1');
-    await once(taken, 'listening');
-    const { port } = taken.address() as { port: number };
-    taken.close();
-    await once(taken, 'close');
+    const port = await freePort();
     const { child, stdout } = sluice(['serve'], { PORT: String(port) });
     while (!stdout().includes('\n')) await once(child.stdout, 'data');
     assert.equal(stdout(), `listening on http://127.0.0.1:${port}\n`);

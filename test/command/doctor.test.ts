@@ -232,7 +232,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     );
     const { of, summary } = await diagnose(quiet.url);
     assert.equal(of('buffering').code, 'quiet');
-    assert.match(of('buffering').seen, /^no byte in 1\.\d s, so it cannot be told/);
+    assert.match(of('buffering').seen, /^no byte in [1-9]\.\d s, so it cannot be told/);
     assert.equal(summary, 'nothing wrong; not known: quiet, heartbeat, resume');
   });
 
@@ -246,7 +246,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
         t,
         streaming({}, (res) => each(res, 100, () => piece)),
       );
-      const { wrong, of, code } = await diagnose(url);
+      const { wrong, of, code } = await diagnose(url, ['--wait', '3s']);
       assert.deepEqual([wrong, code], [['no-events'], 1]);
       const [beginning] = piece.split('\n');
       assert.match(of('answer').seen, new RegExp(`^\\d+ bytes and no event; it begins with ${beginning}`));
@@ -268,7 +268,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
       const { url } = await serve(t, (_, res) => {
         res.writeHead(status, CALM).write('id: 1\ndata: x\n\n');
       });
-      const { wrong, of } = await diagnose(url, ['--wait', '500ms']);
+      const { wrong, of } = await diagnose(url, ['--wait', '2s']);
       assert.deepEqual(wrong, ['status']);
       assert.equal(of('answer').seen, `${status} text/event-stream`);
     }
@@ -282,7 +282,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     ] as const) {
       const type = `text/event-stream; charset=${charset}`;
       const { url } = await serve(t, ticking({ 'content-type': type }));
-      assert.deepEqual((await diagnose(url, ['--wait', '500ms'])).wrong, expected);
+      assert.deepEqual((await diagnose(url, ['--wait', '2s'])).wrong, expected);
     }
   });
 
@@ -386,11 +386,11 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
       t,
       streaming({}, (res) => res.write(`event: sluice:ready\ndata: ${data}\n\n`)),
     );
-    const { wrong, of } = await diagnose(url, ['--wait', '2s']);
+    const { wrong, of } = await diagnose(url, ['--wait', '5s']);
     assert.deepEqual(wrong, ['buffered']);
     assert.match(
       of('buffering').seen,
-      /^the server promises a heartbeat every 0\.1 s, and nothing arrived for [12]\.\d s$/,
+      /^the server promises a heartbeat every 0\.1 s, and nothing arrived for [45]\.\d s$/,
     );
   });
 
@@ -398,16 +398,13 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const { url } = await serve(
       t,
       streaming({}, (res) => {
-        each(res, 600, () => ': one\n: two\n\n');
-        setTimeout(
-          () =>
-            each(res, 600, () => {
-              // In two chunks of the response.
-              res.write(': one\n');
-              return ': two\n\n';
-            }),
-          300,
-        );
+        let beats = 0;
+        each(res, 300, () => {
+          if (beats++ % 2 === 0) return ': one\n: two\n\n';
+          // In two chunks of the response.
+          res.write(': one\n');
+          return ': two\n\n';
+        });
       }),
     );
     const { wrong, of } = await diagnose(url, ['--wait', '4s']);
@@ -456,7 +453,10 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     const { url } = await serve(t, (req, res) => void (req.method === 'HEAD' && res.end()));
     const { wrong, of } = await diagnose(url);
     assert.deepEqual(wrong, ['no-head']);
-    assert.match(of('answer').seen, /^no head of a response within 1\.\d s, but one to HEAD after \d+ ms$/);
+    assert.match(
+      of('answer').seen,
+      /^no head of a response within [1-9]\.\d s, but one to HEAD after \d+ ms$/,
+    );
     const proxy = await serve(t, (req, res) => {
       if (req.method === 'HEAD') res.writeHead(200, { server: 'nginx/1.28.0' }).end();
     });
@@ -534,7 +534,7 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
   });
 
   it('says what a page gets that is refused, or that a redirect leads away', async (t) => {
-    const origin = ['--wait', '500ms', '--origin', 'https://a.example'];
+    const origin = ['--wait', '2s', '--origin', 'https://a.example'];
     const allowed = { 'access-control-allow-origin': '*' };
     const refusing = async (status: number): Promise<Finding> => {
       const { url } = await serve(t, (req, res) => {
@@ -581,7 +581,7 @@ describe('sluice doctor, over TLS', () => {
     t.after(() => rmSync(folder, { recursive: true }));
     writeFileSync(join(folder, 'ca.pem'), trusted);
     const bin = fileURLToPath(new URL('../../lib/command/bin.ts', import.meta.url));
-    const argv = ['--import', import.meta.resolve('tsx'), bin, 'doctor', '--json', '--wait', '1s', url];
+    const argv = ['--import', import.meta.resolve('tsx'), bin, 'doctor', '--json', '--wait', '3s', url];
     const env = { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'), ...more };
     const child: ChildProcess = spawn(process.execPath, argv, { env });
     t.after(() => child.kill('SIGKILL'));
@@ -734,7 +734,7 @@ describe('sluice doctor, on hostile endpoints', () => {
     t.after(() => queued.forEach((socket) => void socket.destroy()));
     const { wrong, of } = await diagnose(`http://127.0.0.1:${port}/`);
     assert.deepEqual(wrong, ['unreachable']);
-    assert.match(of('answer').seen, /^no connection within 1\.\d s$/);
+    assert.match(of('answer').seen, /^no connection within [1-9]\.\d s$/);
     assert.match(of('answer').cause ?? '', /firewall/);
   });
 

@@ -1,14 +1,13 @@
 // Runs the programs of the docs as they stand, each in a process of its own.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { kept } from '../interop/helpers/children.ts';
 import { here } from './docs.ts';
+import { freePort } from './free-port.ts';
 import type { Cleanup } from './server.ts';
 
 export interface Program {
@@ -22,16 +21,6 @@ export function temporaryFolder(t: Cleanup): string {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-docs-'));
   t.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10 }));
   return folder;
-}
-
-/** A port that nothing listens on, for an example that names one. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** Starts a program from this file, in its folder. Its modules of `sluice` are those of lib/. */

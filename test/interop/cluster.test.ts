@@ -13,10 +13,10 @@ import { promisify } from 'node:util';
 import type { Counts } from '../../examples/cluster/readers.ts';
 import { type Faults, Sequence } from '../../examples/cluster/sequence.ts';
 import { askHaproxy } from '../../examples/cluster/state.ts';
+import { freePorts } from '../helpers/free-port.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
 import { kept } from './helpers/children.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { freePorts } from './helpers/origin.ts';
 
 const LONG = process.env.SLUICE_LONG === '1';
 /** More readers than one process of the example can be. */

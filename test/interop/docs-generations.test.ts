@@ -11,9 +11,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
 import { examplesOf } from '../helpers/docs.ts';
+import { freePort } from '../helpers/free-port.ts';
 import { kept } from './helpers/children.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { freePort } from './helpers/origin.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const examples = examplesOf(new URL('../../docs/generations.md', import.meta.url));
@@ -104,11 +104,11 @@ describe('the page of docs/generations.md', () => {
   it('says that an answer is lost where it was deleted', async (t) => {
     await stopServer();
     await startServer((code) =>
-      code.replace('Generations(hub)', 'Generations(hub, { ttl: 10, lease: 300 })'),
+      code.replace('Generations(hub)', 'Generations(hub, { ttl: 3000, lease: 300 })'),
     );
     const page = await openPage(t, url);
     await reaches(page, 'done');
-    await sleep(1000);
+    await sleep(4000);
     await page.reload();
     await reaches(page, 'lost');
   });

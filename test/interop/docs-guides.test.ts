@@ -18,11 +18,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { examplesOf, here, typeErrorsIn } from '../helpers/docs.ts';
+import { freePort } from '../helpers/free-port.ts';
 import { serveProgram, temporaryFolder } from '../helpers/programs.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
 import { makeProject } from './frameworks/host.ts';
 import { launchChromium } from './helpers/chromium.ts';
-import { freePort, startOrigin } from './helpers/origin.ts';
+import { startOrigin } from './helpers/origin.ts';
 import { runProxy, substitute } from './helpers/proxy.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -7,9 +7,10 @@ import type { Report } from '../../lib/command/doctor.ts';
 import type { Finding } from '../../lib/command/doctor-finding.ts';
 import { createSseServer } from '../../lib/server.ts';
 import { run } from '../helpers/command.ts';
+import { freePort } from '../helpers/free-port.ts';
 import { listen, serve } from '../helpers/server.ts';
 import { startCompressing, startHono } from './frameworks/foreign.ts';
-import { freePort, startOrigin } from './helpers/origin.ts';
+import { startOrigin } from './helpers/origin.ts';
 import { programs, type RunningProxy, runProxy, startProxy } from './helpers/proxy.ts';
 
 interface Diagnosis extends Report {
@@ -113,7 +114,7 @@ describe('sluice doctor names the cause', () => {
     const proxy = await startProxy(t, 'HAProxy', { upstream: origin.port, timeout: '2s' });
     const { cause, seen } = assertOnly(await diagnose(`${proxy.url}/events?topic=a`), 'cut-when-silent');
     assert.match(cause ?? '', /HAProxy \(`timeout client`, `timeout server`\)/);
-    assert.match(seen, /^cut after [12]\.\d s of silence/);
+    assert.match(seen, /^cut after [1-3]\.\d s of silence/);
   });
 
   it('Caddy cuts a stream without heartbeats', { timeout: 30_000 }, async (t) => {
@@ -151,7 +152,7 @@ describe('sluice doctor names the cause', () => {
       'cut-when-silent',
     );
     assert.match(cause ?? '', /^something on the way/);
-    assert.match(seen, /^cut after 1\.\d s of silence/);
+    assert.match(seen, /^cut after [1-3]\.\d s of silence/);
   });
 
   it('the middleware compression of Express holds events back', { timeout: 30_000 }, async (t) => {
@@ -279,7 +280,7 @@ describe('sluice doctor finds nothing wrong with sluice', () => {
       assertNothing(diagnosis, 'buffering', 'resume');
       assert.match(
         diagnosis.findings.find(({ check }) => check === 'resume')!.seen,
-        /exactly the \d+ events/,
+        /exactly the \d+ events?/,
       );
     }
   });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
+import { freePort } from '../helpers/free-port.ts';
 import { activeResources } from '../helpers/handles.ts';
-import { freePort } from './helpers/origin.ts';
 import { type ClientKind, clientKinds } from './helpers/redis-clients.ts';
 import { failureOf, isSubset, Opened } from './helpers/redis-opened.ts';
 import { type RedisCluster, type RedisProcess, startCluster, until } from './helpers/redis-servers.ts';

@@ -8,9 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../helpers/free-port.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
 import { kept } from './helpers/children.ts';
-import { freePort, startOrigin } from './helpers/origin.ts';
+import { startOrigin } from './helpers/origin.ts';
 import { startRedis, startSentinels, until } from './helpers/redis-servers.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -645,10 +645,10 @@ describe('an idempotency key in Redis', () => {
   const asked = (key: string, digest = 'd') => ({ idempotency: { key, digest } });
 
   it('is kept for `maxAge`', async (t) => {
-    const node = await open(t, { idempotency: { maxAge: 150 } });
+    const node = await open(t, { idempotency: { maxAge: 1000 } });
     const first = await node.append('a', ['1'], asked('k'));
     assert.deepEqual(await node.append('a', ['1'], asked('k')), first);
-    await sleep(200);
+    await sleep(1100);
     assert.equal((await node.append('a', ['1'], asked('k', 'other'))).first, 2);
   });
 
@@ -698,7 +698,7 @@ describe('a node of a log in Redis', () => {
 
   it('refuses appends at once where it is away, and rejects those within `appendTimeout` that are not answered', async (t) => {
     const own = await startRedis(t);
-    const node = await RedisNode.open(t, own.port, { appendTimeout: 200 });
+    const node = await RedisNode.open(t, own.port, { appendTimeout: 1000 });
     await node.put('a', '1');
     own.stop();
     await assert.rejects(node.put('a', '2'), UNKNOWN);

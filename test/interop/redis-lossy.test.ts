@@ -7,10 +7,10 @@ import { describe, it, type TestContext } from 'node:test';
 import { Hub, type SubscribeOptions } from '../../lib/hub.ts';
 import { LossyRedis, type LossyRedisOptions } from '../../lib/redis-lossy.ts';
 import { startChaosProxy } from '../helpers/chaos-proxy.ts';
+import { freePort } from '../helpers/free-port.ts';
 import { MemoryReader } from '../helpers/hub.ts';
 import { Reader } from '../helpers/reader.ts';
 import { kept } from './helpers/children.ts';
-import { freePort } from './helpers/origin.ts';
 import { type ClientKind, clientKinds } from './helpers/redis-clients.ts';
 import { startCluster, startRedis, startSentinels, until } from './helpers/redis-servers.ts';
 

@@ -120,7 +120,10 @@ function comparable([name = '']: Command, answer: Plain | undefined): Plain | un
   if (typeof answer === 'string' && answer.startsWith('ERR ')) return printable(answer);
   if (/^(?:HKEYS|HVALS)$/i.test(name) && Array.isArray(answer)) return [...answer].sort();
   if (/^HGETALL$/i.test(name) && Array.isArray(answer)) return pairs(answer as string[]).sort();
-  if (/^P?TTL$/i.test(name) && typeof answer === 'number' && answer > 0) return Math.round(answer / 10_000);
+  if (/^P?TTL$/i.test(name) && typeof answer === 'number' && answer > 0) {
+    // What is left of whole tens of seconds is less; what is left until a time far away is anything.
+    return answer > 1e9 ? Math.round(answer / 1e9) : Math.ceil(answer / 10_000);
+  }
   return answer;
 }
 

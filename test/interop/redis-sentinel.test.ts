@@ -49,7 +49,7 @@ async function start(
 for (const kind of clientKinds.filter(({ sentinel }) => sentinel !== undefined)) {
   describe(`a log with Sentinels, with ${kind.name}`, { timeout: 60_000 }, () => {
     it('leaves a primary that the Sentinels have replaced, also while that takes events', async (t) => {
-      const wait = { replicas: 1, timeout: 200 };
+      const wait = { replicas: 1, timeout: 1000 };
       const { group, log, heard } = await start(t, kind, { checkInterval: 200, wait });
       const [first] = group.servers as [RedisProcess];
       const before = await log.append('a', [eventOf('before')]);

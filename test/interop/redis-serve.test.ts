@@ -12,9 +12,10 @@ import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { cert, key } from '../fixtures/tls.ts';
+import { freePort } from '../helpers/free-port.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
 import { kept } from './helpers/children.ts';
-import { freePort, type Origin, startOrigin } from './helpers/origin.ts';
+import { type Origin, startOrigin } from './helpers/origin.ts';
 import { startRedis, until } from './helpers/redis-servers.ts';
 
 const SECRET = 'open-sesame';

@@ -15,7 +15,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { get } from 'node:http';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -27,6 +26,7 @@ import { readOptions } from '../../../lib/command/argv.ts';
 import { COMMANDS } from '../../../lib/command/cli.ts';
 import { createSseServer } from '../../../lib/server.ts';
 import { typeErrorsIn } from '../../helpers/docs.ts';
+import { freePort } from '../../helpers/free-port.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const here = fileURLToPath(new URL('.', import.meta.url));
@@ -93,15 +93,6 @@ function stages(): (readonly [string, string])[][] {
     all.at(-1)!.push([name, rest]);
   }
   return all;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 describe('deploy/Dockerfile', () => {

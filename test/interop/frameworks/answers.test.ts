@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { here } from '../../helpers/docs.ts';
+import { freePort } from '../../helpers/free-port.ts';
 import { Reader } from '../../helpers/reader.ts';
-import { freePort } from '../helpers/origin.ts';
 import { accepts, type Host, hostOf, makeProject, recipe } from './host.ts';
 import { BROWSER, ORIGIN, UNWANTED } from './suite.ts';
 

@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePort } from '../helpers/origin.ts';
+import { freePort } from '../../helpers/free-port.ts';
 import { accepts, type Host, hostOf, openControl, recipe } from './host.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { cert, key } from '../../fixtures/tls.ts';
 import { examplesOf, here } from '../../helpers/docs.ts';
-import { freePort } from '../helpers/origin.ts';
+import { freePort } from '../../helpers/free-port.ts';
 import type { Commands } from './control.ts';
 
 /** A program that serves a hub's events inside a framework. */

@@ -10,8 +10,8 @@ import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { examplesOf } from '../../helpers/docs.ts';
+import { freePort } from '../../helpers/free-port.ts';
 import { Reading } from '../../helpers/reader.ts';
-import { freePort } from '../helpers/origin.ts';
 import { accepts, recipe } from './host.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));

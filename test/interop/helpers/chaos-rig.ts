@@ -12,12 +12,12 @@ import { Hub, type HubOptions } from '../../../lib/hub.ts';
 import type { SharedLog } from '../../../lib/log.ts';
 import { formatId, parseId } from '../../../lib/protocol.ts';
 import { createSseServer, type LogLine, type SseServer } from '../../../lib/server.ts';
+import { freePort } from '../../helpers/free-port.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 import { Chance } from '../../simulation/nodes/chance.ts';
 import { compare, type Disturbance, judge, type Publication } from '../../simulation/nodes/checker.ts';
 import { ChaosPublisher } from './chaos-publisher.ts';
 import { ChaosReader } from './chaos-reader.ts';
-import { freePort } from './origin.ts';
 
 export interface ChaosRigOptions {
   /** The log of a node, from 0, whenever it starts. */

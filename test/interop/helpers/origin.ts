@@ -2,7 +2,6 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Reading } from '../../helpers/reader.ts';
 import type { Cleanup } from '../../helpers/server.ts';
@@ -56,36 +55,4 @@ export async function startOrigin(
   const [, url = ''] = /^listening on (\S+)/.exec(said) ?? [];
   if (url === '') throw new Error(`sluice serve: ${said}`);
   return { port: Number(new URL(url).port), url, child, log, kill };
-}
-
-/** A port of the loopback that nothing listens on just now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/** The first of several ports in a row that nothing listens on just now. */
-export async function freePorts(count: number): Promise<number> {
-  for (;;) {
-    const first = await freePort();
-    const ports = Array.from({ length: count }, (_, i) => first + i);
-    const free = await Promise.all(ports.map((port) => port < 65_536 && isFree(port)));
-    if (free.every(Boolean)) return first;
-  }
-}
-
-async function isFree(port: number): Promise<boolean> {
-  const server = createServer().listen(port, '127.0.0.1');
-  try {
-    await once(server, 'listening');
-  } catch {
-    return false;
-  }
-  server.close();
-  await once(server, 'close');
-  return true;
 }

@@ -7,9 +7,9 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../helpers/free-port.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 import { kept } from './children.ts';
-import { freePort } from './origin.ts';
 
 interface Program {
   readonly file: string;

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort } from '../../helpers/free-port.ts';
 import { Reading } from '../../helpers/reader.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 import { kept } from './children.ts';
-import { freePort } from './origin.ts';
 
 const run = promisify(execFile);
 
