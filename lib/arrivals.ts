@@ -69,6 +69,8 @@ export interface ArrivalsOptions {
   readonly follower: Follower | undefined;
   /** Ends a subscription for which nothing is left to deliver. @returns false where it is too late to refuse it. */
   readonly refuse: (cursor: Cursor) => boolean;
+  /** Called once for each subscription of a shared log, with its gap where it has one. */
+  readonly began: (start: Start) => void;
 }
 
 interface Arrival {
@@ -270,6 +272,7 @@ export class Arrivals {
   #release(cursor: Cursor, request: Request, start: Start): void {
     cursor.heldAt = undefined;
     cursor.seq = start.seq;
+    this.#options.began(start);
     if (start.gap !== undefined) this.#options.delivery().countGap(this.gapOf(start, request.names));
     this.#write(cursor, start, () => this.preamble(start, request));
   }
@@ -346,6 +349,7 @@ export class Arrivals {
     const unwritten = cursor.preamble?.text ?? '';
     cursor.heldAt = undefined;
     cursor.seq = start.seq;
+    this.#options.began(start);
     if (start.gap !== undefined) {
       delivery().countGap(this.gapOf(start, request.names));
       const gap = this.#gapEvent(start, request.names);

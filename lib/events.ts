@@ -549,7 +549,7 @@ function untilExpiry(
   const left = expiryOf(principal) - Date.now();
   if (left >= maxAge * (1 + maxAgeJitter)) return undefined;
   // The jitter is applied here: the stream's own might extend it beyond the permission.
-  const age = maxAge * (1 + maxAgeJitter * (2 * Math.random() - 1));
+  const age = maxAge === Infinity ? maxAge : maxAge * (1 + maxAgeJitter * (2 * Math.random() - 1));
   return { maxAge: Math.min(Math.max(0, left), age, MAX_TIMEOUT), maxAgeJitter: 0 };
 }
 

@@ -29,7 +29,7 @@ import {
   type TopicChange,
   warnOfLog,
 } from './log.ts';
-import { chanceOf, clockOf, newEpoch, Order } from './order.ts';
+import { chanceOf, clockOf, newEpoch, Order, type Start } from './order.ts';
 import { PageCache } from './pages.ts';
 import { type GapReason, gapReasons } from './protocol.ts';
 import { Publisher } from './publisher.ts';
@@ -181,7 +181,8 @@ export class Hub<Events extends object = EventMap> {
       return isRefused;
     };
     const delivery = (): Delivery => this.#delivery;
-    this.#arrivals = new Arrivals({ order, history, delivery, log, follower: this.#follower, refuse });
+    const [follower, began] = [this.#follower, this.#began];
+    this.#arrivals = new Arrivals({ order, history, delivery, log, follower, refuse, began });
     const drain = (cursor: Cursor): void => this.#delivery.drain(cursor);
     this.#groups = new Groups({ order, history, pages: new PageCache<Group>(), drain, leave: this.#leave });
     shared?.follow(this.#follower!);
@@ -375,18 +376,21 @@ export class Hub<Events extends object = EventMap> {
     const forgotten = start.from === undefined ? this.#arrivals.forgotten(cursor) : undefined;
     if (forgotten !== undefined) cursor.accept(forgotten);
     this.#enter(cursor); // may throw: such a subscriber is not counted
-    this.#stats[start.from === undefined ? 'started' : 'resumed']++;
+    this.#began(start);
     if (start.gap !== undefined) this.#delivery.countGap(this.#arrivals.gapOf(start, names));
     if (!cursor.closed) this.#delivery.makeDue(cursor);
     return cursor;
   }
+
+  readonly #began = ({ from }: Pick<Start, 'from'>): void => {
+    this.#stats[from === undefined ? 'started' : 'resumed']++;
+  };
 
   /** A shared log has to be asked before anything is written. */
   #subscribeLater(request: Request, sink: Sink, options: SubscribeOptions): Subscription {
     const group = this.#groups.of(request.names, groupOptions(options));
     const cursor = new Cursor(group, sink, this.#order.head, undefined, options);
     this.#enter(cursor);
-    this.#stats[request.given === '' ? 'started' : 'resumed']++;
     if (!cursor.closed) this.#arrivals.hold(cursor, request);
     return cursor;
   }

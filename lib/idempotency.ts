@@ -27,6 +27,7 @@ interface Entry<T> {
   readonly outcome: Promise<T>;
   readonly digest: string;
   readonly startedAt: number;
+  isRunning: boolean;
   bytes: number;
 }
 
@@ -93,6 +94,7 @@ export class IdempotencyCache<T> {
       outcome: act(),
       digest,
       startedAt: this.#now(),
+      isRunning: true,
       bytes: ENTRY_BYTES + 2 * (key.length + digest.length),
     };
     // An action may itself have used the key.
@@ -107,6 +109,8 @@ export class IdempotencyCache<T> {
     } catch (error) {
       if (this.#entries.get(key) === entry) this.#drop(key);
       throw error;
+    } finally {
+      entry.isRunning = false;
     }
   }
 
@@ -123,9 +127,9 @@ export class IdempotencyCache<T> {
 
   #dropExpired(): void {
     const oldestAllowed = this.#now() - this.#maxAge;
-    for (const [key, { startedAt }] of this.#entries) {
+    for (const [key, { startedAt, isRunning }] of this.#entries) {
       if (startedAt > oldestAllowed) return;
-      this.#drop(key);
+      if (!isRunning) this.#drop(key);
     }
   }
 

@@ -394,7 +394,7 @@ class Rates {
   }
 
   #fullAt(key: string): number {
-    return Math.max(this.#clock.now(), this.#young.get(key) ?? this.#old.get(key) ?? 0);
+    return Math.max(this.#clock.now(), this.#young.get(key) ?? this.#old.get(key) ?? -Infinity);
   }
 
   /** Milliseconds that an empty bucket takes to fill. */

@@ -119,6 +119,8 @@ export async function serveLog(options: ServeLogOptions): Promise<ServedLog> {
 
 /** Answers with a page of the log, and lists of topics, must fit. */
 const MIN_MESSAGE_BYTES = 1024 * 1024;
+/** Of two times that are added up for one timer, which takes 2³¹ − 1 ms. */
+const MAX_WAIT = 2 ** 30 - 1;
 
 /** The server removes the file of the socket. */
 function closeServer(server: Server): Promise<void> {
@@ -196,8 +198,8 @@ export class ProcessesLog implements SharedLog {
     const { maxMessageBytes = 8 * 1024 * 1024, maxWaitingBytes = 16 * 1024 * 1024 } = options;
     const { minRetryDelay = 50, maxRetryDelay = 1000 } = options;
     this.path = checkSocketPath(path);
-    checkNumber('requestTimeout', requestTimeout, 1);
-    checkNumber('checkInterval', checkInterval, 1);
+    checkNumber('requestTimeout', requestTimeout, 1, MAX_WAIT);
+    checkNumber('checkInterval', checkInterval, 1, MAX_WAIT);
     checkNumber('maxMessageBytes', maxMessageBytes, MIN_MESSAGE_BYTES);
     checkNumber('maxWaitingBytes', maxWaitingBytes, 1);
     this.#options = {
@@ -206,8 +208,8 @@ export class ProcessesLog implements SharedLog {
     };
     this.#backoff = new Backoff({
       minRetryDelay,
-      backoffDelay: minRetryDelay,
-      maxBackoffDelay: maxRetryDelay,
+      backoffDelay: Math.max(1, minRetryDelay),
+      maxBackoffDelay: Math.max(0, maxRetryDelay - minRetryDelay),
     });
     this.#lookups = new Semaphore(MAX_ASKED / 2, { maxWaiting: MAX_LOOKUPS, waitTimeout: requestTimeout });
   }
@@ -424,7 +426,7 @@ export class ProcessesLog implements SharedLog {
       this.#begin(intake, listOf(head.epochs) as readonly OwnedEpoch[], whole(head.head, 0));
       this.#complete(head);
       for (;;) {
-        const ask = { ask: 'follow', after: this.#told.seq, timeout: checkInterval };
+        const ask = { ask: 'follow', after: this.#told.seq, timeout: Math.ceil(checkInterval) };
         const answer = checked(await link.ask(ask, [], checkInterval + requestTimeout));
         if (this.#isClosed) throw new Error('the log was closed');
         this.#learnFailure(answer.head);
@@ -533,7 +535,8 @@ function tooLarge(bytes: number, maxBytes: number): Error {
   return Object.assign(new RangeError(message), { code: 'ERR_SSE_BATCH_TOO_LARGE', status: 413, maxBytes });
 }
 
-function checkNumber(name: string, value: number, least: number): void {
-  if (typeof value === 'number' && value >= least) return;
-  throw new RangeError(`\`${name}\` must be a number ≥ ${least}, got ${value}`);
+function checkNumber(name: string, value: number, least: number, most: number = Infinity): void {
+  if (typeof value === 'number' && value >= least && value <= most) return;
+  const range = most === Infinity ? `≥ ${least}` : `from ${least} to ${most}`;
+  throw new RangeError(`\`${name}\` must be a number ${range}, got ${value}`);
 }

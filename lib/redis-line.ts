@@ -96,7 +96,10 @@ export class RedisLine {
         settle();
         reject(reason);
       };
-      const timer = setTimeout(() => this.#giveUp(fail, timeout, withdrawal), Math.max(1, timeout));
+      const timer = setTimeout(
+        () => this.#giveUp(fail, timeout, withdrawal),
+        Math.min(Math.max(1, timeout), MAX_TIMER),
+      );
       const settle = () => {
         clearTimeout(timer);
         this.#waiting.delete(fail);
@@ -186,6 +189,9 @@ export function silent(): RedisFailure {
 export function asUnsent(failure: RedisFailure): RedisFailure {
   return failure.kind === 'unanswered' ? redisFailure('unsent', failure.message) : failure;
 }
+
+/** The longest time that a timer can wait. */
+const MAX_TIMER = 2 ** 31 - 1;
 
 const KINDS: readonly unknown[] = ['reply', 'unsent', 'unanswered'] satisfies RedisFailure['kind'][];
 

@@ -98,7 +98,7 @@ export function shutdown<S extends DrainableStream>(
     const departures = new Departures(options);
     const limits = new Limits(options, departures.window);
     const outcome = drain(departures, departures, limits, onDraining);
-    void outcome.then(({ duration }) => departures.endLate(limits.deadline - duration));
+    void outcome.then(({ duration }) => departures.endLate(Math.max(0, limits.deadline - duration)));
     return outcome;
   }
   const running = shutdowns.get(server);

@@ -9,13 +9,11 @@ import { EventEmitter } from 'node:events';
  *
  * - `ended`: the application called `end()`.
  * - `client-gone`: the connection closed before the end.
- * - `answered`: other code ended the response, as a framework does whose handler does not wait for
- *   `stream.done`.
+ * - `answered`: other code ended the response, as a framework does that does not wait for `stream.done`.
  * - `stalled`: a write was refused and no byte drained for `stallTimeout`.
- * - `slow-consumer`: more than `maxBufferedBytes` had to wait for the client, or a reader fell too far
- *   behind.
+ * - `slow-consumer`: more than `maxBufferedBytes` had to wait, or a reader fell too far behind.
  * - `lifetime`: `maxAge` was reached.
- * - `idle`: nothing was written for `idleTimeout`.
+ * - `idle`: nothing but comments was written for `idleTimeout`.
  * - `aborted`: the caller's `signal` fired.
  * - `shutdown`: the server is stopping.
  * - `error`: the source of the bytes failed.
@@ -222,7 +220,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     if (!this.#isSteady && !this.#makeReady(bytes)) return false;
     if (!(bytes instanceof Uint8Array)) throw notBytes(bytes);
     this.#bytesWritten += bytes.length;
-    if (bytes[0] === COLON) this.#commentBytes += bytes.length;
+    if (bytes[0] === COLON && isComment(bytes)) this.#commentBytes += bytes.length;
     if (this.transmit(bytes, form)) return true;
     // After a close inside that write no drain would follow, and nothing would remove the listener.
     if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
@@ -413,6 +411,7 @@ interface Waits {
 const WRITE_OVERHEAD = 320;
 
 const COLON = 0x3a;
+const LF = 0x0a;
 /** `NGHTTP2_CANCEL`. With `NGHTTP2_INTERNAL_ERROR` Node also emits an error here that nobody expects. */
 const HTTP2_CANCEL = 8;
 const MAX_TIMEOUT = 2 ** 31 - 1;
@@ -437,7 +436,7 @@ class Deadlines {
     this.stallTimeout = duration('stallTimeout', stallTimeout);
     this.#idleTimeout = duration('idleTimeout', idleTimeout);
     const spread = inRange('maxAgeJitter', maxAgeJitter, 0, 1) * (2 * Math.random() - 1);
-    const age = duration('maxAge', maxAge) * (1 + spread);
+    const age = duration('maxAge', maxAge) === Infinity ? Infinity : maxAge * (1 + spread);
     this.#endsAt = clock() + age;
     this.resolution = Math.min(1000, Math.max(10, Math.min(this.stallTimeout, this.#idleTimeout, age) / 8));
   }
@@ -467,9 +466,7 @@ class Deadlines {
   }
 }
 
-/**
- * Whole milliseconds since this module was loaded, from 1. V8 stores such small integers without allocation.
- */
+/** Whole milliseconds since this module was loaded, from 1: V8 stores small integers without allocation. */
 function clock(): number {
   return Math.floor(performance.now() - loadedAt) + 1;
 }
@@ -549,6 +546,13 @@ function unfollow(signal: AbortSignal, writer: Writer): void {
   if (!following?.writers.delete(writer) || following.writers.size > 0) return;
   signal.removeEventListener('abort', following.onAbort);
   followers.delete(signal);
+}
+
+/** Whether all lines are comments; or the first is an empty one, as before the position that a heartbeat sends. */
+function isComment(bytes: Uint8Array): boolean {
+  for (let at = 0; bytes[1] !== LF && at < bytes.length; at = bytes.indexOf(LF, at) + 1 || bytes.length)
+    if (bytes[at] !== COLON && bytes[at] !== LF) return false;
+  return true;
 }
 
 function notBytes(value: unknown): TypeError {

@@ -795,6 +795,8 @@ describe('a shared log that is away', () => {
     await rest();
     log.tell('a4');
     await rest();
+    const { started, resumed, gaps } = hub.stats;
+    assert.deepEqual([started, resumed, gaps['unknown-epoch']], [0, 2, 1]);
     // What was published since it came, nobody can say.
     assert.deepEqual(
       [storyOf(fresh), fresh.gaps.map(({ reason }) => reason)],

@@ -38,6 +38,21 @@ describe('IdempotencyCache', () => {
     assert.equal(await cache.run('a', async () => 'yes'), 'yes');
   });
 
+  it('acts once while an action takes longer than `maxAge`', async () => {
+    let now = 0;
+    const cache = new IdempotencyCache<number>({ maxAge: 10, now: () => now });
+    let finish = (_: number): void => assert.fail();
+    const slow = new Promise<number>((resolve) => {
+      finish = resolve;
+    });
+    const first = cache.run('a', () => slow);
+    now = 20;
+    const second = cache.run('a', assert.fail);
+    finish(1);
+    assert.deepEqual(await Promise.all([first, second]), [1, 1]);
+    assert.equal(await cache.run('a', async () => 2), 2);
+  });
+
   it('drops the oldest outcome when there are `maxKeys`', async () => {
     const cache = new IdempotencyCache<number>({ maxKeys: 2 });
     const act = counting();

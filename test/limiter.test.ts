@@ -279,6 +279,12 @@ describe('limitConnections', () => {
     assert.equal(clock.holds, false);
   });
 
+  it('needs a clock only for differences of time', async (t) => {
+    const { port } = await limited(t, { rate: 1, burst: 2, clock: new FakeClock(-60_000) });
+    for (let n = 0; n < 2; n++) assert.equal((await open(port)).status, 200);
+    assert.equal((await open(port)).status, 429);
+  });
+
   it('loses no connection to rounding when the rate divides no second', async (t) => {
     const clock = new FakeClock();
     const { limit, port } = await limited(t, { rate: 3, clock });

@@ -24,6 +24,7 @@ import { Heard } from '../lib/log-intake.ts';
 import { encodeMessage, type Message, MessageReader } from '../lib/log-wire.ts';
 import { MemoryLog } from '../lib/memory-log.ts';
 import { ProcessesLog, type ProcessesLogOptions, type ServedLog, serveLog } from '../lib/processes.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { MemoryStore, MemoryLog as StoredLog } from './helpers/memory-log.ts';
 
 function pathFor(t: TestContext): string {
@@ -143,8 +144,53 @@ describe('serveLog', () => {
     await assert.rejects(serveLog({ path, log, maxRecentBytes: 1 }), /`maxRecentBytes` must be a number ≥ /);
     assert.throws(
       () => new ProcessesLog({ path, requestTimeout: 0 }),
-      /`requestTimeout` must be a number ≥ 1, got 0/,
+      /`requestTimeout` must be a number from 1 to 1073741823, got 0/,
     );
+  });
+
+  it('refuses times that no timer can wait', (t) => {
+    const path = pathFor(t);
+    for (const name of ['requestTimeout', 'checkInterval']) {
+      for (const value of [Infinity, 2 ** 30, NaN]) {
+        const message = `\`${name}\` must be a number from 1 to 1073741823, got ${value}`;
+        assert.throws(() => new ProcessesLog({ path, [name]: value }), { name: 'RangeError', message });
+      }
+    }
+  });
+
+  it('keeps a connection whose times are no whole numbers', async (t) => {
+    const path = pathFor(t);
+    const served = await serve(t, path);
+    const { log, heard } = await follow(t, path, { checkInterval: 1.5 });
+    for (let i = 0; i < 3; i++) await log.append('a', [event(String(i))]);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.deepEqual([log.connected, served.connections, heard.renewals.length], [true, 1, 1]);
+    assert.deepEqual(await textsOf(log, 'a'), ['0', '1', '2']);
+  });
+
+  it('waits longer from attempt to attempt, also where the first waits are none', async (t) => {
+    let attempts = 0;
+    const connectTo = (): Duplex => {
+      attempts++;
+      const stream = stuckStream();
+      setImmediate(() => stream.destroy(new Error('nobody is there')));
+      return stream;
+    };
+    t.mock.method(Math, 'random', () => 0.999);
+    const time = fakeTime(t);
+    const log = new ProcessesLog({
+      path: pathFor(t),
+      connect: connectTo,
+      minRetryDelay: 0,
+      maxRetryDelay: 1000,
+    });
+    t.after(() => log.close());
+    log.follow(new Heard());
+    for (let passed = 0; passed < 1000; passed++) {
+      time.advance(1);
+      for (let turns = 0; turns < 5; turns++) await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.ok(attempts >= 8 && attempts <= 12, `${attempts} in a second`);
   });
 
   it('hands over in one append of its log what all processes append in a turn', async (t) => {
@@ -386,7 +432,7 @@ describe('ProcessesLog', () => {
 
   it('ends a connection that was not answered yet when it is closed', async (t) => {
     const silent = stuckStream();
-    const log = new ProcessesLog({ path: pathFor(t), connect: () => silent, requestTimeout: 2 ** 31 - 1 });
+    const log = new ProcessesLog({ path: pathFor(t), connect: () => silent, requestTimeout: 2 ** 30 - 1 });
     log.follow(new Heard());
     await log.close();
     await until(() => silent.destroyed);

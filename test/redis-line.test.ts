@@ -110,6 +110,17 @@ describe('a line to Redis', () => {
     assert.equal(clock.timers, 0);
   });
 
+  it('waits as long as a timer can where it is to wait longer', async (t) => {
+    const { clock, wire, send } = open(t);
+    const one = send('ONE', 2 ** 31 + 1000);
+    clock.advance(60_000);
+    await turn();
+    assert.equal(one.outcome, '');
+    wire.calls[0]?.resolve('1');
+    await turn();
+    assert.equal(one.outcome, '1');
+  });
+
   it('is kept where anything was answered since the command was sent', async (t) => {
     const { clock, ends, wire, send } = open(t);
     const one = send('ONE', 500);

@@ -755,7 +755,8 @@ describe('shutdown without a server', { timeout: 20_000 }, () => {
     assert.equal((await over).cut, 0);
   });
 
-  it('cuts the streams whose body nobody has read by the deadline', async () => {
+  it('cuts the streams whose body nobody has read by the deadline', async (t) => {
+    const delays = t.mock.method(globalThis, 'setTimeout');
     const streams = new Set<EventStream>();
     const options = { request: ask(), streams };
     const responses = [
@@ -766,5 +767,6 @@ describe('shutdown without a server', { timeout: 20_000 }, () => {
     const { ended, cut } = await shutdown(null, { streams, deadline: 100 });
     assert.deepEqual({ ended, cut }, { ended: 2, cut: 2 });
     for (const response of responses) await assert.rejects(response.text(), { code: 'ERR_SSE_CLOSED' });
+    for (const { arguments: given } of delays.mock.calls) assert.ok(Number(given[1]) >= 0, `${given[1]} ms`);
   });
 });

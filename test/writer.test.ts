@@ -562,6 +562,35 @@ describe('the deadlines of a Writer', () => {
     assert.equal(await writer.done, 'idle');
   });
 
+  it('count an event that begins with a comment as activity', async (t) => {
+    const time = fakeTime(t);
+    const writer = writerOn(new PassThrough(), { idleTimeout: 8000 });
+    for (const text of [': topic a\nid: 1-1\ndata: x\n\n', ': a\n: b\n\ndata: x\n\n', ': a\ndata: x']) {
+      time.advance(7900);
+      writer.write(bytes(text));
+      assert.equal(writer.closed, false);
+    }
+    for (const text of [
+      ': ping\n\n',
+      ': a\n: b\n\n: c',
+      ':\nid: 1-1\nevent: sluice:position\ndata: {}\n\n',
+    ]) {
+      time.advance((8000 + sweeps(8000)) / 3);
+      writer.write(bytes(text));
+    }
+    time.advance(sweeps(8000));
+    assert.equal(await writer.done, 'idle');
+  });
+
+  it('need no timer where there is no maxAge, whatever its spread', (t) => {
+    fakeTime(t);
+    t.mock.method(Math, 'random', () => 0);
+    const timers = t.mock.method(globalThis, 'setInterval');
+    const writer = writerOn(new PassThrough(), { maxAgeJitter: 1 });
+    writer.write(bytes('data: x\n\n'));
+    assert.equal(timers.mock.callCount(), 0);
+  });
+
   it('end it at maxAge, however busy it is', async (t) => {
     const time = fakeTime(t);
     const client = new PassThrough();

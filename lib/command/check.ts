@@ -320,7 +320,7 @@ class Run {
     try {
       for (let sent = 0, age = 0; sent < total && age < duration && !this.#isFull && !this.#isRefused; ) {
         age = performance.now() - began;
-        const due = Math.min(total, Math.floor((rate * Math.min(age, duration)) / 1000)) - sent;
+        const due = Math.floor((total * Math.min(age, duration)) / duration) - sent;
         const size = Math.min(due, MAX_BATCH);
         if (size > 0) await this.#post(sent + 1, size, send, stopped.signal);
         sent += size;

@@ -68,6 +68,13 @@ describe('sluice check, with the reference server', () => {
     );
   });
 
+  it('publishes one event where the rate gives less than one', async (t) => {
+    const { url } = await ours(t);
+    const argv = ['--rate', '1', '--duration', '900ms', '--readers', '1', url];
+    const { code, counts } = await check(argv);
+    assert.deepEqual([code, counts.published], [0, 1]);
+  });
+
   it('accepts the gaps of a history that is too short', async (t) => {
     const { url } = await ours(t, { hub: { history: { maxEvents: 4 } } as never });
     const { code, findings, counts } = await check([...QUICK, '--rate', '1000', url]);
