@@ -75,6 +75,8 @@ export class Delivery {
   /** Called at the beginning of each turn. */
   readonly #begin: () => void;
   readonly #now: () => number;
+  /** For times that are only subtracted, which must not jump with the clock of the system. */
+  readonly #elapsed: () => number;
   readonly #onDelivered: DeliveryOptions['onDelivered'];
   readonly #schedule: (turn: () => void) => void;
 
@@ -124,12 +126,13 @@ export class Delivery {
     this.#log = log;
     this.#begin = begin;
     this.#now = clockOf(options.now);
+    this.#elapsed = options.now === undefined ? () => performance.now() : this.#now;
     this.#onDelivered = options.onDelivered;
     this.#schedule = options.schedule ?? setImmediate;
     const isFarBehind = (topic: Topic, seq: number): boolean =>
       history.isFarBehind(topic, Math.min(seq, order.settled));
     const find = (name: string): Topic | undefined => history.get(name);
-    this.#backpressure = new Backpressure(find, isFarBehind, this.#now, () => this.plan());
+    this.#backpressure = new Backpressure(find, isFarBehind, this.#elapsed, () => this.plan());
   }
 
   /**
@@ -165,7 +168,7 @@ export class Delivery {
     this.#isInTurn = true;
     this.#turns++;
     this.#begin();
-    this.#time = this.#now();
+    this.#time = this.#elapsed();
     const since = this.#newsSince;
     const withNews = this.#groupsWithNews();
     this.#deliverNews(withNews);
@@ -485,7 +488,7 @@ export class Delivery {
   }
 
   #takeLate(cursor: Cursor, page: LogPage, epoch: number, clears: number): void {
-    this.#time = this.#now();
+    this.#time = this.#elapsed();
     // A page of an epoch that is over may have what is lost.
     if (this.#order.epoch === epoch) this.#advance(cursor, checkPage(page), clears);
     else this.#advance(cursor);

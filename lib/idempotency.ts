@@ -13,7 +13,7 @@ export interface IdempotencyCacheOptions<T = unknown> {
   maxBytes?: number | undefined;
   /** Returns the bytes that an outcome takes; default 0 for each. Keep outcomes small. */
   bytesOf?: ((outcome: T) => number) | undefined;
-  /** Returns the time in milliseconds; default `Date.now`. */
+  /** Returns milliseconds, of which only differences count; default `performance.now`. */
   now?: (() => number) | undefined;
 }
 
@@ -58,7 +58,7 @@ export class IdempotencyCache<T> {
       maxAge = 600_000,
       maxKeys = 10_000,
       maxBytes = 8 * 1024 * 1024,
-      now = () => Date.now(),
+      now = () => performance.now(),
     } = options;
     this.#maxAge = atLeast(1, 'maxAge', maxAge);
     this.#maxKeys = atLeast(1, 'maxKeys', maxKeys);

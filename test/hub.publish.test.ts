@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { SLOT_BYTES } from '../lib/frame-ring.ts';
 import { Hub, type HubEvent, type HubOptions, type SubscribeOptions } from '../lib/hub.ts';
+import { fakeTime } from './helpers/clock.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { at, drain, handRun, MemoryReader, slowReader, TestLog, times } from './helpers/hub.ts';
 
@@ -427,6 +428,26 @@ describe('ready', () => {
     await drain(reader);
     turns.all();
     assert.equal(await isSettled(hub.ready('a')), false);
+  });
+
+  it('does not wait for it either where the clock of the system is set back', async (t) => {
+    const time = fakeTime(t);
+    const { hub, turns } = handRun({ history: { maxEvents: 40 }, maxPageBytes: 35 });
+    const reader = slowReader();
+    hub.subscribe('a', reader);
+    turns.all();
+    await drain(reader);
+    hub.publishAll('a', numbers(20));
+    turns.all();
+    const ready = hub.ready('a');
+    const wrong = Date.now() - 3_600_000;
+    t.mock.method(Date, 'now', () => wrong);
+    time.advance(99);
+    turns.all();
+    assert.equal(await isSettled(ready), false);
+    time.advance(1);
+    turns.all();
+    assert.equal(await isSettled(ready), true);
   });
 
   it('waits for a reader that was blocked before anybody waited for the first time', async (t) => {
