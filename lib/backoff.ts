@@ -58,15 +58,17 @@ export class Backoff {
   }
 
   /**
-   * Milliseconds to wait before the next attempt; `requested` is the delay that the server has asked for.
+   * Milliseconds to wait before the next attempt; `requested` are the delays that the server has asked for, where
+   * it has: the longest counts. It may ask for 0.
    *
    * The first wait after a healthy connection is what the server asks for and a small random part. Each
    * further one without a healthy connection in between doubles the bound of the random part.
    */
-  nextDelay(requested: number): number {
+  nextDelay(...requested: readonly (number | undefined)[]): number {
     const { backoffDelay, maxBackoffDelay, minRetryDelay, maxRetryDelay } = this.#limits;
-    const floor = Math.min(Math.max(requested, minRetryDelay), maxRetryDelay);
-    const isFirst = this.#failures === 0 && requested > 0;
+    const asked = requested.filter((delay) => delay !== undefined);
+    const floor = Math.min(Math.max(minRetryDelay, ...asked), maxRetryDelay);
+    const isFirst = this.#failures === 0 && asked.length > 0;
     // Without the limit, 0 times Infinity would be no number after 1,024 failures.
     const doublings = Math.min(this.#failures++, 64);
     const grown = Math.min(backoffDelay * 2 ** doublings, maxBackoffDelay);

@@ -148,7 +148,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   #mayRepeat = true;
   // Ends the request, the stream or the wait that is under way.
   #interrupt: (() => void) | undefined;
-  #serverRetry = 0;
+  #serverRetry: number | undefined;
   #silenceTimeout: number;
 
   // The id in force when the latest processed event arrived, and when the latest yielded one did.
@@ -580,7 +580,7 @@ export class Connection<Events extends object = EventMap, Item = EventOf<Events>
   }
 
   async #waitAfter(failure: ConnectError): Promise<void> {
-    const delay = this.#backoff.nextDelay(Math.max(this.#serverRetry, failure.retryDelay ?? 0));
+    const delay = this.#backoff.nextDelay(this.#serverRetry, failure.retryDelay);
     this.#enter({ state: 'waiting', attempt: this.#attempt, failure, delay });
     if (this.#closing || this.#reconnecting) return;
     await new Promise<void>((resolve) => {

@@ -350,7 +350,7 @@ export class Chain {
         return await act();
       } catch (error) {
         if (!isPassing(error) || this.#hasGivenUp) throw error;
-        await new Promise((resolve) => setTimeout(resolve, backoff.nextDelay(0)));
+        await new Promise((resolve) => setTimeout(resolve, backoff.nextDelay()));
       }
     }
   }

@@ -400,7 +400,7 @@ export class ProcessesLog implements SharedLog {
 
   #pause(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.#backoff.nextDelay(0));
+      const timer = setTimeout(resolve, this.#backoff.nextDelay());
       this.#endRetry = () => {
         clearTimeout(timer);
         resolve();

@@ -157,7 +157,7 @@ class Connection implements OpenedRedis {
   #lost(life: Life, reason: RedisFailure): void {
     this.#backoff.connectionEnded({ age: life.age, hasDelivered: life.hasAnswered, isOrderly: false });
     this.#life = undefined;
-    this.#timer = setTimeout(() => this.#begin(), this.#backoff.nextDelay(0));
+    this.#timer = setTimeout(() => this.#begin(), this.#backoff.nextDelay());
     this.#events.onDown(reason);
   }
 }

@@ -113,7 +113,7 @@ export class RedisFollower {
 
   #pause(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.#backoff.nextDelay(0));
+      const timer = setTimeout(resolve, this.#backoff.nextDelay());
       timer.unref?.();
       this.#wake = () => {
         clearTimeout(timer);

@@ -158,7 +158,7 @@ class Failures {
     this.#first = undefined;
     if (error !== undefined) {
       this.#backoff ??= new Backoff(RETRY);
-      const delay = this.#backoff.nextDelay(0);
+      const delay = this.#backoff.nextDelay();
       onError?.(error, { delay });
       return delay;
     }

@@ -7,14 +7,14 @@ function fixRandom(t: TestContext, value: number): void {
   t.after(() => random.mock.restore());
 }
 
-const delaysOf = (backoff: Backoff, requested: readonly number[]): number[] =>
+const delaysOf = (backoff: Backoff, requested: readonly (number | undefined)[]): number[] =>
   requested.map((ms) => backoff.nextDelay(ms));
 
 describe('Backoff', () => {
   it('adds a random part to what the server asks for, and doubles its bound up to maxBackoffDelay', (t) => {
     fixRandom(t, 0.5);
     const backoff = new Backoff({ backoffDelay: 100, maxBackoffDelay: 300, minRetryDelay: 0 });
-    assert.deepEqual(delaysOf(backoff, [0, 1000, 0, 0]), [50, 1100, 150, 150]);
+    assert.deepEqual(delaysOf(backoff, [undefined, 1000, 0, undefined]), [50, 1100, 150, 150]);
   });
 
   it('keeps what the server asks for between minRetryDelay and maxRetryDelay', () => {
@@ -43,9 +43,9 @@ describe('Backoff', () => {
       [{ ...ended, hasDelivered: true }, true],
     ] as const) {
       const backoff = new Backoff({ backoffDelay: 1, minRetryDelay: 0, healthyAge: 5000 });
-      assert.deepEqual(delaysOf(backoff, [0, 0]), [1, 2]);
+      assert.deepEqual(delaysOf(backoff, [undefined, undefined]), [1, 2]);
       backoff.connectionEnded(connection);
-      assert.deepEqual(delaysOf(backoff, [0]), [isHealthy ? 1 : 4], JSON.stringify(connection));
+      assert.deepEqual(delaysOf(backoff, [undefined]), [isHealthy ? 1 : 4], JSON.stringify(connection));
     }
   });
 
@@ -55,6 +55,7 @@ describe('Backoff', () => {
     for (const [requested, delay] of [
       [1000, 1250],
       [100, 313],
+      [0, 313],
       [60_000, 61_000],
     ] as const) {
       backoff.connectionEnded({ age: 5000, hasDelivered: true, isOrderly: true });
@@ -62,22 +63,29 @@ describe('Backoff', () => {
     }
   });
 
+  it('keeps to the longest of what the server asks for, in each of its ways', () => {
+    const backoff = new Backoff({ backoffDelay: 0, minRetryDelay: 10 });
+    assert.equal(backoff.nextDelay(1000, undefined), 1000);
+    assert.equal(backoff.nextDelay(1000, 2000), 2000);
+    assert.equal(backoff.nextDelay(undefined, 0), 10);
+  });
+
   it('takes a connection for healthy after ten seconds, by default, however it ends', (t) => {
     fixRandom(t, 1);
     const backoff = new Backoff();
     const ended = { hasDelivered: false, isOrderly: false };
-    assert.deepEqual(delaysOf(backoff, [0, 0]), [1250, 2250]);
+    assert.deepEqual(delaysOf(backoff, [undefined, undefined]), [1250, 2250]);
     backoff.connectionEnded({ ...ended, age: 9999 });
-    assert.deepEqual(delaysOf(backoff, [0]), [4250]);
+    assert.deepEqual(delaysOf(backoff, [undefined]), [4250]);
     backoff.connectionEnded({ ...ended, age: 10_000 });
-    assert.deepEqual(delaysOf(backoff, [0]), [1250]);
+    assert.deepEqual(delaysOf(backoff, [undefined]), [1250]);
   });
 
   it('waits from 250 ms to 1.25 s at first, by default', (t) => {
     fixRandom(t, 0);
-    assert.equal(new Backoff().nextDelay(0), 250);
+    assert.equal(new Backoff().nextDelay(), 250);
     fixRandom(t, 1);
-    assert.equal(new Backoff().nextDelay(0), 1250);
+    assert.equal(new Backoff().nextDelay(), 1250);
   });
 
   for (const [options, message] of [

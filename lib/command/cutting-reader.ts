@@ -77,7 +77,7 @@ export class CuttingReader {
         this.failures++;
         this.#options.onFailure(failure);
         if (!isTransient(failure)) this.isOver = true;
-        else await this.#pause(Math.min(backoff.nextDelay(failure.retryDelay ?? 0), MAX_SERVER_DELAY));
+        else await this.#pause(Math.min(backoff.nextDelay(failure.retryDelay), MAX_SERVER_DELAY));
       }
     }
   }

@@ -192,7 +192,7 @@ export class Input {
 
   async #pause(backoff: Backoff): Promise<void> {
     const options = { signal: this.#context.signal, ref: false };
-    await sleep(backoff.nextDelay(0), undefined, options).catch(() => {});
+    await sleep(backoff.nextDelay(), undefined, options).catch(() => {});
   }
 
   #logSkipped(message: string, bytes: number): void {

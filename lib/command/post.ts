@@ -80,7 +80,7 @@ async function postPart(part: readonly string[], options: PostOptions): Promise<
     const answer = await attemptOnce({ headers, body }, part.length, options);
     if (!('code' in answer)) return answer;
     if (!isTransient(answer) || attempt >= options.attempts) throw answer;
-    const delay = backoff.nextDelay(answer.retryDelay ?? 0);
+    const delay = backoff.nextDelay(answer.retryDelay);
     options.onRetry({ message: answer.message, attempt, delay });
     await sleep(delay, options.signal);
   }

@@ -257,7 +257,7 @@ function isInUse(error: unknown): boolean {
 }
 
 async function pause(backoff: Backoff, signal: AbortSignal): Promise<void> {
-  await sleep(backoff.nextDelay(0), undefined, { signal }).catch(() => {});
+  await sleep(backoff.nextDelay(), undefined, { signal }).catch(() => {});
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -115,8 +115,8 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'client', only: 'before it reconnects' }],
       },
       {
-        find: 'Math.max(this.#serverRetry, failure.retryDelay ?? 0)',
-        replace: 'this.#serverRetry',
+        find: 'nextDelay(this.#serverRetry, failure.retryDelay)',
+        replace: 'nextDelay(this.#serverRetry)',
         why: 'a client comes back before the time that `Retry-After` states',
         tests: [{ in: 'client', only: 'Retry-After' }],
       },
@@ -347,8 +347,8 @@ export const reader: readonly Mutant[] = [
         why: 'clients of a server that is down come back as often as ever',
       },
       {
-        find: 'Math.max(requested, minRetryDelay)',
-        replace: 'requested',
+        find: 'Math.max(minRetryDelay, ...asked)',
+        replace: 'Math.max(0, ...asked)',
         why: 'a server that sends `retry: 0` gets a flood',
       },
       {

@@ -79,7 +79,7 @@ export const redisClient: readonly Mutant[] = [
     ['redis-client'],
     [
       {
-        find: 'this.#timer = setTimeout(() => this.#begin(), this.#backoff.nextDelay(0));',
+        find: 'this.#timer = setTimeout(() => this.#begin(), this.#backoff.nextDelay());',
         replace: 'this.#timer = setTimeout(() => this.#begin(), 100);',
         why: 'all nodes come back to a server at the same moment',
       },
