@@ -19,7 +19,7 @@ export interface Play {
   readonly checked?: number | undefined;
 }
 
-const LIMITED = 'the reader was the limit';
+export const LIMITED = 'the reader was the limit';
 /** Microseconds that a reader that reads once a millisecond may take to notice that it has everything. */
 const PATIENCE = 50_000;
 
