@@ -22,6 +22,7 @@ import { gapEvent, positionEvent, readyEvent } from '../lib/protocol.ts';
 import { fetchTransport, http2Transport } from '../lib/transport.ts';
 import { fakeTime } from './helpers/clock.ts';
 import { atOnce, readData } from './helpers/connected.ts';
+import { often } from './helpers/long.ts';
 import {
   cutAfter,
   eventStream,
@@ -35,8 +36,6 @@ import {
   whole,
 } from './helpers/misbehaving.ts';
 import { listen, openServer } from './helpers/server.ts';
-
-const LONG = process.env.SLUICE_LONG === '1';
 
 async function started(t: TestContext, handler: Parameters<typeof openServer>[0]) {
   const server = await openServer(handler);
@@ -195,7 +194,7 @@ describe('connect', () => {
 
 describe('connect, when a connection fails,', () => {
   it('loses and repeats nothing, wherever in a frame the stream was cut', async (t) => {
-    const cuts = LONG ? 10_000 : 1500;
+    const cuts = often(1500, 10_000);
     const random = seeded(20_261_123);
     let connections = 0;
     const { url } = await started(t, (req, res) => {
@@ -1010,7 +1009,7 @@ describe('the position of connect', () => {
   it('skips no event when the process is killed at any moment', {
     timeout: 600_000,
   }, async (t) => {
-    const kills = LONG ? 200 : 12;
+    const kills = often(12, 200);
     const random = seeded(4);
     const folder = await mkdtemp(join(tmpdir(), 'sluice-'));
     t.after(() => rm(folder, { recursive: true }));

@@ -9,10 +9,10 @@ import { encode, type ServerSentEvent } from '../lib/encode.ts';
 import { formatCases, type Read } from './fixtures/format.ts';
 import { chunksOf, situations } from './fixtures/streams.ts';
 import { collectGarbage } from './helpers/garbage.ts';
+import { often } from './helpers/long.ts';
 import { readByTheStandard } from './helpers/model.ts';
 import { serve } from './helpers/server.ts';
 
-const LONG = process.env.SLUICE_LONG === '1';
 const utf8 = new TextEncoder();
 
 function readAll(chunks: Iterable<Uint8Array | string>, limits: DecodeLimits = {}) {
@@ -166,7 +166,7 @@ describe('the decoder, as the standard says,', () => {
           wanted.map(([type, data]) => [type, data, '']),
         );
       }),
-      { numRuns: LONG ? 100_000 : 5000 },
+      { numRuns: often(5000, 100_000) },
     );
   });
 
@@ -259,7 +259,7 @@ describe('the decoder, as the standard says,', () => {
           assert.equal(decoder.lastEventId, model.lastEventId);
         }
       }),
-      { numRuns: LONG ? 20_000 : 1000 },
+      { numRuns: often(1000, 20_000) },
     );
   });
 
@@ -510,7 +510,7 @@ describe('onTooLarge of the decoder', () => {
         assert.deepEqual(alike, expected);
       },
     );
-    fc.assert(property, { numRuns: LONG ? 20_000 : 1500 });
+    fc.assert(property, { numRuns: often(1500, 20_000) });
   });
 
   it('names the limit that was passed first', () => {

@@ -15,9 +15,9 @@ import { createSseServer } from '../lib/server.ts';
 import { SqliteLog } from '../lib/sqlite.ts';
 import { freePort } from './helpers/free-port.ts';
 import { times } from './helpers/hub.ts';
+import { isLong, often } from './helpers/long.ts';
 
-const LONG = process.env.SLUICE_LONG === '1';
-const [KILLS, READERS] = LONG ? [100, 200] : [4, 12];
+const [KILLS, READERS] = [often(4, 100), often(12, 200)];
 const TOPICS = ['t0', 't1', 't2'];
 const COMMAND = join(import.meta.dirname, '../lib/command/bin.ts');
 const hasSqlite = process.getBuiltinModule('node:sqlite') !== undefined;
@@ -190,11 +190,11 @@ if (hasSqlite) {
     const fullAt = performance.now();
     await until(() => (statuses.get(503) ?? 0) >= 5);
     const acknowledged = statuses.get(200);
-    await sleep(LONG ? 10_000 : 500);
+    await sleep(isLong ? 10_000 : 500);
     assert.equal((await fetch(`${url}/readyz`)).status, 503);
     assert.match(await (await fetch(`${url}/metrics`)).text(), /^sluice_log_available 0$/m);
     assert.deepEqual([statuses.get(200), hub.size], [acknowledged, 5]);
-    assert.ok(performance.now() - fullAt >= (LONG ? 10_000 : 500));
+    assert.ok(performance.now() - fullAt >= (isLong ? 10_000 : 500));
     // Somebody makes room.
     await hub.change('filler', 'delete');
     await until(() => (statuses.get(200) ?? 0) >= acknowledged! + 20);

@@ -14,12 +14,12 @@ import { after, before, describe, it } from 'node:test';
 import { createGzip } from 'node:zlib';
 import type { ReaderOrder, ReaderReport } from './fixtures/reader.ts';
 import type { ServerOrder, ServerReport } from './fixtures/sse-server.ts';
+import { isLong, often } from './helpers/long.ts';
 import { request } from './helpers/raw.ts';
 import { Reader, Reading } from './helpers/reader.ts';
 import { openServer, type TestServer } from './helpers/server.ts';
 
-const LONG = process.env.SLUICE_LONG === '1';
-const TIMES = LONG ? 4 : 1;
+const TIMES = often(1, 4);
 const MB = 1e6;
 /** Headers by which a browser's EventSource is known, which gives up on any other status than 200. */
 const AS_EVENTSOURCE = ['Accept: text/event-stream', 'Sec-Fetch-Mode: cors', 'Sec-Fetch-Dest: empty'];
@@ -136,7 +136,7 @@ function assertCost({ before, during }: Awaited<ReturnType<typeof beside>>, most
   assert.ok(grown < most, `the process grew by ${(grown / MB).toFixed(1)} MB`);
 }
 
-describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, () => {
+describe('what a hostile client costs', { timeout: isLong ? 500_000 : 110_000 }, () => {
   for (const path of ['/topics', '/metrics', '/', '/nothing', '/position']) {
     it(`is one answer at a time when it pipelines 1,500 requests for ${path} and reads nothing`, async () => {
       const cost = await beside(async () => {
@@ -239,7 +239,7 @@ describe('what a hostile client costs', { timeout: LONG ? 500_000 : 110_000 }, (
   });
 });
 
-describe('what a hostile server costs', { timeout: LONG ? 500_000 : 110_000 }, () => {
+describe('what a hostile server costs', { timeout: isLong ? 500_000 : 110_000 }, () => {
   const EVENT_STREAM = { 'content-type': 'text/event-stream' };
   const SIZE = 200 * MB * TIMES;
   let bad: TestServer;

@@ -8,15 +8,15 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { often } from './helpers/long.ts';
 import { fuzzBatch } from './simulation/batches.ts';
 import { type Finding, fuzzHub, type Tally } from './simulation/hub-fuzz.ts';
 
-const LONG = process.env.SLUICE_LONG === '1';
 const { FUZZ_SEED, FUZZ_FIRST = 1, FUZZ_RUNS } = process.env;
 
 it('keeps its promises to every client, whatever sinks, logs and handlers do', async () => {
   const met = new Map<string, number>();
-  const seeds = seedsFor(LONG ? 100_000 : 1500);
+  const seeds = seedsFor(often(1500, 100_000));
   for (const seed of seeds) {
     for (const [what, times] of Object.entries(await run(seed))) met.set(what, (met.get(what) ?? 0) + times);
   }
@@ -27,7 +27,7 @@ it('keeps its promises to every client, whatever sinks, logs and handlers do', a
 });
 
 it('holds each batch that it takes as a whole, however full its memory was before', () => {
-  const seeds = seedsFor(LONG ? 100_000 : 4000);
+  const seeds = seedsFor(often(4000, 100_000));
   const taken = seeds.filter((seed) => {
     try {
       return fuzzBatch(seed) > 0;

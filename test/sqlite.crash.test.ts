@@ -19,6 +19,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { SqliteLog } from '../lib/sqlite.ts';
+import { often } from './helpers/long.ts';
 import { entry, folderFor, openLog, readAll, sqlite } from './helpers/sqlite.ts';
 
 const WRITER = fileURLToPath(new URL('./fixtures/sqlite-writer.ts', import.meta.url));
@@ -35,7 +36,7 @@ if (sqlite === undefined) {
     assert.deepEqual([code, output.text], [1, '']);
     assert.match(errors, /ERR_SSE_SQLITE_MISSING/);
   });
-} else crashes(process.env.SLUICE_LONG === '1' ? 60 : 6);
+} else crashes(often(6, 60));
 
 function crashes(kills: number): void {
   it('keeps all that was committed before a kill, whole batches alone, in the same epoch', async (t) => {

@@ -21,6 +21,7 @@ import { Hub } from '../lib/hub.ts';
 import type { LogEntry, TopicChange, TopicRecord } from '../lib/log.ts';
 import { SqliteLog } from '../lib/sqlite.ts';
 import { type FileState, type Found, SqliteFile, sqliteOf, whyLost } from '../lib/sqlite-file.ts';
+import { often } from './helpers/long.ts';
 import { digestOf, entry, folderFor, openLog, readAll, seqsOf, sqlite } from './helpers/sqlite.ts';
 
 const ALL = { newestOnly: false };
@@ -1046,7 +1047,7 @@ function sameAsModel(t: TestContext): void {
       }
     },
   );
-  fc.assert(property, { numRuns: process.env.SLUICE_LONG === '1' ? 3000 : 60 });
+  fc.assert(property, { numRuns: often(60, 3000) });
 }
 
 class Model {

@@ -1,6 +1,7 @@
 // Puts one fault after another into a copy of lib/, and checks that the tests notice each: `npm run mutants`.
 //
 //     npm run mutants -- --only TEXT    those with this text in their file, their fault, their race or property
+//     npm run mutants -- --part 1/2     every second one, from the first on; 2/2: the others
 //     npm run mutants -- --json FILE    writes a report as well
 //
 // Those of a log in SQLite are run by a Node that has `node:sqlite` (22.13 or later). On others they are left out, and
@@ -50,12 +51,15 @@ interface Result extends Outcome {
   readonly test: string;
 }
 
-const { values: options } = parseArgs({ options: { only: { type: 'string' }, json: { type: 'string' } } });
-process.exitCode = await main(options.only ?? '', options.json);
+const string = { type: 'string' } as const;
+const { values: options } = parseArgs({ options: { only: string, part: string, json: string } });
+process.exitCode = await main(options.only ?? '', options.part ?? '1/1', options.json);
 
-async function main(only: string, json: string | undefined): Promise<number> {
+async function main(only: string, part: string, json: string | undefined): Promise<number> {
   const begun = performance.now();
-  const wanted = all.filter((mutant) => isWanted(mutant, only));
+  const [which = 0, parts = 0] = part.split('/').map(Number);
+  if (!(which >= 1 && which <= parts)) return misuse([`--part must be like 1/2, got "${part}"`]);
+  const wanted = all.filter((mutant, i) => isWanted(mutant, only) && i % parts === which - 1);
   if (wanted.length === 0) return misuse([`no mutant has "${only}" in it`]);
   const mutants = wanted.filter(({ needs }) => needs === undefined || process.getBuiltinModule?.(needs));
   const left = wanted.length - mutants.length;
