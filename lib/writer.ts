@@ -83,10 +83,7 @@ export interface WriterOptions {
    * seconds for one.
    */
   stallTimeout?: number | undefined;
-  /**
-   * Milliseconds without a write after which the stream ends; default `Infinity`. Comments (chunks that begin
-   * with `:`) do not count as writes.
-   */
+  /** Milliseconds without a write after which the stream ends; default `Infinity`. Comments do not count. */
   idleTimeout?: number | undefined;
   /** Milliseconds after which the stream ends, so that clients reconnect now and then; default `Infinity`. */
   maxAge?: number | undefined;
@@ -220,7 +217,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     if (!this.#isSteady && !this.#makeReady(bytes)) return false;
     if (!(bytes instanceof Uint8Array)) throw notBytes(bytes);
     this.#bytesWritten += bytes.length;
-    if (bytes[0] === COLON && isComment(bytes)) this.#commentBytes += bytes.length;
+    if (isComment(bytes)) this.#commentBytes += bytes.length;
     if (this.transmit(bytes, form)) return true;
     // After a close inside that write no drain would follow, and nothing would remove the listener.
     if (!this.writableNeedDrain && !this.closed) this.#awaitDrain();
@@ -550,8 +547,11 @@ function unfollow(signal: AbortSignal, writer: Writer): void {
 
 /** Whether all lines are comments; or the first is an empty one, as before the position that a heartbeat sends. */
 function isComment(bytes: Uint8Array): boolean {
-  for (let at = 0; bytes[1] !== LF && at < bytes.length; at = bytes.indexOf(LF, at) + 1 || bytes.length)
-    if (bytes[at] !== COLON && bytes[at] !== LF) return false;
+  let at = 0;
+  do {
+    if (bytes[at] !== COLON && bytes[at] !== LF) return at === bytes.length;
+    at = bytes.indexOf(LF, at) + 1;
+  } while (at > 0 && bytes[1] !== LF);
   return true;
 }
 

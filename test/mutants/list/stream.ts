@@ -151,12 +151,12 @@ export const stream: readonly Mutant[] = [
         why: 'bytes are written behind the end of a stream',
       },
       {
-        find: 'if (bytes[0] === COLON && isComment(bytes)) this.#commentBytes += bytes.length;',
+        find: 'if (isComment(bytes)) this.#commentBytes += bytes.length;',
         replace: '',
         why: 'heartbeats keep an idle stream alive',
       },
       {
-        find: 'if (bytes[0] === COLON && isComment(bytes)) this',
+        find: 'if (isComment(bytes)) this',
         replace: 'if (bytes[0] === COLON) this',
         why: 'a busy stream whose events begin with a comment ends as idle',
       },
