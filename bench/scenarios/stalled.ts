@@ -40,7 +40,7 @@ export const stalled: Scenario = {
         // Which of the two comes first alternates.
         for (const stalled of repetition % 2 === 0 ? [0, 1] : [1, 0]) {
           const never = stalled * Math.ceil(connections / 100);
-          const outcome = await watch(stage, connections, never, isQuick ? 1 : 4);
+          const outcome = await watch(stage, connections, never, isQuick ? 2 : 4);
           note({ scenario: 'stalled', peer, parameters: { stalled }, repetition, ...outcome });
         }
       });
