@@ -353,7 +353,8 @@ function summaryLines({ runs, titles }: Report): string[] {
     ...peers.map(({ peer, figures: own, byFloor, invalid }) => {
       const figure = headlineOf((name) => own[name] !== undefined);
       const title = (titles[peer] ?? peer).padEnd(34);
-      if (figure === undefined) return `  ${title} does not count: ${invalid[0]}`;
+      if (figure === undefined)
+        return `  ${title} ${invalid.length > 0 ? `does not count: ${invalid[0]}` : 'ran, without a figure'}`;
       const ratio = byFloor[figure] === undefined ? '' : `  ${number(byFloor[figure].median)} × floor`;
       return `  ${title} ${withInterval(own[figure]!)} ${figures[figure].unit}${ratio}`;
     }),
