@@ -1,17 +1,19 @@
 // Starts a Redis, three servers on it, HAProxy in front of them, a publisher and readers; Ctrl+C ends them all.
-// Needs `haproxy.cfg`, `page.html`, `readers.ts`, `sequence.ts` and `state.ts` beside it, and sluice.
+// Needs `haproxy.cfg`, `page.html`, `page.js`, `page.css`, `readers.ts`, `sequence.ts` and `state.ts` beside it,
+// and sluice.
 //
 //   npx tsx examples/cluster/start.ts [--port 8080] [--readers 200] [--rate 20] [--window 10s] [--folder FOLDER]
 
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { askHaproxy, DEFAULT_FOLDER, NAMES, type Name, until, writeState } from './state.ts';
 
 const { values } = parseArgs({
   options: {
-    /** That of HAProxy. The servers have the next three, and Redis the one after these. */
+    /** That of HAProxy; 0 takes five that are free. The servers have the next three, and Redis the one after these. */
     port: { type: 'string', default: '8080' },
     readers: { type: 'string', default: '200' },
     /** Events a second. */
@@ -22,7 +24,8 @@ const { values } = parseArgs({
   },
 });
 const { window, folder } = values;
-const [port, readers, rate] = [Number(values.port), Number(values.readers), Number(values.rate)];
+const [readers, rate] = [Number(values.readers), Number(values.rate)];
+const port = Number(values.port) || (await freePorts(5));
 const url = `http://127.0.0.1:${port}`;
 const redisPort = port + 4;
 
@@ -100,6 +103,22 @@ function startReaders(): void {
     [...NODE, join(import.meta.dirname, 'readers.ts'), url, `${readers}`],
     'readers.log',
   );
+}
+
+/** The first of so many ports in a row that nothing listens on, below those that the system gives to others. */
+async function freePorts(count: number): Promise<number> {
+  for (;;) {
+    const first = 11_000 + Math.floor(Math.random() * (21_000 - count));
+    const all = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)));
+    if (all.every((is) => is)) return first;
+  }
+}
+
+function isFree(one: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer().once('error', () => resolve(false));
+    server.listen(one, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 // ── processes ─────────────────────────────────────────────────────────────────────────────────────────────

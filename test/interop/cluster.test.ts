@@ -12,9 +12,9 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Counts } from '../../examples/cluster/readers.ts';
 import { type Faults, Sequence } from '../../examples/cluster/sequence.ts';
-import { askHaproxy } from '../../examples/cluster/state.ts';
-import { freePorts } from '../helpers/free-port.ts';
+import { askHaproxy, readState } from '../../examples/cluster/state.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
+import { isAccessible } from './helpers/accessible.ts';
 import { kept } from './helpers/children.ts';
 import { launchChromium } from './helpers/chromium.ts';
 
@@ -48,12 +48,9 @@ class Cluster {
     const cluster = new Cluster();
     const { folder } = cluster;
     t.after(() => rmSync(folder, { recursive: true, force: true }));
-    const port = await freePorts(5);
-    cluster.url = `http://127.0.0.1:${port}`;
-    cluster.redisPort = port + 4;
     const isCrowd = readers > MOST_OF_EXAMPLE;
     const own = isCrowd ? 0 : readers;
-    const numbers = ['--port', port, '--readers', own, '--rate', rate].map(String);
+    const numbers = ['--port', 0, '--readers', own, '--rate', rate].map(String);
     const child = kept(
       script('start.ts', ...numbers, '--window', `${WINDOW}s`, '--folder', folder),
       'SIGTERM',
@@ -65,7 +62,11 @@ class Cluster {
     });
     const said = new Reading(child.stdout!);
     const complaints = new Reading(child.stderr!);
-    await said.until(`open ${cluster.url}/cluster\n`).catch(() => assert.fail(complaints.text));
+    await said.until('/cluster\n').catch(() => assert.fail(complaints.text));
+    const [, port] =
+      /^open http:\/\/127\.0\.0\.1:(\d+)\/cluster\n$/.exec(said.text) ?? assert.fail(said.text);
+    cluster.url = `http://127.0.0.1:${port}`;
+    cluster.redisPort = Number(port) + 4;
     if (isCrowd) cluster.#startReaders(t, readers);
     await cluster.until(({ open, least }) => open === readers && least > 0);
     return cluster;
@@ -168,13 +169,19 @@ describe('the cluster', () => {
     assert.ok(peak <= 3 * mean, `${peak} reconnects a second, and ${mean} on average`);
   });
 
-  it('has a page that shows it', { timeout: 60_000 }, async (t) => {
-    const { url } = await Cluster.start(t, 10, 20);
+  it('has a page that shows it, and goes on after all servers were away', { timeout: 120_000 }, async (t) => {
+    const { folder, url } = await Cluster.start(t, 10, 20);
     const browser = await launchChromium();
     t.after(() => browser.close());
     const page = await browser.newPage();
-    page.on('pageerror', (error) => assert.fail(error));
-    await page.goto(`${url}/cluster`);
+    const complaints: string[] = [];
+    page.on('pageerror', (error) => complaints.push(error.message));
+    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+    const opened = await page.goto(`${url}/cluster`);
+    assert.match(
+      String(opened?.headers()['content-security-policy']),
+      /^default-src 'none'; script-src 'self';/,
+    );
     await page.waitForFunction(() => Number(document.getElementById('number')?.textContent) > 0);
     await page.waitForFunction(() => Number(document.getElementById('all-rate')?.textContent) > 0);
     assert.match(await page.locator('#server').innerText(), /^(one|two|three)$/);
@@ -185,9 +192,29 @@ describe('the cluster', () => {
     );
     for (const id of ['gaps', 'holes', 'all-gaps', 'all-holes', 'all-duplicates'])
       assert.equal(await page.locator(`#${id}`).innerText(), '0', id);
+    await isAccessible(page);
+    assert.deepEqual(complaints, []);
+
+    // All servers are away, and come back.
+    const servers = Object.values(readState(folder)).map(Number);
+    for (const pid of servers) process.kill(pid, 'SIGSTOP');
+    const isUp = async () => [...(await askHaproxy(folder)).values()].some((server) => server.isUp);
+    while (await isUp()) await sleep(50);
+    const answer = await fetch(`${url}/events?topic=numbers`);
+    assert.deepEqual([answer.status, answer.headers.get('content-type')], [200, 'text/event-stream']);
+    assert.match(await answer.text(), /^retry: 1000\nevent: sluice:refused\ndata: {"error":"server-away",/);
+    assert.equal((await fetch(`${url}/topics/numbers`, { method: 'POST', body: 'x' })).status, 503);
+
+    for (const pid of servers) process.kill(pid, 'SIGKILL');
+    const newest = (): Promise<number> =>
+      page.evaluate(() => Number(document.getElementById('number')?.textContent));
+    const before = await newest();
+    while ((await newest()) <= before + 20) await sleep(100);
+    for (const id of ['gaps', 'holes']) assert.equal(await page.locator(`#${id}`).innerText(), '0', id);
+    assert.ok(Number(await page.locator('#reconnects').innerText()) > 0);
   });
 
-  it('keeps its streams and opens new ones while Redis stands still', { timeout: 60_000 }, async (t) => {
+  it('keeps its streams and opens new ones while Redis stands still', { timeout: 120_000 }, async (t) => {
     const cluster = await Cluster.start(t, 10, 20);
     const { folder, url } = cluster;
     const redis = await processOfRedis(cluster);

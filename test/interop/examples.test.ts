@@ -17,20 +17,18 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type axe from 'axe-core';
 import type { Browser, BrowserContext, Page, Route } from 'playwright-core';
 import { hashFolder } from '../../examples/job-progress/hash-folder.ts';
 import { Reader } from '../helpers/reader.ts';
+import { isAccessible } from './helpers/accessible.ts';
 import { launchChromium } from './helpers/chromium.ts';
 import { type Example, type ExampleSetting, startExample } from './helpers/example.ts';
 
-const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const PATIENCE = 60_000;
 
 let browser: Browser;
@@ -93,23 +91,9 @@ async function becomes(page: Page, selector: string, text: string | RegExp): Pro
   );
 }
 
-/** The page can be used: by the eyes in both themes, by a screen reader, on a phone. */
-async function isAccessible(page: Page): Promise<void> {
-  for (const [width, colorScheme] of [
-    [390, 'dark'],
-    [1280, 'dark'],
-    [390, 'light'],
-    [1280, 'light'],
-  ] as const) {
-    await page.setViewportSize({ width, height: 800 });
-    await page.emulateMedia({ colorScheme });
-    await page.evaluate(axeSource);
-    const found = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
-    const faults = found.violations.map(({ id, nodes }) => [id, nodes.slice(0, 3).map(({ html }) => html)]);
-    assert.deepEqual(faults, [], `at ${width} px, ${colorScheme}`);
-    assert.ok(found.passes.some(({ id }) => id === 'color-contrast'));
-    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
-  }
+/** The page can be used, and has complained of nothing. */
+async function isUsable(page: Page): Promise<void> {
+  await isAccessible(page);
   assert.deepEqual(complaints.get(page), []);
 }
 
@@ -186,7 +170,7 @@ describe('the log viewer', { timeout: 280_000 }, () => {
     writeFileSync(file, 'after the rotation\n');
     await has(page, 16);
     assert.equal((await linesOf(page)).at(-1), 'after the rotation');
-    await isAccessible(page);
+    await isUsable(page);
   });
 
   it('goes on after a reload, and after a restart of a server with SQLite, without a hole or a duplicate', async (t) => {
@@ -295,7 +279,7 @@ describe('the notifications', { timeout: 280_000 }, () => {
     const ada = await openPage(t, first.url);
     await logIn(ada, 'ada', 'hopper');
     await becomes(ada, '#answer', 'wrong name or password');
-    await isAccessible(ada);
+    await isUsable(ada);
     await logIn(ada, 'ada', 'lovelace');
     await becomes(ada, '#state', 'live');
     for (const text of ['one', 'two']) await send(ada, text);
@@ -332,7 +316,7 @@ describe('the notifications', { timeout: 280_000 }, () => {
     await grace.keyboard.press('Enter');
     for (const page of [grace, other]) await becomes(page, '#count', '2');
     assert.deepEqual(await textsOf(other), texts.slice(2));
-    await isAccessible(grace);
+    await isUsable(grace);
 
     assert.equal(await first.stop(), 0);
     const port = Number(new URL(first.url).port);
@@ -402,7 +386,7 @@ describe('the ticker', { timeout: 280_000 }, () => {
       before + 4,
     );
     assert.equal(await figure(page, 'lost'), 0);
-    await isAccessible(page);
+    await isUsable(page);
 
     // The same without a page: of what was missed, at most one update of each process.
     const { id: from } = reader.frames[0]!;
@@ -494,7 +478,7 @@ describe('the job', { timeout: 280_000 }, () => {
     await becomes(page, '#done', /^50 of 51 files, [\d.]+ (MB|GB) of 549.8 GB$/);
     const other = await openPage(t, page.url());
     await becomes(other, '#done', /^50 of 51 files/);
-    await isAccessible(page);
+    await isUsable(page);
     await other.click('#cancel');
     for (const one of [page, other]) await becomes(one, '#state', 'cancelled');
     await becomes(page, '#jobs li:last-child', /cancelled$/);
@@ -528,7 +512,7 @@ describe('the chat', { timeout: 280_000 }, () => {
     await ask(page, 'Who are you?');
     await becomes(page, '.reply small', 'done');
     assert.match(await reply(page), /question 1 of this chat, and you have asked: “Who are you\?”/);
-    await isAccessible(page);
+    await isUsable(page);
 
     await ask(page, 'Count to 9999');
     await writes(page, 20);
