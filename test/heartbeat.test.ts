@@ -309,13 +309,21 @@ describe('Heartbeat', () => {
     const seen = new Recorder(clock);
     named.add(seen);
     const own = new Heartbeat<Recorder>({ clock, beat: (sink) => sink.write('event: a\ndata:\n\n') });
-    const [common, special] = [new Recorder(clock), new Recorder(clock)];
+    const [common, special, counted] = [new Recorder(clock), new Recorder(clock), new Recorder(clock)];
     own.add(common);
     own.add(special, { beat: (sink) => sink.write(`data: ${sink.times.length}\n\n`) });
+    const counter = {
+      count: 0,
+      beat(sink: Recorder) {
+        return sink.write(`data: ${this.count++} beats\n\n`);
+      },
+    };
+    own.add(counted, { beat: counter });
     clock.advance(31 * SECOND);
     assert.match(seen.text, /^(event: ping\ndata:\n\n)+$/);
     assert.match(common.text, /^(event: a\ndata:\n\n)+$/);
     assert.match(special.text, /^data: 0\n\ndata: 1\n\n/);
+    assert.match(counted.text, /^data: 0 beats\n\ndata: 1 beats\n\n/);
   });
 
   it('accepts an interval for one stream, shorter or longer', () => {

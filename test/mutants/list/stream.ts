@@ -251,7 +251,7 @@ export const stream: readonly Mutant[] = [
         race: 'id on a control frame',
       },
       {
-        find: '\n      told = position;',
+        find: 'this.#told = position;',
         replace: '',
         why: 'each heartbeat of a stream carries its position again',
       },
