@@ -318,13 +318,16 @@ function isOver(stream: DrainableStream): boolean {
 /** The open connections of one server. */
 class Connections implements Drainable {
   readonly #server: Server;
-  /** The number of incomplete HTTP/1 responses of each socket; `UNUSED` before its first request. */
-  readonly #responses = new Map<Socket, number>();
+  /**
+   * The newest HTTP/1 response of each socket, the last to be complete; `undefined` before the first request. Weak, so
+   * that an idle connection keeps none. Counted by a listener on each response, idle streams would cost 110 bytes more:
+   * it would be the third for 'close', and Node's list then grows.
+   */
+  readonly #newest = new Map<Socket, WeakRef<ServerResponse> | undefined>();
   readonly #sessions = new Set<Http2Session>();
   #draining = false;
   #stopped = false;
   readonly #onGone: (this: Socket) => void;
-  readonly #onResponded: (this: ServerResponse) => void;
   onClosed: () => void = () => {};
 
   constructor(server: Server) {
@@ -333,9 +336,6 @@ class Connections implements Drainable {
     // One function for all connections: one for each would cost 170 bytes per idle stream.
     this.#onGone = function (this: Socket) {
       connections.#left(this);
-    };
-    this.#onResponded = function (this: ServerResponse) {
-      connections.#responded(this.req.socket);
     };
     server.on('connection', this.#onConnection);
     server.on('secureConnection', this.#onConnection);
@@ -347,7 +347,7 @@ class Connections implements Drainable {
 
   /** Whether no connection is open and none is accepted. */
   get closed(): boolean {
-    return this.#stopped && this.#responses.size === 0;
+    return this.#stopped && this.#newest.size === 0;
   }
 
   drain(): void {
@@ -360,21 +360,22 @@ class Connections implements Drainable {
       this.onClosed();
     });
     for (const session of this.#sessions) session.close();
-    for (const [socket, responses] of this.#responses) if (responses === 0) endIdle(socket);
+    for (const [socket, newest] of this.#newest)
+      if (newest !== undefined) this.#endAfter(newest.deref(), socket);
   }
 
   /**
    * Closes connections that browsers opened in advance. A connection that has sent bytes has begun a request.
    */
   closeUnused(): void {
-    for (const [socket, responses] of this.#responses)
-      if (responses === UNUSED && socket.bytesRead === 0) socket.destroySoon();
+    for (const [socket, newest] of this.#newest)
+      if (newest === undefined && socket.bytesRead === 0) socket.destroySoon();
   }
 
   /** Destroys all connections; returns their number. */
   cut(): number {
     let count = 0;
-    for (const socket of this.#responses.keys()) {
+    for (const socket of this.#newest.keys()) {
       // A TLS connection is in the map twice: as itself, and as the TCP connection below it.
       if (!('encrypted' in socket)) count++;
       socket.destroy();
@@ -385,9 +386,9 @@ class Connections implements Drainable {
 
   /** Waits for the last connection, then removes all listeners from the server. */
   async gone(): Promise<void> {
-    if (this.#responses.size > 0)
+    if (this.#newest.size > 0)
       await new Promise<void>((resolve) => {
-        this.onClosed = () => this.#responses.size === 0 && resolve();
+        this.onClosed = () => this.#newest.size === 0 && resolve();
       });
     this.onClosed = () => {};
     const listeners = {
@@ -404,7 +405,7 @@ class Connections implements Drainable {
   }
 
   readonly #onConnection = (socket: Socket): void => {
-    this.#responses.set(socket, UNUSED);
+    this.#newest.set(socket, undefined);
     socket.on('close', this.#onGone);
   };
 
@@ -421,28 +422,27 @@ class Connections implements Drainable {
   };
 
   readonly #onRequest = (req: IncomingMessage, res: ServerResponse): void => {
-    const responses = this.#responses.get(req.socket);
     // The socket of an HTTP/2 request is a proxy, which is not in the map: `#sessions` covers it.
-    if (responses === undefined) return;
-    this.#responses.set(req.socket, Math.max(responses, 0) + 1);
-    if (this.#draining) res.shouldKeepAlive = false;
-    res.on('close', this.#onResponded);
+    if (!this.#newest.has(req.socket)) return;
+    this.#newest.set(req.socket, new WeakRef(res));
+    if (!this.#draining) return;
+    res.shouldKeepAlive = false;
+    this.#endAfter(res, req.socket);
   };
 
   #left(socket: Socket): void {
-    this.#responses.delete(socket);
-    if (this.#responses.size === 0) this.onClosed();
+    this.#newest.delete(socket);
+    if (this.#newest.size === 0) this.onClosed();
   }
 
-  #responded(socket: Socket): void {
-    const responses = this.#responses.get(socket);
-    if (responses === undefined) return;
-    this.#responses.set(socket, responses - 1);
-    if (this.#draining && responses === 1) endIdle(socket);
+  /** Closes a connection when its newest response is complete; one that was collected is. */
+  #endAfter(res: ServerResponse | undefined, socket: Socket): void {
+    if (res === undefined || res.closed) return endIdle(socket);
+    res.on('close', () => {
+      if (this.#newest.get(socket)?.deref() === res) endIdle(socket);
+    });
   }
 }
-
-const UNUSED = -1;
 
 /** Leaves a connection alone that another protocol has taken over: Node's HTTP parser has let it go. */
 function endIdle(socket: Socket): void {

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { createHook } from 'node:async_hooks';
 import { EventEmitter, getEventListeners, on, once } from 'node:events';
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { type DrainableStream, shutdown, trackConnections } from '../lib/shutdown.ts';
 import { type EventStream, openStream } from '../lib/stream.ts';
 import { cert, key } from './fixtures/tls.ts';
@@ -15,6 +17,8 @@ import { session } from './helpers/http2.ts';
 import { ask, dial, dialTls, request } from './helpers/raw.ts';
 import { Reading } from './helpers/reader.ts';
 import { listen } from './helpers/server.ts';
+
+setFlagsFromString('--expose-gc');
 
 const BIG = 'x'.repeat(12 * 1024 * 1024);
 
@@ -209,6 +213,52 @@ describe('shutdown', () => {
     assert.equal(reader.text.split('done').length, 3);
     assert.match(reader.text, /Connection: close/i);
     assert.equal((await done).cut, 0);
+  });
+
+  it('closes a connection behind the last of its responses that were in progress', async (t) => {
+    const held: ServerResponse[] = [];
+    const server = await start(
+      t,
+      createServer((_req, res) => held.push(res)),
+    );
+    const client = await dial(t, portOf(server));
+    const reader = ask(client);
+    client.write(request());
+    while (held.length < 2) await turn();
+    const done = shutdown(server, { deadline: Infinity });
+    held[0]!.end('first');
+    await reader.until('first');
+    while (!held[0]!.closed) await turn();
+    held[1]!.end('second');
+    await reader.over;
+    assert.match(reader.text, /first.*second/s);
+    assert.equal((await done).cut, 0);
+  });
+
+  it('adds no listener to responses before it, and keeps none of a connection that is idle', async (t) => {
+    const over: WeakRef<ServerResponse>[] = [];
+    const listeners: number[][] = [];
+    const server = createServer((_req, res) => {
+      listeners.push(['close', 'finish'].map((name) => res.listenerCount(name)));
+      over.push(new WeakRef(res));
+      res.end('done');
+    });
+    await listen(t, server);
+    const untracked = await dial(t, portOf(server));
+    await ask(untracked).until('done');
+    untracked.destroy();
+    trackConnections(server);
+    const reader = await asking(t, server);
+    await reader.until('done');
+    assert.deepEqual(listeners[1], listeners[0]);
+    const isKept = () => over[1]!.deref() !== undefined;
+    for (let n = 0; n < 20 && isKept(); n++) {
+      await turn();
+      runInNewContext('gc')();
+    }
+    assert.ok(!isKept());
+    assert.equal((await shutdown(server, { deadline: Infinity })).cut, 0);
+    await reader.over;
   });
 
   describe('with a response of 12 MiB in progress', () => {
