@@ -121,6 +121,8 @@ export class Group {
   readonly #history: History<Group>;
   readonly #pages: PageCache<Group>;
   size = 0;
+  /** The last turn in which one of its topics had news. */
+  newsTurn = 0;
   /** By topic, the newest seq that a reader was told is lost. */
   #toldLost: Map<string, number> | undefined;
   #page: Page | undefined;

@@ -180,10 +180,10 @@ export class Delivery {
     this.#backpressure.settle(this.#due);
     // Last, because they call functions of the application, and one may throw.
     this.#tellGaps();
-    if (withNews.size > 0) this.#onDelivered?.({ latency });
+    if (withNews.length > 0) this.#onDelivered?.({ latency });
   };
 
-  #deliverNews(groups: Iterable<Group>): void {
+  #deliverNews(groups: readonly Group[]): void {
     const { head } = this.#order;
     for (const group of groups) {
       for (const cursor of group.ready) {
@@ -223,11 +223,16 @@ export class Delivery {
     return this.#backpressure.ready(topic, this.#due, signal);
   }
 
-  #groupsWithNews(): Set<Group> {
-    const groups = new Set<Group>();
+  /** Each once, also one that follows several topics. A Set for each turn would take twice the time. */
+  #groupsWithNews(): Group[] {
+    const groups: Group[] = [];
     for (const topic of this.#news) {
       topic.hasNews = false;
-      for (const group of topic.followers) groups.add(group);
+      for (const group of topic.followers) {
+        if (group.newsTurn === this.#turns) continue;
+        group.newsTurn = this.#turns;
+        groups.push(group);
+      }
     }
     this.#news = [];
     return groups;
