@@ -106,14 +106,22 @@ export function readPage(
   isNamed: boolean = false,
 ): Joined | undefined {
   const isCut = until !== Infinity;
+  const isWhole = !(newestOnly || isCut || isNamed);
+  if (isWhole && topics.length === 1) return readRing(topics[0]!.ring, after, maxBytes);
   const readers = readersAfter(topics, after, newestOnly && !isCut, until, isNamed);
   if (readers.length === 0) return undefined;
-  if (readers.length > 1 || newestOnly || isCut || isNamed)
-    return gather(mergeReaders(readers, maxBytes, until), isNamed);
-  const { ring, place, seq } = readers[0]!;
+  if (isWhole && readers.length === 1) return readRing(readers[0]!.ring, after, maxBytes);
+  return gather(mergeReaders(readers, maxBytes, until), isNamed);
+}
+
+/** The events of one topic: they lie one behind the other, and none is left out. */
+function readRing(ring: PageRing, after: number, maxBytes: number): Joined | undefined {
+  const place = ring.placeAfter(Math.max(after, ring.dropped));
+  if (place === ring.end) return undefined;
   const { bytes, end } = ring.read(place, maxBytes);
+  const first = ring.segmentAt(place).seqOf(place);
   const last = ring.segmentAt(end - 1).seqOf(end - 1);
-  return { first: seq, last, count: end - place, bytes, runs: 1, looks: 0 };
+  return { first, last, count: end - place, bytes, runs: 1, looks: 0 };
 }
 
 /** The same events, one by one. Their frames may be parts of a topic's history: must not be changed. */
