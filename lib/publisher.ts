@@ -35,7 +35,7 @@ export interface PublisherOptions {
   readonly failed: (error: unknown) => void;
 }
 
-/** An event, and the same without its id where there is a log. */
+/** An event, and its frame without its id, as a log keeps it. */
 interface LoggedEvent extends EncodedEvent {
   readonly body: string;
 }
@@ -52,7 +52,6 @@ export class Publisher {
   readonly #staging: Staging<StagedEvent<Group>> | undefined;
   readonly #events: PublisherOptions['events'];
   readonly #isShared: boolean;
-  readonly #keepsBodies: boolean;
   #isPublishing = false;
   #isClosed = false;
 
@@ -64,7 +63,6 @@ export class Publisher {
     this.#now = options.now;
     this.#events = options.events;
     this.#isShared = log?.order === 'shared';
-    this.#keepsBodies = log !== undefined;
     if (log === undefined || log.order === 'shared') return;
     this.#staging = new Staging<StagedEvent<Group>>(log, {
       head: order.head,
@@ -277,12 +275,8 @@ export class Publisher {
     const json = given === undefined ? value : undefined;
     checkEvent(type, given, json, key);
     const data = this.#events === undefined ? given : checkedData(this.#events, type, given, json);
-    const id = this.#order.id(seq);
-    let [body, frame] = ['', ''];
-    if (this.#keepsBodies) {
-      body = encode({ comment, retry, event: type, data, json } as ServerSentEvent);
-      frame = `id: ${id}\n${body}`;
-    } else frame = encode({ comment, retry, id, event: type, data, json } as ServerSentEvent);
+    const body = encode({ comment, retry, event: type, data, json } as ServerSentEvent);
+    const frame = `id: ${this.#order.id(seq)}\n${body}`;
     const encoded = { seq, at, frame, bytes: Buffer.byteLength(frame), key: ownText(key), body };
     this.#history.check(topic, encoded);
     return encoded;

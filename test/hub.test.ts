@@ -25,7 +25,7 @@ describe('publish', () => {
     turns.all();
     assert.equal(
       String(reader.chunks.at(-1)),
-      ': hm\nretry: 5\nid: 1795408776829004-1\nevent: tick\ndata: one\ndata: two\n\n',
+      'id: 1795408776829004-1\n: hm\nretry: 5\nevent: tick\ndata: one\ndata: two\n\n',
     );
   });
 
