@@ -1,4 +1,4 @@
-// Faults in one client's stream: stream, writer, heartbeat, keepalive.
+// Faults in one client's stream: stream, chunked, writer, heartbeat, keepalive.
 
 import { type Mutant, mutantsOf } from '../mutant.ts';
 
@@ -123,6 +123,17 @@ export const stream: readonly Mutant[] = [
         replace: '',
         why: 'a kept-alive connection can carry no second stream',
         tests: [{ in: 'stream', only: 'several streams in turn|trap 4' }],
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'chunked.ts',
+    ['chunked'],
+    [
+      {
+        find: 'rest >= 16',
+        replace: 'rest > 16',
+        why: 'a client gets a chunk of 16 bytes without the first digit of its length, and gives up',
       },
     ],
   ),
