@@ -66,24 +66,12 @@ const { write: writeToSocket } = Socket.prototype;
 
 /** The bytes as one chunk: their length in hexadecimal, CRLF, the bytes, CRLF. */
 export function toChunk(bytes: Uint8Array): Buffer {
-  let start = '0\r\n'.length;
-  for (let rest = bytes.length; rest >= 16; rest /= 16) start++;
-  const chunk = Buffer.allocUnsafe(start + bytes.length + 2);
-  // Digit by digit, which takes half the time of a text that is made and then encoded.
-  let rest = bytes.length;
-  for (let at = start - 3; at >= 0; at--) {
-    chunk[at] = DIGITS.charCodeAt(rest % 16);
-    rest = Math.floor(rest / 16);
-  }
-  putLineEnd(chunk, start - 2);
-  chunk.set(bytes, start);
-  putLineEnd(chunk, chunk.length - 2);
+  const size = `${bytes.length.toString(16)}\r\n`;
+  const chunk = Buffer.allocUnsafe(size.length + bytes.length + 2);
+  // For so few characters, `chunk.write` takes longer.
+  for (let i = 0; i < size.length; i++) chunk[i] = size.charCodeAt(i);
+  chunk.set(bytes, size.length);
+  chunk[chunk.length - 2] = 0x0d;
+  chunk[chunk.length - 1] = 0x0a;
   return chunk;
-}
-
-const DIGITS = '0123456789abcdef';
-
-function putLineEnd(chunk: Buffer, at: number): void {
-  chunk[at] = 0x0d;
-  chunk[at + 1] = 0x0a;
 }

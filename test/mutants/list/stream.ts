@@ -131,9 +131,9 @@ export const stream: readonly Mutant[] = [
     ['chunked'],
     [
       {
-        find: 'rest >= 16',
-        replace: 'rest > 16',
-        why: 'a client gets a chunk of 16 bytes without the first digit of its length, and gives up',
+        find: 'chunk[i] = size.charCodeAt(i)',
+        replace: 'chunk[i] = size.charCodeAt(0)',
+        why: 'a client gets a chunk with a wrong length, and gives up',
       },
     ],
   ),
