@@ -1,5 +1,5 @@
 // Says where the time of a delivery goes: the kernel and libuv, Node's JavaScript, our modules.
-//   npx tsx bench/profile.ts [--node 24] [--connections 1000] [--batch 1,16] [--peers sluice,socket]
+//   npx tsx bench/profile.ts [--node 24] [--connections 1000] [--topics 1] [--batch 1,16] [--peers …]
 
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,8 @@ const USAGE = `npx tsx bench/profile.ts [OPTIONS]
 
   --node 24                  the Node of the servers; default the one that runs this
   --connections 1000
-  --batch 1,16               events in a turn
+  --topics 1                 to which the connections are spread: as many as connections give each one of its own
+  --batch 1,16               events in a turn, to each topic
   --peers sluice,socket      of bench/peers; the second is the floor on Node
   --seconds 5                for each of them
   --help                     shows this text`;
@@ -22,6 +23,7 @@ const { values } = parseArgs({
   options: {
     node: string,
     connections: string,
+    topics: string,
     batch: string,
     peers: string,
     seconds: string,
@@ -34,6 +36,11 @@ if (values.help) {
 }
 choose(nodesOf(values.node === undefined ? [] : [values.node], true)[0]!);
 const connections = Number(values.connections ?? 1000);
+const topics = Number(values.topics ?? 1);
+if (!Number.isInteger(topics) || topics < 1 || topics > connections) {
+  console.error(`\`--topics\` must be a whole number from 1 to ${connections}, that of the connections`);
+  process.exit(2);
+}
 const duration = 1000 * Number(values.seconds ?? 5);
 const peers = (values.peers ?? 'sluice,socket').split(',');
 const batches = (values.batch ?? '1,16').split(',').map(Number);
@@ -55,11 +62,11 @@ async function spentBy(peer: string, batch: number): Promise<Spent> {
   const file = join(folder, 'cpu.json');
   let spent: Spent = new Map();
   try {
-    await onStage(peer, { connections, sample: 0, isCalm: true }, async ({ server, reader }) => {
-      await server.run({ batch, duration: duration / 5 });
+    await onStage(peer, { connections, topics, sample: 0, isCalm: true }, async ({ server, reader }) => {
+      await server.run({ topics, batch, duration: duration / 5 });
       await reader.ask({ do: 'reset' });
       await server.profile();
-      const { turns } = await server.run({ batch, duration });
+      const { turns } = await server.run({ topics, batch, duration });
       await server.profile(file);
       const deliveries = turns * batch * connections;
       const { events } = await reader.ask({ do: 'await', events: deliveries });
@@ -110,7 +117,8 @@ function print(): void {
   const rows = names.filter((name) => largest(name) >= least).sort((a, b) => largest(b) - largest(a));
   const line = (name: string, each: readonly number[]): void =>
     console.log(`| ${name} | ${each.map((one) => one.toFixed(3)).join(' | ')} |`);
-  console.log(`${chosenNode().name}, µs of a delivery, ${connections} connections\n`);
+  const spread = topics === 1 ? '' : `, ${topics} topics`;
+  console.log(`${chosenNode().name}, µs of a delivery, ${connections} connections${spread}\n`);
   console.log(`| where | ${columns.map(({ title }) => title).join(' | ')} |`);
   console.log(`|---|${columns.map(() => '--:|').join('')}`);
   for (const name of rows) {
