@@ -23,7 +23,7 @@ const GUESSES: Readonly<Record<string, number>> = {
   connect: 6,
   heartbeat: 26,
   scale: 12,
-  topics: 18,
+  topics: 34,
   gzip: 15,
   drain: 20,
   redis: 9,
