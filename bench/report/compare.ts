@@ -33,6 +33,7 @@ const SPEED: Readonly<Partial<Record<Figure, Figure>>> = {
   cpuPerDelivery: 'cpuPerDelivery',
   userPerDelivery: 'cpuPerDelivery',
   systemPerDelivery: 'cpuPerDelivery',
+  cpuPerMissed: 'cpuPerMissed',
   deliveriesPerSecond: 'deliveriesPerSecond',
   p50: 'p50',
   p90: 'p90',

@@ -43,10 +43,11 @@ export function parametersOf(parameters: Run['parameters']): string {
 
 /** The most important figures first. */
 const HEADLINES: readonly Figure[] = [
+  'cpuPerMissed',
   'cpuPerDelivery',
   'rssPerConnection',
-  'cpuPercent',
   'cpuPerConnect',
+  'cpuPercent',
   'nanoseconds',
   'megabytesPerSecond',
   'heldBytes',

@@ -42,11 +42,13 @@ export function outcomesOf({ scenarios, titles }: Report, groups: readonly Group
 /** The groups that stand for a scenario, and the figure of each. */
 function headlinesIn({ headlines = [] }: Described, groups: readonly Group[]): [Group, Figure][] {
   const found = headlines.flatMap(({ where, figure }): [Group, Figure][] => {
-    const group = groups.find(({ parameters }) => isLike(parameters, where));
-    const known = group && (figure ?? figureOf(group));
-    return group === undefined || known === undefined || oursIn(group, known) === undefined
-      ? []
-      : [[group, known]];
+    const figureIn = (group: Group) => figure ?? figureOf(group);
+    // Other servers may have runs with the same parameters but without this figure.
+    const group = groups.find((one) => {
+      const known = isLike(one.parameters, where) ? figureIn(one) : undefined;
+      return known !== undefined && oursIn(one, known) !== undefined;
+    });
+    return group === undefined ? [] : [[group, figureIn(group)!]];
   });
   if (found.length > 0) return found;
   const most = Math.max(...groups.map(({ peers }) => peers.length));

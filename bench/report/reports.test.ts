@@ -71,6 +71,35 @@ describe('a report as Markdown', () => {
     for (const { name } of report.scenarios) assert.ok(text.includes(`\n- **${name}`), name);
   });
 
+  it('says what came out of the runs that have the figure, where others have the same parameters', () => {
+    const returned = (
+      peer: string,
+      missed: number,
+      figures: Parameters<typeof madeRuns>[0][0]['figures'],
+    ) => ({
+      scenario: 'storm',
+      peer,
+      parameters: { missed, load: 'storm' },
+      figures,
+    });
+    const some = madeReport(
+      madeRuns([
+        returned('raw', 0, { cpuPerConnect: 70 }),
+        returned('sluice', 0, { cpuPerConnect: 130 }),
+        returned('sluice', 1000, { cpuPerMissed: 80, deliveriesPerSecond: 3e6 }),
+      ]),
+    );
+    const headlines = (['cpuPerMissed', 'deliveriesPerSecond'] as const).map((figure) => ({
+      where: { load: 'storm' },
+      figure,
+    }));
+    const text = toMarkdown({ ...some, scenarios: some.scenarios.map((one) => ({ ...one, headlines })) });
+    const about = text.split('\n').filter((line) => line.startsWith('- **storm, missed 1,000, storm**'));
+    assert.equal(about.length, 2);
+    assert.match(about[0]!, /sluice: [78]\d\.\d ns \(CPU beyond connecting, per missed event\)\./);
+    assert.match(about[1]!, /sluice: [\d.]+ M \/s \(deliveries\)\./);
+  });
+
   it('says of an incomplete run what it lacks, and why', () => {
     const incomplete = 'the run was interrupted by SIGINT, after 3 of 19 rounds';
     assert.match(

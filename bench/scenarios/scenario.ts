@@ -96,6 +96,7 @@ export type Figure =
   | 'rssGrowth'
   | 'cpuPercent'
   | 'cpuPerConnect'
+  | 'cpuPerMissed'
   | 'connectsPerSecond'
   | 'eventsPerSecond'
   | 'cpuPerEvent'
@@ -124,6 +125,7 @@ export const figures: Readonly<Record<Figure, FigureKind>> = {
   heldPerConnection: { label: 'of it held: heap and external memory', unit: 'B', better: 'lower' },
   rssGrowth: { label: 'memory (RSS) grown', unit: 'MB', better: 'lower' },
   cpuPercent: { label: 'CPU, of one core', unit: '%', better: 'lower' },
+  cpuPerMissed: { label: 'CPU beyond connecting, per missed event', unit: 'ns', better: 'lower' },
   cpuPerConnect: { label: 'CPU per connection opened', unit: 'µs', better: 'lower' },
   connectsPerSecond: { label: 'connections opened', unit: '/s', better: 'higher' },
   eventsPerSecond: { label: 'events', unit: '/s', better: 'higher' },

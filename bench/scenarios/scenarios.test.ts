@@ -35,7 +35,13 @@ const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
     ['rssGrowth', ...latencies],
   ],
   stalled10k: [['rssGrowth'], ['rssGrowth']],
-  storm: [latencies, ['cpuPercent', 'seconds', ...latencies], ['cpuPercent', 'seconds', ...latencies]],
+  storm: [
+    latencies,
+    ['cpuPercent', 'seconds', ...latencies],
+    ['cpuPercent', 'seconds'],
+    ['cpuPercent', 'seconds', ...latencies],
+    ['cpuPercent', 'seconds'],
+  ],
   drain: [['evenness', 'seconds']],
   redis: [
     ['eventsPerSecond', 'cpuPerEvent', 'redisCpuPerEvent'],
@@ -56,13 +62,19 @@ const promised: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
 /** How many of the last kinds of runs a peer does not have: it remembers nothing, or has no such keys. */
 const lacking: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   llm: { raw: 3 },
-  storm: { raw: 1 },
+  storm: { raw: 3 },
   'redis-memory': { script: 1, set: 3 },
 };
 
 /** What a loop of `res.write` does not have either. */
 const promisedOfOurs: Readonly<Record<string, readonly (readonly Figure[])[]>> = {
-  storm: [[], ['deliveriesPerSecond', 'cpuPerDelivery'], ['deliveriesPerSecond', 'cpuPerDelivery']],
+  storm: [
+    [],
+    ['deliveriesPerSecond', 'cpuPerDelivery'],
+    ['cpuPerConnect'],
+    ['deliveriesPerSecond', 'cpuPerDelivery'],
+    ['cpuPerConnect'],
+  ],
 };
 
 /** Those that show how it goes over time. */

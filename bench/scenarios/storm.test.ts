@@ -8,7 +8,7 @@ import { describe, it } from 'node:test';
 import { startReader } from '../loads/lead.ts';
 import { servers, start } from '../loads/servers.ts';
 import { complaint } from './measure.ts';
-import { crowdOf } from './storm.ts';
+import { beyondConnecting, crowdOf } from './storm.ts';
 
 const ids = ['1-0', '1-1', '1-2', '1-3'];
 
@@ -30,6 +30,20 @@ describe('a crowd that returns', () => {
 
   it('has missed nothing where nothing is remembered', () => {
     assert.deepEqual(crowdOf(10, [], 1), { clients: 10, places: [], missed: 0 });
+  });
+});
+
+describe('the cost of catching up', () => {
+  const connecting = { user: 600_000, system: 400_000 };
+
+  it('is what a server used beyond connecting, for each missed event', () => {
+    const storm = { user: 700_000, system: 900_000 };
+    assert.equal(beyondConnecting(storm, connecting, 10_000_000), 60);
+  });
+
+  it('is not known where it may as well be noise, or where it is below zero', () => {
+    for (const user of [0, 600_000, 700_000])
+      assert.equal(beyondConnecting({ user, system: 400_000 }, connecting, 10_000_000), undefined);
   });
 });
 
@@ -58,7 +72,9 @@ describe('a reader', () => {
 describe('the floor of catching up', { skip: servers.prepared!.missing() ?? false }, () => {
   it('sends byte for byte what ours sends, to clients from any place, but for the ends of the chunks', async () => {
     const [ours, floor] = [await answersOf('sluice'), await answersOf('prepared')];
-    assert.ok(ours[0]!.match(/@\d+ /g)?.length === 1000 && ours[1]!.match(/@\d+ /g)?.length === 700);
+    const counts = ours.map((answer) => answer.match(/@\d+ /g)?.length);
+    assert.deepEqual(counts, [1000, 700, undefined]);
+    for (const answer of ours) assert.match(answer, /^event: sluice:ready$/m);
     assert.deepEqual(floor, ours);
   });
 });
