@@ -12,6 +12,8 @@ export interface FrameRingOptions {
   dropped?: number | undefined;
   /** Most bytes of a segment that has more than one frame, up to 2 GiB; default 64 KiB. */
   segmentBytes?: number | undefined;
+  /** In place of the limits above: for many rings, which then share the memory of these. */
+  limits?: FrameLimits | undefined;
 }
 
 /** Frames one behind the other in one memory. */
@@ -42,12 +44,30 @@ const MIN_SLICE_BYTES = 16 * 1024;
 
 /**
  * A segment that is full becomes a quarter larger, and twice as large below 2 KiB: to allocate takes as long as to
- * publish (bench/hub), and a topic takes 1 KiB anyway. So a fifth of a segment is free at most, or 2 KiB.
+ * publish (bench/hub), and a topic takes 0.7 KiB anyway. So a fifth of a segment is free at most, or 2 KiB.
  */
 const GROWTH = 1.25;
 const SMALL_GROWTH = 2;
 const SMALL_BYTES = 2048;
 const MAX_INT32 = 2 ** 31 - 1;
+
+/** The limits of a ring, checked and with the defaults filled in. */
+export class FrameLimits {
+  readonly maxFrames: number;
+  readonly maxBytes: number;
+  readonly maxAge: number;
+  readonly segmentBytes: number;
+
+  /** @throws {RangeError} naming the option that is not a number ≥ 1 (`maxFrames`: whole). */
+  constructor(options: FrameRingOptions = {}) {
+    const { maxFrames = 1000, maxBytes = Infinity, maxAge = Infinity, segmentBytes = 64 * 1024 } = options;
+    // Must be whole, because `push` compares for equality: no size would ever equal a fraction.
+    this.maxFrames = maxFrames === Infinity ? maxFrames : whole(1, 'maxFrames', maxFrames);
+    this.maxBytes = atLeast(1, 'maxBytes', maxBytes);
+    this.maxAge = atLeast(1, 'maxAge', maxAge);
+    this.segmentBytes = whole(1, 'segmentBytes', segmentBytes, MAX_INT32);
+  }
+}
 
 /**
  * A ring of frames: events as they go over the wire. Each has a seq, which only grows, and a place: how many
@@ -68,14 +88,13 @@ const MAX_INT32 = 2 ** 31 - 1;
  * never written over while a slice of it may be in use.
  */
 export class FrameRing {
-  readonly #maxFrames: number;
-  readonly #maxBytes: number;
-  readonly #maxAge: number;
-  readonly #segmentBytes: number;
-  /** Oldest first, from `#oldest` on. Only the last one may be empty, or have room for more. */
-  #segments: (Segment | undefined)[] = [];
+  readonly #limits: FrameLimits;
+  /** The newest segment. Only this one may be empty, or have room for more. */
+  #tail: Segment | undefined;
+  /** The segments before it, oldest first, from `#oldest` on; `undefined` where there is none. */
+  #older: (Segment | undefined)[] | undefined;
   #oldest = 0;
-  /** The segment that was last asked for: readers ask for neighbours. */
+  /** The older segment that was last asked for: readers ask for neighbours. */
   #recent: Segment | undefined;
   #first = 0;
   #end = 0;
@@ -83,20 +102,14 @@ export class FrameRing {
   #heldBytes = 0;
   #dropped: number;
   #last: number;
+  /** The seq before the newest one: a reader there, as nearly all are, lacks the newest frame alone. */
+  #beforeLast: number;
 
-  /**
-   * @throws {RangeError} naming the option that is not a number ≥ 1 (`maxFrames`: whole; `dropped`: whole, ≥
-   * 0).
-   */
+  /** @throws what `FrameLimits` throws, and {RangeError} for a `dropped` that is not a whole number ≥ 0. */
   constructor(options: FrameRingOptions = {}) {
-    const { maxFrames = 1000, maxBytes = Infinity, maxAge = Infinity, dropped = 0 } = options;
-    const { segmentBytes = 64 * 1024 } = options;
-    // Must be whole, because `push` compares for equality: no size would ever equal a fraction.
-    this.#maxFrames = maxFrames === Infinity ? maxFrames : whole(1, 'maxFrames', maxFrames);
-    this.#maxBytes = atLeast(1, 'maxBytes', maxBytes);
-    this.#maxAge = atLeast(1, 'maxAge', maxAge);
-    this.#dropped = this.#last = whole(0, 'dropped', dropped);
-    this.#segmentBytes = whole(1, 'segmentBytes', segmentBytes, MAX_INT32);
+    const { dropped = 0, limits = new FrameLimits(options) } = options;
+    this.#limits = limits;
+    this.#dropped = this.#last = this.#beforeLast = whole(0, 'dropped', dropped);
   }
 
   /** The place of the oldest frame that is kept. */
@@ -148,25 +161,28 @@ export class FrameRing {
       throw new RangeError(`\`seq\` must be a whole number above ${this.#last}, got ${seq}`);
     }
     if (!Number.isFinite(at)) throw new RangeError(`\`at\` must be a number of milliseconds, got ${at}`);
-    if (bytes > this.#maxBytes) {
-      throw new RangeError(`\`frame\` must have at most \`maxBytes\` ${this.#maxBytes} bytes, got ${bytes}`);
+    const { maxFrames, maxBytes, maxAge } = this.#limits;
+    if (bytes > maxBytes) {
+      throw new RangeError(`\`frame\` must have at most \`maxBytes\` ${maxBytes} bytes, got ${bytes}`);
     }
-    if (this.size === this.#maxFrames) this.#dropOldest();
-    while (this.#bytes + bytes > this.#maxBytes) this.#dropOldest();
-    if (this.#maxAge !== Infinity) this.#dropOlderThan(at - this.#maxAge);
+    if (this.size === maxFrames) this.#dropOldest();
+    while (this.#bytes + bytes > maxBytes) this.#dropOldest();
+    if (maxAge !== Infinity) this.#dropOlderThan(at - maxAge);
     const time = Math.ceil(at);
-    const tail = this.#segments.at(-1);
+    const tail = this.#tail;
     const segment = tail?.hasRoom(bytes, seq, time) ? tail : this.#makeRoom(tail, bytes, seq, time);
     segment.add(seq, time, frame, bytes);
     this.#end++;
     this.#bytes += bytes;
+    this.#beforeLast = this.#last;
     this.#last = seq;
   }
 
   /** Drops frames that are older than `maxAge` at the time `now`. */
   expire(now: number): void {
-    if (this.#maxAge === Infinity) return;
-    this.#dropOlderThan(now - this.#maxAge);
+    const { maxAge } = this.#limits;
+    if (maxAge === Infinity) return;
+    this.#dropOlderThan(now - maxAge);
     if (this.size === 0) this.clear();
   }
 
@@ -176,8 +192,8 @@ export class FrameRing {
    * @returns whether there was another one.
    */
   dropSegment(before: number = Infinity): boolean {
-    if (this.#oldest >= this.#segments.length - 1) return false;
-    const segment = this.#segments[this.#oldest]!;
+    if (this.#older === undefined) return false;
+    const segment = this.#older[this.#oldest]!;
     if (segment.seqOf(segment.place + segment.count - 1) >= before) return false;
     this.#bytes -= segment.end - segment.startOf(this.#first);
     this.#first = segment.place + segment.count;
@@ -197,7 +213,7 @@ export class FrameRing {
   dropAllButNewest(): void {
     if (this.size === 0) return;
     while (this.size > 1) this.#dropOldest();
-    this.#replace(this.#segments.at(-1)!, Buffer.allocUnsafeSlow(this.#bytes + SLOT_BYTES));
+    this.#replace(this.#tail!, Buffer.allocUnsafeSlow(this.#bytes + SLOT_BYTES));
   }
 
   /**
@@ -208,17 +224,15 @@ export class FrameRing {
     this.#dropped = this.#last = Math.max(this.#last, seq);
     this.#first = this.#end;
     this.#bytes = this.#heldBytes = this.#oldest = 0;
-    this.#segments = [];
-    this.#recent = undefined;
+    this.#tail = this.#older = this.#recent = undefined;
   }
 
   /** The place of the first frame above a seq; `end` where there is none; −1 where one above it was dropped. */
   placeAfter(seq: number): number {
     if (seq < this.#dropped) return -1;
     if (seq >= this.#last) return this.#end;
-    const tail = this.#segments.at(-1)!;
-    const segment = tail.seq <= seq ? tail : this.#segmentWith((one) => one.seq <= seq);
-    return segment.placeAfter(seq, this.#first);
+    if (seq >= this.#beforeLast) return this.#end - 1;
+    return this.#segmentWith((one) => one.seq <= seq).placeAfter(seq, this.#first);
   }
 
   /**
@@ -230,7 +244,8 @@ export class FrameRing {
   }
 
   #segmentAt(place: number): Segment {
-    const recent = this.#recent;
+    const [tail, recent] = [this.#tail!, this.#recent];
+    if (place >= tail.place) return tail;
     if (recent !== undefined && place >= recent.place && place < recent.place + recent.count) return recent;
     this.#recent = this.#segmentWith((one) => one.place <= place);
     return this.#recent;
@@ -239,7 +254,7 @@ export class FrameRing {
   /** The bytes of the frames from a place to the end. */
   bytesFrom(place: number): number {
     if (place >= this.#end) return 0;
-    const [segment, tail] = [this.#segmentAt(place), this.#segments.at(-1)!];
+    const [segment, tail] = [this.#segmentAt(place), this.#tail!];
     return tail.bytesBefore + tail.end - segment.bytesBefore - segment.startOf(place);
   }
 
@@ -273,40 +288,45 @@ export class FrameRing {
 
   /** The last segment for which this holds, as it does for all before it; the oldest one otherwise. */
   #segmentWith(holds: (segment: Segment) => boolean): Segment {
+    const [tail, older] = [this.#tail!, this.#older];
+    if (older === undefined || holds(tail)) return tail;
     let low = this.#oldest;
-    let high = this.#segments.length - 1;
+    let high = older.length - 1;
     while (low < high) {
       const middle = (low + high + 1) >>> 1;
-      if (holds(this.#segments[middle]!)) low = middle;
+      if (holds(older[middle]!)) low = middle;
       else high = middle - 1;
     }
-    return this.#segments[low]!;
+    return older[low]!;
+  }
+
+  get #oldestSegment(): Segment {
+    return this.#older === undefined ? this.#tail! : this.#older[this.#oldest]!;
   }
 
   #dropOlderThan(time: number): void {
-    while (this.size > 0 && this.#segments[this.#oldest]!.timeOf(this.#first) < time) this.#dropOldest();
+    while (this.size > 0 && this.#oldestSegment.timeOf(this.#first) < time) this.#dropOldest();
   }
 
   #dropOldest(): void {
-    const oldest = this.#segments[this.#oldest]!;
+    const oldest = this.#oldestSegment;
     this.#bytes -= oldest.endOf(this.#first) - oldest.startOf(this.#first);
     this.#dropped = oldest.seqOf(this.#first);
     this.#first++;
-    // The last segment stays, because a frame that is pushed next may find room in it.
-    const isOver = this.#first === oldest.place + oldest.count;
-    if (isOver && this.#oldest < this.#segments.length - 1) this.#removeOldest();
+    // The newest segment stays, because a frame that is pushed next may find room in it.
+    if (this.#older !== undefined && this.#first === oldest.place + oldest.count) this.#removeOldest();
   }
 
   #removeOldest(): void {
-    const removed = this.#segments[this.#oldest]!;
+    const older = this.#older!;
+    const removed = older[this.#oldest]!;
     this.#heldBytes -= removed.heldBytes;
     if (removed === this.#recent) this.#recent = undefined;
-    this.#segments[this.#oldest++] = undefined;
+    older[this.#oldest++] = undefined;
     // A list of which half is over is cut, so that to remove a segment takes constant time on average.
-    if (this.#oldest * 2 >= this.#segments.length) {
-      this.#segments = this.#segments.slice(this.#oldest);
-      this.#oldest = 0;
-    }
+    if (this.#oldest * 2 < older.length) return;
+    this.#older = this.#oldest < older.length ? older.slice(this.#oldest) : undefined;
+    this.#oldest = 0;
   }
 
   /**
@@ -323,30 +343,30 @@ export class FrameRing {
     // may jump again, small beside the last segment.
     const kept = (this.#bytes + this.size * SLOT_BYTES) * (GROWTH - 1);
     const most = tail === undefined || tail.isNear(seq, time) ? Infinity : 2 * tail.bytesKept(tail.place);
-    return this.#begin(seq, time, Math.max(needed, Math.min(kept, most, this.#segmentBytes)));
+    return this.#begin(seq, time, Math.max(needed, Math.min(kept, most, this.#limits.segmentBytes)));
   }
 
   /** Where the last segment goes on; `undefined` where it is as large as it may be, and full. */
   #memoryFor({ bytes, capacity }: Segment, wanted: number): Buffer | undefined {
-    if (wanted > this.#segmentBytes) return undefined;
+    if (wanted > this.#limits.segmentBytes) return undefined;
     // The dropped frames may have been much larger than those that are kept.
-    if (wanted * 4 < capacity || capacity > this.#segmentBytes) return this.#allocate(wanted * 2);
+    if (wanted * 4 < capacity || capacity > this.#limits.segmentBytes) return this.#allocate(wanted * 2);
     const isSparse = wanted * 4 <= capacity * 3;
     // No slice of a small segment was given out, so it can be written over.
     if (isSparse) return capacity < MIN_SLICE_BYTES ? bytes : this.#allocate(capacity);
-    if (capacity >= this.#segmentBytes) return undefined;
+    if (capacity >= this.#limits.segmentBytes) return undefined;
     const growth = capacity < SMALL_BYTES ? SMALL_GROWTH : GROWTH;
     return this.#allocate(Math.max(wanted, capacity * growth));
   }
 
   #allocate(bytes: number): Buffer {
-    return Buffer.allocUnsafeSlow(Math.min(Math.ceil(bytes), this.#segmentBytes));
+    return Buffer.allocUnsafeSlow(Math.min(Math.ceil(bytes), this.#limits.segmentBytes));
   }
 
   #begin(seq: number, time: number, capacity: number): Segment {
     // An empty segment would stay the oldest one.
     if (this.size === 0) this.clear();
-    const before = this.#segments.at(-1);
+    const before = this.#tail;
     const bytesBefore = before === undefined ? 0 : before.bytesBefore + before.end;
     const segment = new Segment(
       Buffer.allocUnsafeSlow(Math.ceil(capacity)),
@@ -356,8 +376,9 @@ export class FrameRing {
       bytesBefore,
     );
     // An array to which an element is pushed has room for 16 more.
-    if (before === undefined) this.#segments = [segment];
-    else this.#segments.push(segment);
+    if (this.#older !== undefined) this.#older.push(before);
+    else if (before !== undefined) this.#older = [before];
+    this.#tail = segment;
     this.#heldBytes += segment.heldBytes;
     return segment;
   }
@@ -365,9 +386,8 @@ export class FrameRing {
   /** Puts the frames that are kept of the last segment to the front of another memory, or of its own. */
   #replace(tail: Segment, bytes: Buffer): Segment {
     const segment = tail.movedTo(bytes, Math.max(this.#first, tail.place));
-    this.#segments[this.#segments.length - 1] = segment;
+    this.#tail = segment;
     this.#heldBytes += segment.heldBytes - tail.heldBytes;
-    this.#recent = undefined;
     return segment;
   }
 }

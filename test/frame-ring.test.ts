@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { FrameRing, type FrameRingOptions, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from '../lib/frame-ring.ts';
+import {
+  FrameLimits,
+  FrameRing,
+  type FrameRingOptions,
+  SEGMENT_OBJECT_BYTES,
+  SLOT_BYTES,
+} from '../lib/frame-ring.ts';
 import { collectGarbage } from './helpers/garbage.ts';
 import { EPOCH, times } from './helpers/hub.ts';
 
@@ -373,6 +379,17 @@ describe('the seqs and the times', () => {
       times(20, (i) => i + 1),
     );
     assert.equal(ring.read(0, Infinity).bytes.toString(), `${seqs.join(';')};`);
+  });
+
+  it('can share its limits with other rings', () => {
+    const limits = new FrameLimits({ maxFrames: 2, maxBytes: 10 });
+    const rings = [new FrameRing({ limits }), new FrameRing({ limits, dropped: 5 })];
+    for (const ring of rings) {
+      for (const seq of [6, 7, 8]) ring.push(seq, 0, 'x');
+      assert.deepEqual([ring.size, ring.dropped], [2, 6]);
+      assert.throws(() => ring.push(9, 0, 'x'.repeat(11)), /at most `maxBytes` 10/);
+    }
+    assert.throws(() => new FrameRing({ limits, dropped: -1 }), /`dropped`/);
   });
 
   it('may jump by more than 24 days, forwards and backwards, also where a small ring uses its memory again', () => {

@@ -132,8 +132,8 @@ export const history: readonly Mutant[] = [
         property: 'what was lost of a topic is decidable',
       },
       {
-        find: 'if (this.size === this.#maxFrames) this.#dropOldest();',
-        replace: 'if (this.size > this.#maxFrames) this.#dropOldest();',
+        find: 'if (this.size === maxFrames) this.#dropOldest();',
+        replace: 'if (this.size > maxFrames) this.#dropOldest();',
         why: 'a topic keeps one event more than `maxEvents`',
       },
       {
@@ -160,7 +160,18 @@ export const history: readonly Mutant[] = [
         why: 'the segment that was read last stays in memory after it was dropped',
       },
       {
-        find: 'this.#segments[this.#oldest++] = undefined;',
+        find: 'this.#beforeLast = this.#last;',
+        replace: '',
+        why: 'a client that is behind gets the newest event alone',
+        property: 'no hole unsaid',
+      },
+      {
+        find: 'this.#oldest < older.length ? older.slice(this.#oldest) : undefined',
+        replace: 'older.slice(this.#oldest)',
+        why: 'publishing throws after all older segments were dropped',
+      },
+      {
+        find: 'older[this.#oldest++] = undefined;',
         replace: 'this.#oldest++;',
         why: 'dropped segments stay in memory',
       },
