@@ -149,7 +149,7 @@ export class Group {
 
   add(topic: Topic): void {
     this.topics.push(topic);
-    topic.followers.add(this);
+    topic.addFollower(this);
   }
 
   /**
@@ -256,7 +256,7 @@ export class Groups {
     this.#groups.delete(group.key);
     this.#shared.pages.delete(group);
     for (const topic of group.topics) {
-      topic.followers.delete(group);
+      topic.removeFollower(group);
       this.#shared.history.release(topic);
     }
   }

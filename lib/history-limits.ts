@@ -11,6 +11,22 @@ export interface HistoryLimits {
   maxAge?: number | undefined;
 }
 
+export interface HistoryOptions {
+  /** The limits of each topic, or a function that is called once for each topic that is published to. */
+  history?: HistoryLimits | ((topic: string) => HistoryLimits) | undefined;
+  /**
+   * Most bytes of memory that the events of all topics hold in this process, with their keys, their index and
+   * what is allocated ahead; default 256 MiB.
+   */
+  maxHistoryBytes?: number | undefined;
+  /** Most bytes of one event on the wire; default 1 MiB + 64 KiB. A topic's `maxBytes` may be smaller. */
+  maxEventBytes?: number | undefined;
+  /** Most topics that were published to or have ended; default 10,000. */
+  maxTopics?: number | undefined;
+  /** Most topics that have followers only: nothing was published to them; default 10,000. */
+  maxFollowedTopics?: number | undefined;
+}
+
 /** The limits that a topic has, with the defaults filled in. */
 export type Limits = { readonly [Limit in keyof HistoryLimits]-?: number };
 

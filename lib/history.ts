@@ -1,14 +1,16 @@
 // Keeps the history of a hub: a ring of events for each topic, with limits for each and for all together.
-// Needs `frame-ring.ts`, `history-limits.ts`, `log.ts`, `names.ts`, `newest.ts` and `protocol.ts` beside it.
+// Needs `frame-ring.ts`, `history-limits.ts`, `log.ts`, `names.ts`, `newest.ts`, `protocol.ts` and `silence.ts`
+// beside it.
 
-import { FrameRing, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from './frame-ring.ts';
-import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
+import { FrameLimits, FrameRing, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from './frame-ring.ts';
+import { atLeastOne, checkLimits, type HistoryLimits, type HistoryOptions } from './history-limits.ts';
 import { topicEnded } from './log.ts';
 import { NameOrder } from './names.ts';
 import { keyBytes, NewestOfKeys, PLACE_BYTES } from './newest.ts';
 import { isTopic, topicRule } from './protocol.ts';
+import { type Heard, SilenceOrder } from './silence.ts';
 
-export type { HistoryLimits } from './history-limits.ts';
+export type { HistoryLimits, HistoryOptions } from './history-limits.ts';
 
 /** An event that is published: its place in the order, and its text. */
 export interface EncodedEvent {
@@ -20,22 +22,6 @@ export interface EncodedEvent {
   readonly bytes: number;
   /** Names the value that the event updates; `undefined` where no later event replaces it. */
   readonly key: string | undefined;
-}
-
-export interface HistoryOptions {
-  /** The limits of each topic, or a function that is called once for each topic that is published to. */
-  history?: HistoryLimits | ((topic: string) => HistoryLimits) | undefined;
-  /**
-   * Most bytes of memory that the events of all topics hold in this process, with their keys, their index and
-   * what is allocated ahead; default 256 MiB.
-   */
-  maxHistoryBytes?: number | undefined;
-  /** Most bytes of one event on the wire; default 1 MiB + 64 KiB. A topic's `maxBytes` may be smaller. */
-  maxEventBytes?: number | undefined;
-  /** Most topics that were published to or have ended; default 10,000. */
-  maxTopics?: number | undefined;
-  /** Most topics that have followers only: nothing was published to them; default 10,000. */
-  maxFollowedTopics?: number | undefined;
 }
 
 /** The part of a batch that was made so far. */
@@ -78,12 +64,19 @@ export interface TopicInfo {
   readonly ended: boolean;
 }
 
+/** The followers of all topics that have none: an empty set takes 150 bytes. */
+const NOBODY: ReadonlySet<never> = new Set<never>();
+
+/** The limits of topics that were not published to. */
+const NO_LIMITS = new FrameLimits();
+
 /** One topic: its events and its followers. */
-export class Topic<Follower = unknown> {
+export class Topic<Follower = unknown> implements Heard<Topic<Follower>> {
   readonly name: string;
-  readonly followers: Set<Follower> = new Set();
+  older: Topic<Follower> | undefined;
+  newer: Topic<Follower> | undefined;
   /** `undefined` until the first event. */
-  limits: Limits | undefined;
+  limits: FrameLimits | undefined;
   /** The topic counts for `maxTopics`. Otherwise it exists because it has followers. */
   isHeld = false;
   /** An event or the topic's end was published since the last turn. */
@@ -98,15 +91,28 @@ export class Topic<Follower = unknown> {
   countedBytes = 0;
   #ring: FrameRing;
   #firstSeen: number;
-  readonly #segmentBytes: number;
+  #followers: Set<Follower> | undefined;
   /** Exists from the first event with a key on. */
   #newest: NewestOfKeys | undefined;
 
-  constructor(name: string, dropped: number, segmentBytes: number) {
+  constructor(name: string, dropped: number) {
     this.name = name;
-    this.#segmentBytes = segmentBytes;
-    this.#ring = new FrameRing({ dropped });
+    this.#ring = new FrameRing({ limits: NO_LIMITS, dropped });
     this.#firstSeen = dropped;
+  }
+
+  get followers(): ReadonlySet<Follower> {
+    return this.#followers ?? NOBODY;
+  }
+
+  addFollower(follower: Follower): void {
+    this.#followers ??= new Set();
+    this.#followers.add(follower);
+  }
+
+  removeFollower(follower: Follower): void {
+    this.#followers?.delete(follower);
+    if (this.#followers?.size === 0) this.#followers = undefined;
   }
 
   get ring(): FrameRing {
@@ -131,16 +137,13 @@ export class Topic<Follower = unknown> {
   /** For a topic that has had no event: begins after a seq. */
   restart(dropped: number): void {
     this.#firstSeen = dropped;
-    this.#ring = new FrameRing({ dropped });
-    if (this.limits !== undefined) this.open(this.limits);
+    this.#ring = new FrameRing({ limits: this.limits ?? NO_LIMITS, dropped });
   }
 
   /** Sets the limits of a topic that has had no event. */
-  open(limits: Limits): void {
-    const { maxEvents: maxFrames, maxBytes, maxAge } = limits;
+  open(limits: FrameLimits): void {
     this.limits = limits;
-    const segmentBytes = this.#segmentBytes;
-    this.#ring = new FrameRing({ maxFrames, maxBytes, maxAge, segmentBytes, dropped: this.#ring.dropped });
+    this.#ring = new FrameRing({ limits, dropped: this.#ring.dropped });
   }
 
   push({ seq, at, frame, bytes, key }: EncodedEvent): void {
@@ -203,7 +206,7 @@ export class History<Follower = unknown> {
   readonly #names = new NameOrder(this.#topics);
   /** Ended topics that are no longer in memory, oldest first, and the newest seq of each. */
   readonly #tombstones = new Map<string, number>();
-  readonly #limits: (topic: string) => HistoryLimits;
+  readonly #limits: (topic: string) => FrameLimits;
   readonly #maxBytes: number;
   readonly #maxEventBytes: number;
   readonly #maxTopics: number;
@@ -216,9 +219,8 @@ export class History<Follower = unknown> {
   #newestDropped: number;
   #bytes = 0;
   #held = 0;
-  /** The topics that count for `maxTopics`, those that were silent for longest first; and the last of them. */
-  readonly #bySilence = new Set<Topic<Follower>>();
-  #newest: Topic<Follower> | undefined;
+  /** The topics that count for `maxTopics`. */
+  readonly #bySilence = new SilenceOrder<Topic<Follower>>();
   #round: Iterator<Topic<Follower>> = this.#topics.values();
 
   /**
@@ -234,15 +236,16 @@ export class History<Follower = unknown> {
   ) {
     const { history = {}, maxHistoryBytes = 256 * 1024 * 1024, maxTopics = 10_000 } = options;
     const { maxEventBytes = MAX_EVENT_BYTES, maxFollowedTopics = 10_000 } = options;
-    this.#limits = typeof history === 'function' ? history : () => history;
-    // Finds limits that are out of range now, not at the first event.
-    if (typeof history !== 'function') checkLimits(history);
     this.#maxBytes = atLeastOne('maxHistoryBytes', maxHistoryBytes);
     this.#maxEventBytes = atLeastOne('maxEventBytes', maxEventBytes);
     this.#maxTopics = atLeastOne('maxTopics', maxTopics);
     this.#maxFollowed = atLeastOne('maxFollowedTopics', maxFollowedTopics);
     this.#newestForgotten = this.#newestDropped = head;
     this.#segmentBytes = segmentBytesFor(maxPageBytes, this.#maxBytes);
+    // Limits that are the same for all topics are checked now, not at the first event.
+    const shared = typeof history === 'function' ? undefined : frameLimits(history, this.#segmentBytes);
+    this.#limits = (name) =>
+      shared ?? frameLimits((history as (topic: string) => HistoryLimits)(name), this.#segmentBytes);
     this.#find = find;
   }
 
@@ -316,7 +319,7 @@ export class History<Follower = unknown> {
    */
   prepare(name: string): Topic<Follower> {
     const topic = this.#topics.get(name) ?? this.#create(checkTopic(name));
-    if (topic.limits === undefined) topic.open(checkLimits(this.#limits(name)));
+    if (topic.limits === undefined) topic.open(this.#limits(name));
     return topic;
   }
 
@@ -361,7 +364,7 @@ export class History<Follower = unknown> {
   /** The most of a batch for a topic of `prepare`. */
   batchLimits({ limits }: Topic<Follower>): { readonly maxEvents: number; readonly maxBytes: number } {
     return {
-      maxEvents: Math.max(1, Math.floor(limits!.maxEvents / 2)),
+      maxEvents: Math.max(1, Math.floor(limits!.maxFrames / 2)),
       maxBytes: Math.floor(Math.min(limits!.maxBytes, this.#maxBytes) / 2),
     };
   }
@@ -372,7 +375,7 @@ export class History<Follower = unknown> {
    */
   append(prepared: Topic<Follower>, event: EncodedEvent, first: number = event.seq): Topic<Follower> {
     const topic = this.#adopt(prepared);
-    this.#heard(topic);
+    this.#bySilence.heard(topic);
     topic.push(event);
     topic.deleted = false;
     this.#count(topic);
@@ -403,17 +406,9 @@ export class History<Follower = unknown> {
     if (this.#held >= this.#maxTopics) this.#makeRoom();
     topic.isHeld = true;
     this.#held++;
-    this.#heard(topic);
+    this.#bySilence.heard(topic);
     if (!this.#topics.has(topic.name)) this.#names.add(topic.name);
     this.#topics.set(topic.name, topic);
-  }
-
-  /** The topic is no longer silent. */
-  #heard(topic: Topic<Follower>): void {
-    if (topic === this.#newest) return;
-    this.#newest = topic;
-    this.#bySilence.delete(topic);
-    this.#bySilence.add(topic);
   }
 
   /**
@@ -487,7 +482,7 @@ export class History<Follower = unknown> {
     const place = ring.placeAfter(Math.max(seq, ring.dropped));
     const [events, wire] = [ring.end - place, ring.bytesFrom(place)];
     const held = wire + events * SLOT_BYTES;
-    return events * 4 >= limits.maxEvents || wire * 4 >= limits.maxBytes || held * 4 >= this.#maxBytes;
+    return events * 4 >= limits.maxFrames || wire * 4 >= limits.maxBytes || held * 4 >= this.#maxBytes;
   }
 
   /** Removes a topic that has neither events nor followers. */
@@ -498,7 +493,7 @@ export class History<Follower = unknown> {
   #create(name: string): Topic<Follower> {
     const known = this.#find(name);
     const end = this.#tombstones.get(name);
-    const topic = new Topic<Follower>(name, known?.last ?? end ?? this.#newestForgotten, this.#segmentBytes);
+    const topic = new Topic<Follower>(name, known?.last ?? end ?? this.#newestForgotten);
     topic.ended = known?.ended ?? end !== undefined;
     return topic;
   }
@@ -548,7 +543,6 @@ export class History<Follower = unknown> {
     topic.deleted = false;
     this.#held--;
     this.#bySilence.delete(topic);
-    if (topic === this.#newest) this.#newest = undefined;
     topic.clear();
     this.#count(topic);
     this.release(topic);
@@ -565,12 +559,19 @@ export class History<Follower = unknown> {
   }
 }
 
+/** The limits of a topic's ring: topics with the same object share its memory. */
+export function frameLimits(limits: HistoryLimits, segmentBytes: number): FrameLimits {
+  const { maxEvents: maxFrames, maxBytes, maxAge } = checkLimits(limits);
+  return new FrameLimits({ maxFrames, maxBytes, maxAge, segmentBytes });
+}
+
 /**
  * No more than a page, so that a reader who keeps a part of one keeps no more than that; and small beside the
  * whole history, which loses one at a time.
  */
 function segmentBytesFor(maxPageBytes: number, maxBytes: number): number {
-  const most = Math.min(MAX_SEGMENT_BYTES, Math.max(maxPageBytes, 4096), Math.max(maxBytes / 16, 256));
+  const page = maxPageBytes > 4096 ? maxPageBytes : 4096; // NaN is left to `Delivery` to refuse
+  const most = Math.min(MAX_SEGMENT_BYTES, page, Math.max(maxBytes / 16, 256));
   return Math.floor(most);
 }
 

@@ -1,7 +1,7 @@
 // Keeps the newest events in memory as a log, for the process that owns the order of several.
 // Needs `history.ts`, `history-limits.ts`, `log.ts`, `names.ts`, `order.ts` and `pages.ts` beside it.
 
-import { Topic } from './history.ts';
+import { frameLimits, Topic } from './history.ts';
 import { atLeastOne, checkLimits, type HistoryLimits, type Limits } from './history-limits.ts';
 import type {
   AppendRecord,
@@ -244,7 +244,7 @@ const NO_KEY = 65_535;
 /** Larger segments would be released later: see `FrameRing`. */
 const SEGMENT_BYTES = 64 * 1024;
 
-const NO_LIMITS: Limits = { maxEvents: Infinity, maxBytes: Infinity, maxAge: Infinity };
+const NO_LIMITS = frameLimits({ maxEvents: Infinity, maxBytes: Infinity, maxAge: Infinity }, SEGMENT_BYTES);
 
 /** A topic that keeps its own records. */
 class KeptTopic extends Topic {
@@ -252,7 +252,7 @@ class KeptTopic extends Topic {
   #heads = 0;
 
   constructor(name: string, dropped: number) {
-    super(name, dropped, SEGMENT_BYTES);
+    super(name, dropped);
     this.open(NO_LIMITS);
   }
 

@@ -42,6 +42,18 @@ describe('the limits of a topic', () => {
     assert.deepEqual(sizes(history), { many: 10_000, large: 4 });
   });
 
+  it('are one object for all topics, unless a function is asked', () => {
+    for (const [given, isShared] of [
+      [{ maxEvents: 5 }, true],
+      [() => ({ maxEvents: 5 }), false],
+    ] as const) {
+      const { history } = openHistory({ history: given });
+      const [a, b] = ['a', 'b'].map((name) => history.prepare(name).limits);
+      assert.equal(a?.maxFrames, 5);
+      assert.deepEqual([a === b, a], [isShared, b]);
+    }
+  });
+
   it('asks a function for the limits of each new topic, once', () => {
     const asked: string[] = [];
     const limits = (topic: string) => {
@@ -226,7 +238,7 @@ describe('the limits of all topics together', () => {
           else if (act === 'reopen') history.reopen(name);
           else if (act === 'follow') {
             try {
-              history.follow(name).followers.add('somebody');
+              history.follow(name).addFollower('somebody');
             } catch (error) {
               assert.equal((error as { code?: string }).code, 'ERR_SSE_TOO_MANY_FOLLOWED');
             }
@@ -236,7 +248,7 @@ describe('the limits of all topics together', () => {
             history.hold(known);
             known.ended = true;
           } else {
-            known.followers.clear();
+            known.removeFollower('somebody');
             history.release(known);
           }
           const all = list(history);
@@ -310,11 +322,23 @@ describe('the number of topics', () => {
     assert.equal(list(history).length, 1000);
   });
 
+  it('have no set of followers of their own while nobody follows them', () => {
+    const { history } = openHistory();
+    const [a, b] = ['a', 'b'].map((name) => history.follow(name));
+    assert.equal(a!.followers, b!.followers);
+    a!.addFollower('somebody');
+    assert.deepEqual([[...a!.followers], [...b!.followers]], [['somebody'], []]);
+    a!.removeFollower('somebody else');
+    assert.equal(a!.followers.size, 1);
+    a!.removeFollower('somebody');
+    assert.equal(a!.followers, b!.followers);
+  });
+
   it('forgets as many also where few are without followers, so that making room stays rare', () => {
     const { history, publish } = openHistory({ maxTopics: 300 });
     for (let i = 0; i < 300; i++) {
       publish(`t${i}`);
-      if (i !== 150) history.follow(`t${i}`).followers.add('somebody');
+      if (i !== 150) history.follow(`t${i}`).addFollower('somebody');
     }
     publish('new');
     const forgotten = list(history).filter(({ isHeld }) => !isHeld);
@@ -339,14 +363,14 @@ describe('the number of topics', () => {
     const { history, publish } = openHistory({ maxTopics: 2 });
     for (const topic of ['a', 'b']) {
       publish(topic);
-      history.follow(topic).followers.add('somebody');
+      history.follow(topic).addFollower('somebody');
     }
     publish('c');
     assert.deepEqual(sizes(history), { a: 0, b: 1, c: 1 });
     assert.deepEqual([history.get('a')!.ring.dropped, history.get('a')!.isHeld], [1, false]);
     publish('d');
     assert.deepEqual(sizes(history), { a: 0, b: 1, d: 1 });
-    history.get('a')!.followers.clear();
+    history.get('a')!.removeFollower('somebody');
     history.release(history.get('a')!);
     assert.deepEqual(sizes(history), { b: 1, d: 1 });
   });
@@ -354,7 +378,7 @@ describe('the number of topics', () => {
   it('gives topics that are only followed a number of their own, which takes nothing from the others', () => {
     const { history, publish } = openHistory({ maxTopics: 2, maxFollowedTopics: 3 });
     for (const topic of ['a', 'b']) publish(topic);
-    for (const topic of ['x', 'y', 'z']) history.follow(topic).followers.add('somebody');
+    for (const topic of ['x', 'y', 'z']) history.follow(topic).addFollower('somebody');
     assert.throws(() => history.follow('w'), {
       code: 'ERR_SSE_TOO_MANY_FOLLOWED',
       status: 503,
@@ -364,7 +388,7 @@ describe('the number of topics', () => {
     publish('x');
     assert.deepEqual(sizes(history), { b: 1, x: 1, y: 0, z: 0 });
     assert.equal(history.follow('w').name, 'w');
-    history.get('y')!.followers.clear();
+    history.get('y')!.removeFollower('somebody');
     history.release(history.get('y')!);
     assert.equal(history.follow('v').name, 'v');
   });
@@ -424,10 +448,10 @@ describe('a topic', () => {
     const [unused, used] = [history.follow('unused'), history.follow('used')];
     publish('used');
     for (const topic of [unused, used]) {
-      topic.followers.add('somebody');
+      topic.addFollower('somebody');
       history.release(topic);
       assert.equal(history.get(topic.name), topic);
-      topic.followers.clear();
+      topic.removeFollower('somebody');
       history.release(topic);
     }
     assert.deepEqual(Object.keys(sizes(history)), ['used']);

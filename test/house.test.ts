@@ -22,6 +22,7 @@ const NOT_EXPORTED = [
     'hub-event',
     'newest',
     'names',
+    'silence',
     'order',
     'pages',
     'history-limits',

@@ -1,4 +1,4 @@
-// Faults in what is remembered: history, frame-ring, newest, pages, replay, order.
+// Faults in what is remembered: history, frame-ring, silence, newest, pages, replay, order.
 
 import { type Mutant, mutantsOf } from '../mutant.ts';
 
@@ -84,19 +84,14 @@ export const history: readonly Mutant[] = [
         why: 'an ended topic that was forgotten takes events again',
       },
       {
-        find: 'return events * 4 >= limits.maxEvents',
-        replace: 'return events * 2 >= limits.maxEvents',
+        find: 'return events * 4 >= limits.maxFrames',
+        replace: 'return events * 2 >= limits.maxFrames',
         why: 'a source waits for its readers when half of the history is gone already',
       },
       {
         find: 'this.#topics.size - this.#held >= this.#maxFollowed',
         replace: 'this.#topics.size >= this.#maxFollowed',
         why: 'topics with events take the room of those that are only followed',
-      },
-      {
-        find: 'if (topic === this.#newest) return;',
-        replace: 'if (this.#bySilence.has(topic)) return;',
-        why: 'the oldest topics lose their history, though they are busy',
       },
       {
         find: 'if (done) this.#round = this.#topics.values();',
@@ -201,6 +196,23 @@ export const history: readonly Mutant[] = [
         replace: 'const most = maxBytes;',
         why: 'a client that catches up gets one event a turn',
         tests: [{ in: 'frame-ring', only: 'as many frames as fit' }],
+      },
+    ],
+  ),
+  ...mutantsOf(
+    'silence.ts',
+    ['silence'],
+    [
+      {
+        find: 'if (item === this.#newest) return;',
+        replace: 'if (item === this.#newest || item.newer !== undefined) return;',
+        why: 'the oldest topics lose their history, though they are busy',
+        tests: ['history'],
+      },
+      {
+        find: 'item.older = item.newer = undefined;',
+        replace: 'item.newer = undefined;',
+        why: 'a forgotten topic that comes back cuts others off the order',
       },
     ],
   ),

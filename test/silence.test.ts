@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { type Heard, SilenceOrder } from '../lib/silence.ts';
+import { times } from './helpers/hub.ts';
+
+class Item implements Heard<Item> {
+  older: Item | undefined;
+  newer: Item | undefined;
+}
+
+describe('the order of silence', () => {
+  it('is that of a set from which each object is deleted before it is added again', () => {
+    const acts = fc.array(fc.record({ isHeard: fc.boolean(), i: fc.nat({ max: 5 }) }), { maxLength: 40 });
+    fc.assert(
+      fc.property(acts, (steps) => {
+        const items = times(6, () => new Item());
+        const order = new SilenceOrder<Item>();
+        const set = new Set<Item>();
+        for (const { isHeard, i } of steps) {
+          const item = items[i]!;
+          set.delete(item);
+          if (isHeard) set.add(item);
+          if (isHeard) order.heard(item);
+          else order.delete(item);
+          const newestLast = [...set].map((one) => items.indexOf(one));
+          assert.deepEqual(
+            [...order].map((one) => items.indexOf(one)),
+            newestLast,
+          );
+        }
+      }),
+    );
+  });
+
+  it('keeps nothing of an object that has left: neither has the other in memory', () => {
+    const [left, stays] = [new Item(), new Item()];
+    const order = new SilenceOrder<Item>();
+    for (const item of [left, stays]) order.heard(item);
+    order.delete(left);
+    for (const item of [left, stays]) assert.deepEqual([item.older, item.newer], [undefined, undefined]);
+  });
+});
