@@ -1,6 +1,6 @@
 // Delivers events in turns: each gives every cursor at the head the new events, and some others a page.
-// Needs `backpressure.ts`, `controls.ts`, `cursors.ts`, `history.ts`, `log.ts`, `order.ts`, `pages.ts`,
-// `protocol.ts` and `queue.ts` beside it.
+// Needs `backpressure.ts`, `controls.ts`, `cursors.ts`, `history.ts`, `history-limits.ts`, `log.ts`, `order.ts`,
+// `pages.ts`, `protocol.ts` and `queue.ts` beside it.
 
 import { channel } from 'node:diagnostics_channel';
 import { Backpressure } from './backpressure.ts';
@@ -18,6 +18,7 @@ import {
   type Topic,
 } from './cursors.ts';
 import type { History } from './history.ts';
+import { PAGE_BYTES } from './history-limits.ts';
 import type { LogPage, OwnLog } from './log.ts';
 import { clockOf, type Order } from './order.ts';
 import { isNext, LogPageCache, type Page, ReadsUnderWay } from './pages.ts';
@@ -25,7 +26,7 @@ import { type ControlEvent, endEvent, type Gap, type GapReason, gapEvent } from 
 import { Queue } from './queue.ts';
 
 export interface DeliveryOptions {
-  /** Most bytes written to one subscriber in one turn; default 64 KiB. One event may be larger. */
+  /** Most bytes written to one subscriber in one turn; default 60 KiB. One event may be larger. */
   maxPageBytes?: number | undefined;
   /**
    * The treatment of a subscriber whose next event is no longer remembered: `gap` (default) sends a gap
@@ -111,7 +112,7 @@ export class Delivery {
     options: DeliveryOptions,
     { log, begin = () => {} }: { readonly log?: DeliveryLog | undefined; readonly begin?: () => void } = {},
   ) {
-    const { maxPageBytes = 64 * 1024, overtaken = 'gap' } = options;
+    const { maxPageBytes = PAGE_BYTES, overtaken = 'gap' } = options;
     if (overtaken !== 'gap' && overtaken !== 'close') {
       throw new TypeError(`\`overtaken\` must be "gap" or "close", got ${overtaken}`);
     }

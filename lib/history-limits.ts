@@ -27,6 +27,12 @@ export interface HistoryOptions {
   maxFollowedTopics?: number | undefined;
 }
 
+/**
+ * Most bytes of a page, and of a segment of history, by default. With its frame it is less than the 64 KiB that a
+ * socket takes before it asks to wait, so that a reader who keeps up is not waited for.
+ */
+export const PAGE_BYTES: number = 60 * 1024;
+
 /** The limits that a topic has, with the defaults filled in. */
 export type Limits = { readonly [Limit in keyof HistoryLimits]-?: number };
 

@@ -3,7 +3,13 @@
 // beside it.
 
 import { FrameLimits, FrameRing, SEGMENT_OBJECT_BYTES, SLOT_BYTES } from './frame-ring.ts';
-import { atLeastOne, checkLimits, type HistoryLimits, type HistoryOptions } from './history-limits.ts';
+import {
+  atLeastOne,
+  checkLimits,
+  type HistoryLimits,
+  type HistoryOptions,
+  PAGE_BYTES,
+} from './history-limits.ts';
 import { topicEnded } from './log.ts';
 import { NameOrder } from './names.ts';
 import { keyBytes, NewestOfKeys, PLACE_BYTES } from './newest.ts';
@@ -231,7 +237,7 @@ export class History<Follower = unknown> {
   constructor(
     options: HistoryOptions,
     head: number,
-    maxPageBytes: number = MAX_SEGMENT_BYTES,
+    maxPageBytes: number = PAGE_BYTES,
     find: (name: string) => KnownTopic | undefined = () => undefined,
   ) {
     const { history = {}, maxHistoryBytes = 256 * 1024 * 1024, maxTopics = 10_000 } = options;
@@ -571,11 +577,8 @@ export function frameLimits(limits: HistoryLimits, segmentBytes: number): FrameL
  */
 function segmentBytesFor(maxPageBytes: number, maxBytes: number): number {
   const page = maxPageBytes > 4096 ? maxPageBytes : 4096; // NaN is left to `Delivery` to refuse
-  const most = Math.min(MAX_SEGMENT_BYTES, page, Math.max(maxBytes / 16, 256));
-  return Math.floor(most);
+  return Math.floor(Math.min(64 * 1024, page, Math.max(maxBytes / 16, 256)));
 }
-
-const MAX_SEGMENT_BYTES = 64 * 1024;
 
 /** Fits, with its id and its field names, into the lines of readers that take 1 MiB of data. */
 const MAX_EVENT_BYTES = 1024 * 1024 + 64 * 1024;

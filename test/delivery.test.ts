@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { describe, it, type TestContext } from 'node:test';
+import { toChunk } from '../lib/chunked.ts';
 import type { HubOptions, SharedChunk, Sink } from '../lib/hub.ts';
 import type { LogPage } from '../lib/log.ts';
 import { collectGarbage } from './helpers/garbage.ts';
@@ -116,6 +117,17 @@ describe('slow readers', () => {
     const full = readers.flatMap(({ chunks }) => chunks.filter(({ length }) => length > 60 * 1024));
     assert.equal(full.length, 150);
     assert.equal(new Set(full).size, 3);
+  });
+
+  it('writes pages that a socket of 64 KiB takes without asking to wait, with the frame of a chunk around them', () => {
+    const { hub, turns } = handRun();
+    for (let i = 0; i < 500; i++) hub.publish('a', { data: 'x'.repeat(1000) });
+    const reader = new MemoryReader();
+    hub.subscribe('a', reader, { lastEventId: at(0) });
+    turns.all();
+    assert.equal(reader.texts.length, 500);
+    const longest = Math.max(...reader.chunks.map((chunk) => toChunk(chunk).length));
+    assert.ok(longest > 50 * 1024 && longest < 64 * 1024, `${longest} bytes`);
   });
 
   it('delivers nothing that a gap has called lost, not even from a page that others were sent before', () => {

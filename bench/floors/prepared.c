@@ -1,6 +1,6 @@
 // The floor of catching up: an HTTP/1.1 server that has the whole answer to each returning client ready, byte
 // for byte as ours sends it: the head, the block of `sluice:ready`, then the missed events with their ids, in
-// chunks of at most 64 KiB. For a client it accepts, reads the request, and writes. Each client has an offset
+// chunks of at most 60 KiB. For a client it accepts, reads the request, and writes. Each client has an offset
 // into the bytes that all who return from the same place share, so that a slow reader holds up no other.
 // Speaks the protocol of loads/host.ts, for the topics `t0` and `t1`. Only `t1` can be caught up with: with the
 // events of its last turn that had several.   cc -O2 -o prepared prepared.c
@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define MOST 20000
-#define PAGE 65536
+#define PAGE 61440
 #define EPOCH 1795408776829004LL
 
 struct bytes {
