@@ -319,15 +319,16 @@ function isOver(stream: DrainableStream): boolean {
 class Connections implements Drainable {
   readonly #server: Server;
   /**
-   * The newest HTTP/1 response of each socket, the last to be complete; `undefined` before the first request. Weak, so
-   * that an idle connection keeps none. Counted by a listener on each response, idle streams would cost 110 bytes more:
-   * it would be the third for 'close', and Node's list then grows.
+   * The HTTP/1 responses of each socket that are not closed: the only one, or how many where a client pipelines;
+   * `undefined` before the first request. Weak, so that an idle connection keeps none. Counted by a listener on each
+   * response, idle streams would cost 110 bytes more: it would be the third for 'close', and Node's list then grows.
    */
-  readonly #newest = new Map<Socket, WeakRef<ServerResponse> | undefined>();
+  readonly #open = new Map<Socket, WeakRef<ServerResponse> | number | undefined>();
   readonly #sessions = new Set<Http2Session>();
   #draining = false;
   #stopped = false;
   readonly #onGone: (this: Socket) => void;
+  readonly #onResponded: (this: ServerResponse) => void;
   onClosed: () => void = () => {};
 
   constructor(server: Server) {
@@ -336,6 +337,9 @@ class Connections implements Drainable {
     // One function for all connections: one for each would cost 170 bytes per idle stream.
     this.#onGone = function (this: Socket) {
       connections.#left(this);
+    };
+    this.#onResponded = function (this: ServerResponse) {
+      connections.#responded(this);
     };
     server.on('connection', this.#onConnection);
     server.on('secureConnection', this.#onConnection);
@@ -347,7 +351,7 @@ class Connections implements Drainable {
 
   /** Whether no connection is open and none is accepted. */
   get closed(): boolean {
-    return this.#stopped && this.#newest.size === 0;
+    return this.#stopped && this.#open.size === 0;
   }
 
   drain(): void {
@@ -360,22 +364,26 @@ class Connections implements Drainable {
       this.onClosed();
     });
     for (const session of this.#sessions) session.close();
-    for (const [socket, newest] of this.#newest)
-      if (newest !== undefined) this.#endAfter(newest.deref(), socket);
+    for (const [socket, open] of this.#open) {
+      if (open === undefined) continue;
+      const responses = openOf(open);
+      if (responses === 0) endIdle(socket);
+      else if (typeof responses === 'object') this.#listen(responses);
+    }
   }
 
   /**
    * Closes connections that browsers opened in advance. A connection that has sent bytes has begun a request.
    */
   closeUnused(): void {
-    for (const [socket, newest] of this.#newest)
-      if (newest === undefined && socket.bytesRead === 0) socket.destroySoon();
+    for (const [socket, open] of this.#open)
+      if (open === undefined && socket.bytesRead === 0) socket.destroySoon();
   }
 
   /** Destroys all connections; returns their number. */
   cut(): number {
     let count = 0;
-    for (const socket of this.#newest.keys()) {
+    for (const socket of this.#open.keys()) {
       // A TLS connection is in the map twice: as itself, and as the TCP connection below it.
       if (!('encrypted' in socket)) count++;
       socket.destroy();
@@ -386,9 +394,9 @@ class Connections implements Drainable {
 
   /** Waits for the last connection, then removes all listeners from the server. */
   async gone(): Promise<void> {
-    if (this.#newest.size > 0)
+    if (this.#open.size > 0)
       await new Promise<void>((resolve) => {
-        this.onClosed = () => this.#newest.size === 0 && resolve();
+        this.onClosed = () => this.#open.size === 0 && resolve();
       });
     this.onClosed = () => {};
     const listeners = {
@@ -405,7 +413,7 @@ class Connections implements Drainable {
   }
 
   readonly #onConnection = (socket: Socket): void => {
-    this.#newest.set(socket, undefined);
+    this.#open.set(socket, undefined);
     socket.on('close', this.#onGone);
   };
 
@@ -422,26 +430,43 @@ class Connections implements Drainable {
   };
 
   readonly #onRequest = (req: IncomingMessage, res: ServerResponse): void => {
+    const { socket } = req;
     // The socket of an HTTP/2 request is a proxy, which is not in the map: `#sessions` covers it.
-    if (!this.#newest.has(req.socket)) return;
-    this.#newest.set(req.socket, new WeakRef(res));
-    if (!this.#draining) return;
-    res.shouldKeepAlive = false;
-    this.#endAfter(res, req.socket);
+    if (!this.#open.has(socket)) return;
+    const before = openOf(this.#open.get(socket));
+    if (before === 0) this.#open.set(socket, new WeakRef(res));
+    else {
+      // Any of them may close first: one that waits behind another can be destroyed.
+      this.#open.set(socket, typeof before === 'number' ? before + 1 : 2);
+      if (typeof before === 'object') this.#listen(before);
+    }
+    if (before !== 0 || this.#draining) this.#listen(res);
+    if (this.#draining) res.shouldKeepAlive = false;
   };
 
-  #left(socket: Socket): void {
-    this.#newest.delete(socket);
-    if (this.#newest.size === 0) this.onClosed();
+  #listen(res: ServerResponse): void {
+    res.off('close', this.#onResponded).on('close', this.#onResponded);
   }
 
-  /** Closes a connection when its newest response is complete; one that was collected is. */
-  #endAfter(res: ServerResponse | undefined, socket: Socket): void {
-    if (res === undefined || res.closed) return endIdle(socket);
-    res.on('close', () => {
-      if (this.#newest.get(socket)?.deref() === res) endIdle(socket);
-    });
+  #left(socket: Socket): void {
+    this.#open.delete(socket);
+    if (this.#open.size === 0) this.onClosed();
   }
+
+  #responded(res: ServerResponse): void {
+    const { socket } = res.req;
+    const open = this.#open.get(socket);
+    if (open === undefined) return;
+    if (typeof open === 'number') this.#open.set(socket, open - 1);
+    if (this.#draining && (open === 1 || typeof open === 'object')) endIdle(socket);
+  }
+}
+
+/** How many responses are open, or the only one. One that was collected was complete. */
+function openOf(open: WeakRef<ServerResponse> | number | undefined): ServerResponse | number {
+  if (typeof open !== 'object') return open ?? 0;
+  const res = open.deref();
+  return res === undefined || res.closed ? 0 : res;
 }
 
 /** Leaves a connection alone that another protocol has taken over: Node's HTTP parser has let it go. */

@@ -235,6 +235,30 @@ describe('shutdown', () => {
     assert.equal((await done).cut, 0);
   });
 
+  for (const when of ['before it', 'during it'] as const) {
+    it(`lets a response end behind which another one was destroyed ${when}`, async (t) => {
+      const held: ServerResponse[] = [];
+      const server = await start(
+        t,
+        createServer((_req, res) => held.push(res)),
+      );
+      const client = await dial(t, portOf(server));
+      const reader = ask(client);
+      client.write(request());
+      while (held.length < 2) await turn();
+      held[0]!.write('one');
+      await reader.until('one');
+      if (when === 'before it') held[1]!.destroy();
+      const done = shutdown(server, { deadline: Infinity });
+      if (when === 'during it') held[1]!.destroy();
+      for (let n = 0; n < 20; n++) await turn();
+      held[0]!.end('two');
+      await reader.over;
+      assert.match(reader.text, /one[\s\S]*two[\s\S]*\r\n0\r\n\r\n/);
+      assert.equal((await done).cut, 0);
+    });
+  }
+
   it('adds no listener to responses before it, and keeps none of a connection that is idle', async (t) => {
     const over: WeakRef<ServerResponse>[] = [];
     const listeners: number[][] = [];
