@@ -195,7 +195,7 @@ export class Backpressure<Topic extends PacedTopic, Reader extends PacedReader> 
   }
 }
 
-/** With pages of 64 KiB, the slowest reader that can hold back a source takes 640 KiB/s. */
+/** With pages of 60 KiB, the slowest reader that can hold back a source takes 600 KiB/s. */
 const MAX_BLOCKED = 100;
 
 /** Readers that come back one after another, each far behind, must not stop a source for good. */

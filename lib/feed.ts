@@ -163,7 +163,7 @@ function isUnknown(error: unknown): boolean {
 }
 
 /**
- * A page is at most 250 events and 64 KiB, so that other work gets its turn, and at most a sixteenth of the
+ * A page is at most 250 events and 56 KiB, less than what a reader gets in a turn, so that other work gets its turn, and at most a sixteenth of the
  * topic's history, so that several sources of one topic have room beside each other.
  */
 function pageFor(
@@ -172,7 +172,7 @@ function pageFor(
 ): ReturnType<FeedHub<never>['batchLimits']> {
   try {
     const { maxEvents, maxBytes } = hub.batchLimits(topic);
-    return { maxEvents: pagePart(maxEvents, 250), maxBytes: pagePart(maxBytes, 64 * 1024) };
+    return { maxEvents: pagePart(maxEvents, 250), maxBytes: pagePart(maxBytes, 56 * 1024) };
   } catch {
     return { maxEvents: 1, maxBytes: 1 }; // `publish` throws the same error, and `onRefuse` decides
   }
