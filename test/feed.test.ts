@@ -3,7 +3,7 @@ import { getEventListeners, once } from 'node:events';
 import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { type FeedOptions, type FeedVerdict, publishFrom } from '../lib/feed.ts';
-import { Hub, type HubEvent } from '../lib/hub.ts';
+import { Hub, type HubEvent, type HubOptions } from '../lib/hub.ts';
 import { type LogEntry, outcomeUnknown } from '../lib/log.ts';
 import { drain, MemoryReader, slowReader, times } from './helpers/hub.ts';
 import { MemoryLog, MemoryStore } from './helpers/memory-log.ts';
@@ -11,8 +11,8 @@ import { MemoryLog, MemoryStore } from './helpers/memory-log.ts';
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** A hub with a reader that takes everything, once its first bytes have arrived. */
-async function followed(topic = 'a'): Promise<{ hub: Hub; reader: MemoryReader }> {
-  const hub = new Hub();
+async function followed(topic = 'a', options?: HubOptions): Promise<{ hub: Hub; reader: MemoryReader }> {
+  const hub = new Hub(options);
   const reader = new MemoryReader();
   hub.subscribe(topic, reader);
   await turn();
@@ -161,9 +161,9 @@ describe('publishFrom', () => {
     }
   });
 
-  it('does not read ahead of a reader that keeps up slowly', async (t) => {
-    t.mock.method(Date, 'now', () => 1_795_408_776_829); // the reader is never blocked for long
-    const hub = new Hub({ history: { maxEvents: 500 } });
+  it('does not read ahead of a reader that keeps up slowly', async () => {
+    const now = () => 1_795_408_776_829; // the reader is never blocked for long
+    const hub = new Hub({ history: { maxEvents: 500 }, now });
     const reader = slowReader();
     hub.subscribe('a', reader);
     await turn();
@@ -183,10 +183,9 @@ describe('publishFrom', () => {
     assert.deepEqual(reader.gaps, []);
   });
 
-  it('does not wait for a reader that takes nothing', async (t) => {
-    let now = 1_795_408_776_829;
-    t.mock.method(Date, 'now', () => (now += 1));
-    const { hub, reader } = await followed();
+  it('does not wait for a reader that takes nothing', async () => {
+    let time = 1_795_408_776_829;
+    const { hub, reader } = await followed('a', { now: () => (time += 1) });
     const stalled = slowReader();
     hub.subscribe('a', stalled);
     await turn();
@@ -240,9 +239,8 @@ describe('publishFrom', () => {
       assert.deepEqual(getEventListeners(control.signal, 'abort'), []);
     });
 
-    it('when the signal aborts, while it waits for readers', async (t) => {
-      t.mock.method(Date, 'now', () => 1_795_408_776_829);
-      const hub = new Hub({ history: { maxEvents: 1000 } });
+    it('when the signal aborts, while it waits for readers', async () => {
+      const hub = new Hub({ history: { maxEvents: 1000 }, now: () => 1_795_408_776_829 });
       hub.subscribe('a', slowReader());
       await turn();
       const source = counted(5000, (n) => `${n} ${'x'.repeat(500)}`);
