@@ -5,7 +5,8 @@ const rates = [];
 let before;
 
 const events = new EventSource('/events?topic=numbers&topic=readers');
-events.addEventListener('open', () => {
+// Not at 'open': while all servers are away, HAProxy itself answers, and says that.
+events.addEventListener('sluice:ready', () => {
   mine.streams++;
   // HAProxy sets the cookie with each stream.
   show('server', /\bserver=(\w+)/.exec(document.cookie)?.[1] ?? 'unknown');

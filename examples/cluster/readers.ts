@@ -42,11 +42,12 @@ async function read(): Promise<void> {
   let streams = 0;
   const transport: Transport = async (request) => {
     const response = await send(request);
-    answering = response.headers['x-server'] ?? 'unknown';
+    answering = response.headers['x-server'];
     return response;
   };
   const onState = ({ state }: StateChange): void => {
-    if (state !== 'open' && state !== 'waiting') return;
+    // HAProxy itself answers while all servers are away: that is no stream.
+    if (state !== 'waiting' && (state !== 'open' || answering === undefined)) return;
     add(server, -1);
     server = state === 'open' ? answering : undefined;
     add(server, 1);

@@ -25,7 +25,7 @@ const { values } = parseArgs({
 });
 const { window, folder } = values;
 const [readers, rate] = [Number(values.readers), Number(values.rate)];
-const port = Number(values.port) || (await freePorts(5));
+const port = values.port === '0' ? await freePorts(5) : Number(values.port);
 const url = `http://127.0.0.1:${port}`;
 const redisPort = port + 4;
 
