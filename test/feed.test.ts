@@ -131,7 +131,7 @@ describe('publishFrom', () => {
   it('publishes at most a page in a turn, by events and by bytes', async () => {
     for (const [history, text, most] of [
       [{}, 'x', 250],
-      [{}, 'x'.repeat(16_000), 5],
+      [{}, 'x'.repeat(16_000), 4],
       [{ maxEvents: 160 }, 'x', 10],
       [{ maxBytes: 16_000 }, 'x'.repeat(200), 5],
       [{ maxEvents: 1 }, 'x', 1],
@@ -429,7 +429,7 @@ describe('publishFrom to a hub with a log', () => {
   it('hands over whole pages, by events and by bytes, and the rest where the source ends', async () => {
     for (const [text, pages] of [
       ['x', [250, 250, 100]],
-      ['x'.repeat(16_000), [...times(120, () => 5)]],
+      ['x'.repeat(16_000), [...times(150, () => 4)]],
     ] as const) {
       const { hub, batches, texts } = logged();
       const source = times(600, (i) => `${i} ${text}`);
