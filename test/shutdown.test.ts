@@ -43,6 +43,22 @@ async function asking(t: TestContext, server: Server): Promise<Reading> {
   return ask(await connectTo(t, server));
 }
 
+/** A connection that has sent two requests at once, which are not answered so far. */
+async function pipelined(
+  t: TestContext,
+): Promise<{ server: Server; held: ServerResponse[]; reader: Reading }> {
+  const held: ServerResponse[] = [];
+  const server = await start(
+    t,
+    createServer((_req, res) => held.push(res)),
+  );
+  const client = await dial(t, portOf(server));
+  const reader = ask(client);
+  client.write(request());
+  while (held.length < 2) await turn();
+  return { server, held, reader };
+}
+
 /** A connection that has sent some bytes, of which the server has read some. */
 async function begun(t: TestContext, server: Server, bytes: string | Uint8Array): Promise<Reading> {
   const accepted = once(server, isTls(server) ? 'secureConnection' : 'connection');
@@ -216,15 +232,7 @@ describe('shutdown', () => {
   });
 
   it('closes a connection behind the last of its responses that were in progress', async (t) => {
-    const held: ServerResponse[] = [];
-    const server = await start(
-      t,
-      createServer((_req, res) => held.push(res)),
-    );
-    const client = await dial(t, portOf(server));
-    const reader = ask(client);
-    client.write(request());
-    while (held.length < 2) await turn();
+    const { server, held, reader } = await pipelined(t);
     const done = shutdown(server, { deadline: Infinity });
     held[0]!.end('first');
     await reader.until('first');
@@ -237,15 +245,7 @@ describe('shutdown', () => {
 
   for (const when of ['before it', 'during it'] as const) {
     it(`lets a response end behind which another one was destroyed ${when}`, async (t) => {
-      const held: ServerResponse[] = [];
-      const server = await start(
-        t,
-        createServer((_req, res) => held.push(res)),
-      );
-      const client = await dial(t, portOf(server));
-      const reader = ask(client);
-      client.write(request());
-      while (held.length < 2) await turn();
+      const { server, held, reader } = await pipelined(t);
       held[0]!.write('one');
       await reader.until('one');
       if (when === 'before it') held[1]!.destroy();
