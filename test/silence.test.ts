@@ -33,11 +33,18 @@ describe('the order of silence', () => {
     );
   });
 
-  it('keeps nothing of an object that has left: neither has the other in memory', () => {
-    const [left, stays] = [new Item(), new Item()];
-    const order = new SilenceOrder<Item>();
-    for (const item of [left, stays]) order.heard(item);
-    order.delete(left);
-    for (const item of [left, stays]) assert.deepEqual([item.older, item.newer], [undefined, undefined]);
+  it('keeps nothing of an object that has left, wherever it was: neither has the others in memory', () => {
+    for (const place of [0, 1, 2]) {
+      const items = times(3, () => new Item());
+      const order = new SilenceOrder<Item>();
+      for (const item of items) order.heard(item);
+      const left = items[place]!;
+      order.delete(left);
+      assert.deepEqual([left.older, left.newer], [undefined, undefined]);
+      for (const { older, newer } of items) assert.ok(older !== left && newer !== left);
+      // It comes back as the newest, behind those that stayed.
+      order.heard(left);
+      assert.deepEqual([...order], [...items.filter((item) => item !== left), left]);
+    }
   });
 });
