@@ -34,7 +34,11 @@ export interface Seen {
   readonly streams: number;
 }
 
-export async function askHaproxy(folder: string): Promise<ReadonlyMap<string, Seen>> {
+/** Of the servers by name, what one backend of haproxy.cfg sees; each backend has checks of its own. */
+export async function askHaproxy(
+  folder: string,
+  backend: 'ready' | 'alive' = 'ready',
+): Promise<ReadonlyMap<string, Seen>> {
   const socket = connect(join(folder, 'haproxy.sock'));
   socket.end('show stat\n');
   const [head = '', ...lines] = (await text(socket)).replace(/^# /, '').trim().split('\n');
@@ -42,7 +46,7 @@ export async function askHaproxy(folder: string): Promise<ReadonlyMap<string, Se
   const rows = lines.map((line) => new Map(line.split(',').map((cell, i) => [columns[i], cell])));
   return new Map(
     rows
-      .filter((row) => row.get('pxname') === 'ready')
+      .filter((row) => row.get('pxname') === backend)
       .map((row) => [
         row.get('svname') ?? '',
         { isUp: row.get('status') === 'UP', streams: Number(row.get('scur')) },

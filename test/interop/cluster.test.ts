@@ -198,8 +198,9 @@ describe('the cluster', () => {
     // All servers are away, and come back.
     const servers = Object.values(readState(folder)).map(Number);
     for (const pid of servers) process.kill(pid, 'SIGSTOP');
-    const isUp = async () => [...(await askHaproxy(folder)).values()].some((server) => server.isUp);
-    while (await isUp()) await sleep(50);
+    // A request before both checks have found that out would wait for a server that stands still.
+    await allAreDown(folder, 'ready');
+    await allAreDown(folder, 'alive');
     const answer = await fetch(`${url}/events?topic=numbers`);
     assert.deepEqual([answer.status, answer.headers.get('content-type')], [200, 'text/event-stream']);
     assert.match(await answer.text(), /^retry: 1000\nevent: sluice:refused\ndata: {"error":"server-away",/);
@@ -219,8 +220,7 @@ describe('the cluster', () => {
     const { folder, url } = cluster;
     const redis = await processOfRedis(cluster);
     process.kill(redis, 'SIGSTOP');
-    const isUp = async () => [...(await askHaproxy(folder)).values()].some((server) => server.isUp);
-    while (await isUp()) await sleep(50);
+    await allAreDown(folder, 'ready');
 
     const reader = await Reader.open(`${url}/events?topic=numbers`);
     t.after(() => reader.close());
@@ -237,6 +237,12 @@ describe('the cluster', () => {
     );
   });
 });
+
+/** Waits until the checks of a backend have found none of its servers. */
+async function allAreDown(folder: string, backend: 'ready' | 'alive'): Promise<void> {
+  const isUp = async () => [...(await askHaproxy(folder, backend)).values()].some((server) => server.isUp);
+  while (await isUp()) await sleep(50);
+}
 
 async function processOfRedis({ redisPort }: Cluster): Promise<number> {
   const { stdout } = await promisify(execFile)('redis-cli', ['-p', `${redisPort}`, 'INFO', 'server']);
