@@ -15,9 +15,7 @@ import {
   type WriterTarget,
 } from './writer.ts';
 
-/**
- * The members of a request that are used: Node's `IncomingMessage` and HTTP/2's compatible request have them.
- */
+/** The members of a request that are used: `IncomingMessage` and HTTP/2's compatible request have them. */
 export interface StreamRequest {
   readonly method?: string | undefined;
   readonly httpVersionMajor?: number | undefined;
@@ -41,10 +39,7 @@ export interface StreamSocket {
   off(event: string, listener: () => void): unknown;
 }
 
-/**
- * The members of a response that are used: Node's `ServerResponse` and HTTP/2's compatible response have
- * them.
- */
+/** The members of a response that are used: `ServerResponse` and HTTP/2's compatible response have them. */
 export interface StreamResponse extends WriterTarget {
   readonly headersSent: boolean;
   statusCode: number;
@@ -259,15 +254,12 @@ export class EventStream extends Writer {
     this.#req = req;
     this.#res = res;
     this.#options = options;
-    // Stored now, because `res.socket` becomes null. An HTTP/2 socket carries many streams, so it is not
-    // claimed.
+    // Stored now, because `res.socket` becomes null. A socket of HTTP/2 has many streams: it is not claimed.
     this.#socket = (req.httpVersionMajor ?? 1) < 2 ? (req.socket ?? undefined) : undefined;
     if (this.#socket !== undefined) this.#claim(this.#socket);
   }
 
-  /**
-   * How the last bytes went: `'socket'` for the fast path, `'response'` for `res.write`. For diagnosis only.
-   */
+  /** How the last bytes went: `'socket'`, the fast path, or `'response'`, by `res.write`. For diagnosis only. */
   get via(): 'response' | 'socket' | undefined {
     return this.#via;
   }
@@ -376,10 +368,14 @@ export class EventStream extends Writer {
     const isFirst = this.#via === undefined;
     // Only shared bytes take the fast path: `res.write` gathers the small writes of one turn, such as tokens.
     if (shared !== undefined && bytes.length > 0 && !isFirst && socket && canWriteDirectly(res, socket)) {
-      this.#via = 'socket';
       const made = madeOf(shared);
-      made.chunk ??= toChunk(bytes);
-      return socket.write(made.chunk);
+      // Of many bytes there may be one client only: `res.write` does not copy them.
+      if (made.isSent || bytes.length < MIN_UNCOPIED_BYTES) {
+        this.#via = 'socket';
+        made.chunk ??= toChunk(bytes);
+        return socket.write(made.chunk);
+      }
+      made.isSent = true;
     }
     this.#via = 'response';
     const accepted = res.write(bytes);
@@ -402,8 +398,7 @@ export class EventStream extends Writer {
       return this.abort('client-gone');
     }
     streaming.set(socket, this);
-    // A client that closes its half and does not read never causes a 'close', so its 'end' counts as leaving
-    // too.
+    // Its 'end' counts as leaving too: a client that closes its half and does not read never causes a 'close'.
     socket.on('end', gone);
     // A response that has its connection closes with it; one that waits behind another (pipelining) does not.
     if (this.#res.socket !== socket) socket.on('close', gone);
@@ -530,6 +525,8 @@ class FreshHead implements HeaderTarget {
 
 /** The value of `SharedChunk.made`. */
 class Made {
+  /** Whether a client has got the bytes without `chunk`. */
+  isSent = false;
   /** The bytes as a chunk of HTTP/1.1. */
   chunk: Uint8Array | undefined;
   /** The bytes compressed; `chunk` shares the blocks of `piece`. */
@@ -546,6 +543,9 @@ function compressShared(bytes: Uint8Array): NonNullable<Made['compressed']> {
   const piece = compress(bytes);
   return { piece, chunk: { bytes: piece.blocks, made: undefined } };
 }
+
+/** To copy so many takes longer than to write the three pieces of a chunk. */
+const MIN_UNCOPIED_BYTES = 16 * 1024;
 
 /** Compressing bytes for one client alone needs a run of zlib, which pays off from this length on. */
 const MIN_COMPRESSED_BYTES = 1024;

@@ -57,7 +57,7 @@ async function writeAll(stream: EventStream): Promise<string[]> {
   return ways;
 }
 
-const DIRECT = ['response', 'socket', 'socket', 'response', 'socket', 'socket', 'socket'];
+const DIRECT = ['response', 'socket', 'socket', 'response', 'response', 'socket', 'socket'];
 const PLAIN = PIECES.map(() => 'response');
 
 /** All bytes of a connection, decrypted, without the Date header. */
@@ -272,21 +272,41 @@ describe('the way of shared bytes to a client', () => {
     assert.equal(places[0], 0);
   });
 
-  it('emits one drain after a refusal by the socket, and leaves no listener', async (t) => {
-    const { stream, req, res, client } = await streaming(t);
-    stream.writeShared(shared('data: 1\n\n'));
-    await turn();
-    const before = [req.socket.listenerCount('drain'), res.listenerCount('drain')];
-    assert.equal(stream.writeShared(shared('.'.repeat(16 * 1024 * 1024))), false);
-    assert.equal(stream.via, 'socket');
-    let drains = 0;
-    stream.on('drain', () => drains++);
-    client.resume();
-    await stream.ready();
-    await turn();
-    assert.equal(drains, 1);
-    assert.deepEqual([req.socket.listenerCount('drain'), res.listenerCount('drain')], before);
-    assert.equal(stream.writeShared(shared('data: 2\n\n')), true);
+  for (const way of ['socket', 'response'] as const)
+    it(`emits one drain after a refusal by the ${way}, and leaves no listener`, async (t) => {
+      const { stream, req, res, client } = await streaming(t);
+      stream.writeShared(shared('data: 1\n\n'));
+      await turn();
+      const before = [req.socket.listenerCount('drain'), res.listenerCount('drain')];
+      const size = way === 'socket' ? 16_000 : 16 * 1024 * 1024;
+      while (stream.writeShared(shared('.'.repeat(size))));
+      assert.equal(stream.via, way);
+      let drains = 0;
+      stream.on('drain', () => drains++);
+      client.resume();
+      await stream.ready();
+      await turn();
+      assert.equal(drains, 1);
+      assert.deepEqual([req.socket.listenerCount('drain'), res.listenerCount('drain')], before);
+      assert.equal(stream.writeShared(shared('data: 2\n\n')), true);
+    });
+
+  it('is `res.write` for the first client of many bytes, and the socket for the next ones', async (t) => {
+    const text = `data: ${'x'.repeat(20_000)}\n\n`;
+    const many = shared(text);
+    const ways: unknown[] = [];
+    for (let client = 1; client <= 3; client++) {
+      const { stream, client: socket } = await streaming(t);
+      stream.writeShared(shared('data: 1\n\n'));
+      await turn();
+      stream.writeShared(many);
+      ways.push(stream.via);
+      stream.end();
+      let received = '';
+      for await (const bytes of socket) received += bytes;
+      assert.ok(received.endsWith(`\r\n${(text.length).toString(16)}\r\n${text}\r\n0\r\n\r\n`));
+    }
+    assert.deepEqual(ways, ['response', 'socket', 'socket']);
   });
 
   for (const gzip of [false, true])
