@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Counts } from '../../examples/cluster/readers.ts';
 import { type Faults, Sequence } from '../../examples/cluster/sequence.ts';
-import { askHaproxy, readState } from '../../examples/cluster/state.ts';
+import { askHaproxy, NAMES, readState } from '../../examples/cluster/state.ts';
 import { Reader, Reading } from '../helpers/reader.ts';
 import { isAccessible } from './helpers/accessible.ts';
 import { kept } from './helpers/children.ts';
@@ -204,7 +204,8 @@ describe('the cluster', () => {
     const answer = await fetch(`${url}/events?topic=numbers`);
     assert.deepEqual([answer.status, answer.headers.get('content-type')], [200, 'text/event-stream']);
     assert.match(await answer.text(), /^retry: 1000\nevent: sluice:refused\ndata: {"error":"server-away",/);
-    assert.equal((await fetch(`${url}/topics/numbers`, { method: 'POST', body: 'x' })).status, 503);
+    for (const path of ['topics/numbers', 'events?topic=numbers'])
+      assert.equal((await fetch(`${url}/${path}`, { method: 'POST', body: 'x' })).status, 503);
 
     for (const pid of servers) process.kill(pid, 'SIGKILL');
     const newest = (): Promise<number> =>
@@ -240,8 +241,12 @@ describe('the cluster', () => {
 
 /** Waits until the checks of a backend have found none of its servers. */
 async function allAreDown(folder: string, backend: 'ready' | 'alive'): Promise<void> {
-  const isUp = async () => [...(await askHaproxy(folder, backend)).values()].some((server) => server.isUp);
-  while (await isUp()) await sleep(50);
+  for (;;) {
+    const seen = await askHaproxy(folder, backend);
+    const servers = NAMES.map((name) => seen.get(name) ?? assert.fail(`${backend} has no server ${name}`));
+    if (!servers.some(({ isUp }) => isUp)) return;
+    await sleep(50);
+  }
 }
 
 async function processOfRedis({ redisPort }: Cluster): Promise<number> {
