@@ -368,14 +368,14 @@ export class EventStream extends Writer {
     const isFirst = this.#via === undefined;
     // Only shared bytes take the fast path: `res.write` gathers the small writes of one turn, such as tokens.
     if (shared !== undefined && bytes.length > 0 && !isFirst && socket && canWriteDirectly(res, socket)) {
-      const made = madeOf(shared);
-      // Of many bytes there may be one client only: `res.write` does not copy them.
-      if (made.isSent || bytes.length < MIN_UNCOPIED_BYTES) {
+      if (shared.made || bytes.length < MIN_UNCOPIED_BYTES) {
         this.#via = 'socket';
+        const made = madeOf(shared);
         made.chunk ??= toChunk(bytes);
         return socket.write(made.chunk);
       }
-      made.isSent = true;
+      // Of many bytes there may be one client only: `res.write` does not copy them.
+      shared.made = new Made();
     }
     this.#via = 'response';
     const accepted = res.write(bytes);
@@ -525,8 +525,6 @@ class FreshHead implements HeaderTarget {
 
 /** The value of `SharedChunk.made`. */
 class Made {
-  /** Whether a client has got the bytes without `chunk`. */
-  isSent = false;
   /** The bytes as a chunk of HTTP/1.1. */
   chunk: Uint8Array | undefined;
   /** The bytes compressed; `chunk` shares the blocks of `piece`. */
@@ -588,13 +586,13 @@ function warnOfCompression(): void {
   if (hasWarned) return;
   hasWarned = true;
   const message =
-    'the response of a stream is patched by a compression middleware, which may hold events back: exclude ' +
-    '`text/event-stream` or this route from it, and use the option `gzip`';
+    'compression middleware patches the response and may hold events back: exclude ' +
+    '`text/event-stream` or this route, and use the option `gzip`';
   process.emitWarning(message, { code: 'ERR_SSE_COMPRESSED' });
 }
 
 function headSent(): HeadSentError {
   const cure = '`await stream.done` where the framework answers when its handler returns';
-  const message = `the head of the response was sent already: open or refuse the stream before anything answers, and ${cure}`;
+  const message = `the response's head was sent: open or refuse the stream before anything answers, and ${cure}`;
   return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' as const });
 }
