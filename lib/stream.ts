@@ -542,7 +542,7 @@ function compressShared(bytes: Uint8Array): NonNullable<Made['compressed']> {
   return { piece, chunk: { bytes: piece.blocks, made: undefined } };
 }
 
-/** To copy so many takes longer than to write the three pieces of a chunk. */
+/** Fewer are copied for the first client too: one piece in place of the three of `res.write`. */
 const MIN_UNCOPIED_BYTES = 16 * 1024;
 
 /** Compressing bytes for one client alone needs a run of zlib, which pays off from this length on. */
@@ -586,13 +586,13 @@ function warnOfCompression(): void {
   if (hasWarned) return;
   hasWarned = true;
   const message =
-    'compression middleware patches the response and may hold events back: exclude ' +
+    'the response is patched by a compression middleware: it may hold events back, so exclude ' +
     '`text/event-stream` or this route, and use the option `gzip`';
   process.emitWarning(message, { code: 'ERR_SSE_COMPRESSED' });
 }
 
 function headSent(): HeadSentError {
   const cure = '`await stream.done` where the framework answers when its handler returns';
-  const message = `the response's head was sent: open or refuse the stream before anything answers, and ${cure}`;
+  const message = `headers are already sent: open or refuse the stream before anything answers, and ${cure}`;
   return Object.assign(new Error(message), { code: 'ERR_SSE_HEAD_SENT' as const });
 }
