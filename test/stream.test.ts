@@ -225,7 +225,8 @@ describe('openStream', () => {
     res.writeHead(200).flushHeaders();
     assert.throws(() => openStream(req, res), {
       code: 'ERR_SSE_HEAD_SENT',
-      message: /open or refuse the stream before anything answers, and `await stream\.done`/,
+      message:
+        /^headers are already sent: open or refuse the stream before anything answers, and `await stream\.done`/,
     });
   });
 
@@ -753,7 +754,10 @@ describe('a middleware that compresses the response', () => {
     }
     const [warning, ...more] = warnings as NodeJS.ErrnoException[];
     assert.equal(warning?.code, 'ERR_SSE_COMPRESSED');
-    assert.match(warning.message, /compression middleware.* exclude `text\/event-stream`.* option `gzip`/);
+    assert.match(
+      warning.message,
+      /^the response is patched by a compression middleware: .* exclude `text\/event-stream`.* option `gzip`/,
+    );
     assert.deepEqual(more, []);
   });
 
