@@ -14,21 +14,23 @@ export interface PositionFileError extends Error {
 
 /**
  * Stores positions in a JSON file, on Node. Each write goes to a second file, which then replaces the first:
- * a crash leaves the old positions or the new ones, never a part. At most one process may use a file. Only
- * its owner can read it.
+ * a crash leaves the old positions or the new ones, never a part. At most one process may use a file, in which any
+ * number of storages may share it. Only its owner can read it.
  *
  * Its methods reject with a {@link PositionFileError} where the file cannot be read, and with the error of
  * `node:fs` where it cannot be written.
  */
 export function fileStorage(path: string): PositionStorage {
   const { readFile, rename, writeFile } = process.getBuiltinModule('node:fs/promises');
-  let loaded: Promise<Map<string, string>> | undefined;
-  let lastWrite: Promise<unknown> = Promise.resolve();
+  const file = process.getBuiltinModule('node:path').resolve(path);
+  let isTidy = false;
 
+  // Anew each time: another storage may have written since.
   async function load(): Promise<Map<string, string>> {
-    await removeUnfinished(path);
+    if (!isTidy) await removeUnfinished(file);
+    isTidy = true;
     try {
-      return new Map(entriesOf(JSON.parse(await readFile(path, 'utf8'))));
+      return new Map(entriesOf(JSON.parse(await readFile(file, 'utf8'))));
     } catch (cause) {
       if ((cause as { code?: unknown }).code === 'ENOENT') return new Map();
       const why = (cause as Error).message;
@@ -37,32 +39,32 @@ export function fileStorage(path: string): PositionStorage {
     }
   }
 
-  function positions(): Promise<Map<string, string>> {
-    // What has failed may pass, as where too many files are open: the next call reads again.
-    loaded ??= load().catch((error) => {
-      loaded = undefined;
-      throw error;
-    });
-    return loaded;
-  }
-
   async function write(key: string, value: string): Promise<void> {
-    const all = await positions();
+    const all = await load();
     all.set(key, value);
-    const unfinished = `${path}.${process.pid}.tmp`;
+    const unfinished = `${file}.${process.pid}.tmp`;
     // For the owner alone: the keys may be URLs with secrets.
     await writeFile(unfinished, JSON.stringify(Object.fromEntries(all)), { mode: 0o600 });
-    await rename(unfinished, path);
+    await rename(unfinished, file);
   }
 
   return {
-    getItem: async (key) => (await positions()).get(key) ?? null,
-    setItem: (key, value) => {
-      const next = (): Promise<void> => write(key, value);
-      lastWrite = lastWrite.then(next, next);
-      return lastWrite;
-    },
+    getItem: async (key) => (await inTurn(file, load)).get(key) ?? null,
+    setItem: (key, value) => inTurn(file, () => write(key, value)),
   };
+}
+
+// What is done last with each file that is in use, by any of its storages.
+const turns = new Map<string, Promise<unknown>>();
+
+function inTurn<Value>(file: string, act: () => Promise<Value>): Promise<Value> {
+  const turn = (turns.get(file) ?? Promise.resolve()).then(act, act);
+  const over = (): void => {
+    if (turns.get(file) === turn) turns.delete(file);
+  };
+  turns.set(file, turn);
+  turn.then(over, over);
+  return turn;
 }
 
 function entriesOf(json: unknown): [string, string][] {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { fileStorage, PositionSaver, type PositionStorage } from '../lib/positions.ts';
 import { idOf } from './helpers/misbehaving.ts';
@@ -53,6 +53,20 @@ describe('fileStorage', () => {
     await rmdir(path);
     await storage.setItem('a', idOf(1));
     assert.equal(await storage.getItem('a'), idOf(1));
+  });
+
+  it('shares its file with other storages of the process: each keeps the positions of the others', async (t) => {
+    const { path } = await temporaryFile(t);
+    const storages = [fileStorage(path), fileStorage(relative('.', path)), fileStorage(path)];
+    for (const storage of storages) await storage.getItem('a');
+    const keys = ['a', 'b', 'c'];
+    for (let seq = 1; seq <= 20; seq++)
+      await Promise.all(storages.map((storage, i) => storage.setItem(keys[i]!, idOf(seq))));
+    assert.deepEqual(
+      JSON.parse(await readFile(path, 'utf8')),
+      Object.fromEntries(keys.map((key) => [key, idOf(20)])),
+    );
+    assert.equal(await storages[0]!.getItem('c'), idOf(20));
   });
 
   it('lets only its owner read the file, whose keys are URLs with secrets', async (t) => {

@@ -190,9 +190,9 @@ export const reader: readonly Mutant[] = [
     ['positions'],
     [
       {
-        find: 'loaded = undefined;',
-        replace: '',
-        why: 'a file that could not be read once is never read again',
+        find: '(turns.get(file) ?? Promise.resolve()).then(act, act);',
+        replace: 'act();',
+        why: 'readers of one process that store their positions in one file lose each other’s',
       },
       {
         find: 'while (this.#unsaved !== undefined) {',
