@@ -18,7 +18,11 @@ export interface SharedEvent {
 
 /** The argument of `lead` in the tab that leads. */
 export interface Lead<Event extends SharedEvent = SharedEvent> {
-  /** Hands an event to all tabs, this one included. Does nothing once `signal` is aborted. */
+  /**
+   * Hands an event to all tabs, this one included. Does nothing once `signal` is aborted. Share control events too:
+   * `sluice:ready` and `sluice:position` tell the tabs where to resume, so that nothing is lost where another tab
+   * takes over before the first event.
+   */
   readonly share: (event: Event) => void;
   /** The position to resume from; `''` where no tab has seen an id yet. */
   readonly lastEventId: string;
@@ -34,7 +38,7 @@ export interface TabsOptions<Event extends SharedEvent = SharedEvent> {
    * once. When it returns nothing, this tab leads until it closes.
    */
   readonly lead: (lead: Lead<Event>) => void | Promise<void>;
-  /** Called in every tab, once for each event. */
+  /** Called in every tab, once for each event. Of a hub's control events it gets `sluice:gap` and `sluice:end`. */
   readonly onEvent: (event: Event) => void;
   /** Called in this tab when `lead` fails in it, or the lock cannot be requested. */
   readonly onError?: ((error: unknown, context: { readonly role: TabRole }) => void) | undefined;
@@ -127,7 +131,7 @@ export function shareAcrossTabs<Event extends SharedEvent = SharedEvent>(
   function take(event: Event): void {
     if (event.event !== controlEvents.gap && wasSeen(event, lastEventId)) return;
     moveTo(event.lastEventId);
-    onEvent(event);
+    if (!OF_CONNECTION.has(event.event)) onEvent(event);
   }
 
   async function leadOnce(): Promise<void> {
@@ -162,6 +166,13 @@ export function shareAcrossTabs<Event extends SharedEvent = SharedEvent>(
     if (role !== 'closed') onError?.(error, { role });
   }
 }
+
+// They concern the connection of the tab that leads.
+const OF_CONNECTION: ReadonlySet<string> = new Set([
+  controlEvents.ready,
+  controlEvents.position,
+  controlEvents.refused,
+]);
 
 type Message<Event> =
   | { readonly kind: 'hello' }

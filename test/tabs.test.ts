@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { connect, type Gap } from '../lib/client.ts';
 import { encode } from '../lib/encode.ts';
+import { serveEvents } from '../lib/events.ts';
+import { Hub } from '../lib/hub.ts';
 import { gapEvent } from '../lib/protocol.ts';
 import {
   type Lead,
@@ -281,6 +283,23 @@ describe('shareAcrossTabs', () => {
       Array.from({ length: 20 }, (_, i) => `${i + 1}`),
     );
     assert.equal(connections, 2);
+  });
+
+  it('loses no event where the tab that leads closes before the first one: the next resumes from its position', async (t) => {
+    const hub = new Hub();
+    const events = serveEvents(hub);
+    const server = await openServer((req, res) => void events(req, res));
+    t.after(() => server.close());
+    const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
+      const stream = connect(`${server.url}?topic=quiet`, { lastEventId, signal, controlEvents: true });
+      for await (const event of stream) share(event);
+    });
+    const [first, second] = [openTab(), openTab()];
+    while (second.stream.lastEventId === '') await turns(1);
+    first.stream.close();
+    hub.publish('quiet', { data: 'between' });
+    await second.until(() => second.heard.length > 0);
+    assert.deepEqual([first.heard, second.heard], [[], ['between']]);
   });
 
   it('keeps the earlier position where an id cannot be sent, so that the next tab can resume', async (t) => {
