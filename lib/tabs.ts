@@ -19,9 +19,9 @@ export interface SharedEvent {
 /** The argument of `lead` in the tab that leads. */
 export interface Lead<Event extends SharedEvent = SharedEvent> {
   /**
-   * Hands an event to all tabs, this one included. Does nothing once `signal` is aborted. Share control events too:
-   * `sluice:ready` and `sluice:position` tell the tabs where to resume, so that nothing is lost where another tab
-   * takes over before the first event.
+   * Hands an event to all tabs, this one included. Does nothing once `signal` is aborted. Share control
+   * events too: `sluice:ready` and `sluice:position` tell the tabs where to resume, so that nothing is lost
+   * where another tab takes over before the first event.
    */
   readonly share: (event: Event) => void;
   /** The position to resume from; `''` where no tab has seen an id yet. */
@@ -38,7 +38,7 @@ export interface TabsOptions<Event extends SharedEvent = SharedEvent> {
    * once. When it returns nothing, this tab leads until it closes.
    */
   readonly lead: (lead: Lead<Event>) => void | Promise<void>;
-  /** Called in every tab, once for each event. Of a hub's control events it gets `sluice:gap` and `sluice:end`. */
+  /** Called in every tab, once for each event; of control events, for `sluice:gap` and `sluice:end`. */
   readonly onEvent: (event: Event) => void;
   /** Called in this tab when `lead` fails in it, or the lock cannot be requested. */
   readonly onError?: ((error: unknown, context: { readonly role: TabRole }) => void) | undefined;
