@@ -240,8 +240,17 @@ function readEvent(line: string): HubEvent & { readonly data: string } {
   return {
     ...(event !== undefined && { event: event as string }),
     ...(key !== undefined && { key: key as string }),
-    data: typeof data === 'string' ? data : JSON.stringify(data),
+    data: typeof data === 'string' ? data : jsonOf(data),
   };
+}
+
+/** JSON is read however deep it is; writing it ends where the stack does, at some thousand levels. */
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    throw badEvent('`data` is nested too deeply to be written again: send it as a string of JSON');
+  }
 }
 
 function badEvent(message: string): Error {

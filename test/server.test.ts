@@ -273,6 +273,21 @@ describe('POST /topics/{topic}', () => {
     );
   });
 
+  it('names the cure for data that is nested too deeply, which it could not write', async (t) => {
+    const sse = createSseServer();
+    const topic = `${await sse.listen(0)}/topics/deep`;
+    t.after(() => sse.close());
+    const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
+    const json = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    const refused = await post(topic, `"fine"\n{"data":${json}}`, type);
+    assert.deepEqual([refused.status, refused.json.error], [400, 'bad-event']);
+    assert.match(
+      String(refused.json.message),
+      /^Line 2: `data` is nested too deeply .*: send it as a string/,
+    );
+    assert.equal((await post(topic, JSON.stringify({ data: json }), type)).status, 200);
+  });
+
   it('publishes a body once for each idempotency key and topic', async () => {
     const key = { 'Idempotency-Key': 'attempt-1' };
     const first = await post(`${served.url}/topics/retried`, 'x', key);
