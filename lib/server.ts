@@ -95,13 +95,14 @@ export interface SseServer {
   readonly registry: Registry;
   /**
    * Starts to accept connections, by default on port 8080 of 127.0.0.1. Resolves with the URL once it does.
-   * @throws the system's error: `EADDRINUSE`, `EACCES`, and so on.
+   * @throws the system's error: `EADDRINUSE`, `EACCES`, and so on; `ERR_SSE_CLOSED` where `close` is called
+   *   before.
    */
   listen(port?: number, host?: string): Promise<string>;
   /**
    * Stops gracefully: `/readyz` answers 503, no connection is accepted, every stream gets a `retry` and ends,
-   * and connections that remain at the deadline are cut. Resolves with the outcome; a second call returns the
-   * same promise.
+   * and connections that remain at the deadline are cut. Resolves with the outcome once the hub is closed
+   * too, unless it is your own; a second call waits for the same outcome.
    */
   close(options?: CloseOptions): Promise<ShutdownOutcome>;
 }
@@ -129,7 +130,8 @@ type Step = Middleware<IncomingMessage, ServerResponse>;
  * @throws {TypeError | RangeError} naming the option that cannot be used.
  */
 export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
-  const { maxBodyBytes = 1024 * 1024, origins = [], metricsTokens = [], logger = () => {} } = options;
+  const { maxBodyBytes = 1024 * 1024, origins = [], metricsTokens = [] } = options;
+  const logger = harmless(options.logger ?? (() => {}));
   const { metricsPage = (render) => render() } = options;
   const registry = new Registry({
     onError: (error, { family }) =>
@@ -268,7 +270,13 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
         onRefuse({ reason, status, req });
       }
       if (status === 500) logger(failedLine(error));
-      answerError(error, { res });
+      try {
+        answerError(error, { res });
+      } catch (failure) {
+        // The error has headers that cannot be sent.
+        logger(failedLine(failure));
+        res.destroy();
+      }
     },
   });
   const handler = (req: IncomingMessage, res: ServerResponse): void => {
@@ -297,15 +305,20 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
   });
   instrument(registry, { hub, events, refused, isDraining: () => isDraining });
 
+  let closing: Promise<ShutdownOutcome> | undefined;
   async function close(how: CloseOptions = {}): Promise<ShutdownOutcome> {
     const onDraining = (): void => {
       isDraining = true;
       stopMeasuring?.();
     };
-    const outcome = await shutdown<EventStream>(server, { ...how, onDraining, streams: events.streams });
-    // A hub of the application may live on.
-    if (!isHub(options.hub)) await hub.close();
-    return outcome;
+    const stopped = shutdown<EventStream>(server, { ...how, onDraining, streams: events.streams });
+    // Kept, because the log of the hub may take its time to close.
+    closing ??= stopped.then(async (outcome) => {
+      // A hub of the application may live on.
+      if (!isHub(options.hub)) await hub.close();
+      return outcome;
+    });
+    return closing;
   }
 
   return {
@@ -369,6 +382,25 @@ function closedLine({ reason, bytesWritten }: EventStream, topics: EventsStream[
   return { level: 'info', event: 'stream-closed', reason, topics, bytes: bytesWritten };
 }
 
+/** A logger that fails must not change what a client gets, nor end the process. Its first failure is told. */
+function harmless(logger: (line: LogLine) => unknown): (line: LogLine) => void {
+  let isTold = false;
+  const failed = (error: unknown): void => {
+    if (isTold) return;
+    isTold = true;
+    const detail = String((error as Error | undefined)?.stack ?? error);
+    process.emitWarning('the `logger` has failed', { code: 'ERR_SSE_LOGGER_FAILED', detail });
+  };
+  return (line) => {
+    try {
+      const result = logger(line) as Partial<PromiseLike<unknown>> | undefined;
+      if (typeof result?.then === 'function') result.then(undefined, failed);
+    } catch (error) {
+      failed(error);
+    }
+  };
+}
+
 function failedLine(error: unknown): LogLine {
   return { level: 'error', event: 'failed', message: String((error as Error)?.stack ?? error) };
 }
@@ -405,12 +437,23 @@ function problemFor({ status, allow }: Missed): Problem {
 
 function listen(server: Server, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject);
+    const listening = (): void => settle(() => resolve(urlOf(server)));
+    const failed = (error: Error): void => settle(() => reject(error));
+    const closed = (): void => {
+      const error = new Error('the server was closed before it could listen');
+      failed(Object.assign(error, { code: 'ERR_SSE_CLOSED' }));
+    };
+    const settle = (act: () => void): void => {
+      server.off('listening', listening).off('error', failed).off('close', closed);
+      act();
+    };
+    server.on('listening', listening).on('error', failed).on('close', closed);
     // Lets many returning clients wait to be accepted, as far as the kernel allows it.
-    server.listen({ port, host, backlog: 4096 }, () => {
-      server.off('error', reject);
-      resolve(urlOf(server));
-    });
+    try {
+      server.listen({ port, host, backlog: 4096 });
+    } catch (error) {
+      failed(error as Error);
+    }
   });
 }
 

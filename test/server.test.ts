@@ -6,6 +6,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { MemoryLog } from '../lib/memory-log.ts';
 import { createSseServer, type SseServer, type SseServerOptions } from '../lib/server.ts';
 import { Reader } from './helpers/reader.ts';
 
@@ -48,6 +49,16 @@ async function send(url: string, text: string): Promise<string> {
   socket.write(text);
   await once(socket, 'close');
   return answer;
+}
+
+/** A log that takes its time to close. */
+class SlowLog extends MemoryLog {
+  isClosed = false;
+
+  async close(): Promise<void> {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    this.isClosed = true;
+  }
 }
 
 const post = (url: string, body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
@@ -588,5 +599,100 @@ describe('publishing', () => {
     assert.equal(response.statusCode, 403);
     open.server.close();
     open.server.closeAllConnections();
+  });
+});
+
+describe('a logger', () => {
+  for (const [how, logger] of [
+    [
+      'throws',
+      () => {
+        throw new Error('disk full');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('disk full'))],
+  ] as const) {
+    it(`that ${how} changes no answer, and is told once by a warning of the process`, async () => {
+      const warnings: string[] = [];
+      const told = (warning: Error & { code?: string; detail?: string }): unknown =>
+        warning.code === 'ERR_SSE_LOGGER_FAILED' && warnings.push(String(warning.detail));
+      process.on('warning', told);
+      const sse = createSseServer({ logger, subscribeTokens: ['one'] });
+      const url = await sse.listen(0);
+      try {
+        // Refused by the checks of the server, by its routes, and by the handler of streams.
+        const evil = await send(url, 'GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n');
+        assert.match(evil, /^HTTP\/1.1 421 /);
+        for (const path of ['/topics', '/events?topic=a'])
+          assert.equal((await ask(`${url}${path}`)).status, 401);
+        assert.equal(warnings.length, 1);
+        assert.match(warnings[0]!, /disk full/);
+      } finally {
+        process.off('warning', told);
+        await sse.close();
+      }
+    });
+  }
+});
+
+describe('an error of the application', () => {
+  it('whose headers cannot be sent is logged, and its connection is cut: the server goes on', async () => {
+    const messages: unknown[] = [];
+    const sse = createSseServer({
+      logger: ({ event, message }) => event === 'failed' && messages.push(message),
+      access: {
+        authorize() {
+          const headers = { 'www-authenticate': 'Bearer\nrealm=a' };
+          throw Object.assign(new Error('no'), { code: 'ERR_SSE_UNAUTHORIZED', status: 401, headers });
+        },
+        may: () => true,
+      },
+    });
+    const url = await sse.listen(0);
+    try {
+      await assert.rejects(ask(`${url}/topics`));
+      assert.match(String(messages), /Invalid character in header content \["www-authenticate"\]/);
+      assert.equal((await ask(`${url}/healthz`)).status, 200);
+    } finally {
+      await sse.close();
+    }
+  });
+});
+
+describe('close()', () => {
+  it('makes a listen() reject that it comes before', async () => {
+    for (const host of ['127.0.0.1', 'localhost']) {
+      const sse = createSseServer();
+      const listening = assert.rejects(sse.listen(0, host), { code: 'ERR_SSE_CLOSED' });
+      await sse.close();
+      await listening;
+      assert.equal(sse.server.listening, false);
+    }
+  });
+
+  it('called again waits for the log of the hub as well, and gives the same outcome', async () => {
+    const log = new SlowLog();
+    const sse = createSseServer({ hub: { log } });
+    await sse.listen(0);
+    const first = sse.close();
+    assert.equal(await sse.close(), await first);
+    assert.equal(log.isClosed, true);
+  });
+});
+
+describe('listen()', () => {
+  it('leaves no listener on the server, however often it fails', async () => {
+    const taken = createSseServer();
+    const port = Number(new URL(await taken.listen(0)).port);
+    const sse = createSseServer();
+    const names = ['listening', 'error', 'close'];
+    const before = names.map((name) => sse.server.listenerCount(name));
+    for (let i = 0; i < 3; i++) await assert.rejects(sse.listen(port), { code: 'EADDRINUSE' });
+    await assert.rejects(sse.listen(-1), { code: 'ERR_SOCKET_BAD_PORT' });
+    assert.deepEqual(
+      names.map((name) => sse.server.listenerCount(name)),
+      before,
+    );
+    await taken.close();
   });
 });
