@@ -102,12 +102,12 @@ export interface TokenPrincipal extends Readonly<Record<Action, boolean>> {
 /**
  * Makes an {@link Access} from a few tokens, each of which is valid for all topics.
  *
- * @throws {TypeError} for a token that no header can carry: one that is empty, or not printable ASCII without
- *   spaces.
+ * @throws {TypeError} naming the option that is no list of tokens that a header can carry, see `checkTokens`.
  */
 export function tokenAccess(options: TokenAccessOptions = {}): Access<TokenPrincipal> {
   const { publishTokens = [], subscribeTokens = [], publishIsOpen = () => false } = options;
-  for (const token of [...publishTokens, ...subscribeTokens]) checkToken(token);
+  checkTokens('publishTokens', publishTokens);
+  checkTokens('subscribeTokens', subscribeTokens);
   const principals = new Map<string, TokenPrincipal>();
   /** One object for all streams of a token, which keep it. */
   const principalOf = (place: number, publish: boolean, subscribe: boolean): TokenPrincipal => {
@@ -141,6 +141,20 @@ export function hasBearer(header: string | undefined, tokens: readonly string[])
   return findBearer(header, tokens) >= 0;
 }
 
+/**
+ * Checks the tokens of an option when a server is made. The letters of a text would each be a token.
+ *
+ * @throws {TypeError} naming the option, for what is no list, and for a token that no header can carry: one
+ *   that is empty, or not printable ASCII without spaces.
+ */
+export function checkTokens(option: string, tokens: readonly string[]): void {
+  // The messages leave out the tokens, which are secrets.
+  if (!Array.isArray(tokens))
+    throw new TypeError(`\`${option}\` must be a list of tokens, got ${typeof tokens}`);
+  if (tokens.every((token) => typeof token === 'string' && /^[\x21-\x7e]+$/.test(token))) return;
+  throw new TypeError(`\`${option}\`: a token must be printable ASCII without spaces`);
+}
+
 /** The place of the header's token among the tokens; the first where it is there twice, -1 for none. */
 function findBearer(header: string | undefined, tokens: readonly string[]): number {
   const given = /^Bearer +([\x21-\x7e]+) *$/i.exec(header ?? '')?.[1];
@@ -148,11 +162,6 @@ function findBearer(header: string | undefined, tokens: readonly string[]): numb
   const digest = sha256(given);
   const found = tokens.map((token) => timingSafeEqual(sha256(token), digest));
   return found.indexOf(true);
-}
-
-function checkToken(token: string): void {
-  // The message leaves out the token, which is a secret.
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('a token must be printable ASCII without spaces');
 }
 
 function sha256(text: string): Buffer {

@@ -184,6 +184,8 @@ function listedHost(hosts: readonly string[] | undefined): (host: string, req: G
     // First what costs nothing: a socket keeps the address that it is asked for, in about 150 bytes.
     return (host, req) => local(host, req) || !isLoopback(req.socket.localAddress);
   }
+  if (!Array.isArray(hosts))
+    throw new TypeError(`\`hosts\` must be a list or a function, got ${show(hosts)}`);
   const listed = new Set(hosts.map(checkHost));
   return (host) => listed.has(host) || listed.has(host.replace(/:\d+$/, ''));
 }

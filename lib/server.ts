@@ -8,7 +8,7 @@ import { channel } from 'node:diagnostics_channel';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { isLoopback } from './address.ts';
-import { type Access, hasBearer, tokenAccess } from './auth.ts';
+import { type Access, checkTokens, hasBearer, tokenAccess } from './auth.ts';
 import { compose, type Middleware } from './compose.ts';
 import { cors } from './cors.ts';
 import { serveDashboard } from './dashboard/dashboard.ts';
@@ -131,6 +131,9 @@ type Step = Middleware<IncomingMessage, ServerResponse>;
  */
 export function createSseServer<Principal = unknown>(options: SseServerOptions<Principal> = {}): SseServer {
   const { maxBodyBytes = 1024 * 1024, origins = [], metricsTokens = [] } = options;
+  if (!(typeof maxBodyBytes === 'number' && maxBodyBytes >= 0))
+    throw new RangeError(`\`maxBodyBytes\` must be a number ≥ 0, got ${String(maxBodyBytes)}`);
+  checkTokens('metricsTokens', metricsTokens);
   const logger = harmless(options.logger ?? (() => {}));
   const { metricsPage = (render) => render() } = options;
   const registry = new Registry({

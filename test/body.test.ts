@@ -118,6 +118,14 @@ describe('readText', () => {
     });
   }
 
+  it('rejects what is no limit, which would let every body in', async () => {
+    for (const maxBytes of [Number.NaN, -1, '1mb' as unknown as number]) {
+      const message = `\`maxBytes\` must be a number ≥ 0, got ${maxBytes}`;
+      const body = { headers: { 'content-length': '0' }, iterator: () => assert.fail('read') };
+      await assert.rejects(readText(body, maxBytes), { name: 'RangeError', message });
+    }
+  });
+
   it('leaves the request and its socket open when it rejects', async (t) => {
     const outcomes: unknown[] = [];
     const { port } = await serve(t, async (req, res) => {

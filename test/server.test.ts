@@ -564,6 +564,26 @@ describe('options', () => {
     assert.throws(() => createSseServer({ hub: { maxTopics: 0 } }), /`maxTopics` .* got 0/);
     assert.throws(() => createSseServer({ publishTokens: [''] }), /a token must be printable ASCII/);
     assert.throws(() => createSseServer({ limits: { maxConnections: 0 } }), /`maxConnections` .* got 0/);
+    for (const maxBodyBytes of ['1mb' as unknown as number, -1, Number.NaN]) {
+      const message = `\`maxBodyBytes\` must be a number ≥ 0, got ${maxBodyBytes}`;
+      assert.throws(() => createSseServer({ maxBodyBytes }), { name: 'RangeError', message });
+    }
+  });
+
+  it('that are a text in place of a list are refused: no letter of a token is a token', () => {
+    for (const option of ['publishTokens', 'subscribeTokens', 'metricsTokens']) {
+      const message = `\`${option}\` must be a list of tokens, got string`;
+      assert.throws(() => createSseServer({ [option]: 'secret' }), { name: 'TypeError', message });
+      assert.throws(
+        () => createSseServer({ [option]: ['a b'] }),
+        /^TypeError: `\w+`: a token must be printable ASCII/,
+      );
+    }
+    const hosts = 'example.com' as unknown as string[];
+    assert.throws(
+      () => createSseServer({ hosts }),
+      /`hosts` must be a list or a function, got "example.com"/,
+    );
   });
 });
 
