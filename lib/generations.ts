@@ -118,7 +118,12 @@ export class Generations<Events extends object = EventMap> {
     if (log !== undefined && 'lossy' in log && log.lossy === true)
       throw new TypeError('generations need a log that keeps events, or none: `hub` has one that keeps none');
     if (log !== undefined)
-      this.#notices = new Notices(this.#hub, this.#options.notices, (...heard) => this.#hear(...heard));
+      this.#notices = new Notices(
+        this.#hub,
+        this.#options.notices,
+        (...heard) => this.#hear(...heard),
+        () => this.#sayRunning(),
+      );
     this.#timer = setInterval(() => this.#tick(), this.#options.lease / PARTS);
     this.#timer.unref?.();
     this.#openSoon();

@@ -3,13 +3,15 @@
 
 import { createDecoder, type DecodedEvent } from './decode.ts';
 import type { Hub, Sink, Subscription } from './hub.ts';
-import { isControlEvent } from './protocol.ts';
+import { controlEvents, isControlEvent } from './protocol.ts';
 
 export interface LocalReaderOptions {
   /** Where to begin; default with what is published next. */
   readonly from?: 'earliest' | undefined;
   /** Called with each event of the topic. Without it, nothing is decoded. */
   readonly onEvent?: ((event: DecodedEvent) => void) | undefined;
+  /** Called where events of the topic are lost to this reader, before any newer one. Only beside `onEvent`. */
+  readonly onGap?: (() => void) | undefined;
   /** Called once the topic has ended. */
   readonly onEnd?: (() => void) | undefined;
 }
@@ -26,7 +28,7 @@ export function readLocally(
   topic: string,
   options: LocalReaderOptions,
 ): () => void {
-  const { from, onEvent, onEnd } = options;
+  const { from, onEvent, onGap, onEnd } = options;
   let subscription: Subscription | undefined;
   let lastEventId: string | undefined;
   let isOver = false;
@@ -36,6 +38,7 @@ export function readLocally(
   };
   const take = (event: DecodedEvent): void => {
     if (!isOver && !isControlEvent(event.event)) onEvent?.(event);
+    if (!isOver && event.event === controlEvents.gap) onGap?.();
     lastEventId = event.lastEventId;
   };
   const begin = (): void => {

@@ -30,21 +30,26 @@ export class Notices {
   readonly #hub: Hub;
   readonly #topic: string;
   readonly #hear: (notice: Notice, isOwn: boolean) => void;
+  readonly #onLoss: () => void;
   #stop = (): void => {};
   #caughtUp: Promise<void> | undefined;
   #said = 0;
   /** Who waits until this node has heard itself say so much. */
   readonly #waiting = new Map<
     number,
-    { readonly resolve: () => void; readonly reject: (error: Error) => void }
+    { readonly resolve: (isHeard: boolean) => void; readonly reject: (error: Error) => void }
   >();
   #isClosed = false;
 
-  /** @param hear - Called with what this node says as well, once it hears that. */
-  constructor(hub: Hub, topic: string, hear: (notice: Notice, isOwn: boolean) => void) {
+  /**
+   * @param hear - Called with what this node says as well, once it hears that.
+   * @param onLoss - Called where the log has lost some of what was said, perhaps for all nodes.
+   */
+  constructor(hub: Hub, topic: string, hear: (notice: Notice, isOwn: boolean) => void, onLoss: () => void) {
     this.#hub = hub;
     this.#topic = topic;
     this.#hear = hear;
+    this.#onLoss = onLoss;
   }
 
   /**
@@ -62,17 +67,25 @@ export class Notices {
 
   async #open(): Promise<void> {
     const onEvent = ({ data }: { readonly data: string }): void => this.#read(data);
-    this.#stop = readLocally(this.#hub, this.#topic, { from: 'earliest', onEvent });
+    const onGap = (): void => this.#lost();
+    this.#stop = readLocally(this.#hub, this.#topic, { from: 'earliest', onEvent, onGap });
     await this.sayAndHear({});
   }
 
-  /** Resolves once this node has heard all that was said before. */
+  /** Resolves once this node has heard all that was said before. Says it again where the log may have lost it. */
   async sayAndHear(notice: Notice): Promise<void> {
+    while (!(await this.#sayOnce(notice)));
+  }
+
+  async #sayOnce(notice: Notice): Promise<boolean> {
     const number = this.#said + 1;
-    const heard = new Promise<void>((resolve, reject) => void this.#waiting.set(number, { resolve, reject }));
+    const heard = new Promise<boolean>((resolve, reject) => {
+      this.#waiting.set(number, { resolve, reject });
+    });
     try {
       if (this.#isClosed) throw isOver();
-      await Promise.all([this.say(notice), heard]);
+      const [, isHeard] = await Promise.all([this.say(notice), heard]);
+      return isHeard;
     } finally {
       this.#waiting.delete(number);
     }
@@ -100,7 +113,12 @@ export class Notices {
   }
 
   #heardSelf(said: number): void {
-    for (const [number, { resolve }] of this.#waiting) if (number <= said) resolve();
+    for (const [number, { resolve }] of this.#waiting) if (number <= said) resolve(true);
+  }
+
+  #lost(): void {
+    for (const { resolve } of this.#waiting.values()) resolve(false);
+    this.#onLoss();
   }
 
   /** Others may have published to the topic: what is no notice is ignored. */

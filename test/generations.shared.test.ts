@@ -468,6 +468,35 @@ describe('a generation on a log that nodes share', () => {
     assert.deepEqual(storyOf(reader), ['1', '2', '3', 'sluice:gap', '4', '5', 'done', 'sluice:end']);
   });
 
+  it('begins also where the store has lost what its node said of that', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b']);
+    const [a, b] = nodes as [Node, Node];
+    // What a follows comes only every five seconds, and until then the store has lost it.
+    store.network = { delay: () => 1, timeout: 500, wakes: (node) => node !== 'a' };
+    const before = store.writes;
+    const running = a.generations.run('answer', words('one'));
+    while (store.writes === before) await clock.pass(1, 1);
+    store.flush();
+    store.network = undefined;
+    await clock.pass(15_000, 50);
+    const { done } = await Promise.race([running, turn().then(() => ({ done: 'never' }))]);
+    assert.equal(await done, 'done');
+    assert.deepEqual(await b.storyOf('answer'), ['one', 'done', 'sluice:end']);
+  });
+
+  it('is known to a node that begins after the store has lost what was said of it', async (t) => {
+    const { nodes, clock, store, open } = await cluster(t, ['a', 'b']);
+    const [a] = nodes as [Node, Node];
+    const { done } = await a.generations.run('answer', silent('one').source);
+    await clock.pass(PART / 2, 50);
+    store.flush();
+    const c = await open('c');
+    await clock.pass(20, 1);
+    await assert.rejects(c.generations.run('answer', words('two')), { code: 'ERR_SSE_GENERATION_RUNS' });
+    assert.equal(await c.generations.stop('answer'), true);
+    assert.equal(await done, 'stopped');
+  });
+
   it('has failed where the store has lost its last event, so that nobody waits for it', async (t) => {
     const { nodes, clock, store } = await cluster(t, ['a', 'b']);
     const [a, b] = nodes as [Node, Node];
