@@ -139,7 +139,8 @@ export interface ProcessesLogOptions {
   /** Most bytes of one message; default 8 MiB. Give the owner the same number. */
   maxMessageBytes?: number | undefined;
   /**
-   * Most bytes of events that wait for an answer; default 16 MiB. Above that, an append is refused at once.
+   * Most bytes that appends and changes hold while they wait for an answer; default 64 MiB. Above that, they are
+   * refused at once.
    */
   maxWaitingBytes?: number | undefined;
   /** Milliseconds: the shortest wait before the next attempt to connect; default 50. */
@@ -195,7 +196,7 @@ export class ProcessesLog implements SharedLog {
   /** @throws {TypeError | RangeError} naming the option that cannot be used. */
   constructor(options: ProcessesLogOptions) {
     const { path, requestTimeout = 5000, checkInterval = 5000 } = options;
-    const { maxMessageBytes = 8 * 1024 * 1024, maxWaitingBytes = 16 * 1024 * 1024 } = options;
+    const { maxMessageBytes = 8 * 1024 * 1024, maxWaitingBytes = 64 * 1024 * 1024 } = options;
     const { minRetryDelay = 50, maxRetryDelay = 1000 } = options;
     this.path = checkSocketPath(path);
     checkNumber('requestTimeout', requestTimeout, 1, MAX_WAIT);
@@ -236,7 +237,8 @@ export class ProcessesLog implements SharedLog {
   async append(topic: string, events: readonly NewEntry[], options: AppendOptions = {}): Promise<Appended> {
     const { items, parts, bytes } = packNew(events);
     const { idempotency, behind } = options;
-    const { head } = await this.#write({ ask: 'append', topic, items, ...idempotency, behind }, parts, bytes);
+    const ask = { ask: 'append', topic, items, ...idempotency, behind };
+    const { head } = await this.#write(ask, parts, bytes, heldBytes(events, options));
     const answer = { epoch: whole(head.epoch, 1), first: whole(head.first, 0), count: whole(head.count, 0) };
     await this.#accepted({ epoch: answer.epoch, seq: answer.first + answer.count - 1 });
     return answer;
@@ -244,7 +246,7 @@ export class ProcessesLog implements SharedLog {
 
   async change(topic: string, change: TopicChange): Promise<boolean> {
     const { epoch } = this.#told;
-    const { seq } = (await this.#write({ ask: 'change', topic, change }, [], 0)).head;
+    const { seq } = (await this.#write({ ask: 'change', topic, change }, [], 0, WRITE_BYTES)).head;
     if (seq === null) return false;
     await this.#accepted({ epoch, seq: whole(seq, 0) });
     return true;
@@ -314,13 +316,13 @@ export class ProcessesLog implements SharedLog {
   }
 
   /** What is sent may happen, also where no answer comes. */
-  async #write(head: object, parts: readonly Uint8Array[], bytes: number): Promise<Message> {
+  async #write(head: object, parts: readonly Uint8Array[], bytes: number, held: number): Promise<Message> {
     const link = this.#open;
     const { maxWaitingBytes, maxMessageBytes, requestTimeout } = this.#options;
     if (bytes > maxMessageBytes - HEAD_ROOM) throw tooLarge(bytes, maxMessageBytes - HEAD_ROOM);
-    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > maxWaitingBytes)
+    if (this.#waitingBytes > 0 && this.#waitingBytes + held > maxWaitingBytes)
       throw logUnavailable('the owner of the log is slow: too many bytes wait for its answer');
-    this.#waitingBytes += bytes;
+    this.#waitingBytes += held;
     try {
       return checked(
         await link.ask(head, parts, requestTimeout).catch((error: Error) => {
@@ -328,7 +330,7 @@ export class ProcessesLog implements SharedLog {
         }),
       );
     } finally {
-      this.#waitingBytes -= bytes;
+      this.#waitingBytes -= held;
     }
   }
 
@@ -513,6 +515,20 @@ export class ProcessesLog implements SharedLog {
 
 /** Callers that wait to ask. */
 const MAX_LOOKUPS = 10_000;
+
+// Measured: what a question that writes holds until its answer, and each event beside two copies of its frame.
+const WRITE_BYTES = 3600;
+const EVENT_BYTES = 400;
+/** A character in a message and where it came from, as measured. */
+const CHARACTER_BYTES = 4;
+
+function heldBytes(events: readonly NewEntry[], { idempotency, behind = '' }: AppendOptions): number {
+  const { key: name = '', digest = '' } = idempotency ?? {};
+  const texts = CHARACTER_BYTES * (name.length + digest.length + behind.length);
+  const bytesOf = ({ frame, key = '' }: NewEntry): number =>
+    EVENT_BYTES + 2 * frame.length + CHARACTER_BYTES * key.length;
+  return events.reduce((sum, event) => sum + bytesOf(event), WRITE_BYTES + texts);
+}
 
 /** What the head of a message may need beside its events. */
 const HEAD_ROOM = 64 * 1024;

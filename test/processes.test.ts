@@ -522,6 +522,20 @@ describe('ProcessesLog', () => {
     await assert.rejects(log.find(['a']), { code: 'ERR_SSE_LOG_UNAVAILABLE' });
   });
 
+  it('counts what an append holds while it waits, however small its event, and a change as well', async (t) => {
+    const options = { connect: silentOwner(t), requestTimeout: 100, maxWaitingBytes: 40_000 };
+    const { log } = await follow(t, pathFor(t), options);
+    const codes = async (asked: readonly Promise<unknown>[]): Promise<unknown[]> => {
+      const settled = await Promise.allSettled(asked);
+      return settled.map((one) => one.status === 'rejected' && one.reason.code);
+    };
+    const [taken, refused] = ['ERR_SSE_OUTCOME_UNKNOWN', 'ERR_SSE_LOG_UNAVAILABLE'];
+    const appends = await codes(Array.from({ length: 12 }, () => log.append('a', [event('x')])));
+    assert.deepEqual(appends, [...Array(9).fill(taken), ...Array(3).fill(refused)]);
+    const changes = await codes(Array.from({ length: 12 }, () => log.change('a', 'end')));
+    assert.deepEqual(changes, [...Array(11).fill(taken), refused]);
+  });
+
   it('never asks more at a time than the owner allows, also where that answers too late', async (t) => {
     let finds = 0;
     const count = (ask: unknown): void => {

@@ -69,7 +69,7 @@ export const processes: readonly Mutant[] = [
         tests: [named('answers an append once its own hub has all of it')],
       },
       {
-        find: 'this.#waitingBytes > 0 && this.#waitingBytes + bytes > maxWaitingBytes',
+        find: 'this.#waitingBytes > 0 && this.#waitingBytes + held > maxWaitingBytes',
         replace: 'maxWaitingBytes < 0',
         why: 'publishers fill the memory of a worker whose owner is slow',
         tests: [named('refuses at once what is too much to wait')],
