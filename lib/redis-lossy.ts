@@ -273,7 +273,7 @@ export class LossyRedis implements SharedLog {
     if (!this.#isUp) return Promise.reject(logUnavailable('Redis cannot be reached'));
     const count = this.#count + 1;
     const text = formatMessage({ node: this.#node, count, ...content });
-    const bytes = text.length;
+    const bytes = Buffer.byteLength(text);
     if (this.#waiting.size >= MAX_WAITING || this.#waitingBytes + bytes > MAX_WAITING_BYTES)
       return Promise.reject(logUnavailable('too much waits for Redis'));
     this.#count = count;

@@ -269,6 +269,18 @@ describe('a lossy log', () => {
     await Promise.allSettled(sent);
   });
 
+  it('counts the bytes of what waits, not its characters', async (t) => {
+    fakeTime(t);
+    const channel = new Channel();
+    const { log } = await join(t, channel);
+    channel.fate = () => 'is lost';
+    const large = events('ä'.repeat(5_500_000));
+    const sent = [1, 2, 3, 4].map(() => log.append('a', large));
+    await assert.rejects(sent[3] as Promise<unknown>, { code: 'ERR_SSE_LOG_UNAVAILABLE' });
+    channel.cut();
+    await Promise.allSettled(sent);
+  });
+
   it('counts the messages of the last thousand hubs', async (t) => {
     const channel = new Channel();
     const node = await join(t, channel);
