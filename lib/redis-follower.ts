@@ -38,6 +38,8 @@ export class RedisFollower {
   #ends: OrderStatus['ends'] = [];
   #present = 0;
   #checkedAt = -Infinity;
+  /** Entries that are asked for at once. */
+  #most = MOST_NEWS;
   #completeAt: number = performance.now();
   readonly #backoff = new Backoff(PAUSES);
   readonly #waiters = new Set<Waiter>();
@@ -127,19 +129,29 @@ export class RedisFollower {
     const { checkInterval } = this.#options;
     const left = checkInterval - (performance.now() - this.#checkedAt);
     if (left <= 0) return this.#catchUp(intake);
+    const most = this.#most;
     const news = await this.#news({ block: Math.max(1, left) });
     await this.#take(intake, news);
-    if (news.length < MOST_NEWS) this.#completeAt = performance.now();
+    if (news.length < most) this.#completeAt = performance.now();
   }
 
+  /** Asks for fewer entries where so many have not come in time: over a slow network, they never would. */
   async #news({ block }: { block?: number }): Promise<readonly FeedItem[]> {
     const { store, connection } = this.#options;
     const timeout = (block ?? 0) + ANSWER_TIMEOUT;
-    return store.feedAfter(connection(), this.#told, {
-      count: MOST_NEWS,
-      timeout,
-      ...(block !== undefined && { block }),
-    });
+    const [count, since] = [this.#most, performance.now()];
+    try {
+      const news = await store.feedAfter(connection(), this.#told, {
+        count,
+        timeout,
+        ...(block !== undefined && { block }),
+      });
+      if (performance.now() - since < ANSWER_TIMEOUT / 4) this.#most = Math.min(MOST_NEWS, 2 * count);
+      return news;
+    } catch (error) {
+      this.#most = Math.max(1, Math.floor(count / 4));
+      throw error;
+    }
   }
 
   async #check(): Promise<OrderStatus> {
@@ -260,5 +272,5 @@ const ANSWER_TIMEOUT = 2000;
 /** Of the wait after a failure, in milliseconds. */
 const PAUSES = { backoffDelay: 50, maxBackoffDelay: 5000, minRetryDelay: 0 };
 
-/** Entries that are asked for at once. The feed's limit of bytes holds for them too. */
+/** Most entries that are asked for at once. The feed's limit of bytes holds for them too. */
 const MOST_NEWS = 500;

@@ -4,10 +4,11 @@ import { Hub } from '../lib/hub.ts';
 import { Heard } from '../lib/log-intake.ts';
 import { RedisLog } from '../lib/redis.ts';
 import { retryUntil } from '../lib/redis-connections.ts';
+import { RedisFollower } from '../lib/redis-follower.ts';
 import { redisFailure } from '../lib/redis-line.ts';
 import { RedisReader } from '../lib/redis-reader.ts';
 import { redisKeys } from '../lib/redis-script.ts';
-import type { RedisStore } from '../lib/redis-store.ts';
+import type { FeedItem, Place, RedisStore } from '../lib/redis-store.ts';
 import { fakeTime } from './helpers/clock.ts';
 import { MemoryReader } from './helpers/hub.ts';
 import { ModelRedis } from './helpers/model-redis/model-redis.ts';
@@ -46,6 +47,41 @@ describe('a log in Redis', () => {
       [1],
     );
     await Promise.all([a.log.close(), b.log.close()]);
+  });
+
+  it('asks for less of a feed that does not come in time, until it does', async (t) => {
+    const clock = fakeTime(t);
+    const head = { epoch: 1, seq: 0 };
+    const asked: number[] = [];
+    const feedAfter = async (
+      _: unknown,
+      { seq }: Place,
+      { count }: { count: number },
+    ): Promise<FeedItem[]> => {
+      asked.push(count);
+      await new Promise((resolve) => setTimeout(resolve, 20 * count));
+      if (count > 40) throw redisFailure('unanswered', 'Redis has not answered');
+      const size = Math.min(count, 100 - seq);
+      const places = Array.from({ length: size }, (_, i) => ({ epoch: 1, seq: seq + 1 + i }));
+      return places.map((place) => ({ place, entry: { ...event('x'), seq: place.seq, topic: 't' } }));
+    };
+    const check = async () => ({ head: { ...head }, ends: [], topics: 0, stale: 0 });
+    const follower = new RedisFollower({
+      store: { check, feedAfter } as unknown as RedisStore,
+      connection: () => ({ isUp: true }) as never,
+      reached: async () => {},
+      checkInterval: 5000,
+      known: () => follower.told,
+      checked: () => {},
+    });
+    const heard = new Heard();
+    void follower.run(heard);
+    await clock.pass(0, 1);
+    head.seq = 100;
+    await clock.pass(60_000, 20);
+    follower.close();
+    assert.deepEqual(asked.slice(0, 6), [500, 125, 31, 31, 31, 31]);
+    assert.deepEqual([heard.entries.length, heard.skipped], [100, 0]);
   });
 
   it('resolves an append once its own node has the event, also where nothing wakes that', async () => {
