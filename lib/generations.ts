@@ -257,7 +257,7 @@ export class Generations<Events extends object = EventMap> {
     this.#runs.set(topic, run);
     run.done.then(() => {
       this.#runs.delete(topic);
-      this.#keep(topic, Date.now() + ttl);
+      this.#keep(topic, ttl);
     });
     return run;
   }
@@ -398,7 +398,7 @@ export class Generations<Events extends object = EventMap> {
         throw error;
       }
     } else if (!isEnded) await this.#hub.change(topic, 'end');
-    if (this.#others.delete(topic)) this.#keep(topic, Date.now() + this.#options.ttl);
+    if (this.#others.delete(topic)) this.#keep(topic, this.#options.ttl);
     return isEnded ? known : (known ?? outcome);
   }
 
@@ -441,10 +441,11 @@ export class Generations<Events extends object = EventMap> {
 
   // ── topics that have ended ───────────────────────────────────────────────────────────────────────────────
 
-  #keep(topic: string, until: number): void {
+  #keep(topic: string, ttl: number): void {
+    const until = Date.now() + ttl;
     if (until < Infinity) this.#kept.set(topic, until);
     if (this.#notices !== undefined && !this.#isClosed)
-      this.#attempt(topic, () => this.#notices!.say({ over: [topic], until }));
+      this.#attempt(topic, () => this.#notices!.say({ over: [topic], until, left: ttl }));
     this.#trimKept();
   }
 

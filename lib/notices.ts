@@ -14,6 +14,8 @@ export interface Notice {
   /** They have ended, and are deleted at `until`, in milliseconds since 1970; not without one. */
   readonly over?: readonly string[] | undefined;
   readonly until?: number | undefined;
+  /** The same in milliseconds from now, for nodes that hear it now: their clocks may be others. */
+  readonly left?: number | undefined;
   /** Their node is asked to stop them. */
   readonly stop?: readonly string[] | undefined;
   /** Their node has been silent: if it still runs them, it should say so at once. */
@@ -34,6 +36,8 @@ export class Notices {
   #stop = (): void => {};
   #caughtUp: Promise<void> | undefined;
   #said = 0;
+  /** What is heard is said now: this node has heard itself. */
+  #isLive = false;
   /** Who waits until this node has heard itself say so much. */
   readonly #waiting = new Map<
     number,
@@ -68,6 +72,7 @@ export class Notices {
   async #open(): Promise<void> {
     const onEvent = ({ data }: { readonly data: string }): void => this.#read(data);
     const onGap = (): void => this.#lost();
+    this.#isLive = false;
     this.#stop = readLocally(this.#hub, this.#topic, { from: 'earliest', onEvent, onGap });
     await this.sayAndHear({});
   }
@@ -123,17 +128,24 @@ export class Notices {
 
   /** Others may have published to the topic: what is no notice is ignored. */
   #read(data: string): void {
-    const { by, number, running, over, until, stop, missed } = parseObject(data);
+    const { by, number, running, over, until, left, stop, missed } = parseObject(data);
     const isOwn = by === this.node;
     const notice = {
       running: topicsIn(running),
       over: topicsIn(over),
-      until: typeof until === 'number' ? until : undefined,
+      until: typeof until === 'number' ? this.#here(until, left) : undefined,
       stop: topicsIn(stop),
       missed: topicsIn(missed),
     };
     this.#hear(notice, isOwn);
-    if (isOwn) this.#heardSelf(Number(number));
+    if (!isOwn) return;
+    this.#isLive = true;
+    this.#heardSelf(Number(number));
+  }
+
+  /** A time of another node by the clock of this one, where that can be known. */
+  #here(until: number, left: unknown): number {
+    return this.#isLive && typeof left === 'number' ? Date.now() + left : until;
   }
 }
 

@@ -530,6 +530,26 @@ describe('a generation on a log that nodes share', () => {
     assert.deepEqual(await b.storyOf('answer'), []);
   });
 
+  it('is not deleted before its time by a node whose clock is ahead', async (t) => {
+    const { nodes, clock, store } = await cluster(t, ['a', 'b'], { ttl: 60_000 });
+    let now = 0;
+    fakeDate(t, () => now);
+    const [a, b] = nodes as [Node, Node];
+    store.network = { delay: (_, way) => (way === 'wake' ? 500 : 0), timeout: 5000 };
+    const running = a.generations.run('answer', words('one'));
+    while (!store.isEnded('answer')) await clock.pass(10, 10);
+    await (await running).done;
+    store.crash('a');
+    // b hears of that later, by its own clock.
+    now = 3_600_000;
+    store.network = undefined;
+    await clock.pass(LEASE, 100);
+    assert.deepEqual(await b.storyOf('answer'), ['one', 'done', 'sluice:end']);
+    now += 60_000 + LEASE;
+    await clock.pass(PART, 100);
+    await until(() => store.held('answer').length === 0);
+  });
+
   it('ends with one last event, and nothing after it, whatever happens', async (t) => {
     const clock = fakeTime(t);
     for (let seed = FIRST_SEED; seed < FIRST_SEED + RUNS; seed++) {
