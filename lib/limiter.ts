@@ -1,12 +1,11 @@
 // Limits the connections of a server: in all, per client and per topic, and how fast a client opens them.
-// Needs `address.ts`, `encode.ts`, `problem.ts`, `protocol.ts` and `semaphore.ts` beside it.
+// Needs `address.ts`, `encode.ts`, `problem.ts` and `protocol.ts` beside it.
 
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { addressGroup, clientAddress } from './address.ts';
 import { encode } from './encode.ts';
 import { type Problem, sendProblem } from './problem.ts';
 import { type Controls, refusedEvent, sentControl } from './protocol.ts';
-import { Semaphore } from './semaphore.ts';
 
 /** The members of a request that are used: those of HTTP/1 and HTTP/2 alike. */
 export interface LimitRequest {
@@ -59,7 +58,7 @@ export interface LimitRefusal<Req extends LimitRequest = LimitRequest> {
 
 export interface LimitOptions<Req extends LimitRequest = LimitRequest> {
   /**
-   * Connections open at once; default `Infinity`. Or a {@link Semaphore}, which routes and servers can share.
+   * Connections open at once; default `Infinity`. Or a `Semaphore`, which routes and servers can share.
    */
   maxConnections?: number | LimitSemaphore | undefined;
   /** Connections that one client may have open; default `Infinity`. */
@@ -153,10 +152,12 @@ export function limitConnections<Req extends LimitRequest = LimitRequest>(
   options: LimitOptions<Req> = {},
 ): ConnectionLimit<Req> {
   const { topics, trustProxy = 0 } = options;
-  checkHops(trustProxy);
+  if (!(Number.isInteger(trustProxy) && trustProxy >= 0)) {
+    throw new RangeError(`\`trustProxy\` must be the number of proxies in front, got ${trustProxy}`);
+  }
   const key = options.key ?? ((req: Req) => addressGroup(clientAddress(req, trustProxy) ?? ''));
   const slots = new Slots(options);
-  const openResponses = new OpenResponses((admission) => slots.release(admission));
+  const watch = watchResponses((admission) => slots.release(admission));
   const refused = { 'server-full': 0, 'client-full': 0, 'topic-full': 0, 'too-fast': 0 };
   const refuse = createRefuse(options, refused);
 
@@ -167,7 +168,7 @@ export function limitConnections<Req extends LimitRequest = LimitRequest>(
     const client = checkKey(key(req));
     const admission = slots.admit(res, client, topics === undefined ? NO_TOPICS : [...new Set(topics(req))]);
     if (typeof admission === 'string') return refuse(req, res, admission, slots.wait(client));
-    openResponses.watch(req, admission);
+    watch(req, admission);
     return follow(next, (error) => {
       // If the middleware behind this one fails before the head is sent, the response may never end.
       if (!res.headersSent) slots.release(admission);
@@ -232,7 +233,7 @@ class Slots {
   constructor(options: LimitOptions<never>) {
     const { maxConnections = Infinity, maxPerKey = Infinity, maxPerTopic = Infinity } = options;
     const { rate = Infinity, burst, clock = SYSTEM_CLOCK } = options;
-    this.permits = asSemaphore(maxConnections);
+    this.permits = this.#permitsOf(maxConnections);
     this.#maxPerKey = checkCount('maxPerKey', maxPerKey);
     this.#maxPerTopic = checkCount('maxPerTopic', maxPerTopic);
     if (maxPerTopic !== Infinity && options.topics === undefined) {
@@ -269,54 +270,61 @@ class Slots {
     permit.release();
   }
 
+  #permitsOf(maxConnections: number | LimitSemaphore): LimitSemaphore {
+    if (typeof maxConnections === 'number') {
+      checkCount('maxConnections', maxConnections);
+      // `open` counts these permits, so one object does for all.
+      return { tryAcquire: () => (this.open < maxConnections ? OWN_PERMIT : undefined) };
+    }
+    if (typeof maxConnections?.tryAcquire === 'function') return maxConnections;
+    throw new TypeError(`\`maxConnections\` must be a number or a Semaphore, got ${maxConnections}`);
+  }
+
   /** Milliseconds until `rate` lets the client open another connection. */
   wait(client: string | undefined): number {
     return client === undefined ? 0 : (this.rates?.wait(client) ?? 0);
   }
 }
 
+const OWN_PERMIT = { release(): void {} };
+
 /**
  * Detects the end of responses. Each response emits `'close'`, except those that wait behind another one on
  * their socket (pipelining). So each socket is watched too, by one pair of listeners for all of its
  * responses.
  */
-class OpenResponses {
+function watchResponses(
+  release: (admission: Admission) => void,
+): (req: LimitRequest, admission: Admission) => void {
   /** The latest admission of each HTTP/1 socket. */
-  readonly #latest: WeakMap<LimitSocket, Admission> = new WeakMap();
-  readonly #onResponseClose: (this: Admission) => void;
-  readonly #onSocketEnd: (this: LimitSocket) => void;
-  readonly #onSocketClose: (this: LimitSocket) => void;
+  const latest = new WeakMap<LimitSocket, Admission>();
 
-  constructor(release: (admission: Admission) => void) {
-    const latest = this.#latest;
-    this.#onResponseClose = function () {
-      release(this);
-      // Skips admissions that are over: otherwise a socket that always has a request in progress would keep
-      // every old response.
-      this.before = newestOpen(this.before);
-    };
-    this.#onSocketEnd = function () {
-      for (const { res } of allOpen(latest.get(this))) if (!res.writableEnded) res.destroy();
-    };
-    this.#onSocketClose = function () {
-      for (const admission of allOpen(latest.get(this))) release(admission);
-    };
+  function onResponseClose(this: Admission): void {
+    release(this);
+    // Skips admissions that are over: otherwise a socket that always has a request in progress would keep
+    // every old response.
+    this.before = newestOpen(this.before);
+  }
+  function onSocketEnd(this: LimitSocket): void {
+    for (const { res } of allOpen(latest.get(this))) if (!res.writableEnded) res.destroy();
+  }
+  function onSocketClose(this: LimitSocket): void {
+    for (const admission of allOpen(latest.get(this))) release(admission);
   }
 
-  watch(req: LimitRequest, admission: Admission): void {
+  return ({ httpVersionMajor, socket }, admission) => {
     // A bound function takes 48 bytes, a closure and its context twice that.
-    admission.res.on('close', this.#onResponseClose.bind(admission));
+    admission.res.on('close', onResponseClose.bind(admission));
     // HTTP/2 closes each response when its session ends.
-    if (req.httpVersionMajor !== 1) return;
-    const { socket } = req;
-    const latest = this.#latest.get(socket);
-    if (latest === undefined) {
-      socket.on('end', this.#onSocketEnd);
-      socket.on('close', this.#onSocketClose);
+    if (httpVersionMajor !== 1) return;
+    const before = latest.get(socket);
+    if (before === undefined) {
+      socket.on('end', onSocketEnd);
+      socket.on('close', onSocketClose);
     }
-    admission.before = newestOpen(latest);
-    this.#latest.set(socket, admission);
-  }
+    admission.before = newestOpen(before);
+    latest.set(socket, admission);
+  };
 }
 
 function newestOpen(latest: Admission | undefined): Admission | undefined {
@@ -466,22 +474,19 @@ export function sendRefusal<Req extends LimitRequest>(
   const how = typeof refusal === 'function' ? refusal(req) : refusal;
   const delay = Math.max(retryDelay, wait) * (1 + Math.random());
   const retry = Math.min(MAX_TIMEOUT, Math.ceil(delay));
-  if (how === 'event-stream')
-    sendEventStream(res, encode(sentControl(refusedEvent(retry, problem), controls)));
-  else {
+  if (how === 'event-stream') {
+    const text = encode(sentControl(refusedEvent(retry, problem), controls));
+    res.writeHead(200, {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-store, no-transform',
+      'x-accel-buffering': 'no',
+    });
+    res.end(text);
+  } else {
     const headers = { 'retry-after': String(Math.ceil(retry / 1000)), ...problem.headers };
     sendProblem(res, { ...problem, headers });
   }
   return how;
-}
-
-function sendEventStream(res: LimitResponse, text: string): void {
-  res.writeHead(200, {
-    'content-type': 'text/event-stream',
-    'cache-control': 'no-store, no-transform',
-    'x-accel-buffering': 'no',
-  });
-  res.end(text);
 }
 
 /** A program that accepts an event stream can handle a status; a browser's EventSource cannot. */
@@ -513,7 +518,9 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 /** A client may choose its key, in a header for example: a long one is kept as its digest. */
 function checkKey(key: unknown): string | undefined {
   if (key === undefined) return undefined;
-  if (typeof key === 'string') return key.length <= MAX_KEY_LENGTH ? key : digest(key);
+  if (typeof key === 'string') {
+    return key.length <= MAX_KEY_LENGTH ? key : hash('sha256', Buffer.from(key, 'utf16le'), 'base64url');
+  }
   const got = key === null ? 'null' : Array.isArray(key) ? 'an array' : `a value of type ${typeof key}`;
   const error = new TypeError(`\`key\` must return a string or undefined, got ${got}`);
   throw Object.assign(error, { code: 'ERR_SSE_BAD_KEY' as const }) satisfies LimitKeyError;
@@ -521,22 +528,7 @@ function checkKey(key: unknown): string | undefined {
 
 const MAX_KEY_LENGTH = 100;
 
-function digest(key: string): string {
-  return createHash('sha256').update(key, 'utf16le').digest('base64url');
-}
-
-function asSemaphore(maxConnections: number | LimitSemaphore): LimitSemaphore {
-  if (typeof maxConnections === 'number') return new Semaphore(checkCount('maxConnections', maxConnections));
-  if (typeof maxConnections?.tryAcquire === 'function') return maxConnections;
-  throw new TypeError(`\`maxConnections\` must be a number or a Semaphore, got ${maxConnections}`);
-}
-
 function checkCount(name: string, value: number): number {
   if ((Number.isInteger(value) && value >= 1) || value === Infinity) return value;
   throw new RangeError(`\`${name}\` must be a whole number ≥ 1 or Infinity, got ${value}`);
-}
-
-function checkHops(trustProxy: number): void {
-  if (Number.isInteger(trustProxy) && trustProxy >= 0) return;
-  throw new RangeError(`\`trustProxy\` must be the number of proxies in front, got ${trustProxy}`);
 }

@@ -246,8 +246,8 @@ describe('docs/copying.md', () => {
       const answer = spawnSync('sh', ['-c', command], { cwd: project, encoding: 'utf8' });
       assert.deepEqual([answer.status, answer.stderr], [0, ''], command);
     }
-    assert.ok(existsSync(join(project, 'src/sse/semaphore.ts')));
-    assert.ok(existsSync(join(project, 'public/sse/semaphore.d.ts')));
+    assert.ok(existsSync(join(project, 'src/sse/address.ts')));
+    assert.ok(existsSync(join(project, 'public/sse/address.d.ts')));
   });
 
   it('shows the head of a copy', () => {

@@ -41,7 +41,7 @@ export const limits: readonly Mutant[] = [
         tests: [{ in: 'limiter', only: 'keeps no old responses' }],
       },
       {
-        find: 'key.length <= MAX_KEY_LENGTH ? key : digest(key)',
+        find: "key.length <= MAX_KEY_LENGTH ? key : hash('sha256', Buffer.from(key, 'utf16le'), 'base64url')",
         replace: 'key.slice(0, MAX_KEY_LENGTH)',
         why: 'clients whose long keys begin in the same way share one limit',
         tests: [{ in: 'limiter', only: 'keeps no long key' }],
