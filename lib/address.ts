@@ -40,27 +40,21 @@ export function clientAddress(req: AddressRequest, trustProxy = 0): string | und
 export function addressGroup(address: string): string {
   const plain = address.replace(/%.*$/, '');
   if (!isIPv6(plain)) return plain;
-  const groups = expand(plain);
+  const groups = groupsOf(plain);
   const prefix = groups.slice(0, 6).join(':');
-  if (prefix === '0:0:0:0:0:ffff' || prefix === '64:ff9b:0:0:0:0') return dotted(groups[6]!, groups[7]!);
+  if (prefix === '0:0:0:0:0:ffff' || prefix === '64:ff9b:0:0:0:0') return dotted(groups.slice(6));
   return `${groups.slice(0, 4).join(':')}::/64`;
 }
 
 /** The eight groups of an IPv6 address, lower-case, without leading zeros. */
-function expand(address: string): string[] {
-  const hex = address.toLowerCase().replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) => {
-    return `${(a * 256 + Number(b)).toString(16)}:${(c * 256 + Number(d)).toString(16)}`;
-  });
-  const [left = '', right] = hex.split('::');
-  const head = left === '' ? [] : left.split(':');
-  const tail = right === undefined || right === '' ? [] : right.split(':');
-  const zeros = new Array<string>(8 - head.length - tail.length).fill('0');
-  return [...head, ...zeros, ...tail].map((group) => group.replace(/^0+(?=.)/, ''));
+function groupsOf(address: string): string[] {
+  // A URL has each address in one spelling: only `::` may stand for some of the groups.
+  const [left = '', right = ''] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::');
+  const [head, tail] = [left, right].map((part) => part.split(':').filter(Boolean)) as [string[], string[]];
+  return [...head, ...new Array<string>(8 - head.length - tail.length).fill('0'), ...tail];
 }
 
-function dotted(high: string, low: string): string {
-  const bytes = [high, low]
-    .map((group) => Number.parseInt(group, 16))
-    .flatMap((two) => [two >> 8, two & 255]);
-  return bytes.join('.');
+function dotted(groups: readonly string[]): string {
+  const hex = groups.map((group) => group.padStart(4, '0')).join('');
+  return Buffer.from(hex, 'hex').join('.');
 }
