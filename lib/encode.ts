@@ -65,10 +65,11 @@ export function encode(event: ServerSentEvent): string {
   // (bench/encode).
   if (
     id !== undefined &&
-    data !== undefined &&
+    typeof data === 'string' &&
     comment === undefined &&
     retry === undefined &&
-    isLine(data)
+    isOneLine(data) &&
+    isWellFormed(data)
   ) {
     // biome-ignore-start lint/style/useTemplate: V8 concatenates faster than it fills a template
     return type === undefined
@@ -88,23 +89,18 @@ export function encode(event: ServerSentEvent): string {
 }
 
 function jsonLine(json: unknown): string {
-  let text: string | undefined;
+  let options: { cause: unknown } | undefined;
   try {
-    text = JSON.stringify(json);
+    const text: string | undefined = JSON.stringify(json);
+    // Needs no checks: JSON escapes line breaks and half surrogate pairs.
+    if (text !== undefined) return `data: ${text}\n`;
   } catch (cause) {
-    throw badEvent('json', 'must be a value that JSON can express', json, { cause });
+    options = { cause };
   }
-  if (text === undefined) throw badEvent('json', 'must be a value that JSON can express', json);
-  // Needs no checks: JSON escapes line breaks and half surrogate pairs.
-  return `data: ${text}\n`;
+  throw badEvent('json', 'must be a value that JSON can express', json, options);
 }
 
 const LINE_BREAK = /\r\n|\r|\n/;
-
-/** Whether `text` is one line that can be sent. */
-function isLine(text: string): boolean {
-  return typeof text === 'string' && isOneLine(text) && isWellFormed(text);
-}
 
 /** The type of `String.prototype.isWellFormed` is in no `lib` before es2024; Node has it since 20. */
 function isWellFormed(text: string): boolean {
@@ -148,16 +144,13 @@ const SPACE = 0x20;
 
 function checkId(id: string): string {
   if (typeof id !== 'string') throw badEvent('id', 'must be a string', id);
-  if (id.length <= MAX_ID_LENGTH && !UNPRINTABLE.test(id) && !isPadded(id)) return id;
+  const isPadded = id !== '' && (id.charCodeAt(0) === SPACE || id.charCodeAt(id.length - 1) === SPACE);
+  if (id.length <= MAX_ID_LENGTH && !UNPRINTABLE.test(id) && !isPadded) return id;
   throw badEvent(
     'id',
     `must be at most ${MAX_ID_LENGTH} printable ASCII characters without a space at either end`,
     id,
   );
-}
-
-function isPadded(text: string): boolean {
-  return text !== '' && (text.charCodeAt(0) === SPACE || text.charCodeAt(text.length - 1) === SPACE);
 }
 
 function checkRetry(retry: number): number {
@@ -174,11 +167,8 @@ function badEvent(field: string, rule: string, value: unknown, options?: { cause
 }
 
 function shown(value: unknown): string {
-  if (typeof value === 'string') return shortened(JSON.stringify(value));
   // Names only the type of an object: `String(value)` could throw or run the caller's code.
-  return Object(value) === value ? typeof value : shortened(String(value));
-}
-
-function shortened(text: string): string {
+  if (Object(value) === value) return typeof value;
+  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
