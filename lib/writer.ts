@@ -96,9 +96,8 @@ export interface WriterOptions {
   signal?: AbortSignal | undefined;
 }
 
-// Assigned in the class, so that the shared timer below can read private members.
-let sweep: (writer: Writer, now: number) => void;
-let resolutionOf: (writer: Writer) => number;
+// Assigned in the class, so that the shared timer below can call a private method.
+let sweep: (writer: Writer, now: number) => number;
 
 /**
  * Adds backpressure, deadlines and one reliable `'close'` to anything that looks like a `Writable`.
@@ -146,7 +145,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     target.on('error', ignore);
     target.on('close', this.#gone);
     if (target.closed || target.destroyed || target.stream?.destroyed) this.#settle('client-gone');
-    else if (this.#deadlines.needsSweepsAlways) watch(this);
+    else if (this.#deadlines.needsSweepsAlways) watch(this, this.#deadlines.resolution);
     if (this.#signal !== undefined && !this.closed) follow(this.#signal, this);
   }
 
@@ -187,8 +186,10 @@ export class Writer extends EventEmitter<WriterEvents> {
    * of a writer.
    */
   get signal(): AbortSignal {
-    this.#controller ??= new AbortController();
-    if (this.#reason !== undefined) this.#abortSignal(this.#reason);
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#abortSignal(this.#reason);
+    }
     return this.#controller.signal;
   }
 
@@ -299,7 +300,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     this.#isSteady = false;
     this.#ending = reason;
     this.#cause = cause;
-    if (this.#deadlines.stallTimeout !== Infinity) watch(this);
+    if (this.#deadlines.stallTimeout !== Infinity) watch(this, this.#deadlines.resolution);
     this.#onFinish = () => this.#finished();
     this.#target.on('finish', this.#onFinish);
     this.#target.end();
@@ -315,17 +316,18 @@ export class Writer extends EventEmitter<WriterEvents> {
     this.#target.destroy();
   }
 
-  #sweep(now: number): void {
+  /** @returns how often this writer needs a sweep, in milliseconds. */
+  #sweep(now: number): number {
     const waiting = this.closed || this.writableNeedDrain;
     const active = this.#bytesWritten - this.#commentBytes;
     const due = this.#deadlines.due(now, waiting, this.writableLength, active);
     if (due === 'stalled') this.abort(due);
     else if (due !== undefined) this.end(due); // does nothing where it has ended
+    return this.#deadlines.resolution;
   }
 
   static {
     sweep = (writer, now) => writer.#sweep(now);
-    resolutionOf = (writer) => writer.#deadlines.resolution;
   }
 
   // A bound function takes 48 bytes, a closure and its context twice that.
@@ -355,14 +357,14 @@ export class Writer extends EventEmitter<WriterEvents> {
     };
     source.on('drain', listener);
     this.#drained = { source, listener, writes: 1, bytes: Math.max(1, this.writableLength) };
-    if (this.#deadlines.stallTimeout !== Infinity) watch(this);
+    if (this.#deadlines.stallTimeout !== Infinity) watch(this, this.#deadlines.resolution);
   }
 
   #forgetDrain(): void {
     this.#drained?.source.off('drain', this.#drained.listener);
     this.#drained = undefined;
     if (!this.#deadlines.needsSweepsAlways && !this.closed) unwatch(this);
-    this.#deadlines.drained();
+    this.#deadlines.stalledSince = 0;
   }
 
   #settle(reason: CloseReason): void {
@@ -375,7 +377,7 @@ export class Writer extends EventEmitter<WriterEvents> {
     this.#target.off('close', this.#gone);
     if (this.#onFinish !== undefined) this.#target.off('finish', this.#onFinish);
     this.#done?.resolve(reason);
-    if (this.#controller !== undefined) this.#abortSignal(reason);
+    this.#abortSignal(reason);
     if (closeChannel.hasSubscribers) closeChannel.publish({ stream: this, reason, cause: this.#cause });
     this.onClose();
     this.emit('close', reason);
@@ -385,7 +387,7 @@ export class Writer extends EventEmitter<WriterEvents> {
   protected onClose(): void {}
 
   #abortSignal(reason: CloseReason): void {
-    if (!this.#controller?.signal.aborted) this.#controller?.abort(closedError(reason, this.#cause));
+    this.#controller?.abort(closedError(reason, this.#cause));
   }
 }
 
@@ -425,7 +427,8 @@ class Deadlines {
   /** The bytes that are no comments, at the last sweep. */
   #activeBytes = 0;
   #idleSince = clock();
-  #stalledSince = 0;
+  /** 0 while no write waits. */
+  stalledSince = 0;
   #waitingBytes = 0;
 
   constructor(options: WriterOptions) {
@@ -443,10 +446,6 @@ class Deadlines {
     return this.#idleTimeout !== Infinity || this.#endsAt !== Infinity;
   }
 
-  drained(): void {
-    this.#stalledSince = 0;
-  }
-
   due(now: number, waiting: boolean, waitingBytes: number, activeBytes: number): CloseReason | undefined {
     if (waiting && this.#isStalled(now, waitingBytes)) return 'stalled';
     if (now >= this.#endsAt) return 'lifetime';
@@ -458,8 +457,8 @@ class Deadlines {
   #isStalled(now: number, waitingBytes: number): boolean {
     const moved = waitingBytes < this.#waitingBytes;
     this.#waitingBytes = waitingBytes;
-    if (moved || this.#stalledSince === 0) this.#stalledSince = now;
-    return now - this.#stalledSince >= this.stallTimeout;
+    if (moved || this.stalledSince === 0) this.stalledSince = now;
+    return now - this.stalledSince >= this.stallTimeout;
   }
 }
 
@@ -478,10 +477,9 @@ let interval = Infinity;
 /** What has set it. A test may have replaced the function since, and the timer then follows another clock. */
 let setter: typeof setInterval | undefined;
 
-function watch(writer: Writer): void {
+function watch(writer: Writer, resolution: number): void {
   watched.add(writer);
-  const wanted = resolutionOf(writer);
-  if (wanted < interval || setter !== setInterval) startTimer(Math.min(wanted, interval));
+  if (resolution < interval || setter !== setInterval) startTimer(Math.min(resolution, interval));
 }
 
 function unwatch(writer: Writer): void {
@@ -503,45 +501,31 @@ function stopTimer(): void {
 function sweepAll(): void {
   const now = clock();
   let finest = Infinity;
-  for (const writer of watched) {
-    sweep(writer, now);
-    finest = Math.min(finest, resolutionOf(writer));
-  }
+  for (const writer of watched) finest = Math.min(finest, sweep(writer, now));
   // The writer with the shortest deadline may have gone, and the rest need fewer sweeps.
   if (watched.size > 0 && finest > interval) startTimer(finest);
 }
 
 // One listener per signal, however many writers follow it: Node warns at the eleventh.
 
-interface Following {
-  readonly writers: Set<Writer>;
-  readonly onAbort: () => void;
-}
-
-const followers = new WeakMap<AbortSignal, Following>();
+const followers = new WeakMap<AbortSignal, Set<Writer>>();
 
 function follow(signal: AbortSignal, writer: Writer): void {
   // A microtask later, because this runs in the constructor, before the fields of a subclass exist.
   if (signal.aborted) return queueMicrotask(() => writer.end('aborted', signal.reason));
-  const following = followers.get(signal) ?? startFollowing(signal);
-  following.writers.add(writer);
+  if (followers.get(signal)?.add(writer) !== undefined) return;
+  followers.set(signal, new Set([writer]));
+  signal.addEventListener('abort', endFollowers);
 }
 
-function startFollowing(signal: AbortSignal): Following {
-  const writers = new Set<Writer>();
-  const onAbort = () => {
-    for (const writer of writers) writer.end('aborted', signal.reason);
-  };
-  const following = { writers, onAbort };
-  followers.set(signal, following);
-  signal.addEventListener('abort', onAbort);
-  return following;
+function endFollowers(this: AbortSignal): void {
+  for (const writer of followers.get(this) ?? []) writer.end('aborted', this.reason);
 }
 
 function unfollow(signal: AbortSignal, writer: Writer): void {
-  const following = followers.get(signal);
-  if (!following?.writers.delete(writer) || following.writers.size > 0) return;
-  signal.removeEventListener('abort', following.onAbort);
+  const writers = followers.get(signal);
+  if (!writers?.delete(writer) || writers.size > 0) return;
+  signal.removeEventListener('abort', endFollowers);
   followers.delete(signal);
 }
 
@@ -561,8 +545,7 @@ function notBytes(value: unknown): TypeError {
 
 function closedError(reason: CloseReason, cause: unknown): ClosedError {
   const error = new Error(`the stream is closed: ${reason}`, { cause });
-  error.name = 'AbortError';
-  return Object.assign(error, { code: 'ERR_SSE_CLOSED' as const, reason });
+  return Object.assign(error, { name: 'AbortError', code: 'ERR_SSE_CLOSED' as const, reason });
 }
 
 function withResolver(): { promise: Promise<CloseReason>; resolve(reason: CloseReason): void } {

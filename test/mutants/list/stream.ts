@@ -182,7 +182,7 @@ export const stream: readonly Mutant[] = [
         why: 'a client that leaves during a write leaves a listener behind',
       },
       {
-        find: "signal.removeEventListener('abort', following.onAbort);",
+        find: "signal.removeEventListener('abort', endFollowers);",
         replace: '',
         why: 'a signal that lives as long as the server collects listeners',
       },
