@@ -113,7 +113,7 @@ async function pump<Reason>(
   make: (value: ServerSentEvent | string) => PipedEvents,
 ): Promise<boolean> {
   const iterator = iteratorOf(source);
-  const encoder = new SourceEncoder(make);
+  const encoder = createEncoder(make);
   let isPulling = false;
   /** The source has finished, failed or been stopped. */
   let isOver = false;
@@ -138,7 +138,7 @@ async function pump<Reason>(
           target.queueText(encoder.end());
           return true;
         }
-        const text = encoder.encode(value);
+        const text = encoder.next(value);
         target.queueText(text);
         length += 1 + text.length;
       }
@@ -176,29 +176,22 @@ function conclude<Reason>(
   target.end(reason, cause);
 }
 
-/** Encodes what one source yields. */
-class SourceEncoder {
-  readonly #make: (value: ServerSentEvent | string) => PipedEvents;
-  readonly #text = new WholeText();
-
-  constructor(make: (value: ServerSentEvent | string) => PipedEvents) {
-    this.#make = make;
-  }
-
-  /** Returns `''` for a string that is only the first half of a character. */
-  encode(value: ServerSentEvent | string): string {
-    if (typeof value === 'string') return this.#encodeText(this.#text.next(value));
-    return this.end() + encodeAll(this.#make(value));
-  }
-
-  /** What is left when no other string follows. */
-  end(): string {
-    return this.#encodeText(this.#text.end());
-  }
-
-  #encodeText(text: string | undefined): string {
-    return text === undefined ? '' : encodeAll(this.#make(text));
-  }
+/**
+ * Encodes what one source yields: `next` the next value, `end` what is left when no other string follows. A
+ * string that is only the first half of a character gives `''`.
+ */
+function createEncoder(make: (value: ServerSentEvent | string) => PipedEvents): {
+  next(value: ServerSentEvent | string): string;
+  end(): string;
+} {
+  const whole = new WholeText();
+  const encodeText = (text: string | undefined) => (text === undefined ? '' : encodeAll(make(text)));
+  const end = () => encodeText(whole.end());
+  return {
+    next: (value) =>
+      typeof value === 'string' ? encodeText(whole.next(value)) : end() + encodeAll(make(value)),
+    end,
+  };
 }
 
 function encodeAll(events: PipedEvents): string {

@@ -13,8 +13,8 @@ export const models: readonly Mutant[] = [
         why: 'an answer that was cut off looks whole',
       },
       {
-        find: 'return this.#encodeText(this.#text.end());',
-        replace: "return '';",
+        find: 'const end = () => encodeText(whole.end());',
+        replace: "const end = () => '';",
         why: 'half a character at the end is lost in silence',
       },
     ],
