@@ -85,8 +85,8 @@ export class GzipStream {
 export function acceptsGzip(header: string | undefined): boolean {
   let any = false;
   for (const coding of (header ?? '').toLowerCase().split(',')) {
-    const [name = '', ...parameters] = coding.split(';').map((part) => part.trim());
-    const isRefused = parameters.some((parameter) => /^q\s*=\s*0(?:\.0{0,3})?$/.test(parameter));
+    const name = coding.replace(/;.*/s, '').trim();
+    const isRefused = /;\s*q\s*=\s*0(?:\.0{0,3})?\s*(?:;|$)/.test(coding);
     if (name === 'gzip' || name === 'x-gzip') return !isRefused;
     if (name === '*') any = !isRefused;
   }
