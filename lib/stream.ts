@@ -158,7 +158,10 @@ function checkOptions({ headers, status = 200, keepAliveDelay = 10_000 }: Stream
   }
   for (const [name, value] of Object.entries(headersOf(headers))) {
     validateHeaderName(name);
-    if (CONNECTION_HEADERS.has(name.toLowerCase())) throw connectionHeader(name);
+    if (CONNECTION_HEADERS.has(name.toLowerCase())) {
+      const why = 'HTTP/2 forbids it, and for HTTP/1 Node sends what is needed';
+      throw new TypeError(`\`headers\` must not have \`${name}\`: ${why}. Leave it out`);
+    }
     for (const one of [value].flat()) validateHeaderValue(name, one);
   }
   if (typeof keepAliveDelay === 'number' && keepAliveDelay >= 1000 && keepAliveDelay <= MAX_DELAY) return;
@@ -175,11 +178,6 @@ const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
-
-function connectionHeader(name: string): TypeError {
-  const why = 'HTTP/2 forbids it, and for HTTP/1 Node sends what is needed';
-  return new TypeError(`\`headers\` must not have \`${name}\`: ${why}. Leave it out`);
-}
 
 /**
  * The headers as an object with a text or a list for each name; no two names differ only in case.
@@ -220,14 +218,9 @@ function isStreamStatus(status: number): boolean {
 // The sockets that carry an open stream.
 const streaming = new WeakMap<StreamSocket, EventStream>();
 
+// Assigned in the class, so that they can read its members.
 // One function for all sockets: one for each would cost 300 bytes per connection.
-function gone(this: StreamSocket): void {
-  const stream = streaming.get(this);
-  if (stream !== undefined) abandon(stream);
-}
-
-// Assigned in the class, so that the functions here can read its members.
-let abandon: (stream: EventStream) => void;
+let gone: (this: StreamSocket) => void;
 let isOn: (stream: EventStream, res: StreamResponse) => boolean;
 
 /** Whether a connection carries an open stream. No later request on that connection can be answered. */
@@ -356,7 +349,10 @@ export class EventStream extends Writer {
   protected override transmit(bytes: Uint8Array, shared?: SharedChunk): boolean {
     const gzip = this.#gzip;
     if (gzip === undefined) return this.#transmit(bytes, shared);
-    if (shared === undefined) return this.#transmit(compressOwn(bytes, gzip));
+    if (shared === undefined) {
+      const isShort = bytes.length < MIN_COMPRESSED_BYTES;
+      return this.#transmit(isShort ? gzip.store(bytes) : gzip.append(compress(bytes)));
+    }
     const made = madeOf(shared);
     made.compressed ??= compressShared(bytes);
     return this.#transmit(gzip.append(made.compressed.piece), made.compressed.chunk);
@@ -392,8 +388,7 @@ export class EventStream extends Writer {
 
   #claim(socket: StreamSocket): void {
     if (this.closed) return;
-    if (socket.destroyed) return this.abort('client-gone');
-    if (streaming.has(socket)) {
+    if (socket.destroyed || streaming.has(socket)) {
       socket.destroy();
       return this.abort('client-gone');
     }
@@ -405,7 +400,10 @@ export class EventStream extends Writer {
   }
 
   static {
-    abandon = (stream) => stream.abort(stream.goneReason);
+    gone = function () {
+      const stream = streaming.get(this);
+      stream?.abort(stream.goneReason);
+    };
     isOn = (stream, res) => stream.#res === res;
   }
 
@@ -479,8 +477,8 @@ export class EventStream extends Writer {
 
   /** Whether a method of the response was replaced by one that has added a coding of its own. */
   #isCompressedElsewhere(): boolean {
-    if (!Object.hasOwn(this.#res, 'write')) return false;
-    return this.#res.hasHeader('Content-Encoding') && !this.#hadEncoding;
+    const res = this.#res;
+    return Object.hasOwn(res, 'write') && res.hasHeader('Content-Encoding') && !this.#hadEncoding;
   }
 
   #negotiate(head: HeaderTarget): void {
@@ -497,29 +495,26 @@ export class EventStream extends Writer {
  * open, which is 400 bytes; `writeHead` keeps none.
  */
 class FreshHead implements HeaderTarget {
-  readonly headers: Record<string, string | string[]> = {};
-  readonly #names = new Map<string, string>();
+  readonly #headers = new Map<string, readonly [name: string, value: string | string[]]>();
+
+  get headers(): Record<string, string | string[]> {
+    return Object.fromEntries(this.#headers.values());
+  }
 
   hasHeader(name: string): boolean {
-    return this.#names.has(name.toLowerCase());
+    return this.#headers.has(name.toLowerCase());
   }
 
   getHeader(name: string): string | string[] | undefined {
-    const known = this.#names.get(name.toLowerCase());
-    return known === undefined ? undefined : this.headers[known];
+    return this.#headers.get(name.toLowerCase())?.[1];
   }
 
   setHeader(name: string, value: string | string[]): void {
-    this.removeHeader(name);
-    this.#names.set(name.toLowerCase(), name);
-    this.headers[name] = value;
+    this.#headers.set(name.toLowerCase(), [name, value]);
   }
 
   removeHeader(name: string): void {
-    const known = this.#names.get(name.toLowerCase());
-    if (known === undefined) return;
-    this.#names.delete(name.toLowerCase());
-    delete this.headers[known];
+    this.#headers.delete(name.toLowerCase());
   }
 }
 
@@ -547,10 +542,6 @@ const MIN_UNCOPIED_BYTES = 16 * 1024;
 
 /** Compressing bytes for one client alone needs a run of zlib, which pays off from this length on. */
 const MIN_COMPRESSED_BYTES = 1024;
-
-function compressOwn(bytes: Uint8Array, gzip: GzipStream): Buffer {
-  return bytes.length < MIN_COMPRESSED_BYTES ? gzip.store(bytes) : gzip.append(compress(bytes));
-}
 
 /** `Buffer.byteLength` flattens the head, which V8 keeps as a rope: saves about 500 bytes per stream. */
 function flattenHead({ _header: head }: StreamResponse): void {
