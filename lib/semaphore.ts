@@ -162,7 +162,6 @@ export class Semaphore {
   /** Sets the timer for the first deadline, or clears it when nobody waits. */
   #arm(): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
     if (this.#waitTimeout === Infinity) return;
     for (const { deadline } of this.#queue) {
       const wait = Math.max(1, Math.ceil(deadline - performance.now()));
