@@ -7,7 +7,6 @@ const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
 const LETTER_E = 101;
-const LETTER_I = 105;
 const DATA = 0x61746164; // the four letters as a little-endian number
 const FOUR_LFS = 0x0a0a0a0a;
 
@@ -48,10 +47,11 @@ export function createTextReader(): TextReader {
     ascii: false,
     read(bytes) {
       if (bytes.length === 0) return '';
-      const asWhole = !withinCharacter && bytes[bytes.length - 1]! < 0x80;
+      const endsInAscii = bytes[bytes.length - 1]! < 0x80;
+      const asWhole = !withinCharacter && endsInAscii;
       streaming ??= asWhole ? undefined : new TextDecoder('utf-8', { ignoreBOM: true });
       const text = asWhole ? whole.decode(bytes) : streaming!.decode(bytes, { stream: true });
-      withinCharacter = bytes[bytes.length - 1]! >= 0x80;
+      withinCharacter = !endsInAscii;
       reader.ascii = asWhole && text.length === bytes.length;
       return text;
     },
@@ -69,7 +69,7 @@ export function createTextReader(): TextReader {
       use(isAscii ? bytes.subarray(0, read) : undefined);
       spare = bytes;
     },
-    end: () => (withinCharacter ? streaming!.decode() : ''),
+    end: () => streaming?.decode() ?? '',
   };
   return reader;
 }
@@ -105,23 +105,18 @@ export function readShort(
   return at;
 }
 
+// Whether a field name and a colon begin at `at`, where the caller has seen the first letter already.
+
 export function isDataAt(ascii: Uint8Array, at: number): boolean {
-  return (
-    ascii[at] === LETTER_D &&
-    ascii[at + 1] === 97 &&
-    ascii[at + 2] === 116 &&
-    ascii[at + 3] === 97 &&
-    ascii[at + 4] === COLON
-  );
+  return ascii[at + 1] === 97 && ascii[at + 2] === 116 && ascii[at + 3] === 97 && ascii[at + 4] === COLON;
 }
 
 export function isIdAt(ascii: Uint8Array, at: number): boolean {
-  return ascii[at] === LETTER_I && ascii[at + 1] === LETTER_D && ascii[at + 2] === COLON;
+  return ascii[at + 1] === LETTER_D && ascii[at + 2] === COLON;
 }
 
 export function isEventAt(ascii: Uint8Array, at: number): boolean {
   return (
-    ascii[at] === LETTER_E &&
     ascii[at + 1] === 118 &&
     ascii[at + 2] === LETTER_E &&
     ascii[at + 3] === 110 &&
@@ -145,7 +140,6 @@ export function is(text: string, at: number, code: number): boolean {
 export function isData(text: string, at: number): boolean {
   return (
     at + 4 < text.length &&
-    text.charCodeAt(at) === LETTER_D &&
     text.charCodeAt(at + 1) === 97 &&
     text.charCodeAt(at + 2) === 116 &&
     text.charCodeAt(at + 3) === 97 &&

@@ -559,13 +559,14 @@ async function* chunksOf(source: DecodeSource): AsyncGenerator<Uint8Array | stri
 }
 
 function checkLimit(name: string, value: number): void {
-  if (value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && value >= 1)) return;
+  if (value === Infinity || (Number.isInteger(value) && value >= 1)) return;
   throw new RangeError(`\`${name}\` must be a whole number of bytes ≥ 1, or Infinity, got ${String(value)}`);
 }
 
 function tooLarge(isLine: boolean, limit: number): DecodeError {
-  const code = isLine ? 'ERR_SSE_LINE_TOO_LONG' : 'ERR_SSE_EVENT_TOO_LARGE';
-  const what = isLine ? 'a line of the event stream is longer' : 'the data of an event is larger';
-  const error = new Error(`${what} than ${limit} bytes (\`${isLine ? 'maxLineBytes' : 'maxEventBytes'}\`)`);
-  return Object.assign(error, { code, limit, id: undefined } as const);
+  const [code, what, option] = isLine
+    ? (['ERR_SSE_LINE_TOO_LONG', 'a line of the event stream is longer', 'maxLineBytes'] as const)
+    : (['ERR_SSE_EVENT_TOO_LARGE', 'the data of an event is larger', 'maxEventBytes'] as const);
+  const error = new Error(`${what} than ${limit} bytes (\`${option}\`)`);
+  return Object.assign(error, { code, limit, id: undefined });
 }
