@@ -513,9 +513,13 @@ const followers = new WeakMap<AbortSignal, Set<Writer>>();
 function follow(signal: AbortSignal, writer: Writer): void {
   // A microtask later, because this runs in the constructor, before the fields of a subclass exist.
   if (signal.aborted) return queueMicrotask(() => writer.end('aborted', signal.reason));
-  if (followers.get(signal)?.add(writer) !== undefined) return;
-  followers.set(signal, new Set([writer]));
-  signal.addEventListener('abort', endFollowers);
+  let writers = followers.get(signal);
+  if (writers === undefined) {
+    writers = new Set();
+    followers.set(signal, writers);
+    signal.addEventListener('abort', endFollowers);
+  }
+  writers.add(writer);
 }
 
 function endFollowers(this: AbortSignal): void {
