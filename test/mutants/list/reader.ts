@@ -223,7 +223,7 @@ export const reader: readonly Mutant[] = [
         tests: [{ in: 'decode', only: 'accept a line' }],
       },
       {
-        find: 'withinCharacter = bytes[bytes.length - 1]! >= 0x80;',
+        find: 'withinCharacter = !endsInAscii;',
         replace: 'withinCharacter = false;',
         why: 'bytes that are not UTF-8 are read in another way where they are cut',
         tests: [{ in: 'decode', only: 'reads any bytes' }],
