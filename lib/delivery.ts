@@ -329,7 +329,8 @@ export class Delivery {
     const { group, preamble } = cursor;
     if (preamble !== undefined) {
       cursor.preamble = undefined;
-      return this.#write(cursor, preamble.text);
+      const outcome = this.#write(cursor, preamble.text);
+      return cursor.heldAt === undefined ? this.#orHead(cursor, outcome) : outcome;
     }
     if (cursor.heldAt !== undefined) return 'held';
     const end = this.#order.endOf(cursor.seq);
@@ -363,15 +364,18 @@ export class Delivery {
 
   #deliver(cursor: Cursor, page: Page): Outcome {
     cursor.moveTo(page.until);
-    if (page.count === 0) return 'behind';
+    if (page.count === 0) return this.#orHead(cursor, 'behind');
     cursor.isLive = true;
     this.#spent += page.cost;
     page.cost = page.bytes.length;
     this.#stats.delivered += page.count;
     this.#stats.deliveredBytes += page.bytes.length;
-    const outcome = this.#writePage(cursor, page);
-    const hasAll = outcome === 'behind' && page.until === this.#order.head && !cursor.group.hasEnded;
-    return hasAll ? 'head' : outcome;
+    return this.#orHead(cursor, this.#writePage(cursor, page));
+  }
+
+  /** A cursor that has all, and whose sink accepts more, needs no further step to be at the head. */
+  #orHead({ seq, group }: Cursor, outcome: Outcome): Outcome {
+    return outcome === 'behind' && seq === this.#order.head && !group.hasEnded ? 'head' : outcome;
   }
 
   /** An error of a sink ends its cursor and nothing else. */

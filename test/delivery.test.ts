@@ -377,7 +377,7 @@ describe('turns', () => {
     for (const back of backs) hub.subscribe('past', back, { lastEventId: at(0) });
     const live = new MemoryReader();
     hub.subscribe('now', live);
-    for (let i = 0; i < 20; i++) turns.next();
+    while (live.events.length === 0) turns.next();
     for (let i = 1; i <= 20; i++) {
       const before = hub.stats.deliveredBytes;
       hub.publish('now', { data: String(i) });
@@ -470,8 +470,9 @@ describe('turns', () => {
       steps++;
       return true;
     };
+    hub.publish('b', { data: 'x' });
     for (let i = 0; i < 20_000; i++)
-      hub.subscribe('a', { write: () => true, end() {}, on() {}, off() {} }, { may });
+      hub.subscribe('a', { write: () => true, end() {}, on() {}, off() {} }, { may, lastEventId: at(0) });
     const perTurn: number[] = [];
     for (; turns.next(); steps = 0) perTurn.push(steps);
     assert.ok(perTurn[0]! < 8000, String(perTurn)); // these write their first bytes

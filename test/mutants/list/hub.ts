@@ -188,10 +188,28 @@ export const hub: readonly Mutant[] = [
         tests: ['hub.odd'],
       },
       {
-        find: ' && !cursor.group.hasEnded',
+        find: ' && !group.hasEnded',
         replace: '',
         why: 'a client that has just received everything of an ended topic waits for ever',
         race: 'end of topic during replay',
+      },
+      {
+        find: "outcome === 'behind' && seq === this.#order.head &&",
+        replace: "outcome === 'behind' &&",
+        why: 'a client that returns is taken for one that has all once it was told that it may begin',
+        tests: ['delivery', 'hub'],
+      },
+      {
+        find: 'return cursor.heldAt === undefined ? this.#orHead(cursor, outcome) : outcome;',
+        replace: 'return this.#orHead(cursor, outcome);',
+        why: 'a client gets events before it is decided where it continues',
+        tests: ['hub.shared'],
+      },
+      {
+        find: 'return cursor.heldAt === undefined ? this.#orHead(cursor, outcome) : outcome;',
+        replace: 'return outcome;',
+        why: 'a new client must wait for all that catch up a second time, before it gets what is new',
+        tests: ['delivery'],
       },
       {
         find: 'if (!cursor.isAllowed) return',
