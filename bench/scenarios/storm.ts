@@ -288,7 +288,7 @@ async function untilAllHaveAll(
   const headers = places.length > 0 ? { 'Last-Event-ID': '{place}' } : {};
   await reader.ask({ do: 'open', ...opening, headers, group: 'storm', sample: 0 });
   if (missed > 0) await reader.ask({ do: 'await', events: missed, group: 'storm', patience: PATIENCE });
-  const { answered } = await untilAnswered(reader, LIVE + clients, 1000);
+  const { answered } = await untilAnswered(reader, LIVE + clients, PATIENCE);
   const elapsed = performance.now() - begin;
   const after = usageOf(server.pids());
   const silent = LIVE + clients - answered;

@@ -75,6 +75,14 @@ function codesOf(findings: readonly Finding[]): string {
 function answerOf(evidence: Evidence): Finding {
   const { main } = evidence;
   const { failure, head, refused } = main;
+  if (refused?.error === 'server-away') {
+    return problem('answer', 'refused', {
+      seen: `the stream was refused: ${shown(refused.message || refused.error)}`,
+      cause:
+        'the proxy does not reach the server (server-away); it says so in a stream, so a browser’s EventSource comes back by itself',
+      cure: 'start the server, or correct its address in the proxy',
+    });
+  }
   if (refused !== undefined) {
     return problem('answer', 'refused', {
       seen: `the stream was refused: ${shown(refused.message || refused.error)}`,

@@ -79,7 +79,11 @@ async function postPart(part: readonly string[], options: PostOptions): Promise<
   for (let attempt = 1; ; attempt++) {
     const answer = await attemptOnce({ headers, body }, part.length, options);
     if (!('code' in answer)) return answer;
-    if (!isTransient(answer) || attempt >= options.attempts) throw answer;
+    if (!isTransient(answer)) throw answer;
+    if (attempt >= options.attempts) {
+      if (attempt > 1) answer.message = `${answer.message.replace(/\.$/, '')}, in the last of ${attempt} attempts`;
+      throw answer;
+    }
     const delay = backoff.nextDelay(answer.retryDelay);
     options.onRetry({ message: answer.message, attempt, delay });
     await sleep(delay, options.signal);

@@ -594,7 +594,7 @@ describe('sluice publish', () => {
     assert.equal(
       stderr,
       'sluice publish: the server answered 503: no room; trying again\n' +
-        'sluice publish: the server answered 503: no room; 2 published before\n',
+        'sluice publish: the server answered 503: no room, in the last of 3 attempts; 2 published before\n',
     );
     assert.equal(requests.length, 4);
   });
