@@ -81,7 +81,8 @@ async function postPart(part: readonly string[], options: PostOptions): Promise<
     if (!('code' in answer)) return answer;
     if (!isTransient(answer)) throw answer;
     if (attempt >= options.attempts) {
-      if (attempt > 1) answer.message = `${answer.message.replace(/\.$/, '')}, in the last of ${attempt} attempts`;
+      if (attempt > 1)
+        answer.message = `${answer.message.replace(/\.$/, '')}, in the last of ${attempt} attempts`;
       throw answer;
     }
     const delay = backoff.nextDelay(answer.retryDelay);
