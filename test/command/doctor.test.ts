@@ -318,6 +318,22 @@ describe('sluice doctor, on what a server sends', { concurrency: 4 }, () => {
     assert.match(of('resume').cause ?? '', /EventSource gives up for good/);
   });
 
+  for (const [error, cure] of [
+    ['server-away', /^start the server, or correct its address in the proxy$/],
+    ['server-full', /^raise the limit that the reason names/],
+  ] as const) {
+    it(`says what to do where a stream is refused as ${error}`, async (t) => {
+      const refusal = `retry: 5000\nevent: sluice:refused\ndata: {"error":"${error}","message":"No."}\n\n`;
+      const { url } = await serve(
+        t,
+        streaming({}, (res) => res.end(refusal)),
+      );
+      const { wrong, of } = await diagnose(url);
+      assert.deepEqual(wrong, ['refused']);
+      assert.match(of('answer').cure ?? '', cure);
+    });
+  }
+
   it('says of a ticket that is taken once that a reader cannot return with it', async (t) => {
     const good = streaming({}, (res) => each(res, 100, () => 'id: 1\ndata: x\n\n'));
     const { url } = await serve(t, (req, res, n) => {
