@@ -5,7 +5,6 @@ const SPACE = 32;
 const COLON = 58;
 const LETTER_D = 100;
 const LETTER_E = 101;
-const LETTER_I = 105;
 const DATA = 0x61746164;
 const FOUR_LFS = 0x0a0a0a0a;
 export const SHORT = 56;
@@ -22,10 +21,11 @@ export function createTextReader() {
         read(bytes) {
             if (bytes.length === 0)
                 return '';
-            const asWhole = !withinCharacter && bytes[bytes.length - 1] < 0x80;
+            const endsInAscii = bytes[bytes.length - 1] < 0x80;
+            const asWhole = !withinCharacter && endsInAscii;
             streaming ??= asWhole ? undefined : new TextDecoder('utf-8', { ignoreBOM: true });
             const text = asWhole ? whole.decode(bytes) : streaming.decode(bytes, { stream: true });
-            withinCharacter = bytes[bytes.length - 1] >= 0x80;
+            withinCharacter = !endsInAscii;
             reader.ascii = asWhole && text.length === bytes.length;
             return text;
         },
@@ -45,7 +45,7 @@ export function createTextReader() {
             use(isAscii ? bytes.subarray(0, read) : undefined);
             spare = bytes;
         },
-        end: () => (withinCharacter ? streaming.decode() : ''),
+        end: () => streaming?.decode() ?? '',
     };
     return reader;
 }
@@ -74,18 +74,13 @@ export function readShort(text, start, bytes, freeUnits, lastEventId, onEvent) {
     return at;
 }
 export function isDataAt(ascii, at) {
-    return (ascii[at] === LETTER_D &&
-        ascii[at + 1] === 97 &&
-        ascii[at + 2] === 116 &&
-        ascii[at + 3] === 97 &&
-        ascii[at + 4] === COLON);
+    return ascii[at + 1] === 97 && ascii[at + 2] === 116 && ascii[at + 3] === 97 && ascii[at + 4] === COLON;
 }
 export function isIdAt(ascii, at) {
-    return ascii[at] === LETTER_I && ascii[at + 1] === LETTER_D && ascii[at + 2] === COLON;
+    return ascii[at + 1] === LETTER_D && ascii[at + 2] === COLON;
 }
 export function isEventAt(ascii, at) {
-    return (ascii[at] === LETTER_E &&
-        ascii[at + 1] === 118 &&
+    return (ascii[at + 1] === 118 &&
         ascii[at + 2] === LETTER_E &&
         ascii[at + 3] === 110 &&
         ascii[at + 4] === 116 &&
@@ -102,7 +97,6 @@ export function is(text, at, code) {
 }
 export function isData(text, at) {
     return (at + 4 < text.length &&
-        text.charCodeAt(at) === LETTER_D &&
         text.charCodeAt(at + 1) === 97 &&
         text.charCodeAt(at + 2) === 116 &&
         text.charCodeAt(at + 3) === 97 &&

@@ -444,13 +444,14 @@ async function* chunksOf(source) {
     }
 }
 function checkLimit(name, value) {
-    if (value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && value >= 1))
+    if (value === Infinity || (Number.isInteger(value) && value >= 1))
         return;
     throw new RangeError(`\`${name}\` must be a whole number of bytes ≥ 1, or Infinity, got ${String(value)}`);
 }
 function tooLarge(isLine, limit) {
-    const code = isLine ? 'ERR_SSE_LINE_TOO_LONG' : 'ERR_SSE_EVENT_TOO_LARGE';
-    const what = isLine ? 'a line of the event stream is longer' : 'the data of an event is larger';
-    const error = new Error(`${what} than ${limit} bytes (\`${isLine ? 'maxLineBytes' : 'maxEventBytes'}\`)`);
+    const [code, what, option] = isLine
+        ? ['ERR_SSE_LINE_TOO_LONG', 'a line of the event stream is longer', 'maxLineBytes']
+        : ['ERR_SSE_EVENT_TOO_LARGE', 'the data of an event is larger', 'maxEventBytes'];
+    const error = new Error(`${what} than ${limit} bytes (\`${option}\`)`);
     return Object.assign(error, { code, limit, id: undefined });
 }
