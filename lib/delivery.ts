@@ -83,6 +83,8 @@ export class Delivery {
 
   #isScheduled = false;
   #isInTurn = false;
+  /** A turn was asked for within this one. */
+  #needsAnother = false;
   #rescue: NodeJS.Immediate | undefined;
   #turns = 0;
   /** When the last turn began. */
@@ -150,7 +152,8 @@ export class Delivery {
 
   /** Calls for a turn. */
   plan(): void {
-    if (this.#isScheduled || this.#isInTurn) return; // the end of a turn plans the next one
+    if (this.#isInTurn) this.#needsAnother = true; // the end of a turn plans the next one
+    if (this.#isScheduled || this.#isInTurn) return;
     this.#isScheduled = true;
     try {
       this.#schedule(this.#turn);
@@ -169,6 +172,7 @@ export class Delivery {
     this.#isInTurn = true;
     this.#turns++;
     this.#begin();
+    this.#needsAnother = false;
     this.#time = this.#elapsed();
     const since = this.#newsSince;
     const withNews = this.#groupsWithNews();
@@ -177,7 +181,7 @@ export class Delivery {
     this.#catchUp();
     this.#history.expireNext(this.#now());
     this.#isInTurn = false;
-    if (this.#due.first !== undefined || this.#news.length > 0) this.plan();
+    if (this.#needsAnother || this.#due.first !== undefined || this.#news.length > 0) this.plan();
     this.#backpressure.settle(this.#due);
     // Last, because they call functions of the application, and one may throw.
     this.#tellGaps();

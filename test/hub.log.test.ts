@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { HubOptions } from '../lib/hub.ts';
+import { Hub, type HubOptions } from '../lib/hub.ts';
 import type { AppendRecord, LogEntry } from '../lib/log.ts';
 import { formatId } from '../lib/protocol.ts';
 import { at, EPOCH, handRun, MemoryReader, TestLog, times } from './helpers/hub.ts';
@@ -288,6 +288,27 @@ describe('a hub with a log of its own', () => {
     t.mock.timers.tick(100);
     assert.equal(await settled(hub.append('a', { data: '1' }, { idempotency }), turns), at(2));
   });
+
+  for (const [when, writes] of [
+    ['first', 1],
+    ['second', 2],
+  ] as const) {
+    it(`takes what code publishes that the ${when} write to a sink calls, though no other turn is due`, {
+      timeout: 10_000,
+    }, async () => {
+      const hub = new Hub({ log: new MemoryLog(new MemoryStore()) });
+      let count = 0;
+      await new Promise((resolve) => {
+        const write = (): boolean => {
+          if (++count === writes) resolve(hub.append('b', { data: 'x' }));
+          return true;
+        };
+        hub.subscribe('a', { write, end() {}, on() {}, off() {} });
+        if (writes > 1) hub.publish('a', { data: 'x' });
+      });
+      await hub.close();
+    });
+  }
 
   it('refuses `behind` where no other hub appends, rather than ignore it', async () => {
     for (const log of [undefined, new TestLog()]) {

@@ -156,6 +156,13 @@ export const hub: readonly Mutant[] = [
         tests: ['hub.odd'],
       },
       {
+        find: 'if (this.#isInTurn) this.#needsAnother = true;',
+        replace: '',
+        why: 'what code appends that a write calls stays undelivered until somebody else asks for a turn',
+        race: 'last wake-up lost before silence',
+        tests: ['hub.log'],
+      },
+      {
         find: 'this.#rescue ??= setImmediate(this.#turn);',
         replace: '',
         why: 'the last event before a silence stays undelivered where `schedule` throws',
