@@ -5,7 +5,7 @@
 // BroadcastChannel, where the other tabs listen while they wait for the lock. Each tab keeps the last event
 // ID, so each can resume.
 
-import { compareIds, controlEvents, isSendableId } from './protocol.ts';
+import { compareIds, controlEvents, isReservedEvent, isSendableId } from './protocol.ts';
 
 /** An event as one tab posts it to the others. The events of `connect` fit. */
 export interface SharedEvent {
@@ -129,7 +129,8 @@ export function shareAcrossTabs<Event extends SharedEvent = SharedEvent>(
   }
 
   function take(event: Event): void {
-    if (event.event !== controlEvents.gap && wasSeen(event, lastEventId)) return;
+    // A control event may have the id of the event before it.
+    if (!isReservedEvent(event.event) && wasSeen(event, lastEventId)) return;
     moveTo(event.lastEventId);
     if (!OF_CONNECTION.has(event.event)) onEvent(event);
   }

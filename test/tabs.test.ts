@@ -302,6 +302,26 @@ describe('shareAcrossTabs', () => {
     assert.deepEqual([first.heard, second.heard], [[], ['between']]);
   });
 
+  it('tells every tab that the topic has ended, also right after its last event', async (t) => {
+    const hub = new Hub();
+    const events = serveEvents(hub);
+    const server = await openServer((req, res) => void events(req, res));
+    t.after(() => server.close());
+    const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
+      const stream = connect(`${server.url}?topic=quiet`, { lastEventId, signal, controlEvents: true });
+      for await (const event of stream) share(event);
+    });
+    const tabs = [openTab(), openTab()];
+    for (const { stream } of tabs) while (stream.lastEventId === '') await turns(1);
+    hub.publish('quiet', { data: 'last' });
+    hub.end('quiet');
+    for (const { until, heard } of tabs) {
+      await until(() => heard.length > 1);
+      assert.equal(heard[0], 'last');
+      assert.deepEqual(JSON.parse(heard[1]!).topics, ['quiet']);
+    }
+  });
+
   it('keeps the earlier position where an id cannot be sent, so that the next tab can resume', async (t) => {
     const resumed: string[] = [];
     let share = (_: SharedEvent): void => {};
