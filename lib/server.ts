@@ -329,7 +329,10 @@ export function createSseServer<Principal = unknown>(options: SseServerOptions<P
     server,
     streams: events.streams,
     registry,
-    listen: (port = 8080, host = '127.0.0.1') => listen(server, port, host),
+    listen: async (port = 8080, host = '127.0.0.1') => {
+      if (closing !== undefined) throw closedBefore();
+      return listen(server, port, host);
+    },
     close,
   };
 }
@@ -385,12 +388,16 @@ function closedLine({ reason, bytesWritten }: EventStream, topics: EventsStream[
   return { level: 'info', event: 'stream-closed', reason, topics, bytes: bytesWritten };
 }
 
-/** A logger that fails must not change what a client gets, nor end the process. Its first failure is told. */
+/** A logger that fails must not change what a client gets, nor end the process. Warns of its first failure. */
 function harmless(logger: (line: LogLine) => unknown): (line: LogLine) => void {
-  let isTold = false;
+  if (typeof logger !== 'function')
+    throw new TypeError(
+      `\`logger\` must be a function of a line, got ${logger === null ? 'null' : typeof logger}`,
+    );
+  let hasWarned = false;
   const failed = (error: unknown): void => {
-    if (isTold) return;
-    isTold = true;
+    if (hasWarned) return;
+    hasWarned = true;
     const detail = String((error as Error | undefined)?.stack ?? error);
     process.emitWarning('the `logger` has failed', { code: 'ERR_SSE_LOGGER_FAILED', detail });
   };
@@ -438,14 +445,15 @@ function problemFor({ status, allow }: Missed): Problem {
 
 // ── addresses ─────────────────────────────────────────────────────────────────────────────────────────────
 
+function closedBefore(): Error {
+  return Object.assign(new Error('the server was closed before it could listen'), { code: 'ERR_SSE_CLOSED' });
+}
+
 function listen(server: Server, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const listening = (): void => settle(() => resolve(urlOf(server)));
     const failed = (error: Error): void => settle(() => reject(error));
-    const closed = (): void => {
-      const error = new Error('the server was closed before it could listen');
-      failed(Object.assign(error, { code: 'ERR_SSE_CLOSED' }));
-    };
+    const closed = (): void => failed(closedBefore());
     const settle = (act: () => void): void => {
       server.off('listening', listening).off('error', failed).off('close', closed);
       act();

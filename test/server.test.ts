@@ -623,6 +623,13 @@ describe('publishing', () => {
 });
 
 describe('a logger', () => {
+  it('that is no function is refused, since nothing would be logged', () => {
+    assert.throws(() => createSseServer({ logger: console as never }), {
+      name: 'TypeError',
+      message: '`logger` must be a function of a line, got object',
+    });
+  });
+
   for (const [how, logger] of [
     [
       'throws',
@@ -701,6 +708,14 @@ describe('close()', () => {
 });
 
 describe('listen()', () => {
+  it('is refused after close(), and listens no more', async () => {
+    const sse = createSseServer();
+    await sse.listen(0);
+    await sse.close();
+    await assert.rejects(sse.listen(0), { code: 'ERR_SSE_CLOSED' });
+    assert.equal(sse.server.listening, false);
+  });
+
   it('leaves no listener on the server, however often it fails', async () => {
     const taken = createSseServer();
     const port = Number(new URL(await taken.listen(0)).port);
