@@ -142,7 +142,8 @@ export function hasBearer(header: string | undefined, tokens: readonly string[])
 }
 
 /**
- * Checks the tokens of an option when a server is made. The letters of a text would each be a token.
+ * Checks the tokens of an option when a server is made. A string is refused: each of its letters would count
+ * as a token.
  *
  * @throws {TypeError} naming the option, for what is no list, and for a token that no header can carry: one
  *   that is empty, or not printable ASCII without spaces.

@@ -14,8 +14,8 @@ export interface PositionFileError extends Error {
 
 /**
  * Stores positions in a JSON file, on Node. Each write goes to a second file, which then replaces the first:
- * a crash leaves the old positions or the new ones, never a part. At most one process may use a file, in
- * which any number of storages may share it. Only its owner can read it.
+ * a crash leaves the old positions or the new ones, never a part. At most one process may use a file, and
+ * in it one thread, where any number of storages may share it. Only its owner can read it.
  *
  * Its methods reject with a {@link PositionFileError} where the file cannot be read, and with the error of
  * `node:fs` where it cannot be written.
@@ -54,7 +54,7 @@ export function fileStorage(path: string): PositionStorage {
   };
 }
 
-// What is done last with each file that is in use, by any of its storages.
+// For each file in use, the last of the reads and writes that all of its storages have asked for.
 const turns = new Map<string, Promise<unknown>>();
 
 function inTurn<Value>(file: string, act: () => Promise<Value>): Promise<Value> {

@@ -516,10 +516,10 @@ export class ProcessesLog implements SharedLog {
 /** Callers that wait to ask. */
 const MAX_LOOKUPS = 10_000;
 
-// Measured: what a question that writes holds until its answer, and each event beside two copies of its frame.
+// Measured: what an append or a change holds until its answer, and each event besides twice its frame.
 const WRITE_BYTES = 3600;
 const EVENT_BYTES = 400;
-/** A character in a message and where it came from, as measured. */
+/** Measured: what a character of a key holds, in the message and as it was given. */
 const CHARACTER_BYTES = 4;
 
 function heldBytes(events: readonly NewEntry[], { idempotency, behind = '' }: AppendOptions): number {

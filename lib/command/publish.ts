@@ -19,7 +19,7 @@ ${REQUEST_HELP}
       --key KEY               their key, for readers that ask for the newest event per key
       --ndjson                lines are JSON: {"event"?, "data", "key"?} or a string; empty lines are skipped
       --batch N               at most N lines in a request; default 500
-      --attempts N            give up on a request after N attempts; default 8, some ten seconds
+      --attempts N            give up on a request after N attempts; default 8, some 15 seconds
       --ids                   print the ids of the events
   -h, --help
 
