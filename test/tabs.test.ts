@@ -38,6 +38,19 @@ function createLocks(): Locks {
 
 let names = 0;
 
+/** Tabs that share the topic `quiet` of a hub, with its control events. */
+async function createTabsOfServer(t: TestContext) {
+  const hub = new Hub();
+  const events = serveEvents(hub);
+  const server = await openServer((req, res) => void events(req, res));
+  t.after(() => server.close());
+  const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
+    const stream = connect(`${server.url}?topic=quiet`, { lastEventId, signal, controlEvents: true });
+    for await (const event of stream) share(event);
+  });
+  return { hub, openTab };
+}
+
 /** Opens tabs of one origin, each with a record of its events and roles. */
 function createTabs(t: TestContext, lead: (lead: Lead, tab: number) => void | Promise<void>) {
   const locks = createLocks();
@@ -286,14 +299,7 @@ describe('shareAcrossTabs', () => {
   });
 
   it('loses no event where the tab that leads closes before the first one: the next resumes from its position', async (t) => {
-    const hub = new Hub();
-    const events = serveEvents(hub);
-    const server = await openServer((req, res) => void events(req, res));
-    t.after(() => server.close());
-    const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
-      const stream = connect(`${server.url}?topic=quiet`, { lastEventId, signal, controlEvents: true });
-      for await (const event of stream) share(event);
-    });
+    const { hub, openTab } = await createTabsOfServer(t);
     const [first, second] = [openTab(), openTab()];
     while (second.stream.lastEventId === '') await turns(1);
     first.stream.close();
@@ -303,14 +309,7 @@ describe('shareAcrossTabs', () => {
   });
 
   it('tells every tab that the topic has ended, also right after its last event', async (t) => {
-    const hub = new Hub();
-    const events = serveEvents(hub);
-    const server = await openServer((req, res) => void events(req, res));
-    t.after(() => server.close());
-    const openTab = createTabs(t, async ({ share, lastEventId, signal }) => {
-      const stream = connect(`${server.url}?topic=quiet`, { lastEventId, signal, controlEvents: true });
-      for await (const event of stream) share(event);
-    });
+    const { hub, openTab } = await createTabsOfServer(t);
     const tabs = [openTab(), openTab()];
     for (const { stream } of tabs) while (stream.lastEventId === '') await turns(1);
     hub.publish('quiet', { data: 'last' });
