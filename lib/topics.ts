@@ -244,7 +244,7 @@ function readEvent(line: string): HubEvent & { readonly data: string } {
   };
 }
 
-/** JSON is read however deep it is; writing it ends where the stack does, at some thousand levels. */
+/** JSON is read however deep it is. Before Node 26, writing it ends with the stack, at some thousand levels. */
 function jsonOf(value: unknown): string {
   try {
     return JSON.stringify(value);

@@ -61,6 +61,14 @@ class SlowLog extends MemoryLog {
   }
 }
 
+function canWriteAgain(json: string): boolean {
+  try {
+    return JSON.stringify(JSON.parse(json)) === json;
+  } catch {
+    return false;
+  }
+}
+
 const post = (url: string, body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
   ask(url, { method: 'POST', body, headers });
 
@@ -290,12 +298,14 @@ describe('POST /topics/{topic}', () => {
     t.after(() => sse.close());
     const type = { 'Content-Type': 'application/vnd.sluice+ndjson' };
     const json = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
-    const refused = await post(topic, `"fine"\n{"data":${json}}`, type);
-    assert.deepEqual([refused.status, refused.json.error], [400, 'bad-event']);
-    assert.match(
-      String(refused.json.message),
-      /^Line 2: `data` is nested too deeply .*: send it as a string/,
-    );
+    const answer = await post(topic, `"fine"\n{"data":${json}}`, type);
+    // V8 of Node 26 writes what it has read, however deep it is.
+    if (canWriteAgain(json)) assert.equal(answer.status, 200);
+    else {
+      assert.deepEqual([answer.status, answer.json.error], [400, 'bad-event']);
+      const message = /^Line 2: `data` is nested too deeply .*: send it as a string/;
+      assert.match(String(answer.json.message), message);
+    }
     assert.equal((await post(topic, JSON.stringify({ data: json }), type)).status, 200);
   });
 
