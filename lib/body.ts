@@ -32,9 +32,9 @@ export interface BodyError extends Error {
  * than UTF-8. Rejects with a {@link BodyError}; the request stays open, so that it can be answered. It holds
  * at most twice the bytes that have arrived, in however many chunks.
  *
- * @throws {RangeError} for a `maxBytes` that is no limit, as a rejection.
- *
  * The trap: a slow body is ended by `server.requestTimeout` alone, which is 300 s unless you set it.
+ *
+ * @throws {RangeError} for a `maxBytes` that is no limit, as a rejection.
  */
 export async function readText(req: BodyRequest, maxBytes: number): Promise<string> {
   if (!(typeof maxBytes === 'number' && maxBytes >= 0))
