@@ -75,19 +75,15 @@ function codesOf(findings: readonly Finding[]): string {
 function answerOf(evidence: Evidence): Finding {
   const { main } = evidence;
   const { failure, head, refused } = main;
-  if (refused?.error === 'server-away') {
-    return problem('answer', 'refused', {
-      seen: `the stream was refused: ${shown(refused.message || refused.error)}`,
-      cause:
-        'the proxy does not reach the server (server-away); it says so in a stream, so a browser’s EventSource comes back by itself',
-      cure: 'start the server, or correct its address in the proxy',
-    });
-  }
   if (refused !== undefined) {
+    const isAway = refused.error === 'server-away';
+    const who = isAway ? 'the proxy does not reach the server' : 'the server sends no stream now';
     return problem('answer', 'refused', {
       seen: `the stream was refused: ${shown(refused.message || refused.error)}`,
-      cause: `the server sends no stream now (${shown(refused.error)}); it says so in a stream, so a browser’s EventSource comes back by itself`,
-      cure: 'raise the limit that the reason names, or try again later',
+      cause: `${who} (${shown(refused.error)}); it says so in a stream, so a browser’s EventSource comes back by itself`,
+      cure: isAway
+        ? 'start the server, or correct its address in the proxy'
+        : 'raise the limit that the reason names, or try again later',
     });
   }
   if (failure !== undefined && failure !== 'over' && CANNOT_READ.has(failure.code))
